@@ -1,0 +1,45 @@
+find_program(PENSTOCK_CCACHE ccache)
+if(PENSTOCK_CCACHE)
+  set(CMAKE_C_COMPILER_LAUNCHER ${PENSTOCK_CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${PENSTOCK_CCACHE})
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${PENSTOCK_CCACHE})
+endif()
+
+# How our own code is compiled: one interface target, and the function that makes a library of a folder.
+add_library(penstock_options INTERFACE)
+target_include_directories(penstock_options INTERFACE
+  ${CMAKE_SOURCE_DIR}/include ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR})
+target_compile_options(penstock_options INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-sign-compare -march=x86-64-v3 -ffp-contract=off
+    -D_GLIBCXX_ASSERTIONS -ffile-prefix-map=${CMAKE_SOURCE_DIR}/=>)
+if(PENSTOCK_SANITIZE)
+  target_compile_options(penstock_options INTERFACE
+    -fsanitize=${PENSTOCK_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_link_options(penstock_options INTERFACE -fsanitize=${PENSTOCK_SANITIZE})
+  if(PENSTOCK_SANITIZE MATCHES thread)
+    target_compile_options(penstock_options INTERFACE -Wno-tsan)
+  endif()
+endif()
+if(PENSTOCK_FUZZ)
+  target_compile_options(penstock_options INTERFACE -fsanitize=fuzzer-no-link,address -fno-omit-frame-pointer)
+  target_link_options(penstock_options INTERFACE -fsanitize=address)
+endif()
+
+# penstock_folder(<folder> [DEPS targets...]): every .cc directly in src/<folder> (and in the sub-folders named after
+# SUBFOLDERS) becomes the static library penstock_<folder>. New files need no change here.
+function(penstock_folder folder)
+  cmake_parse_arguments(ARG "" "" "DEPS;SUBFOLDERS" ${ARGN})
+  set(globs ${CMAKE_SOURCE_DIR}/src/${folder}/*.cc)
+  foreach(sub IN LISTS ARG_SUBFOLDERS)
+    list(APPEND globs ${CMAKE_SOURCE_DIR}/src/${folder}/${sub}/*.cc)
+  endforeach()
+  file(GLOB sources CONFIGURE_DEPENDS ${globs})
+  string(REPLACE "/" "_" name ${folder})
+  if(sources)
+    add_library(penstock_${name} STATIC ${sources})
+    target_link_libraries(penstock_${name} PUBLIC penstock_options ${ARG_DEPS})
+  else()
+    add_library(penstock_${name} INTERFACE)
+    target_link_libraries(penstock_${name} INTERFACE penstock_options ${ARG_DEPS})
+  endif()
+endfunction()

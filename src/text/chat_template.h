@@ -1,0 +1,38 @@
+// A model's chat template, compiled once.
+// Owns the parsed template. Must not know requests or the wire.
+// Threads: immutable.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include <nlohmann/json_fwd.hpp>
+
+namespace penstock {
+
+namespace jinja {
+class Template;
+}
+
+class ChatTemplate {
+ public:
+  /// INVALID_ARGUMENT with line and column where `source` does not parse.
+  static absl::StatusOr<ChatTemplate> Parse(std::string_view source);
+  ChatTemplate(ChatTemplate&&) noexcept;
+  ChatTemplate& operator=(ChatTemplate&&) noexcept;
+  ~ChatTemplate();
+
+  /// `context`: messages, tools, add_generation_prompt, bos_token, ... as an object (key order is kept, as Python's dict).
+  /// `now` is what strftime_now formats. INVALID_ARGUMENT where the template raises; RESOURCE_EXHAUSTED past the
+  /// evaluator's limits (steps, output bytes, depth).
+  absl::StatusOr<std::string> Render(const nlohmann::ordered_json& context, absl::Time now) const;
+
+ private:
+  explicit ChatTemplate(std::unique_ptr<jinja::Template> impl);
+  std::unique_ptr<jinja::Template> template_;
+};
+
+}  // namespace penstock
