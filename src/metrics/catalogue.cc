@@ -1,0 +1,185 @@
+#include "metrics/catalogue.h"
+
+#include <prometheus/counter.h>
+#include <prometheus/gauge.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
+#include "base/status_macros.h"
+#include "base/strings.h"
+#include "metrics/process_figures.h"
+
+namespace penstock {
+namespace {
+
+constexpr int kCountedCodes[] = {200, 400, 401, 403, 404, 405, 408, 413, 429, 431, 499, 500, 501, 503};
+
+const MetricInfo& Row(std::string_view name) {
+  for (const MetricInfo& row : MetricCatalogue()) {
+    if (row.name == name) return row;
+  }
+  CHECK(!"metric is in the catalogue");
+  return MetricCatalogue()[0];
+}
+
+std::vector<double> Buckets(const MetricInfo& row, int32_t max_context) {
+  std::vector<double> bounds;
+  if (row.buckets.starts_with("1-2-5")) {
+    for (double decade = 1; bounds.empty() || bounds.back() < max_context; decade *= 10) {
+      for (double digit : {1.0, 2.0, 5.0}) {
+        if (bounds.empty() || digit * decade <= max_context) bounds.push_back(digit * decade);
+      }
+      if (decade * 10 > max_context) break;
+    }
+    return bounds;
+  }
+  for (absl::string_view field : absl::StrSplit(ToAbsl(row.buckets), ',')) {
+    double bound = 0;
+    CHECK(absl::SimpleAtod(field, &bound));
+    bounds.push_back(bound);
+  }
+  return bounds;
+}
+
+}  // namespace
+
+CounterHandle Catalogue::MakeCounter(std::string_view name, const Labels& labels) {
+  const MetricInfo& row = Row(name);
+  auto& family =
+      prometheus::BuildCounter().Name(std::string(row.name)).Help(std::string(row.help)).Register(*registry_);
+  return CounterHandle(&family.Add(labels));
+}
+
+GaugeHandle Catalogue::MakeGauge(std::string_view name, const Labels& labels) {
+  const MetricInfo& row = Row(name);
+  auto& family =
+      prometheus::BuildGauge().Name(std::string(row.name)).Help(std::string(row.help)).Register(*registry_);
+  return GaugeHandle(&family.Add(labels));
+}
+
+HistogramHandle Catalogue::MakeHistogram(std::string_view name, const Labels& labels, int32_t max_context) {
+  const MetricInfo& row = Row(name);
+  auto& family =
+      prometheus::BuildHistogram().Name(std::string(row.name)).Help(std::string(row.help)).Register(*registry_);
+  return HistogramHandle(&family.Add(labels, Buckets(row, max_context)));
+}
+
+Catalogue::Catalogue(std::string_view version) : registry_(std::make_shared<prometheus::Registry>()) {
+  MakeGauge("penstock_build_info", {{"version", std::string(version)}}).Set(1);
+  for (int code : kCountedCodes) {
+    request_codes_.emplace_back(code, MakeCounter("penstock_requests_total", {{"code", std::to_string(code)}}));
+  }
+  request_other_ = MakeCounter("penstock_requests_total", {{"code", "other"}});
+  process_cpu_ = MakeCounter("process_cpu_seconds_total", {});
+  process_resident_ = MakeGauge("process_resident_memory_bytes", {});
+  process_virtual_ = MakeGauge("process_virtual_memory_bytes", {});
+  process_open_fds_ = MakeGauge("process_open_fds", {});
+  process_max_fds_ = MakeGauge("process_max_fds", {});
+  process_start_ = MakeGauge("process_start_time_seconds", {});
+}
+
+Catalogue::~Catalogue() = default;
+
+EngineMetrics Catalogue::MakeEngineMetrics(const std::string& model_name) {
+  const Labels base = {{"model_name", model_name}, {"engine", "0"}};
+  auto with = [&](const char* label, const char* value) {
+    Labels labels = base;
+    labels[label] = value;
+    return labels;
+  };
+  EngineMetrics m;
+  m.num_requests_running = MakeGauge("vllm:num_requests_running", base);
+  m.num_requests_waiting = MakeGauge("vllm:num_requests_waiting", base);
+  m.kv_cache_usage = MakeGauge("vllm:kv_cache_usage_perc", base);
+  m.kv_blocks_used = MakeGauge("penstock_kv_blocks", with("state", "used"));
+  m.kv_blocks_cached = MakeGauge("penstock_kv_blocks", with("state", "cached"));
+  m.kv_blocks_free = MakeGauge("penstock_kv_blocks", with("state", "free"));
+  m.num_preemptions = MakeCounter("vllm:num_preemptions_total", base);
+  m.prefix_cache_queries = MakeCounter("vllm:prefix_cache_queries_total", base);
+  m.prefix_cache_hits = MakeCounter("vllm:prefix_cache_hits_total", base);
+  m.iteration_tokens = MakeHistogram("vllm:iteration_tokens_total", base);
+  m.step_plan = MakeHistogram("penstock_step_seconds", with("phase", "plan"));
+  m.step_launch = MakeHistogram("penstock_step_seconds", with("phase", "launch"));
+  m.step_collect = MakeHistogram("penstock_step_seconds", with("phase", "collect"));
+  m.step_commit = MakeHistogram("penstock_step_seconds", with("phase", "commit"));
+  m.spec_drafts = MakeCounter("vllm:spec_decode_num_drafts_total", base);
+  m.spec_draft_tokens = MakeCounter("vllm:spec_decode_num_draft_tokens_total", base);
+  m.spec_accepted_tokens = MakeCounter("vllm:spec_decode_num_accepted_tokens_total", base);
+  m.rejected_queue_full = MakeCounter("penstock_queue_rejected_total", with("reason", "full"));
+  m.rejected_draining = MakeCounter("penstock_queue_rejected_total", with("reason", "draining"));
+  m.rejected_too_large = MakeCounter("penstock_queue_rejected_total", with("reason", "too_large"));
+  return m;
+}
+
+RequestMetrics Catalogue::MakeRequestMetrics(const std::string& model_name, int32_t max_context) {
+  const Labels base = {{"model_name", model_name}, {"engine", "0"}};
+  auto with = [&](const char* label, const char* value) {
+    Labels labels = base;
+    labels[label] = value;
+    return labels;
+  };
+  RequestMetrics m;
+  m.prompt_tokens = MakeCounter("vllm:prompt_tokens_total", base);
+  m.generation_tokens = MakeCounter("vllm:generation_tokens_total", base);
+  m.success_stop = MakeCounter("vllm:request_success_total", with("finished_reason", "stop"));
+  m.success_length = MakeCounter("vllm:request_success_total", with("finished_reason", "length"));
+  m.success_abort = MakeCounter("vllm:request_success_total", with("finished_reason", "abort"));
+  m.success_error = MakeCounter("vllm:request_success_total", with("finished_reason", "error"));
+  m.cancelled_disconnect = MakeCounter("penstock_cancelled_total", with("reason", "disconnect"));
+  m.cancelled_slow_reader = MakeCounter("penstock_cancelled_total", with("reason", "slow_reader"));
+  m.cancelled_deadline = MakeCounter("penstock_cancelled_total", with("reason", "deadline"));
+  m.cancelled_shutdown = MakeCounter("penstock_cancelled_total", with("reason", "shutdown"));
+  m.time_to_first_token = MakeHistogram("vllm:time_to_first_token_seconds", base);
+  m.inter_token_latency = MakeHistogram("vllm:inter_token_latency_seconds", base);
+  m.inter_token_latency_fine = MakeHistogram("penstock_inter_token_latency_seconds", base);
+  m.time_per_output_token = MakeHistogram("vllm:request_time_per_output_token_seconds", base);
+  m.e2e_latency = MakeHistogram("vllm:e2e_request_latency_seconds", base);
+  m.queue_time = MakeHistogram("vllm:request_queue_time_seconds", base);
+  m.prefill_time = MakeHistogram("vllm:request_prefill_time_seconds", base);
+  m.decode_time = MakeHistogram("vllm:request_decode_time_seconds", base);
+  m.inference_time = MakeHistogram("vllm:request_inference_time_seconds", base);
+  m.request_prompt_tokens = MakeHistogram("vllm:request_prompt_tokens", base, max_context);
+  m.request_generation_tokens = MakeHistogram("vllm:request_generation_tokens", base, max_context);
+  m.max_num_generation_tokens = MakeHistogram("vllm:request_max_num_generation_tokens", base, max_context);
+  m.params_max_tokens = MakeHistogram("vllm:request_params_max_tokens", base, max_context);
+  m.params_n = MakeHistogram("vllm:request_params_n", base);
+  return m;
+}
+
+void Catalogue::SetCacheConfig(const std::string& model_name, const CacheConfigInfo& info) {
+  MakeGauge("vllm:cache_config_info", {{"model_name", model_name},
+                                       {"engine", "0"},
+                                       {"block_size", std::to_string(info.block_size)},
+                                       {"num_gpu_blocks", std::to_string(info.num_blocks)},
+                                       {"enable_prefix_caching", info.prefix_cache ? "True" : "False"},
+                                       {"cache_dtype", info.kv_dtype}})
+      .Set(1);
+}
+
+void Catalogue::CountRequest(int code) {
+  for (const auto& [known, counter] : request_codes_) {
+    if (known == code) return counter.Add();
+  }
+  request_other_.Add();
+}
+
+void Catalogue::UpdateProcess() {
+  std::lock_guard lock(process_mutex_);
+  const ProcessFigures now = ReadProcessFigures();
+  process_cpu_.Add(std::max(0.0, now.cpu_seconds - process_cpu_.value()));
+  process_resident_.Set(now.resident_bytes);
+  process_virtual_.Set(now.virtual_bytes);
+  process_open_fds_.Set(now.open_fds);
+  process_max_fds_.Set(now.max_fds);
+  process_start_.Set(now.start_time);
+}
+
+std::string Catalogue::Text() {
+  UpdateProcess();
+  return prometheus::TextSerializer().Serialize(registry_->Collect());
+}
+
+}  // namespace penstock

@@ -1,0 +1,132 @@
+// Every metric of the server, declared once: name, help, labels, buckets; and the handles to their series.
+// Owns the registry and all series. Must not know what is measured.
+// Threads: thread-safe; the handles too.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "metrics/handles.h"
+
+namespace prometheus {
+class Registry;
+}
+
+namespace penstock {
+
+enum class MetricType : uint8_t { kCounter, kGauge, kHistogram };
+
+/// One row of the catalogue.
+struct MetricInfo {
+  std::string_view name;
+  MetricType type;
+  std::string_view labels;   // comma-separated label names
+  std::string_view buckets;  // histograms: upper bounds, comma-separated, or "1-2-5 up to the context"
+  std::string_view help;
+};
+
+/// All rows, in the order of the documentation.
+absl::Span<const MetricInfo> MetricCatalogue();
+
+/// docs/metrics.md, generated from the rows.
+std::string CatalogueMarkdown();
+
+/// What one engine sets and bumps on its thread.
+struct EngineMetrics {
+  GaugeHandle num_requests_running;
+  GaugeHandle num_requests_waiting;
+  GaugeHandle kv_cache_usage;             // [0, 1]
+  GaugeHandle kv_blocks_used;             // held by live requests
+  GaugeHandle kv_blocks_cached;           // hold a reusable prefix, nobody uses them now
+  GaugeHandle kv_blocks_free;
+  CounterHandle num_preemptions;
+  CounterHandle prefix_cache_queries;     // tokens
+  CounterHandle prefix_cache_hits;        // tokens
+  HistogramHandle iteration_tokens;       // positions per step
+  HistogramHandle step_plan;              // seconds
+  HistogramHandle step_launch;
+  HistogramHandle step_collect;
+  HistogramHandle step_commit;
+  CounterHandle spec_drafts;
+  CounterHandle spec_draft_tokens;
+  CounterHandle spec_accepted_tokens;
+  CounterHandle rejected_queue_full;
+  CounterHandle rejected_draining;
+  CounterHandle rejected_too_large;       // can never run
+};
+
+/// What the service bumps for one model's requests; histograms are observed off the engine thread.
+struct RequestMetrics {
+  CounterHandle prompt_tokens;
+  CounterHandle generation_tokens;
+  CounterHandle success_stop;
+  CounterHandle success_length;
+  CounterHandle success_abort;
+  CounterHandle success_error;
+  CounterHandle cancelled_disconnect;
+  CounterHandle cancelled_slow_reader;
+  CounterHandle cancelled_deadline;
+  CounterHandle cancelled_shutdown;
+  HistogramHandle time_to_first_token;    // all in seconds
+  HistogramHandle inter_token_latency;
+  HistogramHandle inter_token_latency_fine;
+  HistogramHandle time_per_output_token;
+  HistogramHandle e2e_latency;
+  HistogramHandle queue_time;
+  HistogramHandle prefill_time;
+  HistogramHandle decode_time;
+  HistogramHandle inference_time;
+  HistogramHandle request_prompt_tokens;
+  HistogramHandle request_generation_tokens;
+  HistogramHandle max_num_generation_tokens;
+  HistogramHandle params_max_tokens;
+  HistogramHandle params_n;
+};
+
+/// The facts of vllm:cache_config_info.
+struct CacheConfigInfo {
+  int32_t block_size = 0;
+  int32_t num_blocks = 0;
+  bool prefix_cache = true;
+  std::string kv_dtype;
+};
+
+class Catalogue {
+ public:
+  explicit Catalogue(std::string_view version);
+  ~Catalogue();
+  Catalogue(const Catalogue&) = delete;
+  Catalogue& operator=(const Catalogue&) = delete;
+
+  EngineMetrics MakeEngineMetrics(const std::string& model_name);
+  /// `max_context` bounds the buckets of the token histograms.
+  RequestMetrics MakeRequestMetrics(const std::string& model_name, int32_t max_context);
+  void SetCacheConfig(const std::string& model_name, const CacheConfigInfo& info);
+  /// penstock_requests_total{code}: one answered request, by HTTP status.
+  void CountRequest(int code);
+
+  /// The page of GET /metrics; reads the process's own figures first.
+  std::string Text();
+
+ private:
+  using Labels = std::map<std::string, std::string>;
+  CounterHandle MakeCounter(std::string_view name, const Labels& labels);
+  GaugeHandle MakeGauge(std::string_view name, const Labels& labels);
+  HistogramHandle MakeHistogram(std::string_view name, const Labels& labels, int32_t max_context = 0);
+  void UpdateProcess();
+
+  std::shared_ptr<prometheus::Registry> registry_;
+  std::vector<std::pair<int, CounterHandle>> request_codes_;   // fixed after construction
+  CounterHandle request_other_;
+  std::mutex process_mutex_;                                   // guards the scrape of the process's figures
+  CounterHandle process_cpu_;
+  GaugeHandle process_resident_, process_virtual_, process_open_fds_, process_max_fds_, process_start_;
+};
+
+}  // namespace penstock

@@ -1,0 +1,85 @@
+#include "metrics/catalogue.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+
+namespace penstock {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+TEST(Catalogue, CountersOfAllKnownLabelsStartAtZero) {
+  Catalogue catalogue("1.2.3");
+  catalogue.MakeEngineMetrics("m");
+  catalogue.MakeRequestMetrics("m", 4096);
+  const std::string text = catalogue.Text();
+  for (const char* reason : {"stop", "length", "abort", "error"}) {
+    EXPECT_THAT(text, HasSubstr(std::string("vllm:request_success_total{engine=\"0\",finished_reason=\"") + reason +
+                                "\",model_name=\"m\"} 0\n"));
+  }
+  EXPECT_THAT(text, HasSubstr("vllm:generation_tokens_total{engine=\"0\",model_name=\"m\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("penstock_requests_total{code=\"429\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("penstock_build_info{version=\"1.2.3\"} 1\n"));
+}
+
+TEST(Catalogue, EveryRowAppearsInTheTextOnceAllHandlesAreMade) {
+  Catalogue catalogue("1");
+  catalogue.MakeEngineMetrics("m");
+  catalogue.MakeRequestMetrics("m", 4096);
+  catalogue.SetCacheConfig("m", {.block_size = 16, .num_blocks = 10, .prefix_cache = true, .kv_dtype = "float32"});
+  const std::string text = catalogue.Text();
+  std::set<std::string_view> names;
+  for (const MetricInfo& row : MetricCatalogue()) {
+    EXPECT_TRUE(names.insert(row.name).second) << row.name << " is listed twice";
+    EXPECT_THAT(text, HasSubstr("# HELP " + std::string(row.name) + " ")) << row.name;
+  }
+}
+
+TEST(Catalogue, TokenBucketsEndAtTheContext) {
+  Catalogue catalogue("1");
+  catalogue.MakeRequestMetrics("m", 1000);
+  const std::string text = catalogue.Text();
+  EXPECT_THAT(text, HasSubstr("vllm:request_prompt_tokens_bucket{engine=\"0\",model_name=\"m\",le=\"1000\"} 0"));
+  EXPECT_THAT(text, HasSubstr("vllm:request_prompt_tokens_bucket{engine=\"0\",model_name=\"m\",le=\"500\"} 0"));
+  EXPECT_THAT(text, Not(HasSubstr("vllm:request_prompt_tokens_bucket{engine=\"0\",model_name=\"m\",le=\"2000\"}")));
+}
+
+TEST(Catalogue, HandlesOfOneSeriesAddUp) {
+  Catalogue catalogue("1");
+  catalogue.MakeEngineMetrics("m").num_preemptions.Add();
+  catalogue.MakeEngineMetrics("m").num_preemptions.Add(2);
+  EXPECT_THAT(catalogue.Text(), HasSubstr("vllm:num_preemptions_total{engine=\"0\",model_name=\"m\"} 3\n"));
+}
+
+TEST(Catalogue, UnknownCodesShareOneSeries) {
+  Catalogue catalogue("1");
+  catalogue.CountRequest(418);
+  catalogue.CountRequest(200);
+  EXPECT_THAT(catalogue.Text(), HasSubstr("penstock_requests_total{code=\"other\"} 1\n"));
+  EXPECT_THAT(catalogue.Text(), HasSubstr("penstock_requests_total{code=\"200\"} 1\n"));
+}
+
+TEST(Catalogue, ReadsItsOwnProcess) {
+  Catalogue catalogue("1");
+  EXPECT_THAT(catalogue.Text(), Not(HasSubstr("process_resident_memory_bytes 0\n")));
+  EXPECT_THAT(catalogue.Text(), Not(HasSubstr("process_open_fds 0\n")));
+}
+
+TEST(Catalogue, AnEmptyHandleDoesNothing) {
+  const EngineMetrics metrics;
+  metrics.num_preemptions.Add();
+  metrics.num_requests_running.Set(3);
+  metrics.step_plan.Observe(1);
+  EXPECT_EQ(metrics.num_preemptions.value(), 0);
+}
+
+TEST(Catalogue, MarkdownListsEveryRow) {
+  const std::string page = CatalogueMarkdown();
+  for (const MetricInfo& row : MetricCatalogue()) EXPECT_THAT(page, HasSubstr("| `" + std::string(row.name) + "` |"));
+}
+
+}  // namespace
+}  // namespace penstock
