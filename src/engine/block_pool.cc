@@ -45,6 +45,7 @@ BlockId BlockPool::Find(const Hash128& hash) const {
 }
 
 void BlockPool::ForgetAll() {
+  num_free_cached_ = 0;
   for (Block& block : blocks_) block.hashed = false;
   by_hash_.clear();
 }
@@ -61,6 +62,7 @@ void BlockPool::LinkFront(BlockId block) {
   (front_ == kNoBlock ? back_ : blocks_[front_].prev) = block;
   front_ = block;
   ++num_free_;
+  if (blocks_[block].hashed) ++num_free_cached_;
 }
 
 void BlockPool::LinkBack(BlockId block) {
@@ -69,6 +71,7 @@ void BlockPool::LinkBack(BlockId block) {
   (back_ == kNoBlock ? front_ : blocks_[back_].next) = block;
   back_ = block;
   ++num_free_;
+  if (blocks_[block].hashed) ++num_free_cached_;
 }
 
 void BlockPool::Unlink(BlockId block) {
@@ -76,6 +79,7 @@ void BlockPool::Unlink(BlockId block) {
   (prev == kNoBlock ? front_ : blocks_[prev].next) = next;
   (next == kNoBlock ? back_ : blocks_[next].prev) = prev;
   --num_free_;
+  if (blocks_[block].hashed) --num_free_cached_;
 }
 
 }  // namespace penstock

@@ -34,6 +34,7 @@ class BlockPool {
   int32_t num_blocks() const { return static_cast<int32_t>(blocks_.size()); }
   int32_t num_free() const { return num_free_; }
   int32_t num_held() const { return num_blocks() - num_free_; }
+  int32_t num_free_cached() const { return num_free_cached_; }   // of the free ones, still findable
   int32_t num_cached() const { return static_cast<int32_t>(by_hash_.size()); }
 
  private:
@@ -54,6 +55,7 @@ class BlockPool {
   BlockId front_ = kNoBlock;   // allocated next
   BlockId back_ = kNoBlock;
   int32_t num_free_ = 0;
+  int32_t num_free_cached_ = 0;
 };
 
 }  // namespace penstock

@@ -70,9 +70,11 @@ void EngineLoop::Handle(ControlMessage message) {
 }
 
 bool EngineLoop::LaunchNext() {
-  const StepPlan plan = scheduler_.Plan(options_.clock->Now());
+  const absl::Time begin = options_.clock->Now();
+  const StepPlan plan = scheduler_.Plan(begin);
   // An empty step carries the reports of commands where there is nothing to compute.
   if (plan.slices.empty() && (controls_.empty() || num_in_flight_ > 0)) return false;
+  const absl::Time planned = options_.clock->Now();
   absl::Status status = executor_->Launch(plan);
   if (status.ok()) status = executor_->Sample(plan.step, {});
   if (!status.ok()) {
@@ -80,10 +82,14 @@ bool EngineLoop::LaunchNext() {
     return false;
   }
   ++num_in_flight_;
+  options_.metrics.step_plan.Observe(absl::ToDoubleSeconds(planned - begin));
+  options_.metrics.step_launch.Observe(absl::ToDoubleSeconds(options_.clock->Now() - planned));
+  if (!plan.slices.empty()) options_.metrics.iteration_tokens.Observe(scheduler_.num_planned_tokens());
   return true;
 }
 
 void EngineLoop::CollectOldest() {
+  const absl::Time begin = options_.clock->Now();
   absl::StatusOr<StepResult> result = executor_->Collect();
   if (!result.ok()) return Fail(result.status());
   --num_in_flight_;
@@ -96,6 +102,8 @@ void EngineLoop::CollectOldest() {
     done(status);
   }
   scheduler_.Commit(*result, now);
+  options_.metrics.step_collect.Observe(absl::ToDoubleSeconds(now - begin));
+  options_.metrics.step_commit.Observe(absl::ToDoubleSeconds(options_.clock->Now() - now));
 }
 
 void EngineLoop::Fail(const absl::Status& status) {
@@ -116,22 +124,52 @@ void EngineLoop::Publish() {
   num_running_ = scheduler_.num_running();
   num_waiting_tokens_ = scheduler_.num_waiting_tokens();
   kv_usage_ = scheduler_.tables().usage();
+  ExportMetrics();
   const int64_t finished = scheduler_.counters().num_finished;
   if (finished == num_finished_.load()) return;
   num_finished_ = finished;
   WakeDrain();
 }
 
+void EngineLoop::ExportMetrics() {
+  const EngineMetrics& m = options_.metrics;
+  m.num_requests_running.Set(scheduler_.num_running());
+  m.num_requests_waiting.Set(scheduler_.num_waiting());
+  m.kv_cache_usage.Set(kv_usage_);
+  if (scheduler_.tables().num_groups() > 0) {
+    const BlockPool& pool = scheduler_.tables().pool(0);
+    m.kv_blocks_used.Set(pool.num_held());
+    m.kv_blocks_cached.Set(pool.num_free_cached());
+    m.kv_blocks_free.Set(pool.num_free() - pool.num_free_cached());
+  }
+  const SchedulerCounters& now = scheduler_.counters();
+  if (now.num_preemptions != exported_.num_preemptions) {
+    m.num_preemptions.Add(now.num_preemptions - exported_.num_preemptions);
+  }
+  if (now.prefix_queried_tokens != exported_.prefix_queried_tokens) {
+    m.prefix_cache_queries.Add(now.prefix_queried_tokens - exported_.prefix_queried_tokens);
+  }
+  if (now.prefix_hit_tokens != exported_.prefix_hit_tokens) {
+    m.prefix_cache_hits.Add(now.prefix_hit_tokens - exported_.prefix_hit_tokens);
+  }
+  exported_ = now;
+}
+
 absl::Status EngineLoop::Submit(RequestId id, GenerateRequest request, std::shared_ptr<TokenSink> sink) {
-  RETURN_IF_ERROR(scheduler_.Check(request));
+  if (const absl::Status checked = scheduler_.Check(request); !checked.ok()) {
+    options_.metrics.rejected_too_large.Add();
+    return checked;
+  }
   if (!healthy_) return absl::UnavailableError("the device has failed; the server must be restarted");
   const int64_t most = int64_t{options_.max_queue} + limits_.num_slots;
   const bool full = num_submitted_.fetch_add(1) - num_finished_.load() >= most;
   absl::Status refused;
   if (draining_) {
     refused = absl::UnavailableError("the server is draining");
+    options_.metrics.rejected_draining.Add();
   } else if (full) {
     refused = absl::ResourceExhaustedError(absl::StrCat("the queue is full: ", options_.max_queue, " requests wait"));
+    options_.metrics.rejected_queue_full.Add();
   } else {
     Message message = SubmitMessage{id, std::move(request), std::move(sink), options_.clock->Now()};
     if (mailbox_.TryPush(message)) return absl::OkStatus();

@@ -14,18 +14,17 @@
 #include "base/clock.h"
 #include "base/mailbox.h"
 #include "engine/scheduler.h"
+#include "metrics/catalogue.h"
 #include "penstock/engine.h"
 #include "penstock/executor.h"
 
 namespace penstock {
 
-struct EngineMetrics;
-
 struct EngineOptions {
   SchedulerOptions scheduler;
   int32_t max_queue = 1024;                  // requests that wait, beyond those that run
   const Clock* clock = nullptr;              // outlives the engine
-  const EngineMetrics* metrics = nullptr;    // may be null
+  EngineMetrics metrics;                     // default-made handles do nothing
 };
 
 class EngineLoop final : public Engine {
@@ -73,6 +72,7 @@ class EngineLoop final : public Engine {
   void WaitForWork();
   void Publish();
   void WakeDrain();
+  void ExportMetrics();
   int64_t num_live() const { return num_submitted_.load() - num_finished_.load(); }
 
   const std::unique_ptr<Executor> executor_;
@@ -83,6 +83,7 @@ class EngineLoop final : public Engine {
   std::deque<DoneCallback> controls_;        // sent to the executor, not yet reported
   int32_t num_in_flight_ = 0;                // steps
   absl::Status fault_;                       // sticky
+  SchedulerCounters exported_;               // what the metrics already hold
 
   std::atomic<bool> stopping_{false};
   std::atomic<bool> draining_{false};
