@@ -22,7 +22,7 @@ class Detokenizer {
   const Tokenizer* tokenizer_;
   bool skip_special_;
   bool first_ = true;
-  std::string pending_;   // bytes of an incomplete code point
+  std::string pending_;   // bytes of an incomplete code point: at most three
 };
 
 }  // namespace penstock

@@ -1,0 +1,265 @@
+#include "api/http/connection.h"
+
+#include <utility>
+
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/string_body.hpp>
+
+#include "api/http/http_loop.h"
+#include "api/http/json_text.h"
+#include "api/http/response_head.h"
+#include "service/ids.h"
+
+namespace penstock {
+
+namespace asio = boost::asio;
+namespace http = boost::beast::http;
+using boost::system::error_code;
+
+namespace {
+
+constexpr size_t kMaxPipelined = 65536;      // bytes of further requests read while one is answered
+constexpr uint32_t kMaxHeaderBytes = 32768;
+constexpr auto kLinger = std::chrono::seconds(1);
+
+std::string_view View(boost::beast::string_view text) { return {text.data(), text.size()}; }
+
+}  // namespace
+
+struct ParserBox {
+  http::request_parser<http::string_body> parser;
+  bool header_seen = false;
+};
+
+Connection::Connection(asio::ip::tcp::socket socket, HttpLoop* loop) : socket_(std::move(socket)), loop_(loop) {}
+
+Connection::~Connection() = default;
+
+void Connection::Start() {
+  error_code error;
+  socket_.non_blocking(true, error);
+  socket_.set_option(asio::ip::tcp::no_delay(true), error);
+  const auto peer = socket_.remote_endpoint(error);
+  from_loopback_ = !error && peer.address().is_loopback();
+  last_progress_ = std::chrono::steady_clock::now();
+  WaitReadable();
+}
+
+void Connection::WaitReadable() {
+  if (read_waiting_ || closed_ || in_.size() >= kMaxPipelined) return;
+  read_waiting_ = true;
+  socket_.async_wait(asio::ip::tcp::socket::wait_read, [self = shared_from_this()](const error_code&) {
+    self->read_waiting_ = false;
+    if (!self->closed_) self->OnReadable();
+  });
+}
+
+// A client that closes its side is gone, also when it closed only its sending half: nobody can tell the two apart.
+void Connection::OnReadable() {
+  auto& scratch = loop_->scratch();
+  error_code error;
+  const size_t count = socket_.read_some(asio::buffer(scratch), error);
+  if (error == asio::error::would_block) return WaitReadable();
+  if (error) return Close(CancelReason::kDisconnect);
+  last_progress_ = std::chrono::steady_clock::now();
+  if (!lingering_) {
+    in_.append(scratch.data(), count);
+    if (!answering()) Parse();
+  }
+  if (!closed_) WaitReadable();
+}
+
+void Connection::Parse() {
+  size_t at = 0;
+  while (!answering() && !close_after_send_ && at < in_.size()) {
+    if (parser_ == nullptr) {
+      parser_ = std::make_unique<ParserBox>();
+      parser_->parser.eager(true);
+      parser_->parser.header_limit(kMaxHeaderBytes);
+      parser_->parser.body_limit(static_cast<uint64_t>(loop_->shared().options.limits.max_body.value));
+      request_began_ = std::chrono::steady_clock::now();
+    }
+    auto& parser = parser_->parser;
+    error_code error;
+    const size_t used = parser.put(asio::buffer(in_.data() + at, in_.size() - at), error);
+    at += used;
+    if (error == http::error::need_more) error = {};
+    if (error == http::error::body_limit) {
+      Refuse(413, "the body is larger than " + std::to_string(loop_->shared().options.limits.max_body.value) + " bytes");
+      break;
+    }
+    if (error == http::error::header_limit) {
+      Refuse(431, "the headers are larger than " + std::to_string(kMaxHeaderBytes) + " bytes");
+      break;
+    }
+    if (error) {
+      Refuse(400, "the request is no HTTP: " + error.message());
+      break;
+    }
+    if (parser.is_header_done() && !std::exchange(parser_->header_seen, true) && !parser.is_done()) {
+      const auto expect = parser.get().find(http::field::expect);
+      if (expect != parser.get().end() && boost::beast::iequals(expect->value(), "100-continue")) {
+        out_ += "HTTP/1.1 100 Continue\r\n\r\n";
+        Flush();
+        if (closed_) return;
+      }
+    }
+    if (parser.is_done()) {
+      BeginAnswer();
+    } else if (used == 0) {
+      break;
+    }
+  }
+  in_.erase(0, at);
+}
+
+void Connection::BeginAnswer() {
+  auto message = parser_->parser.release();
+  parser_.reset();
+  HttpShared& shared = loop_->shared();
+  HttpRequest request;
+  request.arrival = shared.options.clock->Now();
+  request.method = std::string(View(message.method_string()));
+  const std::string_view target = View(message.target());
+  const size_t question = target.find('?');
+  request.path = PercentDecode(target.substr(0, question));
+  if (question != std::string_view::npos) request.query = std::string(target.substr(question + 1));
+  request.request_id = CleanRequestId(View(message["X-Request-Id"]));
+  if (request.request_id.empty()) request.request_id = MakeRequestId();
+  request.credential = std::string(View(message[http::field::authorization]));
+  if (request.credential.empty()) request.credential = std::string(View(message["X-Api-Key"]));
+  request.from_loopback = from_loopback_;
+  request.body = std::move(message.body());
+
+  ResponsePipe::Settings settings;
+  settings.keep_alive = message.keep_alive();
+  settings.http_1_0 = message.version() < 11;
+  settings.head_only = message.method() == http::verb::head;
+  settings.stream_buffer = static_cast<size_t>(shared.options.limits.stream_buffer.value);
+  settings.request_id = request.request_id;
+  settings.draining = &shared.draining;
+  settings.on_answer = &shared.options.on_answer;
+  settings.flush = [self = shared_from_this()] {
+    asio::post(self->socket_.get_executor(), [self] { self->Flush(); });
+  };
+  pipe_ = std::make_shared<ResponsePipe>(std::move(settings));
+  last_taken_ = false;
+  const Router* router = shared.router;
+  router->Serve(std::make_shared<LiveExchange>(std::move(request), pipe_));
+}
+
+// An answer to what never became a request; the connection ends with it.
+void Connection::Refuse(int status, std::string_view message) {
+  const std::string body = ErrorBody(status, message, "");
+  ResponseHead head;
+  head.status = status;
+  head.content_type = "application/json";
+  head.content_length = body.size();
+  head.close = true;
+  AppendHead(out_, head);
+  out_ += body;
+  parser_.reset();
+  close_after_send_ = true;
+  const auto& on_answer = loop_->shared().options.on_answer;
+  if (on_answer) on_answer(status);
+  Flush();
+}
+
+// Sends out_; false: the rest waits for the socket, or the connection is closed.
+bool Connection::SendSome() {
+  while (sent_ < out_.size()) {
+    error_code error;
+    const size_t count = socket_.write_some(asio::buffer(out_.data() + sent_, out_.size() - sent_), error);
+    if (error == asio::error::would_block) {
+      if (pipe_ != nullptr) pipe_->Sent(out_.size() - sent_);
+      write_waiting_ = true;
+      socket_.async_wait(asio::ip::tcp::socket::wait_write, [self = shared_from_this()](const error_code&) {
+        self->write_waiting_ = false;
+        self->Flush();
+      });
+      return false;
+    }
+    if (error) {
+      Close(CancelReason::kDisconnect);
+      return false;
+    }
+    sent_ += count;
+    last_progress_ = std::chrono::steady_clock::now();
+  }
+  out_.clear();
+  sent_ = 0;
+  return true;
+}
+
+void Connection::Flush() {
+  if (closed_ || write_waiting_) return;
+  while (true) {
+    if (!SendSome()) return;
+    if (pipe_ == nullptr) break;
+    pipe_->Sent(0);
+    if (last_taken_) return EndAnswer();
+    last_taken_ = pipe_->Take(out_);
+    if (out_.empty()) {
+      if (last_taken_) EndAnswer();
+      return;
+    }
+  }
+  if (close_after_send_) Linger();
+}
+
+void Connection::EndAnswer() {
+  const bool closes = pipe_->closes();
+  const std::shared_ptr<ResponsePipe> done = std::exchange(pipe_, nullptr);
+  done->Gone(CancelReason::kDisconnect);   // drops its callbacks
+  if (closes || loop_->shared().draining) return Linger();
+  last_progress_ = std::chrono::steady_clock::now();
+  Parse();
+  WaitReadable();
+}
+
+// Closes our side and waits a moment for the client's: a close with bytes unread would take the answer from it.
+void Connection::Linger() {
+  if (lingering_ || closed_) return;
+  lingering_ = true;
+  close_after_send_ = true;
+  in_.clear();
+  error_code error;
+  socket_.shutdown(asio::ip::tcp::socket::shutdown_send, error);
+  if (error) return Close(CancelReason::kDisconnect);
+  request_began_ = std::chrono::steady_clock::now();
+  WaitReadable();
+}
+
+void Connection::Close(CancelReason reason) {
+  if (closed_) return;
+  closed_ = true;
+  const std::shared_ptr<Connection> self = shared_from_this();
+  error_code error;
+  socket_.close(error);
+  if (const std::shared_ptr<ResponsePipe> pipe = std::exchange(pipe_, nullptr)) pipe->Gone(reason);
+  loop_->Forget(self);
+}
+
+void Connection::Sweep(TimePoint now) {
+  const LimitsSection& limits = loop_->shared().options.limits;
+  const auto over = [now](TimePoint since, absl::Duration limit) { return now - since > absl::ToChronoNanoseconds(limit); };
+  if (lingering_) {
+    if (now - request_began_ > kLinger) Close(CancelReason::kDisconnect);
+  } else if (answering()) {
+    const auto congested = pipe_->congested_since();
+    const bool stalled = congested && over(*congested, limits.write_stall);
+    if (stalled || (write_waiting_ && over(last_progress_, limits.idle_timeout))) Close(CancelReason::kSlowReader);
+  } else if (parser_ != nullptr && !parser_->header_seen) {
+    if (over(request_began_, limits.header_timeout)) Refuse(408, "the headers took too long");
+  } else if (over(last_progress_, limits.idle_timeout)) {
+    Close(CancelReason::kDisconnect);
+  }
+}
+
+void Connection::Drain() {
+  if (!answering() && parser_ == nullptr && in_.empty() && out_.empty()) Linger();
+}
+
+}  // namespace penstock

@@ -1,0 +1,62 @@
+// One client's connection: reads requests one after the other, sends each one's answer.
+// Owns its socket and the bytes in transit. Must not know routes' endpoints or other connections.
+// Threads: confined to its HttpLoop's thread.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include <boost/asio/ip/tcp.hpp>
+
+#include "api/http/response_pipe.h"
+
+namespace penstock {
+
+class HttpLoop;
+struct ParserBox;   // the Beast parser, kept out of this header
+
+class Connection final : public std::enable_shared_from_this<Connection> {
+ public:
+  using TimePoint = std::chrono::steady_clock::time_point;
+  Connection(boost::asio::ip::tcp::socket socket, HttpLoop* loop);
+  ~Connection();
+
+  void Start();
+  /// Enforces the time limits; called a few times a second.
+  void Sweep(TimePoint now);
+  /// Ends as soon as nothing is being answered.
+  void Drain();
+  void Close(CancelReason reason);
+
+ private:
+  void WaitReadable();
+  void OnReadable();
+  void Parse();
+  void BeginAnswer();
+  void Refuse(int status, std::string_view message);
+  void Flush();
+  bool SendSome();
+  void EndAnswer();
+  void Linger();
+  bool answering() const { return pipe_ != nullptr; }
+
+  boost::asio::ip::tcp::socket socket_;
+  HttpLoop* const loop_;
+  bool from_loopback_ = false;
+  bool read_waiting_ = false, write_waiting_ = false;
+  bool closed_ = false;
+  bool lingering_ = false;               // answered for good; what still comes in is thrown away
+  bool close_after_send_ = false;
+  bool last_taken_ = false;              // all of the answer is in out_
+  std::string in_;                       // received, not yet parsed
+  std::string out_;                      // being sent, from sent_ on
+  size_t sent_ = 0;
+  std::unique_ptr<ParserBox> parser_;    // null between requests
+  std::shared_ptr<ResponsePipe> pipe_;   // null while no request is being answered
+  TimePoint last_progress_;              // bytes came in or went out
+  TimePoint request_began_;
+};
+
+}  // namespace penstock

@@ -1,0 +1,175 @@
+#include "api/http/http_server.h"
+
+#include <utility>
+#include <vector>
+
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/write.hpp>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "api/http/http_loop.h"
+#include "api/http/json_text.h"
+#include "api/http/response_head.h"
+#include "base/status_macros.h"
+#include "base/strings.h"
+
+namespace penstock {
+
+namespace asio = boost::asio;
+using asio::ip::tcp;
+using boost::system::error_code;
+
+namespace {
+
+absl::StatusOr<tcp::endpoint> ParseAddress(const std::string& address) {
+  const size_t colon = address.rfind(':');
+  int port = -1;
+  if (colon == std::string::npos || !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 0 || port > 65535) {
+    return absl::InvalidArgumentError(absl::StrCat("\"", address, "\" is no address: host:port is expected"));
+  }
+  std::string host = address.substr(0, colon);
+  if (host.size() >= 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  if (host.empty()) host = "0.0.0.0";
+  if (host == "localhost") host = "127.0.0.1";
+  error_code error;
+  const auto ip = asio::ip::make_address(host, error);
+  if (!error) return tcp::endpoint(ip, static_cast<uint16_t>(port));
+  asio::io_context context;
+  tcp::resolver resolver(context);
+  const auto found = resolver.resolve(host, std::to_string(port), error);
+  if (error || found.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat("the host \"", host, "\" is not known: ", error.message()));
+  }
+  return found.begin()->endpoint();
+}
+
+}  // namespace
+
+class HttpServer::Core {
+ public:
+  explicit Core(HttpServerOptions options) {
+    shared_.options = std::move(options);
+    const int threads = std::max(1, shared_.options.num_threads);
+    for (int i = 0; i < threads; ++i) loops_.push_back(std::make_unique<HttpLoop>(&shared_));
+    acceptor_.emplace(loops_.front()->context());
+    retry_timer_.emplace(loops_.front()->context());
+  }
+  ~Core() { Drain(absl::ZeroDuration()); }
+
+  absl::Status Listen() {
+    const std::string& address = shared_.options.address;
+    ASSIGN_OR_RETURN(const tcp::endpoint endpoint, ParseAddress(address));
+    error_code error;
+    acceptor_->open(endpoint.protocol(), error);
+    if (!error) acceptor_->set_option(tcp::acceptor::reuse_address(true), error);
+    if (!error) acceptor_->bind(endpoint, error);
+    if (!error) acceptor_->listen(asio::socket_base::max_listen_connections, error);
+    if (error == asio::error::address_in_use) {
+      return absl::UnavailableError(absl::StrCat("the port of ", address, " is taken: stop what listens there, or choose another"));
+    }
+    if (error) return absl::UnavailableError(absl::StrCat("cannot listen on ", address, ": ", error.message()));
+    port_ = acceptor_->local_endpoint(error).port();
+    return absl::OkStatus();
+  }
+
+  void Serve(const Router* router) {
+    shared_.router = router;
+    Accept();
+    for (auto& loop : loops_) loop->Start();
+  }
+
+  void Drain(absl::Duration grace) {
+    if (std::exchange(drained_, true)) return;
+    shared_.draining = true;
+    asio::post(loops_.front()->context(), [this] {
+      error_code error;
+      acceptor_->close(error);
+      retry_timer_->cancel();
+    });
+    for (auto& loop : loops_) loop->DrainAll();
+    {
+      std::unique_lock lock(shared_.mutex);
+      const auto until = std::chrono::steady_clock::now() + absl::ToChronoMilliseconds(std::min(grace, absl::Hours(24)));
+      shared_.emptied.wait_until(lock, until, [this] { return shared_.num_connections == 0; });
+    }
+    for (auto& loop : loops_) loop->Stop();
+    error_code error;
+    acceptor_->close(error);
+  }
+
+  int port() const { return port_; }
+  int num_connections() {
+    std::lock_guard lock(shared_.mutex);
+    return shared_.num_connections;
+  }
+
+ private:
+  void Accept() {
+    HttpLoop* loop = loops_[next_loop_++ % loops_.size()].get();
+    acceptor_->async_accept(loop->context(), [this, loop](const error_code& error, tcp::socket socket) {
+      if (error == asio::error::operation_aborted || shared_.draining) return;
+      if (!error) {
+        Admit(*loop, std::move(socket));
+        return Accept();
+      }
+      // Out of descriptors, most likely: the connection waits in the kernel's queue meanwhile.
+      retry_timer_->expires_after(std::chrono::milliseconds(50));
+      retry_timer_->async_wait([this](const error_code& stopped) {
+        if (!stopped) Accept();
+      });
+    });
+  }
+
+  void Admit(HttpLoop& loop, tcp::socket socket) {
+    {
+      std::lock_guard lock(shared_.mutex);
+      if (shared_.num_connections < shared_.options.limits.max_connections) {
+        ++shared_.num_connections;
+        return loop.Adopt(std::move(socket));
+      }
+    }
+    const std::string body = ErrorBody(503, "too many connections", "");
+    const HttpHeaders headers = {{"Retry-After", "1"}};
+    ResponseHead head;
+    head.status = 503;
+    head.content_type = "application/json";
+    head.headers = &headers;
+    head.content_length = body.size();
+    head.close = true;
+    std::string answer;
+    AppendHead(answer, head);
+    answer += body;
+    error_code error;
+    socket.non_blocking(true, error);
+    socket.write_some(asio::buffer(answer), error);
+    socket.shutdown(tcp::socket::shutdown_send, error);
+    if (shared_.options.on_answer) shared_.options.on_answer(503);
+  }
+
+  HttpShared shared_;
+  std::vector<std::unique_ptr<HttpLoop>> loops_;
+  std::optional<tcp::acceptor> acceptor_;               // on the first loop
+  std::optional<asio::steady_timer> retry_timer_;
+  size_t next_loop_ = 0;
+  int port_ = 0;
+  bool drained_ = false;
+};
+
+HttpServer::HttpServer(std::unique_ptr<Core> core) : core_(std::move(core)) {}
+HttpServer::~HttpServer() = default;
+
+absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Listen(HttpServerOptions options) {
+  auto core = std::make_unique<Core>(std::move(options));
+  RETURN_IF_ERROR(core->Listen());
+  return std::unique_ptr<HttpServer>(new HttpServer(std::move(core)));
+}
+
+int HttpServer::port() const { return core_->port(); }
+void HttpServer::Serve(const Router* router) { core_->Serve(router); }
+void HttpServer::Drain(absl::Duration grace) { core_->Drain(grace); }
+int HttpServer::num_connections() const { return core_->num_connections(); }
+
+}  // namespace penstock

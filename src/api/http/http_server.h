@@ -1,0 +1,47 @@
+// The HTTP/1.1 server: accepts connections, reads requests, hands them to a router, writes answers.
+// Owns its I/O threads and connections. Must not know routes, JSON or models.
+// Threads: thread-safe.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "api/http/router.h"
+#include "base/clock.h"
+#include "penstock/config.h"
+
+namespace penstock {
+
+struct HttpServerOptions {
+  std::string address;                      // host:port, [v6]:port; port 0: any free one
+  int num_threads = 1;
+  LimitsSection limits;
+  const Clock* clock = nullptr;             // stamps the arrival of requests: the engines' own
+  std::function<void(int code)> on_answer;  // each answered request, any thread; 499: the client went first
+};
+
+class HttpServer {
+ public:
+  /// Binds and listens: UNAVAILABLE where the port is taken, INVALID_ARGUMENT for a bad address. Accepts after Serve.
+  static absl::StatusOr<std::unique_ptr<HttpServer>> Listen(HttpServerOptions options);
+  ~HttpServer();
+
+  /// The port that is really bound.
+  int port() const;
+  /// Starts to answer; `router` outlives the server.
+  void Serve(const Router* router);
+  /// Accepts no more, closes idle connections, lets running answers end (each then closes its connection) until `grace` is
+  /// over; cuts off the rest. Blocks; idempotent.
+  void Drain(absl::Duration grace);
+  int num_connections() const;
+
+ private:
+  class Core;
+  explicit HttpServer(std::unique_ptr<Core> core);
+  std::unique_ptr<Core> core_;
+};
+
+}  // namespace penstock

@@ -1,0 +1,78 @@
+// What every front end calls: admits a call, turns its prompt into tokens, hands it to an engine, streams the answer.
+// Owns nothing that lives longer than a call. Must not know JSON, protobuf or sockets.
+// Threads: thread-safe; Start, Tokenize and RenderPrompt take long for long texts: on a text worker only.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/clock.h"
+#include "penstock/config.h"
+#include "penstock/service.h"
+#include "service/api_keys.h"
+#include "service/response_stream.h"
+#include "service/text_loop.h"
+
+namespace penstock {
+
+class Catalogue;
+
+/// What the service works with; all of it outlives the service and its calls.
+struct ServiceParts {
+  LimitsSection limits;
+  std::vector<std::string> api_keys;      // empty: no key is asked for
+  std::string version;
+  const ModelRegistry* models = nullptr;
+  TextLoop* loop = nullptr;
+  const Clock* clock = nullptr;           // the engines' own
+  Catalogue* catalogue = nullptr;         // null: nothing is counted
+  RequestLog* log = nullptr;              // null: nothing is logged
+};
+
+class GenerationService {
+ public:
+  explicit GenerationService(ServiceParts parts);
+
+  absl::Status Authorize(std::string_view credential) const { return keys_.Check(credential); }
+  bool open() const { return keys_.open(); }
+  /// NOT_FOUND for an unknown name; without a name the only model, or INVALID_ARGUMENT where there are several.
+  absl::StatusOr<std::shared_ptr<const ServedModel>> FindModel(const std::optional<std::string>& name) const;
+
+  /// Validates and submits. After OK the sink got OnStart and gets the rest; after an error it hears nothing.
+  absl::StatusOr<std::shared_ptr<ResponseStream>> Start(GenerationCall call, std::shared_ptr<ResponseSink> sink);
+  /// Logs and counts a call that Start (or its codec) refused.
+  void RecordRefusal(const GenerationCall& call, const absl::Status& status) const;
+
+  /// The tokens that a call's prompt or chat has.
+  absl::StatusOr<std::vector<TokenId>> Tokenize(const GenerationCall& call, const ServedModel& model) const;
+  absl::StatusOr<std::string> Detokenize(const std::vector<TokenId>& ids, const ServedModel& model) const;
+
+  /// OK while new calls are taken; otherwise UNAVAILABLE says why.
+  absl::Status Ready() const;
+  void set_draining(bool draining) { draining_ = draining; }
+  bool draining() const { return draining_; }
+
+  const LimitsSection& limits() const { return parts_.limits; }
+  const std::string& version() const { return parts_.version; }
+  const ModelRegistry& models() const { return *parts_.models; }
+  TextLoop& loop() const { return *parts_.loop; }
+  const Clock& clock() const { return *parts_.clock; }
+  Catalogue* catalogue() const { return parts_.catalogue; }
+
+ private:
+  absl::Status CheckRoom(size_t num_prompts, int64_t n) const;
+  absl::Status Submit(ResponseStream& stream, const GenerationCall& call, std::vector<GenerateRequest> requests,
+                      int64_t n, Engine& engine);
+  void SetDeadlines(const GenerationCall& call, GenerateRequest& request) const;
+
+  const ServiceParts parts_;
+  const ApiKeys keys_;
+  std::atomic<bool> draining_{false};
+  std::atomic<uint64_t> next_id_{1};
+};
+
+}  // namespace penstock

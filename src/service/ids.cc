@@ -1,0 +1,36 @@
+#include "service/ids.h"
+
+#include <random>
+
+#include "absl/strings/ascii.h"
+
+namespace penstock {
+
+uint64_t RandomBits() {
+  thread_local std::mt19937_64 generator = [] {
+    std::random_device device;
+    std::seed_seq seed{device(), device(), device(), device(), device(), device(), device(), device()};
+    return std::mt19937_64(seed);
+  }();
+  return generator();
+}
+
+std::string MakeRequestId() {
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string id(32, '0');
+  for (int word = 0; word < 2; ++word) {
+    uint64_t bits = RandomBits();
+    for (int i = 0; i < 16; ++i, bits >>= 4) id[word * 16 + i] = kDigits[bits & 15];
+  }
+  return id;
+}
+
+std::string CleanRequestId(std::string_view id) {
+  std::string clean;
+  for (char c : id.substr(0, 128)) {
+    if (absl::ascii_isalnum(c) || c == '.' || c == '_' || c == ':' || c == '-') clean.push_back(c);
+  }
+  return clean;
+}
+
+}  // namespace penstock

@@ -1,0 +1,139 @@
+// One call's answer on its way out: tokens of its choices -> text, stop strings, counts -> deltas.
+// Owns the tokens not yet processed (bounded) and the text state of each choice. Must not know JSON or sockets.
+// Threads: sinks on the engine thread; Run on one text worker at a time; Cancel and Resume from any thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "penstock/service.h"
+#include "service/text_loop.h"
+#include "text/detokenizer.h"
+#include "text/stop_matcher.h"
+
+namespace penstock {
+
+/// What a stream needs to know of its call.
+struct StreamSetup {
+  std::shared_ptr<const ServedModel> model;
+  std::shared_ptr<ResponseSink> sink;
+  TextLoop* loop = nullptr;
+  const Clock* clock = nullptr;
+  RequestLog* log = nullptr;              // null: not logged
+  absl::Time arrival;
+  RequestRecord record;                   // ids and prompt tokens are set, the rest is filled at the end
+  int32_t num_choices = 1;
+  std::vector<std::string> stop;
+  std::vector<TokenId> stop_ids;          // all that end a choice
+  std::vector<TokenId> reported_stop_ids; // the client's own: named as stop reason
+  bool include_stop = false;
+  bool skip_special = true;
+  bool keep_tokens = false;               // deltas carry the tokens
+  bool drop_output = false;               // only the echo is wanted
+  int64_t interval = 1;                   // tokens per delta
+  size_t max_pending = 16384;             // tokens that wait for a slow reader
+  std::vector<std::string> echo;          // per choice: goes before its text; empty: none
+  int32_t params_max_tokens = 0;
+  int32_t params_n = 1;
+};
+
+class ResponseStream final : public TextTask, public std::enable_shared_from_this<ResponseStream> {
+ public:
+  explicit ResponseStream(StreamSetup setup);
+  ~ResponseStream() override;
+
+  /// The sink to submit choice `index` with under `id`.
+  std::shared_ptr<TokenSink> MakeSink(int32_t index, RequestId id);
+  /// Submission failed: cancels the choices that run already; the ResponseSink hears nothing more.
+  void Abandon();
+  /// The client is gone, or must go: frees the blocks within one step; the ResponseSink hears nothing more. Idempotent.
+  void Cancel(CancelReason reason);
+  /// The client reads again.
+  void Resume();
+
+  void Run() override;
+
+ private:
+  class ChoiceSink;
+
+  struct TokenEvent {
+    int32_t choice = 0;
+    bool starts_step = false;             // the first of its OnTokens
+    absl::Time time;
+    SampledToken token;
+  };
+  struct DoneEvent {
+    int32_t choice = 0;
+    FinishReason reason = FinishReason::kStop;
+    Usage usage;
+    std::optional<CallError> error;
+  };
+  struct Inbox {
+    std::vector<TokenEvent> tokens;
+    std::vector<DoneEvent> done;
+    std::vector<std::pair<int32_t, std::vector<SampledToken>>> prompt_logprobs;
+  };
+  struct Choice {
+    std::optional<Detokenizer> detokenizer;
+    std::optional<StopMatcher> matcher;
+    std::string text;                     // ready, not yet in a delta
+    std::vector<SampledToken> tokens;     // the same
+    std::vector<SampledToken> prompt_logprobs;
+    int64_t completion_tokens = 0;
+    int64_t since_delta = 0;              // tokens
+    std::optional<FinishReason> finish;   // set: nothing more is taken
+    TokenId stop_token = -1;
+    std::string stop_string;
+    bool finish_sent = false;
+    absl::Time last_token;
+  };
+
+  void Push(int32_t choice, absl::Span<const SampledToken> tokens);
+  void PushOutput(int32_t choice, const RequestOutput& output);
+  void PushDone(DoneEvent done);
+  bool ReadyLocked() const;
+  void ScheduleIfReady(std::unique_lock<std::mutex>& lock);
+  void CancelChoices();
+
+  // On the text worker.
+  void Process(Inbox& inbox);
+  void TakeToken(TokenEvent& event);
+  void TakeDone(DoneEvent& event);
+  void AddText(Choice& choice, std::string_view text);
+  void FlushText(Choice& choice);
+  void StopAt(int32_t index, FinishReason reason);
+  void CollectDeltas();
+  void Fail(CallError error);
+  void End();
+  void FillRecord(RequestRecord& record) const;
+  void ObserveEnd(const RequestRecord& record) const;
+
+  const StreamSetup setup_;
+  std::shared_ptr<ResponseSink> sink_;      // text worker only; null once ended
+
+  std::mutex mutex_;                        // guards from here
+  Inbox inbox_;
+  std::vector<RequestId> ids_;              // of submitted choices
+  bool scheduled_ = false;
+  bool held_ = false;                       // the reader is slow
+  bool abandoned_ = false;
+  bool ended_ = false;
+  std::optional<CancelReason> cancelled_;   // to here
+
+  Inbox working_;                           // text worker only, from here
+  std::vector<Choice> choices_;
+  std::vector<Delta> deltas_;
+  std::vector<Usage> usages_;
+  std::optional<CallError> error_;
+  size_t num_ended_ = 0;                    // DoneEvents taken
+  int64_t counted_tokens_ = 0;              // of this pass
+  std::optional<absl::Time> first_token_;
+  FinishReason last_reason_ = FinishReason::kStop;
+};
+
+}  // namespace penstock

@@ -1,0 +1,55 @@
+// The worker threads of Talk: JSON, templates, tokenizing, detokenizing, formatting.
+// Owns its threads and the queue of what is ready to run. Must not know what the tasks do.
+// Threads: thread-safe.
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace penstock {
+
+/// Something that becomes ready again and again: a stream with new tokens.
+class TextTask {
+ public:
+  virtual ~TextTask() = default;
+  virtual void Run() = 0;
+};
+
+class TextLoop {
+ public:
+  /// `max_calls`: calls that may wait; 0 threads: as many as there are processors, at least two.
+  TextLoop(int num_threads, size_t max_calls);
+  ~TextLoop();
+  TextLoop(const TextLoop&) = delete;
+  TextLoop& operator=(const TextLoop&) = delete;
+
+  /// Queues a new call's work, long perhaps. False when too many wait: the caller answers RESOURCE_EXHAUSTED.
+  [[nodiscard]] bool TryCall(std::function<void()> call);
+  /// Queues a task; tasks go before calls, and one worker is kept free of calls where there are several. The owner
+  /// schedules a task again only after it ran, so the queue is as long as there are live streams. Cheap: meant for
+  /// engine threads.
+  void Schedule(std::shared_ptr<TextTask> task);
+  /// Runs what is queued, then ends the threads; later work is dropped.
+  void Stop();
+
+ private:
+  void Work();
+
+  const size_t max_calls_;
+  std::mutex mutex_;
+  std::condition_variable ready_;
+  std::deque<std::shared_ptr<TextTask>> tasks_;
+  std::deque<std::function<void()>> calls_;
+  size_t busy_calls_ = 0;          // workers that run a call now
+  size_t max_busy_calls_ = 1;
+  bool stopping_ = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace penstock

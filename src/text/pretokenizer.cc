@@ -1,0 +1,315 @@
+#include "text/pretokenizer.h"
+
+#include <functional>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "base/utf8.h"
+#include "text/byte_level.h"
+#include "text/json_fields.h"
+#include "text/unicode.h"
+
+namespace penstock {
+namespace {
+
+using Result = absl::StatusOr<std::unique_ptr<PreTokenizer>>;
+
+// Cuts at what `find` reports, without changing the text.
+class SplitPreTokenizer final : public PreTokenizer {
+ public:
+  using Find = std::function<void(std::string_view text, size_t offset, std::vector<PatternSpan>*)>;
+  SplitPreTokenizer(Find find, SplitBehavior behavior, bool invert)
+      : find_(std::move(find)), behavior_(behavior), invert_(invert) {}
+
+  void Apply(PreTokenized* input) const override {
+    std::vector<TextRange> pieces;
+    std::vector<PatternSpan> spans;
+    for (const TextRange& piece : input->pieces) {
+      spans.clear();
+      find_(input->Piece(piece), piece.begin, &spans);
+      if (invert_) {
+        for (PatternSpan& span : spans) span.is_match = !span.is_match;
+      }
+      SplitSpans(spans, behavior_, &pieces);
+    }
+    input->pieces = std::move(pieces);
+  }
+
+ private:
+  Find find_;
+  SplitBehavior behavior_;
+  bool invert_;
+};
+
+class SequencePreTokenizer final : public PreTokenizer {
+ public:
+  explicit SequencePreTokenizer(std::vector<std::unique_ptr<PreTokenizer>> steps)
+      : steps_(std::move(steps)) {}
+  void Apply(PreTokenized* input) const override {
+    for (const auto& step : steps_) step->Apply(input);
+  }
+
+ private:
+  std::vector<std::unique_ptr<PreTokenizer>> steps_;
+};
+
+// Rewrites every piece by `append(piece, is_first, out)`.
+template <class Append>
+void RewritePieces(PreTokenized* input, Append append) {
+  PreTokenized out;
+  out.text.reserve(input->text.size() + input->text.size() / 4);
+  out.pieces.reserve(input->pieces.size());
+  for (const TextRange& piece : input->pieces) {
+    const size_t begin = out.text.size();
+    append(input->Piece(piece), input->starts_input && piece.begin == 0, &out.text);
+    if (out.text.size() > begin) out.pieces.push_back({begin, out.text.size()});
+  }
+  input->text = std::move(out.text);
+  input->pieces = std::move(out.pieces);
+}
+
+class ByteLevelPreTokenizer final : public PreTokenizer {
+ public:
+  ByteLevelPreTokenizer(bool add_prefix_space, std::optional<Regex> regex)
+      : add_prefix_space_(add_prefix_space), regex_(std::move(regex)) {}
+
+  void Apply(PreTokenized* input) const override {
+    if (add_prefix_space_) {
+      RewritePieces(input, [](std::string_view piece, bool, std::string* out) {
+        if (piece.front() != ' ') out->push_back(' ');
+        out->append(piece);
+      });
+    }
+    if (regex_) SplitWords(input);
+    RewritePieces(input, [](std::string_view piece, bool, std::string* out) {
+      byte_level::AppendEncoded(piece, out);
+    });
+  }
+
+ private:
+  void SplitWords(PreTokenized* input) const {
+    std::vector<TextRange> words;
+    for (const TextRange& piece : input->pieces) {
+      size_t end = piece.begin;
+      regex_->ForEach(input->Piece(piece), [&](size_t match_begin, size_t match_end) {
+        if (end < piece.begin + match_begin) words.push_back({end, piece.begin + match_begin});
+        end = piece.begin + match_end;
+        if (match_begin < match_end) words.push_back({piece.begin + match_begin, end});
+      });
+      if (end < piece.end) words.push_back({end, piece.end});
+    }
+    input->pieces = std::move(words);
+  }
+
+  bool add_prefix_space_;
+  std::optional<Regex> regex_;
+};
+
+class MetaspacePreTokenizer final : public PreTokenizer {
+ public:
+  enum class Prepend { kAlways, kFirst, kNever };
+  MetaspacePreTokenizer(std::string replacement, Prepend prepend, bool split)
+      : replacement_(std::move(replacement)), prepend_(prepend), split_(split) {}
+
+  void Apply(PreTokenized* input) const override {
+    RewritePieces(input, [this](std::string_view piece, bool is_first, std::string* out) {
+      const bool wanted = prepend_ == Prepend::kAlways || (prepend_ == Prepend::kFirst && is_first);
+      const bool there = piece.front() == ' ' || piece.substr(0, replacement_.size()) == replacement_;
+      if (wanted && !there) out->append(replacement_);
+      for (const char c : piece) {
+        if (c == ' ') {
+          out->append(replacement_);
+        } else {
+          out->push_back(c);
+        }
+      }
+    });
+    if (!split_) return;
+    const Pattern pattern(replacement_);
+    std::vector<TextRange> pieces;
+    std::vector<PatternSpan> spans;
+    for (const TextRange& piece : input->pieces) {
+      spans.clear();
+      pattern.Find(input->Piece(piece), piece.begin, &spans);
+      SplitSpans(spans, SplitBehavior::kMergedWithNext, &pieces);
+    }
+    input->pieces = std::move(pieces);
+  }
+
+ private:
+  std::string replacement_;
+  Prepend prepend_;
+  bool split_;
+};
+
+// Every code point of `class_of` is a match of its own.
+template <class Predicate>
+SplitPreTokenizer::Find EachCodePoint(Predicate class_of) {
+  return [class_of](std::string_view text, size_t offset, std::vector<PatternSpan>* spans) {
+    size_t end = 0;
+    for (size_t pos = 0; pos < text.size();) {
+      const DecodedCodePoint c = DecodeUtf8(text, pos);
+      if (class_of(c.value)) {
+        if (end < pos) spans->push_back({{offset + end, offset + pos}, false});
+        end = pos + c.length;
+        spans->push_back({{offset + pos, offset + end}, true});
+      }
+      pos += c.length;
+    }
+    if (end < text.size()) spans->push_back({{offset + end, offset + text.size()}, false});
+  };
+}
+
+// Runs of word characters and runs of anything else that is no white space are words.
+void FindWords(std::string_view text, size_t offset, std::vector<PatternSpan>* spans) {
+  enum class Kind { kSpace, kWord, kOther };
+  Kind run = Kind::kSpace;
+  size_t begin = 0;
+  const auto flush = [&](size_t end) {
+    if (begin < end) spans->push_back({{offset + begin, offset + end}, run == Kind::kSpace});
+    begin = end;
+  };
+  for (size_t pos = 0; pos < text.size();) {
+    const DecodedCodePoint c = DecodeUtf8(text, pos);
+    const Kind kind = unicode::IsWord(c.value)         ? Kind::kWord
+                      : unicode::IsWhitespace(c.value) ? Kind::kSpace
+                                                       : Kind::kOther;
+    if (kind != run) flush(pos);
+    run = kind;
+    pos += c.length;
+  }
+  flush(text.size());
+}
+
+void CutAtLength(std::string_view text, size_t offset, size_t length, std::vector<PatternSpan>* spans) {
+  size_t begin = 0;
+  size_t count = 0;
+  for (size_t pos = 0; pos < text.size();) {
+    pos += DecodeUtf8(text, pos).length;
+    if (++count == length || pos == text.size()) {
+      spans->push_back({{offset + begin, offset + pos}, true});
+      begin = pos;
+      count = 0;
+    }
+  }
+}
+
+Result MakeSplitAt(SplitPreTokenizer::Find find, SplitBehavior behavior, bool invert = false) {
+  return std::make_unique<SplitPreTokenizer>(std::move(find), behavior, invert);
+}
+
+Result MakeSplit(const nlohmann::json& config) {
+  ASSIGN_OR_RETURN(const Pattern pattern, MakePattern(config, "pattern"));
+  ASSIGN_OR_RETURN(const std::string name, json_fields::String(config, "behavior"));
+  ASSIGN_OR_RETURN(const SplitBehavior behavior, ParseSplitBehavior(name));
+  ASSIGN_OR_RETURN(const bool invert, json_fields::BoolOr(config, "invert", false));
+  return MakeSplitAt(
+      [pattern](std::string_view text, size_t offset, std::vector<PatternSpan>* spans) {
+        pattern.Find(text, offset, spans);
+      },
+      behavior, invert);
+}
+
+Result MakeByteLevel(const nlohmann::json& config) {
+  constexpr std::string_view kWords =
+      R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+  ASSIGN_OR_RETURN(const bool add_prefix_space, json_fields::BoolOr(config, "add_prefix_space", true));
+  ASSIGN_OR_RETURN(const bool use_regex, json_fields::BoolOr(config, "use_regex", true));
+  std::optional<Regex> regex;
+  if (use_regex) {
+    ASSIGN_OR_RETURN(Regex compiled, Regex::Compile(kWords));
+    regex = std::move(compiled);
+  }
+  return std::make_unique<ByteLevelPreTokenizer>(add_prefix_space, std::move(regex));
+}
+
+Result MakeMetaspace(const nlohmann::json& config) {
+  using Prepend = MetaspacePreTokenizer::Prepend;
+  ASSIGN_OR_RETURN(const std::string replacement, json_fields::StringOr(config, "replacement", "\u2581"));
+  if (replacement.empty()) return absl::InvalidArgumentError("\"replacement\": expected one character");
+  ASSIGN_OR_RETURN(const bool add_prefix_space, json_fields::BoolOr(config, "add_prefix_space", true));
+  ASSIGN_OR_RETURN(const std::string scheme,
+                   json_fields::StringOr(config, "prepend_scheme", add_prefix_space ? "always" : "never"));
+  ASSIGN_OR_RETURN(const bool split, json_fields::BoolOr(config, "split", true));
+  if (scheme != "always" && scheme != "first" && scheme != "never") {
+    return absl::InvalidArgumentError(absl::StrCat("\"prepend_scheme\": \"", scheme, "\" is unknown"));
+  }
+  const Prepend prepend = scheme == "always"  ? Prepend::kAlways
+                          : scheme == "first" ? Prepend::kFirst
+                                              : Prepend::kNever;
+  return std::make_unique<MetaspacePreTokenizer>(replacement, prepend, split);
+}
+
+Result MakeSequence(const nlohmann::json& config) {
+  ASSIGN_OR_RETURN(const nlohmann::json* list, json_fields::Array(config, "pretokenizers"));
+  std::vector<std::unique_ptr<PreTokenizer>> steps;
+  for (const nlohmann::json& step : *list) {
+    ASSIGN_OR_RETURN(auto made, MakePreTokenizer(step));
+    steps.push_back(std::move(made));
+  }
+  return std::make_unique<SequencePreTokenizer>(std::move(steps));
+}
+
+Result MakeBert() {
+  std::vector<std::unique_ptr<PreTokenizer>> steps;
+  steps.push_back(std::make_unique<SplitPreTokenizer>(EachCodePoint(unicode::IsWhitespace),
+                                                      SplitBehavior::kRemoved, false));
+  steps.push_back(std::make_unique<SplitPreTokenizer>(EachCodePoint(unicode::IsPunctuation),
+                                                      SplitBehavior::kIsolated, false));
+  return std::make_unique<SequencePreTokenizer>(std::move(steps));
+}
+
+Result MakePunctuation(const nlohmann::json& config) {
+  ASSIGN_OR_RETURN(const std::string name, json_fields::StringOr(config, "behavior", "Isolated"));
+  ASSIGN_OR_RETURN(const SplitBehavior behavior, ParseSplitBehavior(name));
+  return MakeSplitAt(EachCodePoint(unicode::IsPunctuation), behavior);
+}
+
+Result MakeDigits(const nlohmann::json& config) {
+  ASSIGN_OR_RETURN(const bool individual, json_fields::BoolOr(config, "individual_digits", false));
+  return MakeSplitAt(EachCodePoint(unicode::IsNumeric),
+                     individual ? SplitBehavior::kIsolated : SplitBehavior::kContiguous);
+}
+
+Result MakeDelimiter(const nlohmann::json& config) {
+  ASSIGN_OR_RETURN(const std::string delimiter, json_fields::String(config, "delimiter"));
+  return MakeSplitAt(
+      [pattern = Pattern(delimiter)](std::string_view text, size_t offset,
+                                     std::vector<PatternSpan>* spans) { pattern.Find(text, offset, spans); },
+      SplitBehavior::kRemoved);
+}
+
+Result MakeFixedLength(const nlohmann::json& config) {
+  ASSIGN_OR_RETURN(const int64_t length, json_fields::Count(config, "length", 1 << 20));
+  if (length == 0) return absl::InvalidArgumentError("\"length\": expected at least 1");
+  return MakeSplitAt(
+      [length](std::string_view text, size_t offset, std::vector<PatternSpan>* spans) {
+        CutAtLength(text, offset, static_cast<size_t>(length), spans);
+      },
+      SplitBehavior::kIsolated);
+}
+
+}  // namespace
+
+Result MakePreTokenizer(const nlohmann::json& config) {
+  ASSIGN_OR_RETURN(const std::string type, json_fields::String(config, "type"));
+  if (type == "Sequence") return MakeSequence(config);
+  if (type == "ByteLevel") return MakeByteLevel(config);
+  if (type == "Split") return MakeSplit(config);
+  if (type == "Metaspace") return MakeMetaspace(config);
+  if (type == "Digits") return MakeDigits(config);
+  if (type == "Punctuation") return MakePunctuation(config);
+  if (type == "Whitespace") return MakeSplitAt(FindWords, SplitBehavior::kRemoved);
+  if (type == "WhitespaceSplit") {
+    return MakeSplitAt(EachCodePoint(unicode::IsWhitespace), SplitBehavior::kRemoved);
+  }
+  if (type == "BertPreTokenizer") return MakeBert();
+  if (type == "CharDelimiterSplit") return MakeDelimiter(config);
+  if (type == "FixedLength") return MakeFixedLength(config);
+  return absl::UnimplementedError(absl::StrCat("pre-tokenizer type \"", type, "\" is not supported"));
+}
+
+}  // namespace penstock

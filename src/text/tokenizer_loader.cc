@@ -1,0 +1,127 @@
+#include "text/tokenizer_loader.h"
+
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "base/strings.h"
+#include "text/bpe.h"
+#include "text/json_fields.h"
+#include "text/pipeline_tokenizer.h"
+#include "text/tokenizer_json.h"
+
+namespace penstock {
+namespace {
+
+absl::StatusOr<std::unique_ptr<TokenizerModel>> MakeBpe(TokenizerJson& file, const nlohmann::json& model) {
+  BpeConfig config;
+  config.vocab = std::move(file.vocab);
+  config.merges = std::move(file.merges);
+  if (json_fields::Find(model, "unk_token") != nullptr) {
+    ASSIGN_OR_RETURN(config.unk_token, json_fields::String(model, "unk_token"));
+  }
+  ASSIGN_OR_RETURN(config.continuing_subword_prefix,
+                   json_fields::StringOr(model, "continuing_subword_prefix", ""));
+  ASSIGN_OR_RETURN(config.end_of_word_suffix, json_fields::StringOr(model, "end_of_word_suffix", ""));
+  ASSIGN_OR_RETURN(config.fuse_unk, json_fields::BoolOr(model, "fuse_unk", false));
+  ASSIGN_OR_RETURN(config.byte_fallback, json_fields::BoolOr(model, "byte_fallback", false));
+  ASSIGN_OR_RETURN(config.ignore_merges, json_fields::BoolOr(model, "ignore_merges", false));
+  return Bpe::Make(std::move(config));
+}
+
+// Old files leave "type" out; only BPE has merges.
+absl::StatusOr<std::unique_ptr<TokenizerModel>> MakeModel(TokenizerJson& file) {
+  const nlohmann::json* model = json_fields::Find(file.root, "model");
+  if (model == nullptr) return absl::InvalidArgumentError("\"model\" is missing");
+  ASSIGN_OR_RETURN(const std::string type,
+                   json_fields::StringOr(*model, "type", file.merges.empty() ? "none" : "BPE"));
+  if (type == "BPE") return MakeBpe(file, *model);
+  return absl::UnimplementedError(absl::StrCat("model type \"", type, "\" is not supported"));
+}
+
+absl::StatusOr<AddedToken> MakeAddedToken(const nlohmann::json& entry) {
+  AddedToken token;
+  ASSIGN_OR_RETURN(token.content, json_fields::String(entry, "content"));
+  ASSIGN_OR_RETURN(token.special, json_fields::BoolOr(entry, "special", false));
+  ASSIGN_OR_RETURN(token.normalized, json_fields::BoolOr(entry, "normalized", !token.special));
+  ASSIGN_OR_RETURN(token.single_word, json_fields::BoolOr(entry, "single_word", false));
+  ASSIGN_OR_RETURN(token.lstrip, json_fields::BoolOr(entry, "lstrip", false));
+  ASSIGN_OR_RETURN(token.rstrip, json_fields::BoolOr(entry, "rstrip", false));
+  return token;
+}
+
+absl::StatusOr<std::vector<AddedToken>> MakeAddedTokens(const nlohmann::json& root) {
+  std::vector<AddedToken> tokens;
+  if (json_fields::Find(root, "added_tokens") == nullptr) return tokens;
+  ASSIGN_OR_RETURN(const nlohmann::json* list, json_fields::Array(root, "added_tokens"));
+  for (size_t i = 0; i < list->size(); ++i) {
+    absl::StatusOr<AddedToken> token = MakeAddedToken((*list)[i]);
+    if (!token.ok()) return Annotate(token.status(), absl::StrCat("\"added_tokens\"[", i, "]"));
+    if (!token->content.empty()) tokens.push_back(*std::move(token));
+  }
+  return tokens;
+}
+
+// The reference does not read the ids of added tokens: one that the model has keeps the model's id, the others count on
+// from the size of the model's vocabulary in the order of the file.
+void NumberAddedTokens(const TokenizerModel& model, std::vector<AddedToken>* tokens) {
+  absl::flat_hash_map<std::string, TokenId> known;
+  TokenId next = model.num_tokens();
+  for (AddedToken& token : *tokens) {
+    const auto [it, is_new] = known.try_emplace(token.content, 0);
+    if (is_new) {
+      const std::optional<TokenId> id = model.TokenToId(token.content);
+      it->second = id ? *id : next;
+      next = std::max(next, it->second + 1);
+    }
+    token.id = it->second;
+  }
+}
+
+absl::StatusOr<TokenizerParts> MakeParts(TokenizerJson& file) {
+  TokenizerParts parts;
+  ASSIGN_OR_RETURN(parts.added_tokens, MakeAddedTokens(file.root));
+  if (const nlohmann::json* config = json_fields::Find(file.root, "normalizer")) {
+    ASSIGN_OR_RETURN(parts.normalizer, MakeNormalizer(*config));
+  }
+  if (const nlohmann::json* config = json_fields::Find(file.root, "pre_tokenizer")) {
+    ASSIGN_OR_RETURN(parts.pre_tokenizer, MakePreTokenizer(*config));
+  }
+  if (const nlohmann::json* config = json_fields::Find(file.root, "post_processor")) {
+    ASSIGN_OR_RETURN(parts.post_processor, MakePostProcessor(*config));
+  }
+  parts.decoder = MakeSpacedDecoder();
+  if (const nlohmann::json* config = json_fields::Find(file.root, "decoder")) {
+    ASSIGN_OR_RETURN(parts.decoder, MakeTokenDecoder(*config));
+  }
+  ASSIGN_OR_RETURN(parts.model, MakeModel(file));
+  NumberAddedTokens(*parts.model, &parts.added_tokens);
+  return parts;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> ParseTokenizer(std::string_view json_text) {
+  ASSIGN_OR_RETURN(TokenizerJson file, ParseTokenizerJson(json_text));
+  ASSIGN_OR_RETURN(TokenizerParts parts, MakeParts(file));
+  return std::make_unique<PipelineTokenizer>(std::move(parts));
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  const std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  if (!in) return absl::NotFoundError(absl::StrCat(path, ": cannot be read"));
+  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = ParseTokenizer(text);
+  if (!tokenizer.ok()) return Annotate(tokenizer.status(), path);
+  return tokenizer;
+}
+
+}  // namespace penstock
