@@ -6,7 +6,7 @@ namespace {
 ConfigSection DescribeEngine(EngineConfig& c) {
   return {"engine", "How a model runs; the same keys under models.<name>.engine override these.", {
     {"device", &c.device, "Where it runs: auto, cpu or cuda:N. auto takes a GPU where this build and machine have one."},
-    {"dtype", &c.dtype, "Activations. auto: bfloat16 for 16-bit checkpoints, else float32. float32 is slower and exact.",
+    {"dtype", &c.dtype, "Activations. auto: what the device is fastest with; on the CPU float32, which is also exact.",
      {"auto", "float32", "bfloat16"}},
     {"kv_dtype", &c.kv_dtype, "KV cache. auto: as dtype. bfloat16 holds twice the tokens of float32.",
      {"auto", "float32", "bfloat16"}},

@@ -10,6 +10,9 @@ int RunCommand(int argc, char** argv) {
   CLI::App app{"Penstock: an LLM inference server"};
   app.require_subcommand(1);
   int exit_code = 0;
+  AddServeCommand(app, exit_code);
+  AddCheckConfigCommand(app, exit_code);
+  AddBenchCommand(app, exit_code);
   app.add_subcommand("version", "Print the version")->callback([] {
     std::printf("penstock %s\n", PENSTOCK_VERSION);
   });
