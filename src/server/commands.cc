@@ -16,6 +16,7 @@ int RunCommand(int argc, char** argv) {
   app.add_subcommand("version", "Print the version")->callback([] {
     std::printf("penstock %s\n", PENSTOCK_VERSION);
   });
+  AddCheckModelCommand(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
