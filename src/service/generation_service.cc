@@ -124,7 +124,7 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(Generat
       request.num_prompt_logprobs = request.sampling.num_logprobs;
     }
     setup.record.usage.prompt_tokens += static_cast<int64_t>(prompt.size());
-    setup.params_max_tokens = std::max(setup.params_max_tokens, request.max_tokens);
+    setup.max_tokens.insert(setup.max_tokens.end(), n, request.max_tokens);
     requests.push_back(std::move(request));
   }
   setup.model = model;

@@ -94,7 +94,7 @@ void ResponseStream::ObserveEnd(const RequestRecord& record) const {
   metrics.e2e_latency.Observe(absl::ToDoubleSeconds(record.total_time));
   metrics.request_prompt_tokens.Observe(static_cast<double>(record.usage.prompt_tokens));
   metrics.max_num_generation_tokens.Observe(static_cast<double>(longest));
-  metrics.params_max_tokens.Observe(setup_.params_max_tokens);
+  metrics.params_max_tokens.Observe(*std::max_element(setup_.max_tokens.begin(), setup_.max_tokens.end()));
   metrics.params_n.Observe(setup_.params_n);
 }
 

@@ -39,7 +39,7 @@ class ResponseStream::ChoiceSink final : public TokenSink {
 };
 
 ResponseStream::ResponseStream(StreamSetup setup)
-    : setup_(std::move(setup)), sink_(setup_.sink), choices_(setup_.num_choices), usages_(setup_.num_choices) {
+    : setup_(std::move(setup)), sink_(std::move(setup_.sink)), num_pushed_(setup_.num_choices), choices_(setup_.num_choices), usages_(setup_.num_choices) {
   for (size_t i = 0; i < choices_.size(); ++i) {
     if (setup_.model->tokenizer != nullptr) {
       choices_[i].detokenizer.emplace(setup_.model->tokenizer, setup_.skip_special);
@@ -117,7 +117,11 @@ void ResponseStream::Push(int32_t choice, absl::Span<const SampledToken> tokens)
       inbox_.tokens.push_back({choice, i == 0, now, tokens[i]});
     }
     overflow = inbox_.tokens.size() > setup_.max_pending;
-    if (!overflow) ScheduleIfReady(lock);
+    // After a choice's last token its OnDone follows at once: both are one piece.
+    num_pushed_[choice] += static_cast<int32_t>(tokens.size());
+    const bool last = num_pushed_[choice] >= setup_.max_tokens[choice] ||
+                      (!tokens.empty() && Contains(setup_.stop_ids, tokens.back().id));
+    if (!overflow && !last) ScheduleIfReady(lock);
   }
   if (overflow) Cancel(CancelReason::kSlowReader);
 }

@@ -30,6 +30,7 @@ struct StreamSetup {
   int32_t num_choices = 1;
   std::vector<std::string> stop;
   std::vector<TokenId> stop_ids;          // all that end a choice
+  std::vector<int32_t> max_tokens;        // per choice
   std::vector<TokenId> reported_stop_ids; // the client's own: named as stop reason
   bool include_stop = false;
   bool skip_special = true;
@@ -38,7 +39,6 @@ struct StreamSetup {
   int64_t interval = 1;                   // tokens per delta
   size_t max_pending = 16384;             // tokens that wait for a slow reader
   std::vector<std::string> echo;          // per choice: goes before its text; empty: none
-  int32_t params_max_tokens = 0;
   int32_t params_n = 1;
 };
 
@@ -113,12 +113,13 @@ class ResponseStream final : public TextTask, public std::enable_shared_from_thi
   void FillRecord(RequestRecord& record) const;
   void ObserveEnd(const RequestRecord& record) const;
 
-  const StreamSetup setup_;
+  StreamSetup setup_;                       // not changed after construction
   std::shared_ptr<ResponseSink> sink_;      // text worker only; null once ended
 
   std::mutex mutex_;                        // guards from here
   Inbox inbox_;
   std::vector<RequestId> ids_;              // of submitted choices
+  std::vector<int32_t> num_pushed_;         // tokens per choice
   bool scheduled_ = false;
   bool held_ = false;                       // the reader is slow
   bool abandoned_ = false;

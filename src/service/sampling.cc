@@ -55,9 +55,8 @@ absl::StatusOr<int64_t> MaxTokens(const GenerationCall& call, const ServedModel&
   }
   if (*asked > room) {
     const char* field = call.max_completion_tokens ? "max_completion_tokens" : "max_tokens";
-    return InvalidField(field, absl::StrCat("the model's context is ", model.max_context, " tokens, ", *asked + prompt_tokens,
-                                            " were asked for: ", prompt_tokens, " in the prompt and ", *asked,
-                                            " of output"));
+    return InvalidField(field, absl::StrCat(field, " is ", *asked, " and the prompt has ", prompt_tokens,
+                                            " tokens: together more than the model's context of ", model.max_context));
   }
   return *asked;
 }

@@ -1,0 +1,159 @@
+#include "api/openai/answer_writer.h"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "api/http/json_text.h"
+
+namespace penstock {
+namespace {
+
+void AppendIds(std::string& out, const std::vector<TokenId>& ids) {
+  out += '[';
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (i > 0) out += ',';
+    AppendJsonInt(out, ids[i]);
+  }
+  out += ']';
+}
+
+void AppendFinish(std::string& out, const Delta& delta) {
+  out += ",\"finish_reason\":";
+  if (!delta.finish) {
+    out += "null";
+  } else {
+    out += *delta.finish == FinishReason::kLength ? "\"length\"" : "\"stop\"";
+  }
+  out += ",\"stop_reason\":";
+  if (!delta.stop_string.empty()) {
+    AppendJsonString(out, delta.stop_string);
+  } else if (delta.stop_token >= 0) {
+    AppendJsonInt(out, delta.stop_token);
+  } else {
+    out += "null";
+  }
+}
+
+}  // namespace
+
+void AppendUsage(std::string& out, const UsageTotals& usage) {
+  out += "{\"prompt_tokens\":";
+  AppendJsonInt(out, usage.prompt_tokens);
+  out += ",\"total_tokens\":";
+  AppendJsonInt(out, usage.prompt_tokens + usage.completion_tokens);
+  out += ",\"completion_tokens\":";
+  AppendJsonInt(out, usage.completion_tokens);
+  out += ",\"prompt_tokens_details\":{\"cached_tokens\":";
+  AppendJsonInt(out, usage.cached_tokens);
+  out += "},\"completion_tokens_details\":{\"reasoning_tokens\":0}}";
+}
+
+AnswerWriter::AnswerWriter(AnswerShape shape, ResponseStart start)
+    : shape_(shape),
+      start_(std::move(start)),
+      begun_(start_.num_choices),
+      text_offset_(start_.num_choices),
+      completion_tokens_(start_.num_choices) {
+  prefix_ = "data: ";
+  AppendCommon(prefix_, shape_.chat ? "chat.completion.chunk" : "text_completion");
+}
+
+void AnswerWriter::AppendCommon(std::string& out, std::string_view object) const {
+  out += "{\"id\":";
+  AppendJsonString(out, absl::StrCat(shape_.chat ? "chatcmpl-" : "cmpl-", start_.request_id));
+  out += ",\"object\":";
+  AppendJsonString(out, object);
+  out += ",\"created\":";
+  AppendJsonInt(out, start_.created);
+  out += ",\"model\":";
+  AppendJsonString(out, start_.model_name);
+  out += ",\"choices\":[";
+}
+
+void AnswerWriter::AppendEvent(std::string& out, const Delta& delta) {
+  out += prefix_;
+  AppendChoice(out, delta);
+  out += ']';
+  completion_tokens_[delta.index] = delta.completion_tokens;
+  if (shape_.continuous_usage) {
+    out += ",\"usage\":";
+    const int64_t tokens = std::accumulate(completion_tokens_.begin(), completion_tokens_.end(), int64_t{0});
+    AppendUsage(out, {start_.prompt_tokens, tokens, 0});
+  } else if (shape_.include_usage) {
+    out += ",\"usage\":null";
+  }
+  out += "}\n\n";
+}
+
+void AnswerWriter::AppendUsageEvent(std::string& out, const UsageTotals& usage) const {
+  out += prefix_;
+  out += "],\"usage\":";
+  AppendUsage(out, usage);
+  out += "}\n\n";
+}
+
+std::string AnswerWriter::Body(const std::vector<Delta>& choices, const UsageTotals& usage) {
+  std::string out;
+  AppendCommon(out, shape_.chat ? "chat.completion" : "text_completion");
+  for (size_t i = 0; i < choices.size(); ++i) {
+    if (i > 0) out += ',';
+    AppendChoice(out, choices[i]);
+  }
+  out += "],\"usage\":";
+  AppendUsage(out, usage);
+  out += '}';
+  return out;
+}
+
+void AnswerWriter::AppendChoice(std::string& out, const Delta& delta) {
+  const bool first = !begun_[delta.index];
+  begun_[delta.index] = true;
+  out += "{\"index\":";
+  AppendJsonInt(out, delta.index);
+  if (shape_.chat) {
+    AppendMessage(out, delta, first);
+  } else {
+    out += ",\"text\":";
+    AppendJsonString(out, delta.text);
+  }
+  out += ",\"logprobs\":";
+  if (!shape_.logprobs || (delta.tokens.empty() && delta.prompt_logprobs.empty())) {
+    out += "null";
+  } else if (shape_.chat) {
+    AppendChatLogprobs(out, delta);
+  } else {
+    AppendLogprobs(out, delta);
+  }
+  AppendFinish(out, delta);
+  if (shape_.return_token_ids) AppendTokenIds(out, delta, first);
+  out += '}';
+}
+
+void AnswerWriter::AppendMessage(std::string& out, const Delta& delta, bool first) {
+  if (!shape_.stream) {
+    out += ",\"message\":{\"role\":\"assistant\",\"content\":";
+    AppendJsonString(out, delta.text);
+    out += ",\"refusal\":null,\"tool_calls\":[]}";
+    return;
+  }
+  out += first ? ",\"delta\":{\"role\":\"assistant\",\"content\":" : ",\"delta\":{\"content\":";
+  AppendJsonString(out, delta.text);
+  out += '}';
+}
+
+void AnswerWriter::AppendTokenIds(std::string& out, const Delta& delta, bool first) const {
+  out += ",\"token_ids\":[";
+  for (size_t i = 0; i < delta.tokens.size(); ++i) {
+    if (i > 0) out += ',';
+    AppendJsonInt(out, delta.tokens[i].id);
+  }
+  out += ']';
+  if (!first) return;
+  const size_t copies = start_.num_choices / std::max<size_t>(1, start_.prompt_ids.size());
+  out += ",\"prompt_token_ids\":";
+  AppendIds(out, start_.prompt_ids[delta.index / std::max<size_t>(1, copies)]);
+}
+
+}  // namespace penstock

@@ -1,0 +1,208 @@
+#include "api/openai/call_codec.h"
+
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "base/strings.h"
+#include "service/call_error.h"
+#include <nlohmann/json.hpp>
+
+namespace penstock {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+absl::Status WrongType(std::string_view name, std::string_view expected, const Json& value) {
+  return InvalidField(name, absl::StrCat(ToAbsl(name), " must be ", ToAbsl(expected), ", got ", value.type_name()));
+}
+
+std::optional<int64_t> ToInteger(const Json& value) {
+  if (value.is_number_unsigned()) {
+    const auto number = value.get<uint64_t>();
+    if (number <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) return static_cast<int64_t>(number);
+    return std::nullopt;
+  }
+  if (value.is_number_integer()) return value.get<int64_t>();
+  if (value.is_number_float()) {
+    const double number = value.get<double>();
+    if (std::trunc(number) == number && std::abs(number) < 9e15) return static_cast<int64_t>(number);
+  }
+  return std::nullopt;
+}
+
+std::optional<TokenId> ToTokenId(const Json& value) {
+  if (!value.is_number_integer()) return std::nullopt;
+  const std::optional<int64_t> number = ToInteger(value);
+  if (!number || *number < 0 || *number > std::numeric_limits<TokenId>::max()) return std::nullopt;
+  return static_cast<TokenId>(*number);
+}
+
+struct Assign {
+  const CallField& field;
+  const Json& value;
+  GenerationCall& call;
+
+  absl::Status Wrong() const { return WrongType(field.name, ExpectedValue(field), value); }
+  absl::Status operator()(std::optional<double> GenerationCall::*member) const {
+    if (!value.is_number()) return Wrong();
+    call.*member = value.get<double>();
+    return absl::OkStatus();
+  }
+  absl::Status operator()(std::optional<int64_t> GenerationCall::*member) const {
+    const std::optional<int64_t> number = ToInteger(value);
+    if (!number) return Wrong();
+    call.*member = *number;
+    return absl::OkStatus();
+  }
+  absl::Status operator()(std::optional<bool> GenerationCall::*member) const {
+    if (!value.is_boolean()) return Wrong();
+    call.*member = value.get<bool>();
+    return absl::OkStatus();
+  }
+  absl::Status operator()(std::optional<std::string> GenerationCall::*member) const {
+    if (!value.is_string()) return Wrong();
+    call.*member = value.get_ref<const std::string&>();
+    return absl::OkStatus();
+  }
+  absl::Status operator()(std::vector<std::string> GenerationCall::*member) const {
+    if (value.is_string()) {
+      (call.*member) = {value.get_ref<const std::string&>()};
+      return absl::OkStatus();
+    }
+    if (!value.is_array()) return Wrong();
+    for (const Json& item : value) {
+      if (!item.is_string()) return Wrong();
+      (call.*member).push_back(item.get_ref<const std::string&>());
+    }
+    return absl::OkStatus();
+  }
+  absl::Status operator()(std::vector<TokenId> GenerationCall::*member) const {
+    if (!value.is_array()) return Wrong();
+    for (const Json& item : value) {
+      const std::optional<TokenId> id = ToTokenId(item);
+      if (!id) return Wrong();
+      (call.*member).push_back(*id);
+    }
+    return absl::OkStatus();
+  }
+  absl::Status operator()(std::vector<std::pair<TokenId, double>> GenerationCall::*member) const {
+    if (!value.is_object()) return Wrong();
+    for (const auto& [key, number] : value.items()) {
+      TokenId id = -1;
+      if (!absl::SimpleAtoi(key, &id) || id < 0 || !number.is_number()) return Wrong();
+      (call.*member).emplace_back(id, number.get<double>());
+    }
+    return absl::OkStatus();
+  }
+};
+
+absl::Status ReadIds(const Json& value, PromptInput& prompt) {
+  prompt.is_ids = true;
+  prompt.ids.reserve(value.size());
+  for (const Json& item : value) {
+    const std::optional<TokenId> id = ToTokenId(item);
+    if (!id) return InvalidField("prompt", "prompt: an array of ids holds something that is no token id");
+    prompt.ids.push_back(*id);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadPrompt(Json& value, GenerationCall& call) {
+  constexpr std::string_view kExpected =
+      "a string, an array of strings, an array of token ids or an array of such arrays";
+  if (value.is_string()) {
+    call.prompts.push_back({std::move(value.get_ref<std::string&>()), {}, false});
+    return absl::OkStatus();
+  }
+  if (!value.is_array()) return WrongType("prompt", kExpected, value);
+  if (value.empty()) return InvalidField("prompt", "prompt is empty: at least one token is needed");
+  if (value.front().is_number()) return ReadIds(value, call.prompts.emplace_back());
+  for (Json& item : value) {
+    PromptInput& prompt = call.prompts.emplace_back();
+    if (item.is_string()) {
+      prompt.text = std::move(item.get_ref<std::string&>());
+    } else if (item.is_array()) {
+      RETURN_IF_ERROR(ReadIds(item, prompt));
+    } else {
+      return WrongType("prompt", kExpected, item);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadStreamOptions(const Json& value, GenerationCall& call) {
+  if (!value.is_object()) return WrongType("stream_options", "an object", value);
+  call.include_usage = false;   // said, so that its use without a stream is noticed
+  for (const auto& [key, option] : value.items()) {
+    const bool usage = key == "include_usage", continuous = key == "continuous_usage_stats";
+    if ((!usage && !continuous) || option.is_null()) continue;
+    if (!option.is_boolean()) return WrongType(absl::StrCat("stream_options.", key), "true or false", option);
+    (usage ? call.include_usage : call.continuous_usage_stats) = option.get<bool>();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadShared(std::string_view name, Json::value_t type, std::string_view expected, Json& value,
+                        std::shared_ptr<const Json>& out) {
+  if (value.type() != type) return WrongType(name, expected, value);
+  out = std::make_shared<const Json>(std::move(value));
+  return absl::OkStatus();
+}
+
+absl::Status ReadTools(Json& value, GenerationCall& call) {
+  if (!value.is_array()) return WrongType("tools", "an array", value);
+  if (value.empty()) return absl::OkStatus();
+  for (size_t i = 0; i < value.size(); ++i) {
+    const std::string at = absl::StrCat("tools[", i, "]");
+    if (!value[i].is_object()) return WrongType(at, "an object", value[i]);
+    const auto function = value[i].find("function");
+    if (function == value[i].end() || !function->is_object() || !function->contains("name") ||
+        !(*function)["name"].is_string()) {
+      return InvalidField(at, absl::StrCat(at, " must be a function with a name"));
+    }
+  }
+  return ReadShared("tools", Json::value_t::array, "an array", value, call.tools);
+}
+
+absl::Status ReadSpecial(std::string_view name, Surface surface, Json& value, GenerationCall& call) {
+  if (name == "stream_options") return ReadStreamOptions(value, call);
+  if (surface == kCompletions) {
+    if (name == "prompt") return ReadPrompt(value, call);
+  } else {
+    if (name == "messages") return ReadMessages(value, call);
+    if (name == "tools") return ReadTools(value, call);
+    if (name == "documents") return ReadShared(name, Json::value_t::array, "an array", value, call.documents);
+    if (name == "chat_template_kwargs") {
+      return ReadShared(name, Json::value_t::object, "an object", value, call.template_arguments);
+    }
+  }
+  return RefuseUnsupported(name, value, surface);
+}
+
+}  // namespace
+
+absl::Status ReadField(const CallField& field, const Json& value, GenerationCall& call) {
+  return std::visit(Assign{field, value, call}, field.member);
+}
+
+absl::Status ReadCall(Json& body, Surface surface, GenerationCall& call) {
+  if (!body.is_object()) return absl::InvalidArgumentError("the body must be a JSON object");
+  call.chat = surface == kChat;
+  for (auto& [name, value] : body.items()) {
+    if (value.is_null()) continue;
+    if (const CallField* field = FindCallField(name, surface)) {
+      RETURN_IF_ERROR(ReadField(*field, value, call));
+    } else {
+      RETURN_IF_ERROR(ReadSpecial(name, surface, value, call));
+    }
+  }
+  if (surface == kCompletions && call.prompts.empty()) return InvalidField("prompt", "prompt is missing");
+  if (surface == kChat && !call.messages) return InvalidField("messages", "messages is missing");
+  return absl::OkStatus();
+}
+
+}  // namespace penstock

@@ -1,0 +1,91 @@
+#include <utility>
+
+#include "api/openai/call_codec.h"
+#include "api/openai/http_answer.h"
+#include "api/openai/json_body.h"
+#include "api/openai/routes.h"
+#include "base/strings.h"
+#include "base/status_macros.h"
+#include "service/call_error.h"
+#include "service/ids.h"
+#include "service/sampling.h"
+#include <nlohmann/json.hpp>
+
+namespace penstock {
+namespace {
+
+AnswerShape ShapeOf(const GenerationCall& call) {
+  AnswerShape shape;
+  shape.chat = call.chat;
+  shape.stream = call.stream.value_or(false);
+  const int32_t logprobs = NumLogprobs(call);
+  shape.logprobs = logprobs >= 0;
+  shape.num_logprobs = logprobs;
+  shape.include_usage = call.include_usage.value_or(false);
+  shape.continuous_usage = call.continuous_usage_stats.value_or(false);
+  shape.return_token_ids = call.return_token_ids.value_or(false);
+  return shape;
+}
+
+absl::Status ReadBody(HttpRequest& request, Surface surface, GenerationCall& call) {
+  ASSIGN_OR_RETURN(nlohmann::ordered_json body, ParseJson(request.body));
+  request.body = {};
+  RETURN_IF_ERROR(ReadCall(body, surface, call));
+  if (call.client_request_id) {
+    const std::string id = CleanRequestId(*call.client_request_id);
+    if (!id.empty()) call.request_id = id;
+  }
+  return absl::OkStatus();
+}
+
+void Generate(GenerationService& service, Surface surface, std::shared_ptr<HttpExchange> exchange) {
+  HttpRequest& request = exchange->request();
+  GenerationCall call;
+  call.request_id = request.request_id;
+  call.protocol = "http";
+  call.arrival = request.arrival;
+  absl::Status status = ReadBody(request, surface, call);
+  if (status.ok()) {
+    auto answer = std::make_shared<HttpAnswer>(exchange, ShapeOf(call));
+    absl::StatusOr<std::shared_ptr<ResponseStream>> stream = service.Start(call, std::move(answer));
+    if (stream.ok()) {
+      return exchange->Watch([stream = *stream](CancelReason reason) { stream->Cancel(reason); },
+                             [stream = *stream] { stream->Resume(); });
+    }
+    status = stream.status();
+  }
+  service.RecordRefusal(call, status);
+  RespondStatus(*exchange, status);
+}
+
+}  // namespace
+
+void RespondStatus(HttpExchange& exchange, const absl::Status& status) {
+  RespondError(exchange, HttpStatus(status.code()), Message(status), FieldOf(status));
+}
+
+Endpoint OnTextWorker(GenerationService& service, Endpoint work) {
+  auto shared = std::make_shared<const Endpoint>(std::move(work));
+  return [&service, shared](std::shared_ptr<HttpExchange> exchange) {
+    HttpExchange* waiting = exchange.get();
+    if (service.loop().TryCall([shared, exchange] { (*shared)(exchange); })) return;
+    RespondError(*waiting, 429, "too many requests are waiting to be read");
+  };
+}
+
+void AddGenerationRoutes(Router& router, GenerationService& service) {
+  for (const auto& [path, surface] : {std::pair{"/v1/completions", kCompletions}, {"/v1/chat/completions", kChat}}) {
+    router.Add("POST", path, Access::kKey,
+               OnTextWorker(service, [&service, surface = surface](std::shared_ptr<HttpExchange> exchange) {
+                 Generate(service, surface, std::move(exchange));
+               }));
+  }
+}
+
+void AddOpenAiRoutes(Router& router, GenerationService& service) {
+  AddGenerationRoutes(router, service);
+  AddTokenRoutes(router, service);
+  AddStatusRoutes(router, service);
+}
+
+}  // namespace penstock

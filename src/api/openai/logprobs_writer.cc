@@ -1,0 +1,95 @@
+// Log-probabilities in the two forms of the API.
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "api/http/json_text.h"
+#include "api/openai/answer_writer.h"
+
+namespace penstock {
+namespace {
+
+constexpr float kLowest = -9999.0f;   // what the API knows as "impossible"; JSON has no infinity
+
+float Shown(float logprob) { return std::max(logprob, kLowest); }
+
+int64_t CodePoints(std::string_view text) {
+  return std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; });
+}
+
+}  // namespace
+
+std::string AnswerWriter::TokenText(TokenId id) const {
+  const Tokenizer* tokenizer = start_.model->tokenizer;
+  return tokenizer == nullptr ? absl::StrCat("token_id:", id) : tokenizer->Piece(id);
+}
+
+void AnswerWriter::AppendChatToken(std::string& out, TokenId id, float logprob) const {
+  const std::string text = TokenText(id);
+  out += "{\"token\":";
+  AppendJsonString(out, text);
+  out += ",\"logprob\":";
+  AppendJsonNumber(out, Shown(logprob));
+  out += ",\"bytes\":[";
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (i > 0) out += ',';
+    AppendJsonInt(out, static_cast<unsigned char>(text[i]));
+  }
+  out += ']';
+}
+
+void AnswerWriter::AppendChatLogprobs(std::string& out, const Delta& delta) const {
+  out += "{\"content\":[";
+  for (size_t i = 0; i < delta.tokens.size(); ++i) {
+    const SampledToken& token = delta.tokens[i];
+    if (i > 0) out += ',';
+    AppendChatToken(out, token.id, token.logprob);
+    out += ",\"top_logprobs\":[";
+    for (size_t k = 0; k < token.top.size(); ++k) {
+      if (k > 0) out += ',';
+      AppendChatToken(out, token.top[k].id, token.top[k].logprob);
+      out += '}';
+    }
+    out += "]}";
+  }
+  out += "],\"refusal\":null}";
+}
+
+void AnswerWriter::AppendLogprobs(std::string& out, const Delta& delta) {
+  std::string tokens, values, tops, offsets;
+  int64_t& offset = text_offset_[delta.index];
+  const auto append = [&](const SampledToken& token, bool known) {
+    const char* comma = tokens.empty() ? "" : ",";
+    const std::string text = TokenText(token.id);
+    absl::StrAppend(&tokens, comma);
+    AppendJsonString(tokens, text);
+    absl::StrAppend(&values, comma);
+    absl::StrAppend(&tops, comma);
+    absl::StrAppend(&offsets, comma, offset);
+    offset += CodePoints(text);
+    if (!known) {
+      values += "null";
+      tops += "null";
+      return;
+    }
+    AppendJsonNumber(values, Shown(token.logprob));
+    tops += '{';
+    AppendJsonString(tops, text);
+    tops += ':';
+    AppendJsonNumber(tops, Shown(token.logprob));
+    for (const TokenLogprob& other : token.top) {
+      if (other.id == token.id) continue;
+      tops += ',';
+      AppendJsonString(tops, TokenText(other.id));
+      tops += ':';
+      AppendJsonNumber(tops, Shown(other.logprob));
+    }
+    tops += '}';
+  };
+  // The first token of a prompt has nothing before it, so no probability.
+  for (size_t i = 0; i < delta.prompt_logprobs.size(); ++i) append(delta.prompt_logprobs[i], i > 0);
+  for (const SampledToken& token : delta.tokens) append(token, true);
+  absl::StrAppend(&out, "{\"tokens\":[", tokens, "],\"token_logprobs\":[", values, "],\"top_logprobs\":[", tops,
+                  "],\"text_offset\":[", offsets, "]}");
+}
+
+}  // namespace penstock

@@ -1,0 +1,92 @@
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "api/http/json_text.h"
+#include "api/openai/routes.h"
+#include "base/strings.h"
+#include "metrics/catalogue.h"
+
+namespace penstock {
+namespace {
+
+void RespondJson(HttpExchange& exchange, std::string body) {
+  HttpResponse response;
+  response.body = std::move(body);
+  exchange.Respond(std::move(response));
+}
+
+void AppendModel(std::string& out, const ServedModel& model, std::string_view name) {
+  out += "{\"id\":";
+  AppendJsonString(out, name);
+  absl::StrAppend(&out, ",\"object\":\"model\",\"created\":", model.created, ",\"owned_by\":\"penstock\",\"root\":");
+  AppendJsonString(out, model.name);
+  absl::StrAppend(&out, ",\"parent\":null,\"max_model_len\":", model.max_context, ",\"permission\":[]}");
+}
+
+void ListModels(const GenerationService& service, HttpExchange& exchange) {
+  std::string out = "{\"object\":\"list\",\"data\":[";
+  bool first = true;
+  for (const auto& model : service.models().List()) {
+    std::vector<std::string> names = {model->name};
+    names.insert(names.end(), model->aliases.begin(), model->aliases.end());
+    for (const std::string& name : names) {
+      if (!std::exchange(first, false)) out += ',';
+      AppendModel(out, *model, name);
+    }
+  }
+  RespondJson(exchange, out + "]}");
+}
+
+void GetModel(const GenerationService& service, HttpExchange& exchange) {
+  const std::string& name = exchange.request().path_argument;
+  const auto model = service.FindModel(name);
+  if (!model.ok()) return RespondStatus(exchange, model.status());
+  std::string out;
+  AppendModel(out, **model, name);
+  RespondJson(exchange, std::move(out));
+}
+
+// The process lives as long as one of its engines does.
+void Health(const GenerationService& service, HttpExchange& exchange) {
+  const auto models = service.models().List();
+  bool healthy = models.empty();
+  for (const auto& model : models) healthy |= model->engine->load().healthy;
+  if (!healthy) return RespondError(exchange, 503, "the engine has failed");
+  RespondJson(exchange, "{\"status\":\"ok\"}");
+}
+
+void Ready(const GenerationService& service, HttpExchange& exchange) {
+  const absl::Status ready = service.Ready();
+  if (!ready.ok()) return RespondStatus(exchange, ready);
+  RespondJson(exchange, "{\"status\":\"ready\"}");
+}
+
+void Metrics(GenerationService& service, std::shared_ptr<HttpExchange> exchange) {
+  HttpResponse response;
+  response.content_type = "text/plain; version=0.0.4; charset=utf-8";
+  if (service.catalogue() != nullptr) response.body = service.catalogue()->Text();
+  exchange->Respond(std::move(response));
+}
+
+}  // namespace
+
+void AddStatusRoutes(Router& router, GenerationService& service) {
+  const auto inline_route = [&](const char* path, Access access, void (*answer)(const GenerationService&, HttpExchange&)) {
+    router.Add("GET", path, access, [&service, answer](std::shared_ptr<HttpExchange> e) { answer(service, *e); });
+  };
+  inline_route("/v1/models", Access::kKey, ListModels);
+  inline_route("/v1/models/{id}", Access::kKey, GetModel);
+  inline_route("/health", Access::kOpen, Health);
+  inline_route("/ready", Access::kOpen, Ready);
+  router.Add("GET", "/version", Access::kLoopback, [&service](std::shared_ptr<HttpExchange> exchange) {
+    std::string out = "{\"version\":";
+    AppendJsonString(out, service.version());
+    RespondJson(*exchange, out + "}");
+  });
+  router.Add("GET", "/metrics", Access::kLoopback,
+             OnTextWorker(service, [&service](std::shared_ptr<HttpExchange> exchange) {
+               Metrics(service, std::move(exchange));
+             }));
+}
+
+}  // namespace penstock

@@ -1,0 +1,88 @@
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "api/http/json_text.h"
+#include "api/openai/call_codec.h"
+#include "api/openai/json_body.h"
+#include "api/openai/routes.h"
+#include "base/status_macros.h"
+#include "base/strings.h"
+#include "service/call_error.h"
+#include <nlohmann/json.hpp>
+
+namespace penstock {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// The body of /tokenize is that of a completion or of a chat, with its own word for special tokens' default.
+absl::StatusOr<std::string> Tokenize(GenerationService& service, HttpRequest& request) {
+  ASSIGN_OR_RETURN(Json body, ParseJson(request.body));
+  if (!body.is_object()) return absl::InvalidArgumentError("the body must be a JSON object");
+  bool with_text = false;
+  if (const auto option = body.find("return_token_strs"); option != body.end() && !option->is_null()) {
+    if (!option->is_boolean()) return InvalidField("return_token_strs", "return_token_strs must be true or false");
+    with_text = option->get<bool>();
+  }
+  GenerationCall call;
+  RETURN_IF_ERROR(ReadCall(body, body.contains("messages") ? kChat : kCompletions, call));
+  if (call.prompts.size() > 1) return InvalidField("prompt", "prompt must be one string");
+  ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model, service.FindModel(call.model));
+  if (model->tokenizer == nullptr) return absl::InvalidArgumentError("this model has no tokenizer");
+  // An empty text has no tokens, which is an answer here and no error.
+  std::vector<TokenId> ids;
+  if (call.chat || call.prompts.front().is_ids || !call.prompts.front().text.empty()) {
+    ASSIGN_OR_RETURN(ids, service.Tokenize(call, *model));
+  }
+  std::string out = absl::StrCat("{\"count\":", ids.size(), ",\"max_model_len\":", model->max_context, ",\"tokens\":[");
+  for (size_t i = 0; i < ids.size(); ++i) absl::StrAppend(&out, i == 0 ? "" : ",", ids[i]);
+  out += "],\"token_strs\":";
+  if (!with_text) return out + "null}";
+  out += '[';
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (i > 0) out += ',';
+    AppendJsonString(out, model->tokenizer->Piece(ids[i]));
+  }
+  return out + "]}";
+}
+
+absl::StatusOr<std::string> Detokenize(GenerationService& service, HttpRequest& request) {
+  ASSIGN_OR_RETURN(Json body, ParseJson(request.body));
+  if (!body.is_object()) return absl::InvalidArgumentError("the body must be a JSON object");
+  std::optional<std::string> name;
+  if (const auto model = body.find("model"); model != body.end() && !model->is_null()) {
+    if (!model->is_string()) return InvalidField("model", "model must be a string");
+    name = model->get<std::string>();
+  }
+  const auto tokens = body.find("tokens");
+  if (tokens == body.end() || !tokens->is_array()) return InvalidField("tokens", "tokens must be an array of token ids");
+  GenerationCall call;
+  static const CallField field = {"tokens", kEverywhere, &GenerationCall::stop_token_ids, 0, 0, false, ""};
+  RETURN_IF_ERROR(ReadField(field, *tokens, call));
+  ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model, service.FindModel(name));
+  ASSIGN_OR_RETURN(const std::string text, service.Detokenize(call.stop_token_ids, *model));
+  std::string out = "{\"prompt\":";
+  AppendJsonString(out, text);
+  return out + "}";
+}
+
+using Work = absl::StatusOr<std::string> (*)(GenerationService&, HttpRequest&);
+
+Endpoint Answer(GenerationService& service, Work work) {
+  return OnTextWorker(service, [&service, work](std::shared_ptr<HttpExchange> exchange) {
+    absl::StatusOr<std::string> body = work(service, exchange->request());
+    if (!body.ok()) return RespondStatus(*exchange, body.status());
+    HttpResponse response;
+    response.body = *std::move(body);
+    exchange->Respond(std::move(response));
+  });
+}
+
+}  // namespace
+
+void AddTokenRoutes(Router& router, GenerationService& service) {
+  router.Add("POST", "/tokenize", Access::kKey, Answer(service, Tokenize));
+  router.Add("POST", "/detokenize", Access::kKey, Answer(service, Detokenize));
+}
+
+}  // namespace penstock

@@ -1,0 +1,42 @@
+// Talk behind a real HTTP server on a free loopback port.
+// Owns both. Must not know what is tested.
+// Threads: for one test.
+#pragma once
+
+#include <memory>
+
+#include "api/http/http_server.h"
+#include "api/openai/routes.h"
+#include "fakes/http_client.h"
+#include "fakes/talk_fixture.h"
+
+namespace penstock {
+
+struct HttpTalk : Talk {
+  explicit HttpTalk(FakeEngine::Script script = FakeEngine::Repeat, LimitsSection limits = {},
+                    std::vector<std::string> keys = {}, bool start_engine = true)
+      : Talk(std::move(script), limits, std::move(keys)),
+        router([this](std::string_view credential) { return service->Authorize(credential); }) {
+    AddOpenAiRoutes(router, *service);
+    HttpServerOptions options;
+    options.address = "127.0.0.1:0";
+    options.limits = limits;
+    options.clock = &SystemClock::Get();
+    options.on_answer = [this](int code) { catalogue.CountRequest(code); };
+    auto listening = HttpServer::Listen(std::move(options));
+    EXPECT_TRUE(listening.ok()) << listening.status();
+    server = *std::move(listening);
+    server->Serve(&router);
+    if (start_engine) engine.Start();
+  }
+  ~HttpTalk() {
+    server->Drain(absl::ZeroDuration());
+    engine.Pause(false);
+  }
+  int port() const { return server->port(); }
+
+  Router router;
+  std::unique_ptr<HttpServer> server;
+};
+
+}  // namespace penstock
