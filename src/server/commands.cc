@@ -14,7 +14,7 @@ int RunCommand(int argc, char** argv) {
   AddCheckConfigCommand(app, exit_code);
   AddBenchCommand(app, exit_code);
   app.add_subcommand("version", "Print the version")->callback([] {
-    std::printf("penstock %s\n", PENSTOCK_VERSION);
+    std::printf("penstock %s\ngrpc: %s\n", PENSTOCK_VERSION, PENSTOCK_HAVE_GRPC ? "yes" : "no");
   });
   AddCheckModelCommand(app, exit_code);
   try {

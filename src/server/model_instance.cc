@@ -68,7 +68,13 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
   load.device = entry.engine.device;
   load.weights = entry.weights;
   load.pool = parts.pool;
-  load.progress = [&](const std::string& what) { Log(LogLevel::kInfo, what, {{"model", name}}); };
+  absl::Time told = begin;
+  load.progress = [&](std::string_view, int64_t done, int64_t total) {   // a line for each second that it takes
+    const absl::Time now = parts.clock->Now();
+    if (now - told < absl::Seconds(1)) return;
+    told = now;
+    Log(LogLevel::kInfo, "loading", {{"model", name}, {"mib", done >> 20}, {"of_mib", total >> 20}});
+  };
   ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, LoadModel(load));
   if (!model->note.empty()) Log(LogLevel::kWarn, model->note, {{"model", name}});
   ASSIGN_OR_RETURN(const RunnerOptions runner, MakeRunnerOptions(entry.engine, model->config));
