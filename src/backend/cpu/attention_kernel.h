@@ -22,9 +22,10 @@ void LoadUnit(const Kv* from, int64_t dim, int64_t padded, int count, float* to)
 }
 
 /// scores[t] = q . k[t] for t in [0, kUnit).
-inline void Scores(const float* q, const float* k, int64_t padded, float* scores) {
+template <class K>
+inline void Scores(const float* q, const K* k, int64_t padded, float* scores) {
   for (int t = 0; t < kUnit; t += 4) {
-    const float* k0 = k + t * padded;
+    const K* k0 = k + t * padded;
     V s0 = Zero(), s1 = Zero(), s2 = Zero(), s3 = Zero();
     for (int64_t d = 0; d < padded; d += kLanes) {
       const V qd = Load(q + d);
@@ -37,19 +38,33 @@ inline void Scores(const float* q, const float* k, int64_t padded, float* scores
   }
 }
 
-/// o = alpha o + sum over t in [begin, end) of p[t] v[t]
-inline void AddValues(const float* p, const float* v, int begin, int end, int64_t padded, float alpha, float* o) {
-  const V va = Set1(alpha);
-  for (int64_t d = 0; d < padded; d += kLanes) {
-    V acc = Load(o + d) * va;
-    for (int t = begin; t < end; ++t) acc = Fma(Set1(p[t]), Load(v + t * padded + d), acc);
-    Store(o + d, acc);
+/// kVectors vectors of o, as AddValues.
+template <int kVectors, class K>
+inline __attribute__((always_inline)) void AddValueColumns(const float* p, const K* v, int begin, int end, int64_t padded,
+                                                           V alpha, float* o) {
+  V acc[kVectors];
+  for (int j = 0; j < kVectors; ++j) acc[j] = Load(o + j * kLanes) * alpha;
+  for (int t = begin; t < end; ++t) {
+    const V pt = Set1(p[t]);
+    for (int j = 0; j < kVectors; ++j) acc[j] = Fma(pt, Load(v + t * padded + j * kLanes), acc[j]);
   }
+  for (int j = 0; j < kVectors; ++j) Store(o + j * kLanes, acc[j]);
+}
+
+/// o = alpha o + sum over t in [begin, end) of p[t] v[t], in the order of t
+template <class K>
+inline void AddValues(const float* p, const K* v, int begin, int end, int64_t padded, float alpha, float* o) {
+  const V va = Set1(alpha);
+  int64_t d = 0;
+  for (; d + 8 * kLanes <= padded; d += 8 * kLanes) AddValueColumns<8>(p, v + d, begin, end, padded, va, o + d);
+  for (; d + 4 * kLanes <= padded; d += 4 * kLanes) AddValueColumns<4>(p, v + d, begin, end, padded, va, o + d);
+  for (; d < padded; d += kLanes) AddValueColumns<1>(p, v + d, begin, end, padded, va, o + d);
 }
 
 /// Takes one unit into a row's running maximum, sum and output; positions [begin, end) of the unit are visible.
-inline void AddUnit(const AttentionTileArgs& a, const float* q, const float* k, const float* v, int64_t padded,
-                    int begin, int end, float& maximum, float& sum, float* o) {
+template <class K>
+inline void AddUnit(const AttentionTileArgs& a, const float* q, const K* k, const K* v, int64_t padded, int begin,
+                    int end, float& maximum, float& sum, float* o) {
   alignas(64) float s[kUnit];
   Scores(q, k, padded, s);
   V best = Set1(-__builtin_inff());
@@ -77,55 +92,91 @@ inline void AddUnit(const AttentionTileArgs& a, const float* q, const float* k, 
   AddValues(s, v, begin, end, padded, scale[0], o);
 }
 
+/// The tile's running state: vectors of `padded` floats, one per (row, head) pair.
+struct TileState {
+  int num_vectors;
+  int64_t padded;
+  float* k;         // [kUnit, padded]
+  float* v;         // [kUnit, padded]
+  float* q;         // [num_vectors, padded]
+  float* o;         // [num_vectors, padded]
+  float* maximum;   // [num_vectors]
+  float* sum;       // [num_vectors]
+};
+
+/// Takes the unit that begins at position `base` into every pair that sees any of it.
+template <class K>
+void AddUnitToAll(const AttentionTileArgs& a, const TileState& s, const K* k, const K* v, int base) {
+  for (int i = 0; i < s.num_vectors; ++i) {
+    const int position = a.position_begin + i / a.group;
+    const int oldest = a.window > 0 && position >= a.window ? position - a.window + 1 : 0;
+    const int begin = oldest > base ? oldest - base : 0;
+    const int end = position - base + 1 < kUnit ? position - base + 1 : kUnit;
+    if (begin >= end) continue;
+    AddUnit(a, s.q + i * s.padded, k, v, s.padded, begin, end, s.maximum[i], s.sum[i], s.o + i * s.padded);
+  }
+}
+
+template <class T>
+TileState StartTile(const AttentionTileArgs& a) {
+  TileState s;
+  s.num_vectors = a.num_rows * a.group;
+  s.padded = (a.head_dim + kLanes - 1) / kLanes * kLanes;
+  s.k = a.scratch;
+  s.v = s.k + kUnit * s.padded;
+  s.q = s.v + kUnit * s.padded;
+  s.o = s.q + s.num_vectors * s.padded;
+  s.maximum = s.o + s.num_vectors * s.padded;
+  s.sum = s.maximum + s.num_vectors;
+  for (float* p = s.k; p < s.maximum; ++p) *p = 0.0f;
+  for (int i = 0; i < s.num_vectors; ++i) {
+    const T* from = static_cast<const T*>(a.q) + (i / a.group) * a.q_stride + (i % a.group) * a.head_dim;
+    ConvertRow(from, s.q + i * s.padded, a.head_dim, 1.0f);
+    s.maximum[i] = -__builtin_inff();
+    s.sum[i] = 0.0f;
+  }
+  return s;
+}
+
+template <class T>
+void FinishTile(const AttentionTileArgs& a, const TileState& s) {
+  for (int i = 0; i < s.num_vectors; ++i) {
+    float* o = s.o + i * s.padded;
+    if (a.sinks != nullptr) {   // at last, by the same rule as one more position
+      const float sink = a.sinks[i % a.group];
+      const float next = sink > s.maximum[i] ? sink : s.maximum[i];
+      alignas(64) float e[2 * kLanes];
+      Store(e, Exp(Set1(s.maximum[i] - next)));
+      Store(e + kLanes, Exp(Set1(sink - next)));
+      ConvertRow(o, o, s.padded, e[0]);
+      s.sum[i] = s.sum[i] * e[0] + e[kLanes];
+    }
+    T* to = static_cast<T*>(a.y) + (i / a.group) * a.y_stride + (i % a.group) * a.head_dim;
+    ConvertRow(o, to, a.head_dim, 1.0f / s.sum[i]);
+  }
+}
+
 template <class T, class Kv>
 void AttentionTile(const AttentionTileArgs& a) {
-  const int64_t padded = (a.head_dim + kLanes - 1) / kLanes * kLanes;
-  const int num_vectors = a.num_rows * a.group;   // (row, head) pairs
-  float* k = a.scratch;
-  float* v = k + kUnit * padded;
-  float* q = v + kUnit * padded;
-  float* o = q + num_vectors * padded;
-  float* maximum = o + num_vectors * padded;
-  float* sum = maximum + num_vectors;
-  for (int64_t i = 0; i < 2 * kUnit * padded; ++i) k[i] = 0.0f;
-  for (int64_t i = 0; i < 2 * num_vectors * padded; ++i) q[i] = 0.0f;
-  for (int i = 0; i < num_vectors; ++i) {
-    const T* from = static_cast<const T*>(a.q) + (i / a.group) * a.q_stride + (i % a.group) * a.head_dim;
-    ConvertRow(from, q + i * padded, a.head_dim, 1.0f);
-    maximum[i] = -__builtin_inff();
-    sum[i] = 0.0f;
-  }
+  constexpr int kFewVectors = 3;   // so few widen the cache on the fly; more share one widened copy. Equal bits.
+  const TileState s = StartTile<T>(a);
+  const bool in_place = s.padded == a.head_dim && (sizeof(Kv) == sizeof(float) || s.num_vectors <= kFewVectors);
   const int last = a.position_begin + a.num_rows - 1;
   const int first = a.window > 0 && a.position_begin >= a.window ? a.position_begin - a.window + 1 : 0;
   for (int unit = first / kUnit; unit <= last / kUnit; ++unit) {
     const int base = unit * kUnit;
     const int64_t offset = a.table[base / a.block_size] * a.block_stride + (base % a.block_size) * int64_t{a.head_dim};
     const Kv* keys = static_cast<const Kv*>(a.cache) + offset;
+    if (in_place) {
+      AddUnitToAll(a, s, keys, keys + a.kv_stride, base);
+      continue;
+    }
     const int count = last - base + 1 < kUnit ? last - base + 1 : kUnit;
-    LoadUnit(keys, a.head_dim, padded, count, k);
-    LoadUnit(keys + a.kv_stride, a.head_dim, padded, count, v);
-    for (int i = 0; i < num_vectors; ++i) {
-      const int position = a.position_begin + i / a.group;
-      const int oldest = a.window > 0 && position >= a.window ? position - a.window + 1 : 0;
-      const int begin = oldest > base ? oldest - base : 0;
-      const int end = position - base + 1 < kUnit ? position - base + 1 : kUnit;
-      if (begin >= end) continue;
-      AddUnit(a, q + i * padded, k, v, padded, begin, end, maximum[i], sum[i], o + i * padded);
-    }
+    LoadUnit(keys, a.head_dim, s.padded, count, s.k);
+    LoadUnit(keys + a.kv_stride, a.head_dim, s.padded, count, s.v);
+    AddUnitToAll(a, s, static_cast<const float*>(s.k), static_cast<const float*>(s.v), base);
   }
-  for (int i = 0; i < num_vectors; ++i) {
-    if (a.sinks != nullptr) {   // at last, by the same rule as one more position
-      const float sink = a.sinks[i % a.group];
-      const float next = sink > maximum[i] ? sink : maximum[i];
-      alignas(64) float e[2 * kLanes];
-      Store(e, Exp(Set1(maximum[i] - next)));
-      Store(e + kLanes, Exp(Set1(sink - next)));
-      ConvertRow(o + i * padded, o + i * padded, padded, e[0]);
-      sum[i] = sum[i] * e[0] + e[kLanes];
-    }
-    T* to = static_cast<T*>(a.y) + (i / a.group) * a.y_stride + (i % a.group) * a.head_dim;
-    ConvertRow(o + i * padded, to, a.head_dim, 1.0f / sum[i]);
-  }
+  FinishTile<T>(a, s);
 }
 
 void AttentionTileAny(const AttentionTileArgs& a) {

@@ -15,23 +15,26 @@ constexpr int kPanelRows = kPanelVectors * kLanes;
 constexpr int kMaxTileRows = kLanes == 16 ? 6 : 3;   // x kPanelVectors sums fill the registers
 constexpr int64_t kDepth = 256;                      // k per pass: a panel's part stays in L1
 
-/// Four vectors of weights at one k, widened to float. Two-byte formats interleave the halves of vector pairs.
-inline __attribute__((always_inline)) void LoadWeights(const float* p, V* w) {
-  for (int v = 0; v < kPanelVectors; ++v) w[v] = Load(p + v * kLanes);
+/// Two of a panel's vectors of weights at one k, widened to float. bfloat16 interleaves the halves of such a pair.
+inline __attribute__((always_inline)) void LoadPair(const float* p, V& a, V& b) {
+  a = Load(p);
+  b = Load(p + kLanes);
 }
-inline __attribute__((always_inline)) void LoadWeights(const Bf16* p, V* w) {
-  for (int v = 0; v < kPanelVectors; v += 2) {
-    const VBits pair = LoadBits(p + v * kLanes);
-    w[v] = LowHalves(pair);
-    w[v + 1] = HighHalves(pair);
-  }
+inline __attribute__((always_inline)) void LoadPair(const Bf16* p, V& a, V& b) {
+  const VBits pair = LoadBits(p);
+  a = LowHalves(pair);
+  b = HighHalves(pair);
 }
-inline __attribute__((always_inline)) void LoadWeights(const Fp16* p, V* w) {
-  for (int v = 0; v < kPanelVectors; ++v) w[v] = Load(p + v * kLanes);
+inline __attribute__((always_inline)) void LoadPair(const Fp16* p, V& a, V& b) {
+  a = Load(p);
+  b = Load(p + kLanes);
 }
 
 template <int kRows, class W>
 void GemmTile(const float* x, int64_t x_stride, const W* panel, int64_t depth, float* sums, bool first) {
+  // With 16 registers the sums leave room for one x: the compiler must read it again for the second pair, not keep it.
+  const float* again = x;
+  if (kLanes == 8) asm("" : "+r"(again));
   V acc[kRows][kPanelVectors];
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kPanelVectors; ++v) {
@@ -39,11 +42,14 @@ void GemmTile(const float* x, int64_t x_stride, const W* panel, int64_t depth, f
     }
   }
   for (int64_t k = 0; k < depth; ++k) {
-    V w[kPanelVectors];
-    LoadWeights(panel + k * kPanelRows, w);
-    for (int r = 0; r < kRows; ++r) {
-      const V xk = Set1(x[r * x_stride + k]);
-      for (int v = 0; v < kPanelVectors; ++v) acc[r][v] = Fma(xk, w[v], acc[r][v]);
+    for (int v = 0; v < kPanelVectors; v += 2) {
+      V w0, w1;
+      LoadPair(panel + k * kPanelRows + v * kLanes, w0, w1);
+      for (int r = 0; r < kRows; ++r) {
+        const V xk = Set1((v == 0 ? x : again)[r * x_stride + k]);
+        acc[r][v] = Fma(xk, w0, acc[r][v]);
+        acc[r][v + 1] = Fma(xk, w1, acc[r][v + 1]);
+      }
     }
   }
   for (int r = 0; r < kRows; ++r) {
@@ -83,14 +89,17 @@ void GemmSums(const GemmPanelArgs& a) {
 
 template <class T>
 void GemmStore(const GemmPanelArgs& a) {
+  const bool plain = a.scale == 1.0f && a.soft_cap == 0.0f;
   for (int64_t m = 0; m < a.m; ++m) {
     T* y = static_cast<T*>(a.y) + m * a.y_stride;
     const float* sums = a.sums + m * kPanelRows;
     ForVectors(a.n, [&](int64_t i, int count) __attribute__((always_inline)) {
       V v = LoadUpTo(sums + i, count);
       if (a.bias != nullptr) v = v + LoadUpTo(a.bias + i, count);
-      if (a.scale != 1.0f) v = v * Set1(a.scale);
-      if (a.soft_cap != 0.0f) v = Set1(a.soft_cap) * Tanh(v / Set1(a.soft_cap));
+      if (!plain) {
+        v = v * Set1(a.scale);
+        if (a.soft_cap != 0.0f) v = Set1(a.soft_cap) * Tanh(v / Set1(a.soft_cap));
+      }
       if (a.accumulate) v = v + LoadUpTo(y + i, count);
       StoreUpTo(y + i, v, count);
     });

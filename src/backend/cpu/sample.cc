@@ -100,6 +100,25 @@ void KeepTopP(std::vector<Candidate>& c, float top_p) {
   c.resize(end);
 }
 
+/// Whether the raw logits are the ones to draw from, all of them.
+bool IsPlain(const SampleRow& row) {
+  return row.params->logit_bias.empty() && row.params->allowed_token_ids.empty() && row.prompt_output_counts.empty() &&
+         row.banned.empty() && row.mask.empty();
+}
+
+/// The highest logit, the lowest id on ties; -1 where there is no number.
+TokenId Argmax(absl::Span<const float> logits) {
+  TokenId best = -1;
+  float highest = kImpossible;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (logits[i] > highest) {   // false for NaN
+      highest = logits[i];
+      best = static_cast<TokenId>(i);
+    }
+  }
+  return best;
+}
+
 void Filter(std::vector<Candidate>& c, const SamplingParams& p) {
   if (p.min_p > 0.0f) {
     const float limit = std::min_element(c.begin(), c.end())->logit + std::log(p.min_p);
@@ -127,6 +146,19 @@ TokenId GumbelArgmax(const std::vector<Candidate>& c, uint64_t seed, int32_t pos
   return best.id;
 }
 
+TokenId Draw(absl::Span<const float> logits, const SampleRow& row) {
+  const SamplingParams& p = *row.params;
+  const std::vector<float> x = Adjusted(logits, row);
+  std::vector<Candidate> c = Candidates(x, row, !p.allowed_token_ids.empty(), !row.banned.empty());
+  if (c.empty()) c = Candidates(x, row, !p.allowed_token_ids.empty(), false);
+  if (c.empty()) c = Candidates(x, row, false, false);
+  if (c.empty()) return -1;
+  if (p.greedy()) return std::min_element(c.begin(), c.end())->id;
+  for (Candidate& candidate : c) candidate.logit /= p.temperature;
+  Filter(c, p);
+  return GumbelArgmax(c, p.seed, row.position);
+}
+
 }  // namespace
 
 float GumbelNoise(uint64_t seed, int32_t position, TokenId token) {
@@ -138,21 +170,9 @@ float GumbelNoise(uint64_t seed, int32_t position, TokenId token) {
 
 SampledToken SampleToken(absl::Span<const float> logits, const SampleRow& row) {
   SampledToken token;
-  token.id = -1;
   const SamplingParams& p = *row.params;
-  const std::vector<float> x = Adjusted(logits, row);
-  std::vector<Candidate> c = Candidates(x, row, !p.allowed_token_ids.empty(), !row.banned.empty());
-  if (c.empty()) c = Candidates(x, row, !p.allowed_token_ids.empty(), false);
-  if (c.empty()) c = Candidates(x, row, false, false);
-  if (c.empty()) return token;
-  if (p.greedy()) {
-    token.id = std::min_element(c.begin(), c.end())->id;
-  } else {
-    for (Candidate& candidate : c) candidate.logit /= p.temperature;
-    Filter(c, p);
-    token.id = GumbelArgmax(c, p.seed, row.position);
-  }
-  if (p.num_logprobs >= 0) ScoreToken(logits, p.num_logprobs, p.logprob_token_ids, token);
+  token.id = p.greedy() && IsPlain(row) ? Argmax(logits) : Draw(logits, row);
+  if (token.id >= 0 && p.num_logprobs >= 0) ScoreToken(logits, p.num_logprobs, p.logprob_token_ids, token);
   return token;
 }
 
