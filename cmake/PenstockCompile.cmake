@@ -10,7 +10,7 @@ add_library(penstock_options INTERFACE)
 target_include_directories(penstock_options INTERFACE
   ${CMAKE_SOURCE_DIR}/include ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR})
 target_compile_options(penstock_options INTERFACE
-  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-sign-compare -march=x86-64-v3 -ffp-contract=off
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-sign-compare $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict> -march=x86-64-v3 -ffp-contract=off
     -D_GLIBCXX_ASSERTIONS -ffile-prefix-map=${CMAKE_SOURCE_DIR}/=>)
 if(PENSTOCK_SANITIZE)
   target_compile_options(penstock_options INTERFACE

@@ -32,19 +32,24 @@ struct EngineConfig {
   Bytes kv_memory = kAutoBytes;              // KV cache, decided at start
   int32_t pipeline_depth = 1;                // 1 | 2
   bool prefix_cache = true;
+  std::string policy = "priority";           // priority | fcfs
   int32_t threads = 0;                       // 0: what the cgroup allows
-  std::string weights = "file";              // file | formula (benchmarks)
 };
 
 struct ModelEntry {
   std::string path;                          // directory, or org/name[@rev]
+  std::string weights = "file";              // file | formula (benchmarks)
   std::vector<std::string> aliases;          // further served names
   EngineConfig engine;                       // the global engine section, overridden
 };
 
-struct ServerSection {
+struct PublicListener {
   std::string http = "127.0.0.1:8000";       // host:port; port 0: any free one; empty: off
   std::string grpc = "127.0.0.1:8001";       // host:port; port 0: any free one; empty: off
+};
+
+struct ServerSection {
+  PublicListener public_listener;            // server.public in the file
   int32_t io_threads = 1;
   int32_t text_threads = 0;                  // JSON, templates, tokenizing; 0: as the cgroup allows
   bool allow_anonymous = false;              // bind beyond loopback without a key

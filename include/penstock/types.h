@@ -27,7 +27,7 @@ struct StrongId {
 using TokenId = int32_t;                                      // an index into the vocabulary
 using RequestId = StrongId<struct RequestIdTag, uint64_t>;    // chosen by the caller of Engine::Submit
 using SequenceId = StrongId<struct SequenceIdTag, uint64_t>;  // chosen by the scheduler, never reused
-using StepId = StrongId<struct StepIdTag, uint64_t>;          // counts launched steps, from 1
+using StepId = StrongId<struct StepIdTag, uint64_t>;          // grows from one launched step to the next
 using SlotId = StrongId<struct SlotIdTag, int32_t>;           // [0, ExecutorLimits::num_slots)
 using AdapterId = StrongId<struct AdapterIdTag, int32_t>;     // -1: none
 using BlockId = int32_t;                                      // [0, CacheGroup::num_blocks), -1: none

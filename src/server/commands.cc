@@ -10,9 +10,13 @@ int RunCommand(int argc, char** argv) {
   CLI::App app{"Penstock: an LLM inference server"};
   app.require_subcommand(1);
   int exit_code = 0;
+  AddServeCommand(app, exit_code);
+  AddCheckConfigCommand(app, exit_code);
+  AddBenchCommand(app, exit_code);
   app.add_subcommand("version", "Print the version")->callback([] {
-    std::printf("penstock %s\n", PENSTOCK_VERSION);
+    std::printf("penstock %s\ngrpc: %s\n", PENSTOCK_VERSION, PENSTOCK_HAVE_GRPC ? "yes" : "no");
   });
+  AddCheckModelCommand(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -1,0 +1,16 @@
+// Entry points of the kernels: each enqueues on a stream and returns what the launch said.
+// Owns nothing. Must not know the classes of the server.
+// Threads: as CUDA streams.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "kernels/rows.h"
+
+namespace penstock::kernels {
+
+cudaError_t LaunchEmbed(const EmbedArgs& args, cudaStream_t stream);
+cudaError_t LaunchRmsNorm(const RmsNormArgs& args, cudaStream_t stream);
+cudaError_t LaunchGatedSilu(const GatedSiluArgs& args, cudaStream_t stream);
+
+}  // namespace penstock::kernels

@@ -1,0 +1,140 @@
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "backend/cpu/kernels.h"
+#include "base/cpu_features.h"
+#include "base/half.h"
+
+namespace penstock {
+namespace {
+
+/// Numbers in (-1, 1) that need no library.
+float Pseudo(uint32_t& state) {
+  state = state * 1664525u + 1013904223u;
+  return static_cast<float>(static_cast<int32_t>(state)) * 0x1p-31f;
+}
+
+bool Close(const std::vector<float>& got, const std::vector<double>& expected, double tolerance) {
+  double error = 0;
+  double norm = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    error += (got[i] - expected[i]) * (got[i] - expected[i]);
+    norm += expected[i] * expected[i];
+  }
+  return error <= tolerance * tolerance * norm;   // false where anything is NaN
+}
+
+bool LinearAgrees(const CpuKernels& kernels, WeightFormat format) {
+  constexpr int64_t kRows = 7;
+  constexpr int64_t kDepth = 77;
+  const int64_t n = kernels.panel_rows - 3;
+  uint32_t state = 1;
+  std::vector<float> x(kRows * kDepth), w(n * kDepth), y(kRows * n);
+  for (float& v : x) v = Pseudo(state);
+  for (float& v : w) v = Bf16ToFloat(FloatToBf16(Pseudo(state)));
+  std::vector<uint16_t> halves(w.size());
+  std::transform(w.begin(), w.end(), halves.begin(), [&](float v) {
+    return format == WeightFormat::kFloat16 ? FloatToFp16(v) : FloatToBf16(v);
+  });
+  std::vector<const void*> rows;
+  for (int64_t r = 0; r < n; ++r) {
+    rows.push_back(format == WeightFormat::kFloat32 ? static_cast<const void*>(&w[r * kDepth]) : &halves[r * kDepth]);
+  }
+  std::vector<float> panel(kernels.panel_rows * kDepth), sums(kRows * kernels.panel_rows + 16);
+  kernels.pack_panel(format, rows.data(), n, kDepth, panel.data());
+  GemmPanelArgs a;
+  a.format = format;
+  a.x = x.data();
+  a.x_stride = kDepth;
+  a.m = kRows;
+  a.k = kDepth;
+  a.panel = panel.data();
+  a.sums = sums.data();
+  a.y = y.data();
+  a.y_stride = n;
+  a.n = n;
+  kernels.gemm_panel(a);
+  std::vector<double> expected(kRows * n);
+  for (int64_t m = 0; m < kRows; ++m) {
+    for (int64_t i = 0; i < n; ++i) {
+      for (int64_t k = 0; k < kDepth; ++k) expected[m * n + i] += double{x[m * kDepth + k]} * w[i * kDepth + k];
+    }
+  }
+  return Close(y, expected, format == WeightFormat::kFloat16 ? 1e-3 : 1e-5);
+}
+
+bool NormAndGateAgree(const CpuKernels& kernels) {
+  constexpr int64_t kSize = 77;
+  uint32_t state = 2;
+  std::vector<float> x(kSize), w(kSize), y(kSize);
+  for (float& v : x) v = 3 * Pseudo(state);
+  for (float& v : w) v = Pseudo(state);
+  double squares = 0;
+  for (const float v : x) squares += double{v} * v;
+  std::vector<double> norm(kSize), gated(kSize);
+  for (int64_t i = 0; i < kSize; ++i) {
+    norm[i] = x[i] / std::sqrt(squares / kSize + 1e-5) * w[i];
+    gated[i] = x[i] / (1 + std::exp(-double{x[i]})) * w[i];
+  }
+  kernels.rms_norm_row(false, x.data(), w.data(), 1e-5f, kSize, y.data());
+  if (!Close(y, norm, 1e-6)) return false;
+  kernels.gated_row(false, Activation::kSilu, x.data(), w.data(), kSize, y.data());
+  return Close(y, gated, 1e-6);
+}
+
+bool AttentionAgrees(const CpuKernels& kernels) {
+  constexpr int kDim = 24, kLength = 20, kGroup = 2;
+  uint32_t state = 3;
+  std::vector<float> q(kGroup * kDim), cache(2 * 2 * 16 * kDim), y(q.size());   // [block][K|V][token][dim]
+  for (float& v : q) v = Pseudo(state);
+  for (float& v : cache) v = Pseudo(state);
+  const BlockId table[] = {1, 0};
+  AttentionTileArgs a;
+  a.q = q.data();
+  a.y = y.data();
+  a.num_rows = 1;
+  a.group = kGroup;
+  a.head_dim = kDim;
+  a.position_begin = kLength - 1;
+  a.cache = cache.data();
+  a.block_stride = 2 * 16 * kDim;
+  a.kv_stride = 16 * kDim;
+  a.table = table;
+  a.scale = 0.7f;
+  std::vector<float> scratch(AttentionScratch(1, kGroup, kDim));
+  a.scratch = scratch.data();
+  kernels.attention_tile(a);
+  std::vector<double> expected(q.size());
+  for (int h = 0; h < kGroup; ++h) {
+    double total = 0;
+    for (int t = 0; t < kLength; ++t) {
+      const float* k = &cache[table[t / 16] * a.block_stride + t % 16 * kDim];
+      double score = 0;
+      for (int d = 0; d < kDim; ++d) score += double{q[h * kDim + d]} * k[d];
+      const double weight = std::exp(0.7 * score);
+      total += weight;
+      for (int d = 0; d < kDim; ++d) expected[h * kDim + d] += weight * k[a.kv_stride + d];
+    }
+    for (int d = 0; d < kDim; ++d) expected[h * kDim + d] /= total;
+  }
+  return Close(y, expected, 1e-5);
+}
+
+}  // namespace
+
+bool SelfTest(const CpuKernels& kernels) {
+  return LinearAgrees(kernels, WeightFormat::kFloat32) && LinearAgrees(kernels, WeightFormat::kBFloat16) &&
+         LinearAgrees(kernels, WeightFormat::kFloat16) && NormAndGateAgree(kernels) && AttentionAgrees(kernels);
+}
+
+const CpuKernels& ChooseKernels(std::string& note) {
+  if (CpuHasAvx512()) {
+    if (SelfTest(Avx512Kernels())) return Avx512Kernels();
+    note = "the AVX-512 kernels failed their self-test on this processor; AVX2 is used";
+  }
+  return Avx2Kernels();
+}
+
+}  // namespace penstock

@@ -1,0 +1,68 @@
+#include "backend/cpu/cpu_device.h"
+
+#include <sys/mman.h>
+
+#include <cstring>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+
+namespace penstock {
+namespace {
+
+size_t FormatBytes(WeightFormat format) { return format == WeightFormat::kFloat32 ? 4 : 2; }
+
+}  // namespace
+
+CpuDevice::CpuDevice(WorkerPool* pool, const CpuKernels& kernels)
+    : pool_(pool), kernels_(kernels), ops_(pool, kernels) {}
+
+absl::StatusOr<DeviceBuffer> CpuDevice::Allocate(size_t bytes) {
+  if (bytes == 0) return DeviceBuffer();
+  void* data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (data == MAP_FAILED) {
+    return absl::ResourceExhaustedError(absl::StrCat("no memory for ", bytes, " bytes"));
+  }
+  ::madvise(data, bytes, MADV_HUGEPAGE);   // a kernel without huge pages refuses, which changes only the speed
+  return DeviceBuffer(data, bytes, [](void* p, size_t n) { ::munmap(p, n); });
+}
+
+void CpuDevice::CopyToDevice(void* device, const void* host, size_t bytes) { std::memcpy(device, host, bytes); }
+void CpuDevice::CopyToHost(void* host, const void* device, size_t bytes) { std::memcpy(host, device, bytes); }
+
+absl::StatusOr<PackedLinear> CpuDevice::Pack(WeightFormat format, int64_t k, absl::Span<const LinearPart> parts) {
+  PackedLinear packed;
+  packed.format = format;
+  packed.k = k;
+  std::vector<const void*> rows;
+  bool has_bias = false;
+  for (const LinearPart& part : parts) {
+    for (int64_t r = 0; r < part.rows; ++r) {
+      rows.push_back(static_cast<const char*>(part.weight) + r * k * FormatBytes(format));
+    }
+    has_bias |= part.bias != nullptr;
+  }
+  packed.n = static_cast<int64_t>(rows.size());
+  const int64_t num_panels = (packed.n + kernels_.panel_rows - 1) / kernels_.panel_rows;
+  const size_t panel_bytes = kernels_.panel_rows * k * FormatBytes(format);
+  ASSIGN_OR_RETURN(packed.weight, Allocate(num_panels * panel_bytes));
+  pool_->ParallelFor(num_panels, [&](int64_t panel) {
+    const int64_t first = panel * kernels_.panel_rows;
+    kernels_.pack_panel(format, rows.data() + first, std::min(kernels_.panel_rows, packed.n - first), k,
+                        static_cast<char*>(packed.weight.data()) + panel * panel_bytes);
+  });
+  if (has_bias) {
+    ASSIGN_OR_RETURN(packed.bias, Allocate(packed.n * sizeof(float)));
+    auto* bias = static_cast<float*>(packed.bias.data());
+    for (const LinearPart& part : parts) {
+      if (part.bias != nullptr) {
+        kernels_.convert_row(part.bias_dtype, part.bias, false, bias, part.rows, 1.0f);
+      }
+      bias += part.rows;
+    }
+  }
+  return packed;
+}
+
+}  // namespace penstock

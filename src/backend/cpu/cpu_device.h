@@ -1,0 +1,36 @@
+// The CPU as a device: memory on huge pages where there are any, weights packed for the kernels in use.
+// Owns nothing but its Ops; borrows the WorkerPool. Must not know models.
+// Threads: confined to one rank's thread; work is spread over the pool.
+#pragma once
+
+#include <memory>
+#include <string_view>
+
+#include "backend/cpu/cpu_ops.h"
+#include "backend/cpu/kernels.h"
+#include "base/worker_pool.h"
+#include "penstock/backend.h"
+
+namespace penstock {
+
+class CpuDevice final : public Device {
+ public:
+  CpuDevice(WorkerPool* pool, const CpuKernels& kernels);
+
+  std::string_view name() const override { return "cpu"; }
+  Ops& ops() override { return ops_; }
+  absl::StatusOr<DeviceBuffer> Allocate(size_t bytes) override;
+  bool shares_host_memory() const override { return true; }
+  void CopyToDevice(void* device, const void* host, size_t bytes) override;
+  void CopyToHost(void* host, const void* device, size_t bytes) override;
+  absl::StatusOr<PackedLinear> Pack(WeightFormat format, int64_t k,
+                                    absl::Span<const LinearPart> parts) override;
+  absl::Status Synchronize() override { return absl::OkStatus(); }
+
+ private:
+  WorkerPool* pool_;
+  const CpuKernels& kernels_;
+  CpuOps ops_;
+};
+
+}  // namespace penstock

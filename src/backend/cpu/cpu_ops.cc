@@ -1,0 +1,218 @@
+#include "backend/cpu/cpu_ops.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "backend/cpu/sample.h"
+#include "base/status_macros.h"
+
+namespace penstock {
+namespace {
+
+constexpr int64_t kTileElements = 8192;        // of a row operation: below, a tile is not worth handing over
+constexpr int64_t kTileProducts = 64 * 1024;   // multiply-adds of a linear layer's tile, at least
+constexpr int64_t kTileRows = 96;              // of x in one tile of a linear layer
+constexpr int64_t kTileVectors = 64;           // (row, head) pairs in one tile of attention
+
+bool IsBf16(DType dtype) {
+  CHECK(dtype == DType::kBFloat16 || dtype == DType::kFloat32);
+  return dtype == DType::kBFloat16;
+}
+
+/// This thread's scratch, at least `floats` of it, 64-byte aligned; contents are undefined.
+float* ThreadScratch(int64_t floats) {
+  thread_local std::vector<float> scratch;
+  if (static_cast<int64_t>(scratch.size()) < floats + 16) scratch.resize(floats + 16);
+  const auto address = reinterpret_cast<uintptr_t>(scratch.data());
+  return scratch.data() + ((64 - address % 64) % 64) / sizeof(float);
+}
+
+}  // namespace
+
+template <class Fn>
+void CpuOps::ForRows(int64_t rows, int64_t row_cost, const Fn& fn) {
+  const int64_t per_tile = std::max<int64_t>(1, kTileElements / std::max<int64_t>(1, row_cost));
+  pool_->ParallelFor((rows + per_tile - 1) / per_tile, [&](int64_t tile) {
+    const int64_t end = std::min(rows, (tile + 1) * per_tile);
+    for (int64_t row = tile * per_tile; row < end; ++row) fn(row);
+  });
+}
+
+void CpuOps::Embed(const Tensor& table, const BatchRows& batch, float scale, const Tensor& y) {
+  const bool to_bf16 = IsBf16(y.dtype);
+  ForRows(batch.num_rows, y.cols, [&](int64_t r) {
+    kernels_.convert_row(table.dtype, table.row(batch.ids[r]), to_bf16, y.row(r), y.cols, scale);
+  });
+}
+
+void CpuOps::RmsNorm(const NormArgs& a) {
+  const bool bf16 = IsBf16(a.x.dtype);
+  ForRows(a.x.rows, a.x.cols, [&](int64_t r) {
+    kernels_.rms_norm_row(bf16, a.x.row(r), a.weight, a.eps, a.x.cols, a.y.row(r));
+  });
+}
+
+const float* CpuOps::Widen(const Tensor& x, int64_t& stride) {
+  if (x.dtype == DType::kFloat32) {
+    stride = x.stride;
+    return static_cast<const float*>(x.data);
+  }
+  stride = x.cols;
+  if (static_cast<int64_t>(widened_.size()) < x.rows * x.cols) widened_.resize(x.rows * x.cols);
+  ForRows(x.rows, x.cols, [&](int64_t r) {
+    kernels_.convert_row(x.dtype, x.row(r), false, widened_.data() + r * x.cols, x.cols, 1.0f);
+  });
+  return widened_.data();
+}
+
+void CpuOps::Linear(const LinearArgs& a) {
+  const PackedLinear& w = *a.w;
+  GemmPanelArgs common;
+  const float* x = Widen(a.x, common.x_stride);
+  common.format = w.format;
+  common.k = w.k;
+  common.scale = a.scale;
+  common.soft_cap = a.soft_cap;
+  common.accumulate = a.accumulate;
+  common.bf16 = IsBf16(a.y.dtype);
+  common.y_stride = a.y.stride;
+  const int64_t panel_rows = kernels_.panel_rows;
+  const int64_t panel_bytes = panel_rows * w.k * (w.format == WeightFormat::kFloat32 ? 4 : 2);
+  const int64_t element = static_cast<int64_t>(DTypeSize(a.y.dtype));
+  const auto* bias = static_cast<const float*>(w.bias.data());
+
+  // A tile is a run of panels for a run of rows: one thread reads the run's weights as one stream.
+  const int64_t num_panels = (w.n + panel_rows - 1) / panel_rows;
+  const int64_t num_row_tiles = (a.x.rows + kTileRows - 1) / kTileRows;
+  const int64_t rows_per_tile = num_row_tiles == 0 ? 0 : (a.x.rows + num_row_tiles - 1) / num_row_tiles;
+  const int64_t worth = std::max<int64_t>(1, kTileProducts / std::max<int64_t>(1, rows_per_tile * panel_rows * w.k));
+  const int64_t even = num_panels * num_row_tiles / (8 * pool_->num_threads());
+  const int64_t panels_per_tile = std::clamp<int64_t>(even, worth, std::max(worth, int64_t{8}));
+  const int64_t num_panel_tiles = (num_panels + panels_per_tile - 1) / panels_per_tile;
+  pool_->ParallelFor(num_panel_tiles * num_row_tiles, [&](int64_t tile) {
+    GemmPanelArgs p = common;
+    const int64_t row = tile % num_row_tiles * rows_per_tile;
+    p.m = std::min(rows_per_tile, a.x.rows - row);
+    p.x = x + row * common.x_stride;
+    p.sums = ThreadScratch(p.m * panel_rows);
+    const int64_t first = tile / num_row_tiles * panels_per_tile;
+    for (int64_t panel = first; panel < std::min(num_panels, first + panels_per_tile); ++panel) {
+      const int64_t column = panel * panel_rows;
+      p.panel = static_cast<const char*>(w.weight.data()) + panel * panel_bytes;
+      p.n = std::min(panel_rows, w.n - column);
+      p.bias = bias == nullptr ? nullptr : bias + column;
+      p.y = a.y.row(row) + column * element;
+      kernels_.gemm_panel(p);
+    }
+  });
+}
+
+void CpuOps::RopeAndCache(const RopeArgs& a, const BatchRows& batch) {
+  RopeRowArgs common;
+  common.bf16 = IsBf16(a.qkv.dtype);
+  common.kv_bf16 = IsBf16(a.cache.dtype);
+  common.heads = a.heads;
+  common.q_norm = a.q_norm;
+  common.k_norm = a.k_norm;
+  common.norm_eps = a.norm_eps;
+  common.rotary_dim = a.rotary_dim;
+  common.head_stride = a.cache.head_stride;
+  const auto kv_bytes = static_cast<int64_t>(DTypeSize(a.cache.dtype));
+  ForRows(batch.num_rows, 2 * a.qkv.cols, [&](int64_t r) {
+    RopeRowArgs row = common;
+    const int64_t position = batch.positions[r];
+    row.qkv = a.qkv.row(r);
+    row.cos_sin = a.cos_sin == nullptr ? nullptr : a.cos_sin + position * a.rotary_dim;
+    const int64_t size = a.cache.block_size;
+    const BlockId block = a.cache.tables[int64_t{batch.slots[r]} * a.cache.max_blocks + position / size];
+    const int64_t offset = block * a.cache.block_stride + position % size * a.heads.head_dim;
+    row.k_out = static_cast<char*>(a.cache.data) + offset * kv_bytes;
+    row.v_out = static_cast<char*>(row.k_out) + a.cache.kv_stride * kv_bytes;
+    kernels_.rope_row(row);
+  });
+}
+
+void CpuOps::Attention(const AttentionArgs& a, const BatchRows& batch) {
+  const int32_t dim = a.heads.head_dim;
+  const int32_t group = a.heads.num_heads / a.heads.num_kv_heads;
+  const int64_t rows_per_tile = std::max<int64_t>(1, kTileVectors / group);
+  struct Piece {
+    const SequenceRows* sequence;
+    int32_t begin;
+    int32_t count;
+  };
+  std::vector<Piece> pieces;
+  for (const SequenceRows& sequence : batch.sequences) {
+    for (int64_t begin = 0; begin < sequence.num_rows; begin += rows_per_tile) {
+      pieces.push_back({&sequence, static_cast<int32_t>(begin),
+                        static_cast<int32_t>(std::min<int64_t>(rows_per_tile, sequence.num_rows - begin))});
+    }
+  }
+  // The longest histories first: what is left at the end is small.
+  std::stable_sort(pieces.begin(), pieces.end(), [](const Piece& x, const Piece& y) {
+    return x.sequence->position_begin + x.begin > y.sequence->position_begin + y.begin;
+  });
+  const auto element = static_cast<int64_t>(DTypeSize(a.q.dtype));
+  const auto kv_bytes = static_cast<int64_t>(DTypeSize(a.cache.dtype));
+  const bool bf16 = IsBf16(a.q.dtype);
+  const bool kv_bf16 = IsBf16(a.cache.dtype);
+  const auto num_pieces = static_cast<int64_t>(pieces.size());
+  pool_->ParallelFor(num_pieces * a.heads.num_kv_heads, [&](int64_t tile) {
+    const Piece& piece = pieces[tile / a.heads.num_kv_heads];
+    const int64_t kv_head = tile % a.heads.num_kv_heads;
+    const int64_t row = piece.sequence->row_begin + piece.begin;
+    AttentionTileArgs t;
+    t.bf16 = bf16;
+    t.kv_bf16 = kv_bf16;
+    t.q = a.q.row(row) + kv_head * group * dim * element;
+    t.q_stride = a.q.stride;
+    t.y = a.y.row(row) + kv_head * group * dim * element;
+    t.y_stride = a.y.stride;
+    t.num_rows = piece.count;
+    t.group = group;
+    t.head_dim = dim;
+    t.position_begin = piece.sequence->position_begin + piece.begin;
+    t.cache = static_cast<const char*>(a.cache.data) + kv_head * a.cache.head_stride * kv_bytes;
+    t.block_stride = a.cache.block_stride;
+    t.kv_stride = a.cache.kv_stride;
+    t.block_size = a.cache.block_size;
+    t.table = a.cache.tables + int64_t{piece.sequence->slot} * a.cache.max_blocks;
+    t.scale = a.scale;
+    t.soft_cap = a.soft_cap;
+    t.window = a.window;
+    t.sinks = a.sinks == nullptr ? nullptr : a.sinks + kv_head * group;
+    t.scratch = ThreadScratch(AttentionScratch(piece.count, group, dim));
+    kernels_.attention_tile(t);
+  });
+}
+
+void CpuOps::GatedActivation(Activation f, const Tensor& x, const Tensor& y) {
+  const bool bf16 = IsBf16(x.dtype);
+  const auto element = static_cast<int64_t>(DTypeSize(x.dtype));
+  ForRows(x.rows, 4 * y.cols, [&](int64_t r) {
+    kernels_.gated_row(bf16, f, x.row(r), x.row(r) + y.cols * element, y.cols, y.row(r));
+  });
+}
+
+void CpuOps::GatherRows(const Tensor& x, absl::Span<const int32_t> rows, const Tensor& y) {
+  const size_t bytes = x.cols * DTypeSize(x.dtype);
+  for (size_t i = 0; i < rows.size(); ++i) std::memcpy(y.row(i), x.row(rows[i]), bytes);
+}
+
+void CpuOps::Sample(const Tensor& logits, absl::Span<const SampleRow> rows, absl::Span<SampledToken> tokens) {
+  pool_->ParallelFor(static_cast<int64_t>(rows.size()), [&](int64_t i) {
+    const auto* row = reinterpret_cast<const float*>(logits.row(rows[i].row));
+    tokens[i] = SampleToken({row, static_cast<size_t>(logits.cols)}, rows[i]);
+  });
+}
+
+void CpuOps::Score(const Tensor& logits, absl::Span<const TokenId> ids, int32_t num_top,
+                   absl::Span<SampledToken> tokens) {
+  pool_->ParallelFor(static_cast<int64_t>(ids.size()), [&](int64_t i) {
+    const auto* row = reinterpret_cast<const float*>(logits.row(i));
+    tokens[i].id = ids[i];
+    ScoreToken({row, static_cast<size_t>(logits.cols)}, num_top, {}, tokens[i]);
+  });
+}
+
+}  // namespace penstock

@@ -1,0 +1,217 @@
+#include "backend/cpu/sample.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "backend/cpu/philox.h"
+
+namespace penstock {
+namespace {
+
+constexpr float kImpossible = -std::numeric_limits<float>::infinity();
+constexpr float kMaxNoise = 22.9f;   // the noise of the smallest uniform, 2^-33
+
+struct Candidate {
+  TokenId id;
+  float logit;
+  friend bool operator<(const Candidate& a, const Candidate& b) {   // the most likely first, ties by id
+    return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
+  }
+};
+
+float Finite(float x) {
+  if (std::isnan(x)) return kImpossible;
+  return std::min(x, std::numeric_limits<float>::max());
+}
+
+bool MaskAllows(absl::Span<const uint32_t> mask, TokenId id) {
+  return mask.empty() || ((mask[id / 32] >> (id % 32)) & 1) != 0;
+}
+
+/// The logits after bias and penalties.
+std::vector<float> Adjusted(absl::Span<const float> logits, const SampleRow& row) {
+  std::vector<float> x(logits.size());
+  std::transform(logits.begin(), logits.end(), x.begin(), Finite);
+  const SamplingParams& p = *row.params;
+  for (const auto& [id, bias] : p.logit_bias) {
+    if (id >= 0 && id < static_cast<TokenId>(x.size())) x[id] += bias;
+  }
+  if (!row.prompt_output_counts.empty()) {
+    const int32_t* prompt = row.prompt_output_counts.data();
+    const int32_t* output = prompt + x.size();
+    for (size_t i = 0; i < x.size(); ++i) {
+      if (prompt[i] == 0 && output[i] == 0) continue;
+      x[i] = x[i] > 0 ? x[i] / p.repetition_penalty : x[i] * p.repetition_penalty;
+      x[i] -= p.frequency_penalty * static_cast<float>(output[i]);
+      if (output[i] > 0) x[i] -= p.presence_penalty;
+    }
+  }
+  return x;
+}
+
+/// What may be drawn, in order of ids.
+std::vector<Candidate> Candidates(const std::vector<float>& x, const SampleRow& row, bool allowed, bool banned) {
+  std::vector<Candidate> out;
+  const auto take = [&](TokenId id) {
+    if (id < 0 || id >= static_cast<TokenId>(x.size())) return;
+    if (x[id] == kImpossible || !MaskAllows(row.mask, id)) return;
+    if (banned && std::find(row.banned.begin(), row.banned.end(), id) != row.banned.end()) return;
+    out.push_back({id, x[id]});
+  };
+  if (allowed) {
+    std::vector<TokenId> ids = row.params->allowed_token_ids;
+    std::sort(ids.begin(), ids.end());
+    ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+    for (const TokenId id : ids) take(id);
+  } else {
+    for (TokenId id = 0; id < static_cast<TokenId>(x.size()); ++id) take(id);
+  }
+  return out;
+}
+
+/// Keeps the candidates of the smallest set whose probability reaches top_p of the whole, the most likely first.
+/// Splits around pivots instead of sorting everything.
+void KeepTopP(std::vector<Candidate>& c, float top_p) {
+  const float best = std::min_element(c.begin(), c.end())->logit;
+  const auto mass = [&](size_t begin, size_t end) {
+    double sum = 0;
+    for (size_t i = begin; i < end; ++i) sum += std::exp(static_cast<double>(c[i].logit - best));
+    return sum;
+  };
+  const double wanted = top_p * mass(0, c.size());
+  double kept = 0;
+  size_t begin = 0;
+  size_t end = c.size();   // the boundary lies in [begin, end); all before `begin` are kept
+  while (end - begin > 1) {
+    const size_t middle = begin + (end - begin) / 2;
+    std::nth_element(c.begin() + begin, c.begin() + middle, c.begin() + end);
+    const double upper = mass(begin, middle);
+    if (kept + upper >= wanted) {
+      end = middle;
+    } else {
+      kept += upper;
+      begin = middle;
+    }
+  }
+  c.resize(end);
+}
+
+/// Whether the raw logits are the ones to draw from, all of them.
+bool IsPlain(const SampleRow& row) {
+  return row.params->logit_bias.empty() && row.params->allowed_token_ids.empty() && row.prompt_output_counts.empty() &&
+         row.banned.empty() && row.mask.empty();
+}
+
+/// The highest logit, the lowest id on ties; -1 where there is no number.
+TokenId Argmax(absl::Span<const float> logits) {
+  TokenId best = -1;
+  float highest = kImpossible;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (logits[i] > highest) {   // false for NaN
+      highest = logits[i];
+      best = static_cast<TokenId>(i);
+    }
+  }
+  return best;
+}
+
+void Filter(std::vector<Candidate>& c, const SamplingParams& p) {
+  if (p.min_p > 0.0f) {
+    const float limit = std::min_element(c.begin(), c.end())->logit + std::log(p.min_p);
+    std::erase_if(c, [&](const Candidate& x) { return x.logit < limit; });
+  }
+  if (p.top_k > 0 && static_cast<size_t>(p.top_k) < c.size()) {
+    std::nth_element(c.begin(), c.begin() + p.top_k - 1, c.end());
+    c.resize(p.top_k);
+  }
+  if (p.top_p < 1.0f) KeepTopP(c, p.top_p);
+}
+
+TokenId GumbelArgmax(const std::vector<Candidate>& c, uint64_t seed, int32_t position) {
+  // From the most likely on, whose score lets most others be passed over unseen: noise is at most kMaxNoise.
+  Candidate best = *std::min_element(c.begin(), c.end());
+  float best_score = best.logit + GumbelNoise(seed, position, best.id);
+  for (const Candidate& x : c) {
+    if (x.logit + kMaxNoise < best_score) continue;
+    const float score = x.logit + GumbelNoise(seed, position, x.id);
+    if (score > best_score || (score == best_score && x.id < best.id)) {
+      best = x;
+      best_score = score;
+    }
+  }
+  return best.id;
+}
+
+TokenId Draw(absl::Span<const float> logits, const SampleRow& row) {
+  const SamplingParams& p = *row.params;
+  const std::vector<float> x = Adjusted(logits, row);
+  std::vector<Candidate> c = Candidates(x, row, !p.allowed_token_ids.empty(), !row.banned.empty());
+  if (c.empty()) c = Candidates(x, row, !p.allowed_token_ids.empty(), false);
+  if (c.empty()) c = Candidates(x, row, false, false);
+  if (c.empty()) return -1;
+  if (p.greedy()) return std::min_element(c.begin(), c.end())->id;
+  for (Candidate& candidate : c) candidate.logit /= p.temperature;
+  Filter(c, p);
+  return GumbelArgmax(c, p.seed, row.position);
+}
+
+}  // namespace
+
+float GumbelNoise(uint64_t seed, int32_t position, TokenId token) {
+  const auto words = Philox4x32({static_cast<uint32_t>(token) / 4, static_cast<uint32_t>(position), 0, 0},
+                                {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
+  const float u = std::min((static_cast<float>(words[token % 4]) + 0.5f) * 0x1p-32f, 1.0f - 0x1p-24f);
+  return -std::log(-std::log1p(-u));
+}
+
+SampledToken SampleToken(absl::Span<const float> logits, const SampleRow& row) {
+  SampledToken token;
+  const SamplingParams& p = *row.params;
+  token.id = p.greedy() && IsPlain(row) ? Argmax(logits) : Draw(logits, row);
+  if (token.id >= 0 && p.num_logprobs >= 0) ScoreToken(logits, p.num_logprobs, p.logprob_token_ids, token);
+  return token;
+}
+
+void ScoreToken(absl::Span<const float> logits, int32_t num_top, absl::Span<const TokenId> also, SampledToken& token) {
+  const auto size = static_cast<TokenId>(logits.size());
+  float best = kImpossible;
+  for (const float x : logits) best = std::max(best, Finite(x));
+  double sum = 0;
+  if (best != kImpossible) {
+    for (const float x : logits) sum += std::exp(Finite(x) - best);
+  }
+  const auto log_sum = static_cast<float>(std::log(sum));
+  const auto logprob = [&](TokenId id) {
+    const float x = Finite(logits[id]);
+    return x == kImpossible ? kImpossible : x - best - log_sum;
+  };
+  const auto rank = [&](TokenId id) {
+    const Candidate self{id, Finite(logits[id])};
+    int32_t before = 0;
+    for (TokenId i = 0; i < size; ++i) before += Finite(logits[i]) > self.logit;
+    return before + 1;
+  };
+  if (token.id >= 0 && token.id < size) {
+    token.logprob = logprob(token.id);
+    token.rank = rank(token.id);
+  }
+  token.top.clear();
+  if (num_top > 0) {
+    std::vector<Candidate> c(size);
+    for (TokenId i = 0; i < size; ++i) c[i] = {i, Finite(logits[i])};
+    const size_t n = std::min<size_t>(num_top, c.size());
+    std::partial_sort(c.begin(), c.begin() + n, c.end());
+    for (size_t i = 0; i < n; ++i) {
+      token.top.push_back({c[i].id, logprob(c[i].id), static_cast<int32_t>(i + 1)});
+    }
+  }
+  for (const TokenId id : also) {
+    if (id >= 0 && id < size) token.top.push_back({id, logprob(id), rank(id)});
+  }
+}
+
+}  // namespace penstock

@@ -1,0 +1,91 @@
+#include "bench/http_stream.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "base/strings.h"
+
+namespace penstock {
+
+bool HttpStream::Feed(std::string_view bytes) {
+  in_.append(bytes);
+  while (state_ != State::kDone) {
+    const State before = state_;
+    const size_t size = in_.size();
+    if (!Advance()) return false;
+    if (state_ == before && in_.size() == size) break;   // wants more bytes
+  }
+  return true;
+}
+
+bool HttpStream::Advance() {
+  if (state_ == State::kHead) {
+    const size_t end = in_.find("\r\n\r\n");
+    if (end == in_.npos) return in_.size() < 65536;
+    const bool ok = ParseHead(std::string_view(in_).substr(0, end));
+    in_.erase(0, end + 4);
+    return ok;
+  }
+  if (state_ == State::kLength || state_ == State::kChunk) {
+    const size_t n = std::min(need_, in_.size());
+    body_.append(in_, 0, n);
+    in_.erase(0, n);
+    need_ -= n;
+    if (need_ == 0) state_ = state_ == State::kLength ? State::kDone : State::kChunkEnd;
+    return true;
+  }
+  const size_t end = in_.find("\r\n");   // the rest are lines
+  if (end == in_.npos) return in_.size() < 65536;
+  const std::string line = in_.substr(0, end);
+  in_.erase(0, end + 2);
+  if (state_ == State::kChunkEnd) {
+    state_ = State::kChunkSize;
+    return line.empty();
+  }
+  if (state_ == State::kTrailer) {
+    if (line.empty()) state_ = State::kDone;
+    return true;
+  }
+  const auto [last, error] = std::from_chars(line.data(), line.data() + line.size(), need_, 16);
+  if (error != std::errc() || last == line.data()) return false;
+  state_ = need_ == 0 ? State::kTrailer : State::kChunk;
+  return true;
+}
+
+bool HttpStream::ParseHead(std::string_view head) {
+  if (!head.starts_with("HTTP/1.") || head.size() < 12) return false;
+  if (!absl::SimpleAtoi(ToAbsl(head.substr(9, 3)), &status_)) return false;
+  keep_alive_ = head.starts_with("HTTP/1.1");
+  bool chunked = false;
+  for (size_t begin = head.find("\r\n"); begin != head.npos;) {
+    const size_t end = head.find("\r\n", begin + 2);
+    const std::string_view line = head.substr(begin + 2, end == head.npos ? head.npos : end - begin - 2);
+    const size_t colon = line.find(':');
+    if (colon == line.npos) return false;
+    const std::string name = absl::AsciiStrToLower(ToAbsl(line.substr(0, colon)));
+    const absl::string_view value = absl::StripAsciiWhitespace(ToAbsl(line.substr(colon + 1)));
+    if (name == "content-length" && !absl::SimpleAtoi(value, &need_)) return false;
+    if (name == "transfer-encoding") chunked = absl::EqualsIgnoreCase(value, "chunked");
+    if (name == "connection") keep_alive_ = !absl::EqualsIgnoreCase(value, "close");
+    begin = end;
+  }
+  state_ = chunked ? State::kChunkSize : (need_ == 0 ? State::kDone : State::kLength);
+  return true;
+}
+
+int64_t LastNumber(std::string_view json, std::string_view key) {
+  const std::string quoted = absl::StrCat("\"", ToAbsl(key), "\"");
+  size_t at = json.rfind(quoted);
+  if (at == json.npos) return -1;
+  at = json.find_first_not_of(" :", at + quoted.size());
+  if (at == json.npos) return -1;
+  int64_t value = -1;
+  const auto result = std::from_chars(json.data() + at, json.data() + json.size(), value);
+  return result.ec == std::errc() ? value : -1;
+}
+
+}  // namespace penstock

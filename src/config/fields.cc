@@ -1,0 +1,136 @@
+// Values as text: strict parsing and formatting of single fields.
+#include <algorithm>
+#include <numeric>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "base/strings.h"
+#include "config/schema.h"
+
+namespace penstock {
+namespace {
+
+absl::Status Expected(std::string_view what, std::string_view got) {
+  return absl::InvalidArgumentError(absl::StrCat("expected ", ToAbsl(what), ", got '", ToAbsl(got), "'"));
+}
+
+struct Suffix {
+  std::string_view text;
+  int64_t scale;
+};
+constexpr Suffix kByteSuffixes[] = {{"TiB", int64_t{1} << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}, {"", 1}};
+
+absl::Status Parse(const ConfigField&, std::string_view text, bool& out) {
+  if (text != "true" && text != "false") return Expected("true or false", text);
+  out = text == "true";
+  return absl::OkStatus();
+}
+
+absl::Status Parse(const ConfigField& field, std::string_view text, int32_t& out) {
+  int64_t value = 0;
+  if (!absl::SimpleAtoi(ToAbsl(text), &value) || value < field.min || value > field.max) {
+    return Expected(absl::StrCat("a whole number from ", field.min, " to ", field.max), text);
+  }
+  out = static_cast<int32_t>(value);
+  return absl::OkStatus();
+}
+
+absl::Status Parse(const ConfigField& field, std::string_view text, std::string& out) {
+  if (!field.choices.empty() && std::find(field.choices.begin(), field.choices.end(), text) == field.choices.end()) {
+    const std::string choices = absl::StrJoin(field.choices, " | ", [](std::string* s, std::string_view c) { s->append(c); });
+    return Expected(choices, text);
+  }
+  out = std::string(text);
+  return absl::OkStatus();
+}
+
+absl::Status Parse(const ConfigField&, std::string_view text, Bytes& out) {
+  if (text == "auto") {
+    out = kAutoBytes;
+    return absl::OkStatus();
+  }
+  for (const Suffix& suffix : kByteSuffixes) {
+    if (!text.ends_with(suffix.text)) continue;
+    int64_t value = 0;
+    const std::string_view digits = text.substr(0, text.size() - suffix.text.size());
+    if (!absl::SimpleAtoi(ToAbsl(digits), &value) || value < 0 || value > INT64_MAX / suffix.scale) break;
+    out.value = value * suffix.scale;
+    return absl::OkStatus();
+  }
+  return Expected("a size such as 64MiB, 2GiB or auto", text);
+}
+
+absl::Status Parse(const ConfigField&, std::string_view text, absl::Duration& out) {
+  absl::Duration value;
+  if (!absl::ParseDuration(std::string(text), &value) || value < absl::ZeroDuration() || value == absl::InfiniteDuration()) {
+    return Expected("a duration such as 500ms, 30s or 2m", text);
+  }
+  out = value;
+  return absl::OkStatus();
+}
+
+absl::Status Parse(const ConfigField&, std::string_view text, std::vector<std::string>& out) {
+  out.clear();
+  for (absl::string_view part : absl::StrSplit(ToAbsl(text), ',', absl::SkipWhitespace())) {
+    out.emplace_back(absl::StripAsciiWhitespace(part));
+  }
+  return absl::OkStatus();
+}
+
+std::string Format(bool v) { return v ? "true" : "false"; }
+std::string Format(int32_t v) { return absl::StrCat(v); }
+std::string Format(const std::string& v) {
+  const bool plain = !v.empty() && v.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./@") == v.npos;
+  if (plain) return v;
+  return absl::StrCat("\"", absl::StrJoin(absl::StrSplit(v, '"'), "\\\""), "\"");
+}
+std::string Format(Bytes v) {
+  if (v.automatic()) return "auto";
+  for (const Suffix& suffix : kByteSuffixes) {
+    if (v.value != 0 && v.value % suffix.scale == 0 && suffix.text.size() == 3) {
+      return absl::StrCat(v.value / suffix.scale, ToAbsl(suffix.text));
+    }
+  }
+  return absl::StrCat(v.value);
+}
+std::string Format(absl::Duration v) { return v == absl::ZeroDuration() ? "0s" : absl::FormatDuration(v); }
+std::string Format(const std::vector<std::string>& v) {
+  return absl::StrCat("[", absl::StrJoin(v, ", ", [](std::string* s, const std::string& e) { s->append(Format(e)); }), "]");
+}
+
+}  // namespace
+
+absl::Status SetField(const ConfigField& field, std::string_view text) {
+  return std::visit([&](auto* target) { return Parse(field, text, *target); }, field.ref);
+}
+
+std::string FormatField(const ConfigField& field) {
+  return std::visit([](auto* target) { return Format(*target); }, field.ref);
+}
+
+std::string_view NearestName(std::string_view word, const std::vector<std::string_view>& candidates) {
+  std::string_view best;
+  size_t best_distance = std::max<size_t>(2, word.size() / 3) + 1;
+  for (const std::string_view candidate : candidates) {
+    std::vector<size_t> row(candidate.size() + 1);
+    std::iota(row.begin(), row.end(), 0);
+    for (size_t i = 0; i < word.size(); ++i) {
+      size_t diagonal = std::exchange(row[0], i + 1);
+      for (size_t j = 0; j < candidate.size(); ++j) {
+        const size_t substituted = diagonal + (word[i] != candidate[j]);
+        diagonal = row[j + 1];
+        row[j + 1] = std::min({row[j] + 1, row[j + 1] + 1, substituted});
+      }
+    }
+    if (row.back() < best_distance) {
+      best_distance = row.back();
+      best = candidate;
+    }
+  }
+  return best;
+}
+
+}  // namespace penstock

@@ -1,0 +1,72 @@
+// Gives sequences their blocks in every cache group: prefix hits, growth, windows, release.
+// Owns the pools of all groups. Must not know who runs when.
+// Threads: confined to the engine thread.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "engine/block_pool.h"
+#include "engine/prefix_hash.h"
+#include "engine/sequence.h"
+#include "penstock/executor.h"
+
+namespace penstock {
+
+class CacheTables {
+ public:
+  CacheTables(const ExecutorLimits& limits, bool prefix_cache, PrefixHasher hasher);
+
+  /// Blocks that `num_tokens` positions of one sequence can hold at once, per group; the step may compute `step` of them.
+  int32_t BlocksFor(size_t group, int32_t num_tokens, int32_t step) const;
+
+  /// At num_computed == 0: takes the longest cached prefix that every group can serve. Returns the tokens found.
+  int32_t MatchPrefix(Sequence& seq);
+  /// What the next full block of a sequence that stands at a block border is.
+  enum class Next : uint8_t {
+    kFound,      // another sequence has computed it meanwhile: taken, num_computed advanced by a block
+    kBeingMade,  // a sequence that runs earlier is about to compute it: wait
+    kCompute,    // compute it
+  };
+  Next NextBlock(Sequence& seq);
+
+  /// Makes room for positions up to `end` and lets go of what no window reaches. False: nothing changed but the windows.
+  bool Grow(Sequence& seq, int32_t end);
+  /// Makes the blocks that are full and computed findable.
+  void RegisterComputed(Sequence& seq);
+  /// Lets go of everything; cached blocks stay findable until they are needed.
+  void Release(Sequence& seq);
+  /// Forgets all cached prefixes.
+  void Reset();
+
+  /// Blocks of `group` that the sequence still has to get before all its known tokens are computed.
+  int32_t Demand(const Sequence& seq, size_t group, int32_t step) const;
+  const BlockPool& pool(size_t group) const { return pools_[group]; }
+  size_t num_groups() const { return pools_.size(); }
+  int32_t block_size() const { return block_size_; }
+  /// Held blocks / blocks, of the fullest group; [0, 1].
+  double usage() const;
+
+ private:
+  bool CanGrow(const Sequence& seq, int32_t num_blocks) const;
+  void ExtendHashes(Sequence& seq, int32_t num_blocks);
+  bool TakesHits(const Sequence& seq) const;
+  bool WindowCached(const Sequence& seq, size_t group, int32_t num_blocks) const;
+  int32_t FirstNeeded(size_t group, int32_t begin) const;   // first block that position `begin` reads
+  void Claim(Sequence& seq);
+
+  std::vector<CacheGroup> groups_;
+  std::vector<BlockPool> pools_;
+  int32_t block_size_;
+  bool prefix_cache_;
+  PrefixHasher hasher_;
+  struct Maker {
+    SequenceId sequence;
+    Rank rank;
+  };
+  absl::flat_hash_map<Hash128, Maker> being_made_;   // full prompt blocks that a running sequence will compute
+};
+
+}  // namespace penstock

@@ -1,0 +1,232 @@
+#include "engine/engine_loop.h"
+
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "base/strings.h"
+
+namespace penstock {
+
+EngineLoop::EngineLoop(std::unique_ptr<Executor> executor, EngineOptions options)
+    : executor_(std::move(executor)),
+      options_(std::move(options)),
+      limits_(executor_->limits()),
+      scheduler_(limits_, options_.scheduler) {
+  CHECK(options_.clock != nullptr);
+}
+
+EngineLoop::~EngineLoop() {
+  stopping_ = true;
+  mailbox_.Close();
+  if (thread_.joinable()) thread_.join();
+  const absl::Status gone = absl::UnavailableError("the server is shutting down");
+  ReadMailbox();
+  scheduler_.EndAll(FinishReason::kError, gone);
+  for (DoneCallback& done : controls_) done(gone);
+  Publish();
+}
+
+void EngineLoop::Start() {
+  thread_ = std::thread([this] { Run(); });
+}
+
+void EngineLoop::Run() {
+  while (!stopping_) {
+    if (!RunOnce()) WaitForWork();
+  }
+}
+
+bool EngineLoop::RunOnce() {
+  ReadMailbox();
+  scheduler_.ExpireDeadlines(options_.clock->Now());
+  if (!fault_.ok()) scheduler_.EndAll(FinishReason::kError, fault_);
+  const bool launched = fault_.ok() && num_in_flight_ < limits_.pipeline_depth && LaunchNext();
+  const bool collect = num_in_flight_ == limits_.pipeline_depth || (num_in_flight_ > 0 && !launched);
+  if (collect) CollectOldest();
+  Publish();
+  return launched || collect;
+}
+
+void EngineLoop::ReadMailbox() {
+  for (Message& message : mailbox_.TakeAll()) {
+    std::visit([this](auto& m) { Handle(std::move(m)); }, message);
+  }
+}
+
+void EngineLoop::Handle(SubmitMessage message) {
+  scheduler_.Add(message.id, std::move(message.request), std::move(message.sink), message.submitted);
+}
+
+void EngineLoop::Handle(ControlMessage message) {
+  if (message.command.kind == CommandKind::kResetCache) {
+    scheduler_.ResetCache();
+    return message.done(absl::OkStatus());
+  }
+  const absl::Status status = fault_.ok() ? executor_->Control(message.command) : fault_;
+  if (!status.ok()) return message.done(status);
+  controls_.push_back(std::move(message.done));
+}
+
+bool EngineLoop::LaunchNext() {
+  const absl::Time begin = options_.clock->Now();
+  const StepPlan plan = scheduler_.Plan(begin);
+  // An empty step carries the reports of commands where there is nothing to compute.
+  if (plan.slices.empty() && (controls_.empty() || num_in_flight_ > 0)) return false;
+  const absl::Time planned = options_.clock->Now();
+  absl::Status status = executor_->Launch(plan);
+  if (status.ok()) status = executor_->Sample(plan.step, {});
+  if (!status.ok()) {
+    Fail(status);
+    return false;
+  }
+  ++num_in_flight_;
+  options_.metrics.step_plan.Observe(absl::ToDoubleSeconds(planned - begin));
+  options_.metrics.step_launch.Observe(absl::ToDoubleSeconds(options_.clock->Now() - planned));
+  if (!plan.slices.empty()) options_.metrics.iteration_tokens.Observe(scheduler_.num_planned_tokens());
+  return true;
+}
+
+void EngineLoop::CollectOldest() {
+  const absl::Time begin = options_.clock->Now();
+  absl::StatusOr<StepResult> result = executor_->Collect();
+  if (!result.ok()) return Fail(result.status());
+  --num_in_flight_;
+  const absl::Time now = options_.clock->Now();
+  last_step_nanos_ = absl::ToUnixNanos(now);
+  for (const absl::Status& status : result->controls) {
+    CHECK(!controls_.empty());
+    const DoneCallback done = std::move(controls_.front());
+    controls_.pop_front();
+    done(status);
+  }
+  scheduler_.Commit(*result, now);
+  options_.metrics.step_collect.Observe(absl::ToDoubleSeconds(now - begin));
+  options_.metrics.step_commit.Observe(absl::ToDoubleSeconds(options_.clock->Now() - now));
+}
+
+void EngineLoop::Fail(const absl::Status& status) {
+  fault_ = Annotate(status, "the device failed");
+  healthy_ = false;
+  num_in_flight_ = 0;
+  scheduler_.EndAll(FinishReason::kError, fault_);
+  for (DoneCallback& done : std::exchange(controls_, {})) done(fault_);
+}
+
+void EngineLoop::WaitForWork() {
+  const absl::Time deadline = scheduler_.next_deadline();
+  if (deadline == absl::InfiniteFuture()) return mailbox_.Wait();
+  mailbox_.WaitUntil(std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(deadline - options_.clock->Now()));
+}
+
+void EngineLoop::Publish() {
+  num_running_ = scheduler_.num_running();
+  num_waiting_tokens_ = scheduler_.num_waiting_tokens();
+  kv_usage_ = scheduler_.tables().usage();
+  ExportMetrics();
+  const int64_t finished = scheduler_.counters().num_finished;
+  if (finished == num_finished_.load()) return;
+  num_finished_ = finished;
+  WakeDrain();
+}
+
+void EngineLoop::ExportMetrics() {
+  const EngineMetrics& m = options_.metrics;
+  m.num_requests_running.Set(scheduler_.num_running());
+  m.num_requests_waiting.Set(scheduler_.num_waiting());
+  m.kv_cache_usage.Set(kv_usage_);
+  if (scheduler_.tables().num_groups() > 0) {
+    const BlockPool& pool = scheduler_.tables().pool(0);
+    m.kv_blocks_used.Set(pool.num_held());
+    m.kv_blocks_cached.Set(pool.num_free_cached());
+    m.kv_blocks_free.Set(pool.num_free() - pool.num_free_cached());
+  }
+  const SchedulerCounters& now = scheduler_.counters();
+  if (now.num_preemptions != exported_.num_preemptions) {
+    m.num_preemptions.Add(now.num_preemptions - exported_.num_preemptions);
+  }
+  if (now.prefix_queried_tokens != exported_.prefix_queried_tokens) {
+    m.prefix_cache_queries.Add(now.prefix_queried_tokens - exported_.prefix_queried_tokens);
+  }
+  if (now.prefix_hit_tokens != exported_.prefix_hit_tokens) {
+    m.prefix_cache_hits.Add(now.prefix_hit_tokens - exported_.prefix_hit_tokens);
+  }
+  exported_ = now;
+}
+
+absl::Status EngineLoop::Submit(RequestId id, GenerateRequest request, std::shared_ptr<TokenSink> sink) {
+  if (const absl::Status checked = scheduler_.Check(request); !checked.ok()) {
+    options_.metrics.rejected_too_large.Add();
+    return checked;
+  }
+  if (!healthy_) return absl::UnavailableError("the device has failed; the server must be restarted");
+  const int64_t most = int64_t{options_.max_queue} + limits_.num_slots;
+  const bool full = num_submitted_.fetch_add(1) - num_finished_.load() >= most;
+  absl::Status refused;
+  if (draining_) {
+    refused = absl::UnavailableError("the server is draining");
+    options_.metrics.rejected_draining.Add();
+  } else if (full) {
+    refused = absl::ResourceExhaustedError(absl::StrCat("the queue is full: ", options_.max_queue, " requests wait"));
+    options_.metrics.rejected_queue_full.Add();
+  } else {
+    Message message = SubmitMessage{id, std::move(request), std::move(sink), options_.clock->Now()};
+    if (mailbox_.TryPush(message)) return absl::OkStatus();
+    refused = absl::UnavailableError("the server is shutting down");
+  }
+  --num_submitted_;
+  WakeDrain();
+  return refused;
+}
+
+void EngineLoop::WakeDrain() {
+  if (!draining_ || num_live() > 0) return;
+  std::lock_guard lock(drain_mutex_);
+  drained_.notify_all();
+}
+
+void EngineLoop::Cancel(RequestId id) {
+  Message message = CancelMessage{id};
+  if (!mailbox_.TryPush(message)) return;   // shutting down ends it as well
+}
+
+void EngineLoop::Control(Command command, DoneCallback done) {
+  Message message = ControlMessage{std::move(command), std::move(done)};
+  if (!mailbox_.TryPush(message)) {
+    std::get<ControlMessage>(message).done(absl::UnavailableError("the server is shutting down"));
+  }
+}
+
+EngineLoad EngineLoop::load() const {
+  EngineLoad load;
+  load.num_running = num_running_;
+  load.num_waiting = static_cast<int32_t>(std::max<int64_t>(0, num_live() - load.num_running));
+  load.num_waiting_tokens = num_waiting_tokens_;
+  load.kv_usage = kv_usage_;
+  load.healthy = healthy_;
+  load.draining = draining_;
+  load.last_step = absl::FromUnixNanos(last_step_nanos_);
+  return load;
+}
+
+EngineInfo EngineLoop::info() const {
+  EngineInfo info;
+  info.max_context = limits_.max_context;
+  info.vocab_size = limits_.vocab_size;
+  info.block_size = limits_.block_size;
+  info.num_blocks = limits_.groups.empty() ? 0 : limits_.groups[0].num_blocks;
+  return info;
+}
+
+void EngineLoop::Drain(absl::Duration grace) {
+  draining_ = true;
+  std::unique_lock lock(drain_mutex_);
+  const auto none_live = [this] { return num_live() <= 0; };
+  if (drained_.wait_for(lock, absl::ToChronoNanoseconds(grace), none_live)) return;
+  Message message = EndAllMessage{};
+  if (!mailbox_.TryPush(message)) return;
+  drained_.wait(lock, none_live);
+}
+
+}  // namespace penstock

@@ -1,0 +1,103 @@
+// The engine: one thread that plans, launches, collects and commits, and the mailbox that feeds it.
+// Owns the scheduler, the executor and the thread. Must not know text, wire or devices.
+// Threads: thread-safe, but for RunOnce, which is for tests and confined to their thread.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <variant>
+
+#include "base/clock.h"
+#include "base/mailbox.h"
+#include "engine/scheduler.h"
+#include "metrics/catalogue.h"
+#include "penstock/engine.h"
+#include "penstock/executor.h"
+
+namespace penstock {
+
+struct EngineOptions {
+  SchedulerOptions scheduler;
+  int32_t max_queue = 1024;                  // requests that wait, beyond those that run
+  const Clock* clock = nullptr;              // outlives the engine
+  EngineMetrics metrics;                     // default-made handles do nothing
+};
+
+class EngineLoop final : public Engine {
+ public:
+  EngineLoop(std::unique_ptr<Executor> executor, EngineOptions options);
+  /// Ends live requests with UNAVAILABLE and joins the thread.
+  ~EngineLoop() override;
+
+  /// Starts the thread. Without it, RunOnce drives the engine.
+  void Start();
+  /// One turn of the loop; false where there is nothing to do.
+  bool RunOnce();
+
+  absl::Status Submit(RequestId id, GenerateRequest request, std::shared_ptr<TokenSink> sink) override;
+  void Cancel(RequestId id) override;
+  void Control(Command command, DoneCallback done) override;
+  EngineLoad load() const override;
+  EngineInfo info() const override;
+  void Drain(absl::Duration grace) override;
+
+  /// For tests; on the engine's thread, or before Start.
+  const Scheduler& scheduler() const { return scheduler_; }
+
+ private:
+  struct SubmitMessage {
+    RequestId id;
+    GenerateRequest request;
+    std::shared_ptr<TokenSink> sink;
+    absl::Time submitted;
+  };
+  struct CancelMessage { RequestId id; };
+  struct ControlMessage { Command command; DoneCallback done; };
+  struct EndAllMessage {};
+  using Message = std::variant<SubmitMessage, CancelMessage, ControlMessage, EndAllMessage>;
+
+  void Run();
+  void ReadMailbox();
+  void Handle(SubmitMessage message);
+  void Handle(CancelMessage message) { scheduler_.Cancel(message.id); }
+  void Handle(ControlMessage message);
+  void Handle(EndAllMessage) { scheduler_.EndAll(FinishReason::kCancelled, absl::OkStatus()); }
+  bool LaunchNext();
+  void CollectOldest();
+  void Fail(const absl::Status& status);
+  void WaitForWork();
+  void Publish();
+  void WakeDrain();
+  void ExportMetrics();
+  int64_t num_live() const { return num_submitted_.load() - num_finished_.load(); }
+
+  const std::unique_ptr<Executor> executor_;
+  const EngineOptions options_;
+  const ExecutorLimits limits_;
+  Scheduler scheduler_;
+  Mailbox<Message> mailbox_{0};              // Submit bounds what can be in it
+  std::deque<DoneCallback> controls_;        // sent to the executor, not yet reported
+  int32_t num_in_flight_ = 0;                // steps
+  absl::Status fault_;                       // sticky
+  SchedulerCounters exported_;               // what the metrics already hold
+
+  std::atomic<bool> stopping_{false};
+  std::atomic<bool> draining_{false};
+  std::atomic<bool> healthy_{true};
+  std::atomic<int64_t> num_submitted_{0};    // accepted by Submit
+  std::atomic<int64_t> num_finished_{0};     // of those, OnDone has been called
+  std::atomic<int32_t> num_running_{0};
+  std::atomic<int64_t> num_waiting_tokens_{0};
+  std::atomic<double> kv_usage_{0};
+  std::atomic<int64_t> last_step_nanos_{0};  // since the Unix epoch, by the engine's clock
+
+  std::mutex drain_mutex_;
+  std::condition_variable drained_;          // num_finished_ has reached num_submitted_
+  std::thread thread_;
+};
+
+}  // namespace penstock

@@ -1,0 +1,241 @@
+#include "engine/scheduler.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+
+namespace penstock {
+
+Scheduler::Scheduler(const ExecutorLimits& limits, SchedulerOptions options)
+    : limits_(limits),
+      options_(std::move(options)),
+      tables_(limits, options_.prefix_cache, PrefixHasher(options_.hash_key, options_.model_digest)),
+      waiting_(options_.policy) {
+  for (int32_t i = limits.num_slots; i-- > 0;) free_slots_.push_back(SlotId{i});
+}
+
+absl::Status Scheduler::Check(const GenerateRequest& request) const {
+  const auto num_prompt = static_cast<int64_t>(request.prompt.size());
+  if (num_prompt == 0) return absl::InvalidArgumentError("prompt: expected at least one token");
+  if (num_prompt + request.max_tokens > limits_.max_context) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "prompt: ", num_prompt, " tokens and max_tokens ", request.max_tokens, " exceed the context of ",
+        limits_.max_context));
+  }
+  if (!limits_.can_chunk && num_prompt > limits_.max_step_tokens) {
+    return absl::InvalidArgumentError(absl::StrCat("prompt: ", num_prompt, " tokens, at most ",
+                                                   limits_.max_step_tokens, " fit one step of this model"));
+  }
+  for (const TokenId id : request.prompt) {
+    if (id < 0 || id >= limits_.vocab_size) {
+      return absl::InvalidArgumentError(absl::StrCat("prompt: token id ", id, " is outside the vocabulary of ",
+                                                     limits_.vocab_size));
+    }
+  }
+  for (size_t g = 0; g < tables_.num_groups(); ++g) {
+    const int32_t needed = tables_.BlocksFor(g, num_prompt + request.max_tokens, limits_.max_step_tokens);
+    if (needed > tables_.pool(g).num_blocks()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "prompt: ", num_prompt, " tokens and max_tokens ", request.max_tokens, " need ", needed,
+          " KV blocks, the cache has ", tables_.pool(g).num_blocks(), " (engine.kv_memory)"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+void Scheduler::Add(RequestId id, GenerateRequest request, std::shared_ptr<TokenSink> sink, absl::Time submitted) {
+  auto owned = std::make_unique<Sequence>();
+  Sequence& seq = *owned;
+  seq.id = SequenceId{next_sequence_++};
+  seq.request_id = id;
+  seq.tokens = request.prompt;
+  seq.request = std::move(request);
+  seq.sink = std::move(sink);
+  seq.submitted = submitted;
+  seq.usage.prompt_tokens = seq.num_prompt();
+  waiting_.Assign(seq);
+  waiting_.Push(&seq);
+  CHECK(by_request_.emplace(id, &seq).second);
+  for (const absl::Time t : Deadlines(seq)) deadlines_.emplace(t, seq.id);
+  live_.emplace(seq.id, std::move(owned));
+}
+
+std::vector<absl::Time> Scheduler::Deadlines(const Sequence& seq) const {
+  std::vector<absl::Time> out;
+  if (seq.request.deadline) out.push_back(*seq.request.deadline);
+  if (seq.request.first_token_deadline) out.push_back(*seq.request.first_token_deadline);
+  if (options_.queue_ttl > absl::ZeroDuration()) out.push_back(seq.submitted + options_.queue_ttl);
+  return out;
+}
+
+void Scheduler::Cancel(RequestId id) {
+  if (const auto it = by_request_.find(id); it != by_request_.end()) {
+    Finish(*it->second, FinishReason::kCancelled, absl::OkStatus());
+  }
+}
+
+void Scheduler::EndAll(FinishReason reason, const absl::Status& status) {
+  while (!live_.empty()) Finish(*live_.begin()->second, reason, status);
+}
+
+absl::Time Scheduler::next_deadline() const {
+  return deadlines_.empty() ? absl::InfiniteFuture() : deadlines_.begin()->first;
+}
+
+void Scheduler::ExpireDeadlines(absl::Time now) {
+  while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
+    const SequenceId id = deadlines_.begin()->second;
+    deadlines_.erase(deadlines_.begin());
+    Sequence& seq = *live_.at(id);
+    const bool has_token = seq.first_token != absl::InfiniteFuture();
+    const bool started = seq.first_planned != absl::InfiniteFuture();
+    if (seq.request.deadline && *seq.request.deadline <= now) {
+      Finish(seq, FinishReason::kDeadline, absl::DeadlineExceededError("the request's deadline has passed"));
+    } else if (seq.request.first_token_deadline && *seq.request.first_token_deadline <= now && !has_token) {
+      Finish(seq, FinishReason::kDeadline, absl::DeadlineExceededError("no first token before its deadline"));
+    } else if (!started && options_.queue_ttl > absl::ZeroDuration() && seq.submitted + options_.queue_ttl <= now) {
+      Finish(seq, FinishReason::kDeadline, absl::DeadlineExceededError("waited longer than limits.queue_ttl"));
+    }
+  }
+}
+
+StepPlan Scheduler::Plan(absl::Time now) {
+  StepPlan plan;
+  plan.step = StepId{++step_.value};
+  budget_ = limits_.max_step_tokens;
+  AdmitHigherPriority();   // before anything is planned, when everyone can still be preempted
+  PlanDecodes(plan, now);
+  PlanPrompts(plan, now);
+  return plan;
+}
+
+void Scheduler::AdmitHigherPriority() {
+  for (;;) {
+    Sequence* front = waiting_.front();
+    if (front == nullptr || running_.empty()) return;
+    if (front->rank.priority >= running_.rbegin()->first.priority || !Admit(*front)) return;
+  }
+}
+
+void Scheduler::PlanDecodes(StepPlan& plan, absl::Time now) {
+  std::vector<Sequence*> decoding;
+  for (const auto& [rank, seq] : running_) {
+    if (seq->decoding() && !seq->exhausted()) decoding.push_back(seq);
+  }
+  for (Sequence* seq : decoding) {
+    if (budget_ == 0) return;
+    if (!seq->running()) continue;   // preempted for one before it
+    if (Grow(*seq, seq->num_computable())) AddSlice(*seq, 1, plan, now);
+  }
+}
+
+void Scheduler::PlanPrompts(StepPlan& plan, absl::Time now) {
+  std::vector<Sequence*> prompts;
+  for (const auto& [rank, seq] : running_) {
+    if (!seq->decoding() && seq->num_remaining() > 0 && seq->planned_in != plan.step) prompts.push_back(seq);
+  }
+  bool admitting = true;
+  for (size_t i = 0; budget_ > 0;) {
+    Sequence* running = i < prompts.size() ? prompts[i] : nullptr;
+    Sequence* waiting = admitting ? waiting_.front() : nullptr;
+    if (waiting != nullptr && (running == nullptr || waiting->rank < running->rank)) {
+      admitting = Admit(*waiting);
+      if (admitting) PlanPrompt(*waiting, plan, now);
+    } else if (running != nullptr) {
+      ++i;
+      if (running->running()) PlanPrompt(*running, plan, now);
+    } else {
+      return;
+    }
+  }
+}
+
+void Scheduler::PlanPrompt(Sequence& seq, StepPlan& plan, absl::Time now) {
+  for (;;) {
+    const CacheTables::Next next = tables_.NextBlock(seq);
+    if (next == CacheTables::Next::kBeingMade) return;
+    if (next == CacheTables::Next::kCompute) break;
+    if (seq.usage.num_preemptions == 0) {
+      seq.usage.cached_tokens += limits_.block_size;
+      counters_.prefix_hit_tokens += limits_.block_size;
+    }
+  }
+  const int32_t num_tokens = std::min(seq.num_remaining(), budget_);
+  if (!limits_.can_chunk && num_tokens < seq.num_remaining()) return;
+  if (Grow(seq, seq.num_computed + num_tokens)) AddSlice(seq, num_tokens, plan, now);
+}
+
+bool Scheduler::Admit(Sequence& seq) {
+  if (seq.num_in_flight > 0) return false;   // preempted with a sample on its way: its next token is not known yet
+  if (free_slots_.empty() && !PreemptLowerPriority(seq)) return false;
+  const int32_t found = tables_.MatchPrefix(seq);
+  while (!HasRoomFor(seq)) {
+    if (PreemptLowerPriority(seq)) continue;
+    tables_.Release(seq);
+    return false;
+  }
+  if (seq.first_planned == absl::InfiniteFuture() && seq.usage.num_preemptions == 0) {
+    seq.usage.cached_tokens = found;
+    counters_.prefix_queried_tokens += seq.num_prompt();
+    counters_.prefix_hit_tokens += found;
+  }
+  waiting_.Remove(&seq);
+  seq.slot = free_slots_.back();
+  free_slots_.pop_back();
+  running_.emplace(seq.rank, &seq);
+  return true;
+}
+
+bool Scheduler::HasRoomFor(const Sequence& seq) const {
+  if (running_.empty()) return true;   // Check() has seen that it fits alone
+  for (size_t g = 0; g < tables_.num_groups(); ++g) {
+    // What those that run still need for their prompts, and one block more for each to go on decoding.
+    int32_t reserved = 0;
+    for (const auto& [rank, other] : running_) {
+      reserved += tables_.Demand(*other, g, limits_.max_step_tokens) + 1;
+    }
+    if (tables_.Demand(seq, g, limits_.max_step_tokens) + reserved > tables_.pool(g).num_free()) return false;
+  }
+  return true;
+}
+
+bool Scheduler::PreemptLowerPriority(const Sequence& seq) {
+  Sequence* victim = WorstUnplanned();
+  if (victim == nullptr || victim->rank.priority <= seq.rank.priority) return false;
+  Preempt(*victim);
+  return true;
+}
+
+bool Scheduler::Grow(Sequence& seq, int32_t end) {
+  while (!tables_.Grow(seq, end)) {
+    Sequence* victim = WorstUnplanned();
+    if (victim == nullptr || victim->rank <= seq.rank) return false;   // its turn comes when a better one is done
+    Preempt(*victim);
+  }
+  return true;
+}
+
+Sequence* Scheduler::WorstUnplanned() {
+  for (auto it = running_.rbegin(); it != running_.rend(); ++it) {
+    if (it->second->planned_in != step_) return it->second;
+  }
+  return nullptr;
+}
+
+void Scheduler::Preempt(Sequence& seq) {
+  tables_.Release(seq);
+  LeaveSlot(seq);
+  ++seq.usage.num_preemptions;
+  ++counters_.num_preemptions;
+  waiting_.Push(&seq);
+}
+
+void Scheduler::LeaveSlot(Sequence& seq) {
+  running_.erase(seq.rank);
+  free_slots_.push_back(seq.slot);
+  seq.slot = SlotId{-1};
+  seq.setup_sent = false;
+}
+
+}  // namespace penstock

@@ -1,0 +1,111 @@
+// Decides, step by step, who computes how many positions in which blocks, and takes the results in.
+// Owns the live sequences, the queue and the cache accounting. Must not know text, wire, devices or threads.
+// Threads: confined to the engine thread.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "engine/cache_tables.h"
+#include "engine/sequence.h"
+#include "engine/wait_queue.h"
+#include "penstock/executor.h"
+
+namespace penstock {
+
+struct SchedulerOptions {
+  QueuePolicy policy = QueuePolicy::kPriority;
+  bool prefix_cache = true;
+  std::string model_digest;
+  std::array<uint64_t, 2> hash_key = {0, 0};   // secret; see PrefixHasher::RandomKey
+  absl::Duration queue_ttl = absl::ZeroDuration();   // waiting longer before the first step: kDeadline; 0: forever
+};
+
+/// Counts since the start, for metrics; the scheduler only adds.
+struct SchedulerCounters {
+  int64_t num_finished = 0;            // OnDone called
+  int64_t num_preemptions = 0;
+  int64_t prefix_queried_tokens = 0;   // prompt tokens at first admission
+  int64_t prefix_hit_tokens = 0;       // of those, found
+};
+
+class Scheduler {
+ public:
+  Scheduler(const ExecutorLimits& limits, SchedulerOptions options);
+
+  /// Whether the request can ever run under these limits. Reads only what never changes: any thread.
+  absl::Status Check(const GenerateRequest& request) const;
+  void Add(RequestId id, GenerateRequest request, std::shared_ptr<TokenSink> sink, absl::Time submitted);
+  void Cancel(RequestId id);
+  /// Ends every live request.
+  void EndAll(FinishReason reason, const absl::Status& status);
+  /// Ends what is past its deadline.
+  void ExpireDeadlines(absl::Time now);
+  absl::Time next_deadline() const;   // InfiniteFuture: none
+
+  /// The next step; no slices where nothing can be computed now. The plan counts as launched.
+  StepPlan Plan(absl::Time now);
+  /// The results of a planned step, in launch order.
+  void Commit(const StepResult& result, absl::Time now);
+  /// Forgets all cached prefixes.
+  void ResetCache() { tables_.Reset(); }
+
+  int32_t num_running() const { return static_cast<int32_t>(running_.size()); }
+  int32_t num_waiting() const { return waiting_.size(); }
+  int32_t num_live() const { return static_cast<int32_t>(live_.size()); }
+  int32_t num_planned_tokens() const { return limits_.max_step_tokens - budget_; }   // by the last Plan
+  int64_t num_waiting_tokens() const { return waiting_.num_tokens(); }
+  const CacheTables& tables() const { return tables_; }
+  const SchedulerCounters& counters() const { return counters_; }
+
+ private:
+  using LiveMap = absl::flat_hash_map<SequenceId, std::unique_ptr<Sequence>>;
+
+  void AdmitHigherPriority();
+  void PlanDecodes(StepPlan& plan, absl::Time now);
+  void PlanPrompts(StepPlan& plan, absl::Time now);
+  void PlanPrompt(Sequence& seq, StepPlan& plan, absl::Time now);
+  bool Admit(Sequence& seq);
+  bool HasRoomFor(const Sequence& seq) const;
+  bool PreemptLowerPriority(const Sequence& seq);
+  bool Grow(Sequence& seq, int32_t end);
+  Sequence* WorstUnplanned();
+  void Preempt(Sequence& seq);
+
+  void AddSlice(Sequence& seq, int32_t num_tokens, StepPlan& plan, absl::Time now);
+  void AddSetup(Sequence& seq, StepPlan& plan);
+  void AddInput(Sequence& seq, SequenceSlice& slice, StepPlan& plan);
+  void AddBlocks(Sequence& seq, SequenceSlice& slice, StepPlan& plan);
+
+  void CommitSlice(Sequence& seq, const SliceResult& slice, absl::Time now);
+  void DeliverOutput(Sequence& seq, const RequestOutput& output);
+  bool DeliverTokens(Sequence& seq, const SliceResult& slice, absl::Time now);
+  void Finish(Sequence& seq, FinishReason reason, const absl::Status& status);
+  void LeaveSlot(Sequence& seq);
+  std::vector<absl::Time> Deadlines(const Sequence& seq) const;
+
+  const ExecutorLimits limits_;
+  const SchedulerOptions options_;
+  CacheTables tables_;
+  WaitQueue waiting_;
+  LiveMap live_;
+  absl::flat_hash_map<RequestId, Sequence*> by_request_;
+  std::map<Rank, Sequence*> running_;
+  std::vector<SlotId> free_slots_;
+  std::set<std::pair<absl::Time, SequenceId>> deadlines_;
+  uint64_t next_sequence_ = 1;
+  StepId step_{0};                           // the last one planned
+  int32_t budget_ = 0;                       // positions that the plan being made may still take
+  SchedulerCounters counters_;
+};
+
+}  // namespace penstock

@@ -1,0 +1,73 @@
+// One request on its way through the engine: tokens, block tables, progress.
+// Owns its tokens; the blocks it names belong to BlockPool. Must not know text, metrics or devices.
+// Threads: confined to the engine thread.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "base/siphash.h"
+#include "penstock/engine.h"
+#include "penstock/request.h"
+
+namespace penstock {
+
+/// The blocks of one sequence in one cache group, by logical index (position / block_size).
+struct BlockTable {
+  std::vector<BlockId> blocks;   // kNoBlock where the window has passed
+  int32_t first_live = 0;        // entries before this are kNoBlock
+  int32_t num_sent = 0;          // entries that the executor knows
+};
+
+/// Who runs first: lower rank. Priorities are strict, then first come, first served.
+struct Rank {
+  int32_t priority = 0;
+  uint64_t arrival = 0;
+  friend constexpr auto operator<=>(const Rank&, const Rank&) = default;
+};
+
+struct Sequence {
+  SequenceId id;
+  RequestId request_id;
+  GenerateRequest request;
+  std::shared_ptr<TokenSink> sink;
+  Rank rank;
+
+  std::vector<TokenId> tokens;          // prompt, then the outputs that are known
+  int32_t num_computed = 0;             // positions launched so far: their K and V are, or will be, in the cache
+  int32_t num_in_flight = 0;            // outputs launched and not yet collected
+  SlotId slot{-1};                      // -1: not running
+  bool setup_sent = false;
+  StepId planned_in;                    // the last step that has a slice of it
+  int32_t num_prompt_scored = 0;        // prompt positions whose log-probs the sink has
+  std::array<BlockTable, kMaxCacheGroups> tables;
+  std::vector<Hash128> hashes;          // of the full blocks of `tokens`, as far as computed lazily
+  int32_t num_registered = 0;           // full blocks already made findable (or found) in the pools
+
+  absl::Time submitted = absl::InfinitePast();
+  absl::Time first_planned = absl::InfiniteFuture();
+  absl::Time first_token = absl::InfiniteFuture();
+  absl::Time last_token = absl::InfiniteFuture();
+  Usage usage;
+
+  int32_t num_prompt() const { return static_cast<int32_t>(request.prompt.size()); }
+  int32_t num_known() const { return static_cast<int32_t>(tokens.size()); }
+  int32_t num_outputs() const { return num_known() - num_prompt(); }
+  /// Positions that can be computed now: known tokens and the ones in flight.
+  int32_t num_computable() const { return num_known() + num_in_flight; }
+  int32_t num_remaining() const { return num_computable() - num_computed; }
+  bool running() const { return slot.value >= 0; }
+  /// Everything but the newest token is in the cache.
+  bool decoding() const { return num_remaining() == 1 && num_computed >= num_prompt(); }
+  /// All outputs it may have are drawn or in flight.
+  bool exhausted() const {
+    const int32_t most = request.output == OutputKind::kHidden ? 1 : std::max(request.max_tokens, 1);
+    return num_outputs() + num_in_flight >= most;
+  }
+};
+
+}  // namespace penstock

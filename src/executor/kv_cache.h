@@ -1,0 +1,48 @@
+// Storage of the paged KV cache, one region per cache group, and how a budget becomes blocks.
+// Owns device memory. Must not know who holds which block.
+// Threads: confined to one rank's thread.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "model/model_config.h"
+#include "penstock/backend.h"
+#include "penstock/executor.h"
+
+namespace penstock {
+
+struct KvCacheOptions {
+  DType dtype = DType::kFloat32;
+  int64_t budget_bytes = 0;
+  int32_t block_size = 16;        // a multiple of 16
+  int32_t max_len = 0;            // positions of one sequence
+  int32_t max_step_tokens = 0;
+};
+
+class KvCache {
+ public:
+  /// RESOURCE_EXHAUSTED, with the bytes needed, where not even one sequence of max_len fits the budget.
+  static absl::StatusOr<KvCache> Make(const ModelConfig& config, const KvCacheOptions& options, Device& device);
+
+  const std::vector<CacheGroup>& groups() const { return groups_; }
+  /// Which group a layer belongs to.
+  int32_t group_of(size_t layer) const { return layers_[layer].group; }
+  /// A layer's view; `tables` is [num_slots, max_blocks] of its group.
+  KvLayer layer(size_t layer, const BlockId* tables, int32_t max_blocks) const;
+
+ private:
+  struct LayerPlace {
+    int32_t group = 0;
+    int64_t index = 0;            // among the group's layers
+  };
+
+  KvCacheOptions options_;
+  HeadShape heads_;
+  std::vector<CacheGroup> groups_;
+  std::vector<LayerPlace> layers_;
+  std::vector<DeviceBuffer> storage_;   // per group: [layer][block][K|V][kv_head][token][dim]
+};
+
+}  // namespace penstock

@@ -1,0 +1,32 @@
+#include "executor/load_model.h"
+
+#include "absl/strings/str_cat.h"
+#include "backend/make_backend.h"
+#include "base/status_macros.h"
+
+namespace penstock {
+
+absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& options) {
+  auto model = std::make_unique<LoadedModel>();
+  ASSIGN_OR_RETURN(model->config, LoadModelConfig(options.model_dir));
+  ASSIGN_OR_RETURN(model->device, MakeBackend(options.device, options.pool, model->note));
+  std::unique_ptr<TensorSource> source;
+  if (options.weights == "formula") {
+    source = MakeFormulaSource();
+  } else if (options.weights == "file") {
+    ASSIGN_OR_RETURN(source, MakeFileSource(options.model_dir));
+  } else {
+    return absl::InvalidArgumentError(
+        absl::StrCat("weights is \"", options.weights, "\", expected file or formula"));
+  }
+  ASSIGN_OR_RETURN(model->weights, LoadWeights(model->config, *source, *model->device, options.progress));
+  return model;
+}
+
+absl::StatusOr<DType> ParseActivationDType(const std::string& name) {
+  if (name == "auto" || name == "float32") return DType::kFloat32;
+  if (name == "bfloat16") return DType::kBFloat16;
+  return absl::InvalidArgumentError(absl::StrCat("dtype is \"", name, "\", expected auto, float32 or bfloat16"));
+}
+
+}  // namespace penstock

@@ -1,0 +1,136 @@
+#include "executor/local_executor.h"
+
+#include <deque>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "executor/rank_loop.h"
+
+namespace penstock {
+namespace {
+
+class LocalExecutor final : public Executor {
+ public:
+  LocalExecutor(std::unique_ptr<LoadedModel> model, std::unique_ptr<ModelRunner> runner)
+      : model_(std::move(model)), runner_(std::move(runner)) {
+    if (limits().pipeline_depth > 1) loop_ = std::make_unique<RankLoop>(runner_.get());
+  }
+
+  const ExecutorLimits& limits() const override { return runner_->limits(); }
+
+  absl::Status Launch(const StepPlan& plan) override {
+    RETURN_IF_ERROR(fault_);
+    if (static_cast<int32_t>(launched_.size()) >= limits().pipeline_depth) {
+      return absl::FailedPreconditionError("a step was launched before the oldest one was collected");
+    }
+    if (!launched_.empty() && !launched_.back().sampled) {
+      return absl::FailedPreconditionError("a step was launched before the last one was sampled");
+    }
+    Launched& step = launched_.emplace_back();
+    step.id = plan.step;
+    step.num_slices = plan.slices.size();
+    step.controls = std::exchange(controls_, {});
+    if (loop_ != nullptr) {
+      loop_->Launch(plan);
+    } else {
+      step.plan = plan;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Sample(StepId id, absl::Span<const RowMask> masks) override {
+    RETURN_IF_ERROR(fault_);
+    if (launched_.empty() || launched_.back().id != id || launched_.back().sampled) {
+      return absl::FailedPreconditionError(absl::StrCat("step ", id.value, " is not the one to be sampled"));
+    }
+    Launched& step = launched_.back();
+    const size_t num_words = (limits().vocab_size + 31) / 32;
+    std::vector<OwnedMask> owned;
+    for (const RowMask& mask : masks) {
+      if (mask.slice < 0 || mask.slice >= static_cast<int32_t>(step.num_slices) || mask.words.size() != num_words) {
+        return absl::InvalidArgumentError(absl::StrCat("step ", id.value, ": a mask for slice ", mask.slice, " with ",
+                                                       mask.words.size(), " words, expected ", num_words));
+      }
+      owned.push_back({mask.slice, mask.output, {mask.words.begin(), mask.words.end()}});
+    }
+    step.sampled = true;
+    if (loop_ != nullptr) {
+      loop_->Sample(std::move(owned));
+    } else {
+      step.masks = std::move(owned);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<StepResult> Collect() override {
+    RETURN_IF_ERROR(fault_);
+    if (launched_.empty() || !launched_.front().sampled) {
+      return absl::FailedPreconditionError("no step is launched and sampled");
+    }
+    absl::StatusOr<StepResult> result = loop_ != nullptr ? loop_->Collect() : Compute(launched_.front());
+    if (!result.ok()) {
+      fault_ = result.status();
+      return fault_;
+    }
+    result->controls = std::move(launched_.front().controls);
+    launched_.pop_front();
+    return result;
+  }
+
+  absl::Status Control(const Command& command) override {
+    RETURN_IF_ERROR(fault_);
+    switch (command.kind) {
+      case CommandKind::kResetCache: break;   // which blocks hold what is the engine's knowledge
+      case CommandKind::kLoadAdapter: return absl::UnimplementedError("load adapter: LoRA adapters are not supported");
+      case CommandKind::kUnloadAdapter:
+        return absl::UnimplementedError("unload adapter: LoRA adapters are not supported");
+      case CommandKind::kPark: return absl::UnimplementedError("park: parking a model is not supported");
+      case CommandKind::kWake: return absl::UnimplementedError("wake: parking a model is not supported");
+      case CommandKind::kExportCache: return absl::UnimplementedError("export cache: not supported");
+    }
+    controls_.push_back(absl::OkStatus());
+    return absl::OkStatus();
+  }
+
+ private:
+  struct Launched {
+    StepId id;
+    size_t num_slices = 0;
+    bool sampled = false;
+    std::vector<absl::Status> controls;
+    StepPlan plan;                   // depth 1: computed in Collect
+    std::vector<OwnedMask> masks;    // depth 1
+  };
+
+  absl::StatusOr<StepResult> Compute(const Launched& step) {
+    RETURN_IF_ERROR(runner_->Forward(step.plan));
+    return runner_->Sample(step.masks);
+  }
+
+  std::unique_ptr<LoadedModel> model_;
+  std::unique_ptr<ModelRunner> runner_;
+  std::unique_ptr<RankLoop> loop_;   // depth 2; stops before what it borrows goes
+  std::deque<Launched> launched_;
+  std::vector<absl::Status> controls_;
+  absl::Status fault_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Executor>> MakeLocalExecutor(std::unique_ptr<LoadedModel> model,
+                                                            const RunnerOptions& options) {
+  if (options.pipeline_depth < 1 || options.pipeline_depth > 2) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("pipeline_depth is ", options.pipeline_depth, ", expected 1 or 2"));
+  }
+  ASSIGN_OR_RETURN(std::unique_ptr<ModelRunner> runner, ModelRunner::Make(model.get(), options));
+  return std::make_unique<LocalExecutor>(std::move(model), std::move(runner));
+}
+
+absl::StatusOr<std::unique_ptr<Executor>> MakeLocalExecutor(const ExecutorOptions& options) {
+  ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, LoadModel(options.load));
+  return MakeLocalExecutor(std::move(model), options.runner);
+}
+
+}  // namespace penstock

@@ -1,0 +1,282 @@
+#include "executor/model_runner.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "base/half.h"
+#include "base/status_macros.h"
+
+namespace penstock {
+namespace {
+
+constexpr int32_t kSlabRows = 256;   // rows of prompt log-probs whose logits exist at once
+
+absl::Status Grow(Device& device, size_t bytes, DeviceBuffer& buffer) {
+  if (buffer.bytes() >= bytes) return absl::OkStatus();
+  ASSIGN_OR_RETURN(buffer, device.Allocate(bytes));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(LoadedModel* model, const RunnerOptions& options) {
+  const ModelConfig& config = model->config;
+  std::unique_ptr<ModelRunner> r(new ModelRunner());
+  r->model_ = model;
+  r->options_ = options;
+  if (options.max_len > config.max_positions) {
+    return absl::InvalidArgumentError(absl::StrCat("max_len is ", options.max_len, ", the model has ",
+                                                   config.max_positions, " positions"));
+  }
+  ExecutorLimits& limits = r->limits_;
+  limits.block_size = options.block_size;
+  limits.num_slots = options.num_slots;
+  limits.pipeline_depth = options.pipeline_depth;
+  limits.max_step_tokens = options.max_step_tokens;
+  limits.max_context = options.max_len > 0 ? options.max_len : config.max_positions;
+  limits.vocab_size = config.vocab_size;
+  const KvCacheOptions kv{options.kv_dtype, options.kv_bytes, options.block_size, limits.max_context,
+                          options.max_step_tokens};
+  ASSIGN_OR_RETURN(KvCache cache, KvCache::Make(config, kv, *model->device));
+  limits.groups = cache.groups();
+  r->cache_ = std::make_unique<KvCache>(std::move(cache));
+  r->slots_ = std::make_unique<SlotTable>(limits);
+  ASSIGN_OR_RETURN(Decoder decoder, Decoder::Make(&config, &model->weights, model->device.get(), options.dtype,
+                                                  options.max_step_tokens, limits.max_context));
+  r->decoder_ = std::make_unique<Decoder>(std::move(decoder));
+  for (size_t i = 0; i < config.layers.size(); ++i) {
+    r->layers_.push_back(
+        r->cache_->layer(i, r->slots_->tables(r->cache_->group_of(i)), r->slots_->max_blocks()));
+  }
+  return r;
+}
+
+absl::Status ModelRunner::Forward(const StepPlan& plan) {
+  RETURN_IF_ERROR(fault_);
+  plan_ = &plan;
+  pieces_.clear();
+  ids_.clear();
+  positions_.clear();
+  row_slots_.clear();
+  sequences_.clear();
+  for (const SlotSetup& setup : plan.setups) RETURN_IF_ERROR(slots_->Setup(setup));
+  for (const SequenceSlice& slice : plan.slices) RETURN_IF_ERROR(AddSlice(slice));
+  BatchRows batch;
+  batch.num_rows = static_cast<int32_t>(ids_.size());
+  batch.ids = ids_.data();
+  batch.positions = positions_.data();
+  batch.slots = row_slots_.data();
+  batch.sequences = sequences_;
+  if (batch.num_rows > 0) decoder_->Forward(batch, layers_);
+  return ComputeOutputs();
+}
+
+absl::Status ModelRunner::AddSlice(const SequenceSlice& slice) {
+  const auto broken = [&](const auto&... what) {
+    return absl::InvalidArgumentError(absl::StrCat("broken plan: sequence ", slice.sequence.value, ": ", what...));
+  };
+  RETURN_IF_ERROR(slots_->AppendBlocks(*plan_, slice));
+  Piece piece;
+  piece.slice = &slice;
+  piece.slot = &slots_->at(slice.slot);
+  piece.begin = slice.begin_on_device ? piece.slot->last_sample_position : slice.begin;
+  piece.row_begin = static_cast<int32_t>(ids_.size());
+  piece.result.sequence = slice.sequence;
+  piece.result.slot = slice.slot;
+  const int32_t end = piece.begin + slice.num_tokens;
+  if (slice.num_tokens < 1 || piece.begin < 0 || end > limits_.max_context ||
+      piece.row_begin + slice.num_tokens > limits_.max_step_tokens) {
+    return broken("positions [", piece.begin, ", ", end, ") do not fit the step");
+  }
+  if (slice.num_outputs < 0 || slice.num_outputs > slice.num_tokens || slice.num_drafts < 0 ||
+      slice.num_drafts >= slice.num_tokens) {
+    return broken(slice.num_outputs, " outputs and ", slice.num_drafts, " drafts of ", slice.num_tokens, " tokens");
+  }
+  if (!slots_->Covers(*piece.slot, slice.slot.value, piece.begin, end)) {
+    return broken("positions [", piece.begin, ", ", end, ") have no blocks");
+  }
+  if (slice.adapter != kNoAdapter) return broken("adapter ", slice.adapter.value, " is not loaded");
+  RETURN_IF_ERROR(AddTokens(piece));
+  sequences_.push_back({slice.slot.value, piece.row_begin, slice.num_tokens, piece.begin});
+  pieces_.push_back(std::move(piece));
+  return absl::OkStatus();
+}
+
+absl::Status ModelRunner::AddTokens(Piece& piece) {
+  const SequenceSlice& slice = *piece.slice;
+  const bool scores = slice.kind == OutputKind::kPromptLogprobs && slice.num_outputs > 0;
+  const int64_t end = int64_t{slice.token_offset} + slice.num_tokens + (scores ? 1 : 0);
+  if (slice.token_offset < 0 || end > static_cast<int64_t>(plan_->tokens.size())) {
+    return absl::InvalidArgumentError(absl::StrCat("broken plan: sequence ", slice.sequence.value,
+                                                   ": its tokens end at ", end, " of ", plan_->tokens.size()));
+  }
+  for (int32_t i = 0; i < slice.num_tokens; ++i) {
+    const bool fed = i == 0 && slice.feed_last_sample;
+    const TokenId id = fed ? piece.slot->last_sample : plan_->tokens[slice.token_offset + i];
+    if (id < 0 || id >= limits_.vocab_size) {
+      return absl::InvalidArgumentError(absl::StrCat("broken plan: sequence ", slice.sequence.value, ": token ", id,
+                                                     " is outside the vocabulary of ", limits_.vocab_size));
+    }
+    ids_.push_back(id);
+    positions_.push_back(piece.begin + i);
+    row_slots_.push_back(slice.slot.value);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ModelRunner::ComputeOutputs() {
+  for (size_t i = 0; i < pieces_.size(); ++i) {
+    Piece& piece = pieces_[i];
+    const SequenceSlice& slice = *piece.slice;
+    if (slice.num_outputs == 0) continue;
+    if (slice.kind == OutputKind::kToken) piece.num_draws = slice.num_outputs;
+    if (slice.kind == OutputKind::kHidden) RETURN_IF_ERROR(ReadHidden(piece));
+    if (slice.kind == OutputKind::kPromptLogprobs) {
+      RETURN_IF_ERROR(ScorePrompt(i));
+      // The token after the last position is not known: it is to be drawn.
+      if (plan_->tokens[slice.token_offset + slice.num_tokens] < 0) piece.num_draws = 1;
+    }
+  }
+  RETURN_IF_ERROR(ComputeDrawLogits());
+  return model_->device->Synchronize();
+}
+
+absl::StatusOr<Tensor> ModelRunner::LogitsOf(absl::Span<const int32_t> rows, DeviceBuffer& buffer) {
+  const int64_t n = static_cast<int64_t>(rows.size());
+  const int64_t hidden = model_->config.hidden_size;
+  Device& device = *model_->device;
+  RETURN_IF_ERROR(Grow(device, n * hidden * DTypeSize(options_.dtype), gathered_));
+  RETURN_IF_ERROR(Grow(device, n * limits_.vocab_size * sizeof(float), buffer));
+  const Tensor x{gathered_.data(), options_.dtype, n, hidden, hidden};
+  const Tensor logits{buffer.data(), DType::kFloat32, n, limits_.vocab_size, limits_.vocab_size};
+  device.ops().GatherRows(decoder_->hidden(), rows, x);
+  decoder_->FinalNorm(x, x);
+  decoder_->Logits(x, logits);
+  return logits;
+}
+
+absl::Status ModelRunner::ComputeDrawLogits() {
+  std::vector<int32_t> rows;
+  for (Piece& piece : pieces_) {
+    piece.logits_begin = static_cast<int32_t>(rows.size());
+    const int32_t end = piece.row_begin + piece.slice->num_tokens;
+    for (int32_t row = end - piece.num_draws; row < end; ++row) rows.push_back(row);
+  }
+  if (rows.empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(draws_, LogitsOf(rows, draw_logits_));
+  return absl::OkStatus();
+}
+
+absl::Status ModelRunner::ScorePrompt(size_t index) {
+  Piece& piece = pieces_[index];
+  const SequenceSlice& slice = *piece.slice;
+  const int32_t first = slice.num_tokens - slice.num_outputs;   // within the slice
+  RequestOutput& output = piece.result.output;
+  output.kind = OutputKind::kPromptLogprobs;
+  output.begin = piece.begin + first + 1;
+  for (int32_t begin = first; begin < slice.num_tokens; begin += kSlabRows) {
+    const int32_t end = std::min(begin + kSlabRows, slice.num_tokens);
+    std::vector<int32_t> rows;
+    std::vector<TokenId> next;
+    for (int32_t i = begin; i < end; ++i) {
+      rows.push_back(piece.row_begin + i);
+      next.push_back(plan_->tokens[slice.token_offset + i + 1]);
+    }
+    ASSIGN_OR_RETURN(const Tensor logits, LogitsOf(rows, score_logits_));
+    if (observer_) {
+      std::vector<float> row(limits_.vocab_size);
+      for (int32_t i = begin; i < end; ++i) {
+        model_->device->CopyToHost(row.data(), logits.row(i - begin), row.size() * sizeof(float));
+        observer_(index, piece.begin + i, row);
+      }
+    }
+    if (next.back() < 0) next.pop_back();   // the one to be drawn
+    std::vector<SampledToken> scored(next.size());
+    model_->device->ops().Score(logits, next, slice.num_logprobs, absl::MakeSpan(scored));
+    std::move(scored.begin(), scored.end(), std::back_inserter(output.prompt_logprobs));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ModelRunner::ReadHidden(Piece& piece) {
+  const int64_t hidden = model_->config.hidden_size;
+  Device& device = *model_->device;
+  RETURN_IF_ERROR(Grow(device, hidden * DTypeSize(options_.dtype), gathered_));
+  const Tensor x{gathered_.data(), options_.dtype, 1, hidden, hidden};
+  device.ops().GatherRows(decoder_->hidden(), {piece.row_begin + piece.slice->num_tokens - 1}, x);
+  decoder_->FinalNorm(x, x);
+  std::vector<float>& out = piece.result.output.hidden;
+  piece.result.output.kind = OutputKind::kHidden;
+  out.resize(hidden);
+  if (options_.dtype == DType::kFloat32) {
+    device.CopyToHost(out.data(), x.data, hidden * sizeof(float));
+    return absl::OkStatus();
+  }
+  std::vector<uint16_t> halves(hidden);
+  device.CopyToHost(halves.data(), x.data, hidden * sizeof(uint16_t));
+  std::transform(halves.begin(), halves.end(), out.begin(), Bf16ToFloat);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<StepResult> ModelRunner::Sample(absl::Span<const OwnedMask> masks) {
+  RETURN_IF_ERROR(fault_);
+  int32_t rounds = 0;
+  for (Piece& piece : pieces_) {
+    piece.open = piece.num_draws > 0;
+    rounds = std::max(rounds, piece.num_draws);
+  }
+  // Round j draws the j-th output of every slice whose drafts have been right so far: what a draw depends on
+  // (penalties, min_tokens) is then the same as without drafts.
+  for (int32_t round = 0; round < rounds; ++round) SampleRound(round, masks);
+  RETURN_IF_ERROR(fault_);
+  StepResult result;
+  result.step = plan_->step;
+  for (Piece& piece : pieces_) {
+    if (piece.slice->num_outputs > 0) result.slices.push_back(std::move(piece.result));
+  }
+  return result;
+}
+
+void ModelRunner::SampleRound(int32_t round, absl::Span<const OwnedMask> masks) {
+  std::vector<SampleRow> rows;
+  std::vector<Piece*> open;
+  for (Piece& piece : pieces_) {
+    if (!piece.open || round >= piece.num_draws) continue;
+    const SequenceSlice& slice = *piece.slice;
+    const Slot& slot = *piece.slot;
+    SampleRow row;
+    row.row = piece.logits_begin + round;
+    row.position = piece.begin + slice.num_tokens - piece.num_draws + round + 1;
+    row.params = &slot.sampling;
+    row.prompt_output_counts = slot.counts;
+    if (row.position - slot.prompt_tokens < slot.sampling.min_tokens) row.banned = slot.stop_token_ids;
+    const int32_t output = slice.num_outputs - piece.num_draws + round;
+    for (const OwnedMask& mask : masks) {
+      if (&plan_->slices[mask.slice] == &slice && mask.output == output) row.mask = mask.words;
+    }
+    rows.push_back(row);
+    open.push_back(&piece);
+  }
+  std::vector<SampledToken> tokens(rows.size());
+  model_->device->ops().Sample(draws_, rows, absl::MakeSpan(tokens));
+  for (size_t i = 0; i < open.size(); ++i) open[i]->open = Take(*open[i], std::move(tokens[i]));
+}
+
+bool ModelRunner::Take(Piece& piece, SampledToken token) {
+  const SequenceSlice& slice = *piece.slice;
+  if (token.id < 0) {
+    fault_ = absl::InternalError(absl::StrCat("device fault: sequence ", slice.sequence.value,
+                                              " has no number among its logits"));
+    return false;
+  }
+  const int32_t input = slice.num_tokens - piece.num_draws + piece.num_drawn;   // whose output this is
+  slots_->Record(*piece.slot, token.id, piece.begin + input + 1);
+  ++piece.num_drawn;
+  // The next input, where there is one, is a draft: right if it is the token just drawn.
+  const bool accepted = input + 1 < slice.num_tokens && plan_->tokens[slice.token_offset + input + 1] == token.id;
+  if (accepted) ++piece.result.num_accepted;
+  piece.result.tokens.push_back(std::move(token));
+  return accepted;
+}
+
+}  // namespace penstock

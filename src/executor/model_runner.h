@@ -1,0 +1,102 @@
+// One step on one device: plan -> arrays -> forward pass -> logits -> tokens.
+// Owns the KV cache, the slots and the decoder's activations; borrows the model. Must not know queues or threads.
+// Threads: confined to one rank's thread.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "executor/kv_cache.h"
+#include "executor/load_model.h"
+#include "executor/slot_table.h"
+#include "model/decoder.h"
+#include "penstock/executor.h"
+
+namespace penstock {
+
+struct RunnerOptions {
+  DType dtype = DType::kFloat32;           // activations: float32 or bfloat16
+  DType kv_dtype = DType::kFloat32;        // float32 or bfloat16
+  int64_t kv_bytes = 0;
+  int32_t block_size = 16;
+  int32_t num_slots = 256;
+  int32_t max_step_tokens = 512;
+  int32_t max_len = 0;                     // 0: the model's
+  int32_t pipeline_depth = 1;
+};
+
+/// Masks of a step that outlive the call which brought them.
+struct OwnedMask {
+  int32_t slice = 0;
+  int32_t output = 0;
+  std::vector<uint32_t> words;
+};
+
+class ModelRunner {
+ public:
+  /// Sees the raw logits of a position: (index of the slice, position, [vocab]).
+  using LogitsObserver = std::function<void(size_t slice, int32_t position, absl::Span<const float> logits)>;
+
+  static absl::StatusOr<std::unique_ptr<ModelRunner>> Make(LoadedModel* model, const RunnerOptions& options);
+
+  const ExecutorLimits& limits() const { return limits_; }
+  /// Sets slots up and computes the plan's positions up to the logits. `plan` must live until Sample.
+  absl::Status Forward(const StepPlan& plan);
+  /// Draws the tokens of the step that Forward computed.
+  absl::StatusOr<StepResult> Sample(absl::Span<const OwnedMask> masks);
+  /// For tests and checks: sees every row of logits that a slice of kind kPromptLogprobs asks for.
+  void set_observer(LogitsObserver observer) { observer_ = std::move(observer); }
+
+ private:
+  /// A slice of the step in progress.
+  struct Piece {
+    const SequenceSlice* slice = nullptr;
+    Slot* slot = nullptr;
+    int32_t begin = 0;               // as the device knows it
+    int32_t row_begin = 0;           // in the batch
+    int32_t logits_begin = 0;        // first of its rows of logits
+    int32_t num_draws = 0;           // rows of logits to draw from
+    int32_t num_drawn = 0;
+    bool open = false;               // another token may be drawn
+    SliceResult result;
+  };
+
+  ModelRunner() = default;
+  absl::Status AddSlice(const SequenceSlice& slice);
+  absl::Status AddTokens(Piece& piece);
+  absl::Status ComputeOutputs();
+  absl::Status ScorePrompt(size_t index);
+  absl::Status ReadHidden(Piece& piece);
+  absl::Status ComputeDrawLogits();
+  /// Final norm and logits of the given rows, into buffer `logits` from row 0.
+  absl::StatusOr<Tensor> LogitsOf(absl::Span<const int32_t> rows, DeviceBuffer& buffer);
+  void SampleRound(int32_t round, absl::Span<const OwnedMask> masks);
+  bool Take(Piece& piece, SampledToken token);
+
+  LoadedModel* model_ = nullptr;
+  RunnerOptions options_;
+  ExecutorLimits limits_;
+  std::unique_ptr<KvCache> cache_;
+  std::unique_ptr<SlotTable> slots_;
+  std::unique_ptr<Decoder> decoder_;
+  std::vector<KvLayer> layers_;
+  LogitsObserver observer_;
+
+  // The step in progress.
+  const StepPlan* plan_ = nullptr;
+  std::vector<Piece> pieces_;
+  std::vector<int32_t> ids_;
+  std::vector<int32_t> positions_;
+  std::vector<int32_t> row_slots_;
+  std::vector<SequenceRows> sequences_;
+  DeviceBuffer gathered_;            // [rows, hidden], grown on demand
+  DeviceBuffer draw_logits_;         // float32 [rows, vocab], grown on demand
+  DeviceBuffer score_logits_;        // float32 [<= 256, vocab], grown on demand
+  Tensor draws_;
+  absl::Status fault_;               // sticky
+};
+
+}  // namespace penstock

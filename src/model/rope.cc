@@ -1,0 +1,89 @@
+#include "model/rope.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+namespace penstock {
+namespace {
+
+constexpr double kTwoPi = 2 * std::numbers::pi;
+
+/// Long waves are slowed by `factor`, short ones kept, those between blended.
+double Llama3Frequency(const RopeConfig& rope, double frequency) {
+  const double length = rope.original_max_positions;
+  const double wave = kTwoPi / frequency;
+  if (wave > length / rope.low_freq_factor) return frequency / rope.factor;
+  if (wave < length / rope.high_freq_factor) return frequency;
+  const double smooth =
+      (length / wave - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor);
+  return (1 - smooth) * frequency / rope.factor + smooth * frequency;
+}
+
+/// The dimension whose wave turns `rotations` times within the trained context.
+double YarnDimension(const RopeConfig& rope, int32_t dim, double rotations) {
+  return dim * std::log(rope.original_max_positions / (rotations * kTwoPi)) / (2 * std::log(rope.theta));
+}
+
+double YarnFrequency(const RopeConfig& rope, int32_t dim, int32_t pair, double frequency) {
+  double low = YarnDimension(rope, dim, rope.beta_fast);
+  double high = YarnDimension(rope, dim, rope.beta_slow);
+  if (rope.truncate) {
+    low = std::floor(low);
+    high = std::ceil(high);
+  }
+  low = std::max(low, 0.0);
+  high = std::min(high, dim - 1.0);
+  if (low == high) high += 0.001;
+  const double ramp = std::clamp((pair - low) / (high - low), 0.0, 1.0);   // 0: keep, 1: slow down
+  return frequency / rope.factor * ramp + frequency * (1 - ramp);
+}
+
+}  // namespace
+
+std::vector<float> RopeFrequencies(const RopeConfig& rope, int32_t rotary_dim) {
+  std::vector<float> out(rotary_dim / 2);
+  for (int32_t i = 0; i < rotary_dim / 2; ++i) {
+    double frequency = 1.0 / std::pow(rope.theta, 2.0 * i / rotary_dim);
+    switch (rope.type) {
+      case RopeType::kLinear: frequency /= rope.factor; break;
+      case RopeType::kLlama3: frequency = Llama3Frequency(rope, frequency); break;
+      case RopeType::kYarn: frequency = YarnFrequency(rope, rotary_dim, i, frequency); break;
+      case RopeType::kNone:
+      case RopeType::kDefault:
+      case RopeType::kDynamic: break;
+    }
+    out[i] = static_cast<float>(frequency);
+  }
+  return out;
+}
+
+float RopeMagnitude(const RopeConfig& rope) {
+  if (rope.type != RopeType::kYarn) return 1.0f;
+  if (rope.attention_factor > 0) return static_cast<float>(rope.attention_factor);
+  const auto magnitude = [&](double mscale) {
+    return rope.factor <= 1 ? 1.0 : 0.1 * mscale * std::log(rope.factor) + 1.0;
+  };
+  if (rope.mscale > 0 && rope.mscale_all_dim > 0) {
+    return static_cast<float>(magnitude(rope.mscale) / magnitude(rope.mscale_all_dim));
+  }
+  return static_cast<float>(magnitude(1.0));
+}
+
+std::vector<float> RopeTable(const RopeConfig& rope, int32_t rotary_dim, int32_t num_positions) {
+  const std::vector<float> frequencies = RopeFrequencies(rope, rotary_dim);
+  const float magnitude = RopeMagnitude(rope);
+  const size_t half = frequencies.size();
+  std::vector<float> table(2 * half * num_positions);
+  for (int32_t position = 0; position < num_positions; ++position) {
+    float* cos_row = table.data() + 2 * half * position;
+    for (size_t i = 0; i < half; ++i) {
+      const float angle = static_cast<float>(position) * frequencies[i];   // in float32, as models are trained
+      cos_row[i] = static_cast<float>(std::cos(double{angle})) * magnitude;
+      cos_row[half + i] = static_cast<float>(std::sin(double{angle})) * magnitude;
+    }
+  }
+  return table;
+}
+
+}  // namespace penstock

@@ -1,0 +1,55 @@
+#include "server/config_sources.h"
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "base/status_macros.h"
+#include "config/load_config.h"
+
+namespace penstock {
+namespace {
+
+absl::StatusOr<std::string> ReadFile(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::stringstream text;
+  text << in.rdbuf();
+  if (!in || std::filesystem::is_directory(path)) return absl::NotFoundError(absl::StrCat(path, ": cannot be read"));
+  return text.str();
+}
+
+/// Secrets are file references relative to the configuration file.
+std::string Beside(const std::string& config_file, const std::string& path) {
+  return (std::filesystem::path(config_file).parent_path() / path).string();
+}
+
+}  // namespace
+
+absl::StatusOr<ServerConfig> ReadConfig(const std::string& file, const std::vector<std::string>& assignments) {
+  ConfigSources sources;
+  sources.file_name = file;
+  if (!file.empty()) {
+    ASSIGN_OR_RETURN(sources.file_text, ReadFile(file));
+  }
+  sources.environment = PenstockEnvironment();
+  sources.assignments = assignments;
+  ASSIGN_OR_RETURN(ServerConfig config, LoadConfig(sources));
+  if (const char* key = std::getenv("PENSTOCK_API_KEY"); key != nullptr && *key != '\0') config.auth.api_keys.push_back(key);
+  if (!config.auth.api_key_file.empty()) {
+    ASSIGN_OR_RETURN(const std::string text, ReadFile(Beside(file, config.auth.api_key_file)));
+    for (absl::string_view line : absl::StrSplit(text, '\n')) {
+      line = absl::StripAsciiWhitespace(line);
+      if (!line.empty() && line[0] != '#') config.auth.api_keys.emplace_back(line);
+    }
+    if (config.auth.api_keys.empty()) {
+      return absl::InvalidArgumentError(absl::StrCat("auth.api_key_file: ", config.auth.api_key_file, " holds no key"));
+    }
+  }
+  return config;
+}
+
+}  // namespace penstock

@@ -1,0 +1,115 @@
+#include "server/model_instance.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "base/machine.h"
+#include "base/status_macros.h"
+#include "base/strings.h"
+#include "executor/local_executor.h"
+#include "server/logging.h"
+#include "server/model_source.h"
+
+namespace penstock {
+namespace {
+
+/// engine.kv_memory: auto is a quarter of what the cgroup allows, and no more than a full batch of full length needs.
+int64_t KvBytes(const EngineConfig& engine, const ModelConfig& model, const RunnerOptions& runner) {
+  if (!engine.kv_memory.automatic()) return engine.kv_memory.value;
+  const int64_t per_token = int64_t{2} * model.num_kv_heads * model.head_dim *
+                            static_cast<int64_t>(DTypeSize(runner.kv_dtype)) * static_cast<int64_t>(model.layers.size());
+  const int64_t max_len = runner.max_len + runner.max_step_tokens;   // a window also holds the step's own positions
+  return std::min(AllowedMemory() / 4, per_token * max_len * engine.max_batch);
+}
+
+absl::StatusOr<RunnerOptions> MakeRunnerOptions(const EngineConfig& engine, const ModelConfig& model) {
+  RunnerOptions runner;
+  ASSIGN_OR_RETURN(runner.dtype, ParseActivationDType(engine.dtype));
+  runner.kv_dtype = runner.dtype;
+  if (engine.kv_dtype != "auto") {
+    ASSIGN_OR_RETURN(runner.kv_dtype, ParseActivationDType(engine.kv_dtype));
+  }
+  runner.block_size = engine.block_size;
+  runner.num_slots = engine.max_batch;
+  runner.max_step_tokens = engine.max_step_tokens;
+  runner.max_len = engine.max_len > 0 ? engine.max_len : model.max_positions;
+  runner.pipeline_depth = engine.pipeline_depth;
+  runner.kv_bytes = KvBytes(engine, model, runner);
+  return runner;
+}
+
+EngineOptions MakeEngineOptions(const EngineConfig& engine, const InstanceParts& parts, const std::string& name,
+                                const std::string& digest) {
+  EngineOptions options;
+  options.scheduler.policy = engine.policy == "fcfs" ? QueuePolicy::kFcfs : QueuePolicy::kPriority;
+  options.scheduler.prefix_cache = engine.prefix_cache;
+  options.scheduler.model_digest = digest;
+  options.scheduler.hash_key = PrefixHasher::RandomKey();
+  options.scheduler.queue_ttl = parts.queue_ttl;
+  options.max_queue = engine.max_queue;
+  options.clock = parts.clock;
+  options.metrics = parts.catalogue->MakeEngineMetrics(name);
+  return options;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::string& name, const ModelEntry& entry,
+                                                                   const InstanceParts& parts) {
+  const absl::Time begin = parts.clock->Now();
+  HubOptions hub = HubOptionsFromEnvironment();
+  hub.progress = [](const std::string& line) { Log(LogLevel::kInfo, line); };
+  ASSIGN_OR_RETURN(const std::string dir, ResolveModel(entry.path, hub));
+  auto instance = std::make_unique<ModelInstance>();
+  ASSIGN_OR_RETURN(instance->assets_, LoadTextAssets(dir));
+
+  LoadOptions load;
+  load.model_dir = dir;
+  load.device = entry.engine.device;
+  load.weights = entry.weights;
+  load.pool = parts.pool;
+  absl::Time told = begin;
+  load.progress = [&](std::string_view, int64_t done, int64_t total) {   // a line for each second that it takes
+    const absl::Time now = parts.clock->Now();
+    if (now - told < absl::Seconds(1)) return;
+    told = now;
+    Log(LogLevel::kInfo, "loading", {{"model", name}, {"mib", done >> 20}, {"of_mib", total >> 20}});
+  };
+  ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, LoadModel(load));
+  if (!model->note.empty()) Log(LogLevel::kWarn, model->note, {{"model", name}});
+  ASSIGN_OR_RETURN(const RunnerOptions runner, MakeRunnerOptions(entry.engine, model->config));
+  const std::string architecture = model->config.architecture;
+  ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor, MakeLocalExecutor(std::move(model), runner));
+
+  const CacheConfigInfo cache{runner.block_size, executor->limits().groups.empty() ? 0 : executor->limits().groups[0].num_blocks,
+                              entry.engine.prefix_cache, std::string(DTypeName(runner.kv_dtype))};
+  instance->engine_ = std::make_unique<EngineLoop>(std::move(executor), MakeEngineOptions(entry.engine, parts, name, dir));
+  const EngineInfo info = instance->engine_->info();
+  parts.catalogue->SetCacheConfig(name, cache);
+  instance->metrics_ = parts.catalogue->MakeRequestMetrics(name, info.max_context);
+
+  auto served = std::make_shared<ServedModel>();
+  served->name = name;
+  served->aliases = entry.aliases;
+  served->engine = instance->engine_.get();
+  served->tokenizer = instance->assets_.tokenizer.get();
+  served->chat_template = instance->assets_.chat_template.get();
+  served->metrics = &instance->metrics_;
+  served->defaults = instance->assets_.defaults;
+  served->max_context = info.max_context;
+  served->vocab_size = info.vocab_size;
+  served->created = absl::ToUnixSeconds(absl::Now());
+  served->bos_token = instance->assets_.bos_token;
+  served->eos_token = instance->assets_.eos_token;
+  instance->served_ = std::move(served);
+  instance->engine_->Start();
+  Log(LogLevel::kInfo, "model ready",
+      {{"model", name}, {"path", dir}, {"architecture", architecture}, {"dtype", std::string(DTypeName(runner.dtype))},
+       {"kv_dtype", cache.kv_dtype}, {"kv_tokens", int64_t{cache.num_blocks} * cache.block_size},
+       {"kv_mib", runner.kv_bytes >> 20}, {"max_len", int64_t{info.max_context}},
+       {"tokenizer", instance->assets_.tokenizer != nullptr}, {"chat", instance->assets_.chat_template != nullptr},
+       {"seconds", absl::ToDoubleSeconds(parts.clock->Now() - begin)}});
+  return instance;
+}
+
+}  // namespace penstock

@@ -1,0 +1,54 @@
+// One model from its directory to something that serves: text assets, executor, engine, metrics.
+// Owns all of these. Must not know listeners or clients.
+// Threads: made on the main thread; what it hands out says its own.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "base/clock.h"
+#include "base/worker_pool.h"
+#include "engine/engine_loop.h"
+#include "metrics/catalogue.h"
+#include "penstock/config.h"
+#include "penstock/service.h"
+#include "penstock/tokenizer.h"
+#include "text/chat_template.h"
+
+namespace penstock {
+
+/// What a model directory says about text: tokenizer, template, defaults. Every part may be missing.
+struct TextAssets {
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<ChatTemplate> chat_template;
+  GenerationDefaults defaults;
+  std::string bos_token, eos_token;
+};
+
+/// INVALID_ARGUMENT names the file and the key at fault.
+absl::StatusOr<TextAssets> LoadTextAssets(const std::string& dir);
+
+struct InstanceParts {
+  WorkerPool* pool = nullptr;
+  Catalogue* catalogue = nullptr;
+  const Clock* clock = nullptr;
+  absl::Duration queue_ttl;
+};
+
+class ModelInstance {
+ public:
+  /// Resolves, loads and starts the model. Errors are one line: what, where, what would help.
+  static absl::StatusOr<std::unique_ptr<ModelInstance>> Load(const std::string& name, const ModelEntry& entry,
+                                                             const InstanceParts& parts);
+  Engine& engine() { return *engine_; }
+  std::shared_ptr<const ServedModel> served() const { return served_; }
+
+ private:
+  TextAssets assets_;
+  RequestMetrics metrics_;
+  std::unique_ptr<EngineLoop> engine_;
+  std::shared_ptr<ServedModel> served_;
+};
+
+}  // namespace penstock

@@ -1,0 +1,152 @@
+#include "server/server.h"
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "api/http/http_server.h"
+#include "api/http/router.h"
+#include "api/openai/routes.h"
+#include "base/clock.h"
+#include "base/machine.h"
+#include "base/status_macros.h"
+#include "base/worker_pool.h"
+#include "server/grpc_listener.h"
+#include "server/logging.h"
+#include "server/model_instance.h"
+#include "service/generation_service.h"
+#include "service/model_registry.h"
+#include "service/text_loop.h"
+
+namespace penstock {
+namespace {
+
+constexpr size_t kMaxWaitingCalls = 4096;   // requests whose JSON nobody has read yet
+constexpr int kMaxTextThreads = 4;
+
+/// Compute threads of the process: what any model asks for, else what the cgroup allows.
+int ComputeThreads(const ServerConfig& config) {
+  int threads = 0;
+  for (const auto& [name, model] : config.models) threads = std::max(threads, model.engine.threads);
+  return threads > 0 ? threads : AllowedCpus();
+}
+
+absl::Status WriteReadyFile(const std::string& path, int http_port, int grpc_port) {
+  if (path.empty()) return absl::OkStatus();
+  const std::string partial = path + ".partial";
+  std::ofstream out(partial);
+  out << "{\"http\": " << http_port << ", \"grpc\": " << grpc_port << "}\n";
+  out.close();
+  std::error_code error;
+  std::filesystem::rename(partial, path, error);   // whoever waits for it never sees half of it
+  if (!out || error) return absl::UnavailableError(absl::StrCat("server.ready_file: ", path, " cannot be written"));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+/// In the order of construction; what is below may use what is above.
+struct Server::Parts {
+  explicit Parts(ServerConfig c)
+      : config(std::move(c)),
+        catalogue(PENSTOCK_VERSION),
+        pool(ComputeThreads(config)),
+        text(config.server.text_threads > 0 ? config.server.text_threads : std::min(kMaxTextThreads, std::max(2, AllowedCpus())),
+             kMaxWaitingCalls) {}
+
+  absl::Status Listen();
+  absl::Status LoadModels();
+  absl::Status Serve();
+
+  const ServerConfig config;
+  Catalogue catalogue;
+  LoggedRequests log;
+  WorkerPool pool;
+  std::vector<std::unique_ptr<ModelInstance>> models;
+  TextLoop text;
+  std::unique_ptr<StaticRegistry> registry;
+  std::unique_ptr<GenerationService> service;
+  std::unique_ptr<Router> router;
+  std::unique_ptr<HttpServer> http;
+  std::unique_ptr<GrpcListener> grpc;
+};
+
+absl::Status Server::Parts::Listen() {
+  const std::string& address = config.server.public_listener.http;
+  if (address.empty()) return absl::OkStatus();
+  HttpServerOptions options;
+  options.address = address;
+  options.num_threads = config.server.io_threads;
+  options.limits = config.limits;
+  options.clock = &SystemClock::Get();
+  options.on_answer = [this](int code) { catalogue.CountRequest(code); };
+  ASSIGN_OR_RETURN(http, HttpServer::Listen(std::move(options)));
+  return absl::OkStatus();
+}
+
+absl::Status Server::Parts::LoadModels() {
+  std::vector<std::shared_ptr<const ServedModel>> served;
+  for (const auto& [name, entry] : config.models) {
+    const InstanceParts parts{&pool, &catalogue, &SystemClock::Get(), config.limits.queue_ttl};
+    ASSIGN_OR_RETURN(std::unique_ptr<ModelInstance> instance, ModelInstance::Load(name, entry, parts));
+    served.push_back(instance->served());
+    models.push_back(std::move(instance));
+  }
+  registry = std::make_unique<StaticRegistry>(std::move(served));
+  return absl::OkStatus();
+}
+
+absl::Status Server::Parts::Serve() {
+  ServiceParts parts;
+  parts.limits = config.limits;
+  parts.api_keys = config.auth.api_keys;
+  parts.version = PENSTOCK_VERSION;
+  parts.models = registry.get();
+  parts.loop = &text;
+  parts.clock = &SystemClock::Get();
+  parts.catalogue = &catalogue;
+  parts.log = &log;
+  service = std::make_unique<GenerationService>(std::move(parts));
+  router = std::make_unique<Router>([this](std::string_view credential) { return service->Authorize(credential); });
+  AddOpenAiRoutes(*router, *service);
+  ASSIGN_OR_RETURN(grpc, GrpcListener::Start(config, service.get()));
+  if (http != nullptr) http->Serve(router.get());
+  return absl::OkStatus();
+}
+
+Server::Server(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+Server::~Server() = default;
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerConfig config) {
+  auto parts = std::make_unique<Parts>(std::move(config));
+  RETURN_IF_ERROR(parts->Listen());
+  RETURN_IF_ERROR(parts->LoadModels());
+  RETURN_IF_ERROR(parts->Serve());
+  auto server = std::unique_ptr<Server>(new Server(std::move(parts)));
+  RETURN_IF_ERROR(WriteReadyFile(server->parts_->config.server.ready_file, server->http_port(), server->grpc_port()));
+  std::vector<LogField> fields;
+  if (server->http_port() > 0) fields.push_back({"http_port", int64_t{server->http_port()}});
+  if (server->grpc_port() > 0) fields.push_back({"grpc_port", int64_t{server->grpc_port()}});
+  Log(LogLevel::kInfo, "serving", fields);
+  return server;
+}
+
+void Server::Drain() {
+  Parts& p = *parts_;
+  const absl::Time end = SystemClock::Get().Now() + p.config.drain.finish;
+  p.service->set_draining(true);
+  for (const auto& model : p.models) {
+    model->engine().Drain(std::max(absl::ZeroDuration(), end - SystemClock::Get().Now()));
+  }
+  constexpr absl::Duration kLastBytes = absl::Seconds(5);   // for answers that are complete but not yet sent
+  if (p.grpc != nullptr) p.grpc->Stop(kLastBytes);
+  if (p.http != nullptr) p.http->Drain(kLastBytes);
+  p.text.Stop();
+}
+
+int Server::http_port() const { return parts_->http == nullptr ? 0 : parts_->http->port(); }
+int Server::grpc_port() const { return parts_->grpc == nullptr ? 0 : parts_->grpc->port(); }
+
+}  // namespace penstock

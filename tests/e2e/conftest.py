@@ -1,0 +1,107 @@
+"""Starts the real server on free ports and stops it again."""
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import time
+import urllib.request
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BINARY = os.environ.get("PENSTOCK_BINARY", str(ROOT / "build/release/bin/penstock"))
+DEMO = str(ROOT / "models/demo")
+SANITIZED = bool(os.environ.get("PENSTOCK_SANITIZE"))
+HAS_GRPC = "grpc: yes" in subprocess.run([BINARY, "version"], capture_output=True, text=True).stdout
+
+
+class Server:
+    """One `penstock serve`; `log` collects what it wrote."""
+
+    def __init__(self, tmp_path, *arguments, model=DEMO, env=None, wait=True):
+        self.ready_file = tmp_path / "ready.json"
+        self.log_path = tmp_path / "log"
+        self.ready_file.unlink(missing_ok=True)
+        command = [BINARY, "serve"] + ([model] if model else []) + [
+            "--port", "0", "--set", f"server.ready_file={self.ready_file}", "--set", "observe.log=json", *arguments]
+        if HAS_GRPC and "--grpc-port" not in arguments:
+            command += ["--grpc-port", "0"]
+        elif not HAS_GRPC:
+            command += ["--set", "server.public.grpc="]
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(command, stderr=open(self.log_path, "w"), stdout=subprocess.DEVNULL,
+                                        env={**os.environ, **(env or {})})
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self, timeout=60):
+        while not self.ready_file.exists():
+            assert self.process.poll() is None, "the server ended: " + self.log
+            assert time.monotonic() - self.started < timeout, "not ready: " + self.log
+            time.sleep(0.002)
+        self.ready_seconds = time.monotonic() - self.started
+        ports = json.loads(self.ready_file.read_text())
+        self.port, self.grpc_port = ports["http"], ports["grpc"]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self):
+        return self.log_path.read_text()
+
+    def log_lines(self):
+        return [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+
+    def get(self, path):
+        with urllib.request.urlopen(self.url + path, timeout=60) as answer:
+            return answer.read().decode()
+
+    def metrics(self):
+        """name{labels} -> value"""
+        return {m[1]: float(m[2]) for m in re.finditer(r"^([a-zA-Z_:]+(?:\{[^}]*\})?) (\S+)$", self.get("/metrics"), re.M)}
+
+    def metric(self, name, **labels):
+        """The sum of a metric's series that have these labels."""
+        want = [f'{k}="{v}"' for k, v in labels.items()]
+        return sum(v for k, v in self.metrics().items() if k.split("{")[0] == name and all(w in k for w in want))
+
+    def until(self, condition, seconds=30):
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, "it never came true"
+            time.sleep(0.01)
+
+    def stop(self, sig=signal.SIGTERM, timeout=120):
+        if self.process.poll() is None:
+            self.process.send_signal(sig)
+        return self.process.wait(timeout)
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """A function that starts servers; all are stopped, and must have ended cleanly, after the test."""
+    servers = []
+
+    def start(*arguments, **keywords):
+        folder = tmp_path / str(len(servers))
+        folder.mkdir()
+        servers.append(Server(folder, *arguments, **keywords))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        code = server.process.poll()
+        if code is None:
+            assert server.stop() == 0, server.log
+        assert "ERROR: AddressSanitizer" not in server.log and "WARNING: ThreadSanitizer" not in server.log, server.log
+        assert "runtime error:" not in server.log, server.log
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """One server on the demo model for a whole module."""
+    server = Server(tmp_path_factory.mktemp("demo"))
+    yield server
+    assert server.stop() == 0, server.log
+    assert "Sanitizer" not in server.log and "runtime error:" not in server.log, server.log

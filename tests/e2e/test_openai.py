@@ -1,0 +1,112 @@
+"""The official client against the demo model."""
+import openai
+import pytest
+
+
+@pytest.fixture
+def client(demo):
+    return openai.OpenAI(base_url=demo.url + "/v1", api_key="none", max_retries=0)
+
+
+def test_lists_the_model(client):
+    assert [m.id for m in client.models.list()] == ["demo"]
+    assert client.models.retrieve("demo").id == "demo"
+
+
+def test_completes(client):
+    answer = client.completions.create(model="demo", prompt="The old house", max_tokens=12, temperature=0)
+    assert answer.choices[0].finish_reason in ("stop", "length")
+    assert answer.choices[0].text
+    assert answer.usage.completion_tokens <= 12
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+
+
+def test_streams_what_it_would_answer_at_once(client):
+    ask = dict(model="demo", prompt="It was a dark night", max_tokens=40, temperature=0)
+    whole = client.completions.create(**ask)
+    chunks = list(client.completions.create(**ask, stream=True, stream_options={"include_usage": True}))
+    assert "".join(c.choices[0].text for c in chunks if c.choices) == whole.choices[0].text
+    assert chunks[-1].choices == [] and chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
+
+
+def test_chats(client):
+    ask = dict(model="demo", messages=[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Tell me of the sea."}],
+               max_tokens=24, temperature=0)
+    whole = client.chat.completions.create(**ask)
+    assert whole.choices[0].message.role == "assistant"
+    chunks = list(client.chat.completions.create(**ask, stream=True))
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert "".join(c.choices[0].delta.content or "" for c in chunks) == whole.choices[0].message.content
+    assert chunks[-1].choices[0].finish_reason == whole.choices[0].finish_reason
+
+
+def test_a_seed_repeats_and_another_differs(client):
+    def ask(seed):
+        return client.completions.create(model="demo", prompt="Once", max_tokens=30, temperature=1, seed=seed).choices[0].text
+
+    assert ask(1) == ask(1)
+    assert len({ask(seed) for seed in range(5)}) > 1
+
+
+def test_gives_n_choices(client):
+    answer = client.completions.create(model="demo", prompt=["Once", "Twice"], n=3, max_tokens=8, temperature=1, seed=5)
+    assert [c.index for c in answer.choices] == list(range(6))
+    assert len({c.text for c in answer.choices[:3]}) > 1
+
+
+def test_stop_strings_do_not_leave(client):
+    whole = client.completions.create(model="demo", prompt="The old house", max_tokens=40, temperature=0).choices[0].text
+    stop = whole[10:14]
+    cut = client.completions.create(model="demo", prompt="The old house", max_tokens=40, temperature=0, stop=[stop]).choices[0]
+    assert cut.finish_reason == "stop"
+    assert cut.text == whole[:whole.index(stop)]
+
+
+def test_logprobs_are_ordered_and_hold_the_greedy_token(client):
+    answer = client.chat.completions.create(model="demo", messages=[{"role": "user", "content": "Hello"}], max_tokens=5,
+                                            temperature=0, logprobs=True, top_logprobs=3)
+    for entry in answer.choices[0].logprobs.content:
+        values = [t.logprob for t in entry.top_logprobs]
+        assert len(values) == 3 and values == sorted(values, reverse=True)
+        assert entry.logprob == pytest.approx(values[0], abs=1e-5)
+        assert all(v <= 0 for v in values)
+
+
+def test_ids_are_prompts_too(client, demo):
+    text = client.completions.create(model="demo", prompt="The old house", max_tokens=10, temperature=0)
+    ids = client.post("/../tokenize", body={"prompt": "The old house"}, cast_to=object)["tokens"]
+    same = client.completions.create(model="demo", prompt=ids, max_tokens=10, temperature=0)
+    assert same.choices[0].text == text.choices[0].text
+
+
+@pytest.mark.parametrize("field,value", [("temperature", 5), ("top_p", 0), ("max_tokens", -1), ("n", 0), ("top_p", "high"),
+                                         ("frequency_penalty", 9), ("stop", 3), ("seed", "x")])
+def test_names_the_field_that_is_wrong(client, field, value):
+    with pytest.raises(openai.BadRequestError) as error:
+        client.completions.create(model="demo", prompt="x", extra_body={field: value})
+    assert error.value.body["param"] == field
+    assert error.value.body["code"] == 400
+
+
+def test_refuses_an_unknown_model(client):
+    with pytest.raises(openai.NotFoundError) as error:
+        client.completions.create(model="nope", prompt="x")
+    assert "nope" in error.value.body["message"]
+
+
+def test_refuses_a_prompt_beyond_the_context(client):
+    with pytest.raises(openai.BadRequestError) as error:
+        client.completions.create(model="demo", prompt="word " * 5000, max_tokens=4)
+    assert "2048" in error.value.body["message"]
+
+
+def test_refuses_an_empty_prompt_of_no_tokens(client):
+    with pytest.raises(openai.BadRequestError):
+        client.completions.create(model="demo", prompt=[])
+
+
+def test_refuses_an_image_by_name(client):
+    with pytest.raises(openai.BadRequestError) as error:
+        client.chat.completions.create(model="demo", messages=[{"role": "user", "content": [
+            {"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": "data:,"}}]}])
+    assert error.value.body["param"] == "messages[0].content[1]"

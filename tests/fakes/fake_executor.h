@@ -1,0 +1,208 @@
+// An executor without a model: it stores token ids where a real one stores K and V, and draws each token from a hash of
+// what it reads back through the block tables. A wrong block, a lost write or a stale share shows as a wrong token.
+// Owns its storage. Must not know the scheduler.
+// Threads: confined to the test's thread (or the engine thread).
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <vector>
+
+#include "base/status_macros.h"
+#include "penstock/executor.h"
+
+namespace penstock {
+
+class FakeExecutor final : public Executor {
+ public:
+  explicit FakeExecutor(ExecutorLimits limits) : limits_(std::move(limits)) {
+    for (const CacheGroup& group : limits_.groups) {
+      storage_.emplace_back(static_cast<size_t>(group.num_blocks) * limits_.block_size, Cell{});
+    }
+    slots_.resize(limits_.num_slots);
+  }
+
+  /// Called before each launch; a status other than OK is the device fault of that step, seen at Collect.
+  std::function<absl::Status(const StepPlan&)> on_launch;
+  int64_t num_steps = 0;
+  int64_t num_computed = 0;   // positions
+  StepPlan last_plan;
+
+  /// The token that follows `history` under these limits.
+  static TokenId NextToken(const ExecutorLimits& limits, const std::vector<TokenId>& history) {
+    uint64_t h = 0;
+    for (const CacheGroup& group : limits.groups) {
+      for (size_t p = First(group, history.size()); p < history.size(); ++p) h = Mix(h, history[p], p);
+    }
+    return Draw(limits, h);
+  }
+
+  const ExecutorLimits& limits() const override { return limits_; }
+
+  absl::Status Launch(const StepPlan& plan) override {
+    CHECK(static_cast<int32_t>(results_.size()) < limits_.pipeline_depth);
+    last_plan = plan;
+    if (on_launch && fault_.ok()) fault_ = on_launch(plan);
+    StepResult result;
+    result.step = plan.step;
+    if (fault_.ok()) Execute(plan, result);
+    result.controls = std::move(controls_);
+    controls_.clear();
+    results_.push_back(std::move(result));
+    ++num_steps;
+    return absl::OkStatus();
+  }
+  absl::Status Sample(StepId step, absl::Span<const RowMask>) override {
+    CHECK(!results_.empty() && results_.back().step == step);
+    return absl::OkStatus();
+  }
+  absl::StatusOr<StepResult> Collect() override {
+    CHECK(!results_.empty());
+    StepResult result = std::move(results_.front());
+    results_.pop_front();
+    if (!fault_.ok()) return fault_;
+    return result;
+  }
+  absl::Status Control(const Command& command) override {
+    if (command.kind == CommandKind::kLoadAdapter) return absl::UnimplementedError("no adapters here");
+    controls_.push_back(absl::OkStatus());
+    return absl::OkStatus();
+  }
+
+ private:
+  struct Cell {
+    TokenId token = -1;
+    int32_t position = -1;
+  };
+  struct Slot {
+    SequenceId sequence;
+    std::vector<std::vector<BlockId>> tables;
+    TokenId last_sample = -1;
+  };
+
+  static uint64_t Mix(uint64_t h, TokenId token, size_t position) {
+    h ^= (static_cast<uint64_t>(token) + 1) * 0x9E3779B97F4A7C15ULL + position;
+    h *= 0xBF58476D1CE4E5B9ULL;
+    return h ^ (h >> 29);
+  }
+  static TokenId Draw(const ExecutorLimits& limits, uint64_t h) {
+    return static_cast<TokenId>((h >> 7) % limits.vocab_size);
+  }
+  static size_t First(const CacheGroup& group, size_t end) {
+    if (group.retention != CacheRetention::kWindow) return 0;
+    return end > static_cast<size_t>(group.window) ? end - group.window : 0;
+  }
+
+  void Execute(const StepPlan& plan, StepResult& result) {
+    for (const SlotSetup& setup : plan.setups) {
+      Slot& slot = slots_.at(setup.slot.value);
+      slot = Slot{setup.sequence, std::vector<std::vector<BlockId>>(limits_.groups.size()), -1};
+    }
+    int32_t total = 0;
+    for (const SequenceSlice& slice : plan.slices) {
+      total += slice.num_tokens;
+      Write(plan, slice);
+    }
+    CHECK(total <= limits_.max_step_tokens);
+    num_computed += total;
+    for (const SequenceSlice& slice : plan.slices) {
+      if (slice.num_outputs > 0) Read(plan, slice, result);
+    }
+  }
+
+  void Write(const StepPlan& plan, const SequenceSlice& slice) {
+    Slot& slot = slots_.at(slice.slot.value);
+    CHECK(slot.sequence == slice.sequence);
+    CHECK(slice.num_tokens > 0 && slice.begin + slice.num_tokens <= limits_.max_context);
+    for (size_t g = 0; g < limits_.groups.size(); ++g) {
+      const auto first = plan.block_ids.begin() + slice.blocks[g].begin;
+      slot.tables[g].insert(slot.tables[g].end(), first, first + slice.blocks[g].count);
+    }
+    for (int32_t i = 0; i < slice.num_tokens; ++i) {
+      TokenId token = plan.tokens.at(slice.token_offset + i);
+      if (slice.feed_last_sample) token = slot.last_sample;
+      CHECK(token >= 0 && token < limits_.vocab_size);
+      for (size_t g = 0; g < limits_.groups.size(); ++g) At(slot, g, slice.begin + i) = {token, slice.begin + i};
+    }
+  }
+
+  Cell& At(const Slot& slot, size_t group, int32_t position) {
+    const BlockId block = slot.tables[group].at(position / limits_.block_size);
+    CHECK(block >= 0 && block < limits_.groups[group].num_blocks);
+    return storage_[group].at(static_cast<size_t>(block) * limits_.block_size + position % limits_.block_size);
+  }
+
+  void Read(const StepPlan& plan, const SequenceSlice& slice, StepResult& result) {
+    Slot& slot = slots_.at(slice.slot.value);
+    SliceResult out;
+    out.sequence = slice.sequence;
+    out.slot = slice.slot;
+    const int32_t end = slice.begin + slice.num_tokens;
+    bool draws = slice.kind == OutputKind::kToken;
+    if (slice.kind == OutputKind::kPromptLogprobs) {
+      out.output.kind = slice.kind;
+      out.output.begin = slice.begin + 1;
+      for (int32_t i = 1; i <= slice.num_tokens; ++i) {
+        const TokenId scored = plan.tokens.at(slice.token_offset + i);
+        if (scored >= 0) out.output.prompt_logprobs.push_back({.id = scored, .logprob = -1.0f, .top = {}});
+        draws = draws || scored < 0;
+      }
+    } else if (slice.kind == OutputKind::kHidden) {
+      out.output.kind = slice.kind;
+      out.output.hidden = {static_cast<float>(Hash(slot, end) % 1000)};
+    }
+    if (draws) {
+      slot.last_sample = Draw(limits_, Hash(slot, end));
+      out.tokens.push_back({.id = slot.last_sample, .top = {}});
+    }
+    result.slices.push_back(std::move(out));
+  }
+
+  uint64_t Hash(const Slot& slot, int32_t end) {
+    uint64_t h = 0;
+    for (size_t g = 0; g < limits_.groups.size(); ++g) {
+      for (size_t p = First(limits_.groups[g], end); p < static_cast<size_t>(end); ++p) {
+        const Cell& cell = At(slot, g, p);
+        CHECK(cell.position == static_cast<int32_t>(p));
+        h = Mix(h, cell.token, p);
+      }
+    }
+    return h;
+  }
+
+  const ExecutorLimits limits_;
+  std::vector<std::vector<Cell>> storage_;
+  std::vector<Slot> slots_;
+  std::deque<StepResult> results_;
+  std::vector<absl::Status> controls_;
+  absl::Status fault_;
+};
+
+/// Records what a sink is told, and fails the process on a second OnDone.
+class RecordingSink final : public TokenSink {
+ public:
+  void OnTokens(absl::Span<const SampledToken> tokens) override {
+    CHECK(!done);
+    for (const SampledToken& token : tokens) ids.push_back(token.id);
+  }
+  void OnOutput(const RequestOutput& output) override {
+    CHECK(!done);
+    outputs.push_back(output);
+  }
+  void OnDone(FinishReason r, const Usage& u, absl::Status s) override {
+    CHECK(!done);
+    done = true;
+    reason = r;
+    usage = u;
+    status = std::move(s);
+  }
+  bool done = false;
+  std::vector<TokenId> ids;
+  std::vector<RequestOutput> outputs;
+  FinishReason reason = FinishReason::kError;
+  Usage usage;
+  absl::Status status;
+};
+
+}  // namespace penstock

@@ -1,0 +1,123 @@
+// Whole models against reference logits and tokens, in every way in which a prompt is computed.
+#include <filesystem>
+#include <tuple>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "executor/golden_check.h"
+#include "executor/runner_driver.h"
+#include "format/json_text.h"
+
+namespace penstock {
+namespace {
+
+std::string Shared(const std::string& path) { return std::string(PENSTOCK_SHARED_DATA) + "/models/" + path; }
+
+absl::StatusOr<std::unique_ptr<LoadedModel>> Load(const std::string& dir, const std::string& device, WorkerPool* pool) {
+  LoadOptions load;
+  load.model_dir = dir;
+  load.device = device;
+  load.pool = pool;
+  return LoadModel(load);
+}
+
+void ExpectGolden(const std::string& dir, const std::string& device, DType dtype) {
+  WorkerPool pool(2);
+  const auto model = Load(dir, device, &pool);
+  ASSERT_TRUE(model.ok()) << model.status();
+  const auto prompts = LoadGolden(dir + "/golden.safetensors", (*model)->config.vocab_size);
+  ASSERT_TRUE(prompts.ok()) << prompts.status();
+  const auto report = CheckGolden(model->get(), dtype, *prompts);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->results.size(), 7 * prompts->size());
+  for (const GoldenResult& r : report->results) {
+    EXPECT_TRUE(r.passed) << "prompt " << r.prompt << ", " << r.way << ": error " << r.error << ", greedy "
+                          << r.greedy_equal << " of " << r.greedy_required << ", bits " << r.same_bits;
+  }
+  EXPECT_TRUE(report->passed) << "median " << report->median << ", 90th percentile " << report->p90;
+}
+
+DType TypeOf(const std::string& name) { return name == "float32" ? DType::kFloat32 : DType::kBFloat16; }
+
+class DemoGolden : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {};
+
+TEST_P(DemoGolden, EveryWayMeetsTheReference) {
+  const auto& [device, dtype] = GetParam();
+  ExpectGolden(std::string(PENSTOCK_SOURCE_DIR) + "/models/demo", device, TypeOf(dtype));
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, DemoGolden,
+                         ::testing::Combine(::testing::Values("cpu"), ::testing::Values("float32", "bfloat16")),
+                         [](const auto& info) { return std::get<1>(info.param) + "_on_" + std::get<0>(info.param); });
+
+class FamilyGolden : public ::testing::TestWithParam<std::tuple<std::string, std::string, std::string>> {};
+
+TEST_P(FamilyGolden, EveryWayMeetsTheReference) {
+  const auto& [device, family, dtype] = GetParam();
+  const std::string dir = Shared("families/" + family);
+  if (!std::filesystem::exists(dir)) GTEST_SKIP() << dir << " is not there";
+  ExpectGolden(dir, device, TypeOf(dtype));
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, FamilyGolden,
+                         ::testing::Combine(::testing::Values("cpu"),
+                                            ::testing::Values("llama", "llama3_rope", "llama_bias", "mistral_swa",
+                                                              "qwen2", "qwen2_yarn", "qwen3"),
+                                            ::testing::Values("float32", "bfloat16")),
+                         [](const auto& info) {
+                           return std::get<1>(info.param) + "_" + std::get<2>(info.param) + "_on_" +
+                                  std::get<0>(info.param);
+                         });
+
+class Stories : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {};
+
+TEST_P(Stories, GreedyTokensAreThoseOfThreeOtherImplementations) {
+  const auto& [device, files] = GetParam();
+  const std::string dir = Shared("stories260K/");
+  if (!std::filesystem::exists(dir)) GTEST_SKIP() << dir << " is not there";
+  const auto text = ReadTextFile(dir + "golden.json", 16 << 20);
+  ASSERT_TRUE(text.ok());
+  const auto golden = ParseJson(*text, "golden.json");
+  ASSERT_TRUE(golden.ok()) << golden.status();
+  WorkerPool pool(2);
+  const auto model = Load(dir + files, device, &pool);
+  ASSERT_TRUE(model.ok()) << model.status();
+  RunnerOptions options;
+  options.kv_bytes = 64 << 20;
+  options.num_slots = 4;
+  auto runner = ModelRunner::Make(model->get(), options);
+  ASSERT_TRUE(runner.ok()) << runner.status();
+  RunnerDriver driver(runner->get());
+  for (const auto& entry : (*golden)["cases"]) {
+    const auto prompt = entry["prompt_ids"].get<std::vector<TokenId>>();
+    const auto expected = entry["greedy_ids"].get<std::vector<TokenId>>();
+    DrivenSequence s = driver.Begin(prompt, false);
+    ASSERT_TRUE(driver.Run(s, 64, static_cast<int32_t>(expected.size())).ok());
+    EXPECT_EQ(std::vector<TokenId>(s.tokens.begin() + s.num_prompt, s.tokens.end()), expected) << entry["prompt"];
+    driver.End(s);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, Stories, ::testing::Combine(::testing::Values("cpu"), ::testing::Values("hf")),
+                         [](const auto& info) { return std::get<1>(info.param) + "_on_" + std::get<0>(info.param); });
+
+TEST(Stories, ShardsGiveTheModelThatOneFileGives) {
+  const std::string dir = Shared("stories260K/");
+  if (!std::filesystem::exists(dir)) GTEST_SKIP() << dir << " is not there";
+  WorkerPool pool(2);
+  const auto model = Load(dir + "hf-bf16-sharded", "cpu", &pool);
+  ASSERT_TRUE(model.ok()) << model.status();
+  RunnerOptions options;
+  options.kv_bytes = 64 << 20;
+  auto runner = ModelRunner::Make(model->get(), options);
+  ASSERT_TRUE(runner.ok());
+  RunnerDriver driver(runner->get());
+  DrivenSequence s = driver.Begin(std::vector<TokenId>{1, 403, 407, 261, 378}, false);   // "Once upon a time"
+  ASSERT_TRUE(driver.Run(s, 64, 10).ok());
+  const std::vector<TokenId> expected = {432, 383, 286, 261, 376, 298, 315, 421, 395, 317};   // ", there was a little"
+  EXPECT_EQ(std::vector<TokenId>(s.tokens.begin() + 5, s.tokens.end()), expected);
+}
+
+}  // namespace
+}  // namespace penstock

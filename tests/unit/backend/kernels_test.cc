@@ -1,0 +1,48 @@
+#include "backend/cpu/kernels.h"
+
+#include <gtest/gtest.h>
+
+#include "backend/make_backend.h"
+#include "base/cpu_features.h"
+
+namespace penstock {
+namespace {
+
+TEST(Kernels, Avx2PassesTheSelfTest) { EXPECT_TRUE(SelfTest(Avx2Kernels())); }
+
+TEST(Kernels, Avx512PassesTheSelfTest) {
+  if (!CpuHasAvx512()) GTEST_SKIP() << "this processor has no AVX-512";
+  EXPECT_TRUE(SelfTest(Avx512Kernels()));
+}
+
+TEST(Kernels, SelfTestFindsAWrongKernel) {
+  CpuKernels broken = Avx2Kernels();
+  broken.rms_norm_row = [](bool, const void*, const float*, float, int64_t n, void* y) {
+    for (int64_t i = 0; i < n; ++i) static_cast<float*>(y)[i] = 1.0f;
+  };
+  EXPECT_FALSE(SelfTest(broken));
+  broken = Avx2Kernels();
+  broken.attention_tile = [](const AttentionTileArgs&) {};
+  EXPECT_FALSE(SelfTest(broken));
+  broken = Avx2Kernels();
+  broken.gemm_panel = [](const GemmPanelArgs&) {};
+  EXPECT_FALSE(SelfTest(broken));
+}
+
+TEST(Kernels, ChoosesWithoutANoteWhereAllIsWell) {
+  std::string note;
+  EXPECT_NE(ChooseKernels(note).name, nullptr);
+  EXPECT_EQ(note, "");
+}
+
+TEST(MakeBackend, RefusesWhatIsNotThere) {
+  WorkerPool pool(1);
+  std::string note;
+  EXPECT_TRUE(MakeBackend("cpu", &pool, note).ok());
+  EXPECT_TRUE(MakeBackend("auto", &pool, note).ok());
+  EXPECT_EQ(MakeBackend("cuda:0", &pool, note).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(MakeBackend("tpu", &pool, note).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace penstock

@@ -1,0 +1,244 @@
+#include "backend/cpu/sample.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <random>
+
+#include <gtest/gtest.h>
+
+#include "backend/cpu/philox.h"
+
+namespace penstock {
+namespace {
+
+constexpr float kInf = std::numeric_limits<float>::infinity();
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
+TokenId Draw(const std::vector<float>& logits, const SamplingParams& params, int32_t position = 0) {
+  SampleRow row;
+  row.params = &params;
+  row.position = position;
+  return SampleToken(logits, row).id;
+}
+
+SamplingParams Greedy() {
+  SamplingParams p;
+  p.temperature = 0;
+  return p;
+}
+
+std::vector<float> RandomLogits(size_t n, uint32_t seed, float spread) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal(0, spread);
+  std::vector<float> x(n);
+  for (float& v : x) v = normal(random);
+  return x;
+}
+
+// The known-answer tests that come with the paper's reference code.
+TEST(Philox, GivesThePublishedVectors) {
+  using Words = std::array<uint32_t, 4>;
+  EXPECT_EQ(Philox4x32({0, 0, 0, 0}, {0, 0}), (Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
+  EXPECT_EQ(Philox4x32({0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}, {0xffffffff, 0xffffffff}),
+            (Words{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
+  EXPECT_EQ(Philox4x32({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}),
+            (Words{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
+}
+
+TEST(Sample, GreedyTakesTheHighestAndTheLowestIdOnTies) {
+  EXPECT_EQ(Draw({1, 5, 2}, Greedy()), 1);
+  EXPECT_EQ(Draw({1, 5, 5, 5}, Greedy()), 1);
+}
+
+TEST(Sample, PassesOverNanAndMinusInfinity) {
+  EXPECT_EQ(Draw({kNan, -kInf, 1, 0}, Greedy()), 2);
+  SamplingParams p;
+  p.seed = 3;
+  for (int position = 0; position < 50; ++position) EXPECT_EQ(Draw({kNan, -kInf, 1}, p, position), 2);
+}
+
+TEST(Sample, TakesInfinityAsTheHighest) { EXPECT_EQ(Draw({0, kInf, 5}, Greedy()), 1); }
+
+TEST(Sample, SaysThatARowHoldsNoNumber) {
+  EXPECT_EQ(Draw({kNan, kNan}, Greedy()), -1);
+  EXPECT_EQ(Draw({-kInf, kNan}, SamplingParams()), -1);
+}
+
+TEST(Sample, DependsOnSeedAndPositionOnly) {
+  const std::vector<float> logits = RandomLogits(300, 1, 1.0f);
+  SamplingParams p;
+  p.seed = 0x123456789abcdefu;
+  int different = 0;
+  for (int position = 0; position < 100; ++position) {
+    EXPECT_EQ(Draw(logits, p, position), Draw(logits, p, position));
+    different += Draw(logits, p, position) != Draw(logits, p, position + 1);
+  }
+  EXPECT_GT(different, 80);
+}
+
+TEST(Sample, DrawsWithTheProbabilitiesOfTheSoftmax) {
+  const std::vector<float> logits = {0.0f, 1.0f, -1.0f, 2.0f, 0.5f};
+  for (const float temperature : {1.0f, 0.5f, 2.0f}) {
+    SamplingParams p;
+    p.temperature = temperature;
+    p.seed = 99;
+    double total = 0;
+    for (const float x : logits) total += std::exp(x / temperature);
+    constexpr int kDraws = 20000;
+    std::vector<int> counts(logits.size());
+    for (int position = 0; position < kDraws; ++position) ++counts[Draw(logits, p, position)];
+    for (size_t i = 0; i < logits.size(); ++i) {
+      const double expected = std::exp(logits[i] / temperature) / total;
+      const double deviation = std::sqrt(expected * (1 - expected) / kDraws);
+      EXPECT_NEAR(counts[i] / double{kDraws}, expected, 5 * deviation) << i;
+    }
+  }
+}
+
+// The kept set by sorting everything, and the argmax over it: the rule in its plainest form.
+TokenId DrawBySorting(const std::vector<float>& logits, const SamplingParams& p, int32_t position) {
+  std::vector<std::pair<float, TokenId>> order;
+  for (size_t i = 0; i < logits.size(); ++i) order.push_back({-logits[i] / p.temperature, static_cast<TokenId>(i)});
+  std::sort(order.begin(), order.end());
+  const float best = -order[0].first;
+  if (p.min_p > 0) std::erase_if(order, [&](const auto& x) { return -x.first < best + std::log(p.min_p); });
+  if (p.top_k > 0 && static_cast<size_t>(p.top_k) < order.size()) order.resize(p.top_k);
+  double total = 0;
+  for (const auto& [x, id] : order) total += std::exp(double{-x} - best);
+  double sum = 0;
+  size_t kept = 0;
+  while (kept < order.size() && (kept == 0 || sum < p.top_p * total)) sum += std::exp(double{-order[kept++].first} - best);
+  if (p.top_p < 1) order.resize(kept);
+  TokenId token = -1;
+  float score = -kInf;
+  for (const auto& [x, id] : order) {
+    const float s = -x + GumbelNoise(p.seed, position, id);
+    if (s > score || (s == score && id < token)) {
+      score = s;
+      token = id;
+    }
+  }
+  return token;
+}
+
+TEST(Sample, FiltersAsFullSortingWould) {
+  std::mt19937 random(7);
+  for (int round = 0; round < 2000; ++round) {
+    const std::vector<float> logits = RandomLogits(1 + random() % 500, random(), 0.5f + random() % 4);
+    SamplingParams p;
+    p.temperature = 0.3f + 0.1f * (random() % 15);
+    p.seed = random();
+    if (random() % 2) p.top_k = 1 + random() % 60;
+    if (random() % 2) p.top_p = 0.05f + 0.05f * (random() % 19);
+    if (random() % 3 == 0) p.min_p = 0.02f * (1 + random() % 10);
+    ASSERT_EQ(Draw(logits, p, round), DrawBySorting(logits, p, round))
+        << "top_k " << p.top_k << " top_p " << p.top_p << " min_p " << p.min_p;
+  }
+}
+
+TEST(Sample, TopKOfOneIsGreedy) {
+  const std::vector<float> logits = RandomLogits(100, 5, 1.0f);
+  SamplingParams p;
+  p.top_k = 1;
+  EXPECT_EQ(Draw(logits, p, 3), Draw(logits, Greedy()));
+}
+
+TEST(Sample, AddsLogitBiasAndIgnoresForeignIds) {
+  SamplingParams p = Greedy();
+  p.logit_bias = {{0, 3.0f}, {17, 100.0f}, {-1, 100.0f}};
+  EXPECT_EQ(Draw({0, 2, 1}, p), 0);
+}
+
+TEST(Sample, PenalisesWhatWasThere) {
+  const std::vector<float> logits = {3.0f, 2.9f, -1.0f};
+  std::vector<int32_t> counts = {1, 0, 0, /*output*/ 0, 0, 0};
+  SampleRow row;
+  SamplingParams p = Greedy();
+  row.params = &p;
+  row.prompt_output_counts = counts;
+  p.repetition_penalty = 2.0f;
+  EXPECT_EQ(SampleToken(logits, row).id, 1);   // the prompt counts
+  p.repetition_penalty = 1.0f;
+  p.presence_penalty = 1.0f;
+  EXPECT_EQ(SampleToken(logits, row).id, 0);   // only the output counts
+  counts = {0, 0, 0, 1, 0, 0};
+  EXPECT_EQ(SampleToken(logits, row).id, 1);
+  p.presence_penalty = 0.0f;
+  p.frequency_penalty = 0.04f;
+  EXPECT_EQ(SampleToken(logits, row).id, 0);
+  counts = {0, 0, 0, 3, 0, 0};
+  EXPECT_EQ(SampleToken(logits, row).id, 1);
+}
+
+TEST(Sample, RepetitionPenaltyPushesNegativeLogitsDown) {
+  std::vector<int32_t> counts = {1, 0, 0, 0};
+  SamplingParams p = Greedy();
+  p.repetition_penalty = 2.0f;
+  SampleRow row;
+  row.params = &p;
+  row.prompt_output_counts = counts;
+  EXPECT_EQ(SampleToken(std::vector<float>{-1.0f, -1.5f}, row).id, 1);
+}
+
+TEST(Sample, DrawsOnlyWhatMaskAndListsAllow) {
+  const std::vector<float> logits = RandomLogits(70, 9, 1.0f);
+  SamplingParams p;
+  p.allowed_token_ids = {3, 40, 69, 500};
+  const uint32_t words[] = {~0u, ~(1u << 8), ~0u};   // not 40
+  SampleRow row;
+  row.params = &p;
+  row.mask = words;
+  const TokenId banned[] = {3};
+  row.banned = banned;
+  for (row.position = 0; row.position < 20; ++row.position) EXPECT_EQ(SampleToken(logits, row).id, 69);
+}
+
+TEST(Sample, LiftsMinTokensAndThenTheAllowedIdsWhereNothingIsLeft) {
+  SamplingParams p = Greedy();
+  p.allowed_token_ids = {1};
+  SampleRow row;
+  row.params = &p;
+  const TokenId banned[] = {1};
+  row.banned = banned;
+  EXPECT_EQ(SampleToken(std::vector<float>{5, 1, 2}, row).id, 1);
+  const uint32_t words[] = {0b100};
+  row.mask = words;
+  EXPECT_EQ(SampleToken(std::vector<float>{5, 1, 2}, row).id, 2);
+}
+
+TEST(Sample, ReportsLogprobsOfTheRawLogits) {
+  const std::vector<float> logits = {1.0f, 3.0f, kNan, 2.0f, -kInf};
+  SamplingParams p = Greedy();
+  p.logit_bias = {{0, 10.0f}};   // draws 0, whose raw rank is 3
+  p.num_logprobs = 2;
+  p.logprob_token_ids = {4, 3};
+  SampleRow row;
+  row.params = &p;
+  const SampledToken token = SampleToken(logits, row);
+  const double total = std::exp(1.0) + std::exp(3.0) + std::exp(2.0);
+  EXPECT_EQ(token.id, 0);
+  EXPECT_NEAR(token.logprob, 1 - std::log(total), 1e-6);
+  EXPECT_EQ(token.rank, 3);
+  ASSERT_EQ(token.top.size(), 4u);
+  EXPECT_EQ(token.top[0].id, 1);
+  EXPECT_NEAR(token.top[0].logprob, 3 - std::log(total), 1e-6);
+  EXPECT_EQ(token.top[1].id, 3);
+  EXPECT_EQ(token.top[1].rank, 2);
+  EXPECT_EQ(token.top[2].id, 4);
+  EXPECT_EQ(token.top[2].logprob, -kInf);
+  EXPECT_EQ(token.top[3].rank, 2);
+}
+
+TEST(Sample, GivesNoLogprobsWhereNoneAreAsked) {
+  SampleRow row;
+  const SamplingParams p = Greedy();
+  row.params = &p;
+  const SampledToken token = SampleToken(std::vector<float>{1, 2}, row);
+  EXPECT_TRUE(std::isnan(token.logprob));
+  EXPECT_TRUE(token.top.empty());
+}
+
+}  // namespace
+}  // namespace penstock

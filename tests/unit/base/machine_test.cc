@@ -1,0 +1,54 @@
+#include "base/machine.h"
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+
+#include "gtest/gtest.h"
+
+namespace penstock {
+namespace {
+
+class CgroupTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    root_ = std::filesystem::path(testing::TempDir()) /
+            testing::UnitTest::GetInstance()->current_test_info()->name();
+    std::filesystem::remove_all(root_);
+  }
+  void TearDown() override { std::filesystem::remove_all(root_); }
+  void Write(const std::string& path, const std::string& text) {
+    std::filesystem::create_directories((root_ / path).parent_path());
+    std::ofstream(root_ / path) << text;
+  }
+  std::filesystem::path root_;
+};
+
+TEST_F(CgroupTest, TakesTheTightestLimitOnTheWayUp) {
+  Write("a/b/memory.max", "max\n");
+  Write("a/memory.max", "1000000\n");
+  Write("a/b/cpu.max", "150000 100000\n");
+  Write("a/cpu.max", "max 100000\n");
+  EXPECT_EQ(CgroupMemoryLimit(root_, "0::/a/b\n"), 1000000);
+  EXPECT_DOUBLE_EQ(CgroupCpuLimit(root_, "0::/a/b\n"), 1.5);
+}
+
+TEST_F(CgroupTest, ReadsVersionOne) {
+  Write("memory/x/memory.limit_in_bytes", "4096\n");
+  Write("cpu/x/cpu.cfs_quota_us", "50000\n");
+  Write("cpu/x/cpu.cfs_period_us", "100000\n");
+  const std::string self = "4:memory:/x\n3:cpu,cpuacct:/x\n0::/\n";
+  EXPECT_EQ(CgroupMemoryLimit(root_, self), 4096);
+  EXPECT_DOUBLE_EQ(CgroupCpuLimit(root_, self), 0.5);
+}
+
+TEST_F(CgroupTest, SaysNoLimitWhereThereIsNone) {
+  EXPECT_EQ(CgroupMemoryLimit(root_, "0::/\n"), std::numeric_limits<int64_t>::max());
+  EXPECT_TRUE(std::isinf(CgroupCpuLimit(root_, "")));
+  EXPECT_GE(AllowedCpus(), 1);
+  EXPECT_GT(AllowedMemory(), 0);
+}
+
+}  // namespace
+}  // namespace penstock

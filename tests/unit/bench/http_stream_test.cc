@@ -1,0 +1,42 @@
+#include "bench/http_stream.h"
+
+#include "gtest/gtest.h"
+
+namespace penstock {
+namespace {
+
+TEST(HttpStream, ReadsAChunkedAnswerByteByByte) {
+  const std::string wire = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n7;x=1\r\n, world\r\n0\r\n\r\n";
+  HttpStream stream;
+  for (size_t i = 0; i < wire.size(); ++i) {
+    ASSERT_FALSE(stream.done());
+    ASSERT_TRUE(stream.Feed(wire.substr(i, 1)));
+  }
+  EXPECT_TRUE(stream.done());
+  EXPECT_EQ(stream.body(), "hello, world");
+  EXPECT_TRUE(stream.keep_alive());
+}
+
+TEST(HttpStream, ReadsAnAnswerWithALength) {
+  HttpStream stream;
+  ASSERT_TRUE(stream.Feed("HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"));
+  EXPECT_TRUE(stream.done());
+  EXPECT_EQ(stream.status(), 429);
+  EXPECT_FALSE(stream.keep_alive());
+}
+
+TEST(HttpStream, RefusesWhatIsNoHttp) {
+  HttpStream stream;
+  EXPECT_FALSE(stream.Feed("SSH-2.0-OpenSSH\r\n\r\n"));
+  stream.Reset();
+  EXPECT_FALSE(stream.Feed("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"));
+}
+
+TEST(LastNumber, FindsTheLastValueOfAKey) {
+  EXPECT_EQ(LastNumber(R"({"a":1,"u":{"a": 23}})", "a"), 23);
+  EXPECT_EQ(LastNumber("{}", "a"), -1);
+  EXPECT_EQ(LastNumber(R"({"a":null})", "a"), -1);
+}
+
+}  // namespace
+}  // namespace penstock

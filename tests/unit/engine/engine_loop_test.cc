@@ -1,0 +1,164 @@
+#include "engine/engine_loop.h"
+
+#include <future>
+
+#include "fakes/fake_executor.h"
+#include "gtest/gtest.h"
+
+namespace penstock {
+namespace {
+
+/// Tells a waiting test when it is done.
+class WaitingSink final : public TokenSink {
+ public:
+  void OnTokens(absl::Span<const SampledToken> tokens) override {
+    recorded.OnTokens(tokens);
+    if (!first_) return;
+    first_ = false;
+    first_token.set_value();
+  }
+  void OnOutput(const RequestOutput& output) override { recorded.OnOutput(output); }
+  void OnDone(FinishReason reason, const Usage& usage, absl::Status status) override {
+    recorded.OnDone(reason, usage, std::move(status));
+    done.set_value();
+  }
+  RecordingSink recorded;
+  std::promise<void> first_token, done;
+
+ private:
+  bool first_ = true;
+};
+
+class EngineLoopTest : public testing::TestWithParam<int> {
+ protected:
+  void SetUp() override {
+    ExecutorLimits limits;
+    limits.groups = {{CacheRetention::kFull, 0, 1024, 256}};
+    limits.num_slots = 4;
+    limits.pipeline_depth = GetParam();
+    limits.max_step_tokens = 64;
+    limits.max_context = 2048;
+    limits.vocab_size = 1000;
+    auto executor = std::make_unique<FakeExecutor>(limits);
+    executor_ = executor.get();
+    EngineOptions options;
+    options.max_queue = 2;
+    options.clock = &SystemClock::Get();
+    engine_ = std::make_unique<EngineLoop>(std::move(executor), options);
+  }
+  static GenerateRequest Request(int32_t max_tokens) {
+    GenerateRequest request;
+    request.prompt = {1, 2, 3};
+    request.max_tokens = max_tokens;
+    return request;
+  }
+  std::shared_ptr<WaitingSink> Submit(uint64_t id, int32_t max_tokens) {
+    auto sink = std::make_shared<WaitingSink>();
+    EXPECT_TRUE(engine_->Submit(RequestId{id}, Request(max_tokens), sink).ok());
+    return sink;
+  }
+  FakeExecutor* executor_ = nullptr;
+  std::unique_ptr<EngineLoop> engine_;
+};
+
+TEST_P(EngineLoopTest, AnswersARequest) {
+  engine_->Start();
+  const auto sink = Submit(1, 20);
+  sink->done.get_future().wait();
+  EXPECT_EQ(sink->recorded.ids.size(), 20u);
+  EXPECT_EQ(sink->recorded.reason, FinishReason::kLength);
+}
+
+TEST_P(EngineLoopTest, CancelsARequestThatRuns) {
+  engine_->Start();
+  const auto sink = Submit(1, 2000);
+  sink->first_token.get_future().wait();
+  engine_->Cancel(RequestId{1});
+  sink->done.get_future().wait();
+  EXPECT_TRUE(sink->recorded.reason == FinishReason::kCancelled || sink->recorded.reason == FinishReason::kLength);
+}
+
+TEST_P(EngineLoopTest, RefusesWhatTheQueueCannotHold) {
+  for (uint64_t id = 1; id <= 6; ++id) Submit(id, 5);   // 4 slots and 2 places in the queue
+  auto sink = std::make_shared<WaitingSink>();
+  EXPECT_EQ(engine_->Submit(RequestId{7}, Request(5), sink).code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_FALSE(sink->recorded.done);
+  while (engine_->RunOnce()) {}
+  EXPECT_TRUE(engine_->Submit(RequestId{8}, Request(5), sink).ok());
+}
+
+TEST_P(EngineLoopTest, ADeviceFaultEndsEveryRequestAndTakesReadinessAway) {
+  executor_->on_launch = [](const StepPlan& plan) {
+    return plan.step.value < 3 ? absl::OkStatus() : absl::InternalError("uncorrectable memory error");
+  };
+  const auto first = Submit(1, 50), second = Submit(2, 50);
+  while (engine_->RunOnce()) {}
+  for (const auto& sink : {first, second}) {
+    EXPECT_EQ(sink->recorded.reason, FinishReason::kError);
+    EXPECT_EQ(sink->recorded.status.code(), absl::StatusCode::kInternal);
+  }
+  EXPECT_FALSE(engine_->load().healthy);
+  EXPECT_EQ(engine_->Submit(RequestId{3}, Request(1), first).code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(engine_->scheduler().tables().pool(0).num_held(), 0);
+}
+
+TEST_P(EngineLoopTest, RunsCommandsInOrderEvenWhenIdle) {
+  std::vector<int> order;
+  engine_->Control({.kind = CommandKind::kUnloadAdapter, .path = ""}, [&](absl::Status s) { order.push_back(s.ok() ? 1 : -1); });
+  engine_->Control({.kind = CommandKind::kUnloadAdapter, .path = ""}, [&](absl::Status s) { order.push_back(s.ok() ? 2 : -2); });
+  while (engine_->RunOnce()) {}
+  EXPECT_EQ(order, (std::vector<int>{1, 2}));
+  absl::Status refused;
+  engine_->Control({.kind = CommandKind::kLoadAdapter, .path = "x"}, [&](absl::Status s) { refused = s; });
+  while (engine_->RunOnce()) {}
+  EXPECT_EQ(refused.code(), absl::StatusCode::kUnimplemented);
+}
+
+TEST_P(EngineLoopTest, ForgetsPrefixesWhenTold) {
+  const auto run = [&](uint64_t id) {
+    auto sink = std::make_shared<RecordingSink>();
+    GenerateRequest request = Request(1);
+    request.prompt.assign(40, 5);
+    EXPECT_TRUE(engine_->Submit(RequestId{id}, request, sink).ok());
+    while (engine_->RunOnce()) {}
+    return sink->usage.cached_tokens;
+  };
+  EXPECT_EQ(run(1), 0);
+  EXPECT_EQ(run(2), 32);
+  engine_->Control({.kind = CommandKind::kResetCache, .path = ""}, [](absl::Status) {});
+  EXPECT_EQ(run(3), 0);
+}
+
+TEST_P(EngineLoopTest, DrainLetsLiveRequestsFinishAndRefusesNewOnes) {
+  const auto sink = Submit(1, 200);
+  engine_->Start();
+  engine_->Drain(absl::Seconds(60));
+  EXPECT_EQ(sink->recorded.reason, FinishReason::kLength);
+  EXPECT_EQ(engine_->Submit(RequestId{2}, Request(1), sink).code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_P(EngineLoopTest, DrainEndsWhatOutlivesItsGrace) {
+  std::promise<void> release;
+  executor_->on_launch = [future = release.get_future().share()](const StepPlan& plan) {
+    if (plan.step.value == 2) future.wait();
+    return absl::OkStatus();
+  };
+  const auto sink = Submit(1, 2000);
+  engine_->Start();
+  std::thread drain([&] { engine_->Drain(absl::ZeroDuration()); });
+  release.set_value();
+  drain.join();
+  EXPECT_TRUE(sink->recorded.done);
+}
+
+TEST_P(EngineLoopTest, ItsEndEndsWhatIsLeft) {
+  const auto sink = Submit(1, 2000);
+  engine_.reset();
+  EXPECT_EQ(sink->recorded.reason, FinishReason::kError);
+  EXPECT_EQ(sink->recorded.status.code(), absl::StatusCode::kUnavailable);
+}
+
+INSTANTIATE_TEST_SUITE_P(PipelineDepths, EngineLoopTest, testing::Values(1, 2));
+
+}  // namespace
+}  // namespace penstock

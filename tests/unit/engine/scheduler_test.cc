@@ -1,0 +1,300 @@
+#include "engine/scheduler.h"
+
+#include <numeric>
+
+#include "fakes/fake_executor.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace penstock {
+namespace {
+
+using testing::HasSubstr;
+
+class SchedulerTest : public testing::Test {
+ protected:
+  void Make(int32_t blocks, int32_t slots = 4, int32_t step_tokens = 64, QueuePolicy policy = QueuePolicy::kPriority) {
+    limits_.groups = {{CacheRetention::kFull, 0, 1024, blocks}};
+    limits_.num_slots = slots;
+    limits_.max_step_tokens = step_tokens;
+    limits_.max_context = 512;
+    limits_.vocab_size = 100;
+    executor_ = std::make_unique<FakeExecutor>(limits_);
+    SchedulerOptions options;
+    options.policy = policy;
+    scheduler_ = std::make_unique<Scheduler>(limits_, options);
+  }
+  std::shared_ptr<RecordingSink> Add(uint64_t id, int32_t prompt_tokens, int32_t max_tokens, int32_t first_token = 0,
+                                     int32_t priority = 0) {
+    GenerateRequest request;
+    request.prompt.resize(prompt_tokens);
+    std::iota(request.prompt.begin(), request.prompt.end(), first_token);
+    for (TokenId& token : request.prompt) token %= 100;
+    request.max_tokens = max_tokens;
+    request.priority = priority;
+    return Add(id, std::move(request));
+  }
+  std::shared_ptr<RecordingSink> Add(uint64_t id, GenerateRequest request) {
+    auto sink = std::make_shared<RecordingSink>();
+    EXPECT_TRUE(scheduler_->Check(request).ok());
+    scheduler_->Add(RequestId{id}, std::move(request), sink, now_);
+    return sink;
+  }
+  StepPlan Step() {
+    now_ += absl::Milliseconds(1);
+    StepPlan plan = scheduler_->Plan(now_);
+    if (plan.slices.empty()) return plan;
+    CHECK(executor_->Launch(plan).ok());
+    scheduler_->Commit(*executor_->Collect(), now_);
+    return plan;
+  }
+  void RunAll() {
+    while (scheduler_->num_live() > 0) ASSERT_FALSE(Step().slices.empty());
+  }
+
+  ExecutorLimits limits_;
+  std::unique_ptr<FakeExecutor> executor_;
+  std::unique_ptr<Scheduler> scheduler_;
+  absl::Time now_ = absl::FromUnixSeconds(1);
+};
+
+TEST_F(SchedulerTest, CutsALongPromptIntoChunksBesideDecodes) {
+  Make(64);
+  const auto first = Add(1, 10, 20);
+  Step();
+  Add(2, 150, 4, 50);
+  StepPlan plan = Step();
+  ASSERT_EQ(plan.slices.size(), 2u);
+  EXPECT_EQ(plan.slices[0].num_tokens, 1);    // the decode is never held up
+  EXPECT_EQ(plan.slices[1].num_tokens, 63);
+  EXPECT_EQ(plan.slices[1].num_outputs, 0);
+  Step();
+  plan = Step();
+  EXPECT_EQ(plan.slices[1].begin, 126);
+  EXPECT_EQ(plan.slices[1].num_tokens, 24);
+  EXPECT_EQ(plan.slices[1].num_outputs, 1);
+  EXPECT_EQ(first->ids.size(), 4u);
+}
+
+TEST_F(SchedulerTest, SendsASlotsSetUpAndEachBlockOnce) {
+  Make(64);
+  Add(1, 20, 20);
+  StepPlan plan = Step();
+  EXPECT_EQ(plan.setups.size(), 1u);
+  EXPECT_EQ(plan.block_ids.size(), 2u);
+  for (int i = 0; i < 12; ++i) {
+    plan = Step();
+    EXPECT_TRUE(plan.setups.empty());
+    EXPECT_TRUE(plan.block_ids.empty()) << i;
+  }
+  EXPECT_EQ(Step().block_ids.size(), 1u);   // position 32 opens the third block
+}
+
+TEST_F(SchedulerTest, GivesASecondRequestThePrefixOfTheFirst) {
+  Make(64);
+  Add(1, 50, 1);
+  RunAll();
+  const auto second = Add(2, 50, 1);
+  const StepPlan plan = Step();
+  EXPECT_EQ(plan.slices[0].begin, 48);
+  EXPECT_EQ(second->usage.cached_tokens, 48);
+  EXPECT_EQ(scheduler_->counters().prefix_hit_tokens, 48);
+  EXPECT_EQ(scheduler_->counters().prefix_queried_tokens, 100);
+}
+
+TEST_F(SchedulerTest, ComputesAtLeastTheLastTokenOfACachedPrompt) {
+  Make(64);
+  Add(1, 32, 1);
+  RunAll();
+  Add(2, 32, 1);
+  EXPECT_EQ(Step().slices[0].begin, 16);
+}
+
+TEST_F(SchedulerTest, KeepsSaltsApart) {
+  Make(64);
+  Add(1, 50, 1);
+  RunAll();
+  GenerateRequest request;
+  request.prompt.resize(50);
+  std::iota(request.prompt.begin(), request.prompt.end(), 0);
+  request.max_tokens = 1;
+  request.cache_salt = "tenant b";
+  Add(2, request);
+  EXPECT_EQ(Step().slices[0].begin, 0);
+}
+
+TEST_F(SchedulerTest, LetsASecondArrivalJoinAPrefixThatIsBeingComputed) {
+  Make(64);
+  Add(1, 200, 2);
+  Step();
+  const auto second = Add(2, 200, 2);
+  RunAll();
+  // 200 positions and 1 decode for the first; for the second only what lies beyond the last full block.
+  EXPECT_EQ(executor_->num_computed, 200 + 1 + 8 + 1);
+  EXPECT_EQ(second->usage.cached_tokens, 192);
+}
+
+TEST_F(SchedulerTest, SharesAPrefixInsideOneStep) {
+  Make(64, 4, 256);
+  Add(1, 50, 1);
+  Add(2, 50, 1);
+  const StepPlan plan = Step();
+  ASSERT_EQ(plan.slices.size(), 2u);
+  EXPECT_EQ(plan.slices[1].begin, 48);
+}
+
+TEST_F(SchedulerTest, AJoinerComputesItselfWhenTheMakerIsCancelled) {
+  Make(64);
+  Add(1, 200, 2);
+  Step();
+  const auto second = Add(2, 200, 2);
+  Step();
+  scheduler_->Cancel(RequestId{1});
+  RunAll();
+  EXPECT_EQ(second->ids.size(), 2u);
+  EXPECT_EQ(second->usage.cached_tokens, 128);   // what the first had launched before it went
+}
+
+TEST_F(SchedulerTest, PreemptsYoungestWhenBlocksRunOut) {
+  Make(6);
+  const auto first = Add(1, 30, 50);    // needs five blocks in the end
+  const auto second = Add(2, 30, 50, 50);
+  RunAll();
+  EXPECT_EQ(first->usage.num_preemptions, 0);
+  EXPECT_GT(second->usage.num_preemptions, 0);
+  EXPECT_EQ(first->ids.size(), 50u);
+  EXPECT_EQ(second->ids.size(), 50u);
+}
+
+TEST_F(SchedulerTest, AnswersTheSameAfterAPreemption) {
+  Make(64);
+  const auto alone = Add(1, 30, 50, 50);
+  RunAll();
+  Make(6);
+  Add(1, 30, 50);
+  const auto pressed = Add(2, 30, 50, 50);
+  RunAll();
+  EXPECT_GT(pressed->usage.num_preemptions, 0);
+  EXPECT_EQ(pressed->ids, alone->ids);
+}
+
+TEST_F(SchedulerTest, RunsLowerPriorityNumbersFirstAndPreemptsForThem) {
+  Make(64, /*slots=*/1);
+  const auto low = Add(1, 10, 20, 0, /*priority=*/5);
+  Step();
+  const auto high = Add(2, 10, 3, 40, /*priority=*/-5);
+  Step();
+  EXPECT_EQ(high->ids.size(), 1u);
+  RunAll();
+  EXPECT_EQ(low->usage.num_preemptions, 1);
+  EXPECT_EQ(low->ids.size(), 20u);
+}
+
+TEST_F(SchedulerTest, FcfsIgnoresPriorities) {
+  Make(64, 1, 64, QueuePolicy::kFcfs);
+  const auto first = Add(1, 10, 2, 0, 5);
+  const auto second = Add(2, 10, 2, 40, -5);
+  Step();
+  EXPECT_EQ(first->ids.size(), 1u);
+  EXPECT_TRUE(second->ids.empty());
+}
+
+TEST_F(SchedulerTest, FreesBlocksOfACancelledRequestAtOnce) {
+  Make(64);
+  const auto sink = Add(1, 100, 50);
+  Step();
+  EXPECT_GT(scheduler_->tables().pool(0).num_held(), 0);
+  scheduler_->Cancel(RequestId{1});
+  EXPECT_EQ(scheduler_->tables().pool(0).num_held(), 0);
+  EXPECT_EQ(sink->reason, FinishReason::kCancelled);
+  scheduler_->Cancel(RequestId{1});   // idempotent
+}
+
+TEST_F(SchedulerTest, EndsWhatIsPastItsDeadline) {
+  Make(64);
+  GenerateRequest request;
+  request.prompt = {1, 2, 3};
+  request.max_tokens = 400;
+  request.deadline = now_ + absl::Milliseconds(10);
+  const auto sink = Add(1, request);
+  Step();
+  scheduler_->ExpireDeadlines(now_);
+  EXPECT_FALSE(sink->done);
+  scheduler_->ExpireDeadlines(now_ + absl::Milliseconds(20));
+  EXPECT_EQ(sink->reason, FinishReason::kDeadline);
+  EXPECT_EQ(scheduler_->next_deadline(), absl::InfiniteFuture());
+}
+
+TEST_F(SchedulerTest, AFirstTokenDeadlineDoesNotCutAnAnswer) {
+  Make(64);
+  GenerateRequest request;
+  request.prompt = {1, 2, 3};
+  request.max_tokens = 4;
+  request.first_token_deadline = now_ + absl::Milliseconds(10);
+  const auto sink = Add(1, request);
+  Step();
+  scheduler_->ExpireDeadlines(now_ + absl::Seconds(1));
+  RunAll();
+  EXPECT_EQ(sink->reason, FinishReason::kLength);
+}
+
+TEST_F(SchedulerTest, StopsAtAStopTokenAndNamesIt) {
+  Make(64);
+  GenerateRequest request;
+  request.prompt = {1, 2, 3};
+  request.max_tokens = 10;
+  const TokenId stop = FakeExecutor::NextToken(limits_, {1, 2, 3});
+  request.stop_token_ids = {stop};
+  const auto sink = Add(1, request);
+  RunAll();
+  EXPECT_EQ(sink->reason, FinishReason::kStop);
+  EXPECT_EQ(sink->usage.stop_token, stop);
+  EXPECT_EQ(sink->ids.size(), 1u);
+}
+
+TEST_F(SchedulerTest, RefusesWhatCanNeverRun) {
+  Make(4);
+  GenerateRequest request;
+  EXPECT_THAT(std::string(scheduler_->Check(request).message()), HasSubstr("at least one token"));
+  request.prompt = {100};
+  EXPECT_THAT(std::string(scheduler_->Check(request).message()), HasSubstr("outside the vocabulary of 100"));
+  request.prompt = {1};
+  request.max_tokens = 512;
+  EXPECT_THAT(std::string(scheduler_->Check(request).message()), HasSubstr("exceed the context of 512"));
+  request.max_tokens = 64;
+  EXPECT_THAT(std::string(scheduler_->Check(request).message()), HasSubstr("need 5 KV blocks, the cache has 4"));
+}
+
+TEST_F(SchedulerTest, ReleasesBlocksThatTheWindowHasPassed) {
+  Make(64);
+  limits_.groups = {{CacheRetention::kWindow, 24, 1024, 10}};
+  executor_ = std::make_unique<FakeExecutor>(limits_);
+  scheduler_ = std::make_unique<Scheduler>(limits_, SchedulerOptions{});
+  const auto sink = Add(1, 100, 200);   // 300 positions, 19 blocks if all were kept
+  int32_t most = 0;
+  while (scheduler_->num_live() > 0) {
+    ASSERT_FALSE(Step().slices.empty());
+    most = std::max(most, scheduler_->tables().pool(0).num_held());
+  }
+  EXPECT_EQ(sink->ids.size(), 200u);
+  EXPECT_LE(most, scheduler_->tables().BlocksFor(0, 300, limits_.max_step_tokens));
+}
+
+TEST_F(SchedulerTest, FeedsTheLastSampleWhileItIsStillOnTheDevice) {
+  Make(64);
+  limits_.pipeline_depth = 2;
+  executor_ = std::make_unique<FakeExecutor>(limits_);
+  const auto sink = Add(1, 3, 3);
+  for (int i = 0; i < 2; ++i) ASSERT_TRUE(executor_->Launch(scheduler_->Plan(now_)).ok());
+  EXPECT_TRUE(executor_->last_plan.slices[0].feed_last_sample);
+  EXPECT_EQ(executor_->last_plan.tokens[0], -1);
+  scheduler_->Commit(*executor_->Collect(), now_);
+  ASSERT_TRUE(executor_->Launch(scheduler_->Plan(now_)).ok());
+  scheduler_->Commit(*executor_->Collect(), now_);
+  EXPECT_TRUE(scheduler_->Plan(now_).slices.empty());   // all three outputs are drawn or in flight
+  scheduler_->Commit(*executor_->Collect(), now_);
+  EXPECT_EQ(sink->ids.size(), 3u);
+}
+
+}  // namespace
+}  // namespace penstock

@@ -1,0 +1,251 @@
+#include "executor/model_runner.h"
+
+#include <cmath>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "executor/runner_driver.h"
+#include "fakes/tiny_model.h"
+
+namespace penstock {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::unique_ptr<ModelRunner> MakeRunner(LoadedModel* model, const RunnerOptions& options = TinyRunnerOptions()) {
+  auto runner = ModelRunner::Make(model, options);
+  CHECK(runner.ok());
+  return *std::move(runner);
+}
+
+/// One sequence on slot 0 with blocks 3, 2, 1, 0, planned by hand.
+StepPlan OneSlice(std::vector<TokenId> tokens, int32_t begin, OutputKind kind, int32_t num_outputs, bool setup) {
+  StepPlan plan;
+  plan.step = StepId(1);
+  SequenceSlice slice;
+  slice.sequence = SequenceId(7);
+  slice.slot = SlotId(0);
+  slice.begin = begin;
+  slice.num_tokens = static_cast<int32_t>(tokens.size()) - (kind == OutputKind::kPromptLogprobs ? 1 : 0);
+  slice.kind = kind;
+  slice.num_outputs = num_outputs;
+  plan.tokens = std::move(tokens);
+  if (setup) {
+    SlotSetup s;
+    s.slot = slice.slot;
+    s.sequence = slice.sequence;
+    s.sampling.temperature = 0;
+    plan.setups.push_back(s);
+    plan.block_ids = {3, 2, 1, 0};
+    slice.blocks[0] = {0, 4};
+  }
+  plan.slices.push_back(slice);
+  return plan;
+}
+
+class ModelRunnerTest : public ::testing::Test {
+ protected:
+  absl::StatusOr<StepResult> Step(const StepPlan& plan) {
+    RETURN_IF_ERROR(runner_->Forward(plan));
+    return runner_->Sample({});
+  }
+  /// The greedy continuation, computed token by token.
+  std::vector<TokenId> Continuation(const std::vector<TokenId>& prompt, int32_t count) {
+    RunnerDriver driver(runner_.get());
+    DrivenSequence s = driver.Begin(prompt, false);
+    CHECK(driver.Run(s, 64, count).ok());
+    driver.End(s);
+    return {s.tokens.begin() + s.num_prompt, s.tokens.end()};
+  }
+
+  WorkerPool pool_{2};
+  std::unique_ptr<LoadedModel> model_ = LoadTinyModel(&pool_);
+  std::unique_ptr<ModelRunner> runner_ = MakeRunner(model_.get());
+};
+
+TEST_F(ModelRunnerTest, AcceptsDraftsThatAreRightAndStopsAtTheFirstWrongOne) {
+  const std::vector<TokenId> prompt = TinyPrompt(9, 1);
+  const std::vector<TokenId> next = Continuation(prompt, 5);
+  for (int32_t right = 0; right <= 3; ++right) {
+    ASSERT_TRUE(Step(OneSlice(prompt, 0, OutputKind::kToken, 1, true)).ok());
+    std::vector<TokenId> tokens = {next[0], next[1], next[2], next[3]};
+    if (right < 3) tokens[right + 1] = (tokens[right + 1] + 1) % 317;
+    StepPlan plan = OneSlice(tokens, 9, OutputKind::kToken, 4, false);
+    plan.slices[0].num_drafts = 3;
+    const auto result = Step(plan);
+    ASSERT_TRUE(result.ok()) << result.status();
+    const SliceResult& slice = result->slices.at(0);
+    EXPECT_EQ(slice.num_accepted, right);
+    ASSERT_EQ(slice.tokens.size(), static_cast<size_t>(right + 1));
+    for (int32_t i = 0; i <= right; ++i) EXPECT_EQ(slice.tokens[i].id, next[i + 1]);
+
+    // The next step begins where the verification ended, which only the device knows.
+    StepPlan decode = OneSlice({-1}, 13, OutputKind::kToken, 1, false);
+    decode.slices[0].feed_last_sample = true;
+    decode.slices[0].begin_on_device = true;
+    const auto after = Step(decode);
+    ASSERT_TRUE(after.ok()) << after.status();
+    if (right < 3) {
+      EXPECT_EQ(after->slices[0].tokens[0].id, next[right + 2]);
+    }
+  }
+}
+
+TEST_F(ModelRunnerTest, DraftsChangeNoSampledTokenEither) {
+  const std::vector<TokenId> prompt = TinyPrompt(20, 4);
+  SlotSetup setup;
+  setup.slot = SlotId(0);
+  setup.sequence = SequenceId(7);
+  setup.prompt_tokens = 20;
+  setup.sampling.seed = 5;
+  setup.sampling.presence_penalty = 1.5f;
+  setup.sampling.top_p = 0.9f;
+  setup.history = prompt;
+  setup.stop_token_ids = {0, 1, 2, 3};
+  setup.sampling.min_tokens = 2;
+  StepPlan first = OneSlice(prompt, 0, OutputKind::kToken, 1, true);
+  first.setups = {setup};
+  std::vector<TokenId> plain;
+  {
+    auto result = Step(first);
+    ASSERT_TRUE(result.ok());
+    plain.push_back(result->slices[0].tokens[0].id);
+    for (int i = 0; i < 4; ++i) {
+      result = Step(OneSlice({plain.back()}, 20 + i, OutputKind::kToken, 1, false));
+      ASSERT_TRUE(result.ok());
+      plain.push_back(result->slices[0].tokens[0].id);
+    }
+  }
+  ASSERT_TRUE(Step(first).ok());
+  StepPlan verify = OneSlice({plain[0], plain[1], plain[2], plain[3]}, 20, OutputKind::kToken, 4, false);
+  verify.slices[0].num_drafts = 3;
+  const auto result = Step(verify);
+  ASSERT_TRUE(result.ok());
+  EXPECT_EQ(result->slices[0].num_accepted, 3);
+  for (size_t i = 0; i < 4; ++i) EXPECT_EQ(result->slices[0].tokens[i].id, plain[i + 1]);
+}
+
+TEST_F(ModelRunnerTest, ScoresThePromptAndDrawsWhereTheNextTokenIsNotKnown) {
+  std::vector<TokenId> prompt = TinyPrompt(12, 2);
+  std::vector<std::vector<float>> logits;
+  runner_->set_observer([&](size_t, int32_t position, absl::Span<const float> row) {
+    EXPECT_EQ(position, static_cast<int32_t>(logits.size()));
+    logits.emplace_back(row.begin(), row.end());
+  });
+  std::vector<TokenId> tokens = prompt;
+  tokens.push_back(-1);
+  StepPlan plan = OneSlice(tokens, 0, OutputKind::kPromptLogprobs, 12, true);
+  plan.slices[0].num_logprobs = 3;
+  const auto result = Step(plan);
+  ASSERT_TRUE(result.ok()) << result.status();
+  const SliceResult& slice = result->slices[0];
+  EXPECT_EQ(slice.output.begin, 1);
+  ASSERT_EQ(slice.output.prompt_logprobs.size(), 11u);
+  ASSERT_EQ(slice.tokens.size(), 1u);
+  for (int i = 0; i < 11; ++i) {
+    const SampledToken& scored = slice.output.prompt_logprobs[i];
+    double total = 0;
+    for (const float x : logits[i]) total += std::exp(double{x});
+    EXPECT_EQ(scored.id, prompt[i + 1]);
+    EXPECT_NEAR(scored.logprob, logits[i][scored.id] - std::log(total), 1e-4);
+    ASSERT_EQ(scored.top.size(), 3u);
+    EXPECT_GE(scored.top[0].logprob, scored.top[1].logprob);
+  }
+  EXPECT_EQ(slice.tokens[0].id, Continuation(prompt, 1)[0]);
+}
+
+TEST_F(ModelRunnerTest, ScoresInSlabsAsInOnePiece) {
+  RunnerOptions options = TinyRunnerOptions();
+  options.max_len = 512;
+  options.max_step_tokens = 512;
+  const auto runner = MakeRunner(model_.get(), options);
+  std::vector<TokenId> tokens = TinyPrompt(301, 8);
+  StepPlan plan = OneSlice(tokens, 0, OutputKind::kPromptLogprobs, 300, true);
+  plan.block_ids.clear();
+  for (int i = 0; i < 19; ++i) plan.block_ids.push_back(i);
+  plan.slices[0].blocks[0] = {0, 19};
+  ASSERT_TRUE(runner->Forward(plan).ok());
+  const auto result = runner->Sample({});
+  ASSERT_TRUE(result.ok());
+  EXPECT_EQ(result->slices[0].output.prompt_logprobs.size(), 300u);
+  EXPECT_TRUE(result->slices[0].tokens.empty());
+  for (int i = 0; i < 300; ++i) EXPECT_EQ(result->slices[0].output.prompt_logprobs[i].id, tokens[i + 1]);
+}
+
+TEST_F(ModelRunnerTest, GivesTheHiddenStateOfTheLastPosition) {
+  const auto result = Step(OneSlice(TinyPrompt(6, 3), 0, OutputKind::kHidden, 1, true));
+  ASSERT_TRUE(result.ok());
+  const SliceResult& slice = result->slices[0];
+  EXPECT_EQ(slice.output.kind, OutputKind::kHidden);
+  EXPECT_TRUE(slice.tokens.empty());
+  ASSERT_EQ(slice.output.hidden.size(), 40u);
+  double squares = 0;
+  for (const float x : slice.output.hidden) squares += x * x;
+  EXPECT_NEAR(std::sqrt(squares / 40), 1.0, 0.2);   // RMSNorm was applied
+}
+
+TEST_F(ModelRunnerTest, DrawsOnlyWhatTheMaskAllows) {
+  StepPlan plan = OneSlice(TinyPrompt(6, 3), 0, OutputKind::kToken, 1, true);
+  ASSERT_TRUE(runner_->Forward(plan).ok());
+  OwnedMask mask;
+  mask.words.assign(10, 0);
+  mask.words[123 / 32] = 1u << (123 % 32);
+  const auto result = runner_->Sample(std::vector<OwnedMask>{mask});
+  ASSERT_TRUE(result.ok());
+  EXPECT_EQ(result->slices[0].tokens[0].id, 123);
+}
+
+TEST_F(ModelRunnerTest, KeepsStopTokensBackBelowMinTokens) {
+  const std::vector<TokenId> prompt = TinyPrompt(6, 3);
+  const TokenId first = Continuation(prompt, 1)[0];
+  StepPlan plan = OneSlice(prompt, 0, OutputKind::kToken, 1, true);
+  plan.setups[0].prompt_tokens = 6;
+  plan.setups[0].stop_token_ids = {first};
+  plan.setups[0].sampling.min_tokens = 1;
+  auto result = Step(plan);
+  ASSERT_TRUE(result.ok());
+  EXPECT_NE(result->slices[0].tokens[0].id, first);
+  plan.setups[0].sampling.min_tokens = 0;
+  result = Step(plan);
+  EXPECT_EQ(result->slices[0].tokens[0].id, first);
+}
+
+TEST_F(ModelRunnerTest, RefusesBrokenPlansWithAName) {
+  const auto error = [&](const std::function<void(StepPlan&)>& damage) {
+    StepPlan plan = OneSlice(TinyPrompt(6, 3), 0, OutputKind::kToken, 1, true);
+    damage(plan);
+    return Step(plan).status().ToString();
+  };
+  EXPECT_THAT(error([](StepPlan& p) { p.tokens[2] = 317; }), HasSubstr("token 317"));
+  EXPECT_THAT(error([](StepPlan& p) { p.tokens[2] = -1; }), HasSubstr("token -1"));
+  EXPECT_THAT(error([](StepPlan& p) { p.tokens.pop_back(); }), HasSubstr("tokens end"));
+  EXPECT_THAT(error([](StepPlan& p) { p.setups.clear(); p.slices[0].sequence = SequenceId(8); }),
+              HasSubstr("not set up"));
+  EXPECT_THAT(error([](StepPlan& p) { p.setups[0].slot = SlotId(99); }), HasSubstr("slot 99"));
+  EXPECT_THAT(error([](StepPlan& p) { p.block_ids[0] = 1'000'000; }), HasSubstr("block 1000000"));
+  EXPECT_THAT(error([](StepPlan& p) { p.slices[0].blocks[0].count = 0; }), HasSubstr("no blocks"));
+  EXPECT_THAT(error([](StepPlan& p) { p.slices[0].begin = 255; }), HasSubstr("do not fit"));
+  EXPECT_THAT(error([](StepPlan& p) { p.slices[0].num_drafts = 6; }), HasSubstr("drafts"));
+  EXPECT_THAT(error([](StepPlan& p) { p.slices[0].adapter = AdapterId(3); }), HasSubstr("adapter 3"));
+}
+
+TEST_F(ModelRunnerTest, LogitsWithoutANumberAreAStickyFault) {
+  const std::vector<TokenId> prompt = TinyPrompt(6, 3);
+  auto* norm = static_cast<float*>(model_->weights.final_norm.data());
+  norm[0] = NAN;
+  const auto result = Step(OneSlice(prompt, 0, OutputKind::kToken, 1, true));
+  EXPECT_EQ(result.status().code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(result.status().ToString(), HasSubstr("sequence 7"));
+  norm[0] = 1.0f;
+  EXPECT_FALSE(Step(OneSlice(prompt, 0, OutputKind::kToken, 1, true)).ok());
+}
+
+TEST_F(ModelRunnerTest, RefusesMoreContextThanTheModelHas) {
+  RunnerOptions options = TinyRunnerOptions();
+  options.max_len = 513;
+  EXPECT_EQ(ModelRunner::Make(model_.get(), options).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace penstock
