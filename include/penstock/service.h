@@ -133,7 +133,7 @@ struct ResponseEnd {
   UsageTotals usage;
 };
 
-/// Takes one call's answer. OnStart once and first, then deltas, then OnEnd exactly once unless the call was cancelled.
+/// Takes one call's answer: OnStart once and first, then deltas, then OnEnd exactly once.
 class ResponseSink {
  public:
   virtual ~ResponseSink() = default;

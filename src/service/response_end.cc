@@ -14,6 +14,16 @@ const RequestMetrics& MetricsOf(const ServedModel& model) {
   return model.metrics == nullptr ? none : *model.metrics;
 }
 
+std::optional<CallError> ErrorOf(CancelReason reason) {
+  switch (reason) {
+    case CancelReason::kDisconnect: return CallError{absl::StatusCode::kCancelled, "the client went away", ""};
+    case CancelReason::kSlowReader:
+      return CallError{absl::StatusCode::kResourceExhausted, "the client reads too slowly", ""};
+    case CancelReason::kShutdown: break;
+  }
+  return CallError{absl::StatusCode::kUnavailable, "the server is shutting down", ""};
+}
+
 }  // namespace
 
 void ResponseStream::End() {
@@ -58,7 +68,7 @@ void ResponseStream::End() {
   if (!cancelled && !error_) ObserveEnd(record);
   if (setup_.log != nullptr) setup_.log->Record(record);
   const std::shared_ptr<ResponseSink> sink = std::exchange(sink_, nullptr);
-  if (!cancelled) sink->OnEnd({error_, record.usage});
+  sink->OnEnd({cancelled ? ErrorOf(*cancelled) : error_, record.usage});
 }
 
 void ResponseStream::FillRecord(RequestRecord& record) const {

@@ -51,7 +51,8 @@ class ResponseStream final : public TextTask, public std::enable_shared_from_thi
   std::shared_ptr<TokenSink> MakeSink(int32_t index, RequestId id);
   /// Submission failed: cancels the choices that run already; the ResponseSink hears nothing more.
   void Abandon();
-  /// The client is gone, or must go: frees the blocks within one step; the ResponseSink hears nothing more. Idempotent.
+  /// The client is gone, or must go: frees the blocks within one step; no more deltas, then an OnEnd that says so.
+  /// Idempotent.
   void Cancel(CancelReason reason);
   /// The client reads again.
   void Resume();

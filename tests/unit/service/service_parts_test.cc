@@ -1,0 +1,106 @@
+// The smaller parts of the service: keys, ids, the table of fields, the text workers.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <latch>
+#include <limits>
+#include <set>
+
+#include "service/api_keys.h"
+#include "service/call_error.h"
+#include "service/call_fields.h"
+#include "service/ids.h"
+#include "service/text_loop.h"
+
+namespace penstock {
+namespace {
+
+TEST(ApiKeys, TakeAKeyBareOrAsBearer) {
+  const ApiKeys keys({"one", "two"});
+  EXPECT_TRUE(keys.Check("one").ok());
+  EXPECT_TRUE(keys.Check("Bearer two").ok());
+  EXPECT_TRUE(keys.Check("bearer  two").ok());
+  for (const char* bad : {"", "on", "onee", "Bearer", "Bearer ", "one two", "oneone"}) {
+    EXPECT_EQ(keys.Check(bad).code(), absl::StatusCode::kUnauthenticated) << bad;
+  }
+  EXPECT_TRUE(ApiKeys({}).Check("").ok());
+}
+
+TEST(Ids, AreCleanedAndDiffer) {
+  EXPECT_EQ(CleanRequestId("a-b_c.1:2"), "a-b_c.1:2");
+  EXPECT_EQ(CleanRequestId("a\r\nSet-Cookie: x"), "aSet-Cookie:x");
+  EXPECT_EQ(CleanRequestId(std::string(500, 'a')).size(), 128);
+  std::set<std::string> ids;
+  for (int i = 0; i < 1000; ++i) ids.insert(MakeRequestId());
+  EXPECT_EQ(ids.size(), 1000);
+}
+
+TEST(CallFields, AreListedOncePerSurfaceWithADescription) {
+  for (Surface surface : {kCompletions, kChat, kGrpc}) {
+    std::set<std::string_view> names;
+    for (const CallField& field : CallFields()) {
+      EXPECT_FALSE(field.doc.empty()) << field.name;
+      if ((field.surfaces & surface) == 0) continue;
+      EXPECT_TRUE(names.insert(field.name).second) << field.name;
+      EXPECT_EQ(FindCallField(field.name, surface), &field);
+    }
+  }
+  EXPECT_EQ(FindCallField("echo", kChat), nullptr);
+}
+
+TEST(CallFields, RangesRefuseWhatIsNoNumber) {
+  GenerationCall call;
+  EXPECT_TRUE(CheckFieldRanges(call).ok());
+  for (double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(), -0.5}) {
+    call.temperature = bad;
+    EXPECT_EQ(FieldOf(CheckFieldRanges(call)), "temperature") << bad;
+  }
+  call.temperature = 2;
+  EXPECT_TRUE(CheckFieldRanges(call).ok());
+}
+
+TEST(CallFields, MessagesSayWhatIsExpected) {
+  GenerationCall call;
+  call.top_p = 0;
+  EXPECT_EQ(CheckFieldRanges(call).message(), "top_p must be a number in (0, 1], got 0");
+}
+
+TEST(CallErrors, MapToTheStatusesOfTheTable) {
+  EXPECT_EQ(HttpStatus(absl::StatusCode::kInvalidArgument), 400);
+  EXPECT_EQ(HttpStatus(absl::StatusCode::kUnauthenticated), 401);
+  EXPECT_EQ(HttpStatus(absl::StatusCode::kPermissionDenied), 403);
+  EXPECT_EQ(HttpStatus(absl::StatusCode::kNotFound), 404);
+  EXPECT_EQ(HttpStatus(absl::StatusCode::kDeadlineExceeded), 408);
+  EXPECT_EQ(HttpStatus(absl::StatusCode::kResourceExhausted), 429);
+  EXPECT_EQ(HttpStatus(absl::StatusCode::kInternal), 500);
+  EXPECT_EQ(HttpStatus(absl::StatusCode::kUnavailable), 503);
+}
+
+TEST(TextLoop, RefusesCallsOverTheBoundAndKeepsAWorkerForStreams) {
+  TextLoop loop(2, 1);
+  std::latch started(1), release(1), ran(1);
+  ASSERT_TRUE(loop.TryCall([&] {
+    started.count_down();
+    release.wait();
+  }));
+  started.wait();
+  std::atomic<bool> second{false};
+  ASSERT_TRUE(loop.TryCall([&] { second = true; }));
+  EXPECT_FALSE(loop.TryCall([] {}));
+  struct Task : TextTask {
+    explicit Task(std::latch* ran) : ran(ran) {}
+    void Run() override { ran->count_down(); }
+    std::latch* ran;
+  };
+  loop.Schedule(std::make_shared<Task>(&ran));
+  ran.wait();
+  EXPECT_FALSE(second);
+  release.count_down();
+  loop.Stop();
+  EXPECT_TRUE(second);
+  EXPECT_FALSE(loop.TryCall([] {}));
+}
+
+}  // namespace
+}  // namespace penstock
