@@ -13,6 +13,7 @@ int RunCommand(int argc, char** argv) {
   app.add_subcommand("version", "Print the version")->callback([] {
     std::printf("penstock %s\n", PENSTOCK_VERSION);
   });
+  AddTextCommands(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
