@@ -13,10 +13,11 @@ int RunCommand(int argc, char** argv) {
   AddServeCommand(app, exit_code);
   AddCheckConfigCommand(app, exit_code);
   AddBenchCommand(app, exit_code);
+  AddCheckModelCommand(app, exit_code);
+  AddTextCommands(app, exit_code);
   app.add_subcommand("version", "Print the version")->callback([] {
     std::printf("penstock %s\ngrpc: %s\n", PENSTOCK_VERSION, PENSTOCK_HAVE_GRPC ? "yes" : "no");
   });
-  AddCheckModelCommand(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

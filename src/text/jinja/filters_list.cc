@@ -212,7 +212,7 @@ Result Reverse(Runtime& runtime, const Value& value, const Arguments&) {
   if (value.is_string()) {
     std::u32string points = ToCodePoints(value.string());
     std::reverse(points.begin(), points.end());
-    return Value::String(FromCodePoints(points));
+    return Value::StringLike(value, FromCodePoints(points));
   }
   if (!IsIterable(value)) return absl::InvalidArgumentError("argument must be iterable");
   ASSIGN_OR_RETURN(std::vector<Value> items, CollectItems(runtime, value));

@@ -11,6 +11,7 @@
 #include "text/jinja/format.h"
 #include "text/jinja/lexer_strings.h"
 #include "text/jinja/methods.h"
+#include "text/jinja/operators.h"
 #include "text/jinja/text_functions.h"
 #include "text/unicode.h"
 
@@ -26,6 +27,26 @@ Result Mapped(Runtime& runtime, const Value& value, const Arguments& arguments) 
   const std::string text = ToText(value);
   RETURN_IF_ERROR(runtime.ChargeText(text.size()));
   return Value::String(map(text));
+}
+
+// Safe text stays safe.
+template <std::string (*map)(std::string_view)>
+Result MappedLike(Runtime& runtime, const Value& value, const Arguments& arguments) {
+  ASSIGN_OR_RETURN(const Value text, Mapped<map>(runtime, value, arguments));
+  return Value::StringLike(value, text.string());
+}
+
+Result MarkSafe(Runtime&, const Value& value, const Arguments&) { return Value::Safe(ToText(value)); }
+
+Result Escape(Runtime& runtime, const Value& value, const Arguments&) {
+  if (value.is_safe()) return value;
+  const std::string text = ToText(value);
+  RETURN_IF_ERROR(runtime.ChargeText(text.size()));
+  return Value::Safe(EscapeHtml(text));
+}
+
+Result ForceEscape(Runtime& runtime, const Value& value, const Arguments& arguments) {
+  return Escape(runtime, Value::String(ToText(value)), arguments);
 }
 
 std::string AsText(std::string_view text) { return std::string(text); }
@@ -49,9 +70,9 @@ Result Trim(Runtime& runtime, const Value& value, const Arguments& arguments) {
   ASSIGN_OR_RETURN(const Bound bound, BindArguments("trim", {"chars"}, 0, arguments));
   const std::string text = ToText(value);
   RETURN_IF_ERROR(runtime.ChargeText(text.size()));
-  if (!bound[0] || bound[0]->is_none()) return Value::String(std::string(Strip(text, std::nullopt, true, true)));
+  if (!bound[0] || bound[0]->is_none()) return Value::StringLike(value, std::string(Strip(text, std::nullopt, true, true)));
   ASSIGN_OR_RETURN(const std::string characters, TextOr(bound[0], ""));
-  return Value::String(std::string(Strip(text, characters, true, true)));
+  return Value::StringLike(value, std::string(Strip(text, characters, true, true)));
 }
 
 Result Replace(Runtime& runtime, const Value& value, const Arguments& arguments) {
@@ -75,8 +96,7 @@ Result Format(Runtime& runtime, const Value& value, const Arguments& arguments) 
     for (const auto& [key, member] : arguments.named) named.Set(Value::String(key), member);
     operand = Value::MakeDict(std::move(named));
   }
-  ASSIGN_OR_RETURN(std::string text, FormatPercent(runtime, ToText(value), operand));
-  return Value::String(std::move(text));
+  return ApplyBinary(runtime, "%", Value::StringLike(value, ToText(value)), operand);
 }
 
 Result Indent(Runtime& runtime, const Value& value, const Arguments& arguments) {
@@ -105,7 +125,7 @@ Result Indent(Runtime& runtime, const Value& value, const Arguments& arguments) 
     }
     out += lines[i];
   }
-  return Value::String(std::move(out));
+  return Value::StringLike(value, std::move(out));
 }
 
 Result Center(Runtime& runtime, const Value& value, const Arguments& arguments) {
@@ -113,7 +133,8 @@ Result Center(Runtime& runtime, const Value& value, const Arguments& arguments) 
   ASSIGN_OR_RETURN(const int64_t width, IntegerOr(bound[0], 80));
   Arguments inner;
   inner.positional.push_back(Value::Int(width));
-  return FindStringMethod("center")(runtime, Value::String(ToText(value)), inner);
+  ASSIGN_OR_RETURN(const Value centered, FindStringMethod("center")(runtime, Value::String(ToText(value)), inner));
+  return Value::StringLike(value, centered.string());
 }
 
 Result Truncate(Runtime&, const Value& value, const Arguments& arguments) {
@@ -268,9 +289,9 @@ Result Json(Runtime& runtime, const Value& value, const Arguments& arguments) {
 
 const FilterTable& TextFilters() {
   static const auto& table = *new FilterTable{
-      {"upper", Mapped<ToUpper>}, {"lower", Mapped<ToLower>}, {"capitalize", Mapped<Capitalize>},
-      {"title", Mapped<Title>}, {"string", Mapped<AsText>}, {"safe", Mapped<AsText>},
-      {"escape", Mapped<EscapeHtml>}, {"e", Mapped<EscapeHtml>}, {"forceescape", Mapped<EscapeHtml>},
+      {"upper", MappedLike<ToUpper>}, {"lower", MappedLike<ToLower>}, {"capitalize", MappedLike<Capitalize>},
+      {"title", Mapped<Title>}, {"string", MappedLike<AsText>}, {"safe", MarkSafe},
+      {"escape", Escape}, {"e", Escape}, {"forceescape", ForceEscape},
       {"urlencode", Mapped<UrlEncode>}, {"striptags", Mapped<StripTags>},
       {"trim", Trim}, {"replace", Replace}, {"format", Format}, {"indent", Indent}, {"center", Center},
       {"truncate", Truncate}, {"wordwrap", WordWrap}, {"wordcount", WordCount}, {"tojson", Json},

@@ -11,6 +11,7 @@
 #include "base/utf8.h"
 #include "text/jinja/format.h"
 #include "text/jinja/objects.h"
+#include "text/jinja/safe_text.h"
 
 namespace penstock::jinja {
 namespace {
@@ -38,13 +39,22 @@ Value BindMethod(const Value& self, std::string_view name, MethodFunction method
       self.depth() + 1));
 }
 
+Value BindSafeMethod(const Value& self, std::string_view name) {
+  return Value::MakeObject(std::make_shared<Function>(
+      std::string(name), [self, name = std::string(name)](Runtime& runtime, const Arguments& arguments) {
+        return CallSafeTextMethod(runtime, self, name, arguments);
+      }));
+}
+
 // nullopt: there is no such attribute.
 absl::StatusOr<std::optional<Value>> FindAttribute(const Value& value, std::string_view name) {
   if (IsForbidden(value, name) || name.substr(0, 2) == "__") {
     return Value::MakeUndefined(absl::StrCat("SecurityError: access to attribute '", ToAbsl(name), "' of '",
                                              ToAbsl(value.type_name()), "' object is unsafe."));
   }
-  if (const MethodFunction method = FindMethod(value, name)) return BindMethod(value, name, method);
+  if (const MethodFunction method = FindMethod(value, name)) {
+    return value.is_safe() ? BindSafeMethod(value, name) : BindMethod(value, name, method);
+  }
   if (value.is_object()) return value.object()->Attribute(name);
   return std::nullopt;
 }
@@ -69,7 +79,7 @@ std::optional<Value> FindItem(const Value& value, const Value& key) {
     const auto size = static_cast<int64_t>(points.size());
     if (index < 0) index += size;
     if (index < 0 || index >= size) return std::nullopt;
-    return Value::String(EncodeUtf8(points[static_cast<size_t>(index)]));
+    return Value::StringLike(value, EncodeUtf8(points[static_cast<size_t>(index)]));
   }
   return std::nullopt;
 }
@@ -146,7 +156,7 @@ absl::StatusOr<Value> GetSlice(Runtime& runtime, const Value& value, const Value
                      SlicePositions(runtime, static_cast<int64_t>(points.size()), start, stop, step));
     std::string out;
     for (const size_t i : positions) AppendUtf8(points[i], &out);
-    return Value::String(std::move(out));
+    return Value::StringLike(value, std::move(out));
   }
   const auto* range = value.As<Range>();
   if (!value.is_sequence() && range == nullptr) {

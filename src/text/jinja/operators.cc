@@ -10,6 +10,8 @@
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "text/jinja/format.h"
+#include "text/jinja/safe_text.h"
+#include "text/jinja/text_functions.h"
 
 namespace penstock::jinja {
 namespace {
@@ -85,7 +87,7 @@ absl::StatusOr<Value> Repeat(Runtime& runtime, const Value& value, int64_t times
     std::string out;
     out.reserve(static_cast<size_t>(bytes));
     for (int64_t i = 0; i < times && !unit.empty(); ++i) out += unit;
-    return Value::String(std::move(out));
+    return Value::StringLike(value, std::move(out));
   }
   const std::vector<Value>& unit = value.items();
   const auto count = static_cast<unsigned __int128>(unit.size()) * static_cast<uint64_t>(times);
@@ -96,9 +98,12 @@ absl::StatusOr<Value> Repeat(Runtime& runtime, const Value& value, int64_t times
   return value.is_list() ? Value::MakeList(std::move(out)) : Value::MakeTuple(std::move(out));
 }
 
+std::string Escaped(const Value& text) { return text.is_safe() ? text.string() : EscapeHtml(text.string()); }
+
 absl::StatusOr<Value> Add(Runtime& runtime, const Value& left, const Value& right) {
   if (left.is_string() && right.is_string()) {
     RETURN_IF_ERROR(runtime.ChargeText(left.string().size() + right.string().size()));
+    if (left.is_safe() || right.is_safe()) return Value::Safe(Escaped(left) + Escaped(right));
     return Value::String(left.string() + right.string());
   }
   if ((left.is_list() && right.is_list()) || (left.is_tuple() && right.is_tuple())) {
@@ -123,8 +128,8 @@ int Sign(double a, double b) {
 
 absl::StatusOr<Value> ApplyBinary(Runtime& runtime, std::string_view op, const Value& left, const Value& right) {
   if (op == "%" && left.is_string()) {
-    ASSIGN_OR_RETURN(std::string text, FormatPercent(runtime, left.string(), right));
-    return Value::String(std::move(text));
+    ASSIGN_OR_RETURN(std::string text, FormatPercent(runtime, left.string(), left.is_safe() ? EscapeArgument(right) : right));
+    return Value::StringLike(left, std::move(text));
   }
   if (left.is_undefined()) return UndefinedError(left);
   if (right.is_undefined()) return UndefinedError(right);

@@ -153,7 +153,8 @@ absl::StatusOr<std::string> ExpressionParser::ParseDottedName() {
   std::string name = tokens_.Take().text;
   while (tokens_.AtOperator(".") && tokens_.ahead().kind == TokenKind::kName) {
     tokens_.Take();
-    name += "." + tokens_.Take().text;
+    name += '.';
+    name += tokens_.Take().text;
   }
   return name;
 }

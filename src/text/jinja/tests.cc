@@ -41,7 +41,7 @@ bool IsString(const Value& v) { return v.is_string(); }
 bool IsMapping(const Value& v) { return v.is_dict(); }
 bool IsIterableValue(const Value& v) { return IsIterable(v); }
 bool IsCallable(const Value& v) { return v.is_object() && v.object()->callable(); }
-bool IsEscaped(const Value&) { return false; }
+bool IsEscaped(const Value& v) { return v.is_safe(); }
 bool IsSequenceValue(const Value& v) {
   return v.is_undefined() || v.is_string() || v.is_sequence() || v.is_dict() || (v.is_object() && v.object()->has_items());
 }

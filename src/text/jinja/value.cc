@@ -74,6 +74,8 @@ Value Value::MakeUndefined(std::string message) {
 
 Value Value::String(std::string v) { return Value(Data(std::make_shared<const std::string>(std::move(v)))); }
 
+Value Value::Safe(std::string v) { return Value(Data(SafeText{std::make_shared<const std::string>(std::move(v))})); }
+
 Value Value::MakeList(std::vector<Value> items) { return Value(Data(List{MakeSequence(std::move(items))})); }
 
 Value Value::MakeTuple(std::vector<Value> items) { return Value(Data(Tuple{MakeSequence(std::move(items))})); }
@@ -107,7 +109,7 @@ std::string_view Value::type_name() const {
   if (is_bool()) return "bool";
   if (is_int()) return "int";
   if (is_float()) return "float";
-  if (is_string()) return "str";
+  if (is_string()) return is_safe() ? "Markup" : "str";
   if (is_list()) return "list";
   if (is_tuple()) return "tuple";
   if (is_dict()) return "dict";

@@ -52,6 +52,10 @@ class Value {
   static Value Int(int64_t v) { return Value(Data(v)); }
   static Value Float(double v) { return Value(Data(v)); }
   static Value String(std::string v);
+  /// Text that counts as HTML already: other text is escaped before it is added (Python's Markup).
+  static Value Safe(std::string v);
+  /// Text, safe where `like` is.
+  static Value StringLike(const Value& like, std::string v) { return like.is_safe() ? Safe(std::move(v)) : String(std::move(v)); }
   static Value MakeList(std::vector<Value> items);
   static Value MakeTuple(std::vector<Value> items);
   static Value MakeDict(Dict dict);
@@ -64,7 +68,8 @@ class Value {
   bool is_float() const { return std::holds_alternative<double>(data_); }
   bool is_integral() const { return is_int() || is_bool(); }
   bool is_number() const { return is_integral() || is_float(); }
-  bool is_string() const { return std::holds_alternative<StringPtr>(data_); }
+  bool is_string() const { return std::holds_alternative<StringPtr>(data_) || is_safe(); }
+  bool is_safe() const { return std::holds_alternative<SafeText>(data_); }
   bool is_list() const { return std::holds_alternative<List>(data_); }
   bool is_tuple() const { return std::holds_alternative<Tuple>(data_); }
   bool is_sequence() const { return is_list() || is_tuple(); }
@@ -75,7 +80,9 @@ class Value {
   const std::string& undefined_message() const { return *std::get<Undefined>(data_).message; }
   int64_t integer() const { return is_bool() ? std::get<bool>(data_) : std::get<int64_t>(data_); }
   double number() const { return is_float() ? std::get<double>(data_) : static_cast<double>(integer()); }
-  const std::string& string() const { return *std::get<StringPtr>(data_); }
+  const std::string& string() const {
+    return is_safe() ? *std::get<SafeText>(data_).text : *std::get<StringPtr>(data_);
+  }
   const std::vector<Value>& items() const;      // of a list or tuple
   const Dict& dict() const { return *std::get<std::shared_ptr<const Dict>>(data_); }
   const std::shared_ptr<Object>& object() const { return std::get<std::shared_ptr<Object>>(data_); }
@@ -101,7 +108,10 @@ class Value {
   bool SameAs(const Value& other) const;
 
  private:
-  using Data = std::variant<None, Undefined, bool, int64_t, double, StringPtr, List, Tuple,
+  struct SafeText {
+    StringPtr text;
+  };
+  using Data = std::variant<None, Undefined, bool, int64_t, double, StringPtr, SafeText, List, Tuple,
                             std::shared_ptr<const Dict>, std::shared_ptr<Object>>;
   explicit Value(Data data) : data_(std::move(data)) {}
   size_t HashCode() const;
