@@ -201,6 +201,37 @@ TEST_F(ModelRunnerTest, DrawsOnlyWhatTheMaskAllows) {
   EXPECT_EQ(result->slices[0].tokens[0].id, 123);
 }
 
+TEST_F(ModelRunnerTest, ASliceReadsBlocksThatAnotherOneOfItsStepFills) {
+  const std::vector<TokenId> prompt = TinyPrompt(20, 6);
+  for (const bool reader_first : {false, true}) {
+    StepPlan plan;
+    plan.step = StepId(1);
+    plan.tokens = prompt;
+    plan.block_ids = {5, 5, 9};
+    for (int32_t i = 0; i < 2;
+         ++i) {  // sequence 0 computes the first block, sequence 1 what follows it
+      SlotSetup setup;
+      setup.slot = SlotId(i);
+      setup.sequence = SequenceId(i);
+      setup.sampling.temperature = 0;
+      plan.setups.push_back(setup);
+      SequenceSlice slice;
+      slice.sequence = SequenceId(i);
+      slice.slot = SlotId(i);
+      slice.begin = slice.token_offset = i * 16;
+      slice.num_tokens = i == 0 ? 16 : 4;
+      slice.blocks[0] = {i, i + 1};
+      slice.num_outputs = i;
+      slice.kind = i == 0 ? OutputKind::kNone : OutputKind::kToken;
+      plan.slices.insert(reader_first ? plan.slices.begin() : plan.slices.end(), slice);
+    }
+    const auto result = Step(plan);
+    ASSERT_TRUE(result.ok()) << result.status();
+    ASSERT_EQ(result->slices.size(), 1u);
+    EXPECT_EQ(result->slices[0].tokens[0].id, Continuation(prompt, 1)[0]);
+  }
+}
+
 TEST_F(ModelRunnerTest, KeepsStopTokensBackBelowMinTokens) {
   const std::vector<TokenId> prompt = TinyPrompt(6, 3);
   const TokenId first = Continuation(prompt, 1)[0];
