@@ -1,4 +1,5 @@
-// Tokens per second of the model runner alone: prefill, and decode of 1 to 64 sequences. Prints JSON lines.
+// Tokens per second of the model runner alone: prefill, and decode of 1 to 64 sequences. Prints
+// JSON lines.
 //   forward_bench DIR [float32|bfloat16] [file|formula] [threads]
 #include <algorithm>
 #include <chrono>
@@ -17,10 +18,12 @@ namespace penstock {
 namespace {
 
 constexpr int32_t kPrefill = 512;
-constexpr int32_t kContext = 128;    // positions before the decodes
+constexpr int32_t kContext = 128;  // positions before the decodes
 constexpr int32_t kMaxBatch = 64;
 
-double Now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double Now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 std::vector<TokenId> Prompt(int32_t length, int32_t vocab, uint32_t seed) {
   std::vector<TokenId> ids;
@@ -34,8 +37,10 @@ std::vector<TokenId> Prompt(int32_t length, int32_t vocab, uint32_t seed) {
 void Print(const std::string& name, int64_t tokens, std::vector<double> seconds) {
   std::sort(seconds.begin(), seconds.end());
   const double median = seconds[seconds.size() / 2];
-  std::printf("{\"name\": \"%s\", \"tok_per_s\": %.1f, \"ms\": %.3f, \"ms_best\": %.3f, \"runs\": %zu}\n", name.c_str(),
-              static_cast<double>(tokens) / median, median * 1e3, seconds.front() * 1e3, seconds.size());
+  std::printf(
+      "{\"name\": \"%s\", \"tok_per_s\": %.1f, \"ms\": %.3f, \"ms_best\": %.3f, \"runs\": %zu}\n",
+      name.c_str(), static_cast<double>(tokens) / median, median * 1e3, seconds.front() * 1e3,
+      seconds.size());
   std::fflush(stdout);
 }
 
@@ -55,7 +60,8 @@ absl::Status Prefill(RunnerDriver& driver, int32_t vocab) {
 
 absl::Status Decode(RunnerDriver& driver, int32_t vocab, int32_t batch) {
   std::vector<DrivenSequence> sequences;
-  for (int32_t i = 0; i < batch; ++i) sequences.push_back(driver.Begin(Prompt(kContext, vocab, i + 77), false));
+  for (int32_t i = 0; i < batch; ++i)
+    sequences.push_back(driver.Begin(Prompt(kContext, vocab, i + 77), false));
   std::vector<RunnerDriver::Item> items;
   for (DrivenSequence& s : sequences) {
     RETURN_IF_ERROR(driver.Step({{&s, kContext}}));
@@ -74,8 +80,10 @@ absl::Status Decode(RunnerDriver& driver, int32_t vocab, int32_t batch) {
 }
 
 absl::Status Run(int argc, char** argv) {
-  if (argc < 2) return absl::InvalidArgumentError("usage: forward_bench DIR [dtype] [file|formula] [threads]");
-  const int threads = argc > 4 ? std::atoi(argv[4]) : static_cast<int>(std::thread::hardware_concurrency());
+  if (argc < 2)
+    return absl::InvalidArgumentError("usage: forward_bench DIR [dtype] [file|formula] [threads]");
+  const int threads =
+      argc > 4 ? std::atoi(argv[4]) : static_cast<int>(std::thread::hardware_concurrency());
   WorkerPool pool(threads);
   LoadOptions load;
   load.model_dir = argv[1];
@@ -84,19 +92,22 @@ absl::Status Run(int argc, char** argv) {
   ASSIGN_OR_RETURN(const DType dtype, ParseActivationDType(argc > 2 ? argv[2] : "float32"));
   const double begin = Now();
   ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadModel(load));
-  std::printf("{\"name\": \"load\", \"ms\": %.1f, \"threads\": %d, \"device\": \"%s\"}\n", (Now() - begin) * 1e3, threads,
-              std::string(model->device->name()).c_str());
+  std::printf("{\"name\": \"load\", \"ms\": %.1f, \"threads\": %d, \"device\": \"%s\"}\n",
+              (Now() - begin) * 1e3, threads, std::string(model->device->name()).c_str());
   RunnerOptions options;
   options.dtype = dtype;
   options.kv_dtype = dtype;
   options.max_len = std::min(1024, model->config.max_positions);
   options.num_slots = kMaxBatch;
-  options.kv_bytes = int64_t{kMaxBatch} * 512 * 2 * model->config.num_kv_heads * model->config.head_dim *
+  options.kv_bytes = int64_t{kMaxBatch} * 512 * 2 * model->config.num_kv_heads *
+                     model->config.head_dim *
                      static_cast<int64_t>(DTypeSize(dtype) * model->config.layers.size());
-  ASSIGN_OR_RETURN(const std::unique_ptr<ModelRunner> runner, ModelRunner::Make(model.get(), options));
+  ASSIGN_OR_RETURN(const std::unique_ptr<ModelRunner> runner,
+                   ModelRunner::Make(model.get(), options));
   RunnerDriver driver(runner.get());
   RETURN_IF_ERROR(Prefill(driver, model->config.vocab_size));
-  for (const int32_t batch : {1, 4, 16, kMaxBatch}) RETURN_IF_ERROR(Decode(driver, model->config.vocab_size, batch));
+  for (const int32_t batch : {1, 4, 16, kMaxBatch})
+    RETURN_IF_ERROR(Decode(driver, model->config.vocab_size, batch));
   return absl::OkStatus();
 }
 
@@ -105,6 +116,7 @@ absl::Status Run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   const absl::Status status = penstock::Run(argc, argv);
-  if (!status.ok()) std::fprintf(stderr, "forward_bench: %s\n", std::string(status.message()).c_str());
+  if (!status.ok())
+    std::fprintf(stderr, "forward_bench: %s\n", std::string(status.message()).c_str());
   return status.ok() ? 0 : 1;
 }

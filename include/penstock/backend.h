@@ -1,12 +1,13 @@
-// What a device offers to the model code: memory, packed weights and about ten operations on whole tensors.
-// A view owns nothing; DeviceBuffer and PackedLinear own device memory. Must not know model families, requests' text.
-// Threads: a Device and its Ops are confined to one rank's thread; PackedLinear is immutable.
+// What a device offers to the model code: memory, packed weights and about ten operations on whole
+// tensors. A view owns nothing; DeviceBuffer and PackedLinear own device memory. Must not know
+// model families, requests' text. Threads: a Device and its Ops are confined to one rank's thread;
+// PackedLinear is immutable.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <optional>
+#include <string_view>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -22,13 +23,11 @@ struct Tensor {
   DType dtype = DType::kFloat32;
   int64_t rows = 0;
   int64_t cols = 0;
-  int64_t stride = 0;   // elements from one row to the next
+  int64_t stride = 0;  // elements from one row to the next
 
   std::byte* row(int64_t r) const {
     return static_cast<std::byte*>(data) + r * stride * static_cast<int64_t>(DTypeSize(dtype));
   }
-  /// Rows [begin, begin + count).
-  Tensor Rows(int64_t begin, int64_t count) const { return {row(begin), dtype, count, cols, stride}; }
 };
 
 /// Zeroed device memory, given back on destruction.
@@ -36,7 +35,8 @@ class DeviceBuffer {
  public:
   using Deleter = void (*)(void* data, size_t bytes);
   DeviceBuffer() = default;
-  DeviceBuffer(void* data, size_t bytes, Deleter deleter) : data_(data), bytes_(bytes), deleter_(deleter) {}
+  DeviceBuffer(void* data, size_t bytes, Deleter deleter)
+      : data_(data), bytes_(bytes), deleter_(deleter) {}
   DeviceBuffer(DeviceBuffer&& other) noexcept { *this = std::move(other); }
   DeviceBuffer& operator=(DeviceBuffer&& other) noexcept {
     std::swap(data_, other.data_);
@@ -58,8 +58,8 @@ class DeviceBuffer {
 
 /// Some rows of a linear layer's weight on the host, row-major.
 struct LinearPart {
-  const void* weight = nullptr;        // [rows, k], any alignment
-  const void* bias = nullptr;          // [rows], bias_dtype; null: none
+  const void* weight = nullptr;  // [rows, k], any alignment
+  const void* bias = nullptr;    // [rows], bias_dtype; null: none
   DType bias_dtype = DType::kFloat32;
   int64_t rows = 0;
 };
@@ -72,23 +72,23 @@ struct PackedLinear {
   int64_t n = 0;
   int64_t k = 0;
   DeviceBuffer weight;
-  DeviceBuffer bias;                   // float32 [n]; empty: none
+  DeviceBuffer bias;  // float32 [n]; empty: none
 };
 
 struct LinearArgs {
-  Tensor x;                            // [m, k]
-  const PackedLinear* w = nullptr;     // [n, k]
-  Tensor y;                            // [m, n]: x w^T + bias, or added to what y holds; summed in float32, rounded once
+  Tensor x;                         // [m, k]
+  const PackedLinear* w = nullptr;  // [n, k]
+  Tensor y;  // [m, n]: x w^T + bias, or added to what y holds; summed in float32, rounded once
   bool accumulate = false;
-  float scale = 1.0f;                  // of the sum, before soft_cap
-  float soft_cap = 0.0f;               // c > 0: c tanh(y / c)
+  float scale = 1.0f;     // of the sum, before soft_cap
+  float soft_cap = 0.0f;  // c > 0: c tanh(y / c)
 };
 
 struct NormArgs {
-  Tensor x;                            // [m, n]
-  const float* weight = nullptr;       // [n]
+  Tensor x;                       // [m, n]
+  const float* weight = nullptr;  // [n]
   float eps = 1e-6f;
-  Tensor y;                            // [m, n]; may be x
+  Tensor y;  // [m, n]; may be x
 };
 
 /// One group's part of a layer's KV cache: [block][K|V][kv_head][token][dim], strides in elements.
@@ -96,14 +96,15 @@ struct KvLayer {
   void* data = nullptr;
   DType dtype = DType::kFloat32;
   int64_t block_stride = 0;
-  int64_t kv_stride = 0;               // from K to V
+  int64_t kv_stride = 0;  // from K to V
   int64_t head_stride = 0;
   int32_t block_size = 16;
-  const BlockId* tables = nullptr;     // [num_slots, max_blocks]
+  const BlockId* tables = nullptr;  // [num_slots, max_blocks]
   int32_t max_blocks = 0;
 };
 
-/// Rows [row_begin, row_begin + num_rows) of the batch: positions from position_begin on of the sequence in `slot`.
+/// Rows [row_begin, row_begin + num_rows) of the batch: positions from position_begin on of the
+/// sequence in `slot`.
 struct SequenceRows {
   int32_t slot = 0;
   int32_t row_begin = 0;
@@ -114,10 +115,10 @@ struct SequenceRows {
 /// A step's rows as the operations see them.
 struct BatchRows {
   int32_t num_rows = 0;
-  const int32_t* ids = nullptr;               // [num_rows]
-  const int32_t* positions = nullptr;         // [num_rows]
-  const int32_t* slots = nullptr;             // [num_rows]
-  absl::Span<const SequenceRows> sequences;   // host memory; in row order, covering all rows
+  const int32_t* ids = nullptr;              // [num_rows]
+  const int32_t* positions = nullptr;        // [num_rows]
+  const int32_t* slots = nullptr;            // [num_rows]
+  absl::Span<const SequenceRows> sequences;  // host memory; in row order, covering all rows
 };
 
 struct HeadShape {
@@ -128,41 +129,45 @@ struct HeadShape {
 
 /// Normalises and rotates q in place; normalises and rotates k and writes it and v to the cache.
 struct RopeArgs {
-  Tensor qkv;                          // [m, (num_heads + 2 num_kv_heads) head_dim]: q heads, k heads, v heads
+  Tensor qkv;  // [m, (num_heads + 2 num_kv_heads) head_dim]: q heads, k heads, v heads
   HeadShape heads;
-  const float* q_norm = nullptr;       // [head_dim]; null: none
-  const float* k_norm = nullptr;       // [head_dim]; null: none
+  const float* q_norm = nullptr;  // [head_dim]; null: none
+  const float* k_norm = nullptr;  // [head_dim]; null: none
   float norm_eps = 1e-6f;
-  const float* cos_sin = nullptr;      // [max_len, 2, rotary_dim / 2]; null: no rotation
-  int32_t rotary_dim = 0;              // the first so many of head_dim are rotated, i with i + rotary_dim / 2
+  const float* cos_sin = nullptr;  // [max_len, 2, rotary_dim / 2]; null: no rotation
+  int32_t rotary_dim = 0;  // the first so many of head_dim are rotated, i with i + rotary_dim / 2
   KvLayer cache;
 };
 
-/// y = softmax(scale q k^T, soft-capped) v over the cached positions (p - window, p]; row r is at positions[r].
+/// y = softmax(scale q k^T, soft-capped) v over the cached positions (p - window, p]; row r is at
+/// positions[r].
 struct AttentionArgs {
-  Tensor q;                            // [m, num_heads head_dim], a view of qkv
+  Tensor q;  // [m, num_heads head_dim], a view of qkv
   HeadShape heads;
   KvLayer cache;
   float scale = 1.0f;
-  float soft_cap = 0.0f;               // 0: none
-  int32_t window = 0;                  // 0: everything up to p
-  const float* sinks = nullptr;        // [num_heads]: a logit that takes its share and yields nothing; null: none
-  Tensor y;                            // [m, num_heads head_dim]
+  float soft_cap = 0.0f;  // 0: none
+  int32_t window = 0;     // 0: everything up to p
+  const float* sinks =
+      nullptr;  // [num_heads]: a logit that takes its share and yields nothing; null: none
+  Tensor y;     // [m, num_heads head_dim]
 };
 
 enum class Activation : uint8_t { kSilu, kGelu, kGeluTanh, kRelu };
 
 /// One row of logits to draw from.
 struct SampleRow {
-  int64_t row = 0;                               // of the logits
-  int32_t position = 0;                          // that the drawn token will have
+  int64_t row = 0;       // of the logits
+  int32_t position = 0;  // that the drawn token will have
   const SamplingParams* params = nullptr;
-  absl::Span<const int32_t> prompt_output_counts;  // [2, vocab]: occurrences in the prompt, in the output; empty: no penalties
-  absl::Span<const TokenId> banned;              // stop ids below min_tokens
-  absl::Span<const uint32_t> mask;               // [ceil(vocab / 32)] allowed tokens; empty: all
+  absl::Span<const int32_t> prompt_output_counts;  // [2, vocab]: occurrences in the prompt, in the
+                                                   // output; empty: no penalties
+  absl::Span<const TokenId> banned;                // stop ids below min_tokens
+  absl::Span<const uint32_t> mask;                 // [ceil(vocab / 32)] allowed tokens; empty: all
 };
 
-/// The arithmetic. Calls are enqueued in order; arguments are read before a call returns, tensors when it runs.
+/// The arithmetic. Calls are enqueued in order; arguments are read before a call returns, tensors
+/// when it runs.
 class Ops {
  public:
   virtual ~Ops() = default;
@@ -197,7 +202,8 @@ class Device {
   virtual void CopyToDevice(void* device, const void* host, size_t bytes) = 0;
   virtual void CopyToHost(void* host, const void* device, size_t bytes) = 0;
   /// The parts' rows one after the other, all of `format`.
-  virtual absl::StatusOr<PackedLinear> Pack(WeightFormat format, int64_t k, absl::Span<const LinearPart> parts) = 0;
+  virtual absl::StatusOr<PackedLinear> Pack(WeightFormat format, int64_t k,
+                                            absl::Span<const LinearPart> parts) = 0;
   /// Waits for what was enqueued; a device fault is sticky and returned from here on.
   virtual absl::Status Synchronize() = 0;
 };

@@ -12,7 +12,9 @@
 
 namespace penstock {
 
-/// `device`: auto | cpu | cuda:N. The pool outlives the device. `note` gets what an operator should know, if anything.
-absl::StatusOr<std::unique_ptr<Device>> MakeBackend(const std::string& device, WorkerPool* pool, std::string& note);
+/// `device`: auto | cpu | cuda:N. The pool outlives the device. `note` gets what an operator should
+/// know, if anything.
+absl::StatusOr<std::unique_ptr<Device>> MakeBackend(const std::string& device, WorkerPool* pool,
+                                                    std::string& note);
 
 }  // namespace penstock

@@ -13,12 +13,16 @@ namespace penstock {
 
 class MmapFile {
  public:
-  /// NOT_FOUND, PERMISSION_DENIED or INVALID_ARGUMENT (no regular file), naming the path. An empty file maps to no bytes.
+  /// NOT_FOUND, PERMISSION_DENIED or INVALID_ARGUMENT (no regular file), naming the path. An empty
+  /// file maps to no bytes.
   static absl::StatusOr<MmapFile> Open(const std::string& path);
 
   MmapFile(MmapFile&& other) noexcept;
   MmapFile& operator=(MmapFile&& other) noexcept;
   ~MmapFile();
+
+  /// Lets the resident pages go; touching the bytes reads them again.
+  void DropPages() const;
 
   absl::Span<const std::byte> bytes() const { return {data_, size_}; }
 

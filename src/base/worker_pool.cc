@@ -9,7 +9,8 @@ namespace {
 
 constexpr auto kSpin = std::chrono::microseconds(50);
 
-/// Spins until `done()`, giving the core away now and then once `kSpin` is over. For waits that end within a tile.
+/// Spins until `done()`, giving the core away now and then once `kSpin` is over. For waits that end
+/// within a tile.
 template <class Done>
 void SpinUntil(const Done& done) {
   for (int spins = 0; !done(); ++spins) {
@@ -42,14 +43,16 @@ void WorkerPool::Run(int64_t num_tiles, TileFn call, const void* fn) {
   for (uint32_t serving = now_serving_.load(); serving != ticket; serving = now_serving_.load()) {
     now_serving_.wait(serving);
   }
-  // No worker holds a tile now. A late one may still look at the cursor, which matches no epoch but its own.
+  // No worker holds a tile now. A late one may still look at the cursor, which matches no epoch but
+  // its own.
   const uint64_t epoch = epoch_.load(std::memory_order_relaxed) + 1;
   num_done_.store(0, std::memory_order_relaxed);
   num_tiles_.store(num_tiles, std::memory_order_relaxed);
   call_.store(call, std::memory_order_relaxed);
   fn_.store(fn, std::memory_order_relaxed);
   cursor_.store(epoch << 32, std::memory_order_release);
-  epoch_.store(epoch);  // sequentially consistent with num_asleep_ below: a sleeper is counted, or it sees the epoch
+  epoch_.store(epoch);  // sequentially consistent with num_asleep_ below: a sleeper is counted, or
+                        // it sees the epoch
   if (num_asleep_.load() > 0) {
     { std::lock_guard lock(mutex_); }
     wake_.notify_all();
@@ -70,7 +73,8 @@ void WorkerPool::WorkOn(uint64_t epoch) {
     if (tile >= num_tiles) return;
     const TileFn call = call_.load(std::memory_order_relaxed);
     const void* fn = fn_.load(std::memory_order_relaxed);
-    // Taking the tile proves that the epoch still runs, hence that the four values above belong to it.
+    // Taking the tile proves that the epoch still runs, hence that the four values above belong to
+    // it.
     if (!cursor_.compare_exchange_weak(cursor, cursor + 1, std::memory_order_acq_rel,
                                        std::memory_order_acquire)) {
       continue;

@@ -1,7 +1,7 @@
-// The process's compute threads. A parallel loop's tiles are stolen from one counter, so a core that is busy with
-// something else delays only the tile it holds; a worker without work spins for a moment, then sleeps.
-// Owns its threads. Must not know what a tile computes.
-// Threads: thread-safe; callers take the pool loop by loop, in the order in which they ask.
+// The process's compute threads. A parallel loop's tiles are stolen from one counter, so a core
+// that is busy with something else delays only the tile it holds; a worker without work spins for a
+// moment, then sleeps. Owns its threads. Must not know what a tile computes. Threads: thread-safe;
+// callers take the pool loop by loop, in the order in which they ask.
 #pragma once
 
 #include <atomic>
@@ -23,15 +23,16 @@ class WorkerPool {
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
 
-  /// Calls fn(tile) once for each tile in [0, num_tiles), on the pool's threads and this one; returns when all are done.
-  /// `fn` must not call ParallelFor.
+  /// Calls fn(tile) once for each tile in [0, num_tiles), on the pool's threads and this one;
+  /// returns when all are done. `fn` must not call ParallelFor.
   template <class Fn>
   void ParallelFor(int64_t num_tiles, const Fn& fn) {
     if (num_tiles <= 1 || threads_.empty()) {
       for (int64_t tile = 0; tile < num_tiles; ++tile) fn(tile);
       return;
     }
-    Run(num_tiles, [](const void* f, int64_t tile) { (*static_cast<const Fn*>(f))(tile); }, &fn);
+    Run(
+        num_tiles, [](const void* f, int64_t tile) { (*static_cast<const Fn*>(f))(tile); }, &fn);
   }
 
   int num_threads() const { return static_cast<int>(threads_.size()) + 1; }
@@ -49,8 +50,9 @@ class WorkerPool {
   std::atomic<uint32_t> next_ticket_{0};
   std::atomic<uint32_t> now_serving_{0};
 
-  // The loop in progress. `cursor_` holds the low 32 bits of its epoch above the next tile, so that a worker that
-  // wakes late can neither take a tile of, nor read the function of, a loop that is over.
+  // The loop in progress. `cursor_` holds the low 32 bits of its epoch above the next tile, so that
+  // a worker that wakes late can neither take a tile of, nor read the function of, a loop that is
+  // over.
   std::atomic<uint64_t> cursor_{0};
   std::atomic<int64_t> num_tiles_{0};
   std::atomic<TileFn> call_{nullptr};

@@ -15,13 +15,15 @@ namespace {
 
 constexpr int32_t kMaxStepTokens = 512;
 constexpr int32_t kNumStrangers = 3;
-constexpr size_t kJudgedLength = 5;   // shorter prompts are not judged per position
+constexpr size_t kJudgedLength = 5;  // shorter prompts are not judged per position
 
 template <class T>
-absl::StatusOr<std::vector<T>> ReadArray(const Safetensors& file, const std::string& name, DType dtype) {
+absl::StatusOr<std::vector<T>> ReadArray(const Safetensors& file, const std::string& name,
+                                         DType dtype) {
   const SafetensorsEntry* entry = file.Find(name);
   if (entry == nullptr || entry->dtype != dtype) {
-    return absl::InvalidArgumentError(absl::StrCat(file.paths()[0], ": tensor \"", name, "\" is missing or not ",
+    return absl::InvalidArgumentError(absl::StrCat(file.paths()[0], ": tensor \"", name,
+                                                   "\" is missing or not ",
                                                    dtype == DType::kFloat32 ? "F32" : "I32"));
   }
   std::vector<T> out(entry->data.size() / sizeof(T));
@@ -32,7 +34,8 @@ absl::StatusOr<std::vector<T>> ReadArray(const Safetensors& file, const std::str
 double Quantile(std::vector<double> values, double q) {
   if (values.empty()) return 0;
   std::sort(values.begin(), values.end());
-  return values[std::min(values.size() - 1, static_cast<size_t>(q * static_cast<double>(values.size())))];
+  return values[std::min(values.size() - 1,
+                         static_cast<size_t>(q * static_cast<double>(values.size())))];
 }
 
 double Distance(const float* got, const float* expected, size_t n) {
@@ -55,7 +58,8 @@ int32_t Longest(const std::vector<GoldenPrompt>& prompts) {
 /// One prompt computed in one way; leaves logits and tokens in `out`.
 using Way = std::function<absl::Status(RunnerDriver&, const GoldenPrompt&, DrivenSequence& out)>;
 
-absl::Status RunChunked(RunnerDriver& driver, const GoldenPrompt& p, int32_t chunk, DrivenSequence& out) {
+absl::Status RunChunked(RunnerDriver& driver, const GoldenPrompt& p, int32_t chunk,
+                        DrivenSequence& out) {
   out = driver.Begin(p.ids, true);
   RETURN_IF_ERROR(driver.Run(out, chunk, static_cast<int32_t>(p.greedy.size())));
   driver.End(out);
@@ -71,12 +75,14 @@ absl::Status RunBatched(RunnerDriver& driver, const GoldenPrompt& p, DrivenSeque
     ids.resize(std::max<size_t>(1, ids.size() * (i + 1) / kNumStrangers));
     strangers.push_back(driver.Begin(ids, false));
   }
-  RETURN_IF_ERROR(driver.Run(strangers[0], 5, 1));   // decoding by the time the prompt comes
+  RETURN_IF_ERROR(driver.Run(strangers[0], 5, 1));  // decoding by the time the prompt comes
   out = driver.Begin(p.ids, true);
   // Half a stranger, the prompt, a decode, another stranger.
   const int32_t half = std::max(1, strangers[1].num_prompt / 2);
-  std::vector<RunnerDriver::Item> items = {
-      {&strangers[1], half}, {&out, length}, {&strangers[0], 1}, {&strangers[2], strangers[2].num_prompt}};
+  std::vector<RunnerDriver::Item> items = {{&strangers[1], half},
+                                           {&out, length},
+                                           {&strangers[0], 1},
+                                           {&strangers[2], strangers[2].num_prompt}};
   if (half + length + 1 + strangers[2].num_prompt > kMaxStepTokens) items.resize(2);
   RETURN_IF_ERROR(driver.Step(items));
   const int32_t total = length + static_cast<int32_t>(p.greedy.size());
@@ -84,7 +90,8 @@ absl::Status RunBatched(RunnerDriver& driver, const GoldenPrompt& p, DrivenSeque
     items.clear();
     for (DrivenSequence& s : strangers) {
       if (static_cast<int32_t>(s.tokens.size()) < total) {
-        items.push_back({&s, std::min<int32_t>(9, static_cast<int32_t>(s.tokens.size()) - s.num_computed)});
+        items.push_back(
+            {&s, std::min<int32_t>(9, static_cast<int32_t>(s.tokens.size()) - s.num_computed)});
       }
     }
     items.insert(items.begin() + items.size() / 2, {&out, 1});
@@ -96,7 +103,8 @@ absl::Status RunBatched(RunnerDriver& driver, const GoldenPrompt& p, DrivenSeque
 }
 
 /// The first blocks come from another sequence that has just computed them.
-absl::Status RunPrefixHit(RunnerDriver& driver, const GoldenPrompt& p, int32_t block_size, DrivenSequence& out) {
+absl::Status RunPrefixHit(RunnerDriver& driver, const GoldenPrompt& p, int32_t block_size,
+                          DrivenSequence& out) {
   const int32_t shared = (static_cast<int32_t>(p.ids.size()) - 1) / block_size * block_size;
   DrivenSequence donor = driver.Begin(absl::MakeConstSpan(p.ids).subspan(0, shared), true);
   if (shared > 0) RETURN_IF_ERROR(driver.Run(donor, 11, 1));
@@ -133,31 +141,35 @@ std::vector<NamedWay> Ways(int32_t block_size) {
                     return RunChunked(d, p, kMaxStepTokens, out);
                   }});
   for (const int32_t chunk : {1, 7, 16}) {
-    ways.push_back({absl::StrCat("chunk", chunk), [chunk](RunnerDriver& d, const GoldenPrompt& p, DrivenSequence& out) {
+    ways.push_back({absl::StrCat("chunk", chunk),
+                    [chunk](RunnerDriver& d, const GoldenPrompt& p, DrivenSequence& out) {
                       return RunChunked(d, p, chunk, out);
                     }});
   }
   ways.push_back({"batched", RunBatched});
-  ways.push_back({"prefix_hit", [block_size](RunnerDriver& d, const GoldenPrompt& p, DrivenSequence& out) {
-                    return RunPrefixHit(d, p, block_size, out);
-                  }});
+  ways.push_back(
+      {"prefix_hit", [block_size](RunnerDriver& d, const GoldenPrompt& p, DrivenSequence& out) {
+         return RunPrefixHit(d, p, block_size, out);
+       }});
   ways.push_back({"preempted", RunPreempted});
   return ways;
 }
 
 /// Compares what a way computed with the reference; adds the positions' errors to `errors`.
-void Judge(const GoldenPrompt& p, const DrivenSequence& got, const GoldenTolerance& tolerance, GoldenResult& r,
-           std::vector<double>& errors) {
+void Judge(const GoldenPrompt& p, const DrivenSequence& got, const GoldenTolerance& tolerance,
+           GoldenResult& r, std::vector<double>& errors) {
   const size_t n = p.ids.size();
   const size_t vocab = p.logits.size() / n;
   r.num_tokens = static_cast<int32_t>(n);
   r.error = Distance(got.logits.data(), p.logits.data(), p.logits.size());
   std::vector<double> positions(n);
-  for (size_t i = 0; i < n; ++i) positions[i] = Distance(&got.logits[i * vocab], &p.logits[i * vocab], vocab);
+  for (size_t i = 0; i < n; ++i)
+    positions[i] = Distance(&got.logits[i * vocab], &p.logits[i * vocab], vocab);
   r.median = Quantile(positions, 0.5);
   r.p90 = Quantile(positions, 0.9);
   if (n >= kJudgedLength) errors.insert(errors.end(), positions.begin(), positions.end());
-  while (r.greedy_required < static_cast<int32_t>(p.gap.size()) && p.gap[r.greedy_required] >= tolerance.gap) {
+  while (r.greedy_required < static_cast<int32_t>(p.gap.size()) &&
+         p.gap[r.greedy_required] >= tolerance.gap) {
     ++r.greedy_required;
   }
   while (r.greedy_equal < static_cast<int32_t>(p.greedy.size()) &&
@@ -182,14 +194,16 @@ absl::StatusOr<std::vector<GoldenPrompt>> LoadGolden(const std::string& path, in
       ASSIGN_OR_RETURN(p.greedy, ReadArray<TokenId>(file, prefix + "greedy", DType::kInt32));
       ASSIGN_OR_RETURN(p.gap, ReadArray<float>(file, prefix + "gap", DType::kFloat32));
     }
-    if (p.ids.empty() || p.logits.size() != p.ids.size() * vocab_size || p.greedy.size() != p.gap.size()) {
-      return absl::InvalidArgumentError(absl::StrCat(path, ": prompt ", prompts.size(), ": ", p.logits.size(),
-                                                     " logits for ", p.ids.size(), " tokens of a vocabulary of ",
-                                                     vocab_size));
+    if (p.ids.empty() || p.logits.size() != p.ids.size() * vocab_size ||
+        p.greedy.size() != p.gap.size()) {
+      return absl::InvalidArgumentError(absl::StrCat(path, ": prompt ", prompts.size(), ": ",
+                                                     p.logits.size(), " logits for ", p.ids.size(),
+                                                     " tokens of a vocabulary of ", vocab_size));
     }
     prompts.push_back(std::move(p));
   }
-  if (prompts.empty()) return absl::InvalidArgumentError(absl::StrCat(path, ": no tensor \"p0.ids\""));
+  if (prompts.empty())
+    return absl::InvalidArgumentError(absl::StrCat(path, ": no tensor \"p0.ids\""));
   return prompts;
 }
 
@@ -203,7 +217,8 @@ GoldenTolerance GoldenTolerance::For(DType dtype) {
   return t;
 }
 
-absl::StatusOr<GoldenReport> CheckGolden(LoadedModel* model, DType dtype, const std::vector<GoldenPrompt>& prompts) {
+absl::StatusOr<GoldenReport> CheckGolden(LoadedModel* model, DType dtype,
+                                         const std::vector<GoldenPrompt>& prompts) {
   const ModelConfig& config = model->config;
   RunnerOptions options;
   options.dtype = dtype;
@@ -213,7 +228,8 @@ absl::StatusOr<GoldenReport> CheckGolden(LoadedModel* model, DType dtype, const 
   options.max_len = (Longest(prompts) + 63) / 16 * 16;
   if (options.max_len > config.max_positions) options.max_len = config.max_positions;
   options.kv_bytes = int64_t{options.num_slots + 1} * (options.max_len + kMaxStepTokens + 64) * 2 *
-                     config.num_kv_heads * config.head_dim * static_cast<int64_t>(DTypeSize(dtype) * config.layers.size());
+                     config.num_kv_heads * config.head_dim *
+                     static_cast<int64_t>(DTypeSize(dtype) * config.layers.size());
   ASSIGN_OR_RETURN(const std::unique_ptr<ModelRunner> runner, ModelRunner::Make(model, options));
   RunnerDriver driver(runner.get());
   const GoldenTolerance tolerance = GoldenTolerance::For(dtype);
@@ -232,7 +248,8 @@ absl::StatusOr<GoldenReport> CheckGolden(LoadedModel* model, DType dtype, const 
       result.way = way.name;
       Judge(prompts[i], got, tolerance, result, errors);
       if (whole.empty()) whole = got.logits;
-      result.same_bits = std::memcmp(whole.data(), got.logits.data(), whole.size() * sizeof(float)) == 0;
+      result.same_bits =
+          std::memcmp(whole.data(), got.logits.data(), whole.size() * sizeof(float)) == 0;
       result.passed = result.passed && result.same_bits;
       report.passed = report.passed && result.passed;
       report.results.push_back(std::move(result));
@@ -240,7 +257,8 @@ absl::StatusOr<GoldenReport> CheckGolden(LoadedModel* model, DType dtype, const 
   }
   report.median = Quantile(errors, 0.5);
   report.p90 = Quantile(errors, 0.9);
-  if (tolerance.median > 0 && (report.median > tolerance.median || report.p90 > tolerance.p90)) report.passed = false;
+  if (tolerance.median > 0 && (report.median > tolerance.median || report.p90 > tolerance.p90))
+    report.passed = false;
   return report;
 }
 

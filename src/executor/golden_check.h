@@ -14,10 +14,10 @@
 namespace penstock {
 
 struct GoldenPrompt {
-  std::vector<TokenId> ids;        // [n]
-  std::vector<float> logits;       // [n, vocab]
-  std::vector<TokenId> greedy;     // [g]: continuation
-  std::vector<float> gap;          // [g]: best minus second-best logit of each
+  std::vector<TokenId> ids;     // [n]
+  std::vector<float> logits;    // [n, vocab]
+  std::vector<TokenId> greedy;  // [g]: continuation
+  std::vector<float> gap;       // [g]: best minus second-best logit of each
 };
 
 /// Reads p<i>.ids, p<i>.logits, p<i>.greedy, p<i>.gap for i from 0 on.
@@ -25,35 +25,36 @@ absl::StatusOr<std::vector<GoldenPrompt>> LoadGolden(const std::string& path, in
 
 /// What a run must reach. Errors are |ours - reference| / |reference|.
 struct GoldenTolerance {
-  double prompt = 1e-4;            // over a prompt's logits (float32)
-  double median = 0;               // over positions of prompts of 5 tokens or more (bfloat16); 0: not judged
+  double prompt = 1e-4;  // over a prompt's logits (float32)
+  double median = 0;     // over positions of prompts of 5 tokens or more (bfloat16); 0: not judged
   double p90 = 0;
-  double at_least = 0;             // a run closer than this to the reference was not of the type it claims
-  float gap = 0.05f;               // greedy tokens must agree up to the first step with a smaller gap
+  double at_least = 0;  // a run closer than this to the reference was not of the type it claims
+  float gap = 0.05f;    // greedy tokens must agree up to the first step with a smaller gap
   static GoldenTolerance For(DType dtype);
 };
 
 struct GoldenResult {
   size_t prompt = 0;
-  std::string way;                 // whole, chunk1, chunk7, chunk16, batched, prefix_hit, preempted
+  std::string way;  // whole, chunk1, chunk7, chunk16, batched, prefix_hit, preempted
   int32_t num_tokens = 0;
   double error = 0;
-  double median = 0;               // of the positions' errors
+  double median = 0;  // of the positions' errors
   double p90 = 0;
-  bool same_bits = false;          // as in the way `whole`
-  int32_t greedy_equal = 0;        // leading tokens that agree
-  int32_t greedy_required = 0;     // leading tokens that must
+  bool same_bits = false;       // as in the way `whole`
+  int32_t greedy_equal = 0;     // leading tokens that agree
+  int32_t greedy_required = 0;  // leading tokens that must
   bool passed = false;
 };
 
 struct GoldenReport {
   std::vector<GoldenResult> results;
-  double median = 0;               // over all ways, positions of prompts of 5 tokens or more
+  double median = 0;  // over all ways, positions of prompts of 5 tokens or more
   double p90 = 0;
   bool passed = false;
 };
 
 /// Runs every prompt in every way. `dtype` is of activations and KV.
-absl::StatusOr<GoldenReport> CheckGolden(LoadedModel* model, DType dtype, const std::vector<GoldenPrompt>& prompts);
+absl::StatusOr<GoldenReport> CheckGolden(LoadedModel* model, DType dtype,
+                                         const std::vector<GoldenPrompt>& prompts);
 
 }  // namespace penstock

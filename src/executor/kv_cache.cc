@@ -15,14 +15,16 @@ int64_t BlocksOfOneSequence(const CacheGroup& group, const KvCacheOptions& o) {
   int64_t positions = o.max_len;
   if (group.retention == CacheRetention::kWindow) {
     // The window before a step, the step's own positions, and a block that is cut by each end.
-    positions = std::min<int64_t>(positions, int64_t{group.window} + o.max_step_tokens + 2 * o.block_size);
+    positions =
+        std::min<int64_t>(positions, int64_t{group.window} + o.max_step_tokens + 2 * o.block_size);
   }
   return CeilDiv(positions, o.block_size);
 }
 
 }  // namespace
 
-absl::StatusOr<KvCache> KvCache::Make(const ModelConfig& config, const KvCacheOptions& options, Device& device) {
+absl::StatusOr<KvCache> KvCache::Make(const ModelConfig& config, const KvCacheOptions& options,
+                                      Device& device) {
   if (options.block_size <= 0 || options.block_size % 16 != 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("block_size is ", options.block_size, ", expected a multiple of 16"));
@@ -30,7 +32,8 @@ absl::StatusOr<KvCache> KvCache::Make(const ModelConfig& config, const KvCacheOp
   KvCache cache;
   cache.options_ = options;
   cache.heads_ = config.heads();
-  const int64_t layer_block_bytes = 2 * int64_t{config.num_kv_heads} * options.block_size * config.head_dim *
+  const int64_t layer_block_bytes = 2 * int64_t{config.num_kv_heads} * options.block_size *
+                                    config.head_dim *
                                     static_cast<int64_t>(DTypeSize(options.dtype));
   std::vector<int64_t> num_layers;
   for (const LayerConfig& layer : config.layers) {
@@ -38,8 +41,8 @@ absl::StatusOr<KvCache> KvCache::Make(const ModelConfig& config, const KvCacheOp
                            [&](const CacheGroup& g) { return g.window == layer.window; });
     if (it == cache.groups_.end()) {
       if (cache.groups_.size() == kMaxCacheGroups) {
-        return absl::UnimplementedError(
-            absl::StrCat("the model has more than ", kMaxCacheGroups, " different attention windows"));
+        return absl::UnimplementedError(absl::StrCat("the model has more than ", kMaxCacheGroups,
+                                                     " different attention windows"));
       }
       CacheGroup group;
       group.retention = layer.window > 0 ? CacheRetention::kWindow : CacheRetention::kFull;
@@ -56,14 +59,16 @@ absl::StatusOr<KvCache> KvCache::Make(const ModelConfig& config, const KvCacheOp
     one_sequence += BlocksOfOneSequence(group, options) * group.block_bytes;
   }
   if (options.budget_bytes < one_sequence) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("kv_memory is ", options.budget_bytes, " bytes, one sequence of max_len ", options.max_len,
-                     " needs ", one_sequence, "; raise kv_memory or lower max_len"));
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "kv_memory is ", options.budget_bytes, " bytes, one sequence of max_len ", options.max_len,
+        " needs ", one_sequence, "; raise kv_memory or lower max_len"));
   }
   for (CacheGroup& group : cache.groups_) {
-    const double share = static_cast<double>(options.budget_bytes) / static_cast<double>(one_sequence);
+    const double share =
+        static_cast<double>(options.budget_bytes) / static_cast<double>(one_sequence);
     const double blocks = share * static_cast<double>(BlocksOfOneSequence(group, options));
-    group.num_blocks = static_cast<int32_t>(std::min(blocks, 1e9));   // rounded down: never above the budget
+    group.num_blocks =
+        static_cast<int32_t>(std::min(blocks, 1e9));  // rounded down: never above the budget
     ASSIGN_OR_RETURN(DeviceBuffer buffer, device.Allocate(group.num_blocks * group.block_bytes));
     cache.storage_.push_back(std::move(buffer));
   }
@@ -78,8 +83,8 @@ KvLayer KvCache::layer(size_t layer, const BlockId* tables, int32_t max_blocks) 
   view.head_stride = int64_t{options_.block_size} * heads_.head_dim;
   view.kv_stride = heads_.num_kv_heads * view.head_stride;
   view.block_stride = 2 * view.kv_stride;
-  const int64_t layer_bytes =
-      groups_[place.group].num_blocks * view.block_stride * static_cast<int64_t>(DTypeSize(view.dtype));
+  const int64_t layer_bytes = groups_[place.group].num_blocks * view.block_stride *
+                              static_cast<int64_t>(DTypeSize(view.dtype));
   view.data = static_cast<std::byte*>(storage_[place.group].data()) + place.index * layer_bytes;
   view.tables = tables;
   view.max_blocks = max_blocks;

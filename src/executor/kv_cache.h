@@ -16,15 +16,17 @@ namespace penstock {
 struct KvCacheOptions {
   DType dtype = DType::kFloat32;
   int64_t budget_bytes = 0;
-  int32_t block_size = 16;        // a multiple of 16
-  int32_t max_len = 0;            // positions of one sequence
+  int32_t block_size = 16;  // a multiple of 16
+  int32_t max_len = 0;      // positions of one sequence
   int32_t max_step_tokens = 0;
 };
 
 class KvCache {
  public:
-  /// RESOURCE_EXHAUSTED, with the bytes needed, where not even one sequence of max_len fits the budget.
-  static absl::StatusOr<KvCache> Make(const ModelConfig& config, const KvCacheOptions& options, Device& device);
+  /// RESOURCE_EXHAUSTED, with the bytes needed, where not even one sequence of max_len fits the
+  /// budget.
+  static absl::StatusOr<KvCache> Make(const ModelConfig& config, const KvCacheOptions& options,
+                                      Device& device);
 
   const std::vector<CacheGroup>& groups() const { return groups_; }
   /// Which group a layer belongs to.
@@ -35,14 +37,14 @@ class KvCache {
  private:
   struct LayerPlace {
     int32_t group = 0;
-    int64_t index = 0;            // among the group's layers
+    int64_t index = 0;  // among the group's layers
   };
 
   KvCacheOptions options_;
   HeadShape heads_;
   std::vector<CacheGroup> groups_;
   std::vector<LayerPlace> layers_;
-  std::vector<DeviceBuffer> storage_;   // per group: [layer][block][K|V][kv_head][token][dim]
+  std::vector<DeviceBuffer> storage_;  // per group: [layer][block][K|V][kv_head][token][dim]
 };
 
 }  // namespace penstock

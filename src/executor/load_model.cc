@@ -19,14 +19,16 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& option
     return absl::InvalidArgumentError(
         absl::StrCat("weights is \"", options.weights, "\", expected file or formula"));
   }
-  ASSIGN_OR_RETURN(model->weights, LoadWeights(model->config, *source, *model->device, options.progress));
+  ASSIGN_OR_RETURN(model->weights,
+                   LoadWeights(model->config, *source, *model->device, options.progress));
   return model;
 }
 
 absl::StatusOr<DType> ParseActivationDType(const std::string& name) {
   if (name == "auto" || name == "float32") return DType::kFloat32;
   if (name == "bfloat16") return DType::kBFloat16;
-  return absl::InvalidArgumentError(absl::StrCat("dtype is \"", name, "\", expected auto, float32 or bfloat16"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("dtype is \"", name, "\", expected auto, float32 or bfloat16"));
 }
 
 }  // namespace penstock

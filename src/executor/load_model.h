@@ -17,21 +17,22 @@ namespace penstock {
 struct LoadedModel {
   ModelConfig config;
   std::unique_ptr<Device> device;
-  ModelWeights weights;            // lies on `device`
-  std::string note;                // what an operator should know about the device; empty: nothing
+  ModelWeights weights;  // lies on `device`
+  std::string note;      // what an operator should know about the device; empty: nothing
 };
 
 struct LoadOptions {
   std::string model_dir;
-  std::string device = "cpu";      // auto | cpu | cuda:N
-  std::string weights = "file";    // file | formula
-  WorkerPool* pool = nullptr;      // outlives the model
-  LoadProgress progress;           // may be empty
+  std::string device = "cpu";    // auto | cpu | cuda:N
+  std::string weights = "file";  // file | formula
+  WorkerPool* pool = nullptr;    // outlives the model
+  LoadProgress progress;         // may be empty
 };
 
 absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& options);
 
-/// "auto" (float32 on the CPU, which has no faster 16-bit arithmetic of its own here), "float32", "bfloat16".
+/// "auto" (float32 on the CPU, which has no faster 16-bit arithmetic of its own here), "float32",
+/// "bfloat16".
 absl::StatusOr<DType> ParseActivationDType(const std::string& name);
 
 }  // namespace penstock

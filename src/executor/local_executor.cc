@@ -22,7 +22,8 @@ class LocalExecutor final : public Executor {
   absl::Status Launch(const StepPlan& plan) override {
     RETURN_IF_ERROR(fault_);
     if (static_cast<int32_t>(launched_.size()) >= limits().pipeline_depth) {
-      return absl::FailedPreconditionError("a step was launched before the oldest one was collected");
+      return absl::FailedPreconditionError(
+          "a step was launched before the oldest one was collected");
     }
     if (!launched_.empty() && !launched_.back().sampled) {
       return absl::FailedPreconditionError("a step was launched before the last one was sampled");
@@ -42,15 +43,18 @@ class LocalExecutor final : public Executor {
   absl::Status Sample(StepId id, absl::Span<const RowMask> masks) override {
     RETURN_IF_ERROR(fault_);
     if (launched_.empty() || launched_.back().id != id || launched_.back().sampled) {
-      return absl::FailedPreconditionError(absl::StrCat("step ", id.value, " is not the one to be sampled"));
+      return absl::FailedPreconditionError(
+          absl::StrCat("step ", id.value, " is not the one to be sampled"));
     }
     Launched& step = launched_.back();
     const size_t num_words = (limits().vocab_size + 31) / 32;
     std::vector<OwnedMask> owned;
     for (const RowMask& mask : masks) {
-      if (mask.slice < 0 || mask.slice >= static_cast<int32_t>(step.num_slices) || mask.words.size() != num_words) {
-        return absl::InvalidArgumentError(absl::StrCat("step ", id.value, ": a mask for slice ", mask.slice, " with ",
-                                                       mask.words.size(), " words, expected ", num_words));
+      if (mask.slice < 0 || mask.slice >= static_cast<int32_t>(step.num_slices) ||
+          mask.words.size() != num_words) {
+        return absl::InvalidArgumentError(absl::StrCat("step ", id.value, ": a mask for slice ",
+                                                       mask.slice, " with ", mask.words.size(),
+                                                       " words, expected ", num_words));
       }
       owned.push_back({mask.slice, mask.output, {mask.words.begin(), mask.words.end()}});
     }
@@ -68,7 +72,8 @@ class LocalExecutor final : public Executor {
     if (launched_.empty() || !launched_.front().sampled) {
       return absl::FailedPreconditionError("no step is launched and sampled");
     }
-    absl::StatusOr<StepResult> result = loop_ != nullptr ? loop_->Collect() : Compute(launched_.front());
+    absl::StatusOr<StepResult> result =
+        loop_ != nullptr ? loop_->Collect() : Compute(launched_.front());
     if (!result.ok()) {
       fault_ = result.status();
       return fault_;
@@ -81,13 +86,18 @@ class LocalExecutor final : public Executor {
   absl::Status Control(const Command& command) override {
     RETURN_IF_ERROR(fault_);
     switch (command.kind) {
-      case CommandKind::kResetCache: break;   // which blocks hold what is the engine's knowledge
-      case CommandKind::kLoadAdapter: return absl::UnimplementedError("load adapter: LoRA adapters are not supported");
+      case CommandKind::kResetCache:
+        break;  // which blocks hold what is the engine's knowledge
+      case CommandKind::kLoadAdapter:
+        return absl::UnimplementedError("load adapter: LoRA adapters are not supported");
       case CommandKind::kUnloadAdapter:
         return absl::UnimplementedError("unload adapter: LoRA adapters are not supported");
-      case CommandKind::kPark: return absl::UnimplementedError("park: parking a model is not supported");
-      case CommandKind::kWake: return absl::UnimplementedError("wake: parking a model is not supported");
-      case CommandKind::kExportCache: return absl::UnimplementedError("export cache: not supported");
+      case CommandKind::kPark:
+        return absl::UnimplementedError("park: parking a model is not supported");
+      case CommandKind::kWake:
+        return absl::UnimplementedError("wake: parking a model is not supported");
+      case CommandKind::kExportCache:
+        return absl::UnimplementedError("export cache: not supported");
     }
     controls_.push_back(absl::OkStatus());
     return absl::OkStatus();
@@ -99,8 +109,8 @@ class LocalExecutor final : public Executor {
     size_t num_slices = 0;
     bool sampled = false;
     std::vector<absl::Status> controls;
-    StepPlan plan;                   // depth 1: computed in Collect
-    std::vector<OwnedMask> masks;    // depth 1
+    StepPlan plan;                 // depth 1: computed in Collect
+    std::vector<OwnedMask> masks;  // depth 1
   };
 
   absl::StatusOr<StepResult> Compute(const Launched& step) {
@@ -110,7 +120,7 @@ class LocalExecutor final : public Executor {
 
   std::unique_ptr<LoadedModel> model_;
   std::unique_ptr<ModelRunner> runner_;
-  std::unique_ptr<RankLoop> loop_;   // depth 2; stops before what it borrows goes
+  std::unique_ptr<RankLoop> loop_;  // depth 2; stops before what it borrows goes
   std::deque<Launched> launched_;
   std::vector<absl::Status> controls_;
   absl::Status fault_;

@@ -1,5 +1,5 @@
-// The executor of one device in this process. Depth 1 computes inside Collect, on the caller's thread; depth 2 on a
-// rank loop of its own, so that step k computes while step k + 1 is planned.
+// The executor of one device in this process. Depth 1 computes inside Collect, on the caller's
+// thread; depth 2 on a rank loop of its own, so that step k computes while step k + 1 is planned.
 // Owns model, cache and, at depth 2, one thread; borrows the WorkerPool. Must not know requests.
 // Threads: confined to the engine thread.
 #pragma once

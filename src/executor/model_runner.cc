@@ -9,7 +9,7 @@
 namespace penstock {
 namespace {
 
-constexpr int32_t kSlabRows = 256;   // rows of prompt log-probs whose logits exist at once
+constexpr int32_t kSlabRows = 256;  // rows of prompt log-probs whose logits exist at once
 
 absl::Status Grow(Device& device, size_t bytes, DeviceBuffer& buffer) {
   if (buffer.bytes() >= bytes) return absl::OkStatus();
@@ -19,14 +19,15 @@ absl::Status Grow(Device& device, size_t bytes, DeviceBuffer& buffer) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(LoadedModel* model, const RunnerOptions& options) {
+absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(LoadedModel* model,
+                                                               const RunnerOptions& options) {
   const ModelConfig& config = model->config;
   std::unique_ptr<ModelRunner> r(new ModelRunner());
   r->model_ = model;
   r->options_ = options;
   if (options.max_len > config.max_positions) {
-    return absl::InvalidArgumentError(absl::StrCat("max_len is ", options.max_len, ", the model has ",
-                                                   config.max_positions, " positions"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "max_len is ", options.max_len, ", the model has ", config.max_positions, " positions"));
   }
   ExecutorLimits& limits = r->limits_;
   limits.block_size = options.block_size;
@@ -35,14 +36,15 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(LoadedModel* mode
   limits.max_step_tokens = options.max_step_tokens;
   limits.max_context = options.max_len > 0 ? options.max_len : config.max_positions;
   limits.vocab_size = config.vocab_size;
-  const KvCacheOptions kv{options.kv_dtype, options.kv_bytes, options.block_size, limits.max_context,
-                          options.max_step_tokens};
+  const KvCacheOptions kv{options.kv_dtype, options.kv_bytes, options.block_size,
+                          limits.max_context, options.max_step_tokens};
   ASSIGN_OR_RETURN(KvCache cache, KvCache::Make(config, kv, *model->device));
   limits.groups = cache.groups();
   r->cache_ = std::make_unique<KvCache>(std::move(cache));
   r->slots_ = std::make_unique<SlotTable>(limits);
-  ASSIGN_OR_RETURN(Decoder decoder, Decoder::Make(&config, &model->weights, model->device.get(), options.dtype,
-                                                  options.max_step_tokens, limits.max_context));
+  ASSIGN_OR_RETURN(Decoder decoder,
+                   Decoder::Make(&config, &model->weights, model->device.get(), options.dtype,
+                                 options.max_step_tokens, limits.max_context));
   r->decoder_ = std::make_unique<Decoder>(std::move(decoder));
   for (size_t i = 0; i < config.layers.size(); ++i) {
     r->layers_.push_back(
@@ -73,7 +75,8 @@ absl::Status ModelRunner::Forward(const StepPlan& plan) {
 
 absl::Status ModelRunner::AddSlice(const SequenceSlice& slice) {
   const auto broken = [&](const auto&... what) {
-    return absl::InvalidArgumentError(absl::StrCat("broken plan: sequence ", slice.sequence.value, ": ", what...));
+    return absl::InvalidArgumentError(
+        absl::StrCat("broken plan: sequence ", slice.sequence.value, ": ", what...));
   };
   RETURN_IF_ERROR(slots_->AppendBlocks(*plan_, slice));
   Piece piece;
@@ -90,7 +93,8 @@ absl::Status ModelRunner::AddSlice(const SequenceSlice& slice) {
   }
   if (slice.num_outputs < 0 || slice.num_outputs > slice.num_tokens || slice.num_drafts < 0 ||
       slice.num_drafts >= slice.num_tokens) {
-    return broken(slice.num_outputs, " outputs and ", slice.num_drafts, " drafts of ", slice.num_tokens, " tokens");
+    return broken(slice.num_outputs, " outputs and ", slice.num_drafts, " drafts of ",
+                  slice.num_tokens, " tokens");
   }
   if (!slots_->Covers(*piece.slot, slice.slot.value, piece.begin, end)) {
     return broken("positions [", piece.begin, ", ", end, ") have no blocks");
@@ -108,14 +112,16 @@ absl::Status ModelRunner::AddTokens(Piece& piece) {
   const int64_t end = int64_t{slice.token_offset} + slice.num_tokens + (scores ? 1 : 0);
   if (slice.token_offset < 0 || end > static_cast<int64_t>(plan_->tokens.size())) {
     return absl::InvalidArgumentError(absl::StrCat("broken plan: sequence ", slice.sequence.value,
-                                                   ": its tokens end at ", end, " of ", plan_->tokens.size()));
+                                                   ": its tokens end at ", end, " of ",
+                                                   plan_->tokens.size()));
   }
   for (int32_t i = 0; i < slice.num_tokens; ++i) {
     const bool fed = i == 0 && slice.feed_last_sample;
     const TokenId id = fed ? piece.slot->last_sample : plan_->tokens[slice.token_offset + i];
     if (id < 0 || id >= limits_.vocab_size) {
-      return absl::InvalidArgumentError(absl::StrCat("broken plan: sequence ", slice.sequence.value, ": token ", id,
-                                                     " is outside the vocabulary of ", limits_.vocab_size));
+      return absl::InvalidArgumentError(
+          absl::StrCat("broken plan: sequence ", slice.sequence.value, ": token ", id,
+                       " is outside the vocabulary of ", limits_.vocab_size));
     }
     ids_.push_back(id);
     positions_.push_back(piece.begin + i);
@@ -170,7 +176,7 @@ absl::Status ModelRunner::ComputeDrawLogits() {
 absl::Status ModelRunner::ScorePrompt(size_t index) {
   Piece& piece = pieces_[index];
   const SequenceSlice& slice = *piece.slice;
-  const int32_t first = slice.num_tokens - slice.num_outputs;   // within the slice
+  const int32_t first = slice.num_tokens - slice.num_outputs;  // within the slice
   RequestOutput& output = piece.result.output;
   output.kind = OutputKind::kPromptLogprobs;
   output.begin = piece.begin + first + 1;
@@ -190,7 +196,7 @@ absl::Status ModelRunner::ScorePrompt(size_t index) {
         observer_(index, piece.begin + i, row);
       }
     }
-    if (next.back() < 0) next.pop_back();   // the one to be drawn
+    if (next.back() < 0) next.pop_back();  // the one to be drawn
     std::vector<SampledToken> scored(next.size());
     model_->device->ops().Score(logits, next, slice.num_logprobs, absl::MakeSpan(scored));
     std::move(scored.begin(), scored.end(), std::back_inserter(output.prompt_logprobs));
@@ -225,8 +231,8 @@ absl::StatusOr<StepResult> ModelRunner::Sample(absl::Span<const OwnedMask> masks
     piece.open = piece.num_draws > 0;
     rounds = std::max(rounds, piece.num_draws);
   }
-  // Round j draws the j-th output of every slice whose drafts have been right so far: what a draw depends on
-  // (penalties, min_tokens) is then the same as without drafts.
+  // Round j draws the j-th output of every slice whose drafts have been right so far: what a draw
+  // depends on (penalties, min_tokens) is then the same as without drafts.
   for (int32_t round = 0; round < rounds; ++round) SampleRound(round, masks);
   RETURN_IF_ERROR(fault_);
   StepResult result;
@@ -249,7 +255,8 @@ void ModelRunner::SampleRound(int32_t round, absl::Span<const OwnedMask> masks) 
     row.position = piece.begin + slice.num_tokens - piece.num_draws + round + 1;
     row.params = &slot.sampling;
     row.prompt_output_counts = slot.counts;
-    if (row.position - slot.prompt_tokens < slot.sampling.min_tokens) row.banned = slot.stop_token_ids;
+    if (row.position - slot.prompt_tokens < slot.sampling.min_tokens)
+      row.banned = slot.stop_token_ids;
     const int32_t output = slice.num_outputs - piece.num_draws + round;
     for (const OwnedMask& mask : masks) {
       if (&plan_->slices[mask.slice] == &slice && mask.output == output) row.mask = mask.words;
@@ -269,11 +276,13 @@ bool ModelRunner::Take(Piece& piece, SampledToken token) {
                                               " has no number among its logits"));
     return false;
   }
-  const int32_t input = slice.num_tokens - piece.num_draws + piece.num_drawn;   // whose output this is
+  const int32_t input =
+      slice.num_tokens - piece.num_draws + piece.num_drawn;  // whose output this is
   slots_->Record(*piece.slot, token.id, piece.begin + input + 1);
   ++piece.num_drawn;
   // The next input, where there is one, is a draft: right if it is the token just drawn.
-  const bool accepted = input + 1 < slice.num_tokens && plan_->tokens[slice.token_offset + input + 1] == token.id;
+  const bool accepted =
+      input + 1 < slice.num_tokens && plan_->tokens[slice.token_offset + input + 1] == token.id;
   if (accepted) ++piece.result.num_accepted;
   piece.result.tokens.push_back(std::move(token));
   return accepted;

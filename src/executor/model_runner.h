@@ -1,6 +1,6 @@
 // One step on one device: plan -> arrays -> forward pass -> logits -> tokens.
-// Owns the KV cache, the slots and the decoder's activations; borrows the model. Must not know queues or threads.
-// Threads: confined to one rank's thread.
+// Owns the KV cache, the slots and the decoder's activations; borrows the model. Must not know
+// queues or threads. Threads: confined to one rank's thread.
 #pragma once
 
 #include <functional>
@@ -18,13 +18,13 @@
 namespace penstock {
 
 struct RunnerOptions {
-  DType dtype = DType::kFloat32;           // activations: float32 or bfloat16
-  DType kv_dtype = DType::kFloat32;        // float32 or bfloat16
+  DType dtype = DType::kFloat32;     // activations: float32 or bfloat16
+  DType kv_dtype = DType::kFloat32;  // float32 or bfloat16
   int64_t kv_bytes = 0;
   int32_t block_size = 16;
   int32_t num_slots = 256;
   int32_t max_step_tokens = 512;
-  int32_t max_len = 0;                     // 0: the model's
+  int32_t max_len = 0;  // 0: the model's
   int32_t pipeline_depth = 1;
 };
 
@@ -38,12 +38,15 @@ struct OwnedMask {
 class ModelRunner {
  public:
   /// Sees the raw logits of a position: (index of the slice, position, [vocab]).
-  using LogitsObserver = std::function<void(size_t slice, int32_t position, absl::Span<const float> logits)>;
+  using LogitsObserver =
+      std::function<void(size_t slice, int32_t position, absl::Span<const float> logits)>;
 
-  static absl::StatusOr<std::unique_ptr<ModelRunner>> Make(LoadedModel* model, const RunnerOptions& options);
+  static absl::StatusOr<std::unique_ptr<ModelRunner>> Make(LoadedModel* model,
+                                                           const RunnerOptions& options);
 
   const ExecutorLimits& limits() const { return limits_; }
-  /// Sets slots up and computes the plan's positions up to the logits. `plan` must live until Sample.
+  /// Sets slots up and computes the plan's positions up to the logits. `plan` must live until
+  /// Sample.
   absl::Status Forward(const StepPlan& plan);
   /// Draws the tokens of the step that Forward computed.
   absl::StatusOr<StepResult> Sample(absl::Span<const OwnedMask> masks);
@@ -55,12 +58,12 @@ class ModelRunner {
   struct Piece {
     const SequenceSlice* slice = nullptr;
     Slot* slot = nullptr;
-    int32_t begin = 0;               // as the device knows it
-    int32_t row_begin = 0;           // in the batch
-    int32_t logits_begin = 0;        // first of its rows of logits
-    int32_t num_draws = 0;           // rows of logits to draw from
+    int32_t begin = 0;         // as the device knows it
+    int32_t row_begin = 0;     // in the batch
+    int32_t logits_begin = 0;  // first of its rows of logits
+    int32_t num_draws = 0;     // rows of logits to draw from
     int32_t num_drawn = 0;
-    bool open = false;               // another token may be drawn
+    bool open = false;  // another token may be drawn
     SliceResult result;
   };
 
@@ -92,11 +95,11 @@ class ModelRunner {
   std::vector<int32_t> positions_;
   std::vector<int32_t> row_slots_;
   std::vector<SequenceRows> sequences_;
-  DeviceBuffer gathered_;            // [rows, hidden], grown on demand
-  DeviceBuffer draw_logits_;         // float32 [rows, vocab], grown on demand
-  DeviceBuffer score_logits_;        // float32 [<= 256, vocab], grown on demand
+  DeviceBuffer gathered_;      // [rows, hidden], grown on demand
+  DeviceBuffer draw_logits_;   // float32 [rows, vocab], grown on demand
+  DeviceBuffer score_logits_;  // float32 [<= 256, vocab], grown on demand
   Tensor draws_;
-  absl::Status fault_;               // sticky
+  absl::Status fault_;  // sticky
 };
 
 }  // namespace penstock

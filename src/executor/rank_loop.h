@@ -1,6 +1,6 @@
-// The thread of one device: takes launched steps in order, computes, waits for each step's masks, samples.
-// Owns the thread; borrows the runner. Must not know the engine.
-// Threads: Launch, Sample and Collect are called by one thread; the runner is touched by the loop's own thread only.
+// The thread of one device: takes launched steps in order, computes, waits for each step's masks,
+// samples. Owns the thread; borrows the runner. Must not know the engine. Threads: Launch, Sample
+// and Collect are called by one thread; the runner is touched by the loop's own thread only.
 #pragma once
 
 #include <condition_variable>
@@ -27,7 +27,7 @@ class RankLoop {
  private:
   struct Step {
     StepPlan plan;
-    std::optional<std::vector<OwnedMask>> masks;     // set by Sample
+    std::optional<std::vector<OwnedMask>> masks;  // set by Sample
     std::optional<absl::StatusOr<StepResult>> result;
   };
 
@@ -36,9 +36,9 @@ class RankLoop {
   ModelRunner* runner_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Step> steps_;     // launched and not yet collected, oldest first; references stay valid
-  size_t num_sampled_ = 0;     // of steps_: those whose masks are there
-  size_t num_computed_ = 0;    // of steps_: those with a result
+  std::deque<Step> steps_;   // launched and not yet collected, oldest first; references stay valid
+  size_t num_sampled_ = 0;   // of steps_: those whose masks are there
+  size_t num_computed_ = 0;  // of steps_: those with a result
   bool stopping_ = false;
   std::jthread thread_;
 };

@@ -12,7 +12,8 @@ RunnerDriver::RunnerDriver(ModelRunner* runner) : runner_(runner) {
     std::vector<BlockId>& ids = free_blocks_.emplace_back(group.num_blocks);
     // Neither in order nor contiguous, so that a kernel which ignores the table is found out.
     for (int32_t i = 0; i < group.num_blocks; ++i) ids[i] = i;
-    for (int32_t i = 0; i + 1 < group.num_blocks; i += 2) std::swap(ids[i], ids[group.num_blocks - 1 - i]);
+    for (int32_t i = 0; i + 1 < group.num_blocks; i += 2)
+      std::swap(ids[i], ids[group.num_blocks - 1 - i]);
   }
   for (int32_t i = 0; i < runner->limits().num_slots; ++i) free_slots_.push_back(SlotId(i));
   runner->set_observer([this](size_t slice, int32_t position, absl::Span<const float> logits) {
@@ -39,18 +40,20 @@ DrivenSequence RunnerDriver::Begin(absl::Span<const TokenId> prompt, bool keep_l
   return s;
 }
 
-void RunnerDriver::SharePrefix(const DrivenSequence& donor, int32_t num_positions, DrivenSequence& s) {
+void RunnerDriver::SharePrefix(const DrivenSequence& donor, int32_t num_positions,
+                               DrivenSequence& s) {
   const int32_t count = num_positions / runner_->limits().block_size;
   for (size_t g = 0; g < s.blocks.size(); ++g) {
     s.blocks[g].assign(donor.blocks[g].begin(), donor.blocks[g].begin() + count);
   }
   s.num_computed = num_positions;
-  std::copy(donor.logits.begin(), donor.logits.begin() + std::min(s.logits.size(), donor.logits.size()),
+  std::copy(donor.logits.begin(),
+            donor.logits.begin() + std::min(s.logits.size(), donor.logits.size()),
             s.logits.begin());
 }
 
 void RunnerDriver::Preempt(DrivenSequence& s) {
-  for (size_t g = 0; g < s.blocks.size(); ++g) {   // to the front: the next ones taken are others
+  for (size_t g = 0; g < s.blocks.size(); ++g) {  // to the front: the next ones taken are others
     free_blocks_[g].insert(free_blocks_[g].begin(), s.blocks[g].begin(), s.blocks[g].end());
     s.blocks[g].clear();
     s.num_sent[g] = 0;
@@ -61,7 +64,8 @@ void RunnerDriver::Preempt(DrivenSequence& s) {
 
 void RunnerDriver::End(DrivenSequence& s, int32_t num_shared_positions) {
   const int32_t shared = num_shared_positions / runner_->limits().block_size;
-  for (size_t g = 0; g < s.blocks.size(); ++g) s.blocks[g].erase(s.blocks[g].begin(), s.blocks[g].begin() + shared);
+  for (size_t g = 0; g < s.blocks.size(); ++g)
+    s.blocks[g].erase(s.blocks[g].begin(), s.blocks[g].begin() + shared);
   Preempt(s);
   free_slots_.push_back(s.slot);
 }
@@ -105,7 +109,8 @@ void RunnerDriver::AddSlice(const Item& item, StepPlan& plan) {
     }
     slice.blocks[g].begin = static_cast<int32_t>(plan.block_ids.size());
     slice.blocks[g].count = static_cast<int32_t>(s.blocks[g].size()) - s.num_sent[g];
-    plan.block_ids.insert(plan.block_ids.end(), s.blocks[g].begin() + s.num_sent[g], s.blocks[g].end());
+    plan.block_ids.insert(plan.block_ids.end(), s.blocks[g].begin() + s.num_sent[g],
+                          s.blocks[g].end());
     s.num_sent[g] = static_cast<int32_t>(s.blocks[g].size());
   }
   s.num_computed = end;

@@ -1,5 +1,5 @@
-// Drives a ModelRunner by hand, as the scheduler would: slots, blocks, slices; greedy. For checks and tests.
-// Owns the accounting of blocks; borrows the runner. Must not know what is checked.
+// Drives a ModelRunner by hand, as the scheduler would: slots, blocks, slices; greedy. For checks
+// and tests. Owns the accounting of blocks; borrows the runner. Must not know what is checked.
 // Threads: confined to one thread.
 #pragma once
 
@@ -14,16 +14,16 @@ namespace penstock {
 
 /// A sequence in the driver's care.
 struct DrivenSequence {
-  std::vector<TokenId> tokens;                  // prompt, then what was drawn
+  std::vector<TokenId> tokens;  // prompt, then what was drawn
   int32_t num_prompt = 0;
   int32_t num_computed = 0;
-  std::vector<std::vector<BlockId>> blocks;     // per group
-  std::vector<float> logits;                    // [num_prompt, vocab], as far as computed; empty: not wanted
+  std::vector<std::vector<BlockId>> blocks;  // per group
+  std::vector<float> logits;  // [num_prompt, vocab], as far as computed; empty: not wanted
   SamplingParams sampling;
   SequenceId id;
   SlotId slot;
   bool setup_sent = false;
-  std::vector<int32_t> num_sent;                // per group: blocks that the slot knows
+  std::vector<int32_t> num_sent;  // per group: blocks that the slot knows
 };
 
 class RunnerDriver {
@@ -35,29 +35,33 @@ class RunnerDriver {
   DrivenSequence Begin(absl::Span<const TokenId> prompt, bool keep_logits);
   /// Shares the first `num_positions` (a multiple of the block size) that `donor` has computed.
   void SharePrefix(const DrivenSequence& donor, int32_t num_positions, DrivenSequence& sequence);
-  /// Gives slot and blocks up; the tokens stay, and the next step computes from position 0 on other blocks.
+  /// Gives slot and blocks up; the tokens stay, and the next step computes from position 0 on other
+  /// blocks.
   void Preempt(DrivenSequence& sequence);
-  /// Gives slot and blocks back. Blocks shared by SharePrefix must be given back by one holder only.
+  /// Gives slot and blocks back. Blocks shared by SharePrefix must be given back by one holder
+  /// only.
   void End(DrivenSequence& sequence, int32_t num_shared_positions = 0);
 
   struct Item {
     DrivenSequence* sequence;
     int32_t num_tokens;
   };
-  /// One step: the next num_tokens positions of each. A sequence whose last position is computed gets a token more.
+  /// One step: the next num_tokens positions of each. A sequence whose last position is computed
+  /// gets a token more.
   absl::Status Step(absl::Span<const Item> items);
-  /// Steps of at most `chunk` tokens until the sequence has `num_tokens` tokens more than its prompt.
+  /// Steps of at most `chunk` tokens until the sequence has `num_tokens` tokens more than its
+  /// prompt.
   absl::Status Run(DrivenSequence& sequence, int32_t chunk, int32_t num_tokens);
 
  private:
   void AddSlice(const Item& item, StepPlan& plan);
 
   ModelRunner* runner_;
-  std::vector<std::vector<BlockId>> free_blocks_;   // per group
+  std::vector<std::vector<BlockId>> free_blocks_;  // per group
   std::vector<SlotId> free_slots_;
   uint64_t next_id_ = 1;
   uint64_t next_step_ = 1;
-  std::vector<DrivenSequence*> observed_;           // by slice of the step in progress
+  std::vector<DrivenSequence*> observed_;  // by slice of the step in progress
 };
 
 }  // namespace penstock

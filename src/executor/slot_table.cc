@@ -10,11 +10,13 @@ SlotTable::SlotTable(const ExecutorLimits& limits)
     : limits_(limits),
       max_blocks_((limits.max_context + limits.block_size - 1) / limits.block_size),
       slots_(limits.num_slots),
-      tables_(limits.groups.size(), std::vector<BlockId>(size_t(limits.num_slots) * max_blocks_, kNoBlock)) {}
+      tables_(limits.groups.size(),
+              std::vector<BlockId>(size_t(limits.num_slots) * max_blocks_, kNoBlock)) {}
 
 absl::Status SlotTable::Setup(const SlotSetup& setup) {
   if (!Exists(setup.slot)) {
-    return absl::InvalidArgumentError(absl::StrCat("broken plan: slot ", setup.slot.value, " does not exist"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("broken plan: slot ", setup.slot.value, " does not exist"));
   }
   Slot& slot = slots_[setup.slot.value];
   slot = Slot();
@@ -28,7 +30,8 @@ absl::Status SlotTable::Setup(const SlotSetup& setup) {
   for (size_t i = 0; i < setup.history.size(); ++i) {
     const TokenId id = setup.history[i];
     if (id < 0 || id >= limits_.vocab_size) {
-      return absl::InvalidArgumentError(absl::StrCat("broken plan: token ", id, " is outside the vocabulary"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("broken plan: token ", id, " is outside the vocabulary"));
     }
     const bool output = i >= static_cast<size_t>(std::max(0, setup.prompt_tokens));
     ++slot.counts[id + (output ? limits_.vocab_size : 0)];
@@ -40,7 +43,8 @@ absl::Status SlotTable::AppendBlocks(const StepPlan& plan, const SequenceSlice& 
   if (!Exists(slice.slot) || !slots_[slice.slot.value].in_use ||
       slots_[slice.slot.value].sequence != slice.sequence) {
     return absl::InvalidArgumentError(absl::StrCat("broken plan: slot ", slice.slot.value,
-                                                   " was not set up for sequence ", slice.sequence.value));
+                                                   " was not set up for sequence ",
+                                                   slice.sequence.value));
   }
   Slot& slot = slots_[slice.slot.value];
   for (size_t g = 0; g < limits_.groups.size(); ++g) {
@@ -48,14 +52,15 @@ absl::Status SlotTable::AppendBlocks(const StepPlan& plan, const SequenceSlice& 
     const auto total = static_cast<int64_t>(plan.block_ids.size());
     if (delta.begin < 0 || delta.count < 0 || int64_t{delta.begin} + delta.count > total ||
         slot.num_blocks[g] + delta.count > max_blocks_) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("broken plan: blocks of sequence ", slice.sequence.value, " do not fit its table"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "broken plan: blocks of sequence ", slice.sequence.value, " do not fit its table"));
     }
     BlockId* table = tables_[g].data() + int64_t{slice.slot.value} * max_blocks_;
     for (int32_t i = 0; i < delta.count; ++i) {
       const BlockId block = plan.block_ids[delta.begin + i];
       if (block < kNoBlock || block >= limits_.groups[g].num_blocks) {
-        return absl::InvalidArgumentError(absl::StrCat("broken plan: block ", block, " does not exist"));
+        return absl::InvalidArgumentError(
+            absl::StrCat("broken plan: block ", block, " does not exist"));
       }
       table[slot.num_blocks[g]++] = block;
     }
@@ -66,7 +71,8 @@ absl::Status SlotTable::AppendBlocks(const StepPlan& plan, const SequenceSlice& 
 bool SlotTable::Covers(const Slot& slot, int32_t slot_index, int32_t begin, int32_t end) const {
   for (size_t g = 0; g < limits_.groups.size(); ++g) {
     const CacheGroup& group = limits_.groups[g];
-    const int32_t oldest = group.retention == CacheRetention::kWindow ? std::max(0, begin - group.window + 1) : 0;
+    const int32_t oldest =
+        group.retention == CacheRetention::kWindow ? std::max(0, begin - group.window + 1) : 0;
     const BlockId* table = tables_[g].data() + int64_t{slot_index} * max_blocks_;
     for (int32_t b = oldest / limits_.block_size; b <= (end - 1) / limits_.block_size; ++b) {
       if (b >= slot.num_blocks[g] || table[b] == kNoBlock) return false;

@@ -1,6 +1,5 @@
-// What the executor remembers between the slices of a live sequence: block tables, sampling, the last sample.
-// Owns all of it. Must not know the network.
-// Threads: confined to one rank's thread.
+// What the executor remembers between the slices of a live sequence: block tables, sampling, the
+// last sample. Owns all of it. Must not know the network. Threads: confined to one rank's thread.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +16,8 @@ struct Slot {
   SamplingParams sampling;
   std::vector<TokenId> stop_token_ids;
   int32_t prompt_tokens = 0;
-  std::vector<int32_t> counts;             // [2, vocab]: occurrences in the prompt, in the output; empty: no penalties
+  std::vector<int32_t>
+      counts;  // [2, vocab]: occurrences in the prompt, in the output; empty: no penalties
   TokenId last_sample = -1;
   int32_t last_sample_position = -1;
   std::array<int32_t, kMaxCacheGroups> num_blocks{};
@@ -29,7 +29,8 @@ class SlotTable {
 
   /// INVALID_ARGUMENT where the slot does not exist or an id is outside the vocabulary.
   absl::Status Setup(const SlotSetup& setup);
-  /// Appends a slice's blocks. INVALID_ARGUMENT where the slice is not of the slot's sequence or a block does not exist.
+  /// Appends a slice's blocks. INVALID_ARGUMENT where the slice is not of the slot's sequence or a
+  /// block does not exist.
   absl::Status AppendBlocks(const StepPlan& plan, const SequenceSlice& slice);
   /// Whether positions [begin, end) have blocks to be written to.
   bool Covers(const Slot& slot, int32_t slot_index, int32_t begin, int32_t end) const;
@@ -45,7 +46,7 @@ class SlotTable {
   const ExecutorLimits& limits_;
   int32_t max_blocks_ = 0;
   std::vector<Slot> slots_;
-  std::vector<std::vector<BlockId>> tables_;   // per group: [num_slots, max_blocks]
+  std::vector<std::vector<BlockId>> tables_;  // per group: [num_slots, max_blocks]
 };
 
 }  // namespace penstock

@@ -1,9 +1,8 @@
 #include "format/json_text.h"
 
+#include <nlohmann/json.hpp>
 #include <set>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "base/mmap_file.h"
@@ -68,8 +67,8 @@ absl::StatusOr<Json> ParseJson(std::string_view text, std::string_view what) {
 absl::StatusOr<std::string> ReadTextFile(const std::string& path, size_t max_bytes) {
   ASSIGN_OR_RETURN(const MmapFile file, MmapFile::Open(path));
   if (file.bytes().size() > max_bytes) {
-    return absl::InvalidArgumentError(absl::StrCat(path, " has ", file.bytes().size(),
-                                                   " bytes, expected at most ", max_bytes));
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, " has ", file.bytes().size(), " bytes, expected at most ", max_bytes));
   }
   return std::string(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
 }

@@ -4,11 +4,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
 #include <utility>
-
-#include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -69,8 +68,9 @@ absl::StatusOr<SafetensorsEntry> ParseEntry(const Json& json, const std::string&
   const auto& dtype_name = json["dtype"].get_ref<const std::string&>();
   const std::optional<DType> dtype = DTypeOf(dtype_name);
   if (!dtype) {
-    return Bad(path, name,
-               absl::StrCat("dtype ", dtype_name, " is not one of F32 F16 BF16 I64 I32 I8 U8 BOOL"));
+    return Bad(
+        path, name,
+        absl::StrCat("dtype ", dtype_name, " is not one of F32 F16 BF16 I64 I32 I8 U8 BOOL"));
   }
   entry.dtype = *dtype;
   if (json["shape"].size() > kMaxRank) return Bad(path, name, "more than 16 dimensions");
@@ -87,16 +87,16 @@ absl::StatusOr<SafetensorsEntry> ParseEntry(const Json& json, const std::string&
   extent.begin = offsets[0].get<uint64_t>();
   extent.end = offsets[1].get<uint64_t>();
   if (extent.begin > extent.end || extent.end > data.size()) {
-    return Bad(path, name, absl::StrCat("data_offsets [", extent.begin, ", ", extent.end,
-                                        "] do not lie within the file's ", data.size(),
-                                        " bytes of data"));
+    return Bad(path, name,
+               absl::StrCat("data_offsets [", extent.begin, ", ", extent.end,
+                            "] do not lie within the file's ", data.size(), " bytes of data"));
   }
   const std::optional<uint64_t> expected = NumBytes(entry.shape, entry.dtype);
   if (!expected || *expected != extent.end - extent.begin) {
     return Bad(path, name,
-               absl::StrCat("shape [", absl::StrJoin(entry.shape, ", "), "] of ", dtype_name, " needs ",
-                            expected ? absl::StrCat(*expected) : "too many", " bytes, data_offsets give ",
-                            extent.end - extent.begin));
+               absl::StrCat("shape [", absl::StrJoin(entry.shape, ", "), "] of ", dtype_name,
+                            " needs ", expected ? absl::StrCat(*expected) : "too many",
+                            " bytes, data_offsets give ", extent.end - extent.begin));
   }
   entry.data = data.subspan(extent.begin, extent.end - extent.begin);
   return entry;
@@ -110,12 +110,14 @@ absl::Status CheckCover(std::vector<Extent>& extents, uint64_t size, const std::
   uint64_t covered = 0;
   for (const Extent& extent : extents) {
     if (extent.begin < covered) {
-      return Bad(path, extent.name, absl::StrCat("overlaps the tensor before it (begins at ",
-                                                 extent.begin, ", expected ", covered, ")"));
+      return Bad(path, extent.name,
+                 absl::StrCat("overlaps the tensor before it (begins at ", extent.begin,
+                              ", expected ", covered, ")"));
     }
     if (extent.begin > covered) {
-      return Bad(path, extent.name, absl::StrCat("leaves a hole before it (begins at ", extent.begin,
-                                                 ", expected ", covered, ")"));
+      return Bad(path, extent.name,
+                 absl::StrCat("leaves a hole before it (begins at ", extent.begin, ", expected ",
+                              covered, ")"));
     }
     covered = extent.end;
   }
@@ -128,8 +130,8 @@ absl::Status CheckCover(std::vector<Extent>& extents, uint64_t size, const std::
 
 }  // namespace
 
-absl::Status ParseSafetensors(absl::Span<const std::byte> bytes, const std::string& path, int32_t file,
-                              Safetensors::Entries& entries) {
+absl::Status ParseSafetensors(absl::Span<const std::byte> bytes, const std::string& path,
+                              int32_t file, Safetensors::Entries& entries) {
   uint64_t header_bytes = 0;
   if (bytes.size() < sizeof header_bytes) {
     return absl::InvalidArgumentError(
@@ -164,7 +166,8 @@ absl::Status ParseSafetensors(absl::Span<const std::byte> bytes, const std::stri
 
 absl::Status Safetensors::AddFile(const std::string& path) {
   ASSIGN_OR_RETURN(MmapFile file, MmapFile::Open(path));
-  RETURN_IF_ERROR(ParseSafetensors(file.bytes(), path, static_cast<int32_t>(files_.size()), entries_));
+  RETURN_IF_ERROR(
+      ParseSafetensors(file.bytes(), path, static_cast<int32_t>(files_.size()), entries_));
   paths_.push_back(path);
   files_.push_back(std::move(file));
   return absl::OkStatus();
@@ -183,7 +186,8 @@ absl::StatusOr<Safetensors> Safetensors::OpenModel(const std::string& dir) {
   ASSIGN_OR_RETURN(const std::string text, ReadTextFile(index_path, kMaxIndexBytes));
   ASSIGN_OR_RETURN(const Json index, ParseJson(text, index_path));
   if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
-    return absl::InvalidArgumentError(absl::StrCat(index_path, ": expected an object \"weight_map\""));
+    return absl::InvalidArgumentError(
+        absl::StrCat(index_path, ": expected an object \"weight_map\""));
   }
   std::set<std::string> shards;
   for (const auto& [name, shard] : index["weight_map"].items()) {
@@ -195,7 +199,8 @@ absl::StatusOr<Safetensors> Safetensors::OpenModel(const std::string& dir) {
     shards.insert(file);
   }
   Safetensors result;
-  for (const std::string& shard : shards) RETURN_IF_ERROR(result.AddFile(absl::StrCat(dir, "/", shard)));
+  for (const std::string& shard : shards)
+    RETURN_IF_ERROR(result.AddFile(absl::StrCat(dir, "/", shard)));
   for (const auto& [name, shard] : index["weight_map"].items()) {
     const SafetensorsEntry* entry = result.Find(name);
     const std::string path = absl::StrCat(dir, "/", shard.get_ref<const std::string&>());
@@ -204,6 +209,10 @@ absl::StatusOr<Safetensors> Safetensors::OpenModel(const std::string& dir) {
     }
   }
   return result;
+}
+
+void Safetensors::DropPages() const {
+  for (const MmapFile& file : files_) file.DropPages();
 }
 
 const SafetensorsEntry* Safetensors::Find(std::string_view name) const {

@@ -1,7 +1,7 @@
-// Reads safetensors: one file, or the shards that model.safetensors.index.json lists. Strict: what does not add up to
-// the last byte is refused, so that a view never reaches outside its file.
-// Owns the mappings; views live as long as it does. Must not know what a tensor is for.
-// Threads: immutable.
+// Reads safetensors: one file, or the shards that model.safetensors.index.json lists. Strict: what
+// does not add up to the last byte is refused, so that a view never reaches outside its file. Owns
+// the mappings; views live as long as it does. Must not know what a tensor is for. Threads:
+// immutable.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +20,8 @@ namespace penstock {
 struct SafetensorsEntry {
   DType dtype = DType::kFloat32;
   std::vector<int64_t> shape;
-  absl::Span<const std::byte> data;   // any alignment
-  int32_t file = 0;                   // index into Safetensors::paths()
+  absl::Span<const std::byte> data;  // any alignment
+  int32_t file = 0;                  // index into Safetensors::paths()
 };
 
 class Safetensors {
@@ -30,9 +30,12 @@ class Safetensors {
 
   /// One file.
   static absl::StatusOr<Safetensors> OpenFile(const std::string& path);
-  /// `dir`/model.safetensors, or the shards of `dir`/model.safetensors.index.json where there is one.
+  /// `dir`/model.safetensors, or the shards of `dir`/model.safetensors.index.json where there is
+  /// one.
   static absl::StatusOr<Safetensors> OpenModel(const std::string& dir);
 
+  /// Lets resident pages go, for when most tensors were copied elsewhere.
+  void DropPages() const;
   /// nullptr where there is no tensor of that name.
   const SafetensorsEntry* Find(std::string_view name) const;
   const Entries& entries() const { return entries_; }
@@ -47,7 +50,7 @@ class Safetensors {
 };
 
 /// Checks a file's bytes and adds its tensors to `entries`; errors name `path` and the tensor.
-absl::Status ParseSafetensors(absl::Span<const std::byte> bytes, const std::string& path, int32_t file,
-                              Safetensors::Entries& entries);
+absl::Status ParseSafetensors(absl::Span<const std::byte> bytes, const std::string& path,
+                              int32_t file, Safetensors::Entries& entries);
 
 }  // namespace penstock

@@ -1,7 +1,6 @@
 #include "model/config_reader.h"
 
 #include <cmath>
-
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
@@ -18,17 +17,20 @@ const Json* ConfigReader::Find(std::string_view key) const {
 
 void ConfigReader::Fail(std::string_view key, std::string_view problem) {
   if (!status_.ok()) return;
-  status_ = absl::InvalidArgumentError(absl::StrCat(what_, ": ", ToAbsl(key), ": ", ToAbsl(problem)));
+  status_ =
+      absl::InvalidArgumentError(absl::StrCat(what_, ": ", ToAbsl(key), ": ", ToAbsl(problem)));
 }
 
-int32_t ConfigReader::Int(std::string_view key, std::optional<int32_t> fallback, int32_t low, int32_t high) {
+int32_t ConfigReader::Int(std::string_view key, std::optional<int32_t> fallback, int32_t low,
+                          int32_t high) {
   const Json* value = Find(key);
   if (value == nullptr) {
     if (!fallback) Fail(key, "is missing");
     return fallback.value_or(low);
   }
-  const bool whole = value->is_number_integer() ||
-                     (value->is_number_float() && std::floor(value->get<double>()) == value->get<double>());
+  const bool whole =
+      value->is_number_integer() ||
+      (value->is_number_float() && std::floor(value->get<double>()) == value->get<double>());
   if (!whole || value->get<double>() < low || value->get<double>() > high) {
     Fail(key, absl::StrCat("expected a whole number from ", low, " to ", high));
     return fallback.value_or(low);
@@ -36,7 +38,8 @@ int32_t ConfigReader::Int(std::string_view key, std::optional<int32_t> fallback,
   return static_cast<int32_t>(value->get<double>());
 }
 
-double ConfigReader::Number(std::string_view key, std::optional<double> fallback, double low, double high) {
+double ConfigReader::Number(std::string_view key, std::optional<double> fallback, double low,
+                            double high) {
   const Json* value = Find(key);
   if (value == nullptr) {
     if (!fallback) Fail(key, "is missing");

@@ -12,8 +12,9 @@ const float* Floats(const DeviceBuffer& buffer) { return static_cast<const float
 
 }  // namespace
 
-absl::StatusOr<Decoder> Decoder::Make(const ModelConfig* config, const ModelWeights* weights, Device* device,
-                                      DType dtype, int32_t max_rows, int32_t max_len) {
+absl::StatusOr<Decoder> Decoder::Make(const ModelConfig* config, const ModelWeights* weights,
+                                      Device* device, DType dtype, int32_t max_rows,
+                                      int32_t max_len) {
   Decoder d;
   d.config_ = config;
   d.weights_ = weights;
@@ -25,8 +26,11 @@ absl::StatusOr<Decoder> Decoder::Make(const ModelConfig* config, const ModelWeig
   const size_t row_bytes = max_rows * DTypeSize(dtype);
   ASSIGN_OR_RETURN(d.hidden_buffer_, device->Allocate(row_bytes * c.hidden_size));
   ASSIGN_OR_RETURN(d.normed_buffer_, device->Allocate(row_bytes * c.hidden_size));
-  ASSIGN_OR_RETURN(d.wide_buffer_, device->Allocate(row_bytes * std::max<int64_t>(qkv_size, 2 * c.intermediate_size)));
-  ASSIGN_OR_RETURN(d.narrow_buffer_, device->Allocate(row_bytes * std::max<int64_t>(q_size, c.intermediate_size)));
+  ASSIGN_OR_RETURN(
+      d.wide_buffer_,
+      device->Allocate(row_bytes * std::max<int64_t>(qkv_size, 2 * c.intermediate_size)));
+  ASSIGN_OR_RETURN(d.narrow_buffer_,
+                   device->Allocate(row_bytes * std::max<int64_t>(q_size, c.intermediate_size)));
   const std::vector<float> table = RopeTable(c.rope, c.head_dim, max_len);
   ASSIGN_OR_RETURN(d.cos_sin_, device->Allocate(table.size() * sizeof(float)));
   device->CopyToDevice(d.cos_sin_.data(), table.data(), table.size() * sizeof(float));
@@ -44,7 +48,8 @@ void Decoder::Forward(const BatchRows& batch, absl::Span<const KvLayer> cache) {
   const int64_t q_size = int64_t{c.num_heads} * c.head_dim;
   const Tensor x = Activations(hidden_buffer_, m, c.hidden_size);
   const Tensor normed = Activations(normed_buffer_, m, c.hidden_size);
-  const Tensor qkv = Activations(wide_buffer_, m, q_size + 2 * int64_t{c.num_kv_heads} * c.head_dim);
+  const Tensor qkv =
+      Activations(wide_buffer_, m, q_size + 2 * int64_t{c.num_kv_heads} * c.head_dim);
   const Tensor q = {qkv.data, dtype_, m, q_size, qkv.cols};
   const Tensor attended = Activations(narrow_buffer_, m, q_size);
   const Tensor gate_up = Activations(wide_buffer_, m, 2 * int64_t{c.intermediate_size});
@@ -55,11 +60,15 @@ void Decoder::Forward(const BatchRows& batch, absl::Span<const KvLayer> cache) {
     const LayerWeights& w = weights_->layers[i];
     ops.RmsNorm({x, Floats(w.input_norm), c.norm_eps, normed});
     ops.Linear({normed, &w.qkv, qkv});
-    ops.RopeAndCache({qkv, c.heads(), Floats(w.q_norm), Floats(w.k_norm), c.norm_eps, Floats(cos_sin_), c.head_dim,
-                      cache[i]},
+    ops.RopeAndCache({qkv, c.heads(), Floats(w.q_norm), Floats(w.k_norm), c.norm_eps,
+                      Floats(cos_sin_), c.head_dim, cache[i]},
                      batch);
-    ops.Attention({.q = q, .heads = c.heads(), .cache = cache[i], .scale = c.attention_scale,
-                   .window = c.layers[i].window, .y = attended},
+    ops.Attention({.q = q,
+                   .heads = c.heads(),
+                   .cache = cache[i],
+                   .scale = c.attention_scale,
+                   .window = c.layers[i].window,
+                   .y = attended},
                   batch);
     ops.Linear({.x = attended, .w = &w.o, .y = x, .accumulate = true});
 

@@ -1,6 +1,6 @@
 // The forward pass of a dense decoder.
-// Owns the activations; borrows weights, cache and device. Must not know sequences, sampling or plans.
-// Threads: confined to one rank's thread.
+// Owns the activations; borrows weights, cache and device. Must not know sequences, sampling or
+// plans. Threads: confined to one rank's thread.
 #pragma once
 
 #include <cstdint>
@@ -16,11 +16,14 @@ namespace penstock {
 
 class Decoder {
  public:
-  /// Room for `max_rows` positions per step and positions below `max_len`. `dtype` is that of the activations.
-  static absl::StatusOr<Decoder> Make(const ModelConfig* config, const ModelWeights* weights, Device* device,
-                                      DType dtype, int32_t max_rows, int32_t max_len);
+  /// Room for `max_rows` positions per step and positions below `max_len`. `dtype` is that of the
+  /// activations.
+  static absl::StatusOr<Decoder> Make(const ModelConfig* config, const ModelWeights* weights,
+                                      Device* device, DType dtype, int32_t max_rows,
+                                      int32_t max_len);
 
-  /// Computes the batch's positions; cache[i] is layer i's. hidden() then has a row per row of the batch.
+  /// Computes the batch's positions; cache[i] is layer i's. hidden() then has a row per row of the
+  /// batch.
   void Forward(const BatchRows& batch, absl::Span<const KvLayer> cache);
   /// [num_rows, hidden] of the last Forward, before the final norm.
   const Tensor& hidden() const { return hidden_; }
@@ -37,11 +40,11 @@ class Decoder {
   const ModelWeights* weights_ = nullptr;
   Device* device_ = nullptr;
   DType dtype_ = DType::kFloat32;
-  DeviceBuffer cos_sin_;         // float32 [max_len, 2, head_dim / 2]
-  DeviceBuffer hidden_buffer_;   // [max_rows, hidden]
-  DeviceBuffer normed_buffer_;   // [max_rows, hidden]
-  DeviceBuffer wide_buffer_;     // [max_rows, max(qkv, 2 intermediate)]
-  DeviceBuffer narrow_buffer_;   // [max_rows, max(num_heads head_dim, intermediate)]
+  DeviceBuffer cos_sin_;        // float32 [max_len, 2, head_dim / 2]
+  DeviceBuffer hidden_buffer_;  // [max_rows, hidden]
+  DeviceBuffer normed_buffer_;  // [max_rows, hidden]
+  DeviceBuffer wide_buffer_;    // [max_rows, max(qkv, 2 intermediate)]
+  DeviceBuffer narrow_buffer_;  // [max_rows, max(num_heads head_dim, intermediate)]
   Tensor hidden_;
 };
 

@@ -3,9 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
-#include <optional>
-
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
@@ -25,8 +24,8 @@ constexpr int32_t kMaxLayers = 4096;
 /// Where a family says which layers have a window.
 enum class Windows : uint8_t {
   kNone,
-  kAll,        // sliding_window, where it is set, is every layer's
-  kQwen,       // use_sliding_window: layer_types, or the layers from max_window_layers on
+  kAll,   // sliding_window, where it is set, is every layer's
+  kQwen,  // use_sliding_window: layer_types, or the layers from max_window_layers on
 };
 
 /// Where a family's attention biases come from.
@@ -36,13 +35,14 @@ enum class Biases : uint8_t { kNever, kQkv, kByConfig };
 struct Family {
   std::string_view architecture;
   std::string_view model_type;
-  Biases attention_bias;         // kByConfig: attention_bias is of q, k, v and o
+  Biases attention_bias;  // kByConfig: attention_bias is of q, k, v and o
   bool mlp_bias_by_config;
   bool qk_norm;
   bool tied_by_default;
   Windows windows;
 };
 
+// clang-format off
 constexpr Family kFamilies[] = {
     // architecture         model_type  attention_bias    mlp_bias qk_norm tied   windows
     {"LlamaForCausalLM",   "llama",    Biases::kByConfig, true,    false,  false, Windows::kNone},
@@ -50,10 +50,12 @@ constexpr Family kFamilies[] = {
     {"Qwen2ForCausalLM",   "qwen2",    Biases::kQkv,      false,   false,  false, Windows::kQwen},
     {"Qwen3ForCausalLM",   "qwen3",    Biases::kByConfig, false,   true,   false, Windows::kQwen},
 };
+// clang-format on
 
 const Family* FindFamily(std::string_view architecture, std::string_view model_type) {
   for (const Family& family : kFamilies) {
-    if (architecture.empty() ? family.model_type == model_type : family.architecture == architecture) {
+    if (architecture.empty() ? family.model_type == model_type
+                             : family.architecture == architecture) {
       return &family;
     }
   }
@@ -64,8 +66,10 @@ struct RopeName {
   std::string_view name;
   RopeType type;
 };
-constexpr RopeName kRopeNames[] = {{"default", RopeType::kDefault}, {"linear", RopeType::kLinear},
-                                   {"dynamic", RopeType::kDynamic}, {"llama3", RopeType::kLlama3},
+constexpr RopeName kRopeNames[] = {{"default", RopeType::kDefault},
+                                   {"linear", RopeType::kLinear},
+                                   {"dynamic", RopeType::kDynamic},
+                                   {"llama3", RopeType::kLlama3},
                                    {"yarn", RopeType::kYarn}};
 
 void ReadRopeType(std::string_view name, RopeConfig& rope, ConfigReader& errors) {
@@ -80,11 +84,13 @@ void ReadRopeType(std::string_view name, RopeConfig& rope, ConfigReader& errors)
   errors.Fail("rope_type", absl::StrCat("\"", ToAbsl(name), "\" is not known; known are ", known));
 }
 
-/// rope_parameters {rope_type, rope_theta, ...}, or rope_theta beside rope_scaling {rope_type or type, ...}.
+/// rope_parameters {rope_type, rope_theta, ...}, or rope_theta beside rope_scaling {rope_type or
+/// type, ...}.
 absl::Status ReadRope(ConfigReader& config, std::string_view what, ModelConfig& out) {
   RopeConfig& rope = out.rope;
   rope.theta = config.Number("rope_theta", 10000.0, 1.0, 1e12);
-  rope.original_max_positions = config.Int("original_max_position_embeddings", out.max_positions, 1, kMaxSize);
+  rope.original_max_positions =
+      config.Int("original_max_position_embeddings", out.max_positions, 1, kMaxSize);
   const Json* json = config.Find("rope_parameters");
   if (json == nullptr) json = config.Find("rope_scaling");
   if (json == nullptr) return config.status();
@@ -124,7 +130,8 @@ void ReadLayers(ConfigReader& config, Windows windows, ModelConfig& out) {
   const Json* types = windows == Windows::kQwen ? config.Find("layer_types") : nullptr;
   if (types != nullptr) {
     if (!types->is_array() || types->size() != out.layers.size()) {
-      config.Fail("layer_types", absl::StrCat("expected one entry for each of ", num_layers, " layers"));
+      config.Fail("layer_types",
+                  absl::StrCat("expected one entry for each of ", num_layers, " layers"));
       return;
     }
     for (int32_t i = 0; i < num_layers; ++i) {
@@ -137,7 +144,8 @@ void ReadLayers(ConfigReader& config, Windows windows, ModelConfig& out) {
     }
     return;
   }
-  const int32_t first = windows == Windows::kQwen ? config.Int("max_window_layers", 0, 0, kMaxLayers) : 0;
+  const int32_t first =
+      windows == Windows::kQwen ? config.Int("max_window_layers", 0, 0, kMaxLayers) : 0;
   for (int32_t i = first; i < num_layers; ++i) out.layers[i].window = window;
 }
 
@@ -152,7 +160,8 @@ void ReadActivation(ConfigReader& config, ModelConfig& out) {
   } else if (name == "relu") {
     out.activation = Activation::kRelu;
   } else {
-    config.Fail("hidden_act", absl::StrCat("\"", name, "\" is not one of silu, gelu, gelu_pytorch_tanh, relu"));
+    config.Fail("hidden_act",
+                absl::StrCat("\"", name, "\" is not one of silu, gelu, gelu_pytorch_tanh, relu"));
   }
 }
 
@@ -175,23 +184,27 @@ absl::Status ReadSizes(ConfigReader& config, const Family& family, ModelConfig& 
   out.intermediate_size = config.Int("intermediate_size", std::nullopt, 1, kMaxSize);
   out.num_heads = config.Int("num_attention_heads", std::nullopt, 1, kMaxSize);
   out.num_kv_heads = config.Int("num_key_value_heads", out.num_heads, 1, kMaxSize);
-  out.head_dim = config.Int("head_dim", std::max(1, out.hidden_size / std::max(1, out.num_heads)), 1, 4096);
+  out.head_dim =
+      config.Int("head_dim", std::max(1, out.hidden_size / std::max(1, out.num_heads)), 1, 4096);
   out.vocab_size = config.Int("vocab_size", std::nullopt, 1, kMaxSize);
   out.max_positions = config.Int("max_position_embeddings", 2048, 1, kMaxSize);
   out.norm_eps = static_cast<float>(config.Number("rms_norm_eps", 1e-6, 0.0, 1.0));
   out.tied_embeddings = config.Bool("tie_word_embeddings", family.tied_by_default);
   const bool attention_bias = config.Bool("attention_bias", false);
-  out.qkv_bias = family.attention_bias == Biases::kQkv || (family.attention_bias == Biases::kByConfig && attention_bias);
+  out.qkv_bias = family.attention_bias == Biases::kQkv ||
+                 (family.attention_bias == Biases::kByConfig && attention_bias);
   out.o_bias = family.attention_bias == Biases::kByConfig && attention_bias;
   out.mlp_bias = family.mlp_bias_by_config && config.Bool("mlp_bias", false);
   out.qk_norm = family.qk_norm;
   RETURN_IF_ERROR(config.status());
   if (out.num_heads % out.num_kv_heads != 0) {
-    config.Fail("num_key_value_heads", absl::StrCat(out.num_kv_heads, " does not divide num_attention_heads ",
-                                                    out.num_heads));
+    config.Fail(
+        "num_key_value_heads",
+        absl::StrCat(out.num_kv_heads, " does not divide num_attention_heads ", out.num_heads));
   }
   if (out.head_dim % 2 != 0) config.Fail("head_dim", "expected an even number");
-  if (int64_t{out.num_heads} * out.head_dim > kMaxSize) config.Fail("head_dim", "too large for so many heads");
+  if (int64_t{out.num_heads} * out.head_dim > kMaxSize)
+    config.Fail("head_dim", "too large for so many heads");
   out.attention_scale = 1.0f / std::sqrt(static_cast<float>(out.head_dim));
   return config.status();
 }
@@ -208,7 +221,8 @@ std::string KnownArchitectures() {
 
 absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view text, std::string_view what) {
   ASSIGN_OR_RETURN(const Json json, ParseJson(text, what));
-  if (!json.is_object()) return absl::InvalidArgumentError(absl::StrCat(ToAbsl(what), ": expected an object"));
+  if (!json.is_object())
+    return absl::InvalidArgumentError(absl::StrCat(ToAbsl(what), ": expected an object"));
   ModelConfig out;
   out.architecture = FirstArchitecture(json);
   const auto nested = json.find("text_config");
@@ -218,8 +232,8 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view text, std::string_
   const Family* family = FindFamily(out.architecture, out.model_type);
   if (family == nullptr) {
     return absl::UnimplementedError(
-        absl::StrCat(ToAbsl(what), ": architecture \"", out.architecture, "\" (model_type \"", out.model_type,
-                     "\") is not known; known are ", KnownArchitectures()));
+        absl::StrCat(ToAbsl(what), ": architecture \"", out.architecture, "\" (model_type \"",
+                     out.model_type, "\") is not known; known are ", KnownArchitectures()));
   }
   out.architecture = family->architecture;
   RETURN_IF_ERROR(ReadSizes(config, *family, out));

@@ -1,6 +1,5 @@
-// What a config.json says about a network, in one form whatever the form of the file. A model family is a row of flags
-// in model_config.cc.
-// Owns its strings. Must not know weights or devices.
+// What a config.json says about a network, in one form whatever the form of the file. A model
+// family is a row of flags in model_config.cc. Owns its strings. Must not know weights or devices.
 // Threads: value.
 #pragma once
 
@@ -22,22 +21,22 @@ struct RopeConfig {
   double theta = 10000;
   double factor = 1;
   int32_t original_max_positions = 0;
-  double low_freq_factor = 1;          // llama3
-  double high_freq_factor = 4;         // llama3
-  double beta_fast = 32;               // yarn
-  double beta_slow = 1;                // yarn
-  double attention_factor = 0;         // yarn: of cos and sin; 0: from `factor`
-  double mscale = 0;                   // yarn
-  double mscale_all_dim = 0;           // yarn
-  bool truncate = true;                // yarn: the correction range, to whole dimensions
+  double low_freq_factor = 1;   // llama3
+  double high_freq_factor = 4;  // llama3
+  double beta_fast = 32;        // yarn
+  double beta_slow = 1;         // yarn
+  double attention_factor = 0;  // yarn: of cos and sin; 0: from `factor`
+  double mscale = 0;            // yarn
+  double mscale_all_dim = 0;    // yarn
+  bool truncate = true;         // yarn: the correction range, to whole dimensions
 };
 
 struct LayerConfig {
-  int32_t window = 0;                  // 0: full attention
+  int32_t window = 0;  // 0: full attention
 };
 
 struct ModelConfig {
-  std::string architecture;            // as the file names it
+  std::string architecture;  // as the file names it
   std::string model_type;
   int32_t hidden_size = 0;
   int32_t intermediate_size = 0;
@@ -52,7 +51,7 @@ struct ModelConfig {
   bool qkv_bias = false;
   bool o_bias = false;
   bool mlp_bias = false;
-  bool qk_norm = false;                // RMSNorm per head of q and k, before the rotation
+  bool qk_norm = false;  // RMSNorm per head of q and k, before the rotation
   float attention_scale = 0;
   RopeConfig rope;
   std::vector<LayerConfig> layers;

@@ -22,7 +22,8 @@ double Llama3Frequency(const RopeConfig& rope, double frequency) {
 
 /// The dimension whose wave turns `rotations` times within the trained context.
 double YarnDimension(const RopeConfig& rope, int32_t dim, double rotations) {
-  return dim * std::log(rope.original_max_positions / (rotations * kTwoPi)) / (2 * std::log(rope.theta));
+  return dim * std::log(rope.original_max_positions / (rotations * kTwoPi)) /
+         (2 * std::log(rope.theta));
 }
 
 double YarnFrequency(const RopeConfig& rope, int32_t dim, int32_t pair, double frequency) {
@@ -35,7 +36,7 @@ double YarnFrequency(const RopeConfig& rope, int32_t dim, int32_t pair, double f
   low = std::max(low, 0.0);
   high = std::min(high, dim - 1.0);
   if (low == high) high += 0.001;
-  const double ramp = std::clamp((pair - low) / (high - low), 0.0, 1.0);   // 0: keep, 1: slow down
+  const double ramp = std::clamp((pair - low) / (high - low), 0.0, 1.0);  // 0: keep, 1: slow down
   return frequency / rope.factor * ramp + frequency * (1 - ramp);
 }
 
@@ -46,12 +47,19 @@ std::vector<float> RopeFrequencies(const RopeConfig& rope, int32_t rotary_dim) {
   for (int32_t i = 0; i < rotary_dim / 2; ++i) {
     double frequency = 1.0 / std::pow(rope.theta, 2.0 * i / rotary_dim);
     switch (rope.type) {
-      case RopeType::kLinear: frequency /= rope.factor; break;
-      case RopeType::kLlama3: frequency = Llama3Frequency(rope, frequency); break;
-      case RopeType::kYarn: frequency = YarnFrequency(rope, rotary_dim, i, frequency); break;
+      case RopeType::kLinear:
+        frequency /= rope.factor;
+        break;
+      case RopeType::kLlama3:
+        frequency = Llama3Frequency(rope, frequency);
+        break;
+      case RopeType::kYarn:
+        frequency = YarnFrequency(rope, rotary_dim, i, frequency);
+        break;
       case RopeType::kNone:
       case RopeType::kDefault:
-      case RopeType::kDynamic: break;
+      case RopeType::kDynamic:
+        break;
     }
     out[i] = static_cast<float>(frequency);
   }
@@ -78,7 +86,8 @@ std::vector<float> RopeTable(const RopeConfig& rope, int32_t rotary_dim, int32_t
   for (int32_t position = 0; position < num_positions; ++position) {
     float* cos_row = table.data() + 2 * half * position;
     for (size_t i = 0; i < half; ++i) {
-      const float angle = static_cast<float>(position) * frequencies[i];   // in float32, as models are trained
+      const float angle =
+          static_cast<float>(position) * frequencies[i];  // in float32, as models are trained
       cos_row[i] = static_cast<float>(std::cos(double{angle})) * magnitude;
       cos_row[half + i] = static_cast<float>(std::sin(double{angle})) * magnitude;
     }

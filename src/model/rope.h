@@ -1,6 +1,5 @@
-// The rotary embedding's angles: which frequency each pair of dimensions turns with, and its cosines and sines.
-// Owns nothing. Must not know devices.
-// Threads: value.
+// The rotary embedding's angles: which frequency each pair of dimensions turns with, and its
+// cosines and sines. Owns nothing. Must not know devices. Threads: value.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +10,8 @@
 namespace penstock {
 
 /// Radians per position of each pair of dimensions: [rotary_dim / 2].
-/// "linear": Chen et al. 2023; "dynamic": unscaled within the trained context, which is all that is served;
-/// "llama3": Llama 3.1; "yarn": Peng et al. 2023.
+/// "linear": Chen et al. 2023; "dynamic": unscaled within the trained context, which is all that is
+/// served; "llama3": Llama 3.1; "yarn": Peng et al. 2023.
 std::vector<float> RopeFrequencies(const RopeConfig& rope, int32_t rotary_dim);
 
 /// What cos and sin are multiplied with (yarn's attention factor, else 1).

@@ -14,21 +14,29 @@ namespace {
 
 class FileSource final : public TensorSource {
  public:
-  explicit FileSource(Safetensors files) : files_(std::make_shared<Safetensors>(std::move(files))) {}
+  explicit FileSource(Safetensors files)
+      : files_(std::make_shared<Safetensors>(std::move(files))) {}
 
-  absl::StatusOr<HostTensor> Get(const std::string& name, absl::Span<const int64_t> shape) override {
+  ~FileSource() override {
+    files_->DropPages();
+  }  // weights are packed by now; a table that stays is read again
+
+  absl::StatusOr<HostTensor> Get(const std::string& name,
+                                 absl::Span<const int64_t> shape) override {
     const SafetensorsEntry* entry = files_->Find(name);
     if (entry == nullptr) {
-      return absl::NotFoundError(absl::StrCat(absl::StrJoin(files_->paths(), ", "), ": tensor \"", name,
-                                              "\" is missing, expected with shape [", absl::StrJoin(shape, ", "), "]"));
+      return absl::NotFoundError(absl::StrCat(absl::StrJoin(files_->paths(), ", "), ": tensor \"",
+                                              name, "\" is missing, expected with shape [",
+                                              absl::StrJoin(shape, ", "), "]"));
     }
     const std::string& path = files_->paths()[entry->file];
     if (absl::MakeConstSpan(entry->shape) != shape) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(path, ": tensor \"", name, "\" has shape [", absl::StrJoin(entry->shape, ", "),
-                       "], config.json asks for [", absl::StrJoin(shape, ", "), "]"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          path, ": tensor \"", name, "\" has shape [", absl::StrJoin(entry->shape, ", "),
+          "], config.json asks for [", absl::StrJoin(shape, ", "), "]"));
     }
-    if (entry->dtype != DType::kFloat32 && entry->dtype != DType::kFloat16 && entry->dtype != DType::kBFloat16) {
+    if (entry->dtype != DType::kFloat32 && entry->dtype != DType::kFloat16 &&
+        entry->dtype != DType::kBFloat16) {
       const std::string_view got = DTypeName(entry->dtype);
       return absl::InvalidArgumentError(absl::StrCat(path, ": tensor \"", name, "\" is ",
                                                      absl::string_view(got.data(), got.size()),
@@ -55,7 +63,8 @@ uint64_t Mix(uint64_t x) {
 
 class FormulaSource final : public TensorSource {
  public:
-  absl::StatusOr<HostTensor> Get(const std::string& name, absl::Span<const int64_t> shape) override {
+  absl::StatusOr<HostTensor> Get(const std::string& name,
+                                 absl::Span<const int64_t> shape) override {
     int64_t size = 1;
     for (const int64_t dim : shape) {
       if (__builtin_mul_overflow(size, dim, &size) || size > (int64_t{1} << 40)) {

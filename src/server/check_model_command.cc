@@ -1,10 +1,10 @@
+#include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
-
-#include <CLI/CLI.hpp>
-#include <nlohmann/json.hpp>
 
 #include "base/status_macros.h"
 #include "base/worker_pool.h"
@@ -25,15 +25,17 @@ struct CheckModelFlags {
 constexpr int kGateFailed = 2;
 
 void PrintTable(const GoldenReport& report) {
-  std::printf("%-7s %-11s %7s %11s %11s %11s  %-9s %-9s %s\n", "prompt", "way", "tokens", "error", "median", "p90",
-              "bits", "greedy", "");
+  std::printf("%-7s %-11s %7s %11s %11s %11s  %-9s %-9s %s\n", "prompt", "way", "tokens", "error",
+              "median", "p90", "bits", "greedy", "");
   for (const GoldenResult& r : report.results) {
-    std::printf("%-7zu %-11s %7d %11.3e %11.3e %11.3e  %-9s %2d (>=%2d) %s\n", r.prompt, r.way.c_str(), r.num_tokens,
-                r.error, r.median, r.p90, r.same_bits ? "equal" : "DIFFERENT", r.greedy_equal, r.greedy_required,
+    std::printf("%-7zu %-11s %7d %11.3e %11.3e %11.3e  %-9s %2d (>=%2d) %s\n", r.prompt,
+                r.way.c_str(), r.num_tokens, r.error, r.median, r.p90,
+                r.same_bits ? "equal" : "DIFFERENT", r.greedy_equal, r.greedy_required,
                 r.passed ? "ok" : "MISSES");
   }
-  std::printf("all positions of prompts of 5 tokens or more: median %.3e, 90th percentile %.3e\n%s\n", report.median,
-              report.p90, report.passed ? "passed" : "FAILED");
+  std::printf(
+      "all positions of prompts of 5 tokens or more: median %.3e, 90th percentile %.3e\n%s\n",
+      report.median, report.p90, report.passed ? "passed" : "FAILED");
 }
 
 void PrintJson(const CheckModelFlags& flags, const GoldenReport& report) {
@@ -50,9 +52,10 @@ void PrintJson(const CheckModelFlags& flags, const GoldenReport& report) {
                        {"greedy_required", r.greedy_required},
                        {"passed", r.passed}});
   }
-  const nlohmann::json out = {{"model", flags.dir},       {"dtype", flags.dtype}, {"device", flags.device},
-                              {"median", report.median},  {"p90", report.p90},    {"passed", report.passed},
-                              {"results", std::move(results)}};
+  const nlohmann::json out = {
+      {"model", flags.dir},           {"dtype", flags.dtype}, {"device", flags.device},
+      {"median", report.median},      {"p90", report.p90},    {"passed", report.passed},
+      {"results", std::move(results)}};
   std::printf("%s\n", out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
 }
 
@@ -65,8 +68,10 @@ absl::StatusOr<bool> CheckModel(const CheckModelFlags& flags) {
   load.pool = &pool;
   ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadModel(load));
   if (!model->note.empty()) std::fprintf(stderr, "%s\n", model->note.c_str());
-  const std::string golden = flags.golden.empty() ? flags.dir + "/golden.safetensors" : flags.golden;
-  ASSIGN_OR_RETURN(const std::vector<GoldenPrompt> prompts, LoadGolden(golden, model->config.vocab_size));
+  const std::string golden =
+      flags.golden.empty() ? flags.dir + "/golden.safetensors" : flags.golden;
+  ASSIGN_OR_RETURN(const std::vector<GoldenPrompt> prompts,
+                   LoadGolden(golden, model->config.vocab_size));
   ASSIGN_OR_RETURN(const GoldenReport report, CheckGolden(model.get(), dtype, prompts));
   if (flags.json) {
     PrintJson(flags, report);
@@ -81,11 +86,14 @@ absl::StatusOr<bool> CheckModel(const CheckModelFlags& flags) {
 void AddCheckModelCommand(CLI::App& app, int& exit_code) {
   auto flags = std::make_shared<CheckModelFlags>();
   CLI::App* command = app.add_subcommand(
-      "check-model", "Compare a model with reference logits, in every way in which a prompt is computed");
+      "check-model",
+      "Compare a model with reference logits, in every way in which a prompt is computed");
   command->add_option("dir", flags->dir, "Model directory")->required();
-  command->add_option("--dtype", flags->dtype, "Activations and KV: float32 | bfloat16")->capture_default_str();
+  command->add_option("--dtype", flags->dtype, "Activations and KV: float32 | bfloat16")
+      ->capture_default_str();
   command->add_option("--device", flags->device, "auto | cpu | cuda:N")->capture_default_str();
-  command->add_option("--golden", flags->golden, "Reference logits (default: DIR/golden.safetensors)");
+  command->add_option("--golden", flags->golden,
+                      "Reference logits (default: DIR/golden.safetensors)");
   command->add_flag("--json", flags->json, "Print JSON");
   command->callback([flags, &exit_code] {
     const absl::StatusOr<bool> passed = CheckModel(*flags);

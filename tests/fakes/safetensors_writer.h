@@ -31,7 +31,8 @@ class TempDir {
   const std::string& path() const { return path_; }
   std::string Write(const std::string& name, std::string_view bytes) const {
     const std::string path = path_ + "/" + name;
-    std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    std::ofstream(path, std::ios::binary)
+        .write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
     return path;
   }
 
@@ -41,7 +42,7 @@ class TempDir {
 
 struct TensorToWrite {
   std::string name;
-  std::string dtype;   // as the format spells it
+  std::string dtype;  // as the format spells it
   std::vector<int64_t> shape;
   std::string bytes;
 };
@@ -65,7 +66,8 @@ inline std::string SafetensorsFile(const std::vector<TensorToWrite>& tensors) {
   for (const TensorToWrite& t : tensors) {
     if (header.size() > 1) header += ",";
     header += "\"" + t.name + "\":{\"dtype\":\"" + t.dtype + "\",\"shape\":[";
-    for (size_t i = 0; i < t.shape.size(); ++i) header += (i > 0 ? "," : "") + std::to_string(t.shape[i]);
+    for (size_t i = 0; i < t.shape.size(); ++i)
+      header += (i > 0 ? "," : "") + std::to_string(t.shape[i]);
     header += "],\"data_offsets\":[" + std::to_string(data.size()) + "," +
               std::to_string(data.size() + t.bytes.size()) + "]}";
     data += t.bytes;

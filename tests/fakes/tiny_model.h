@@ -14,14 +14,19 @@
 
 namespace penstock {
 
-/// Sizes that are no multiple of any vector; `extra` are further lines of config.json, each ending in a comma.
-inline std::string TinyConfig(const std::string& architecture = "LlamaForCausalLM", const std::string& extra = "") {
-  return R"({"architectures": [")" + architecture + R"("], "hidden_size": 40, "intermediate_size": 72,
+/// Sizes that are no multiple of any vector; `extra` are further lines of config.json, each ending
+/// in a comma.
+inline std::string TinyConfig(const std::string& architecture = "LlamaForCausalLM",
+                              const std::string& extra = "") {
+  return R"({"architectures": [")" + architecture +
+         R"("], "hidden_size": 40, "intermediate_size": 72,
     "num_hidden_layers": 2, "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 20, "vocab_size": 317,
-    "max_position_embeddings": 512, "rms_norm_eps": 1e-5, )" + extra + R"( "rope_theta": 10000.0})";
+    "max_position_embeddings": 512, "rms_norm_eps": 1e-5, )" +
+         extra + R"( "rope_theta": 10000.0})";
 }
 
-inline std::unique_ptr<LoadedModel> LoadTinyModel(WorkerPool* pool, const std::string& config = TinyConfig()) {
+inline std::unique_ptr<LoadedModel> LoadTinyModel(WorkerPool* pool,
+                                                  const std::string& config = TinyConfig()) {
   TempDir dir;
   dir.Write("config.json", config);
   LoadOptions load;

@@ -10,7 +10,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!penstock::ParseSafetensors(bytes, "fuzz", 0, entries).ok()) return 0;
   volatile uint8_t sink = 0;
   for (const auto& [name, entry] : entries) {
-    for (const std::byte b : entry.data) sink = sink ^ static_cast<uint8_t>(b);   // every byte lies in the file
+    for (const std::byte b : entry.data)
+      sink = sink ^ static_cast<uint8_t>(b);  // every byte lies in the file
   }
   return 0;
 }

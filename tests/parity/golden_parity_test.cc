@@ -1,9 +1,9 @@
 // Whole models against reference logits and tokens, in every way in which a prompt is computed.
-#include <filesystem>
-#include <tuple>
-
 #include <gtest/gtest.h>
+
+#include <filesystem>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 #include "executor/golden_check.h"
 #include "executor/runner_driver.h"
@@ -12,9 +12,12 @@
 namespace penstock {
 namespace {
 
-std::string Shared(const std::string& path) { return std::string(PENSTOCK_SHARED_DATA) + "/models/" + path; }
+std::string Shared(const std::string& path) {
+  return std::string(PENSTOCK_SHARED_DATA) + "/models/" + path;
+}
 
-absl::StatusOr<std::unique_ptr<LoadedModel>> Load(const std::string& dir, const std::string& device, WorkerPool* pool) {
+absl::StatusOr<std::unique_ptr<LoadedModel>> Load(const std::string& dir, const std::string& device,
+                                                  WorkerPool* pool) {
   LoadOptions load;
   load.model_dir = dir;
   load.device = device;
@@ -32,13 +35,16 @@ void ExpectGolden(const std::string& dir, const std::string& device, DType dtype
   ASSERT_TRUE(report.ok()) << report.status();
   EXPECT_EQ(report->results.size(), 7 * prompts->size());
   for (const GoldenResult& r : report->results) {
-    EXPECT_TRUE(r.passed) << "prompt " << r.prompt << ", " << r.way << ": error " << r.error << ", greedy "
-                          << r.greedy_equal << " of " << r.greedy_required << ", bits " << r.same_bits;
+    EXPECT_TRUE(r.passed) << "prompt " << r.prompt << ", " << r.way << ": error " << r.error
+                          << ", greedy " << r.greedy_equal << " of " << r.greedy_required
+                          << ", bits " << r.same_bits;
   }
   EXPECT_TRUE(report->passed) << "median " << report->median << ", 90th percentile " << report->p90;
 }
 
-DType TypeOf(const std::string& name) { return name == "float32" ? DType::kFloat32 : DType::kBFloat16; }
+DType TypeOf(const std::string& name) {
+  return name == "float32" ? DType::kFloat32 : DType::kBFloat16;
+}
 
 class DemoGolden : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {};
 
@@ -48,10 +54,14 @@ TEST_P(DemoGolden, EveryWayMeetsTheReference) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Devices, DemoGolden,
-                         ::testing::Combine(::testing::Values("cpu"), ::testing::Values("float32", "bfloat16")),
-                         [](const auto& info) { return std::get<1>(info.param) + "_on_" + std::get<0>(info.param); });
+                         ::testing::Combine(::testing::Values("cpu"),
+                                            ::testing::Values("float32", "bfloat16")),
+                         [](const auto& info) {
+                           return std::get<1>(info.param) + "_on_" + std::get<0>(info.param);
+                         });
 
-class FamilyGolden : public ::testing::TestWithParam<std::tuple<std::string, std::string, std::string>> {};
+class FamilyGolden
+    : public ::testing::TestWithParam<std::tuple<std::string, std::string, std::string>> {};
 
 TEST_P(FamilyGolden, EveryWayMeetsTheReference) {
   const auto& [device, family, dtype] = GetParam();
@@ -62,8 +72,9 @@ TEST_P(FamilyGolden, EveryWayMeetsTheReference) {
 
 INSTANTIATE_TEST_SUITE_P(Devices, FamilyGolden,
                          ::testing::Combine(::testing::Values("cpu"),
-                                            ::testing::Values("llama", "llama3_rope", "llama_bias", "mistral_swa",
-                                                              "qwen2", "qwen2_yarn", "qwen3"),
+                                            ::testing::Values("llama", "llama3_rope", "llama_bias",
+                                                              "mistral_swa", "qwen2", "qwen2_yarn",
+                                                              "qwen3"),
                                             ::testing::Values("float32", "bfloat16")),
                          [](const auto& info) {
                            return std::get<1>(info.param) + "_" + std::get<2>(info.param) + "_on_" +
@@ -94,13 +105,17 @@ TEST_P(Stories, GreedyTokensAreThoseOfThreeOtherImplementations) {
     const auto expected = entry["greedy_ids"].get<std::vector<TokenId>>();
     DrivenSequence s = driver.Begin(prompt, false);
     ASSERT_TRUE(driver.Run(s, 64, static_cast<int32_t>(expected.size())).ok());
-    EXPECT_EQ(std::vector<TokenId>(s.tokens.begin() + s.num_prompt, s.tokens.end()), expected) << entry["prompt"];
+    EXPECT_EQ(std::vector<TokenId>(s.tokens.begin() + s.num_prompt, s.tokens.end()), expected)
+        << entry["prompt"];
     driver.End(s);
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, Stories, ::testing::Combine(::testing::Values("cpu"), ::testing::Values("hf")),
-                         [](const auto& info) { return std::get<1>(info.param) + "_on_" + std::get<0>(info.param); });
+INSTANTIATE_TEST_SUITE_P(Devices, Stories,
+                         ::testing::Combine(::testing::Values("cpu"), ::testing::Values("hf")),
+                         [](const auto& info) {
+                           return std::get<1>(info.param) + "_on_" + std::get<0>(info.param);
+                         });
 
 TEST(Stories, ShardsGiveTheModelThatOneFileGives) {
   const std::string dir = Shared("stories260K/");
@@ -113,9 +128,11 @@ TEST(Stories, ShardsGiveTheModelThatOneFileGives) {
   auto runner = ModelRunner::Make(model->get(), options);
   ASSERT_TRUE(runner.ok());
   RunnerDriver driver(runner->get());
-  DrivenSequence s = driver.Begin(std::vector<TokenId>{1, 403, 407, 261, 378}, false);   // "Once upon a time"
+  DrivenSequence s =
+      driver.Begin(std::vector<TokenId>{1, 403, 407, 261, 378}, false);  // "Once upon a time"
   ASSERT_TRUE(driver.Run(s, 64, 10).ok());
-  const std::vector<TokenId> expected = {432, 383, 286, 261, 376, 298, 315, 421, 395, 317};   // ", there was a little"
+  const std::vector<TokenId> expected = {432, 383, 286, 261, 376,
+                                         298, 315, 421, 395, 317};  // ", there was a little"
   EXPECT_EQ(std::vector<TokenId>(s.tokens.begin() + 5, s.tokens.end()), expected);
 }
 

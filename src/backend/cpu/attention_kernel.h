@@ -1,6 +1,6 @@
-// Attention over the paged cache. Each row walks the units of 16 positions that it may see, in order, with a running
-// maximum and sum (Milakov and Gimelshein 2018); what a row adds up depends on its own position alone.
-// Included by kernels_avx2.cc and kernels_avx512.cc only. Owns nothing.
+// Attention over the paged cache. Each row walks the units of 16 positions that it may see, in
+// order, with a running maximum and sum (Milakov and Gimelshein 2018); what a row adds up depends
+// on its own position alone. Included by kernels_avx2.cc and kernels_avx512.cc only. Owns nothing.
 // Threads: any, on disjoint outputs.
 #pragma once
 
@@ -11,7 +11,7 @@
 namespace penstock {
 namespace {
 
-constexpr int kUnit = 16;   // positions that are summed together
+constexpr int kUnit = 16;  // positions that are summed together
 
 /// One unit's K or V as float, [kUnit, padded], columns beyond head_dim zero.
 template <class Kv>
@@ -40,8 +40,9 @@ inline void Scores(const float* q, const K* k, int64_t padded, float* scores) {
 
 /// kVectors vectors of o, as AddValues.
 template <int kVectors, class K>
-inline __attribute__((always_inline)) void AddValueColumns(const float* p, const K* v, int begin, int end, int64_t padded,
-                                                           V alpha, float* o) {
+inline __attribute__((always_inline)) void AddValueColumns(const float* p, const K* v, int begin,
+                                                           int end, int64_t padded, V alpha,
+                                                           float* o) {
   V acc[kVectors];
   for (int j = 0; j < kVectors; ++j) acc[j] = Load(o + j * kLanes) * alpha;
   for (int t = begin; t < end; ++t) {
@@ -53,18 +54,22 @@ inline __attribute__((always_inline)) void AddValueColumns(const float* p, const
 
 /// o = alpha o + sum over t in [begin, end) of p[t] v[t], in the order of t
 template <class K>
-inline void AddValues(const float* p, const K* v, int begin, int end, int64_t padded, float alpha, float* o) {
+inline void AddValues(const float* p, const K* v, int begin, int end, int64_t padded, float alpha,
+                      float* o) {
   const V va = Set1(alpha);
   int64_t d = 0;
-  for (; d + 8 * kLanes <= padded; d += 8 * kLanes) AddValueColumns<8>(p, v + d, begin, end, padded, va, o + d);
-  for (; d + 4 * kLanes <= padded; d += 4 * kLanes) AddValueColumns<4>(p, v + d, begin, end, padded, va, o + d);
+  for (; d + 8 * kLanes <= padded; d += 8 * kLanes)
+    AddValueColumns<8>(p, v + d, begin, end, padded, va, o + d);
+  for (; d + 4 * kLanes <= padded; d += 4 * kLanes)
+    AddValueColumns<4>(p, v + d, begin, end, padded, va, o + d);
   for (; d < padded; d += kLanes) AddValueColumns<1>(p, v + d, begin, end, padded, va, o + d);
 }
 
-/// Takes one unit into a row's running maximum, sum and output; positions [begin, end) of the unit are visible.
+/// Takes one unit into a row's running maximum, sum and output; positions [begin, end) of the unit
+/// are visible.
 template <class K>
-inline void AddUnit(const AttentionTileArgs& a, const float* q, const K* k, const K* v, int64_t padded, int begin,
-                    int end, float& maximum, float& sum, float* o) {
+inline void AddUnit(const AttentionTileArgs& a, const float* q, const K* k, const K* v,
+                    int64_t padded, int begin, int end, float& maximum, float& sum, float* o) {
   alignas(64) float s[kUnit];
   Scores(q, k, padded, s);
   V best = Set1(-__builtin_inff());
@@ -96,24 +101,26 @@ inline void AddUnit(const AttentionTileArgs& a, const float* q, const K* k, cons
 struct TileState {
   int num_vectors;
   int64_t padded;
-  float* k;         // [kUnit, padded]
-  float* v;         // [kUnit, padded]
-  float* q;         // [num_vectors, padded]
-  float* o;         // [num_vectors, padded]
-  float* maximum;   // [num_vectors]
-  float* sum;       // [num_vectors]
+  float* k;        // [kUnit, padded]
+  float* v;        // [kUnit, padded]
+  float* q;        // [num_vectors, padded]
+  float* o;        // [num_vectors, padded]
+  float* maximum;  // [num_vectors]
+  float* sum;      // [num_vectors]
 };
 
 /// Takes the unit that begins at position `base` into every pair that sees any of it.
 template <class K>
-void AddUnitToAll(const AttentionTileArgs& a, const TileState& s, const K* k, const K* v, int base) {
+void AddUnitToAll(const AttentionTileArgs& a, const TileState& s, const K* k, const K* v,
+                  int base) {
   for (int i = 0; i < s.num_vectors; ++i) {
     const int position = a.position_begin + i / a.group;
     const int oldest = a.window > 0 && position >= a.window ? position - a.window + 1 : 0;
     const int begin = oldest > base ? oldest - base : 0;
     const int end = position - base + 1 < kUnit ? position - base + 1 : kUnit;
     if (begin >= end) continue;
-    AddUnit(a, s.q + i * s.padded, k, v, s.padded, begin, end, s.maximum[i], s.sum[i], s.o + i * s.padded);
+    AddUnit(a, s.q + i * s.padded, k, v, s.padded, begin, end, s.maximum[i], s.sum[i],
+            s.o + i * s.padded);
   }
 }
 
@@ -130,7 +137,8 @@ TileState StartTile(const AttentionTileArgs& a) {
   s.sum = s.maximum + s.num_vectors;
   for (float* p = s.k; p < s.maximum; ++p) *p = 0.0f;
   for (int i = 0; i < s.num_vectors; ++i) {
-    const T* from = static_cast<const T*>(a.q) + (i / a.group) * a.q_stride + (i % a.group) * a.head_dim;
+    const T* from =
+        static_cast<const T*>(a.q) + (i / a.group) * a.q_stride + (i % a.group) * a.head_dim;
     ConvertRow(from, s.q + i * s.padded, a.head_dim, 1.0f);
     s.maximum[i] = -__builtin_inff();
     s.sum[i] = 0.0f;
@@ -142,7 +150,7 @@ template <class T>
 void FinishTile(const AttentionTileArgs& a, const TileState& s) {
   for (int i = 0; i < s.num_vectors; ++i) {
     float* o = s.o + i * s.padded;
-    if (a.sinks != nullptr) {   // at last, by the same rule as one more position
+    if (a.sinks != nullptr) {  // at last, by the same rule as one more position
       const float sink = a.sinks[i % a.group];
       const float next = sink > s.maximum[i] ? sink : s.maximum[i];
       alignas(64) float e[2 * kLanes];
@@ -158,14 +166,18 @@ void FinishTile(const AttentionTileArgs& a, const TileState& s) {
 
 template <class T, class Kv>
 void AttentionTile(const AttentionTileArgs& a) {
-  constexpr int kFewVectors = 3;   // so few widen the cache on the fly; more share one widened copy. Equal bits.
+  constexpr int kFewVectors =
+      3;  // so few widen the cache on the fly; more share one widened copy. Equal bits.
   const TileState s = StartTile<T>(a);
-  const bool in_place = s.padded == a.head_dim && (sizeof(Kv) == sizeof(float) || s.num_vectors <= kFewVectors);
+  const bool in_place =
+      s.padded == a.head_dim && (sizeof(Kv) == sizeof(float) || s.num_vectors <= kFewVectors);
   const int last = a.position_begin + a.num_rows - 1;
-  const int first = a.window > 0 && a.position_begin >= a.window ? a.position_begin - a.window + 1 : 0;
+  const int first =
+      a.window > 0 && a.position_begin >= a.window ? a.position_begin - a.window + 1 : 0;
   for (int unit = first / kUnit; unit <= last / kUnit; ++unit) {
     const int base = unit * kUnit;
-    const int64_t offset = a.table[base / a.block_size] * a.block_stride + (base % a.block_size) * int64_t{a.head_dim};
+    const int64_t offset =
+        a.table[base / a.block_size] * a.block_stride + (base % a.block_size) * int64_t{a.head_dim};
     const Kv* keys = static_cast<const Kv*>(a.cache) + offset;
     if (in_place) {
       AddUnitToAll(a, s, keys, keys + a.kv_stride, base);

@@ -23,7 +23,7 @@ bool Close(const std::vector<float>& got, const std::vector<double>& expected, d
     error += (got[i] - expected[i]) * (got[i] - expected[i]);
     norm += expected[i] * expected[i];
   }
-  return error <= tolerance * tolerance * norm;   // false where anything is NaN
+  return error <= tolerance * tolerance * norm;  // false where anything is NaN
 }
 
 bool LinearAgrees(const CpuKernels& kernels, WeightFormat format) {
@@ -40,7 +40,8 @@ bool LinearAgrees(const CpuKernels& kernels, WeightFormat format) {
   });
   std::vector<const void*> rows;
   for (int64_t r = 0; r < n; ++r) {
-    rows.push_back(format == WeightFormat::kFloat32 ? static_cast<const void*>(&w[r * kDepth]) : &halves[r * kDepth]);
+    rows.push_back(format == WeightFormat::kFloat32 ? static_cast<const void*>(&w[r * kDepth])
+                                                    : &halves[r * kDepth]);
   }
   std::vector<float> panel(kernels.panel_rows * kDepth), sums(kRows * kernels.panel_rows + 16);
   kernels.pack_panel(format, rows.data(), n, kDepth, panel.data());
@@ -59,7 +60,8 @@ bool LinearAgrees(const CpuKernels& kernels, WeightFormat format) {
   std::vector<double> expected(kRows * n);
   for (int64_t m = 0; m < kRows; ++m) {
     for (int64_t i = 0; i < n; ++i) {
-      for (int64_t k = 0; k < kDepth; ++k) expected[m * n + i] += double{x[m * kDepth + k]} * w[i * kDepth + k];
+      for (int64_t k = 0; k < kDepth; ++k)
+        expected[m * n + i] += double{x[m * kDepth + k]} * w[i * kDepth + k];
     }
   }
   return Close(y, expected, format == WeightFormat::kFloat16 ? 1e-3 : 1e-5);
@@ -87,7 +89,8 @@ bool NormAndGateAgree(const CpuKernels& kernels) {
 bool AttentionAgrees(const CpuKernels& kernels) {
   constexpr int kDim = 24, kLength = 20, kGroup = 2;
   uint32_t state = 3;
-  std::vector<float> q(kGroup * kDim), cache(2 * 2 * 16 * kDim), y(q.size());   // [block][K|V][token][dim]
+  std::vector<float> q(kGroup * kDim), cache(2 * 2 * 16 * kDim),
+      y(q.size());  // [block][K|V][token][dim]
   for (float& v : q) v = Pseudo(state);
   for (float& v : cache) v = Pseudo(state);
   const BlockId table[] = {1, 0};
@@ -125,8 +128,10 @@ bool AttentionAgrees(const CpuKernels& kernels) {
 }  // namespace
 
 bool SelfTest(const CpuKernels& kernels) {
-  return LinearAgrees(kernels, WeightFormat::kFloat32) && LinearAgrees(kernels, WeightFormat::kBFloat16) &&
-         LinearAgrees(kernels, WeightFormat::kFloat16) && NormAndGateAgree(kernels) && AttentionAgrees(kernels);
+  return LinearAgrees(kernels, WeightFormat::kFloat32) &&
+         LinearAgrees(kernels, WeightFormat::kBFloat16) &&
+         LinearAgrees(kernels, WeightFormat::kFloat16) && NormAndGateAgree(kernels) &&
+         AttentionAgrees(kernels);
 }
 
 const CpuKernels& ChooseKernels(std::string& note) {

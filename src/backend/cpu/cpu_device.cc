@@ -20,18 +20,25 @@ CpuDevice::CpuDevice(WorkerPool* pool, const CpuKernels& kernels)
 
 absl::StatusOr<DeviceBuffer> CpuDevice::Allocate(size_t bytes) {
   if (bytes == 0) return DeviceBuffer();
-  void* data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (data == MAP_FAILED) {
     return absl::ResourceExhaustedError(absl::StrCat("no memory for ", bytes, " bytes"));
   }
-  ::madvise(data, bytes, MADV_HUGEPAGE);   // a kernel without huge pages refuses, which changes only the speed
+  ::madvise(data, bytes,
+            MADV_HUGEPAGE);  // a kernel without huge pages refuses, which changes only the speed
   return DeviceBuffer(data, bytes, [](void* p, size_t n) { ::munmap(p, n); });
 }
 
-void CpuDevice::CopyToDevice(void* device, const void* host, size_t bytes) { std::memcpy(device, host, bytes); }
-void CpuDevice::CopyToHost(void* host, const void* device, size_t bytes) { std::memcpy(host, device, bytes); }
+void CpuDevice::CopyToDevice(void* device, const void* host, size_t bytes) {
+  std::memcpy(device, host, bytes);
+}
+void CpuDevice::CopyToHost(void* host, const void* device, size_t bytes) {
+  std::memcpy(host, device, bytes);
+}
 
-absl::StatusOr<PackedLinear> CpuDevice::Pack(WeightFormat format, int64_t k, absl::Span<const LinearPart> parts) {
+absl::StatusOr<PackedLinear> CpuDevice::Pack(WeightFormat format, int64_t k,
+                                             absl::Span<const LinearPart> parts) {
   PackedLinear packed;
   packed.format = format;
   packed.k = k;
@@ -49,7 +56,8 @@ absl::StatusOr<PackedLinear> CpuDevice::Pack(WeightFormat format, int64_t k, abs
   ASSIGN_OR_RETURN(packed.weight, Allocate(num_panels * panel_bytes));
   pool_->ParallelFor(num_panels, [&](int64_t panel) {
     const int64_t first = panel * kernels_.panel_rows;
-    kernels_.pack_panel(format, rows.data() + first, std::min(kernels_.panel_rows, packed.n - first), k,
+    kernels_.pack_panel(format, rows.data() + first,
+                        std::min(kernels_.panel_rows, packed.n - first), k,
                         static_cast<char*>(packed.weight.data()) + panel * panel_bytes);
   });
   if (has_bias) {

@@ -9,10 +9,11 @@
 namespace penstock {
 namespace {
 
-constexpr int64_t kTileElements = 8192;        // of a row operation: below, a tile is not worth handing over
-constexpr int64_t kTileProducts = 64 * 1024;   // multiply-adds of a linear layer's tile, at least
-constexpr int64_t kTileRows = 96;              // of x in one tile of a linear layer
-constexpr int64_t kTileVectors = 64;           // (row, head) pairs in one tile of attention
+constexpr int64_t kTileElements =
+    8192;  // of a row operation: below, a tile is not worth handing over
+constexpr int64_t kTileProducts = 64 * 1024;  // multiply-adds of a linear layer's tile, at least
+constexpr int64_t kTileRows = 96;             // of x in one tile of a linear layer
+constexpr int64_t kTileVectors = 64;          // (row, head) pairs in one tile of attention
 
 bool IsBf16(DType dtype) {
   CHECK(dtype == DType::kBFloat16 || dtype == DType::kFloat32);
@@ -84,8 +85,10 @@ void CpuOps::Linear(const LinearArgs& a) {
   // A tile is a run of panels for a run of rows: one thread reads the run's weights as one stream.
   const int64_t num_panels = (w.n + panel_rows - 1) / panel_rows;
   const int64_t num_row_tiles = (a.x.rows + kTileRows - 1) / kTileRows;
-  const int64_t rows_per_tile = num_row_tiles == 0 ? 0 : (a.x.rows + num_row_tiles - 1) / num_row_tiles;
-  const int64_t worth = std::max<int64_t>(1, kTileProducts / std::max<int64_t>(1, rows_per_tile * panel_rows * w.k));
+  const int64_t rows_per_tile =
+      num_row_tiles == 0 ? 0 : (a.x.rows + num_row_tiles - 1) / num_row_tiles;
+  const int64_t worth =
+      std::max<int64_t>(1, kTileProducts / std::max<int64_t>(1, rows_per_tile * panel_rows * w.k));
   const int64_t even = num_panels * num_row_tiles / (8 * pool_->num_threads());
   const int64_t panels_per_tile = std::clamp<int64_t>(even, worth, std::max(worth, int64_t{8}));
   const int64_t num_panel_tiles = (num_panels + panels_per_tile - 1) / panels_per_tile;
@@ -124,7 +127,8 @@ void CpuOps::RopeAndCache(const RopeArgs& a, const BatchRows& batch) {
     row.qkv = a.qkv.row(r);
     row.cos_sin = a.cos_sin == nullptr ? nullptr : a.cos_sin + position * a.rotary_dim;
     const int64_t size = a.cache.block_size;
-    const BlockId block = a.cache.tables[int64_t{batch.slots[r]} * a.cache.max_blocks + position / size];
+    const BlockId block =
+        a.cache.tables[int64_t{batch.slots[r]} * a.cache.max_blocks + position / size];
     const int64_t offset = block * a.cache.block_stride + position % size * a.heads.head_dim;
     row.k_out = static_cast<char*>(a.cache.data) + offset * kv_bytes;
     row.v_out = static_cast<char*>(row.k_out) + a.cache.kv_stride * kv_bytes;
@@ -144,8 +148,9 @@ void CpuOps::Attention(const AttentionArgs& a, const BatchRows& batch) {
   std::vector<Piece> pieces;
   for (const SequenceRows& sequence : batch.sequences) {
     for (int64_t begin = 0; begin < sequence.num_rows; begin += rows_per_tile) {
-      pieces.push_back({&sequence, static_cast<int32_t>(begin),
-                        static_cast<int32_t>(std::min<int64_t>(rows_per_tile, sequence.num_rows - begin))});
+      pieces.push_back(
+          {&sequence, static_cast<int32_t>(begin),
+           static_cast<int32_t>(std::min<int64_t>(rows_per_tile, sequence.num_rows - begin))});
     }
   }
   // The longest histories first: what is left at the end is small.
@@ -199,7 +204,8 @@ void CpuOps::GatherRows(const Tensor& x, absl::Span<const int32_t> rows, const T
   for (size_t i = 0; i < rows.size(); ++i) std::memcpy(y.row(i), x.row(rows[i]), bytes);
 }
 
-void CpuOps::Sample(const Tensor& logits, absl::Span<const SampleRow> rows, absl::Span<SampledToken> tokens) {
+void CpuOps::Sample(const Tensor& logits, absl::Span<const SampleRow> rows,
+                    absl::Span<SampledToken> tokens) {
   pool_->ParallelFor(static_cast<int64_t>(rows.size()), [&](int64_t i) {
     const auto* row = reinterpret_cast<const float*>(logits.row(rows[i].row));
     tokens[i] = SampleToken({row, static_cast<size_t>(logits.cols)}, rows[i]);

@@ -22,7 +22,8 @@ class CpuOps final : public Ops {
   void Attention(const AttentionArgs& args, const BatchRows& batch) override;
   void GatedActivation(Activation f, const Tensor& x, const Tensor& y) override;
   void GatherRows(const Tensor& x, absl::Span<const int32_t> rows, const Tensor& y) override;
-  void Sample(const Tensor& logits, absl::Span<const SampleRow> rows, absl::Span<SampledToken> tokens) override;
+  void Sample(const Tensor& logits, absl::Span<const SampleRow> rows,
+              absl::Span<SampledToken> tokens) override;
   void Score(const Tensor& logits, absl::Span<const TokenId> ids, int32_t num_top,
              absl::Span<SampledToken> tokens) override;
 

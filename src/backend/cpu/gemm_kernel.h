@@ -1,7 +1,7 @@
-// y = x w^T, panel by panel. A panel holds kPanelVectors * kLanes output rows, interleaved so that one k is one run of
-// memory: lanes run over outputs, and each output is one chain of fused multiply-adds over k, whatever m is.
-// Included by kernels_avx2.cc and kernels_avx512.cc only. Owns nothing.
-// Threads: any, on disjoint outputs.
+// y = x w^T, panel by panel. A panel holds kPanelVectors * kLanes output rows, interleaved so that
+// one k is one run of memory: lanes run over outputs, and each output is one chain of fused
+// multiply-adds over k, whatever m is. Included by kernels_avx2.cc and kernels_avx512.cc only. Owns
+// nothing. Threads: any, on disjoint outputs.
 #pragma once
 
 #include "backend/cpu/kernels.h"
@@ -12,10 +12,11 @@ namespace {
 
 constexpr int kPanelVectors = 4;
 constexpr int kPanelRows = kPanelVectors * kLanes;
-constexpr int kMaxTileRows = kLanes == 16 ? 6 : 3;   // x kPanelVectors sums fill the registers
-constexpr int64_t kDepth = 256;                      // k per pass: a panel's part stays in L1
+constexpr int kMaxTileRows = kLanes == 16 ? 6 : 3;  // x kPanelVectors sums fill the registers
+constexpr int64_t kDepth = 256;                     // k per pass: a panel's part stays in L1
 
-/// Two of a panel's vectors of weights at one k, widened to float. bfloat16 interleaves the halves of such a pair.
+/// Two of a panel's vectors of weights at one k, widened to float. bfloat16 interleaves the halves
+/// of such a pair.
 inline __attribute__((always_inline)) void LoadPair(const float* p, V& a, V& b) {
   a = Load(p);
   b = Load(p + kLanes);
@@ -31,8 +32,10 @@ inline __attribute__((always_inline)) void LoadPair(const Fp16* p, V& a, V& b) {
 }
 
 template <int kRows, class W>
-void GemmTile(const float* x, int64_t x_stride, const W* panel, int64_t depth, float* sums, bool first) {
-  // With 16 registers the sums leave room for one x: the compiler must read it again for the second pair, not keep it.
+void GemmTile(const float* x, int64_t x_stride, const W* panel, int64_t depth, float* sums,
+              bool first) {
+  // With 16 registers the sums leave room for one x: the compiler must read it again for the second
+  // pair, not keep it.
   const float* again = x;
   if (kLanes == 8) asm("" : "+r"(again));
   V acc[kRows][kPanelVectors];
@@ -58,18 +61,25 @@ void GemmTile(const float* x, int64_t x_stride, const W* panel, int64_t depth, f
 }
 
 template <class W>
-void GemmRows(int64_t rows, const float* x, int64_t x_stride, const W* panel, int64_t depth, float* sums,
-              bool first) {
+void GemmRows(int64_t rows, const float* x, int64_t x_stride, const W* panel, int64_t depth,
+              float* sums, bool first) {
   switch (rows) {
-    case 1: return GemmTile<1>(x, x_stride, panel, depth, sums, first);
-    case 2: return GemmTile<2>(x, x_stride, panel, depth, sums, first);
-    case 3: return GemmTile<3>(x, x_stride, panel, depth, sums, first);
+    case 1:
+      return GemmTile<1>(x, x_stride, panel, depth, sums, first);
+    case 2:
+      return GemmTile<2>(x, x_stride, panel, depth, sums, first);
+    case 3:
+      return GemmTile<3>(x, x_stride, panel, depth, sums, first);
 #if defined(__AVX512F__)
-    case 4: return GemmTile<4>(x, x_stride, panel, depth, sums, first);
-    case 5: return GemmTile<5>(x, x_stride, panel, depth, sums, first);
-    case 6: return GemmTile<6>(x, x_stride, panel, depth, sums, first);
+    case 4:
+      return GemmTile<4>(x, x_stride, panel, depth, sums, first);
+    case 5:
+      return GemmTile<5>(x, x_stride, panel, depth, sums, first);
+    case 6:
+      return GemmTile<6>(x, x_stride, panel, depth, sums, first);
 #endif
-    default: __builtin_unreachable();
+    default:
+      __builtin_unreachable();
   }
 }
 
@@ -79,9 +89,11 @@ void GemmSums(const GemmPanelArgs& a) {
   for (int64_t k = 0; k < a.k || k == 0; k += kDepth) {
     const int64_t depth = a.k - k < kDepth ? a.k - k : kDepth;
     const W* panel = static_cast<const W*>(a.panel) + k * kPanelRows;
-    for (int64_t tile = 0, row = 0; tile < num_tiles; ++tile) {   // rows spread evenly over the tiles
+    for (int64_t tile = 0, row = 0; tile < num_tiles;
+         ++tile) {  // rows spread evenly over the tiles
       const int64_t rows = (a.m - row + num_tiles - tile - 1) / (num_tiles - tile);
-      GemmRows(rows, a.x + row * a.x_stride + k, a.x_stride, panel, depth, a.sums + row * kPanelRows, k == 0);
+      GemmRows(rows, a.x + row * a.x_stride + k, a.x_stride, panel, depth,
+               a.sums + row * kPanelRows, k == 0);
       row += rows;
     }
   }
@@ -93,24 +105,31 @@ void GemmStore(const GemmPanelArgs& a) {
   for (int64_t m = 0; m < a.m; ++m) {
     T* y = static_cast<T*>(a.y) + m * a.y_stride;
     const float* sums = a.sums + m * kPanelRows;
-    ForVectors(a.n, [&](int64_t i, int count) __attribute__((always_inline)) {
-      V v = LoadUpTo(sums + i, count);
-      if (a.bias != nullptr) v = v + LoadUpTo(a.bias + i, count);
-      if (!plain) {
-        v = v * Set1(a.scale);
-        if (a.soft_cap != 0.0f) v = Set1(a.soft_cap) * Tanh(v / Set1(a.soft_cap));
-      }
-      if (a.accumulate) v = v + LoadUpTo(y + i, count);
-      StoreUpTo(y + i, v, count);
-    });
+    ForVectors(
+        a.n, [&](int64_t i, int count) __attribute__((always_inline)) {
+          V v = LoadUpTo(sums + i, count);
+          if (a.bias != nullptr) v = v + LoadUpTo(a.bias + i, count);
+          if (!plain) {
+            v = v * Set1(a.scale);
+            if (a.soft_cap != 0.0f) v = Set1(a.soft_cap) * Tanh(v / Set1(a.soft_cap));
+          }
+          if (a.accumulate) v = v + LoadUpTo(y + i, count);
+          StoreUpTo(y + i, v, count);
+        });
   }
 }
 
 void GemmPanel(const GemmPanelArgs& a) {
   switch (a.format) {
-    case WeightFormat::kFloat32: GemmSums<float>(a); break;
-    case WeightFormat::kBFloat16: GemmSums<Bf16>(a); break;
-    case WeightFormat::kFloat16: GemmSums<Fp16>(a); break;
+    case WeightFormat::kFloat32:
+      GemmSums<float>(a);
+      break;
+    case WeightFormat::kBFloat16:
+      GemmSums<Bf16>(a);
+      break;
+    case WeightFormat::kFloat16:
+      GemmSums<Fp16>(a);
+      break;
   }
   if (a.bf16) {
     GemmStore<Bf16>(a);
@@ -121,7 +140,7 @@ void GemmPanel(const GemmPanelArgs& a) {
 
 template <class W>
 void PackRows(const void* const* rows, int64_t num_rows, int64_t k, bool interleave, void* out) {
-  constexpr int64_t kBlock = 64;   // k per pass over the rows: reads whole cache lines
+  constexpr int64_t kBlock = 64;  // k per pass over the rows: reads whole cache lines
   W* panel = static_cast<W*>(out);
   for (int64_t begin = 0; begin < k; begin += kBlock) {
     const int64_t end = begin + kBlock < k ? begin + kBlock : k;
@@ -143,11 +162,15 @@ void PackRows(const void* const* rows, int64_t num_rows, int64_t k, bool interle
   }
 }
 
-void PackPanel(WeightFormat format, const void* const* rows, int64_t num_rows, int64_t k, void* panel) {
+void PackPanel(WeightFormat format, const void* const* rows, int64_t num_rows, int64_t k,
+               void* panel) {
   switch (format) {
-    case WeightFormat::kFloat32: return PackRows<float>(rows, num_rows, k, false, panel);
-    case WeightFormat::kBFloat16: return PackRows<Bf16>(rows, num_rows, k, true, panel);
-    case WeightFormat::kFloat16: return PackRows<Fp16>(rows, num_rows, k, false, panel);
+    case WeightFormat::kFloat32:
+      return PackRows<float>(rows, num_rows, k, false, panel);
+    case WeightFormat::kBFloat16:
+      return PackRows<Bf16>(rows, num_rows, k, true, panel);
+    case WeightFormat::kFloat16:
+      return PackRows<Fp16>(rows, num_rows, k, false, panel);
   }
 }
 

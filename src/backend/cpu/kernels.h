@@ -10,38 +10,39 @@
 
 namespace penstock {
 
-/// One panel (`panel_rows` outputs) of a linear layer for m rows. Each output is summed over k in order.
+/// One panel (`panel_rows` outputs) of a linear layer for m rows. Each output is summed over k in
+/// order.
 struct GemmPanelArgs {
   WeightFormat format = WeightFormat::kFloat32;
-  const float* x = nullptr;         // [m, k], stride x_stride
+  const float* x = nullptr;  // [m, k], stride x_stride
   int64_t x_stride = 0;
   int64_t m = 0;
   int64_t k = 0;
-  const void* panel = nullptr;      // packed
-  float* sums = nullptr;            // scratch [m, panel_rows], 64-byte aligned
-  const float* bias = nullptr;      // [n]; null: none
+  const void* panel = nullptr;  // packed
+  float* sums = nullptr;        // scratch [m, panel_rows], 64-byte aligned
+  const float* bias = nullptr;  // [n]; null: none
   float scale = 1.0f;
   float soft_cap = 0.0f;
   bool accumulate = false;
-  bool bf16 = false;                // y is bfloat16, else float
-  void* y = nullptr;                // [m, n], stride y_stride
+  bool bf16 = false;  // y is bfloat16, else float
+  void* y = nullptr;  // [m, n], stride y_stride
   int64_t y_stride = 0;
-  int64_t n = 0;                    // outputs of this panel that exist, at most panel_rows
+  int64_t n = 0;  // outputs of this panel that exist, at most panel_rows
 };
 
 /// Consecutive positions of one sequence, the query heads that share one KV head.
 struct AttentionTileArgs {
-  bool bf16 = false;                // q and y, else float
-  bool kv_bf16 = false;             // the cache, else float
-  const void* q = nullptr;          // row 0, first head of the group; head h at + h * head_dim
+  bool bf16 = false;        // q and y, else float
+  bool kv_bf16 = false;     // the cache, else float
+  const void* q = nullptr;  // row 0, first head of the group; head h at + h * head_dim
   int64_t q_stride = 0;
   void* y = nullptr;
   int64_t y_stride = 0;
   int32_t num_rows = 0;
-  int32_t group = 0;                // query heads
+  int32_t group = 0;  // query heads
   int32_t head_dim = 0;
-  int32_t position_begin = 0;       // of row 0
-  const void* cache = nullptr;      // K of this KV head in block 0
+  int32_t position_begin = 0;   // of row 0
+  const void* cache = nullptr;  // K of this KV head in block 0
   int64_t block_stride = 0;
   int64_t kv_stride = 0;
   int32_t block_size = 16;
@@ -49,8 +50,8 @@ struct AttentionTileArgs {
   float scale = 1.0f;
   float soft_cap = 0.0f;
   int32_t window = 0;
-  const float* sinks = nullptr;     // [group]; null: none
-  float* scratch = nullptr;         // AttentionScratch(...) floats, 64-byte aligned
+  const float* sinks = nullptr;  // [group]; null: none
+  float* scratch = nullptr;      // AttentionScratch(...) floats, 64-byte aligned
 };
 
 /// One token: all its heads.
@@ -62,23 +63,26 @@ struct RopeRowArgs {
   const float* q_norm = nullptr;
   const float* k_norm = nullptr;
   float norm_eps = 1e-6f;
-  const float* cos_sin = nullptr;   // [2, rotary_dim / 2] of this position; null: no rotation
+  const float* cos_sin = nullptr;  // [2, rotary_dim / 2] of this position; null: no rotation
   int32_t rotary_dim = 0;
-  void* k_out = nullptr;            // KV head 0, this token; null: nothing is cached
+  void* k_out = nullptr;  // KV head 0, this token; null: nothing is cached
   void* v_out = nullptr;
   int64_t head_stride = 0;
-  float* scratch = nullptr;         // [head_dim + 16]
+  float* scratch = nullptr;  // [head_dim + 16]
 };
 
 struct CpuKernels {
   const char* name = nullptr;
   int64_t panel_rows = 0;
-  /// rows x k weights, row-major at any alignment, into one panel of panel_rows x k; missing rows are zero.
-  void (*pack_panel)(WeightFormat format, const void* const* rows, int64_t num_rows, int64_t k, void* panel);
+  /// rows x k weights, row-major at any alignment, into one panel of panel_rows x k; missing rows
+  /// are zero.
+  void (*pack_panel)(WeightFormat format, const void* const* rows, int64_t num_rows, int64_t k,
+                     void* panel);
   void (*gemm_panel)(const GemmPanelArgs& args);
   void (*attention_tile)(const AttentionTileArgs& args);
   void (*rope_row)(const RopeRowArgs& args);
-  void (*rms_norm_row)(bool bf16, const void* x, const float* weight, float eps, int64_t n, void* y);
+  void (*rms_norm_row)(bool bf16, const void* x, const float* weight, float eps, int64_t n,
+                       void* y);
   void (*gated_row)(bool bf16, Activation f, const void* gate, const void* up, int64_t n, void* y);
   /// y = scale * x between float32, bfloat16 and float16 (source only).
   void (*convert_row)(DType from, const void* x, bool to_bf16, void* y, int64_t n, float scale);
@@ -91,9 +95,10 @@ constexpr int64_t AttentionScratch(int64_t num_rows, int64_t group, int64_t head
 }
 
 const CpuKernels& Avx2Kernels();
-const CpuKernels& Avx512Kernels();   // only where CpuHasAvx512()
+const CpuKernels& Avx512Kernels();  // only where CpuHasAvx512()
 
-/// The fastest table that this processor runs and that agrees with plain arithmetic; `note` says what was passed over.
+/// The fastest table that this processor runs and that agrees with plain arithmetic; `note` says
+/// what was passed over.
 const CpuKernels& ChooseKernels(std::string& note);
 
 /// Compares a table with plain arithmetic; false where a result is off.

@@ -6,9 +6,9 @@
 namespace penstock {
 
 const CpuKernels& Avx2Kernels() {
-  static constexpr CpuKernels kTable = {
-      "avx2", kPanelRows, PackPanel, GemmPanel, AttentionTileAny, RopeRowAny, RmsNormRowAny, GatedRowAny,
-      ConvertRowAny};
+  static constexpr CpuKernels kTable = {"avx2",        kPanelRows,       PackPanel,
+                                        GemmPanel,     AttentionTileAny, RopeRowAny,
+                                        RmsNormRowAny, GatedRowAny,      ConvertRowAny};
   return kTable;
 }
 

@@ -6,9 +6,9 @@
 namespace penstock {
 
 const CpuKernels& Avx512Kernels() {
-  static constexpr CpuKernels kTable = {
-      "avx512", kPanelRows, PackPanel, GemmPanel, AttentionTileAny, RopeRowAny, RmsNormRowAny, GatedRowAny,
-      ConvertRowAny};
+  static constexpr CpuKernels kTable = {"avx512",      kPanelRows,       PackPanel,
+                                        GemmPanel,     AttentionTileAny, RopeRowAny,
+                                        RmsNormRowAny, GatedRowAny,      ConvertRowAny};
   return kTable;
 }
 

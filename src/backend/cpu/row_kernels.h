@@ -82,7 +82,8 @@ void RopeRowAny(const RopeRowArgs& a) {
 
 inline V Activate(Activation f, V x) {
   switch (f) {
-    case Activation::kSilu: return x * Sigmoid(x);
+    case Activation::kSilu:
+      return x * Sigmoid(x);
     case Activation::kGeluTanh: {
       const V inner = Set1(0.7978845608f) * Fma(Set1(0.044715f) * x * x, x, x);
       return x * Sigmoid(inner + inner);
@@ -93,7 +94,8 @@ inline V Activate(Activation f, V x) {
       for (float& lane : lanes) lane = 0.5f * lane * (1.0f + __builtin_erff(lane * 0.70710678f));
       return Load(lanes);
     }
-    case Activation::kRelu: return Max(x, Zero());
+    case Activation::kRelu:
+      return Max(x, Zero());
   }
   return x;
 }
@@ -108,19 +110,25 @@ void GatedRow(Activation f, const T* gate, const T* up, int64_t n, T* y) {
 
 void GatedRowAny(bool bf16, Activation f, const void* gate, const void* up, int64_t n, void* y) {
   if (bf16) {
-    GatedRow(f, static_cast<const Bf16*>(gate), static_cast<const Bf16*>(up), n, static_cast<Bf16*>(y));
+    GatedRow(f, static_cast<const Bf16*>(gate), static_cast<const Bf16*>(up), n,
+             static_cast<Bf16*>(y));
   } else {
-    GatedRow(f, static_cast<const float*>(gate), static_cast<const float*>(up), n, static_cast<float*>(y));
+    GatedRow(f, static_cast<const float*>(gate), static_cast<const float*>(up), n,
+             static_cast<float*>(y));
   }
 }
 
 template <class To>
 void ConvertRowFrom(DType from, const void* x, To* y, int64_t n, float scale) {
   switch (from) {
-    case DType::kFloat32: return ConvertRow(static_cast<const float*>(x), y, n, scale);
-    case DType::kBFloat16: return ConvertRow(static_cast<const Bf16*>(x), y, n, scale);
-    case DType::kFloat16: return ConvertRow(static_cast<const Fp16*>(x), y, n, scale);
-    default: __builtin_trap();
+    case DType::kFloat32:
+      return ConvertRow(static_cast<const float*>(x), y, n, scale);
+    case DType::kBFloat16:
+      return ConvertRow(static_cast<const Bf16*>(x), y, n, scale);
+    case DType::kFloat16:
+      return ConvertRow(static_cast<const Fp16*>(x), y, n, scale);
+    default:
+      __builtin_trap();
   }
 }
 

@@ -1,8 +1,8 @@
 #include "backend/cpu/sample.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
-#include <functional>
 #include <limits>
 #include <utility>
 #include <vector>
@@ -13,12 +13,12 @@ namespace penstock {
 namespace {
 
 constexpr float kImpossible = -std::numeric_limits<float>::infinity();
-constexpr float kMaxNoise = 22.9f;   // the noise of the smallest uniform, 2^-33
 
 struct Candidate {
   TokenId id;
   float logit;
-  friend bool operator<(const Candidate& a, const Candidate& b) {   // the most likely first, ties by id
+  friend bool operator<(const Candidate& a,
+                        const Candidate& b) {  // the most likely first, ties by id
     return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
   }
 };
@@ -26,6 +26,16 @@ struct Candidate {
 float Finite(float x) {
   if (std::isnan(x)) return kImpossible;
   return std::min(x, std::numeric_limits<float>::max());
+}
+
+std::array<uint32_t, 4> RandomWords(uint64_t seed, int32_t position, TokenId block) {
+  return Philox4x32({static_cast<uint32_t>(block), static_cast<uint32_t>(position), 0, 0},
+                    {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
+}
+
+float NoiseOf(uint32_t word) {
+  const float u = std::min((static_cast<float>(word) + 0.5f) * 0x1p-32f, 1.0f - 0x1p-24f);
+  return -std::log(-std::log1p(-u));
 }
 
 bool MaskAllows(absl::Span<const uint32_t> mask, TokenId id) {
@@ -54,8 +64,10 @@ std::vector<float> Adjusted(absl::Span<const float> logits, const SampleRow& row
 }
 
 /// What may be drawn, in order of ids.
-std::vector<Candidate> Candidates(const std::vector<float>& x, const SampleRow& row, bool allowed, bool banned) {
+std::vector<Candidate> Candidates(const std::vector<float>& x, const SampleRow& row, bool allowed,
+                                  bool banned) {
   std::vector<Candidate> out;
+  out.reserve(allowed ? row.params->allowed_token_ids.size() : x.size());
   const auto take = [&](TokenId id) {
     if (id < 0 || id >= static_cast<TokenId>(x.size())) return;
     if (x[id] == kImpossible || !MaskAllows(row.mask, id)) return;
@@ -73,8 +85,8 @@ std::vector<Candidate> Candidates(const std::vector<float>& x, const SampleRow& 
   return out;
 }
 
-/// Keeps the candidates of the smallest set whose probability reaches top_p of the whole, the most likely first.
-/// Splits around pivots instead of sorting everything.
+/// Keeps the candidates of the smallest set whose probability reaches top_p of the whole, the most
+/// likely first. Splits around pivots instead of sorting everything.
 void KeepTopP(std::vector<Candidate>& c, float top_p) {
   const float best = std::min_element(c.begin(), c.end())->logit;
   const auto mass = [&](size_t begin, size_t end) {
@@ -85,7 +97,7 @@ void KeepTopP(std::vector<Candidate>& c, float top_p) {
   const double wanted = top_p * mass(0, c.size());
   double kept = 0;
   size_t begin = 0;
-  size_t end = c.size();   // the boundary lies in [begin, end); all before `begin` are kept
+  size_t end = c.size();  // the boundary lies in [begin, end); all before `begin` are kept
   while (end - begin > 1) {
     const size_t middle = begin + (end - begin) / 2;
     std::nth_element(c.begin() + begin, c.begin() + middle, c.begin() + end);
@@ -102,8 +114,8 @@ void KeepTopP(std::vector<Candidate>& c, float top_p) {
 
 /// Whether the raw logits are the ones to draw from, all of them.
 bool IsPlain(const SampleRow& row) {
-  return row.params->logit_bias.empty() && row.params->allowed_token_ids.empty() && row.prompt_output_counts.empty() &&
-         row.banned.empty() && row.mask.empty();
+  return row.params->logit_bias.empty() && row.params->allowed_token_ids.empty() &&
+         row.prompt_output_counts.empty() && row.banned.empty() && row.mask.empty();
 }
 
 /// The highest logit, the lowest id on ties; -1 where there is no number.
@@ -111,7 +123,7 @@ TokenId Argmax(absl::Span<const float> logits) {
   TokenId best = -1;
   float highest = kImpossible;
   for (size_t i = 0; i < logits.size(); ++i) {
-    if (logits[i] > highest) {   // false for NaN
+    if (logits[i] > highest) {  // false for NaN
       highest = logits[i];
       best = static_cast<TokenId>(i);
     }
@@ -131,13 +143,28 @@ void Filter(std::vector<Candidate>& c, const SamplingParams& p) {
   if (p.top_p < 1.0f) KeepTopP(c, p.top_p);
 }
 
+/// Whether noise made of `word` cannot lift a logit that is `deficit` below the best score:
+/// -log(-log1p(-u)) > deficit takes u < e^-deficit, held here against the power of two above that.
+bool IsHopeless(uint32_t word, float deficit) {
+  const int shift = static_cast<int>(std::min(deficit * 1.44269504f, 64.0f)) - 1;
+  if (shift <= 0) return false;
+  return shift >= 32 || (word >> (32 - shift)) != 0;
+}
+
+/// Of candidates in any order; those in the order of their ids share blocks of random words.
 TokenId GumbelArgmax(const std::vector<Candidate>& c, uint64_t seed, int32_t position) {
-  // From the most likely on, whose score lets most others be passed over unseen: noise is at most kMaxNoise.
+  // From the most likely on, whose score most others cannot reach.
   Candidate best = *std::min_element(c.begin(), c.end());
   float best_score = best.logit + GumbelNoise(seed, position, best.id);
+  TokenId block = -1;
+  std::array<uint32_t, 4> words{};
   for (const Candidate& x : c) {
-    if (x.logit + kMaxNoise < best_score) continue;
-    const float score = x.logit + GumbelNoise(seed, position, x.id);
+    if (x.id / 4 != block) {
+      block = x.id / 4;
+      words = RandomWords(seed, position, block);
+    }
+    if (IsHopeless(words[x.id % 4], best_score - x.logit)) continue;
+    const float score = x.logit + NoiseOf(words[x.id % 4]);
     if (score > best_score || (score == best_score && x.id < best.id)) {
       best = x;
       best_score = score;
@@ -162,21 +189,20 @@ TokenId Draw(absl::Span<const float> logits, const SampleRow& row) {
 }  // namespace
 
 float GumbelNoise(uint64_t seed, int32_t position, TokenId token) {
-  const auto words = Philox4x32({static_cast<uint32_t>(token) / 4, static_cast<uint32_t>(position), 0, 0},
-                                {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
-  const float u = std::min((static_cast<float>(words[token % 4]) + 0.5f) * 0x1p-32f, 1.0f - 0x1p-24f);
-  return -std::log(-std::log1p(-u));
+  return NoiseOf(RandomWords(seed, position, token / 4)[token % 4]);
 }
 
 SampledToken SampleToken(absl::Span<const float> logits, const SampleRow& row) {
   SampledToken token;
   const SamplingParams& p = *row.params;
   token.id = p.greedy() && IsPlain(row) ? Argmax(logits) : Draw(logits, row);
-  if (token.id >= 0 && p.num_logprobs >= 0) ScoreToken(logits, p.num_logprobs, p.logprob_token_ids, token);
+  if (token.id >= 0 && p.num_logprobs >= 0)
+    ScoreToken(logits, p.num_logprobs, p.logprob_token_ids, token);
   return token;
 }
 
-void ScoreToken(absl::Span<const float> logits, int32_t num_top, absl::Span<const TokenId> also, SampledToken& token) {
+void ScoreToken(absl::Span<const float> logits, int32_t num_top, absl::Span<const TokenId> also,
+                SampledToken& token) {
   const auto size = static_cast<TokenId>(logits.size());
   float best = kImpossible;
   for (const float x : logits) best = std::max(best, Finite(x));

@@ -9,11 +9,14 @@
 
 namespace penstock {
 
-/// id -1 where no logit is a number. Where the masks leave nothing, min_tokens gives way, then allowed_token_ids.
+/// id -1 where no logit is a number. Where the masks leave nothing, min_tokens gives way, then
+/// allowed_token_ids.
 SampledToken SampleToken(absl::Span<const float> logits, const SampleRow& row);
 
-/// Fills logprob and rank of token.id, and `top`: the num_top most likely, then `also`. NaN counts as impossible.
-void ScoreToken(absl::Span<const float> logits, int32_t num_top, absl::Span<const TokenId> also, SampledToken& token);
+/// Fills logprob and rank of token.id, and `top`: the num_top most likely, then `also`. NaN counts
+/// as impossible.
+void ScoreToken(absl::Span<const float> logits, int32_t num_top, absl::Span<const TokenId> also,
+                SampledToken& token);
 
 /// The Gumbel noise of vocabulary entry `token` at `position`: word token % 4 of the Philox block
 /// {token / 4, position, 0, 0} under the key `seed`.

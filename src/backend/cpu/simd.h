@@ -1,7 +1,7 @@
-// The vector type of the file that includes this, and its operations: 8 lanes (AVX2) or 16 (AVX-512).
-// Owns nothing. Everything is in an unnamed namespace, and no std template is used by the kernels: a function merged by
-// the linker could bring the instructions of one file into the other.
-// Threads: n/a.
+// The vector type of the file that includes this, and its operations: 8 lanes (AVX2) or 16
+// (AVX-512). Owns nothing. Everything is in an unnamed namespace, and no std template is used by
+// the kernels: a function merged by the linker could bring the instructions of one file into the
+// other. Threads: n/a.
 #pragma once
 
 #include <immintrin.h>
@@ -107,11 +107,13 @@ inline V RoundToBf16(V v) {
   const VBits nan = _mm256_or_si256(u, _mm256_set1_epi32(0x400000));
   const V is_nan = _mm256_cmp_ps(v, v, _CMP_UNORD_Q);
   const V chosen = _mm256_blendv_ps(_mm256_castsi256_ps(rounded), _mm256_castsi256_ps(nan), is_nan);
-  return _mm256_and_ps(chosen, _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(0xffff0000u))));
+  return _mm256_and_ps(chosen,
+                       _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(0xffff0000u))));
 }
 inline void Store(Bf16* p, V v) {
   const VBits u = _mm256_srli_epi32(_mm256_castps_si256(RoundToBf16(v)), 16);
-  const __m128i packed = _mm_packus_epi32(_mm256_castsi256_si128(u), _mm256_extracti128_si256(u, 1));
+  const __m128i packed =
+      _mm_packus_epi32(_mm256_castsi256_si128(u), _mm256_extracti128_si256(u, 1));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), packed);
 }
 inline __m256 Fold(V v) { return v; }
@@ -166,7 +168,8 @@ inline void StorePart(T* p, V v, int64_t count) {
   Store(tmp, v);
   __builtin_memcpy(p, tmp, static_cast<size_t>(count) * sizeof(T));
 }
-/// Calls fn(index, count) for each vector of [0, n); count < kLanes for the last where n is no multiple.
+/// Calls fn(index, count) for each vector of [0, n); count < kLanes for the last where n is no
+/// multiple.
 template <class Fn>
 inline __attribute__((always_inline)) void ForVectors(int64_t n, const Fn& fn) {
   int64_t i = 0;

@@ -40,7 +40,8 @@ TEST(MakeBackend, RefusesWhatIsNotThere) {
   std::string note;
   EXPECT_TRUE(MakeBackend("cpu", &pool, note).ok());
   EXPECT_TRUE(MakeBackend("auto", &pool, note).ok());
-  EXPECT_EQ(MakeBackend("cuda:0", &pool, note).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(MakeBackend("cuda:0", &pool, note).status().code(),
+            absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(MakeBackend("tpu", &pool, note).status().code(), absl::StatusCode::kInvalidArgument);
 }
 

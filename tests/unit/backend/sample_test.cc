@@ -1,12 +1,12 @@
 #include "backend/cpu/sample.h"
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
 #include <random>
-
-#include <gtest/gtest.h>
 
 #include "backend/cpu/philox.h"
 
@@ -40,7 +40,8 @@ std::vector<float> RandomLogits(size_t n, uint32_t seed, float spread) {
 // The known-answer tests that come with the paper's reference code.
 TEST(Philox, GivesThePublishedVectors) {
   using Words = std::array<uint32_t, 4>;
-  EXPECT_EQ(Philox4x32({0, 0, 0, 0}, {0, 0}), (Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
+  EXPECT_EQ(Philox4x32({0, 0, 0, 0}, {0, 0}),
+            (Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
   EXPECT_EQ(Philox4x32({0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}, {0xffffffff, 0xffffffff}),
             (Words{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
   EXPECT_EQ(Philox4x32({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}),
@@ -56,7 +57,8 @@ TEST(Sample, PassesOverNanAndMinusInfinity) {
   EXPECT_EQ(Draw({kNan, -kInf, 1, 0}, Greedy()), 2);
   SamplingParams p;
   p.seed = 3;
-  for (int position = 0; position < 50; ++position) EXPECT_EQ(Draw({kNan, -kInf, 1}, p, position), 2);
+  for (int position = 0; position < 50; ++position)
+    EXPECT_EQ(Draw({kNan, -kInf, 1}, p, position), 2);
 }
 
 TEST(Sample, TakesInfinityAsTheHighest) { EXPECT_EQ(Draw({0, kInf, 5}, Greedy()), 1); }
@@ -100,16 +102,19 @@ TEST(Sample, DrawsWithTheProbabilitiesOfTheSoftmax) {
 // The kept set by sorting everything, and the argmax over it: the rule in its plainest form.
 TokenId DrawBySorting(const std::vector<float>& logits, const SamplingParams& p, int32_t position) {
   std::vector<std::pair<float, TokenId>> order;
-  for (size_t i = 0; i < logits.size(); ++i) order.push_back({-logits[i] / p.temperature, static_cast<TokenId>(i)});
+  for (size_t i = 0; i < logits.size(); ++i)
+    order.push_back({-logits[i] / p.temperature, static_cast<TokenId>(i)});
   std::sort(order.begin(), order.end());
   const float best = -order[0].first;
-  if (p.min_p > 0) std::erase_if(order, [&](const auto& x) { return -x.first < best + std::log(p.min_p); });
+  if (p.min_p > 0)
+    std::erase_if(order, [&](const auto& x) { return -x.first < best + std::log(p.min_p); });
   if (p.top_k > 0 && static_cast<size_t>(p.top_k) < order.size()) order.resize(p.top_k);
   double total = 0;
   for (const auto& [x, id] : order) total += std::exp(double{-x} - best);
   double sum = 0;
   size_t kept = 0;
-  while (kept < order.size() && (kept == 0 || sum < p.top_p * total)) sum += std::exp(double{-order[kept++].first} - best);
+  while (kept < order.size() && (kept == 0 || sum < p.top_p * total))
+    sum += std::exp(double{-order[kept++].first} - best);
   if (p.top_p < 1) order.resize(kept);
   TokenId token = -1;
   float score = -kInf;
@@ -126,7 +131,8 @@ TokenId DrawBySorting(const std::vector<float>& logits, const SamplingParams& p,
 TEST(Sample, FiltersAsFullSortingWould) {
   std::mt19937 random(7);
   for (int round = 0; round < 2000; ++round) {
-    const std::vector<float> logits = RandomLogits(1 + random() % 500, random(), 0.5f + random() % 4);
+    const std::vector<float> logits =
+        RandomLogits(1 + random() % 500, random(), 0.5f + random() % 4);
     SamplingParams p;
     p.temperature = 0.3f + 0.1f * (random() % 15);
     p.seed = random();
@@ -159,10 +165,10 @@ TEST(Sample, PenalisesWhatWasThere) {
   row.params = &p;
   row.prompt_output_counts = counts;
   p.repetition_penalty = 2.0f;
-  EXPECT_EQ(SampleToken(logits, row).id, 1);   // the prompt counts
+  EXPECT_EQ(SampleToken(logits, row).id, 1);  // the prompt counts
   p.repetition_penalty = 1.0f;
   p.presence_penalty = 1.0f;
-  EXPECT_EQ(SampleToken(logits, row).id, 0);   // only the output counts
+  EXPECT_EQ(SampleToken(logits, row).id, 0);  // only the output counts
   counts = {0, 0, 0, 1, 0, 0};
   EXPECT_EQ(SampleToken(logits, row).id, 1);
   p.presence_penalty = 0.0f;
@@ -186,13 +192,14 @@ TEST(Sample, DrawsOnlyWhatMaskAndListsAllow) {
   const std::vector<float> logits = RandomLogits(70, 9, 1.0f);
   SamplingParams p;
   p.allowed_token_ids = {3, 40, 69, 500};
-  const uint32_t words[] = {~0u, ~(1u << 8), ~0u};   // not 40
+  const uint32_t words[] = {~0u, ~(1u << 8), ~0u};  // not 40
   SampleRow row;
   row.params = &p;
   row.mask = words;
   const TokenId banned[] = {3};
   row.banned = banned;
-  for (row.position = 0; row.position < 20; ++row.position) EXPECT_EQ(SampleToken(logits, row).id, 69);
+  for (row.position = 0; row.position < 20; ++row.position)
+    EXPECT_EQ(SampleToken(logits, row).id, 69);
 }
 
 TEST(Sample, LiftsMinTokensAndThenTheAllowedIdsWhereNothingIsLeft) {
@@ -211,7 +218,7 @@ TEST(Sample, LiftsMinTokensAndThenTheAllowedIdsWhereNothingIsLeft) {
 TEST(Sample, ReportsLogprobsOfTheRawLogits) {
   const std::vector<float> logits = {1.0f, 3.0f, kNan, 2.0f, -kInf};
   SamplingParams p = Greedy();
-  p.logit_bias = {{0, 10.0f}};   // draws 0, whose raw rank is 3
+  p.logit_bias = {{0, 10.0f}};  // draws 0, whose raw rank is 3
   p.num_logprobs = 2;
   p.logprob_token_ids = {4, 3};
   SampleRow row;

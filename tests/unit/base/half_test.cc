@@ -1,10 +1,10 @@
 #include "base/half.h"
 
+#include <gtest/gtest.h>
+
 #include <cmath>
 #include <cstring>
 #include <limits>
-
-#include <gtest/gtest.h>
 
 namespace penstock {
 namespace {
@@ -39,8 +39,8 @@ TEST(Half, Fp16ValuesAreExact) {
 }
 
 TEST(Half, RoundsToNearestAndTiesToEven) {
-  EXPECT_EQ(FloatToBf16(1.0f + 0x1p-8f), 0x3f80);              // halfway, even below
-  EXPECT_EQ(FloatToBf16(1.0f + 0x1p-7f + 0x1p-8f), 0x3f82);    // halfway, even above
+  EXPECT_EQ(FloatToBf16(1.0f + 0x1p-8f), 0x3f80);            // halfway, even below
+  EXPECT_EQ(FloatToBf16(1.0f + 0x1p-7f + 0x1p-8f), 0x3f82);  // halfway, even above
   EXPECT_EQ(FloatToBf16(1.0f + 0x1p-8f + 0x1p-20f), 0x3f81);
   EXPECT_EQ(FloatToFp16(1.0f + 0x1p-11f), 0x3c00);
   EXPECT_EQ(FloatToFp16(1.0f + 0x1p-10f + 0x1p-11f), 0x3c02);

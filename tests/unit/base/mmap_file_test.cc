@@ -11,7 +11,8 @@ TEST(MmapFile, ShowsTheBytes) {
   const TempDir dir;
   const auto file = MmapFile::Open(dir.Write("a", "hello"));
   ASSERT_TRUE(file.ok());
-  EXPECT_EQ(std::string(reinterpret_cast<const char*>(file->bytes().data()), file->bytes().size()), "hello");
+  EXPECT_EQ(std::string(reinterpret_cast<const char*>(file->bytes().data()), file->bytes().size()),
+            "hello");
 }
 
 TEST(MmapFile, MapsAnEmptyFileToNoBytes) {

@@ -1,12 +1,11 @@
 #include "base/worker_pool.h"
 
-#include <ctime>
+#include <gtest/gtest.h>
 
 #include <atomic>
+#include <ctime>
 #include <thread>
 #include <vector>
-
-#include <gtest/gtest.h>
 
 namespace penstock {
 namespace {
@@ -71,7 +70,8 @@ TEST(WorkerPool, AnotherThreadTakesTheTilesOfABusyOne) {
 TEST(WorkerPool, UsesNoProcessorTimeWhenIdle) {
   WorkerPool pool(4);
   pool.ParallelFor(100, [](int64_t) {});
-  // The main thread waits on another one that waits for nothing: all that may still run is the pool's spin.
+  // The main thread waits on another one that waits for nothing: all that may still run is the
+  // pool's spin.
   const std::clock_t begin = std::clock();
   std::atomic<bool> flag{false};
   std::jthread waker([&] {

@@ -33,10 +33,11 @@ class KvCacheTest : public ::testing::Test {
   std::unique_ptr<Device> device_ = *MakeBackend("cpu", &pool_, note_);
 };
 
-constexpr int64_t kLayerBlock = 2 * 2 * 16 * 8 * 4;   // K and V, heads, positions, dim, float32
+constexpr int64_t kLayerBlock = 2 * 2 * 16 * 8 * 4;  // K and V, heads, positions, dim, float32
 
 TEST_F(KvCacheTest, UsesTheBudgetAndNeverMore) {
-  for (const int64_t budget : {int64_t{64} * 2 * kLayerBlock, int64_t{1'000'000}, int64_t{7'777'777}}) {
+  for (const int64_t budget :
+       {int64_t{64} * 2 * kLayerBlock, int64_t{1'000'000}, int64_t{7'777'777}}) {
     const auto cache = Make(Config({0, 0}), budget);
     ASSERT_TRUE(cache.ok()) << cache.status();
     ASSERT_EQ(cache->groups().size(), 1u);
@@ -90,7 +91,8 @@ TEST_F(KvCacheTest, RefusesOddBlockSizesAndTooManyWindows) {
   block_size_ = 24;
   EXPECT_EQ(Make(Config({0}), 1 << 30).status().code(), absl::StatusCode::kInvalidArgument);
   block_size_ = 16;
-  EXPECT_EQ(Make(Config({0, 1, 2, 3, 4}), 1 << 30).status().code(), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(Make(Config({0, 1, 2, 3, 4}), 1 << 30).status().code(),
+            absl::StatusCode::kUnimplemented);
 }
 
 }  // namespace

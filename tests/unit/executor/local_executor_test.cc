@@ -66,7 +66,8 @@ TEST_P(LocalExecutorTest, GivesTheRunnersTokensWhateverTheDepth) {
   std::vector<TokenId> got;
   uint64_t launched = 0;
   const auto launch = [&] {
-    const StepPlan plan = launched == 0 ? Plan(1, TinyPrompt(10, 1), 0) : Plan(launched + 1, {}, 9 + launched);
+    const StepPlan plan =
+        launched == 0 ? Plan(1, TinyPrompt(10, 1), 0) : Plan(launched + 1, {}, 9 + launched);
     ASSERT_TRUE(executor_->Launch(plan).ok());
     ASSERT_TRUE(executor_->Sample(plan.step, {}).ok());
     ++launched;
@@ -87,7 +88,7 @@ TEST_P(LocalExecutorTest, AppliesMasksThatArriveAfterLaunch) {
   std::vector<uint32_t> words(10, 0);
   words[2] = 1u << 5;
   ASSERT_TRUE(executor_->Sample(StepId(1), {{0, 0, words}}).ok());
-  words.assign(10, ~0u);   // read before Sample returned
+  words.assign(10, ~0u);  // read before Sample returned
   const auto result = executor_->Collect();
   ASSERT_TRUE(result.ok());
   EXPECT_EQ(result->slices[0].tokens[0].id, 69);
@@ -100,7 +101,8 @@ TEST_P(LocalExecutorTest, RefusesCallsOutOfOrder) {
   EXPECT_EQ(executor_->Launch(Plan(2, {}, 10)).code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(executor_->Sample(StepId(2), {}).code(), absl::StatusCode::kFailedPrecondition);
   const uint32_t word = 1;
-  EXPECT_EQ(executor_->Sample(StepId(1), {{0, 0, {&word, 1}}}).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(executor_->Sample(StepId(1), {{0, 0, {&word, 1}}}).code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 TEST_P(LocalExecutorTest, AFaultIsSticky) {
@@ -136,7 +138,8 @@ TEST(LocalExecutor, RefusesOtherDepthsAndWeights) {
   WorkerPool pool(1);
   RunnerOptions options = TinyRunnerOptions();
   options.pipeline_depth = 3;
-  EXPECT_EQ(MakeLocalExecutor(LoadTinyModel(&pool), options).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(MakeLocalExecutor(LoadTinyModel(&pool), options).status().code(),
+            absl::StatusCode::kInvalidArgument);
   const TempDir dir;
   dir.Write("config.json", TinyConfig());
   ExecutorOptions bad;

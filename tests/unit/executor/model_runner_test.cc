@@ -1,9 +1,9 @@
 #include "executor/model_runner.h"
 
-#include <cmath>
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <cmath>
 
 #include "executor/runner_driver.h"
 #include "fakes/tiny_model.h"
@@ -13,21 +13,24 @@ namespace {
 
 using ::testing::HasSubstr;
 
-std::unique_ptr<ModelRunner> MakeRunner(LoadedModel* model, const RunnerOptions& options = TinyRunnerOptions()) {
+std::unique_ptr<ModelRunner> MakeRunner(LoadedModel* model,
+                                        const RunnerOptions& options = TinyRunnerOptions()) {
   auto runner = ModelRunner::Make(model, options);
   CHECK(runner.ok());
   return *std::move(runner);
 }
 
 /// One sequence on slot 0 with blocks 3, 2, 1, 0, planned by hand.
-StepPlan OneSlice(std::vector<TokenId> tokens, int32_t begin, OutputKind kind, int32_t num_outputs, bool setup) {
+StepPlan OneSlice(std::vector<TokenId> tokens, int32_t begin, OutputKind kind, int32_t num_outputs,
+                  bool setup) {
   StepPlan plan;
   plan.step = StepId(1);
   SequenceSlice slice;
   slice.sequence = SequenceId(7);
   slice.slot = SlotId(0);
   slice.begin = begin;
-  slice.num_tokens = static_cast<int32_t>(tokens.size()) - (kind == OutputKind::kPromptLogprobs ? 1 : 0);
+  slice.num_tokens =
+      static_cast<int32_t>(tokens.size()) - (kind == OutputKind::kPromptLogprobs ? 1 : 0);
   slice.kind = kind;
   slice.num_outputs = num_outputs;
   plan.tokens = std::move(tokens);
@@ -118,7 +121,8 @@ TEST_F(ModelRunnerTest, DraftsChangeNoSampledTokenEither) {
     }
   }
   ASSERT_TRUE(Step(first).ok());
-  StepPlan verify = OneSlice({plain[0], plain[1], plain[2], plain[3]}, 20, OutputKind::kToken, 4, false);
+  StepPlan verify =
+      OneSlice({plain[0], plain[1], plain[2], plain[3]}, 20, OutputKind::kToken, 4, false);
   verify.slices[0].num_drafts = 3;
   const auto result = Step(verify);
   ASSERT_TRUE(result.ok());
@@ -170,7 +174,8 @@ TEST_F(ModelRunnerTest, ScoresInSlabsAsInOnePiece) {
   ASSERT_TRUE(result.ok());
   EXPECT_EQ(result->slices[0].output.prompt_logprobs.size(), 300u);
   EXPECT_TRUE(result->slices[0].tokens.empty());
-  for (int i = 0; i < 300; ++i) EXPECT_EQ(result->slices[0].output.prompt_logprobs[i].id, tokens[i + 1]);
+  for (int i = 0; i < 300; ++i)
+    EXPECT_EQ(result->slices[0].output.prompt_logprobs[i].id, tokens[i + 1]);
 }
 
 TEST_F(ModelRunnerTest, GivesTheHiddenStateOfTheLastPosition) {
@@ -182,7 +187,7 @@ TEST_F(ModelRunnerTest, GivesTheHiddenStateOfTheLastPosition) {
   ASSERT_EQ(slice.output.hidden.size(), 40u);
   double squares = 0;
   for (const float x : slice.output.hidden) squares += x * x;
-  EXPECT_NEAR(std::sqrt(squares / 40), 1.0, 0.2);   // RMSNorm was applied
+  EXPECT_NEAR(std::sqrt(squares / 40), 1.0, 0.2);  // RMSNorm was applied
 }
 
 TEST_F(ModelRunnerTest, DrawsOnlyWhatTheMaskAllows) {
@@ -194,6 +199,37 @@ TEST_F(ModelRunnerTest, DrawsOnlyWhatTheMaskAllows) {
   const auto result = runner_->Sample(std::vector<OwnedMask>{mask});
   ASSERT_TRUE(result.ok());
   EXPECT_EQ(result->slices[0].tokens[0].id, 123);
+}
+
+TEST_F(ModelRunnerTest, ASliceReadsBlocksThatAnotherOneOfItsStepFills) {
+  const std::vector<TokenId> prompt = TinyPrompt(20, 6);
+  for (const bool reader_first : {false, true}) {
+    StepPlan plan;
+    plan.step = StepId(1);
+    plan.tokens = prompt;
+    plan.block_ids = {5, 5, 9};
+    for (int32_t i = 0; i < 2;
+         ++i) {  // sequence 0 computes the first block, sequence 1 what follows it
+      SlotSetup setup;
+      setup.slot = SlotId(i);
+      setup.sequence = SequenceId(i);
+      setup.sampling.temperature = 0;
+      plan.setups.push_back(setup);
+      SequenceSlice slice;
+      slice.sequence = SequenceId(i);
+      slice.slot = SlotId(i);
+      slice.begin = slice.token_offset = i * 16;
+      slice.num_tokens = i == 0 ? 16 : 4;
+      slice.blocks[0] = {i, i + 1};
+      slice.num_outputs = i;
+      slice.kind = i == 0 ? OutputKind::kNone : OutputKind::kToken;
+      plan.slices.insert(reader_first ? plan.slices.begin() : plan.slices.end(), slice);
+    }
+    const auto result = Step(plan);
+    ASSERT_TRUE(result.ok()) << result.status();
+    ASSERT_EQ(result->slices.size(), 1u);
+    EXPECT_EQ(result->slices[0].tokens[0].id, Continuation(prompt, 1)[0]);
+  }
 }
 
 TEST_F(ModelRunnerTest, KeepsStopTokensBackBelowMinTokens) {
@@ -220,14 +256,18 @@ TEST_F(ModelRunnerTest, RefusesBrokenPlansWithAName) {
   EXPECT_THAT(error([](StepPlan& p) { p.tokens[2] = 317; }), HasSubstr("token 317"));
   EXPECT_THAT(error([](StepPlan& p) { p.tokens[2] = -1; }), HasSubstr("token -1"));
   EXPECT_THAT(error([](StepPlan& p) { p.tokens.pop_back(); }), HasSubstr("tokens end"));
-  EXPECT_THAT(error([](StepPlan& p) { p.setups.clear(); p.slices[0].sequence = SequenceId(8); }),
+  EXPECT_THAT(error([](StepPlan& p) {
+                p.setups.clear();
+                p.slices[0].sequence = SequenceId(8);
+              }),
               HasSubstr("not set up"));
   EXPECT_THAT(error([](StepPlan& p) { p.setups[0].slot = SlotId(99); }), HasSubstr("slot 99"));
   EXPECT_THAT(error([](StepPlan& p) { p.block_ids[0] = 1'000'000; }), HasSubstr("block 1000000"));
   EXPECT_THAT(error([](StepPlan& p) { p.slices[0].blocks[0].count = 0; }), HasSubstr("no blocks"));
   EXPECT_THAT(error([](StepPlan& p) { p.slices[0].begin = 255; }), HasSubstr("do not fit"));
   EXPECT_THAT(error([](StepPlan& p) { p.slices[0].num_drafts = 6; }), HasSubstr("drafts"));
-  EXPECT_THAT(error([](StepPlan& p) { p.slices[0].adapter = AdapterId(3); }), HasSubstr("adapter 3"));
+  EXPECT_THAT(error([](StepPlan& p) { p.slices[0].adapter = AdapterId(3); }),
+              HasSubstr("adapter 3"));
 }
 
 TEST_F(ModelRunnerTest, LogitsWithoutANumberAreAStickyFault) {
@@ -244,7 +284,8 @@ TEST_F(ModelRunnerTest, LogitsWithoutANumberAreAStickyFault) {
 TEST_F(ModelRunnerTest, RefusesMoreContextThanTheModelHas) {
   RunnerOptions options = TinyRunnerOptions();
   options.max_len = 513;
-  EXPECT_EQ(ModelRunner::Make(model_.get(), options).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ModelRunner::Make(model_.get(), options).status().code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace

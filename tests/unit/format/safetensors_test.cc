@@ -1,9 +1,9 @@
 #include "format/safetensors.h"
 
-#include <cstring>
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <cstring>
 
 #include "fakes/safetensors_writer.h"
 
@@ -14,21 +14,23 @@ using ::testing::HasSubstr;
 
 std::string ErrorOf(std::string_view bytes) {
   Safetensors::Entries entries;
-  const absl::Status status =
-      ParseSafetensors({reinterpret_cast<const std::byte*>(bytes.data()), bytes.size()}, "f", 0, entries);
+  const absl::Status status = ParseSafetensors(
+      {reinterpret_cast<const std::byte*>(bytes.data()), bytes.size()}, "f", 0, entries);
   return status.ok() ? "" : std::string(status.message());
 }
 
 std::string Entry(const std::string& dtype, const std::string& shape, const std::string& offsets) {
-  return "{\"t\":{\"dtype\":\"" + dtype + "\",\"shape\":" + shape + ",\"data_offsets\":" + offsets + "}}";
+  return "{\"t\":{\"dtype\":\"" + dtype + "\",\"shape\":" + shape + ",\"data_offsets\":" + offsets +
+         "}}";
 }
 
 TEST(Safetensors, ReadsShapeTypeAndData) {
   const TempDir dir;
   const std::vector<float> values = {1, 2, 3, 4, 5, 6};
-  const std::string path = dir.Write("a", SafetensorsFile({{"x", "F32", {2, 3}, BytesOf(values)},
-                                                           {"empty", "BF16", {0, 7}, ""},
-                                                           {"scalar", "I64", {}, BytesOf(std::vector<int64_t>{9})}}));
+  const std::string path =
+      dir.Write("a", SafetensorsFile({{"x", "F32", {2, 3}, BytesOf(values)},
+                                      {"empty", "BF16", {0, 7}, ""},
+                                      {"scalar", "I64", {}, BytesOf(std::vector<int64_t>{9})}}));
   const auto file = Safetensors::OpenFile(path);
   ASSERT_TRUE(file.ok()) << file.status();
   const SafetensorsEntry* x = file->Find("x");
@@ -50,7 +52,8 @@ TEST(Safetensors, AcceptsPaddingAfterTheHeader) {
 
 TEST(Safetensors, RefusesShortAndTruncatedFiles) {
   EXPECT_THAT(ErrorOf("abc"), HasSubstr("too short"));
-  EXPECT_THAT(ErrorOf(SafetensorsFile(Entry("U8", "[4]", "[0,4]"), "abcd").substr(0, 30)), HasSubstr("truncated"));
+  EXPECT_THAT(ErrorOf(SafetensorsFile(Entry("U8", "[4]", "[0,4]"), "abcd").substr(0, 30)),
+              HasSubstr("truncated"));
   EXPECT_THAT(ErrorOf(SafetensorsFile(Entry("U8", "[4]", "[0,4]"), "abc")), HasSubstr("\"t\""));
 }
 
@@ -63,39 +66,51 @@ TEST(Safetensors, RefusesAHeaderLargerThanItsLimit) {
 TEST(Safetensors, RefusesWhatIsNotAnObjectOfObjects) {
   EXPECT_THAT(ErrorOf(SafetensorsFile("[1]", "")), HasSubstr("expected an object"));
   EXPECT_THAT(ErrorOf(SafetensorsFile("{\"a\":", "")), HasSubstr("not JSON"));
-  EXPECT_THAT(ErrorOf(SafetensorsFile("{\"a\":3}", "")), HasSubstr("expected an object with dtype"));
+  EXPECT_THAT(ErrorOf(SafetensorsFile("{\"a\":3}", "")),
+              HasSubstr("expected an object with dtype"));
   EXPECT_THAT(ErrorOf(SafetensorsFile(std::string(100000, '['), "")), HasSubstr("deeper"));
 }
 
 TEST(Safetensors, RefusesOffsetsOutsideTheFile) {
-  EXPECT_THAT(ErrorOf(SafetensorsFile(Entry("U8", "[9]", "[0,9]"), "abcd")), HasSubstr("do not lie within"));
-  EXPECT_THAT(ErrorOf(SafetensorsFile(Entry("U8", "[4]", "[4,0]"), "abcd")), HasSubstr("do not lie within"));
-  EXPECT_THAT(ErrorOf(SafetensorsFile(Entry("U8", "[4]", "[-4,0]"), "abcd")), HasSubstr("whole numbers"));
-  EXPECT_THAT(ErrorOf(SafetensorsFile(Entry("U8", "[4]", "[0.5,4]"), "abcd")), HasSubstr("whole numbers"));
+  EXPECT_THAT(ErrorOf(SafetensorsFile(Entry("U8", "[9]", "[0,9]"), "abcd")),
+              HasSubstr("do not lie within"));
+  EXPECT_THAT(ErrorOf(SafetensorsFile(Entry("U8", "[4]", "[4,0]"), "abcd")),
+              HasSubstr("do not lie within"));
+  EXPECT_THAT(ErrorOf(SafetensorsFile(Entry("U8", "[4]", "[-4,0]"), "abcd")),
+              HasSubstr("whole numbers"));
+  EXPECT_THAT(ErrorOf(SafetensorsFile(Entry("U8", "[4]", "[0.5,4]"), "abcd")),
+              HasSubstr("whole numbers"));
   EXPECT_THAT(ErrorOf(SafetensorsFile(Entry("U8", "[4]", "[0,18446744073709551615]"), "abcd")),
               HasSubstr("do not lie within"));
 }
 
 TEST(Safetensors, RefusesAShapeThatDoesNotFitItsBytes) {
-  EXPECT_THAT(ErrorOf(SafetensorsFile(Entry("F32", "[2]", "[0,4]"), "abcd")), HasSubstr("needs 8 bytes"));
+  EXPECT_THAT(ErrorOf(SafetensorsFile(Entry("F32", "[2]", "[0,4]"), "abcd")),
+              HasSubstr("needs 8 bytes"));
   EXPECT_THAT(ErrorOf(SafetensorsFile(Entry("F32", "[4611686018427387904,4]", "[0,4]"), "abcd")),
               HasSubstr("too many bytes"));
-  EXPECT_THAT(ErrorOf(SafetensorsFile(Entry("U8", "[-4]", "[0,4]"), "abcd")), HasSubstr("whole number"));
-  EXPECT_THAT(ErrorOf(SafetensorsFile(Entry("U8", "[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,4]", "[0,4]"), "abcd")),
-              HasSubstr("dimensions"));
+  EXPECT_THAT(ErrorOf(SafetensorsFile(Entry("U8", "[-4]", "[0,4]"), "abcd")),
+              HasSubstr("whole number"));
+  EXPECT_THAT(
+      ErrorOf(SafetensorsFile(Entry("U8", "[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,4]", "[0,4]"), "abcd")),
+      HasSubstr("dimensions"));
 }
 
 TEST(Safetensors, NamesAnUnknownType) {
-  EXPECT_THAT(ErrorOf(SafetensorsFile(Entry("F8_E4M3", "[4]", "[0,4]"), "abcd")), HasSubstr("F8_E4M3"));
+  EXPECT_THAT(ErrorOf(SafetensorsFile(Entry("F8_E4M3", "[4]", "[0,4]"), "abcd")),
+              HasSubstr("F8_E4M3"));
 }
 
 TEST(Safetensors, RefusesOverlapsAndHoles) {
   const std::string a = R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},)";
-  EXPECT_THAT(ErrorOf(SafetensorsFile(a + R"("b":{"dtype":"U8","shape":[4],"data_offsets":[2,6]}})", "abcdef")),
+  EXPECT_THAT(ErrorOf(SafetensorsFile(a + R"("b":{"dtype":"U8","shape":[4],"data_offsets":[2,6]}})",
+                                      "abcdef")),
               HasSubstr("overlaps"));
-  EXPECT_THAT(ErrorOf(SafetensorsFile(a + R"("b":{"dtype":"U8","shape":[1],"data_offsets":[5,6]}})", "abcdef")),
+  EXPECT_THAT(ErrorOf(SafetensorsFile(a + R"("b":{"dtype":"U8","shape":[1],"data_offsets":[5,6]}})",
+                                      "abcdef")),
               HasSubstr("hole"));
-  EXPECT_THAT(ErrorOf(SafetensorsFile(a.substr(0, a.size() - 1) + "}", "abcdef")), HasSubstr("end at byte 4"));
+  EXPECT_THAT(ErrorOf(SafetensorsFile(a.substr(0, a.size() - 1) + "}", "abcdef")),
+              HasSubstr("end at byte 4"));
 }
 
 TEST(Safetensors, RefusesADuplicateName) {
@@ -107,7 +122,8 @@ TEST(Safetensors, OpensShardsByTheirIndex) {
   const TempDir dir;
   dir.Write("m-1.safetensors", SafetensorsFile({{"a", "U8", {1}, "a"}}));
   dir.Write("m-2.safetensors", SafetensorsFile({{"b", "U8", {1}, "b"}}));
-  dir.Write("model.safetensors.index.json", R"({"weight_map":{"a":"m-1.safetensors","b":"m-2.safetensors"}})");
+  dir.Write("model.safetensors.index.json",
+            R"({"weight_map":{"a":"m-1.safetensors","b":"m-2.safetensors"}})");
   const auto model = Safetensors::OpenModel(dir.path());
   ASSERT_TRUE(model.ok()) << model.status();
   EXPECT_EQ(model->entries().size(), 2u);
@@ -133,13 +149,16 @@ TEST(Safetensors, RefusesATensorThatTwoShardsHold) {
   const TempDir dir;
   dir.Write("m-1.safetensors", SafetensorsFile({{"a", "U8", {1}, "a"}}));
   dir.Write("m-2.safetensors", SafetensorsFile({{"a", "U8", {1}, "b"}, {"b", "U8", {1}, "b"}}));
-  dir.Write("model.safetensors.index.json", R"({"weight_map":{"a":"m-1.safetensors","b":"m-2.safetensors"}})");
-  EXPECT_THAT(std::string(Safetensors::OpenModel(dir.path()).status().message()), HasSubstr("earlier shard"));
+  dir.Write("model.safetensors.index.json",
+            R"({"weight_map":{"a":"m-1.safetensors","b":"m-2.safetensors"}})");
+  EXPECT_THAT(std::string(Safetensors::OpenModel(dir.path()).status().message()),
+              HasSubstr("earlier shard"));
 }
 
 TEST(Safetensors, NamesTheMissingModelFile) {
   const TempDir dir;
-  EXPECT_THAT(std::string(Safetensors::OpenModel(dir.path()).status().message()), HasSubstr("model.safetensors"));
+  EXPECT_THAT(std::string(Safetensors::OpenModel(dir.path()).status().message()),
+              HasSubstr("model.safetensors"));
 }
 
 }  // namespace

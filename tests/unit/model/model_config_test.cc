@@ -16,11 +16,14 @@ ModelConfig Parse(const std::string& json) {
   return config.ok() ? *config : ModelConfig();
 }
 
-std::string ErrorOf(const std::string& json) { return ParseModelConfig(json, "config.json").status().ToString(); }
+std::string ErrorOf(const std::string& json) {
+  return ParseModelConfig(json, "config.json").status().ToString();
+}
 
 TEST(ModelConfig, ReadsTheHubForm) {
-  const ModelConfig c = Parse(TinyConfig(
-      "LlamaForCausalLM", R"("torch_dtype": "bfloat16", "attention_bias": true, "tie_word_embeddings": true,
+  const ModelConfig c = Parse(
+      TinyConfig("LlamaForCausalLM",
+                 R"("torch_dtype": "bfloat16", "attention_bias": true, "tie_word_embeddings": true,
       "rope_scaling": {"type": "linear", "factor": 4.0},)"));
   EXPECT_EQ(c.head_dim, 20);
   EXPECT_EQ(c.num_kv_heads, 2);
@@ -34,7 +37,8 @@ TEST(ModelConfig, ReadsTheHubForm) {
 
 TEST(ModelConfig, ReadsTheFormOfTransformers5) {
   const ModelConfig c = Parse(TinyConfig(
-      "LlamaForCausalLM", R"("dtype": "float16", "rope_parameters": {"rope_type": "llama3", "rope_theta": 500000.0,
+      "LlamaForCausalLM",
+      R"("dtype": "float16", "rope_parameters": {"rope_type": "llama3", "rope_theta": 500000.0,
       "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 128},)"));
   EXPECT_EQ(c.file_dtype, DType::kFloat16);
   EXPECT_EQ(c.rope.type, RopeType::kLlama3);
@@ -71,10 +75,13 @@ std::vector<int32_t> WindowsOf(const ModelConfig& c) {
 
 TEST(ModelConfig, GivesEachLayerItsWindow) {
   using W = std::vector<int32_t>;
-  EXPECT_EQ(WindowsOf(Parse(TinyConfig("MistralForCausalLM", "\"sliding_window\": 24,"))), (W{24, 24}));
-  EXPECT_EQ(WindowsOf(Parse(TinyConfig("MistralForCausalLM", "\"sliding_window\": null,"))), (W{0, 0}));
+  EXPECT_EQ(WindowsOf(Parse(TinyConfig("MistralForCausalLM", "\"sliding_window\": 24,"))),
+            (W{24, 24}));
+  EXPECT_EQ(WindowsOf(Parse(TinyConfig("MistralForCausalLM", "\"sliding_window\": null,"))),
+            (W{0, 0}));
   EXPECT_EQ(WindowsOf(Parse(TinyConfig("LlamaForCausalLM", "\"sliding_window\": 24,"))), (W{0, 0}));
-  const std::string qwen = R"("sliding_window": 24, "max_window_layers": 1, "use_sliding_window": )";
+  const std::string qwen =
+      R"("sliding_window": 24, "max_window_layers": 1, "use_sliding_window": )";
   EXPECT_EQ(WindowsOf(Parse(TinyConfig("Qwen2ForCausalLM", qwen + "false,"))), (W{0, 0}));
   EXPECT_EQ(WindowsOf(Parse(TinyConfig("Qwen2ForCausalLM", qwen + "true,"))), (W{0, 24}));
   const std::string types = R"("layer_types": ["sliding_attention", "full_attention"], )";
@@ -83,11 +90,14 @@ TEST(ModelConfig, GivesEachLayerItsWindow) {
 
 TEST(ModelConfig, NamesWhatItDoesNotKnow) {
   EXPECT_THAT(ErrorOf(TinyConfig("MambaForCausalLM")), HasSubstr("\"MambaForCausalLM\""));
-  EXPECT_THAT(ErrorOf(TinyConfig("MambaForCausalLM")), HasSubstr("LlamaForCausalLM, MistralForCausalLM"));
-  const std::string rope = ErrorOf(TinyConfig("LlamaForCausalLM", R"("rope_scaling": {"rope_type": "spiral"},)"));
+  EXPECT_THAT(ErrorOf(TinyConfig("MambaForCausalLM")),
+              HasSubstr("LlamaForCausalLM, MistralForCausalLM"));
+  const std::string rope =
+      ErrorOf(TinyConfig("LlamaForCausalLM", R"("rope_scaling": {"rope_type": "spiral"},)"));
   EXPECT_THAT(rope, HasSubstr("\"spiral\""));
   EXPECT_THAT(rope, HasSubstr("default, linear, dynamic, llama3, yarn"));
-  EXPECT_THAT(ErrorOf(TinyConfig("LlamaForCausalLM", R"("hidden_act": "sine",)")), HasSubstr("\"sine\""));
+  EXPECT_THAT(ErrorOf(TinyConfig("LlamaForCausalLM", R"("hidden_act": "sine",)")),
+              HasSubstr("\"sine\""));
 }
 
 TEST(ModelConfig, NamesTheKeyThatIsWrong) {
@@ -101,7 +111,8 @@ TEST(ModelConfig, NamesTheKeyThatIsWrong) {
   EXPECT_THAT(with("40", "-40"), HasSubstr("hidden_size"));
   EXPECT_THAT(with("40", "\"40\""), HasSubstr("hidden_size"));
   EXPECT_THAT(with("40", "4e99"), HasSubstr("hidden_size"));
-  EXPECT_THAT(with("\"num_key_value_heads\": 2", "\"num_key_value_heads\": 4"), HasSubstr("num_key_value_heads"));
+  EXPECT_THAT(with("\"num_key_value_heads\": 2", "\"num_key_value_heads\": 4"),
+              HasSubstr("num_key_value_heads"));
   EXPECT_THAT(with("\"head_dim\": 20", "\"head_dim\": 21"), HasSubstr("head_dim"));
   EXPECT_THAT(with("1e-5", "\"x\""), HasSubstr("rms_norm_eps"));
   EXPECT_THAT(with("1e-5", "1e-5, \"tie_word_embeddings\": 1"), HasSubstr("tie_word_embeddings"));

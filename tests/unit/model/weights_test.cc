@@ -1,14 +1,15 @@
-#include <cmath>
-#include <cstring>
+#include "model/weights.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
 
 #include "backend/make_backend.h"
 #include "base/half.h"
 #include "fakes/tiny_model.h"
 #include "model/tensor_source.h"
-#include "model/weights.h"
 
 namespace penstock {
 namespace {
@@ -103,13 +104,14 @@ TEST(FormulaSource, GivesTheDocumentedValues) {
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
     x ^= x >> 31;
     const double u = static_cast<double>(x >> 40) / (1 << 23) - 1;
-    EXPECT_EQ(values[i], FloatToBf16(static_cast<float>(u)));   // sqrt(3 / 3) is 1
+    EXPECT_EQ(values[i], FloatToBf16(static_cast<float>(u)));  // sqrt(3 / 3) is 1
   }
 }
 
 TEST(FormulaSource, KeepsNormsNearOne) {
   const auto tensor = MakeFormulaSource()->Get("model.norm.weight", {64});
-  for (int i = 0; i < 64; ++i) EXPECT_NEAR(Bf16ToFloat(static_cast<const uint16_t*>(tensor->data)[i]), 1.0f, 0.13f);
+  for (int i = 0; i < 64; ++i)
+    EXPECT_NEAR(Bf16ToFloat(static_cast<const uint16_t*>(tensor->data)[i]), 1.0f, 0.13f);
 }
 
 }  // namespace

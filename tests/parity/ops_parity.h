@@ -1,0 +1,97 @@
+// What the parity tests of operations share: matrices that know their rounded values, and a device
+// under test. Owns its buffers. Threads: confined to one thread.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "backend/make_backend.h"
+#include "base/half.h"
+
+namespace penstock {
+
+inline constexpr float kPoison = std::numeric_limits<float>::quiet_NaN();
+inline constexpr int64_t kSizes[] = {1, 15, 16, 17, 63, 64, 65, 127, 128, 129};
+
+/// A matrix that knows what its elements are after rounding to its type.
+struct Matrix {
+  int64_t rows = 0;
+  int64_t cols = 0;
+  DType dtype = DType::kFloat32;
+  std::vector<float> values;     // rounded
+  std::vector<uint16_t> halves;  // for the two-byte types
+
+  float& at(int64_t r, int64_t c) { return values[r * cols + c]; }
+  float at(int64_t r, int64_t c) const { return values[r * cols + c]; }
+  const void* data() const {
+    return dtype == DType::kFloat32 ? static_cast<const void*>(values.data()) : halves.data();
+  }
+  Tensor tensor() { return {const_cast<void*>(data()), dtype, rows, cols, cols}; }
+  /// After an operation wrote the raw elements.
+  void Read() {
+    if (dtype == DType::kBFloat16)
+      std::transform(halves.begin(), halves.end(), values.begin(), Bf16ToFloat);
+  }
+};
+
+inline Matrix Filled(int64_t rows, int64_t cols, DType dtype, const std::function<float()>& next) {
+  Matrix m{rows, cols, dtype, std::vector<float>(rows * cols), {}};
+  for (float& v : m.values) v = next();
+  if (dtype == DType::kFloat32) return m;
+  for (float& v : m.values) {
+    m.halves.push_back(dtype == DType::kBFloat16 ? FloatToBf16(v) : FloatToFp16(v));
+    v = dtype == DType::kBFloat16 ? Bf16ToFloat(m.halves.back()) : Fp16ToFloat(m.halves.back());
+  }
+  return m;
+}
+
+inline double Tolerance(DType dtype) { return dtype == DType::kFloat32 ? 1e-5 : 1e-2; }
+
+inline void ExpectClose(const Matrix& got, const std::vector<double>& expected) {
+  double error = 0;
+  double norm = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    error += (got.values[i] - expected[i]) * (got.values[i] - expected[i]);
+    norm += expected[i] * expected[i];
+  }
+  EXPECT_TRUE(std::sqrt(error) <= Tolerance(got.dtype) * std::sqrt(norm))
+      << std::sqrt(error / norm) << " for [" << got.rows << ", " << got.cols << "]";
+}
+
+class OpsParity : public ::testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    const uint32_t seed = std::random_device()();
+    std::printf("seed %u\n", seed);
+    random_.seed(seed);
+    auto device = MakeBackend(GetParam(), &pool_, note_);
+    if (!device.ok()) GTEST_SKIP() << device.status();
+    device_ = *std::move(device);
+  }
+  float Normal() { return std::normal_distribution<float>()(random_); }
+  int64_t AnySize() { return kSizes[random_() % std::size(kSizes)]; }
+  Matrix Random(int64_t rows, int64_t cols, DType dtype) {
+    return Filled(rows, cols, dtype, [this] { return Normal(); });
+  }
+  static Matrix Poisoned(int64_t rows, int64_t cols, DType dtype) {
+    return Filled(rows, cols, dtype, [] { return kPoison; });
+  }
+  static std::vector<DType> Activations() { return {DType::kFloat32, DType::kBFloat16}; }
+  Ops& ops() { return device_->ops(); }
+
+  std::mt19937 random_;
+  WorkerPool pool_{2};
+  std::string note_;
+  std::unique_ptr<Device> device_;
+};
+
+}  // namespace penstock

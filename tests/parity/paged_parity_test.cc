@@ -1,0 +1,271 @@
+// Operations on the paged cache against plain arithmetic in double; blocks in random order.
+#include <cstring>
+
+#include "parity/ops_parity.h"
+
+namespace penstock {
+namespace {
+
+/// A paged cache with room for a few sequences, blocks in random order.
+struct Paged {
+  HeadShape heads;
+  int32_t block_size;
+  DType dtype;
+  std::vector<BlockId> tables;  // [num_slots, max_blocks]
+  int32_t max_blocks;
+  Matrix storage;  // [block * K|V * kv_head * token, dim]
+
+  KvLayer layer() {
+    KvLayer l;
+    l.data = const_cast<void*>(storage.data());
+    l.dtype = dtype;
+    l.head_stride = int64_t{block_size} * heads.head_dim;
+    l.kv_stride = heads.num_kv_heads * l.head_stride;
+    l.block_stride = 2 * l.kv_stride;
+    l.block_size = block_size;
+    l.tables = tables.data();
+    l.max_blocks = max_blocks;
+    return l;
+  }
+  /// Element of K (kv 0) or V (kv 1).
+  double at(int slot, int kv, int head, int position, int d) const {
+    const int64_t block = tables[slot * max_blocks + position / block_size];
+    const int64_t row =
+        ((block * 2 + kv) * heads.num_kv_heads + head) * block_size + position % block_size;
+    return storage.at(row, d);
+  }
+};
+
+class PagedParity : public OpsParity {
+ protected:
+  Paged MakePaged(HeadShape heads, int32_t block_size, DType dtype, int num_slots, int max_len,
+                  bool poison) {
+    Paged p;
+    p.heads = heads;
+    p.block_size = block_size;
+    p.dtype = dtype;
+    p.max_blocks = (max_len + block_size - 1) / block_size;
+    p.tables.resize(num_slots * p.max_blocks);
+    for (size_t i = 0; i < p.tables.size(); ++i) p.tables[i] = static_cast<BlockId>(i);
+    std::shuffle(p.tables.begin(), p.tables.end(), random_);
+    const int64_t rows =
+        static_cast<int64_t>(p.tables.size()) * 2 * heads.num_kv_heads * block_size;
+    p.storage =
+        poison ? Poisoned(rows, heads.head_dim, dtype) : Random(rows, heads.head_dim, dtype);
+    return p;
+  }
+  HeadShape AnyHeads() {
+    const int32_t kv = 1 + random_() % 3;
+    const int32_t dims[] = {8, 16, 20, 24, 32, 64, 80, 128};
+    return {kv * static_cast<int32_t>(1 + random_() % 8), kv, dims[random_() % 8]};
+  }
+};
+
+struct Rows {
+  std::vector<int32_t> positions;
+  std::vector<int32_t> slots;
+  std::vector<SequenceRows> sequences;
+  void Add(int32_t slot, int32_t begin, int32_t count) {
+    sequences.push_back({slot, static_cast<int32_t>(positions.size()), count, begin});
+    for (int32_t i = 0; i < count; ++i) {
+      positions.push_back(begin + i);
+      slots.push_back(slot);
+    }
+  }
+  BatchRows batch() const {
+    BatchRows b;
+    b.num_rows = static_cast<int32_t>(positions.size());
+    b.positions = positions.data();
+    b.slots = slots.data();
+    b.sequences = sequences;
+    return b;
+  }
+};
+
+TEST_P(PagedParity, RopeAndCache) {
+  for (int round = 0; round < 40; ++round) {
+    const HeadShape heads = AnyHeads();
+    const DType dtype = Activations()[round % 2];
+    const DType kv_type = Activations()[round / 2 % 2];
+    Paged cache = MakePaged(heads, round % 3 == 0 ? 32 : 16, kv_type, 3, 100, true);
+    Rows rows;
+    rows.Add(2, 13, 7);
+    rows.Add(0, 99, 1);
+    const int64_t dim = heads.head_dim;
+    const int64_t width = (heads.num_heads + 2 * heads.num_kv_heads) * dim;
+    const int32_t rotary =
+        round % 4 == 3 ? static_cast<int32_t>(dim / 2 / 2 * 2) : static_cast<int32_t>(dim);
+    Matrix table = Random(100, rotary, DType::kFloat32);
+    Matrix q_norm = Random(1, dim, DType::kFloat32);
+    Matrix k_norm = Random(1, dim, DType::kFloat32);
+    const bool norm = round % 5 < 2;
+    Matrix qkv = Random(8, width, dtype);
+    const Matrix before = qkv;
+    ops().RopeAndCache(
+        {qkv.tensor(), heads, norm ? q_norm.values.data() : nullptr,
+         norm ? k_norm.values.data() : nullptr, 1e-3f, table.values.data(), rotary, cache.layer()},
+        rows.batch());
+    ASSERT_TRUE(device_->Synchronize().ok());
+    qkv.Read();
+    cache.storage.Read();
+    std::vector<double> expected_q, expected_kv;
+    Matrix got_q{8, heads.num_heads * dim, dtype, {}, {}};
+    Matrix got_kv{
+        8, 2 * heads.num_kv_heads * dim, dtype == kv_type ? dtype : DType::kBFloat16, {}, {}};
+    for (int r = 0; r < 8; ++r) {
+      for (int h = 0; h < heads.num_heads + 2 * heads.num_kv_heads; ++h) {
+        std::vector<double> x(dim);
+        for (int64_t d = 0; d < dim; ++d) x[d] = before.at(r, h * dim + d);
+        const bool is_v = h >= heads.num_heads + heads.num_kv_heads;
+        if (!is_v) {
+          if (norm) {
+            double squares = 0;
+            for (const double v : x) squares += v * v;
+            for (int64_t d = 0; d < dim; ++d) {
+              x[d] *= (h < heads.num_heads ? q_norm : k_norm).at(0, d) /
+                      std::sqrt(squares / dim + 1e-3);
+            }
+          }
+          for (int64_t i = 0; i < rotary / 2; ++i) {
+            const double c = table.at(rows.positions[r], i);
+            const double s = table.at(rows.positions[r], rotary / 2 + i);
+            const double a = x[i];
+            const double b = x[i + rotary / 2];
+            x[i] = a * c - b * s;
+            x[i + rotary / 2] = b * c + a * s;
+          }
+        }
+        for (int64_t d = 0; d < dim; ++d) {
+          if (h < heads.num_heads) {
+            expected_q.push_back(x[d]);
+            got_q.values.push_back(qkv.at(r, h * dim + d));
+          } else {
+            const int kv_head = (h - heads.num_heads) % heads.num_kv_heads;
+            expected_kv.push_back(x[d]);
+            got_kv.values.push_back(static_cast<float>(
+                cache.at(rows.slots[r], is_v ? 1 : 0, kv_head, rows.positions[r], d)));
+          }
+        }
+      }
+    }
+    ExpectClose(got_q, expected_q);
+    ExpectClose(got_kv, expected_kv);
+  }
+}
+
+struct AttentionCase {
+  float scale;
+  float soft_cap;
+  int32_t window;
+  bool sinks;
+};
+
+std::vector<double> ExpectedAttention(const Matrix& q, const Paged& cache, const Rows& rows,
+                                      const AttentionCase& c, const std::vector<float>& sinks) {
+  const HeadShape& heads = cache.heads;
+  std::vector<double> expected(q.values.size());
+  for (size_t r = 0; r < rows.positions.size(); ++r) {
+    const int position = rows.positions[r];
+    const int first = c.window > 0 ? std::max(0, position - c.window + 1) : 0;
+    for (int h = 0; h < heads.num_heads; ++h) {
+      const int kv_head = h / (heads.num_heads / heads.num_kv_heads);
+      std::vector<double> scores;
+      double best = c.sinks ? sinks[h] : -INFINITY;
+      for (int t = first; t <= position; ++t) {
+        double s = 0;
+        for (int d = 0; d < heads.head_dim; ++d) {
+          s += q.at(r, h * heads.head_dim + d) * cache.at(rows.slots[r], 0, kv_head, t, d);
+        }
+        s *= c.scale;
+        if (c.soft_cap > 0) s = c.soft_cap * std::tanh(s / c.soft_cap);
+        scores.push_back(s);
+        best = std::max(best, s);
+      }
+      double total = c.sinks ? std::exp(sinks[h] - best) : 0;
+      for (const double s : scores) total += std::exp(s - best);
+      double* out = &expected[r * q.cols + h * heads.head_dim];
+      for (size_t i = 0; i < scores.size(); ++i) {
+        const double weight = std::exp(scores[i] - best) / total;
+        for (int d = 0; d < heads.head_dim; ++d) {
+          out[d] += weight * cache.at(rows.slots[r], 1, kv_head, first + static_cast<int>(i), d);
+        }
+      }
+    }
+  }
+  return expected;
+}
+
+TEST_P(PagedParity, Attention) {
+  const AttentionCase cases[] = {{0.2f, 0, 0, false},  {0.2f, 0, 24, false}, {0.3f, 5.0f, 0, false},
+                                 {0.2f, 0, 0, true},   {0.2f, 0, 1, false},  {0.3f, 5.0f, 17, true},
+                                 {0.2f, 0, 500, false}};
+  for (int round = 0; round < 56; ++round) {
+    const AttentionCase& c = cases[round % std::size(cases)];
+    const HeadShape heads = AnyHeads();
+    const DType dtype = Activations()[round % 2];
+    Paged cache =
+        MakePaged(heads, round % 3 == 0 ? 32 : 16, Activations()[round / 2 % 2], 4, 300, false);
+    Rows rows;  // a decode, a first chunk, a later chunk across tiles, a decode at position 0
+    rows.Add(3, static_cast<int32_t>(AnySize()), 1);
+    rows.Add(0, 0, static_cast<int32_t>(AnySize()));
+    rows.Add(1, 129, static_cast<int32_t>(AnySize()));
+    rows.Add(2, 0, 1);
+    const auto m = static_cast<int64_t>(rows.positions.size());
+    Matrix q = Random(m, heads.num_heads * heads.head_dim, dtype);
+    Matrix y = Poisoned(m, q.cols, dtype);
+    std::vector<float> sinks(heads.num_heads);
+    for (float& s : sinks) s = Normal();
+    ops().Attention({.q = q.tensor(),
+                     .heads = heads,
+                     .cache = cache.layer(),
+                     .scale = c.scale,
+                     .soft_cap = c.soft_cap,
+                     .window = c.window,
+                     .sinks = c.sinks ? sinks.data() : nullptr,
+                     .y = y.tensor()},
+                    rows.batch());
+    ASSERT_TRUE(device_->Synchronize().ok());
+    y.Read();
+    ExpectClose(y, ExpectedAttention(q, cache, rows, c, sinks));
+  }
+}
+
+TEST_P(PagedParity, AttentionReadsNothingBeyondItsPositions) {
+  const HeadShape heads{4, 2, 24};
+  Paged cache = MakePaged(heads, 16, DType::kFloat32, 1, 64, false);
+  Rows rows;
+  rows.Add(0, 20, 3);
+  Matrix q = Random(3, 96, DType::kFloat32);
+  Matrix y = Poisoned(3, 96, DType::kFloat32);
+  const auto run = [&] {
+    ops().Attention({.q = q.tensor(),
+                     .heads = heads,
+                     .cache = cache.layer(),
+                     .scale = 0.2f,
+                     .window = 18,
+                     .y = y.tensor()},
+                    rows.batch());
+    return y.values;
+  };
+  const std::vector<float> clean = run();
+  for (int position = 0; position < 64; ++position) {
+    if (position >= 3 && position <= 22)
+      continue;  // what a window of 18 lets positions 20 to 22 see
+    for (int kv = 0; kv < 2; ++kv) {
+      for (int head = 0; head < 2; ++head) {
+        const int64_t row =
+            ((cache.tables[position / 16] * 2 + kv) * 2 + head) * 16 + position % 16;
+        for (int d = 0; d < 24; ++d) cache.storage.at(row, d) = kPoison;
+      }
+    }
+  }
+  cache.tables[3] = -1;
+  const std::vector<float> poisoned = run();
+  EXPECT_EQ(std::memcmp(clean.data(), poisoned.data(), clean.size() * sizeof(float)), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, PagedParity, ::testing::Values("cpu"),
+                         [](const auto& info) { return info.param; });
+
+}  // namespace
+}  // namespace penstock
