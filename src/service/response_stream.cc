@@ -116,7 +116,9 @@ void ResponseStream::Push(int32_t choice, absl::Span<const SampledToken> tokens)
     for (size_t i = 0; i < tokens.size(); ++i) {
       inbox_.tokens.push_back({choice, i == 0, now, tokens[i]});
     }
-    overflow = inbox_.tokens.size() > setup_.max_pending;
+    // A busy worker may lag further behind than a slow reader may.
+    constexpr size_t kLag = 16;
+    overflow = inbox_.tokens.size() > setup_.max_pending * (held_ ? 1 : kLag);
     // After a choice's last token its OnDone follows at once: both are one piece.
     num_pushed_[choice] += static_cast<int32_t>(tokens.size());
     const bool last = num_pushed_[choice] >= setup_.max_tokens[choice] ||

@@ -34,7 +34,7 @@ class GrpcServer::Core {
     server_ = builder.BuildAndStart();
     if (server_ == nullptr || port_ == 0) {
       return absl::UnavailableError(absl::StrCat("cannot listen on ", options.address,
-                                                 " for gRPC: the port is taken, or the address is not this machine's"));
+                                                 " for gRPC: the port is in use, or the address is not this machine's"));
     }
     for (const auto& model : service_.models().List()) SetServing(model->name, true);
     SetServing("", true);

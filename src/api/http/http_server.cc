@@ -68,7 +68,7 @@ class HttpServer::Core {
     if (!error) acceptor_->bind(endpoint, error);
     if (!error) acceptor_->listen(asio::socket_base::max_listen_connections, error);
     if (error == asio::error::address_in_use) {
-      return absl::UnavailableError(absl::StrCat("the port of ", address, " is taken: stop what listens there, or choose another"));
+      return absl::UnavailableError(absl::StrCat(address, " is in use: stop what listens there, or choose another port"));
     }
     if (error) return absl::UnavailableError(absl::StrCat("cannot listen on ", address, ": ", error.message()));
     port_ = acceptor_->local_endpoint(error).port();

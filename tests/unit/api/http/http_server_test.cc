@@ -321,7 +321,7 @@ TEST(HttpServerListen, SaysThatAPortIsTakenOrAnAddressIsNone) {
   options.address = "127.0.0.1:" + std::to_string((*first)->port());
   const auto second = HttpServer::Listen(options);
   EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
-  EXPECT_THAT(std::string(second.status().message()), HasSubstr("is taken"));
+  EXPECT_THAT(std::string(second.status().message()), HasSubstr("is in use"));
   for (const char* bad : {"8000", "127.0.0.1:99999", "127.0.0.1:x", ""}) {
     options.address = bad;
     EXPECT_EQ(HttpServer::Listen(options).status().code(), absl::StatusCode::kInvalidArgument) << bad;
