@@ -31,7 +31,7 @@ class ChatTemplate {
   absl::StatusOr<std::string> Render(const nlohmann::ordered_json& context, absl::Time now) const;
 
  private:
-  explicit ChatTemplate(std::unique_ptr<jinja::Template> impl);
+  explicit ChatTemplate(std::unique_ptr<jinja::Template> compiled);
   std::unique_ptr<jinja::Template> template_;
 };
 

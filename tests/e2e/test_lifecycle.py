@@ -61,7 +61,7 @@ def test_a_second_sigterm_ends_at_once(serve):
 
 def test_a_port_in_use(serve):
     server = serve()
-    fails(run("serve", DEMO, "--port", str(server.port), "--grpc-port", "0"), str(server.port), "in use")
+    fails(run("serve", DEMO, "--port", str(server.port), "--grpc-port", "0"), str(server.port), "is taken")
 
 
 def test_no_bind_beyond_loopback_without_a_key():

@@ -55,11 +55,15 @@ def test_gives_n_choices(client):
 
 
 def test_stop_strings_do_not_leave(client):
-    whole = client.completions.create(model="demo", prompt="The old house", max_tokens=40, temperature=0).choices[0].text
+    ask = dict(model="demo", prompt="The old house", max_tokens=40, temperature=0, extra_body={"ignore_eos": True})
+    whole = client.completions.create(**ask).choices[0].text
     stop = whole[10:14]
-    cut = client.completions.create(model="demo", prompt="The old house", max_tokens=40, temperature=0, stop=[stop]).choices[0]
+    assert len(stop) == 4
+    cut = client.completions.create(**ask, stop=[stop]).choices[0]
     assert cut.finish_reason == "stop"
     assert cut.text == whole[:whole.index(stop)]
+    streamed = "".join(c.choices[0].text for c in client.completions.create(**ask, stop=[stop], stream=True))
+    assert streamed == cut.text
 
 
 def test_logprobs_are_ordered_and_hold_the_greedy_token(client):

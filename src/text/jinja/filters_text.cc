@@ -1,0 +1,281 @@
+// Filters that give text.
+#include <algorithm>
+#include <cstdint>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/status_macros.h"
+#include "base/strings.h"
+#include "base/utf8.h"
+#include "text/jinja/filters.h"
+#include "text/jinja/format.h"
+#include "text/jinja/lexer_strings.h"
+#include "text/jinja/methods.h"
+#include "text/jinja/text_functions.h"
+#include "text/unicode.h"
+
+namespace penstock::jinja {
+namespace {
+
+using Result = absl::StatusOr<Value>;
+using Bound = std::vector<std::optional<Value>>;
+
+template <std::string (*map)(std::string_view)>
+Result Mapped(Runtime& runtime, const Value& value, const Arguments& arguments) {
+  ASSIGN_OR_RETURN(const Bound bound, BindArguments("filter", {}, 0, arguments));
+  const std::string text = ToText(value);
+  RETURN_IF_ERROR(runtime.ChargeText(text.size()));
+  return Value::String(map(text));
+}
+
+std::string AsText(std::string_view text) { return std::string(text); }
+
+// Words start at the text's beginning and behind blanks, hyphens and opening brackets.
+std::string Title(std::string_view text) {
+  std::string out;
+  bool starts = true;
+  for (size_t pos = 0; pos < text.size();) {
+    const DecodedCodePoint c = DecodeUtf8(text, pos);
+    const std::string_view bytes = text.substr(pos, c.length);
+    pos += c.length;
+    const bool separator = IsPythonSpace(c.value) || (c.value < 0x80 && std::string_view("-({[<").find(static_cast<char>(c.value)) != std::string_view::npos);
+    out += separator ? std::string(bytes) : starts ? ToUpper(bytes) : ToLower(bytes);
+    starts = separator;
+  }
+  return out;
+}
+
+Result Trim(Runtime& runtime, const Value& value, const Arguments& arguments) {
+  ASSIGN_OR_RETURN(const Bound bound, BindArguments("trim", {"chars"}, 0, arguments));
+  const std::string text = ToText(value);
+  RETURN_IF_ERROR(runtime.ChargeText(text.size()));
+  if (!bound[0] || bound[0]->is_none()) return Value::String(std::string(Strip(text, std::nullopt, true, true)));
+  ASSIGN_OR_RETURN(const std::string characters, TextOr(bound[0], ""));
+  return Value::String(std::string(Strip(text, characters, true, true)));
+}
+
+Result Replace(Runtime& runtime, const Value& value, const Arguments& arguments) {
+  ASSIGN_OR_RETURN(const Bound bound, BindArguments("replace", {"old", "new", "count"}, 2, arguments));
+  const std::string text = ToText(value);
+  const std::string from = ToText(*bound[0]);
+  const std::string to = ToText(*bound[1]);
+  const bool all = !bound[2] || bound[2]->is_none();
+  ASSIGN_OR_RETURN(const int64_t max, all ? absl::StatusOr<int64_t>(-1) : IntegerOr(bound[2], -1));
+  RETURN_IF_ERROR(runtime.ChargeText(text.size() + CountOccurrences(text, from) * to.size()));
+  return Value::String(ReplaceText(text, from, to, max));
+}
+
+Result Format(Runtime& runtime, const Value& value, const Arguments& arguments) {
+  if (!arguments.positional.empty() && !arguments.named.empty()) {
+    return absl::InvalidArgumentError("can't handle positional and keyword arguments at the same time");
+  }
+  Value operand = Value::MakeTuple(arguments.positional);
+  if (!arguments.named.empty()) {
+    Dict named;
+    for (const auto& [key, member] : arguments.named) named.Set(Value::String(key), member);
+    operand = Value::MakeDict(std::move(named));
+  }
+  ASSIGN_OR_RETURN(std::string text, FormatPercent(runtime, ToText(value), operand));
+  return Value::String(std::move(text));
+}
+
+Result Indent(Runtime& runtime, const Value& value, const Arguments& arguments) {
+  ASSIGN_OR_RETURN(const Bound bound, BindArguments("indent", {"width", "first", "blank"}, 0, arguments));
+  if (value.is_undefined()) return UndefinedError(value);
+  if (!value.is_string()) {
+    return TypeError(absl::StrCat("unsupported operand type(s) for +=: '", ToAbsl(value.type_name()), "' and 'str'"));
+  }
+  std::string indention;
+  if (bound[0] && bound[0]->is_string()) {
+    indention = bound[0]->string();
+  } else {
+    ASSIGN_OR_RETURN(const int64_t width, IntegerOr(bound[0], 4));
+    RETURN_IF_ERROR(runtime.ChargeText(static_cast<uint64_t>(std::max<int64_t>(width, 0))));
+    indention.assign(static_cast<size_t>(std::max<int64_t>(width, 0)), ' ');
+  }
+  const bool first = TruthOr(bound[1], false);
+  const bool blank = TruthOr(bound[2], false);
+  const std::vector<std::string> lines = SplitLines(value.string() + "\n", false);
+  RETURN_IF_ERROR(runtime.ChargeText(value.string().size() + lines.size() * (indention.size() + 1)));
+  std::string out = first ? indention : "";
+  for (size_t i = 0; i < lines.size(); ++i) {
+    if (i > 0) {
+      out += '\n';
+      if (blank || !lines[i].empty()) out += indention;
+    }
+    out += lines[i];
+  }
+  return Value::String(std::move(out));
+}
+
+Result Center(Runtime& runtime, const Value& value, const Arguments& arguments) {
+  ASSIGN_OR_RETURN(const Bound bound, BindArguments("center", {"width"}, 0, arguments));
+  ASSIGN_OR_RETURN(const int64_t width, IntegerOr(bound[0], 80));
+  Arguments inner;
+  inner.positional.push_back(Value::Int(width));
+  return FindStringMethod("center")(runtime, Value::String(ToText(value)), inner);
+}
+
+Result Truncate(Runtime&, const Value& value, const Arguments& arguments) {
+  ASSIGN_OR_RETURN(const Bound bound,
+                   BindArguments("truncate", {"length", "killwords", "end", "leeway"}, 0, arguments));
+  ASSIGN_OR_RETURN(const int64_t length, IntegerOr(bound[0], 255));
+  ASSIGN_OR_RETURN(const std::string end, TextOr(bound[2], "..."));
+  const bool has_leeway = bound[3] && !bound[3]->is_none();
+  ASSIGN_OR_RETURN(const int64_t leeway, has_leeway ? IntegerOr(bound[3], 5) : absl::StatusOr<int64_t>(5));
+  const auto end_length = static_cast<int64_t>(CountCodePoints(end));
+  if (length < end_length) return absl::InvalidArgumentError(absl::StrCat("expected length >= ", end_length, ", got ", length));
+  if (leeway < 0) return absl::InvalidArgumentError(absl::StrCat("expected leeway >= 0, got ", leeway));
+  ASSIGN_OR_RETURN(const int64_t size, Length(value));
+  const std::u32string points = ToCodePoints(ToText(value));
+  if (size <= length || size - length <= leeway) return value;
+  std::u32string head = points.substr(0, static_cast<size_t>(length - end_length));
+  if (!TruthOr(bound[1], false)) {
+    const size_t blank = head.rfind(U' ');
+    if (blank != std::u32string::npos) head.resize(blank);
+  }
+  return Value::String(FromCodePoints(head) + end);
+}
+
+// One paragraph, broken at blanks; words longer than a line are cut where `cut_words`.
+void WrapLine(std::string_view line, size_t width, bool cut_words, std::vector<std::string>* lines) {
+  std::u32string current;
+  std::u32string gap;
+  const auto flush = [&] {
+    if (!current.empty()) lines->push_back(FromCodePoints(current));
+    current.clear();
+    gap.clear();
+  };
+  const std::u32string points = ToCodePoints(line);
+  for (size_t i = 0; i < points.size();) {
+    size_t end = i;
+    const bool space = IsPythonSpace(points[i]);
+    while (end < points.size() && IsPythonSpace(points[end]) == space) ++end;
+    std::u32string chunk = points.substr(i, end - i);
+    i = end;
+    if (space) {
+      gap = lines->empty() && current.empty() ? U"" : chunk;
+      if (lines->empty() && current.empty()) current = chunk;
+      continue;
+    }
+    if (!current.empty() && current.size() + gap.size() + chunk.size() > width && !(cut_words && chunk.size() > width)) flush();
+    if (!current.empty()) current += gap;
+    gap.clear();
+    while (cut_words && current.size() + chunk.size() > width) {
+      const size_t room = width > current.size() ? width - current.size() : 0;
+      current += chunk.substr(0, room);
+      chunk.erase(0, room);
+      flush();
+    }
+    current += chunk;
+  }
+  flush();
+}
+
+Result WordWrap(Runtime& runtime, const Value& value, const Arguments& arguments) {
+  ASSIGN_OR_RETURN(const Bound bound, BindArguments("wordwrap", {"width", "break_long_words", "wrapstring", "break_on_hyphens"}, 0, arguments));
+  ASSIGN_OR_RETURN(const int64_t width, IntegerOr(bound[0], 79));
+  if (width <= 0) return ValueError(absl::StrCat("invalid width ", width, " (must be > 0)"));
+  const bool own_break = bound[2] && !bound[2]->is_none();
+  ASSIGN_OR_RETURN(const std::string line_break, own_break ? TextOr(bound[2], "\n") : absl::StatusOr<std::string>("\n"));
+  ASSIGN_OR_RETURN(const std::string text, TextOr(value, ""));
+  std::string out;
+  const std::vector<std::string> paragraphs = SplitLines(text, false);
+  for (size_t i = 0; i < paragraphs.size(); ++i) {
+    std::vector<std::string> lines;
+    WrapLine(paragraphs[i], static_cast<size_t>(width), TruthOr(bound[1], true), &lines);
+    if (i > 0) out += line_break;
+    for (size_t j = 0; j < lines.size(); ++j) out += (j > 0 ? line_break : "") + lines[j];
+    RETURN_IF_ERROR(runtime.ChargeText(out.size()));
+  }
+  return Value::String(std::move(out));
+}
+
+Result WordCount(Runtime&, const Value& value, const Arguments&) {
+  int64_t count = 0;
+  bool in_word = false;
+  for (const char32_t c : ToCodePoints(ToText(value))) {
+    const bool word = c == '_' || unicode::IsWord(c);
+    if (word && !in_word) ++count;
+    in_word = word;
+  }
+  return Value::Int(count);
+}
+
+std::string UrlEncode(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    const bool safe = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+                      std::string_view("_.-~/").find(c) != std::string_view::npos;
+    if (safe) {
+      out += c;
+    } else {
+      out += absl::StrFormat("%%%02X", static_cast<uint8_t>(c));
+    }
+  }
+  return out;
+}
+
+// Tags and comments go; runs of white space become one blank.
+std::string StripTags(std::string_view text) {
+  std::string plain;
+  for (size_t pos = 0; pos < text.size();) {
+    const bool comment = text.substr(pos, 4) == "<!--";
+    const size_t close = text[pos] != '<' ? std::string_view::npos : comment ? text.find("-->", pos) : text.find('>', pos);
+    if (close == std::string_view::npos) {
+      plain += text[pos++];
+    } else {
+      pos = close + (comment ? 3 : 1);
+    }
+  }
+  std::string out;
+  for (const std::string& word : SplitWords(plain, -1, false)) out += (out.empty() ? "" : " ") + word;
+  for (const auto& [entity, character] : {std::pair<const char*, const char*>{"&lt;", "<"}, {"&gt;", ">"}, {"&#34;", "\""}, {"&quot;", "\""}, {"&#39;", "'"}, {"&amp;", "&"}}) {
+    out = ReplaceText(out, entity, character, -1);
+  }
+  return out;
+}
+
+Result Json(Runtime& runtime, const Value& value, const Arguments& arguments) {
+  ASSIGN_OR_RETURN(const Bound bound, BindArguments("tojson", {"ensure_ascii", "indent", "separators", "sort_keys"}, 0, arguments));
+  JsonFormat format;
+  format.ensure_ascii = TruthOr(bound[0], false);
+  format.sort_keys = TruthOr(bound[3], false);
+  if (bound[1] && !bound[1]->is_none()) {
+    format.pretty = true;
+    format.item_separator = ",";
+    if (bound[1]->is_string()) {
+      format.indent = bound[1]->string();
+    } else {
+      ASSIGN_OR_RETURN(const int64_t width, IntegerOr(bound[1], 0));
+      RETURN_IF_ERROR(runtime.ChargeText(static_cast<uint64_t>(std::max<int64_t>(width, 0))));
+      format.indent.assign(static_cast<size_t>(std::max<int64_t>(width, 0)), ' ');
+    }
+  }
+  if (bound[2] && !bound[2]->is_none()) {
+    const Value& pair = *bound[2];
+    if (!pair.is_sequence() || pair.items().size() != 2 || !pair.items()[0].is_string() || !pair.items()[1].is_string()) {
+      return TypeError("separators must be two strings");
+    }
+    format.item_separator = pair.items()[0].string();
+    format.key_separator = pair.items()[1].string();
+  }
+  ASSIGN_OR_RETURN(std::string text, ToJson(runtime, value, format));
+  return Value::String(std::move(text));
+}
+
+}  // namespace
+
+const FilterTable& TextFilters() {
+  static const auto& table = *new FilterTable{
+      {"upper", Mapped<ToUpper>}, {"lower", Mapped<ToLower>}, {"capitalize", Mapped<Capitalize>},
+      {"title", Mapped<Title>}, {"string", Mapped<AsText>}, {"safe", Mapped<AsText>},
+      {"escape", Mapped<EscapeHtml>}, {"e", Mapped<EscapeHtml>}, {"forceescape", Mapped<EscapeHtml>},
+      {"urlencode", Mapped<UrlEncode>}, {"striptags", Mapped<StripTags>},
+      {"trim", Trim}, {"replace", Replace}, {"format", Format}, {"indent", Indent}, {"center", Center},
+      {"truncate", Truncate}, {"wordwrap", WordWrap}, {"wordcount", WordCount}, {"tojson", Json},
+  };
+  return table;
+}
+
+}  // namespace penstock::jinja
