@@ -1,10 +1,12 @@
-// What a front end hands to the service and gets back: a parsed call, the sink of its answer, the models to choose from.
-// Owns its strings and vectors. Must not know the wire, steps or blocks.
-// Threads: values; a ResponseSink is called on one text worker at a time; ModelRegistry and RequestLog are thread-safe.
+// What a front end hands to the service and gets back: a parsed call, the sink of its answer, the
+// models to choose from. Owns its strings and vectors. Must not know the wire, steps or blocks.
+// Threads: values; a ResponseSink is called on one text worker at a time; ModelRegistry and
+// RequestLog are thread-safe.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -16,7 +18,6 @@
 #include "absl/types/span.h"
 #include "penstock/engine.h"
 #include "penstock/tokenizer.h"
-#include <nlohmann/json_fwd.hpp>
 
 namespace penstock {
 
@@ -27,22 +28,22 @@ struct RequestMetrics;
 struct GenerationDefaults {
   std::optional<double> temperature, top_p, min_p, repetition_penalty;
   std::optional<int64_t> top_k, max_tokens;
-  std::vector<TokenId> eos_token_ids;   // end a request unless it says ignore_eos
+  std::vector<TokenId> eos_token_ids;  // end a request unless it says ignore_eos
 };
 
 /// One model as clients see it. What it points to outlives it.
 struct ServedModel {
-  std::string name;                     // the first served name: the label of its metrics
+  std::string name;  // the first served name: the label of its metrics
   std::vector<std::string> aliases;
   Engine* engine = nullptr;
-  const Tokenizer* tokenizer = nullptr;          // null: ids in, ids out
-  const ChatTemplate* chat_template = nullptr;   // null: no chat
-  const RequestMetrics* metrics = nullptr;       // null: not counted
+  const Tokenizer* tokenizer = nullptr;         // null: ids in, ids out
+  const ChatTemplate* chat_template = nullptr;  // null: no chat
+  const RequestMetrics* metrics = nullptr;      // null: not counted
   GenerationDefaults defaults;
-  int32_t max_context = 0;              // prompt + output tokens
+  int32_t max_context = 0;  // prompt + output tokens
   int32_t vocab_size = 0;
-  int64_t created = 0;                  // seconds since 1970
-  std::string bos_token, eos_token;     // as text, for chat templates
+  int64_t created = 0;               // seconds since 1970
+  std::string bos_token, eos_token;  // as text, for chat templates
 };
 
 class ModelRegistry {
@@ -60,31 +61,35 @@ struct PromptInput {
   bool is_ids = false;
 };
 
-/// A request as any front end understands it. An empty optional: the client was silent. Ranges are checked by the
-/// service (service/call_fields.h), not by whoever fills this in.
+/// A request as any front end understands it. An empty optional: the client was silent. Ranges are
+/// checked by the service (service/call_fields.h), not by whoever fills this in.
 struct GenerationCall {
-  std::string request_id;               // names the call in answers and logs
-  std::string protocol;                 // "http" or "grpc"
-  absl::Time arrival;                   // engine clock
+  std::string request_id;  // names the call in answers and logs
+  std::string protocol;    // "http" or "grpc"
+  absl::Time arrival;      // engine clock
   std::optional<std::string> model;
 
   bool chat = false;
-  std::vector<PromptInput> prompts;                            // not chat
-  std::shared_ptr<const nlohmann::ordered_json> messages;      // chat: an array of objects
-  std::shared_ptr<const nlohmann::ordered_json> tools;         // chat: an array or null
-  std::shared_ptr<const nlohmann::ordered_json> documents;     // chat: an array or null
-  std::shared_ptr<const nlohmann::ordered_json> template_arguments;  // chat_template_kwargs: an object or null
+  std::vector<PromptInput> prompts;                         // not chat
+  std::shared_ptr<const nlohmann::ordered_json> messages;   // chat: an array of objects
+  std::shared_ptr<const nlohmann::ordered_json> tools;      // chat: an array or null
+  std::shared_ptr<const nlohmann::ordered_json> documents;  // chat: an array or null
+  std::shared_ptr<const nlohmann::ordered_json>
+      template_arguments;  // chat_template_kwargs: an object or null
   std::optional<std::string> chat_template;
   std::optional<std::string> reasoning_effort;
   std::optional<bool> add_generation_prompt, continue_final_message, add_special_tokens;
 
-  std::optional<int64_t> max_tokens, max_completion_tokens, min_tokens, n, best_of, seed, top_k, priority;
-  std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
+  std::optional<int64_t> max_tokens, max_completion_tokens, min_tokens, n, best_of, seed, top_k,
+      priority;
+  std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty,
+      frequency_penalty;
   std::optional<int64_t> num_logprobs;  // completions: logprobs
   std::optional<bool> want_logprobs;    // chat: logprobs
   std::optional<int64_t> top_logprobs;  // chat
   std::optional<int64_t> truncate_prompt_tokens, timeout_ms, ttft_timeout_ms, stream_interval;
-  std::optional<bool> echo, ignore_eos, include_stop_str_in_output, skip_special_tokens, return_token_ids;
+  std::optional<bool> echo, ignore_eos, include_stop_str_in_output, skip_special_tokens,
+      return_token_ids;
   std::optional<bool> stream, include_usage, continuous_usage_stats;
   std::optional<std::string> cache_salt, client_request_id, user;
   std::vector<std::string> stop;
@@ -96,7 +101,7 @@ struct GenerationCall {
 struct CallError {
   absl::StatusCode code = absl::StatusCode::kInternal;
   std::string message;
-  std::string param;                    // the field at fault; empty: none
+  std::string param;  // the field at fault; empty: none
 };
 
 struct UsageTotals {
@@ -108,28 +113,30 @@ struct UsageTotals {
 /// What is known before the first token.
 struct ResponseStart {
   std::shared_ptr<const ServedModel> model;
-  std::string model_name;               // as the client asked
+  std::string model_name;  // as the client asked
   std::string request_id;
-  int64_t created = 0;                  // seconds since 1970
+  int64_t created = 0;  // seconds since 1970
   int32_t num_choices = 0;
-  int64_t prompt_tokens = 0;            // of all prompts
-  std::vector<std::vector<TokenId>> prompt_ids;   // one per prompt
+  int64_t prompt_tokens = 0;                     // of all prompts
+  std::vector<std::vector<TokenId>> prompt_ids;  // one per prompt
 };
 
 /// A piece of one choice. Text is valid UTF-8 and free of stop strings.
 struct Delta {
-  int32_t index = 0;                    // of the choice: prompt * n + copy
+  int32_t index = 0;  // of the choice: prompt * n + copy
   std::string text;
-  std::vector<SampledToken> tokens;     // only where log-probs or ids were asked for, or the model has no tokenizer
-  std::vector<SampledToken> prompt_logprobs;      // echo with logprobs: the prompt's, first delta only; [0] has none
-  std::optional<FinishReason> finish;   // the choice's last delta: kStop or kLength
-  TokenId stop_token = -1;              // kStop by one of stop_token_ids
-  std::string stop_string;              // kStop by this one of `stop`
-  int64_t completion_tokens = 0;        // of this choice so far
+  std::vector<SampledToken>
+      tokens;  // only where log-probs or ids were asked for, or the model has no tokenizer
+  std::vector<SampledToken>
+      prompt_logprobs;  // echo with logprobs: the prompt's, first delta only; [0] has none
+  std::optional<FinishReason> finish;  // the choice's last delta: kStop or kLength
+  TokenId stop_token = -1;             // kStop by one of stop_token_ids
+  std::string stop_string;             // kStop by this one of `stop`
+  int64_t completion_tokens = 0;       // of this choice so far
 };
 
 struct ResponseEnd {
-  std::optional<CallError> error;       // no choice was finished normally
+  std::optional<CallError> error;  // no choice was finished normally
   UsageTotals usage;
 };
 
@@ -141,7 +148,8 @@ class ResponseSink {
   /// All that is ready now, in order.
   virtual void OnDeltas(absl::Span<Delta> deltas) = 0;
   virtual void OnEnd(const ResponseEnd& end) = 0;
-  /// True while the client reads too slowly; deltas are then kept back until ResponseStream::Resume.
+  /// True while the client reads too slowly; deltas are then kept back until
+  /// ResponseStream::Resume.
   virtual bool congested() const { return false; }
 };
 
@@ -150,9 +158,9 @@ enum class CancelReason : uint8_t { kDisconnect, kSlowReader, kShutdown };
 /// One finished request, for the log: no content.
 struct RequestRecord {
   std::string request_id, model, protocol;
-  int code = 200;                       // HTTP status; 499: the client went away
-  std::string finish;                   // stop, length, abort, error; of the last choice to finish
-  std::string error;                    // its message; empty: none
+  int code = 200;      // HTTP status; 499: the client went away
+  std::string finish;  // stop, length, abort, error; of the last choice to finish
+  std::string error;   // its message; empty: none
   int32_t num_choices = 0;
   bool stream = false;
   UsageTotals usage;

@@ -15,7 +15,8 @@
 namespace penstock {
 namespace {
 
-constexpr int kCountedCodes[] = {200, 400, 401, 403, 404, 405, 408, 413, 429, 431, 499, 500, 501, 503};
+constexpr int kCountedCodes[] = {200, 400, 401, 403, 404, 405, 408,
+                                 413, 429, 431, 499, 500, 501, 503};
 
 const MetricInfo& Row(std::string_view name) {
   for (const MetricInfo& row : MetricCatalogue()) {
@@ -48,29 +49,38 @@ std::vector<double> Buckets(const MetricInfo& row, int32_t max_context) {
 
 CounterHandle Catalogue::MakeCounter(std::string_view name, const Labels& labels) {
   const MetricInfo& row = Row(name);
-  auto& family =
-      prometheus::BuildCounter().Name(std::string(row.name)).Help(std::string(row.help)).Register(*registry_);
+  auto& family = prometheus::BuildCounter()
+                     .Name(std::string(row.name))
+                     .Help(std::string(row.help))
+                     .Register(*registry_);
   return CounterHandle(&family.Add(labels));
 }
 
 GaugeHandle Catalogue::MakeGauge(std::string_view name, const Labels& labels) {
   const MetricInfo& row = Row(name);
-  auto& family =
-      prometheus::BuildGauge().Name(std::string(row.name)).Help(std::string(row.help)).Register(*registry_);
+  auto& family = prometheus::BuildGauge()
+                     .Name(std::string(row.name))
+                     .Help(std::string(row.help))
+                     .Register(*registry_);
   return GaugeHandle(&family.Add(labels));
 }
 
-HistogramHandle Catalogue::MakeHistogram(std::string_view name, const Labels& labels, int32_t max_context) {
+HistogramHandle Catalogue::MakeHistogram(std::string_view name, const Labels& labels,
+                                         int32_t max_context) {
   const MetricInfo& row = Row(name);
-  auto& family =
-      prometheus::BuildHistogram().Name(std::string(row.name)).Help(std::string(row.help)).Register(*registry_);
+  auto& family = prometheus::BuildHistogram()
+                     .Name(std::string(row.name))
+                     .Help(std::string(row.help))
+                     .Register(*registry_);
   return HistogramHandle(&family.Add(labels, Buckets(row, max_context)));
 }
 
-Catalogue::Catalogue(std::string_view version) : registry_(std::make_shared<prometheus::Registry>()) {
+Catalogue::Catalogue(std::string_view version)
+    : registry_(std::make_shared<prometheus::Registry>()) {
   MakeGauge("penstock_build_info", {{"version", std::string(version)}}).Set(1);
   for (int code : kCountedCodes) {
-    request_codes_.emplace_back(code, MakeCounter("penstock_requests_total", {{"code", std::to_string(code)}}));
+    request_codes_.emplace_back(
+        code, MakeCounter("penstock_requests_total", {{"code", std::to_string(code)}}));
   }
   request_other_ = MakeCounter("penstock_requests_total", {{"code", "other"}});
   process_cpu_ = MakeCounter("process_cpu_seconds_total", {});
@@ -143,19 +153,21 @@ RequestMetrics Catalogue::MakeRequestMetrics(const std::string& model_name, int3
   m.inference_time = MakeHistogram("vllm:request_inference_time_seconds", base);
   m.request_prompt_tokens = MakeHistogram("vllm:request_prompt_tokens", base, max_context);
   m.request_generation_tokens = MakeHistogram("vllm:request_generation_tokens", base, max_context);
-  m.max_num_generation_tokens = MakeHistogram("vllm:request_max_num_generation_tokens", base, max_context);
+  m.max_num_generation_tokens =
+      MakeHistogram("vllm:request_max_num_generation_tokens", base, max_context);
   m.params_max_tokens = MakeHistogram("vllm:request_params_max_tokens", base, max_context);
   m.params_n = MakeHistogram("vllm:request_params_n", base);
   return m;
 }
 
 void Catalogue::SetCacheConfig(const std::string& model_name, const CacheConfigInfo& info) {
-  MakeGauge("vllm:cache_config_info", {{"model_name", model_name},
-                                       {"engine", "0"},
-                                       {"block_size", std::to_string(info.block_size)},
-                                       {"num_gpu_blocks", std::to_string(info.num_blocks)},
-                                       {"enable_prefix_caching", info.prefix_cache ? "True" : "False"},
-                                       {"cache_dtype", info.kv_dtype}})
+  MakeGauge("vllm:cache_config_info",
+            {{"model_name", model_name},
+             {"engine", "0"},
+             {"block_size", std::to_string(info.block_size)},
+             {"num_gpu_blocks", std::to_string(info.num_blocks)},
+             {"enable_prefix_caching", info.prefix_cache ? "True" : "False"},
+             {"cache_dtype", info.kv_dtype}})
       .Set(1);
 }
 

@@ -1,6 +1,6 @@
-// Every metric of the server, declared once: name, help, labels, buckets; and the handles to their series.
-// Owns the registry and all series. Must not know what is measured.
-// Threads: thread-safe; the handles too.
+// Every metric of the server, declared once: name, help, labels, buckets; and the handles to their
+// series. Owns the registry and all series. Must not know what is measured. Threads: thread-safe;
+// the handles too.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +26,9 @@ enum class MetricType : uint8_t { kCounter, kGauge, kHistogram };
 struct MetricInfo {
   std::string_view name;
   MetricType type;
-  std::string_view labels;   // comma-separated label names
-  std::string_view buckets;  // histograms: upper bounds, comma-separated, or "1-2-5 up to the context"
+  std::string_view labels;  // comma-separated label names
+  std::string_view
+      buckets;  // histograms: upper bounds, comma-separated, or "1-2-5 up to the context"
   std::string_view help;
 };
 
@@ -41,15 +42,15 @@ std::string CatalogueMarkdown();
 struct EngineMetrics {
   GaugeHandle num_requests_running;
   GaugeHandle num_requests_waiting;
-  GaugeHandle kv_cache_usage;             // [0, 1]
-  GaugeHandle kv_blocks_used;             // held by live requests
-  GaugeHandle kv_blocks_cached;           // hold a reusable prefix, nobody uses them now
+  GaugeHandle kv_cache_usage;    // [0, 1]
+  GaugeHandle kv_blocks_used;    // held by live requests
+  GaugeHandle kv_blocks_cached;  // hold a reusable prefix, nobody uses them now
   GaugeHandle kv_blocks_free;
   CounterHandle num_preemptions;
-  CounterHandle prefix_cache_queries;     // tokens
-  CounterHandle prefix_cache_hits;        // tokens
-  HistogramHandle iteration_tokens;       // positions per step
-  HistogramHandle step_plan;              // seconds
+  CounterHandle prefix_cache_queries;  // tokens
+  CounterHandle prefix_cache_hits;     // tokens
+  HistogramHandle iteration_tokens;    // positions per step
+  HistogramHandle step_plan;           // seconds
   HistogramHandle step_launch;
   HistogramHandle step_collect;
   HistogramHandle step_commit;
@@ -58,7 +59,7 @@ struct EngineMetrics {
   CounterHandle spec_accepted_tokens;
   CounterHandle rejected_queue_full;
   CounterHandle rejected_draining;
-  CounterHandle rejected_too_large;       // can never run
+  CounterHandle rejected_too_large;  // can never run
 };
 
 /// What the service bumps for one model's requests; histograms are observed off the engine thread.
@@ -73,7 +74,7 @@ struct RequestMetrics {
   CounterHandle cancelled_slow_reader;
   CounterHandle cancelled_deadline;
   CounterHandle cancelled_shutdown;
-  HistogramHandle time_to_first_token;    // all in seconds
+  HistogramHandle time_to_first_token;  // all in seconds
   HistogramHandle inter_token_latency;
   HistogramHandle inter_token_latency_fine;
   HistogramHandle time_per_output_token;
@@ -118,15 +119,17 @@ class Catalogue {
   using Labels = std::map<std::string, std::string>;
   CounterHandle MakeCounter(std::string_view name, const Labels& labels);
   GaugeHandle MakeGauge(std::string_view name, const Labels& labels);
-  HistogramHandle MakeHistogram(std::string_view name, const Labels& labels, int32_t max_context = 0);
+  HistogramHandle MakeHistogram(std::string_view name, const Labels& labels,
+                                int32_t max_context = 0);
   void UpdateProcess();
 
   std::shared_ptr<prometheus::Registry> registry_;
-  std::vector<std::pair<int, CounterHandle>> request_codes_;   // fixed after construction
+  std::vector<std::pair<int, CounterHandle>> request_codes_;  // fixed after construction
   CounterHandle request_other_;
-  std::mutex process_mutex_;                                   // guards the scrape of the process's figures
+  std::mutex process_mutex_;  // guards the scrape of the process's figures
   CounterHandle process_cpu_;
-  GaugeHandle process_resident_, process_virtual_, process_open_fds_, process_max_fds_, process_start_;
+  GaugeHandle process_resident_, process_virtual_, process_open_fds_, process_max_fds_,
+      process_start_;
 };
 
 }  // namespace penstock

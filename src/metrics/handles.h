@@ -1,6 +1,6 @@
-// Handles to single time series: what the rest of the program bumps. A default-made handle does nothing.
-// Owns nothing; the Catalogue owns the series. Must not know names or labels.
-// Threads: thread-safe.
+// Handles to single time series: what the rest of the program bumps. A default-made handle does
+// nothing. Owns nothing; the Catalogue owns the series. Must not know names or labels. Threads:
+// thread-safe.
 #pragma once
 
 #include <vector>
@@ -41,7 +41,8 @@ class HistogramHandle {
   explicit HistogramHandle(prometheus::Histogram* histogram) : histogram_(histogram) {}
   /// Takes a mutex.
   void Observe(double value) const;
-  /// Many observations under one lock: counts[i] of them fell into bucket i (one more entry than bounds), `sum` in total.
+  /// Many observations under one lock: counts[i] of them fell into bucket i (one more entry than
+  /// bounds), `sum` in total.
   void ObserveMany(const std::vector<double>& counts, double sum) const;
 
  private:

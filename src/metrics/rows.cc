@@ -18,7 +18,8 @@ constexpr std::string_view kPerRequest =
     ".3,.5,.8,1,1.5,2,2.5,5,10,15,20,30,40,50,60,120,240,480,960,1920,7680";
 constexpr std::string_view kTokens = "1-2-5 up to the context";
 constexpr std::string_view kFine =
-    ".00025,.0005,.00075,.001,.0015,.002,.003,.004,.006,.008,.012,.016,.025,.04,.06,.1,.2,.5,1,2.5,10";
+    ".00025,.0005,.00075,.001,.0015,.002,.003,.004,.006,.008,.012,.016,.025,.04,.06,.1,.2,.5,1,2.5,"
+    "10";
 constexpr std::string_view kStep =
     ".00001,.00002,.00005,.0001,.0002,.0005,.001,.002,.005,.01,.02,.05,.1,.2,.5,1,2,5";
 
@@ -27,39 +28,54 @@ constexpr MetricInfo kRows[] = {
     {"vllm:num_requests_waiting", kGauge, kEngineLabels, "", "Requests waiting to be run."},
     {"vllm:kv_cache_usage_perc", kGauge, kEngineLabels, "",
      "Share of the KV blocks held by live requests, 0 to 1."},
-    {"vllm:cache_config_info", kGauge, "model_name,engine,block_size,num_gpu_blocks,enable_prefix_caching,cache_dtype",
-     "", "Constant 1; the labels describe the KV cache."},
-    {"vllm:prompt_tokens_total", kCounter, kEngineLabels, "", "Prompt tokens of answered requests."},
+    {"vllm:cache_config_info", kGauge,
+     "model_name,engine,block_size,num_gpu_blocks,enable_prefix_caching,cache_dtype", "",
+     "Constant 1; the labels describe the KV cache."},
+    {"vllm:prompt_tokens_total", kCounter, kEngineLabels, "",
+     "Prompt tokens of answered requests."},
     {"vllm:generation_tokens_total", kCounter, kEngineLabels, "",
      "Generated tokens handed to clients, up to the stop."},
     {"vllm:request_success_total", kCounter, "model_name,engine,finished_reason", "",
      "Finished choices by reason: stop, length, abort, error."},
     {"vllm:num_preemptions_total", kCounter, kEngineLabels, "",
      "Times a running request gave up its blocks to be computed again later."},
-    {"vllm:prefix_cache_queries_total", kCounter, kEngineLabels, "", "Prompt tokens looked up in the prefix cache."},
-    {"vllm:prefix_cache_hits_total", kCounter, kEngineLabels, "", "Prompt tokens found in the prefix cache."},
-    {"vllm:spec_decode_num_drafts_total", kCounter, kEngineLabels, "", "Draft runs that were verified."},
-    {"vllm:spec_decode_num_draft_tokens_total", kCounter, kEngineLabels, "", "Draft tokens that were verified."},
-    {"vllm:spec_decode_num_accepted_tokens_total", kCounter, kEngineLabels, "", "Draft tokens that were accepted."},
+    {"vllm:prefix_cache_queries_total", kCounter, kEngineLabels, "",
+     "Prompt tokens looked up in the prefix cache."},
+    {"vllm:prefix_cache_hits_total", kCounter, kEngineLabels, "",
+     "Prompt tokens found in the prefix cache."},
+    {"vllm:spec_decode_num_drafts_total", kCounter, kEngineLabels, "",
+     "Draft runs that were verified."},
+    {"vllm:spec_decode_num_draft_tokens_total", kCounter, kEngineLabels, "",
+     "Draft tokens that were verified."},
+    {"vllm:spec_decode_num_accepted_tokens_total", kCounter, kEngineLabels, "",
+     "Draft tokens that were accepted."},
     {"vllm:time_to_first_token_seconds", kHistogram, kEngineLabels, kFirstToken,
      "Arrival of a request to its first token."},
     {"vllm:inter_token_latency_seconds", kHistogram, kEngineLabels, kPerToken,
      "Time between two steps that gave a request tokens."},
     {"vllm:request_time_per_output_token_seconds", kHistogram, kEngineLabels, kPerToken,
      "Mean time per output token after the first, per request."},
-    {"vllm:e2e_request_latency_seconds", kHistogram, kEngineLabels, kPerRequest, "Arrival to last token."},
-    {"vllm:request_queue_time_seconds", kHistogram, kEngineLabels, kPerRequest, "Submitted to first planned."},
-    {"vllm:request_inference_time_seconds", kHistogram, kEngineLabels, kPerRequest, "First planned to last token."},
-    {"vllm:request_prefill_time_seconds", kHistogram, kEngineLabels, kPerRequest, "First planned to first token."},
-    {"vllm:request_decode_time_seconds", kHistogram, kEngineLabels, kPerRequest, "First token to last token."},
-    {"vllm:request_prompt_tokens", kHistogram, kEngineLabels, kTokens, "Prompt tokens per request."},
-    {"vllm:request_generation_tokens", kHistogram, kEngineLabels, kTokens, "Generated tokens per choice."},
+    {"vllm:e2e_request_latency_seconds", kHistogram, kEngineLabels, kPerRequest,
+     "Arrival to last token."},
+    {"vllm:request_queue_time_seconds", kHistogram, kEngineLabels, kPerRequest,
+     "Submitted to first planned."},
+    {"vllm:request_inference_time_seconds", kHistogram, kEngineLabels, kPerRequest,
+     "First planned to last token."},
+    {"vllm:request_prefill_time_seconds", kHistogram, kEngineLabels, kPerRequest,
+     "First planned to first token."},
+    {"vllm:request_decode_time_seconds", kHistogram, kEngineLabels, kPerRequest,
+     "First token to last token."},
+    {"vllm:request_prompt_tokens", kHistogram, kEngineLabels, kTokens,
+     "Prompt tokens per request."},
+    {"vllm:request_generation_tokens", kHistogram, kEngineLabels, kTokens,
+     "Generated tokens per choice."},
     {"vllm:request_max_num_generation_tokens", kHistogram, kEngineLabels, kTokens,
      "Generated tokens of the longest choice of a request."},
-    {"vllm:request_params_max_tokens", kHistogram, kEngineLabels, kTokens, "max_tokens as asked or defaulted."},
+    {"vllm:request_params_max_tokens", kHistogram, kEngineLabels, kTokens,
+     "max_tokens as asked or defaulted."},
     {"vllm:request_params_n", kHistogram, kEngineLabels, "1,2,5,10,20", "n as asked."},
-    {"vllm:iteration_tokens_total", kHistogram, kEngineLabels, "1,8,16,32,64,128,256,512,1024,2048,4096,8192,16384",
-     "Positions computed per step."},
+    {"vllm:iteration_tokens_total", kHistogram, kEngineLabels,
+     "1,8,16,32,64,128,256,512,1024,2048,4096,8192,16384", "Positions computed per step."},
     {"penstock_inter_token_latency_seconds", kHistogram, kEngineLabels, kFine,
      "As vllm:inter_token_latency_seconds, with buckets from 0.25 ms."},
     {"penstock_step_seconds", kHistogram, "model_name,engine,phase", kStep,
@@ -70,7 +86,8 @@ constexpr MetricInfo kRows[] = {
      "Requests that an engine refused: full, draining, too_large."},
     {"penstock_cancelled_total", kCounter, "model_name,engine,reason", "",
      "Choices that ended early: disconnect, slow_reader, deadline, shutdown."},
-    {"penstock_requests_total", kCounter, "code", "", "Answered requests by HTTP status; 499: the client went away."},
+    {"penstock_requests_total", kCounter, "code", "",
+     "Answered requests by HTTP status; 499: the client went away."},
     {"penstock_build_info", kGauge, "version", "", "Constant 1; the labels describe the build."},
     {"process_cpu_seconds_total", kCounter, "", "", "CPU time of the process."},
     {"process_resident_memory_bytes", kGauge, "", "", "Resident memory of the process."},
@@ -82,9 +99,12 @@ constexpr MetricInfo kRows[] = {
 
 std::string_view TypeName(MetricType type) {
   switch (type) {
-    case kCounter: return "counter";
-    case kGauge: return "gauge";
-    case kHistogram: return "histogram";
+    case kCounter:
+      return "counter";
+    case kGauge:
+      return "gauge";
+    case kHistogram:
+      return "histogram";
   }
   return "?";
 }
@@ -95,11 +115,13 @@ absl::Span<const MetricInfo> MetricCatalogue() { return kRows; }
 
 std::string CatalogueMarkdown() {
   std::string page =
-      "# Metrics\n\nGenerated from `src/metrics/rows.cc`. `GET /metrics` serves them as Prometheus text.\n\n"
+      "# Metrics\n\nGenerated from `src/metrics/rows.cc`. `GET /metrics` serves them as Prometheus "
+      "text.\n\n"
       "| name | type | labels | meaning | buckets |\n|---|---|---|---|---|\n";
   for (const MetricInfo& row : kRows) {
-    absl::StrAppend(&page, "| `", ToAbsl(row.name), "` | ", ToAbsl(TypeName(row.type)), " | ", ToAbsl(row.labels),
-                    " | ", ToAbsl(row.help), " | ", ToAbsl(row.buckets), " |\n");
+    absl::StrAppend(&page, "| `", ToAbsl(row.name), "` | ", ToAbsl(TypeName(row.type)), " | ",
+                    ToAbsl(row.labels), " | ", ToAbsl(row.help), " | ", ToAbsl(row.buckets),
+                    " |\n");
   }
   return page;
 }

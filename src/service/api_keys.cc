@@ -20,9 +20,11 @@ bool SameKey(std::string_view given, std::string_view key) {
 absl::Status ApiKeys::Check(std::string_view credential) const {
   if (open()) return absl::OkStatus();
   constexpr std::string_view kBearer = "bearer ";
-  if (absl::StartsWithIgnoreCase(ToAbsl(credential), ToAbsl(kBearer))) credential.remove_prefix(kBearer.size());
+  if (absl::StartsWithIgnoreCase(ToAbsl(credential), ToAbsl(kBearer)))
+    credential.remove_prefix(kBearer.size());
   while (credential.starts_with(' ')) credential.remove_prefix(1);
-  if (credential.empty()) return absl::UnauthenticatedError("an API key is needed: Authorization: Bearer <key>");
+  if (credential.empty())
+    return absl::UnauthenticatedError("an API key is needed: Authorization: Bearer <key>");
   bool found = false;
   for (const std::string& key : keys_) found |= SameKey(credential, key);
   return found ? absl::OkStatus() : absl::UnauthenticatedError("the API key is not known");

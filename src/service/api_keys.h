@@ -16,8 +16,8 @@ class ApiKeys {
   /// No keys: everyone may enter.
   explicit ApiKeys(std::vector<std::string> keys) : keys_(std::move(keys)) {}
   bool open() const { return keys_.empty(); }
-  /// `credential`: the key itself or "Bearer <key>". UNAUTHENTICATED for none or an unknown one. The time taken does not
-  /// depend on where two keys differ.
+  /// `credential`: the key itself or "Bearer <key>". UNAUTHENTICATED for none or an unknown one.
+  /// The time taken does not depend on where two keys differ.
   absl::Status Check(std::string_view credential) const;
 
  private:

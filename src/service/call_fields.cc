@@ -6,8 +6,8 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
-#include "base/strings.h"
 #include "base/status_macros.h"
+#include "base/strings.h"
 #include "service/call_error.h"
 
 namespace penstock {
@@ -18,29 +18,42 @@ constexpr double kInt32Max = std::numeric_limits<int32_t>::max();
 constexpr double kDayMs = 86'400'000;
 
 const CallField kFields[] = {
-    {"model", kEverywhere, &Call::model, 0, 0, false, "Name or alias of the model; may be absent where one is served."},
+    {"model", kEverywhere, &Call::model, 0, 0, false,
+     "Name or alias of the model; may be absent where one is served."},
     {"max_tokens", kEverywhere, &Call::max_tokens, 0, kInt32Max, false,
      "Output tokens at most; completions: 16, chat: the rest of the context."},
-    {"max_completion_tokens", kChat, &Call::max_completion_tokens, 1, kInt32Max, false, "As max_tokens, goes before it."},
-    {"min_tokens", kEverywhere, &Call::min_tokens, 0, kInt32Max, false, "No stop token before so many output tokens."},
+    {"max_completion_tokens", kChat, &Call::max_completion_tokens, 1, kInt32Max, false,
+     "As max_tokens, goes before it."},
+    {"min_tokens", kEverywhere, &Call::min_tokens, 0, kInt32Max, false,
+     "No stop token before so many output tokens."},
     {"n", kEverywhere, &Call::n, 1, 1024, false, "Choices per prompt."},
     {"best_of", kCompletions, &Call::best_of, 1, 1024, false, "Accepted where it equals n."},
     {"seed", kEverywhere, &Call::seed, 0, 0, false, "Same request, same seed, same tokens."},
     {"temperature", kEverywhere, &Call::temperature, 0, 2, false, "0 is greedy."},
     {"top_p", kEverywhere, &Call::top_p, 0, 1, true, "Nucleus sampling; 1 is off."},
-    {"top_k", kEverywhere, &Call::top_k, -1, kInt32Max, false, "The k most likely tokens; 0 and -1 are off."},
-    {"min_p", kEverywhere, &Call::min_p, 0, 1, false, "Relative to the most likely token; 0 is off."},
-    {"repetition_penalty", kEverywhere, &Call::repetition_penalty, 0, 100, true, "Over prompt and output; 1 is off."},
-    {"presence_penalty", kEverywhere, &Call::presence_penalty, -2, 2, false, "Over the output; 0 is off."},
-    {"frequency_penalty", kEverywhere, &Call::frequency_penalty, -2, 2, false, "Over the output; 0 is off."},
-    {"logit_bias", kEverywhere, &Call::logit_bias, -100, 100, false, "Token id to a number added to its logit."},
-    {"allowed_token_ids", kEverywhere, &Call::allowed_token_ids, 0, 0, false, "Only these can be drawn."},
+    {"top_k", kEverywhere, &Call::top_k, -1, kInt32Max, false,
+     "The k most likely tokens; 0 and -1 are off."},
+    {"min_p", kEverywhere, &Call::min_p, 0, 1, false,
+     "Relative to the most likely token; 0 is off."},
+    {"repetition_penalty", kEverywhere, &Call::repetition_penalty, 0, 100, true,
+     "Over prompt and output; 1 is off."},
+    {"presence_penalty", kEverywhere, &Call::presence_penalty, -2, 2, false,
+     "Over the output; 0 is off."},
+    {"frequency_penalty", kEverywhere, &Call::frequency_penalty, -2, 2, false,
+     "Over the output; 0 is off."},
+    {"logit_bias", kEverywhere, &Call::logit_bias, -100, 100, false,
+     "Token id to a number added to its logit."},
+    {"allowed_token_ids", kEverywhere, &Call::allowed_token_ids, 0, 0, false,
+     "Only these can be drawn."},
     {"stop", kEverywhere, &Call::stop, 0, 0, false, "Strings that end the output."},
-    {"stop_token_ids", kEverywhere, &Call::stop_token_ids, 0, 0, false, "Tokens that end the output."},
+    {"stop_token_ids", kEverywhere, &Call::stop_token_ids, 0, 0, false,
+     "Tokens that end the output."},
     {"include_stop_str_in_output", kEverywhere, &Call::include_stop_str_in_output, 0, 0, false,
      "Keep what stopped the output in it."},
-    {"ignore_eos", kEverywhere, &Call::ignore_eos, 0, 0, false, "Go on after the model's end token."},
-    {"skip_special_tokens", kEverywhere, &Call::skip_special_tokens, 0, 0, false, "Leave special tokens out of the text."},
+    {"ignore_eos", kEverywhere, &Call::ignore_eos, 0, 0, false,
+     "Go on after the model's end token."},
+    {"skip_special_tokens", kEverywhere, &Call::skip_special_tokens, 0, 0, false,
+     "Leave special tokens out of the text."},
     {"logprobs", kCompletions | kGrpc, &Call::num_logprobs, 0, 20, false,
      "Log-probabilities of each token and of so many most likely ones."},
     {"logprobs", kChat, &Call::want_logprobs, 0, 0, false, "Log-probabilities of each token."},
@@ -55,17 +68,24 @@ const CallField kFields[] = {
      "The template opens the assistant's turn."},
     {"continue_final_message", kChat, &Call::continue_final_message, 0, 0, false,
      "The output continues the last message."},
-    {"chat_template", kChat, &Call::chat_template, 0, 0, false, "A Jinja template in place of the model's."},
+    {"chat_template", kChat, &Call::chat_template, 0, 0, false,
+     "A Jinja template in place of the model's."},
     {"reasoning_effort", kChat, &Call::reasoning_effort, 0, 0, false, "Handed to the template."},
     {"stream", kHttp, &Call::stream, 0, 0, false, "Answer in pieces, as server-sent events."},
-    {"stream_interval", kEverywhere, &Call::stream_interval, 1, kInt32Max, false, "Tokens per piece of a stream."},
-    {"return_token_ids", kEverywhere, &Call::return_token_ids, 0, 0, false, "Token ids beside the text."},
+    {"stream_interval", kEverywhere, &Call::stream_interval, 1, kInt32Max, false,
+     "Tokens per piece of a stream."},
+    {"return_token_ids", kEverywhere, &Call::return_token_ids, 0, 0, false,
+     "Token ids beside the text."},
     {"priority", kEverywhere, &Call::priority, -kInt32Max, kInt32Max, false, "Lower runs earlier."},
-    {"cache_salt", kEverywhere, &Call::cache_salt, 0, 0, false, "Prefix blocks are shared under an equal salt only."},
-    {"request_id", kHttp, &Call::client_request_id, 0, 0, false, "Names the request in answers and logs."},
+    {"cache_salt", kEverywhere, &Call::cache_salt, 0, 0, false,
+     "Prefix blocks are shared under an equal salt only."},
+    {"request_id", kHttp, &Call::client_request_id, 0, 0, false,
+     "Names the request in answers and logs."},
     {"user", kHttp, &Call::user, 0, 0, false, "Accepted and not used."},
-    {"timeout_ms", kEverywhere, &Call::timeout_ms, 1, kDayMs, false, "The answer must be complete by then."},
-    {"ttft_timeout_ms", kEverywhere, &Call::ttft_timeout_ms, 1, kDayMs, false, "The first token must be out by then."},
+    {"timeout_ms", kEverywhere, &Call::timeout_ms, 1, kDayMs, false,
+     "The answer must be complete by then."},
+    {"ttft_timeout_ms", kEverywhere, &Call::ttft_timeout_ms, 1, kDayMs, false,
+     "The first token must be out by then."},
 };
 
 using FieldIndex = absl::flat_hash_map<std::string_view, const CallField*>;
@@ -87,7 +107,8 @@ bool InRange(const CallField& field, double value) {
 }
 
 absl::Status OutOfRange(const CallField& field, double value) {
-  return InvalidField(field.name, absl::StrCat(ToAbsl(field.name), " must be ", ExpectedValue(field), ", got ", value));
+  return InvalidField(field.name, absl::StrCat(ToAbsl(field.name), " must be ",
+                                               ExpectedValue(field), ", got ", value));
 }
 
 }  // namespace
@@ -95,7 +116,8 @@ absl::Status OutOfRange(const CallField& field, double value) {
 absl::Span<const CallField> CallFields() { return kFields; }
 
 const CallField* FindCallField(std::string_view name, Surface surface) {
-  static const FieldIndex completions = MakeIndex(kCompletions), chat = MakeIndex(kChat), grpc = MakeIndex(kGrpc);
+  static const FieldIndex completions = MakeIndex(kCompletions), chat = MakeIndex(kChat),
+                          grpc = MakeIndex(kGrpc);
   const FieldIndex& index = surface == kCompletions ? completions : surface == kChat ? chat : grpc;
   const auto it = index.find(name);
   return it == index.end() ? nullptr : it->second;
@@ -109,11 +131,17 @@ std::string ExpectedValue(const CallField& field) {
       if (f.max >= kInt32Max) return absl::StrCat(" of at least ", f.min);
       return absl::StrCat(" in ", f.above_min ? "(" : "[", f.min, ", ", f.max, "]");
     }
-    std::string operator()(std::optional<double> Call::*) const { return absl::StrCat("a number", Range()); }
-    std::string operator()(std::optional<int64_t> Call::*) const { return absl::StrCat("an integer", Range()); }
+    std::string operator()(std::optional<double> Call::*) const {
+      return absl::StrCat("a number", Range());
+    }
+    std::string operator()(std::optional<int64_t> Call::*) const {
+      return absl::StrCat("an integer", Range());
+    }
     std::string operator()(std::optional<bool> Call::*) const { return "true or false"; }
     std::string operator()(std::optional<std::string> Call::*) const { return "a string"; }
-    std::string operator()(std::vector<std::string> Call::*) const { return "a string or an array of strings"; }
+    std::string operator()(std::vector<std::string> Call::*) const {
+      return "a string or an array of strings";
+    }
     std::string operator()(std::vector<TokenId> Call::*) const { return "an array of token ids"; }
     std::string operator()(std::vector<std::pair<TokenId, double>> Call::*) const {
       return absl::StrCat("an object of token ids to numbers", Range());
@@ -127,13 +155,14 @@ absl::Status CheckFieldRanges(const GenerationCall& call) {
     const CallField& field;
     const GenerationCall& call;
     absl::Status operator()(std::optional<double> Call::*m) const {
-      return !(call.*m) || InRange(field, *(call.*m)) ? absl::OkStatus() : OutOfRange(field, *(call.*m));
+      return !(call.*m) || InRange(field, *(call.*m)) ? absl::OkStatus()
+                                                      : OutOfRange(field, *(call.*m));
     }
     absl::Status operator()(std::optional<int64_t> Call::*m) const {
       const auto& value = call.*m;
       if (!value || InRange(field, static_cast<double>(*value))) return absl::OkStatus();
-      return InvalidField(field.name,
-                          absl::StrCat(ToAbsl(field.name), " must be ", ExpectedValue(field), ", got ", *value));
+      return InvalidField(field.name, absl::StrCat(ToAbsl(field.name), " must be ",
+                                                   ExpectedValue(field), ", got ", *value));
     }
     absl::Status operator()(std::vector<std::pair<TokenId, double>> Call::*m) const {
       for (const auto& [id, bias] : call.*m) {
@@ -146,7 +175,8 @@ absl::Status CheckFieldRanges(const GenerationCall& call) {
     absl::Status operator()(std::vector<std::string> Call::*) const { return absl::OkStatus(); }
     absl::Status operator()(std::vector<TokenId> Call::*) const { return absl::OkStatus(); }
   };
-  for (const CallField& field : kFields) RETURN_IF_ERROR(std::visit(Check{field, call}, field.member));
+  for (const CallField& field : kFields)
+    RETURN_IF_ERROR(std::visit(Check{field, call}, field.member));
   return absl::OkStatus();
 }
 

@@ -1,6 +1,5 @@
-// The table of request fields: one row drives the JSON codec, the protobuf codec, the range checks and the documentation.
-// Owns nothing. Must not know JSON or protobuf.
-// Threads: immutable.
+// The table of request fields: one row drives the JSON codec, the protobuf codec, the range checks
+// and the documentation. Owns nothing. Must not know JSON or protobuf. Threads: immutable.
 #pragma once
 
 #include <optional>
@@ -15,21 +14,29 @@
 
 namespace penstock {
 
-enum Surface : uint8_t { kCompletions = 1, kChat = 2, kGrpc = 4, kHttp = kCompletions | kChat, kEverywhere = 7 };
+enum Surface : uint8_t {
+  kCompletions = 1,
+  kChat = 2,
+  kGrpc = 4,
+  kHttp = kCompletions | kChat,
+  kEverywhere = 7
+};
 
 /// Where a field's value goes; its type is the member's.
 using FieldMember =
     std::variant<std::optional<double> GenerationCall::*, std::optional<int64_t> GenerationCall::*,
-                 std::optional<bool> GenerationCall::*, std::optional<std::string> GenerationCall::*,
+                 std::optional<bool> GenerationCall::*,
+                 std::optional<std::string> GenerationCall::*,
                  std::vector<std::string> GenerationCall::*, std::vector<TokenId> GenerationCall::*,
                  std::vector<std::pair<TokenId, double>> GenerationCall::*>;
 
 struct CallField {
   std::string_view name;
-  uint8_t surfaces;            // of Surface: where the field is accepted
+  uint8_t surfaces;  // of Surface: where the field is accepted
   FieldMember member;
-  double min = 0, max = 0;     // of numbers; min == max: any. Lists of ids are bound to the vocabulary instead
-  bool above_min = false;      // `min` itself is out of range
+  double min = 0,
+         max = 0;  // of numbers; min == max: any. Lists of ids are bound to the vocabulary instead
+  bool above_min = false;  // `min` itself is out of range
   std::string_view doc;
 };
 

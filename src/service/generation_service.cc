@@ -17,8 +17,9 @@
 namespace penstock {
 namespace {
 
-constexpr size_t kMaxChoices = 1024;      // prompts x n of one call
-constexpr size_t kPendingTokenBytes = 64; // about what a token takes while it waits for a slow reader
+constexpr size_t kMaxChoices = 1024;  // prompts x n of one call
+constexpr size_t kPendingTokenBytes =
+    64;  // about what a token takes while it waits for a slow reader
 
 bool StreamsOut(const GenerationCall& call) { return call.stream.value_or(false); }
 
@@ -36,11 +37,13 @@ std::vector<std::string> EchoTexts(const GenerationCall& call, const ServedModel
   std::vector<std::string> echo;
   if (!call.echo.value_or(false)) return echo;
   for (size_t i = 0; i < prompts.size(); ++i) {
-    const bool is_text = i < call.prompts.size() && !call.prompts[i].is_ids && !call.truncate_prompt_tokens;
-    const std::string text = is_text ? call.prompts[i].text
-                             : model.tokenizer == nullptr
-                                 ? std::string()
-                                 : model.tokenizer->Decode(prompts[i], call.skip_special_tokens.value_or(true));
+    const bool is_text =
+        i < call.prompts.size() && !call.prompts[i].is_ids && !call.truncate_prompt_tokens;
+    const std::string text =
+        is_text ? call.prompts[i].text
+        : model.tokenizer == nullptr
+            ? std::string()
+            : model.tokenizer->Decode(prompts[i], call.skip_special_tokens.value_or(true));
     echo.insert(echo.end(), n, text);
   }
   return echo;
@@ -48,7 +51,8 @@ std::vector<std::string> EchoTexts(const GenerationCall& call, const ServedModel
 
 }  // namespace
 
-GenerationService::GenerationService(ServiceParts parts) : parts_(std::move(parts)), keys_(parts_.api_keys) {}
+GenerationService::GenerationService(ServiceParts parts)
+    : parts_(std::move(parts)), keys_(parts_.api_keys) {}
 
 absl::StatusOr<std::shared_ptr<const ServedModel>> GenerationService::FindModel(
     const std::optional<std::string>& name) const {
@@ -58,7 +62,8 @@ absl::StatusOr<std::shared_ptr<const ServedModel>> GenerationService::FindModel(
     return InvalidField("model", "model is missing: say which of the served models is meant");
   }
   if (auto model = parts_.models->Find(*name)) return model;
-  absl::Status status = absl::NotFoundError(absl::StrCat("the model \"", *name, "\" does not exist"));
+  absl::Status status =
+      absl::NotFoundError(absl::StrCat("the model \"", *name, "\" does not exist"));
   status.SetPayload("penstock/field", absl::Cord("model"));
   return status;
 }
@@ -74,26 +79,31 @@ absl::Status GenerationService::Ready() const {
 
 absl::Status GenerationService::CheckRoom(size_t num_prompts, int64_t n) const {
   if (num_prompts * static_cast<size_t>(n) <= kMaxChoices) return absl::OkStatus();
-  return InvalidField("prompt", absl::StrCat(num_prompts, " prompts with n = ", n, " are more than ", kMaxChoices,
-                                             " choices in one request"));
+  return InvalidField(
+      "prompt", absl::StrCat(num_prompts, " prompts with n = ", n, " are more than ", kMaxChoices,
+                             " choices in one request"));
 }
 
 void GenerationService::SetDeadlines(const GenerationCall& call, GenerateRequest& request) const {
   if (call.timeout_ms) request.deadline = call.arrival + absl::Milliseconds(*call.timeout_ms);
   absl::Duration first = absl::InfiniteDuration();
   if (call.ttft_timeout_ms) first = absl::Milliseconds(*call.ttft_timeout_ms);
-  if (parts_.limits.queue_ttl > absl::ZeroDuration()) first = std::min(first, parts_.limits.queue_ttl);
+  if (parts_.limits.queue_ttl > absl::ZeroDuration())
+    first = std::min(first, parts_.limits.queue_ttl);
   if (first != absl::InfiniteDuration()) request.first_token_deadline = call.arrival + first;
 }
 
 absl::Status GenerationService::Submit(ResponseStream& stream, const GenerationCall& call,
-                                       std::vector<GenerateRequest> requests, int64_t n, Engine& engine) {
+                                       std::vector<GenerateRequest> requests, int64_t n,
+                                       Engine& engine) {
   int32_t index = 0;
   for (GenerateRequest& request : requests) {
     SetDeadlines(call, request);
     for (int64_t copy = 0; copy < n; ++copy, ++index) {
       // Copies differ by their seed; a given seed makes all of them repeatable.
-      request.sampling.seed = call.seed ? static_cast<uint64_t>(*call.seed) + static_cast<uint64_t>(copy) : RandomBits();
+      request.sampling.seed = call.seed
+                                  ? static_cast<uint64_t>(*call.seed) + static_cast<uint64_t>(copy)
+                                  : RandomBits();
       const RequestId id(next_id_.fetch_add(1, std::memory_order_relaxed));
       std::shared_ptr<TokenSink> sink = stream.MakeSink(index, id);
       const bool last = copy + 1 == n;
@@ -103,8 +113,8 @@ absl::Status GenerationService::Submit(ResponseStream& stream, const GenerationC
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(GenerationCall call,
-                                                                         std::shared_ptr<ResponseSink> sink) {
+absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
+    GenerationCall call, std::shared_ptr<ResponseSink> sink) {
   if (draining_) return absl::UnavailableError("the server is shutting down");
   ASSIGN_OR_RETURN(std::shared_ptr<const ServedModel> model, FindModel(call.model));
   RETURN_IF_ERROR(CheckFieldRanges(call));
@@ -117,7 +127,8 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(Generat
   setup.record = NewRecord(call);
   std::vector<GenerateRequest> requests;
   for (const std::vector<TokenId>& prompt : prompts) {
-    ASSIGN_OR_RETURN(GenerateRequest request, MakeRequest(call, *model, static_cast<int64_t>(prompt.size())));
+    ASSIGN_OR_RETURN(GenerateRequest request,
+                     MakeRequest(call, *model, static_cast<int64_t>(prompt.size())));
     request.prompt = prompt;
     if (call.echo.value_or(false) && request.sampling.num_logprobs >= 0) {
       request.output = OutputKind::kPromptLogprobs;
@@ -141,10 +152,11 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(Generat
   setup.reported_stop_ids = call.stop_token_ids;
   setup.include_stop = call.include_stop_str_in_output.value_or(false);
   setup.skip_special = call.skip_special_tokens.value_or(true);
-  setup.keep_tokens = requests.front().sampling.num_logprobs >= 0 || call.return_token_ids.value_or(false) ||
-                      model->tokenizer == nullptr;
+  setup.keep_tokens = requests.front().sampling.num_logprobs >= 0 ||
+                      call.return_token_ids.value_or(false) || model->tokenizer == nullptr;
   setup.drop_output = call.max_tokens == 0;
-  setup.interval = StreamsOut(call) ? call.stream_interval.value_or(1) : std::numeric_limits<int64_t>::max();
+  setup.interval =
+      StreamsOut(call) ? call.stream_interval.value_or(1) : std::numeric_limits<int64_t>::max();
   setup.max_pending = std::max<size_t>(256, parts_.limits.stream_buffer.value / kPendingTokenBytes);
   setup.echo = EchoTexts(call, *model, prompts, n);
 
@@ -167,7 +179,8 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(Generat
   return stream;
 }
 
-void GenerationService::RecordRefusal(const GenerationCall& call, const absl::Status& status) const {
+void GenerationService::RecordRefusal(const GenerationCall& call,
+                                      const absl::Status& status) const {
   if (parts_.log == nullptr) return;
   RequestRecord record = NewRecord(call);
   record.code = HttpStatus(status.code());
@@ -188,7 +201,9 @@ absl::StatusOr<std::string> GenerationService::Detokenize(const std::vector<Toke
   if (model.tokenizer == nullptr) return InvalidField("tokens", "this model has no tokenizer");
   for (TokenId id : ids) {
     if (id < 0 || id >= model.vocab_size) {
-      return InvalidField("tokens", absl::StrCat("tokens: id ", id, " is not in the vocabulary [0, ", model.vocab_size, ")"));
+      return InvalidField(
+          "tokens",
+          absl::StrCat("tokens: id ", id, " is not in the vocabulary [0, ", model.vocab_size, ")"));
     }
   }
   return model.tokenizer->Decode(ids, false);

@@ -1,6 +1,7 @@
-// What every front end calls: admits a call, turns its prompt into tokens, hands it to an engine, streams the answer.
-// Owns nothing that lives longer than a call. Must not know JSON, protobuf or sockets.
-// Threads: thread-safe; Start, Tokenize and RenderPrompt take long for long texts: on a text worker only.
+// What every front end calls: admits a call, turns its prompt into tokens, hands it to an engine,
+// streams the answer. Owns nothing that lives longer than a call. Must not know JSON, protobuf or
+// sockets. Threads: thread-safe; Start, Tokenize and RenderPrompt take long for long texts: on a
+// text worker only.
 #pragma once
 
 #include <atomic>
@@ -24,13 +25,13 @@ class Catalogue;
 /// What the service works with; all of it outlives the service and its calls.
 struct ServiceParts {
   LimitsSection limits;
-  std::vector<std::string> api_keys;      // empty: no key is asked for
+  std::vector<std::string> api_keys;  // empty: no key is asked for
   std::string version;
   const ModelRegistry* models = nullptr;
   TextLoop* loop = nullptr;
-  const Clock* clock = nullptr;           // the engines' own
-  Catalogue* catalogue = nullptr;         // null: nothing is counted
-  RequestLog* log = nullptr;              // null: nothing is logged
+  const Clock* clock = nullptr;    // the engines' own
+  Catalogue* catalogue = nullptr;  // null: nothing is counted
+  RequestLog* log = nullptr;       // null: nothing is logged
 };
 
 class GenerationService {
@@ -39,17 +40,23 @@ class GenerationService {
 
   absl::Status Authorize(std::string_view credential) const { return keys_.Check(credential); }
   bool open() const { return keys_.open(); }
-  /// NOT_FOUND for an unknown name; without a name the only model, or INVALID_ARGUMENT where there are several.
-  absl::StatusOr<std::shared_ptr<const ServedModel>> FindModel(const std::optional<std::string>& name) const;
+  /// NOT_FOUND for an unknown name; without a name the only model, or INVALID_ARGUMENT where there
+  /// are several.
+  absl::StatusOr<std::shared_ptr<const ServedModel>> FindModel(
+      const std::optional<std::string>& name) const;
 
-  /// Validates and submits. After OK the sink got OnStart and gets the rest; after an error it hears nothing.
-  absl::StatusOr<std::shared_ptr<ResponseStream>> Start(GenerationCall call, std::shared_ptr<ResponseSink> sink);
+  /// Validates and submits. After OK the sink got OnStart and gets the rest; after an error it
+  /// hears nothing.
+  absl::StatusOr<std::shared_ptr<ResponseStream>> Start(GenerationCall call,
+                                                        std::shared_ptr<ResponseSink> sink);
   /// Logs and counts a call that Start (or its codec) refused.
   void RecordRefusal(const GenerationCall& call, const absl::Status& status) const;
 
   /// The tokens that a call's prompt or chat has.
-  absl::StatusOr<std::vector<TokenId>> Tokenize(const GenerationCall& call, const ServedModel& model) const;
-  absl::StatusOr<std::string> Detokenize(const std::vector<TokenId>& ids, const ServedModel& model) const;
+  absl::StatusOr<std::vector<TokenId>> Tokenize(const GenerationCall& call,
+                                                const ServedModel& model) const;
+  absl::StatusOr<std::string> Detokenize(const std::vector<TokenId>& ids,
+                                         const ServedModel& model) const;
 
   /// OK while new calls are taken; otherwise UNAVAILABLE says why.
   absl::Status Ready() const;
@@ -65,8 +72,8 @@ class GenerationService {
 
  private:
   absl::Status CheckRoom(size_t num_prompts, int64_t n) const;
-  absl::Status Submit(ResponseStream& stream, const GenerationCall& call, std::vector<GenerateRequest> requests,
-                      int64_t n, Engine& engine);
+  absl::Status Submit(ResponseStream& stream, const GenerationCall& call,
+                      std::vector<GenerateRequest> requests, int64_t n, Engine& engine);
   void SetDeadlines(const GenerationCall& call, GenerateRequest& request) const;
 
   const ServiceParts parts_;

@@ -4,7 +4,8 @@
 
 namespace penstock {
 
-StaticRegistry::StaticRegistry(std::vector<std::shared_ptr<const ServedModel>> models) : models_(std::move(models)) {
+StaticRegistry::StaticRegistry(std::vector<std::shared_ptr<const ServedModel>> models)
+    : models_(std::move(models)) {
   for (const auto& model : models_) {
     by_name_.emplace(model->name, model);
     for (const std::string& alias : model->aliases) by_name_.emplace(alias, model);

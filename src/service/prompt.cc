@@ -1,6 +1,7 @@
 #include "service/prompt.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 
@@ -10,7 +11,6 @@
 #include "base/strings.h"
 #include "service/call_error.h"
 #include "text/chat_template.h"
-#include <nlohmann/json.hpp>
 
 namespace penstock {
 namespace {
@@ -22,7 +22,8 @@ std::string_view TrimRight(std::string_view text) {
   return text;
 }
 
-Json TemplateContext(const GenerationCall& call, const ServedModel& model, bool add_generation_prompt) {
+Json TemplateContext(const GenerationCall& call, const ServedModel& model,
+                     bool add_generation_prompt) {
   Json context = Json::object();
   context["messages"] = *call.messages;
   context["add_generation_prompt"] = add_generation_prompt;
@@ -42,47 +43,58 @@ absl::Status CutAfterLastMessage(const Json& messages, std::string& text) {
   const Json& last = messages.back();
   const auto content = last.find("content");
   if (content == last.end() || !content->is_string()) {
-    return InvalidField("continue_final_message", "continue_final_message needs a last message with text content");
+    return InvalidField("continue_final_message",
+                        "continue_final_message needs a last message with text content");
   }
   const std::string_view wanted = TrimRight(content->get_ref<const std::string&>());
   const size_t at = text.rfind(wanted);
   if (wanted.empty() || at == std::string::npos) {
-    return InvalidField("continue_final_message", "the chat template does not keep the last message's text");
+    return InvalidField("continue_final_message",
+                        "the chat template does not keep the last message's text");
   }
   text.resize(at + wanted.size());
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<TokenId>> ChatPrompt(const GenerationCall& call, const ServedModel& model) {
+absl::StatusOr<std::vector<TokenId>> ChatPrompt(const GenerationCall& call,
+                                                const ServedModel& model) {
   if (model.tokenizer == nullptr) {
-    return InvalidField("messages", "this model has no tokenizer: send token ids to /v1/completions");
+    return InvalidField("messages",
+                        "this model has no tokenizer: send token ids to /v1/completions");
   }
   ASSIGN_OR_RETURN(const std::string text, RenderChat(call, model));
   return model.tokenizer->Encode(text, call.add_special_tokens.value_or(false));
 }
 
-absl::StatusOr<std::vector<TokenId>> PlainPrompt(const GenerationCall& call, const ServedModel& model,
+absl::StatusOr<std::vector<TokenId>> PlainPrompt(const GenerationCall& call,
+                                                 const ServedModel& model,
                                                  const PromptInput& prompt) {
   if (prompt.is_ids) return prompt.ids;
   if (model.tokenizer == nullptr) {
-    return InvalidField("prompt", "this model has no tokenizer: the prompt must be an array of token ids");
+    return InvalidField("prompt",
+                        "this model has no tokenizer: the prompt must be an array of token ids");
   }
   return model.tokenizer->Encode(prompt.text, call.add_special_tokens.value_or(true));
 }
 
-absl::Status CheckIds(const std::vector<TokenId>& ids, const ServedModel& model, std::string_view field) {
-  if (ids.empty()) return InvalidField(field, absl::StrCat(ToAbsl(field), " is empty: at least one token is needed"));
+absl::Status CheckIds(const std::vector<TokenId>& ids, const ServedModel& model,
+                      std::string_view field) {
+  if (ids.empty())
+    return InvalidField(field,
+                        absl::StrCat(ToAbsl(field), " is empty: at least one token is needed"));
   for (TokenId id : ids) {
     if (id < 0 || id >= model.vocab_size) {
-      return InvalidField(field, absl::StrCat(ToAbsl(field), ": token id ", id, " is not in the vocabulary [0, ",
-                                              model.vocab_size, ")"));
+      return InvalidField(
+          field, absl::StrCat(ToAbsl(field), ": token id ", id, " is not in the vocabulary [0, ",
+                              model.vocab_size, ")"));
     }
   }
   return absl::OkStatus();
 }
 
 void Truncate(std::vector<TokenId>& ids, int64_t keep) {
-  if (keep >= 0 && static_cast<int64_t>(ids.size()) > keep) ids.erase(ids.begin(), ids.end() - keep);
+  if (keep >= 0 && static_cast<int64_t>(ids.size()) > keep)
+    ids.erase(ids.begin(), ids.end() - keep);
 }
 
 }  // namespace
@@ -94,18 +106,23 @@ absl::StatusOr<std::string> RenderChat(const GenerationCall& call, const ServedM
   const bool continues = call.continue_final_message.value_or(false);
   const bool add_generation_prompt = call.add_generation_prompt.value_or(!continues);
   if (continues && add_generation_prompt) {
-    return InvalidField("continue_final_message", "continue_final_message excludes add_generation_prompt");
+    return InvalidField("continue_final_message",
+                        "continue_final_message excludes add_generation_prompt");
   }
   const Json context = TemplateContext(call, model, add_generation_prompt);
   std::string text;
   if (call.chat_template) {
     absl::StatusOr<ChatTemplate> own = ChatTemplate::Parse(*call.chat_template);
-    if (!own.ok()) return InvalidField("chat_template", absl::StrCat("chat_template: ", own.status().message()));
+    if (!own.ok())
+      return InvalidField("chat_template", absl::StrCat("chat_template: ", own.status().message()));
     absl::StatusOr<std::string> rendered = own->Render(context, absl::Now());
-    if (!rendered.ok()) return InvalidField("chat_template", absl::StrCat("chat_template: ", rendered.status().message()));
+    if (!rendered.ok())
+      return InvalidField("chat_template",
+                          absl::StrCat("chat_template: ", rendered.status().message()));
     text = *std::move(rendered);
   } else if (model.chat_template == nullptr) {
-    return InvalidField("messages", "this model has no chat template: use /v1/completions or send chat_template");
+    return InvalidField(
+        "messages", "this model has no chat template: use /v1/completions or send chat_template");
   } else {
     absl::StatusOr<std::string> rendered = model.chat_template->Render(context, absl::Now());
     if (!rendered.ok()) {
@@ -118,7 +135,8 @@ absl::StatusOr<std::string> RenderChat(const GenerationCall& call, const ServedM
   return text;
 }
 
-absl::StatusOr<std::vector<std::vector<TokenId>>> BuildPrompts(const GenerationCall& call, const ServedModel& model) {
+absl::StatusOr<std::vector<std::vector<TokenId>>> BuildPrompts(const GenerationCall& call,
+                                                               const ServedModel& model) {
   std::vector<std::vector<TokenId>> prompts;
   if (call.chat) {
     ASSIGN_OR_RETURN(std::vector<TokenId> ids, ChatPrompt(call, model));
@@ -134,7 +152,9 @@ absl::StatusOr<std::vector<std::vector<TokenId>>> BuildPrompts(const GenerationC
   for (std::vector<TokenId>& ids : prompts) {
     if (call.truncate_prompt_tokens) {
       const int64_t keep = *call.truncate_prompt_tokens;
-      if (keep == 0) return InvalidField("truncate_prompt_tokens", "truncate_prompt_tokens must be -1 or at least 1");
+      if (keep == 0)
+        return InvalidField("truncate_prompt_tokens",
+                            "truncate_prompt_tokens must be -1 or at least 1");
       Truncate(ids, keep == -1 ? std::max(1, model.max_context - 1) : keep);
     }
     RETURN_IF_ERROR(CheckIds(ids, model, field));

@@ -10,9 +10,10 @@
 
 namespace penstock {
 
-/// One list of ids per prompt (one for a chat), each at least one id and all in the vocabulary. INVALID_ARGUMENT names
-/// the field at fault.
-absl::StatusOr<std::vector<std::vector<TokenId>>> BuildPrompts(const GenerationCall& call, const ServedModel& model);
+/// One list of ids per prompt (one for a chat), each at least one id and all in the vocabulary.
+/// INVALID_ARGUMENT names the field at fault.
+absl::StatusOr<std::vector<std::vector<TokenId>>> BuildPrompts(const GenerationCall& call,
+                                                               const ServedModel& model);
 
 /// The text of a chat as the template makes it.
 absl::StatusOr<std::string> RenderChat(const GenerationCall& call, const ServedModel& model);

@@ -16,10 +16,12 @@ const RequestMetrics& MetricsOf(const ServedModel& model) {
 
 std::optional<CallError> ErrorOf(CancelReason reason) {
   switch (reason) {
-    case CancelReason::kDisconnect: return CallError{absl::StatusCode::kCancelled, "the client went away", ""};
+    case CancelReason::kDisconnect:
+      return CallError{absl::StatusCode::kCancelled, "the client went away", ""};
     case CancelReason::kSlowReader:
       return CallError{absl::StatusCode::kResourceExhausted, "the client reads too slowly", ""};
-    case CancelReason::kShutdown: break;
+    case CancelReason::kShutdown:
+      break;
   }
   return CallError{absl::StatusCode::kUnavailable, "the server is shutting down", ""};
 }
@@ -42,17 +44,25 @@ void ResponseStream::End() {
     record.finish = "abort";
     metrics.success_abort.Add(choices);
     switch (*cancelled) {
-      case CancelReason::kDisconnect: metrics.cancelled_disconnect.Add(choices); break;
-      case CancelReason::kSlowReader: metrics.cancelled_slow_reader.Add(choices); break;
-      case CancelReason::kShutdown: metrics.cancelled_shutdown.Add(choices); break;
+      case CancelReason::kDisconnect:
+        metrics.cancelled_disconnect.Add(choices);
+        break;
+      case CancelReason::kSlowReader:
+        metrics.cancelled_slow_reader.Add(choices);
+        break;
+      case CancelReason::kShutdown:
+        metrics.cancelled_shutdown.Add(choices);
+        break;
     }
   } else if (error_) {
     record.code = HttpStatus(error_->code);
     record.error = error_->message;
-    const bool ours = error_->code != absl::StatusCode::kDeadlineExceeded && error_->code != absl::StatusCode::kUnavailable;
+    const bool ours = error_->code != absl::StatusCode::kDeadlineExceeded &&
+                      error_->code != absl::StatusCode::kUnavailable;
     record.finish = ours ? "error" : "abort";
     (ours ? metrics.success_error : metrics.success_abort).Add(choices);
-    if (error_->code == absl::StatusCode::kDeadlineExceeded) metrics.cancelled_deadline.Add(choices);
+    if (error_->code == absl::StatusCode::kDeadlineExceeded)
+      metrics.cancelled_deadline.Add(choices);
     if (error_->code == absl::StatusCode::kUnavailable) metrics.cancelled_shutdown.Add(choices);
   } else {
     for (const Choice& choice : choices_) {
@@ -75,8 +85,10 @@ void ResponseStream::FillRecord(RequestRecord& record) const {
   record.num_choices = setup_.num_choices;
   for (size_t i = 0; i < choices_.size(); ++i) {
     record.usage.completion_tokens += choices_[i].completion_tokens;
-    // The copies of one prompt find each other's blocks; only what the first of them found was there before.
-    if (i % std::max(1, setup_.params_n) == 0) record.usage.cached_tokens += usages_[i].cached_tokens;
+    // The copies of one prompt find each other's blocks; only what the first of them found was
+    // there before.
+    if (i % std::max(1, setup_.params_n) == 0)
+      record.usage.cached_tokens += usages_[i].cached_tokens;
     record.queue_time = std::max(record.queue_time, usages_[i].queue_time);
     record.prefill_time = std::max(record.prefill_time, usages_[i].prefill_time);
     record.decode_time = std::max(record.decode_time, usages_[i].decode_time);
@@ -98,13 +110,15 @@ void ResponseStream::ObserveEnd(const RequestRecord& record) const {
     metrics.decode_time.Observe(absl::ToDoubleSeconds(usage.decode_time));
     metrics.inference_time.Observe(absl::ToDoubleSeconds(usage.prefill_time + usage.decode_time));
     if (tokens > 1) {
-      metrics.time_per_output_token.Observe(absl::ToDoubleSeconds(usage.decode_time) / static_cast<double>(tokens - 1));
+      metrics.time_per_output_token.Observe(absl::ToDoubleSeconds(usage.decode_time) /
+                                            static_cast<double>(tokens - 1));
     }
   }
   metrics.e2e_latency.Observe(absl::ToDoubleSeconds(record.total_time));
   metrics.request_prompt_tokens.Observe(static_cast<double>(record.usage.prompt_tokens));
   metrics.max_num_generation_tokens.Observe(static_cast<double>(longest));
-  metrics.params_max_tokens.Observe(*std::max_element(setup_.max_tokens.begin(), setup_.max_tokens.end()));
+  metrics.params_max_tokens.Observe(
+      *std::max_element(setup_.max_tokens.begin(), setup_.max_tokens.end()));
   metrics.params_n.Observe(setup_.params_n);
 }
 

@@ -17,14 +17,17 @@ const RequestMetrics& MetricsOf(const ServedModel& model) {
   return model.metrics == nullptr ? none : *model.metrics;
 }
 
-bool Contains(const std::vector<TokenId>& ids, TokenId id) { return std::find(ids.begin(), ids.end(), id) != ids.end(); }
+bool Contains(const std::vector<TokenId>& ids, TokenId id) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
+}
 
 }  // namespace
 
 // Keeps the stream alive until its OnDone.
 class ResponseStream::ChoiceSink final : public TokenSink {
  public:
-  ChoiceSink(std::shared_ptr<ResponseStream> stream, int32_t index) : stream_(std::move(stream)), index_(index) {}
+  ChoiceSink(std::shared_ptr<ResponseStream> stream, int32_t index)
+      : stream_(std::move(stream)), index_(index) {}
   void OnTokens(absl::Span<const SampledToken> tokens) override { stream_->Push(index_, tokens); }
   void OnOutput(const RequestOutput& output) override { stream_->PushOutput(index_, output); }
   void OnDone(FinishReason reason, const Usage& usage, absl::Status status) override {
@@ -39,7 +42,11 @@ class ResponseStream::ChoiceSink final : public TokenSink {
 };
 
 ResponseStream::ResponseStream(StreamSetup setup)
-    : setup_(std::move(setup)), sink_(std::move(setup_.sink)), num_pushed_(setup_.num_choices), choices_(setup_.num_choices), usages_(setup_.num_choices) {
+    : setup_(std::move(setup)),
+      sink_(std::move(setup_.sink)),
+      num_pushed_(setup_.num_choices),
+      choices_(setup_.num_choices),
+      usages_(setup_.num_choices) {
   for (size_t i = 0; i < choices_.size(); ++i) {
     if (setup_.model->tokenizer != nullptr) {
       choices_[i].detokenizer.emplace(setup_.model->tokenizer, setup_.skip_special);
@@ -93,7 +100,8 @@ void ResponseStream::Resume() {
 
 bool ResponseStream::ReadyLocked() const {
   if (held_ && !cancelled_) return false;
-  // Short pieces gain nothing where nobody waits for them: without a stream or stop strings the worker wakes seldom.
+  // Short pieces gain nothing where nobody waits for them: without a stream or stop strings the
+  // worker wakes seldom.
   constexpr size_t kBatch = 256;
   const size_t wanted = setup_.record.stream || !setup_.stop.empty() ? 1 : kBatch;
   return inbox_.tokens.size() >= wanted || !inbox_.done.empty();
@@ -116,7 +124,9 @@ void ResponseStream::Push(int32_t choice, absl::Span<const SampledToken> tokens)
     for (size_t i = 0; i < tokens.size(); ++i) {
       inbox_.tokens.push_back({choice, i == 0, now, tokens[i]});
     }
-    overflow = inbox_.tokens.size() > setup_.max_pending;
+    // A busy worker may lag further behind than a slow reader may.
+    constexpr size_t kLag = 16;
+    overflow = inbox_.tokens.size() > setup_.max_pending * (held_ ? 1 : kLag);
     // After a choice's last token its OnDone follows at once: both are one piece.
     num_pushed_[choice] += static_cast<int32_t>(tokens.size());
     const bool last = num_pushed_[choice] >= setup_.max_tokens[choice] ||
@@ -172,7 +182,8 @@ void ResponseStream::Process(Inbox& inbox) {
     for (TokenEvent& event : inbox.tokens) TakeToken(event);
   }
   for (DoneEvent& event : inbox.done) TakeDone(event);
-  MetricsOf(*setup_.model).generation_tokens.Add(static_cast<double>(std::exchange(counted_tokens_, 0)));
+  MetricsOf(*setup_.model)
+      .generation_tokens.Add(static_cast<double>(std::exchange(counted_tokens_, 0)));
   if (!silent && !error_) CollectDeltas();
   if (!deltas_.empty()) sink_->OnDeltas(absl::MakeSpan(deltas_));
   deltas_.clear();
@@ -199,7 +210,8 @@ void ResponseStream::TakeToken(TokenEvent& event) {
   const TokenId id = event.token.id;
   const bool stops = Contains(setup_.stop_ids, id);
   if (setup_.keep_tokens) choice.tokens.push_back(std::move(event.token));
-  if (choice.detokenizer && (!stops || setup_.include_stop)) AddText(choice, choice.detokenizer->Append(id));
+  if (choice.detokenizer && (!stops || setup_.include_stop))
+    AddText(choice, choice.detokenizer->Append(id));
   if (!choice.stop_string.empty()) StopAt(event.choice, FinishReason::kStop);
 }
 
@@ -257,10 +269,11 @@ void ResponseStream::TakeDone(DoneEvent& event) {
       if (!cancelled) Fail({absl::StatusCode::kUnavailable, "the server is shutting down", ""});
       return;
     case FinishReason::kDeadline:
-      return Fail(event.error.value_or(
-          CallError{absl::StatusCode::kDeadlineExceeded, "the deadline of the request has passed", ""}));
+      return Fail(event.error.value_or(CallError{absl::StatusCode::kDeadlineExceeded,
+                                                 "the deadline of the request has passed", ""}));
     case FinishReason::kError:
-      return Fail(event.error.value_or(CallError{absl::StatusCode::kInternal, "the engine failed", ""}));
+      return Fail(
+          event.error.value_or(CallError{absl::StatusCode::kInternal, "the engine failed", ""}));
   }
 }
 

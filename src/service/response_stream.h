@@ -1,6 +1,7 @@
 // One call's answer on its way out: tokens of its choices -> text, stop strings, counts -> deltas.
-// Owns the tokens not yet processed (bounded) and the text state of each choice. Must not know JSON or sockets.
-// Threads: sinks on the engine thread; Run on one text worker at a time; Cancel and Resume from any thread.
+// Owns the tokens not yet processed (bounded) and the text state of each choice. Must not know JSON
+// or sockets. Threads: sinks on the engine thread; Run on one text worker at a time; Cancel and
+// Resume from any thread.
 #pragma once
 
 #include <cstdint>
@@ -24,21 +25,21 @@ struct StreamSetup {
   std::shared_ptr<ResponseSink> sink;
   TextLoop* loop = nullptr;
   const Clock* clock = nullptr;
-  RequestLog* log = nullptr;              // null: not logged
+  RequestLog* log = nullptr;  // null: not logged
   absl::Time arrival;
-  RequestRecord record;                   // ids and prompt tokens are set, the rest is filled at the end
+  RequestRecord record;  // ids and prompt tokens are set, the rest is filled at the end
   int32_t num_choices = 1;
   std::vector<std::string> stop;
-  std::vector<TokenId> stop_ids;          // all that end a choice
-  std::vector<int32_t> max_tokens;        // per choice
-  std::vector<TokenId> reported_stop_ids; // the client's own: named as stop reason
+  std::vector<TokenId> stop_ids;           // all that end a choice
+  std::vector<int32_t> max_tokens;         // per choice
+  std::vector<TokenId> reported_stop_ids;  // the client's own: named as stop reason
   bool include_stop = false;
   bool skip_special = true;
-  bool keep_tokens = false;               // deltas carry the tokens
-  bool drop_output = false;               // only the echo is wanted
-  int64_t interval = 1;                   // tokens per delta
-  size_t max_pending = 16384;             // tokens that wait for a slow reader
-  std::vector<std::string> echo;          // per choice: goes before its text; empty: none
+  bool keep_tokens = false;       // deltas carry the tokens
+  bool drop_output = false;       // only the echo is wanted
+  int64_t interval = 1;           // tokens per delta
+  size_t max_pending = 16384;     // tokens that wait for a slow reader
+  std::vector<std::string> echo;  // per choice: goes before its text; empty: none
   int32_t params_n = 1;
 };
 
@@ -51,8 +52,8 @@ class ResponseStream final : public TextTask, public std::enable_shared_from_thi
   std::shared_ptr<TokenSink> MakeSink(int32_t index, RequestId id);
   /// Submission failed: cancels the choices that run already; the ResponseSink hears nothing more.
   void Abandon();
-  /// The client is gone, or must go: frees the blocks within one step; no more deltas, then an OnEnd that says so.
-  /// Idempotent.
+  /// The client is gone, or must go: frees the blocks within one step; no more deltas, then an
+  /// OnEnd that says so. Idempotent.
   void Cancel(CancelReason reason);
   /// The client reads again.
   void Resume();
@@ -64,7 +65,7 @@ class ResponseStream final : public TextTask, public std::enable_shared_from_thi
 
   struct TokenEvent {
     int32_t choice = 0;
-    bool starts_step = false;             // the first of its OnTokens
+    bool starts_step = false;  // the first of its OnTokens
     absl::Time time;
     SampledToken token;
   };
@@ -82,12 +83,12 @@ class ResponseStream final : public TextTask, public std::enable_shared_from_thi
   struct Choice {
     std::optional<Detokenizer> detokenizer;
     std::optional<StopMatcher> matcher;
-    std::string text;                     // ready, not yet in a delta
-    std::vector<SampledToken> tokens;     // the same
+    std::string text;                  // ready, not yet in a delta
+    std::vector<SampledToken> tokens;  // the same
     std::vector<SampledToken> prompt_logprobs;
     int64_t completion_tokens = 0;
-    int64_t since_delta = 0;              // tokens
-    std::optional<FinishReason> finish;   // set: nothing more is taken
+    int64_t since_delta = 0;             // tokens
+    std::optional<FinishReason> finish;  // set: nothing more is taken
     TokenId stop_token = -1;
     std::string stop_string;
     bool finish_sent = false;
@@ -114,26 +115,26 @@ class ResponseStream final : public TextTask, public std::enable_shared_from_thi
   void FillRecord(RequestRecord& record) const;
   void ObserveEnd(const RequestRecord& record) const;
 
-  StreamSetup setup_;                       // not changed after construction
-  std::shared_ptr<ResponseSink> sink_;      // text worker only; null once ended
+  StreamSetup setup_;                   // not changed after construction
+  std::shared_ptr<ResponseSink> sink_;  // text worker only; null once ended
 
-  std::mutex mutex_;                        // guards from here
+  std::mutex mutex_;  // guards from here
   Inbox inbox_;
-  std::vector<RequestId> ids_;              // of submitted choices
-  std::vector<int32_t> num_pushed_;         // tokens per choice
+  std::vector<RequestId> ids_;       // of submitted choices
+  std::vector<int32_t> num_pushed_;  // tokens per choice
   bool scheduled_ = false;
-  bool held_ = false;                       // the reader is slow
+  bool held_ = false;  // the reader is slow
   bool abandoned_ = false;
   bool ended_ = false;
-  std::optional<CancelReason> cancelled_;   // to here
+  std::optional<CancelReason> cancelled_;  // to here
 
-  Inbox working_;                           // text worker only, from here
+  Inbox working_;  // text worker only, from here
   std::vector<Choice> choices_;
   std::vector<Delta> deltas_;
   std::vector<Usage> usages_;
   std::optional<CallError> error_;
-  size_t num_ended_ = 0;                    // DoneEvents taken
-  int64_t counted_tokens_ = 0;              // of this pass
+  size_t num_ended_ = 0;        // DoneEvents taken
+  int64_t counted_tokens_ = 0;  // of this pass
   std::optional<absl::Time> first_token_;
   FinishReason last_reason_ = FinishReason::kStop;
 };

@@ -12,13 +12,16 @@ namespace {
 
 constexpr size_t kMaxStops = 64;
 constexpr size_t kMaxStopBytes = 4096;
-constexpr int64_t kCompletionTokens = 16;   // max_tokens of /v1/completions where the client is silent
+constexpr int64_t kCompletionTokens =
+    16;  // max_tokens of /v1/completions where the client is silent
 
-absl::Status CheckIdList(std::string_view field, const std::vector<TokenId>& ids, const ServedModel& model) {
+absl::Status CheckIdList(std::string_view field, const std::vector<TokenId>& ids,
+                         const ServedModel& model) {
   for (TokenId id : ids) {
     if (id < 0 || id >= model.vocab_size) {
-      return InvalidField(field, absl::StrCat(ToAbsl(field), ": token id ", id, " is not in the vocabulary [0, ",
-                                              model.vocab_size, ")"));
+      return InvalidField(
+          field, absl::StrCat(ToAbsl(field), ": token id ", id, " is not in the vocabulary [0, ",
+                              model.vocab_size, ")"));
     }
   }
   return absl::OkStatus();
@@ -26,12 +29,14 @@ absl::Status CheckIdList(std::string_view field, const std::vector<TokenId>& ids
 
 absl::Status CheckStops(const GenerationCall& call, const ServedModel& model) {
   if (call.stop.size() > kMaxStops) {
-    return InvalidField("stop", absl::StrCat("stop has ", call.stop.size(), " strings, the most is ", kMaxStops));
+    return InvalidField(
+        "stop", absl::StrCat("stop has ", call.stop.size(), " strings, the most is ", kMaxStops));
   }
   for (const std::string& stop : call.stop) {
     if (stop.empty()) return InvalidField("stop", "stop must not hold an empty string");
     if (stop.size() > kMaxStopBytes) {
-      return InvalidField("stop", absl::StrCat("a stop string has ", stop.size(), " bytes, the most is ", kMaxStopBytes));
+      return InvalidField("stop", absl::StrCat("a stop string has ", stop.size(),
+                                               " bytes, the most is ", kMaxStopBytes));
     }
   }
   if (!call.stop.empty() && model.tokenizer == nullptr) {
@@ -41,12 +46,14 @@ absl::Status CheckStops(const GenerationCall& call, const ServedModel& model) {
 }
 
 // Output tokens that the client asked for, or that it gets when silent.
-absl::StatusOr<int64_t> MaxTokens(const GenerationCall& call, const ServedModel& model, int64_t prompt_tokens) {
+absl::StatusOr<int64_t> MaxTokens(const GenerationCall& call, const ServedModel& model,
+                                  int64_t prompt_tokens) {
   const int64_t room = model.max_context - prompt_tokens;
   if (room < 1) {
     const char* field = call.chat ? "messages" : "prompt";
-    return InvalidField(field, absl::StrCat("the prompt has ", prompt_tokens, " tokens, the model's context is ",
-                                            model.max_context, " with at least one token of output"));
+    return InvalidField(
+        field, absl::StrCat("the prompt has ", prompt_tokens, " tokens, the model's context is ",
+                            model.max_context, " with at least one token of output"));
   }
   const auto& asked = call.max_completion_tokens ? call.max_completion_tokens : call.max_tokens;
   if (!asked) {
@@ -55,27 +62,33 @@ absl::StatusOr<int64_t> MaxTokens(const GenerationCall& call, const ServedModel&
   }
   if (*asked > room) {
     const char* field = call.max_completion_tokens ? "max_completion_tokens" : "max_tokens";
-    return InvalidField(field, absl::StrCat(field, " is ", *asked, " and the prompt has ", prompt_tokens,
-                                            " tokens: together more than the model's context of ", model.max_context));
+    return InvalidField(
+        field,
+        absl::StrCat(field, " is ", *asked, " and the prompt has ", prompt_tokens,
+                     " tokens: together more than the model's context of ", model.max_context));
   }
   return *asked;
 }
 
-float Pick(const std::optional<double>& asked, const std::optional<double>& model, double otherwise) {
+float Pick(const std::optional<double>& asked, const std::optional<double>& model,
+           double otherwise) {
   return static_cast<float>(asked ? *asked : model.value_or(otherwise));
 }
 
 }  // namespace
 
-absl::Status CheckFieldsTogether(const GenerationCall& call, const ServedModel& model, int64_t max_n) {
+absl::Status CheckFieldsTogether(const GenerationCall& call, const ServedModel& model,
+                                 int64_t max_n) {
   if (call.n && *call.n > max_n) {
-    return InvalidField("n", absl::StrCat("n must be an integer in [1, ", max_n, "], got ", *call.n));
+    return InvalidField("n",
+                        absl::StrCat("n must be an integer in [1, ", max_n, "], got ", *call.n));
   }
   if (call.best_of && *call.best_of != call.n.value_or(1)) {
     return InvalidField("best_of", "best_of is supported only where it equals n");
   }
   if (call.max_tokens == 0 && (call.chat || !call.echo.value_or(false))) {
-    return InvalidField("max_tokens", "max_tokens must be at least 1 (0 only for completions with echo)");
+    return InvalidField("max_tokens",
+                        "max_tokens must be at least 1 (0 only for completions with echo)");
   }
   if (call.top_logprobs && *call.top_logprobs > 0 && !call.want_logprobs.value_or(false)) {
     return InvalidField("top_logprobs", "top_logprobs needs logprobs: true");
@@ -88,13 +101,15 @@ absl::Status CheckFieldsTogether(const GenerationCall& call, const ServedModel& 
   RETURN_IF_ERROR(CheckIdList("stop_token_ids", call.stop_token_ids, model));
   RETURN_IF_ERROR(CheckIdList("allowed_token_ids", call.allowed_token_ids, model));
   RETURN_IF_ERROR(CheckIdList("logprob_token_ids", call.logprob_token_ids, model));
-  for (const auto& [id, bias] : call.logit_bias) RETURN_IF_ERROR(CheckIdList("logit_bias", {id}, model));
+  for (const auto& [id, bias] : call.logit_bias)
+    RETURN_IF_ERROR(CheckIdList("logit_bias", {id}, model));
   return absl::OkStatus();
 }
 
 int32_t NumLogprobs(const GenerationCall& call) {
   if (call.num_logprobs) return static_cast<int32_t>(*call.num_logprobs);
-  if (call.want_logprobs.value_or(false)) return static_cast<int32_t>(call.top_logprobs.value_or(0));
+  if (call.want_logprobs.value_or(false))
+    return static_cast<int32_t>(call.top_logprobs.value_or(0));
   return call.logprob_token_ids.empty() ? -1 : 0;
 }
 
@@ -103,7 +118,8 @@ absl::StatusOr<GenerateRequest> MakeRequest(const GenerationCall& call, const Se
   GenerateRequest request;
   ASSIGN_OR_RETURN(const int64_t max_tokens, MaxTokens(call, model, prompt_tokens));
   if (call.min_tokens && *call.min_tokens > max_tokens) {
-    return InvalidField("min_tokens", absl::StrCat("min_tokens is ", *call.min_tokens, ", more than max_tokens, ", max_tokens));
+    return InvalidField("min_tokens", absl::StrCat("min_tokens is ", *call.min_tokens,
+                                                   ", more than max_tokens, ", max_tokens));
   }
   request.max_tokens = static_cast<int32_t>(std::max<int64_t>(1, max_tokens));
   SamplingParams& sampling = request.sampling;
@@ -120,7 +136,8 @@ absl::StatusOr<GenerateRequest> MakeRequest(const GenerationCall& call, const Se
   sampling.num_logprobs = NumLogprobs(call);
   sampling.logprob_token_ids = call.logprob_token_ids;
   sampling.allowed_token_ids = call.allowed_token_ids;
-  for (const auto& [id, bias] : call.logit_bias) sampling.logit_bias.emplace_back(id, static_cast<float>(bias));
+  for (const auto& [id, bias] : call.logit_bias)
+    sampling.logit_bias.emplace_back(id, static_cast<float>(bias));
   request.stop_token_ids = call.stop_token_ids;
   if (!call.ignore_eos.value_or(false)) {
     request.stop_token_ids.insert(request.stop_token_ids.end(), defaults.eos_token_ids.begin(),

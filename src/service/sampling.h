@@ -10,14 +10,17 @@
 
 namespace penstock {
 
-/// Checks of fields against each other and against the model, beside CheckFieldRanges. `max_n`: choices per prompt.
-absl::Status CheckFieldsTogether(const GenerationCall& call, const ServedModel& model, int64_t max_n);
+/// Checks of fields against each other and against the model, beside CheckFieldRanges. `max_n`:
+/// choices per prompt.
+absl::Status CheckFieldsTogether(const GenerationCall& call, const ServedModel& model,
+                                 int64_t max_n);
 
 /// How many log-probs were asked for beside the sampled token's; -1: none.
 int32_t NumLogprobs(const GenerationCall& call);
 
-/// Everything but prompt, seed and deadlines. INVALID_ARGUMENT, with both numbers, where prompt and max_tokens exceed the
-/// context.
-absl::StatusOr<GenerateRequest> MakeRequest(const GenerationCall& call, const ServedModel& model, int64_t prompt_tokens);
+/// Everything but prompt, seed and deadlines. INVALID_ARGUMENT, with both numbers, where prompt and
+/// max_tokens exceed the context.
+absl::StatusOr<GenerateRequest> MakeRequest(const GenerationCall& call, const ServedModel& model,
+                                            int64_t prompt_tokens);
 
 }  // namespace penstock

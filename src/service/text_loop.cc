@@ -56,7 +56,7 @@ void TextLoop::Work() {
       --busy_calls_;
       if (!calls_.empty()) ready_.notify_one();
     } else {
-      return;   // stopping, and nothing is left that this worker may do
+      return;  // stopping, and nothing is left that this worker may do
     }
   }
 }

@@ -29,11 +29,12 @@ class TextLoop {
   TextLoop(const TextLoop&) = delete;
   TextLoop& operator=(const TextLoop&) = delete;
 
-  /// Queues a new call's work, long perhaps. False when too many wait: the caller answers RESOURCE_EXHAUSTED.
+  /// Queues a new call's work, long perhaps. False when too many wait: the caller answers
+  /// RESOURCE_EXHAUSTED.
   [[nodiscard]] bool TryCall(std::function<void()> call);
-  /// Queues a task; tasks go before calls, and one worker is kept free of calls where there are several. The owner
-  /// schedules a task again only after it ran, so the queue is as long as there are live streams. Cheap: meant for
-  /// engine threads.
+  /// Queues a task; tasks go before calls, and one worker is kept free of calls where there are
+  /// several. The owner schedules a task again only after it ran, so the queue is as long as there
+  /// are live streams. Cheap: meant for engine threads.
   void Schedule(std::shared_ptr<TextTask> task);
   /// Runs what is queued, then ends the threads; later work is dropped.
   void Stop();
@@ -46,7 +47,7 @@ class TextLoop {
   std::condition_variable ready_;
   std::deque<std::shared_ptr<TextTask>> tasks_;
   std::deque<std::function<void()>> calls_;
-  size_t busy_calls_ = 0;          // workers that run a call now
+  size_t busy_calls_ = 0;  // workers that run a call now
   size_t max_busy_calls_ = 1;
   bool stopping_ = false;
   std::vector<std::thread> threads_;

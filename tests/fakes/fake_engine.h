@@ -1,6 +1,6 @@
-// An engine without a model: gives each request scripted tokens, one per step, by hand or on a thread of its own.
-// Owns what is live. Must not know text or the wire.
-// Threads: thread-safe; sinks are called by whoever calls Step, or on the own thread after Start.
+// An engine without a model: gives each request scripted tokens, one per step, by hand or on a
+// thread of its own. Owns what is live. Must not know text or the wire. Threads: thread-safe; sinks
+// are called by whoever calls Step, or on the own thread after Start.
 #pragma once
 
 #include <algorithm>
@@ -20,7 +20,8 @@ namespace penstock {
 
 class FakeEngine final : public Engine {
  public:
-  /// What a request is answered with; shorter than max_tokens: it ends with kStop, by its last token if that is a stop id.
+  /// What a request is answered with; shorter than max_tokens: it ends with kStop, by its last
+  /// token if that is a stop id.
   using Script = std::function<std::vector<TokenId>(const GenerateRequest&)>;
 
   explicit FakeEngine(Script script = Repeat, const Clock* clock = &SystemClock::Get())
@@ -30,7 +31,8 @@ class FakeEngine final : public Engine {
   /// The prompt over and over, max_tokens long.
   static std::vector<TokenId> Repeat(const GenerateRequest& request) {
     std::vector<TokenId> out;
-    for (int32_t i = 0; i < request.max_tokens; ++i) out.push_back(request.prompt[i % request.prompt.size()]);
+    for (int32_t i = 0; i < request.max_tokens; ++i)
+      out.push_back(request.prompt[i % request.prompt.size()]);
     return out;
   }
   /// Always these.
@@ -38,7 +40,8 @@ class FakeEngine final : public Engine {
     return [tokens = std::move(tokens)](const GenerateRequest&) { return tokens; };
   }
 
-  absl::Status Submit(RequestId id, GenerateRequest request, std::shared_ptr<TokenSink> sink) override {
+  absl::Status Submit(RequestId id, GenerateRequest request,
+                      std::shared_ptr<TokenSink> sink) override {
     std::lock_guard lock(mutex_);
     if (!submit_status_.ok()) return submit_status_;
     if (live_.size() >= max_live_) return absl::ResourceExhaustedError("the queue is full");
@@ -65,7 +68,9 @@ class FakeEngine final : public Engine {
     load.healthy = healthy_;
     return load;
   }
-  EngineInfo info() const override { return {.max_context = 4096, .vocab_size = 512, .block_size = 16, .num_blocks = 64}; }
+  EngineInfo info() const override {
+    return {.max_context = 4096, .vocab_size = 512, .block_size = 16, .num_blocks = 64};
+  }
   void Drain(absl::Duration) override {}
 
   /// One step: every live request gets one token, or its end. False where nothing was live.
@@ -73,12 +78,12 @@ class FakeEngine final : public Engine {
     std::vector<std::pair<RequestId, Live*>> all;
     {
       std::lock_guard lock(mutex_);
-      for (auto& [id, live] : live_) all.emplace_back(id, &live);   // map nodes stay where they are
+      for (auto& [id, live] : live_) all.emplace_back(id, &live);  // map nodes stay where they are
     }
     for (auto& [id, live] : all) {
       const bool ended = Advance(*live);
       if (!ended) continue;
-      std::shared_ptr<TokenSink> sink;   // dropped outside the lock
+      std::shared_ptr<TokenSink> sink;  // dropped outside the lock
       std::lock_guard lock(mutex_);
       sink = std::move(live->sink);
       live_.erase(id);
@@ -111,7 +116,8 @@ class FakeEngine final : public Engine {
   /// Waits until `done(num_submitted, num_live)` holds; false after ten seconds.
   bool WaitFor(const std::function<bool(size_t num_submitted, size_t num_live)>& done) {
     std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, std::chrono::seconds(10), [&] { return done(num_submitted_, live_.size()); });
+    return changed_.wait_for(lock, std::chrono::seconds(10),
+                             [&] { return done(num_submitted_, live_.size()); });
   }
 
   void set_submit_status(absl::Status status) {
@@ -165,28 +171,36 @@ class FakeEngine final : public Engine {
     if (cancelled) return End(live, FinishReason::kCancelled, usage, absl::OkStatus());
     if (!fault.ok()) return End(live, FinishReason::kError, usage, fault);
     const absl::Time now = clock_->Now();
-    const bool first_late = live.given == 0 && live.request.first_token_deadline && now > *live.request.first_token_deadline;
+    const bool first_late = live.given == 0 && live.request.first_token_deadline &&
+                            now > *live.request.first_token_deadline;
     if (first_late || (live.request.deadline && now > *live.request.deadline)) {
-      return End(live, FinishReason::kDeadline, usage, absl::DeadlineExceededError("the deadline has passed"));
+      return End(live, FinishReason::kDeadline, usage,
+                 absl::DeadlineExceededError("the deadline has passed"));
     }
     if (live.given < live.script.size()) {
-      if (live.given == 0 && live.request.output == OutputKind::kPromptLogprobs) GivePromptLogprobs(live);
+      if (live.given == 0 && live.request.output == OutputKind::kPromptLogprobs)
+        GivePromptLogprobs(live);
       SampledToken token;
       token.id = live.script[live.given++];
       if (live.request.sampling.num_logprobs >= 0) {
         token.logprob = -0.5f;
         token.rank = 1;
-        for (int32_t k = 0; k < live.request.sampling.num_logprobs; ++k) token.top.push_back({k + 65, -0.5f - k, k + 1});
+        for (int32_t k = 0; k < live.request.sampling.num_logprobs; ++k)
+          token.top.push_back({k + 65, -0.5f - k, k + 1});
       }
       live.sink->OnTokens({&token, 1});
     }
     usage.completion_tokens = static_cast<int32_t>(live.given);
-    if (live.given < live.script.size() && live.given < static_cast<size_t>(live.request.max_tokens)) return false;
+    if (live.given < live.script.size() &&
+        live.given < static_cast<size_t>(live.request.max_tokens))
+      return false;
     const auto& stops = live.request.stop_token_ids;
-    if (live.given > 0 && std::find(stops.begin(), stops.end(), live.script[live.given - 1]) != stops.end()) {
+    if (live.given > 0 &&
+        std::find(stops.begin(), stops.end(), live.script[live.given - 1]) != stops.end()) {
       usage.stop_token = live.script[live.given - 1];
     }
-    const bool full = live.given >= static_cast<size_t>(live.request.max_tokens) && usage.stop_token < 0;
+    const bool full =
+        live.given >= static_cast<size_t>(live.request.max_tokens) && usage.stop_token < 0;
     return End(live, full ? FinishReason::kLength : FinishReason::kStop, usage, absl::OkStatus());
   }
   void GivePromptLogprobs(Live& live) {

@@ -42,6 +42,8 @@ class FakeTokenizer final : public Tokenizer {
 };
 
 /// The ids of a text.
-inline std::vector<TokenId> Ids(std::string_view text) { return FakeTokenizer().Encode(text, false); }
+inline std::vector<TokenId> Ids(std::string_view text) {
+  return FakeTokenizer().Encode(text, false);
+}
 
 }  // namespace penstock

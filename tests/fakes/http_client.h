@@ -31,7 +31,8 @@ class HttpClient {
  public:
   explicit HttpClient(int port, int receive_buffer = 0) {
     fd_ = socket(AF_INET, SOCK_STREAM, 0);
-    if (receive_buffer > 0) setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
+    if (receive_buffer > 0)
+      setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
     const timeval limit{10, 0};
     setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     sockaddr_in address{};
@@ -55,8 +56,10 @@ class HttpClient {
       bytes.remove_prefix(static_cast<size_t>(sent));
     }
   }
-  static std::string PostText(std::string_view path, std::string_view body, std::string_view headers = "") {
-    return absl::StrCat("POST ", std::string(path), " HTTP/1.1\r\nHost: x\r\nContent-Length: ", body.size(), "\r\n",
+  static std::string PostText(std::string_view path, std::string_view body,
+                              std::string_view headers = "") {
+    return absl::StrCat("POST ", std::string(path),
+                        " HTTP/1.1\r\nHost: x\r\nContent-Length: ", body.size(), "\r\n",
                         std::string(headers), "\r\n", std::string(body));
   }
   ClientResponse Post(std::string_view path, std::string_view body, std::string_view headers = "") {
@@ -64,7 +67,8 @@ class HttpClient {
     return Read();
   }
   ClientResponse Get(std::string_view path, std::string_view headers = "") {
-    Send(absl::StrCat("GET ", std::string(path), " HTTP/1.1\r\nHost: x\r\n", std::string(headers), "\r\n"));
+    Send(absl::StrCat("GET ", std::string(path), " HTTP/1.1\r\nHost: x\r\n", std::string(headers),
+                      "\r\n"));
     return Read();
   }
   /// More bytes into the buffer; false at the end of the connection or after ten seconds.
@@ -95,9 +99,11 @@ class HttpClient {
     const int status = std::atoi(std::string(text.substr(9, 3)).c_str());
     for (size_t at = text.find("\r\n"); at != std::string_view::npos;) {
       const size_t next = text.find("\r\n", at + 2);
-      const std::string_view line = text.substr(at + 2, next == std::string_view::npos ? next : next - at - 2);
+      const std::string_view line =
+          text.substr(at + 2, next == std::string_view::npos ? next : next - at - 2);
       const size_t colon = line.find(": ");
-      response.headers[absl::AsciiStrToLower(std::string(line.substr(0, colon)))] = std::string(line.substr(colon + 2));
+      response.headers[absl::AsciiStrToLower(std::string(line.substr(0, colon)))] =
+          std::string(line.substr(colon + 2));
       at = next;
     }
     buffer_.erase(0, end + 4);

@@ -53,7 +53,8 @@ struct Talk {
     model->vocab_size = 258;
     model->created = 1700000000;
     model->defaults.eos_token_ids = {FakeTokenizer::kEos};
-    registry = std::make_unique<StaticRegistry>(std::vector<std::shared_ptr<const ServedModel>>{model});
+    registry =
+        std::make_unique<StaticRegistry>(std::vector<std::shared_ptr<const ServedModel>>{model});
     ServiceParts parts;
     parts.limits = limits;
     parts.api_keys = std::move(keys);
@@ -75,7 +76,7 @@ struct Talk {
   std::unique_ptr<StaticRegistry> registry;
   TextLoop loop{2, 1024};
   std::unique_ptr<GenerationService> service;
-  FakeEngine engine;                       // its thread ends first
+  FakeEngine engine;  // its thread ends first
 };
 
 }  // namespace penstock

@@ -1,9 +1,8 @@
 // Bodies of /v1/completions and /v1/chat/completions, up to the checked call.
 #include <cstddef>
 #include <cstdint>
-#include <string_view>
-
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "api/http/json_text.h"
 #include "api/openai/call_codec.h"

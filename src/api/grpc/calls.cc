@@ -65,7 +65,8 @@ void UnaryCall::OnCancel() {
   if (stream) stream->Cancel(CancelReason::kDisconnect);
 }
 
-std::shared_ptr<StreamCall> StreamCall::Make(CallEnd end, size_t max_bytes, absl::Duration write_stall) {
+std::shared_ptr<StreamCall> StreamCall::Make(CallEnd end, size_t max_bytes,
+                                             absl::Duration write_stall) {
   std::shared_ptr<StreamCall> call(new StreamCall(std::move(end), max_bytes, write_stall));
   call->self_ = call;
   return call;
@@ -79,7 +80,7 @@ void StreamCall::Attach(std::shared_ptr<ResponseStream> stream) {
       return;
     }
   }
-  stream->Cancel(CancelReason::kDisconnect);   // does nothing where the stream has ended
+  stream->Cancel(CancelReason::kDisconnect);  // does nothing where the stream has ended
 }
 
 void StreamCall::Push(v1::GenerateResponse&& piece) {
@@ -94,7 +95,8 @@ void StreamCall::EndWith(grpc::Status status, bool drop_queue) {
   if (end_status_) return;
   end_status_ = std::move(status);
   stream_.reset();
-  if (drop_queue && queue_.size() > 1) queue_.erase(queue_.begin() + 1, queue_.end());   // the front belongs to gRPC
+  if (drop_queue && queue_.size() > 1)
+    queue_.erase(queue_.begin() + 1, queue_.end());  // the front belongs to gRPC
   if (queue_.empty() && !std::exchange(finished_, true)) ServerWriteReactor::Finish(*end_status_);
 }
 
@@ -126,7 +128,9 @@ void StreamCall::WatchStall() {
       std::lock_guard lock(self->mutex_);
       if (!self->congested_ || self->end_status_) return;
       stream = self->stream_;
-      self->EndWith(self->end_.Make({absl::StatusCode::kResourceExhausted, "the client reads too slowly", ""}), true);
+      self->EndWith(self->end_.Make(
+                        {absl::StatusCode::kResourceExhausted, "the client reads too slowly", ""}),
+                    true);
       self->end_.context->TryCancel();
     }
     if (stream) stream->Cancel(CancelReason::kSlowReader);

@@ -1,7 +1,11 @@
-// The reactors of gRPC's callback API: one unary answer, and one stream of pieces with a bounded queue.
-// Own the messages on their way out; live until gRPC's OnDone and while a sink holds them. Must not know tokens.
-// Threads: thread-safe; gRPC calls the On... methods, text workers the others.
+// The reactors of gRPC's callback API: one unary answer, and one stream of pieces with a bounded
+// queue. Own the messages on their way out; live until gRPC's OnDone and while a sink holds them.
+// Must not know tokens. Threads: thread-safe; gRPC calls the On... methods, text workers the
+// others.
 #pragma once
+
+#include <grpcpp/alarm.h>
+#include <grpcpp/grpcpp.h>
 
 #include <deque>
 #include <functional>
@@ -9,9 +13,6 @@
 #include <mutex>
 #include <optional>
 #include <string>
-
-#include <grpcpp/alarm.h>
-#include <grpcpp/grpcpp.h>
 
 #include "absl/time/time.h"
 #include "penstock/v1/inference.pb.h"
@@ -22,14 +23,15 @@ namespace penstock {
 /// What both kinds of call do about an end and a client that goes away.
 struct CallEnd {
   grpc::CallbackServerContext* context = nullptr;
-  std::function<void(int http_status)> on_answer;   // counts the call; may be null
+  std::function<void(int http_status)> on_answer;  // counts the call; may be null
   /// Counts, and names the field at fault in the trailing metadata.
   grpc::Status Make(const CallError& error) const;
   grpc::Status Ok() const;
   grpc::Status Cancelled() const;
 };
 
-class UnaryCall final : public grpc::ServerUnaryReactor, public std::enable_shared_from_this<UnaryCall> {
+class UnaryCall final : public grpc::ServerUnaryReactor,
+                        public std::enable_shared_from_this<UnaryCall> {
  public:
   static std::shared_ptr<UnaryCall> Make(CallEnd end, v1::GenerateResponse* response);
   /// The stream to cancel when the client goes away.
@@ -40,24 +42,27 @@ class UnaryCall final : public grpc::ServerUnaryReactor, public std::enable_shar
   void OnDone() override { self_.reset(); }
 
  private:
-  UnaryCall(CallEnd end, v1::GenerateResponse* response) : end_(std::move(end)), response_(response) {}
+  UnaryCall(CallEnd end, v1::GenerateResponse* response)
+      : end_(std::move(end)), response_(response) {}
   const CallEnd end_;
-  v1::GenerateResponse* const response_;   // gRPC's, valid until Finish
-  std::mutex mutex_;                       // guards from here
+  v1::GenerateResponse* const response_;  // gRPC's, valid until Finish
+  std::mutex mutex_;                      // guards from here
   bool finished_ = false;
   std::shared_ptr<ResponseStream> stream_;
-  std::shared_ptr<UnaryCall> self_;        // until OnDone
+  std::shared_ptr<UnaryCall> self_;  // until OnDone
 };
 
 class StreamCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>,
                          public std::enable_shared_from_this<StreamCall> {
  public:
-  static std::shared_ptr<StreamCall> Make(CallEnd end, size_t max_bytes, absl::Duration write_stall);
+  static std::shared_ptr<StreamCall> Make(CallEnd end, size_t max_bytes,
+                                          absl::Duration write_stall);
   void Attach(std::shared_ptr<ResponseStream> stream);
   void Push(v1::GenerateResponse&& piece);
   void Finish();
   void Fail(const CallError& error);
-  /// More than max_bytes wait. The stream is resumed once half of that is left; after write_stall it is cancelled.
+  /// More than max_bytes wait. The stream is resumed once half of that is left; after write_stall
+  /// it is cancelled.
   bool congested();
   void OnWriteDone(bool ok) override;
   void OnCancel() override;
@@ -72,15 +77,15 @@ class StreamCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>,
   const CallEnd end_;
   const size_t max_bytes_;
   const absl::Duration write_stall_;
-  std::mutex mutex_;                       // guards from here
-  std::deque<v1::GenerateResponse> queue_; // the front is being written
+  std::mutex mutex_;                        // guards from here
+  std::deque<v1::GenerateResponse> queue_;  // the front is being written
   size_t queued_bytes_ = 0;
   bool congested_ = false;
   bool finished_ = false;
   std::optional<grpc::Status> end_status_;
   std::shared_ptr<ResponseStream> stream_;
   std::optional<grpc::Alarm> stall_alarm_;
-  std::shared_ptr<StreamCall> self_;       // until OnDone
+  std::shared_ptr<StreamCall> self_;  // until OnDone
 };
 
 }  // namespace penstock

@@ -28,7 +28,8 @@ void StreamAnswer::OnStart(ResponseStart start) {
 
 void StreamAnswer::OnDeltas(absl::Span<Delta> deltas) {
   v1::GenerateResponse piece = common_;
-  for (const Delta& delta : deltas) AddDelta(delta, shape_.token_ids, shape_.logprobs, *piece.add_choices());
+  for (const Delta& delta : deltas)
+    AddDelta(delta, shape_.token_ids, shape_.logprobs, *piece.add_choices());
   call_->Push(std::move(piece));
 }
 

@@ -19,7 +19,8 @@ struct GrpcShape {
 
 class UnaryAnswer final : public ResponseSink {
  public:
-  UnaryAnswer(std::shared_ptr<UnaryCall> call, GrpcShape shape) : call_(std::move(call)), shape_(shape) {}
+  UnaryAnswer(std::shared_ptr<UnaryCall> call, GrpcShape shape)
+      : call_(std::move(call)), shape_(shape) {}
   void OnStart(ResponseStart start) override;
   void OnDeltas(absl::Span<Delta> deltas) override;
   void OnEnd(const ResponseEnd& end) override;
@@ -32,7 +33,8 @@ class UnaryAnswer final : public ResponseSink {
 
 class StreamAnswer final : public ResponseSink {
  public:
-  StreamAnswer(std::shared_ptr<StreamCall> call, GrpcShape shape) : call_(std::move(call)), shape_(shape) {}
+  StreamAnswer(std::shared_ptr<StreamCall> call, GrpcShape shape)
+      : call_(std::move(call)), shape_(shape) {}
   void OnStart(ResponseStart start) override;
   void OnDeltas(absl::Span<Delta> deltas) override;
   void OnEnd(const ResponseEnd& end) override;
@@ -41,7 +43,7 @@ class StreamAnswer final : public ResponseSink {
  private:
   const std::shared_ptr<StreamCall> call_;
   GrpcShape shape_;
-  v1::GenerateResponse common_;   // what all pieces share
+  v1::GenerateResponse common_;  // what all pieces share
 };
 
 }  // namespace penstock

@@ -1,12 +1,12 @@
 #include "api/grpc/grpc_server.h"
 
-#include <mutex>
-#include <utility>
-
+#include <grpc/support/log.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
-#include <grpc/support/log.h>
+
+#include <mutex>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "api/grpc/inference_service.h"
@@ -22,19 +22,21 @@ class GrpcServer::Core {
   absl::Status Start(const GrpcServerOptions& options) {
     static std::once_flag once;
     std::call_once(once, [] {
-      gpr_set_log_function([](gpr_log_func_args*) {});   // what matters comes back as a Status
+      gpr_set_log_function([](gpr_log_func_args*) {});  // what matters comes back as a Status
       grpc::EnableDefaultHealthCheckService(true);
       grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     });
     grpc::ServerBuilder builder;
-    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);   // a second server on the port is an error
+    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT,
+                               0);  // a second server on the port is an error
     builder.SetMaxReceiveMessageSize(static_cast<int>(service_.limits().max_body.value));
     builder.AddListeningPort(options.address, grpc::InsecureServerCredentials(), &port_);
     builder.RegisterService(&inference_);
     server_ = builder.BuildAndStart();
     if (server_ == nullptr || port_ == 0) {
-      return absl::UnavailableError(absl::StrCat("cannot listen on ", options.address,
-                                                 " for gRPC: the port is taken, or the address is not this machine's"));
+      return absl::UnavailableError(
+          absl::StrCat("cannot listen on ", options.address,
+                       " for gRPC: the port is in use, or the address is not this machine's"));
     }
     for (const auto& model : service_.models().List()) SetServing(model->name, true);
     SetServing("", true);
@@ -48,7 +50,8 @@ class GrpcServer::Core {
   void Drain(absl::Duration grace) {
     if (server_ == nullptr || std::exchange(drained_, true)) return;
     server_->GetHealthCheckService()->SetServingStatus(false);
-    server_->Shutdown(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(std::min(grace, absl::Hours(24))));
+    server_->Shutdown(std::chrono::system_clock::now() +
+                      absl::ToChronoMilliseconds(std::min(grace, absl::Hours(24))));
     server_->Wait();
   }
 
@@ -65,14 +68,17 @@ class GrpcServer::Core {
 GrpcServer::GrpcServer(std::unique_ptr<Core> core) : core_(std::move(core)) {}
 GrpcServer::~GrpcServer() = default;
 
-absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(GrpcServerOptions options, GenerationService* service) {
+absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(GrpcServerOptions options,
+                                                              GenerationService* service) {
   auto core = std::make_unique<Core>(service);
   RETURN_IF_ERROR(core->Start(options));
   return std::unique_ptr<GrpcServer>(new GrpcServer(std::move(core)));
 }
 
 int GrpcServer::port() const { return core_->port(); }
-void GrpcServer::SetServing(const std::string& model, bool serving) { core_->SetServing(model, serving); }
+void GrpcServer::SetServing(const std::string& model, bool serving) {
+  core_->SetServing(model, serving);
+}
 void GrpcServer::Drain(absl::Duration grace) { core_->Drain(grace); }
 
 }  // namespace penstock

@@ -13,19 +13,22 @@
 namespace penstock {
 
 struct GrpcServerOptions {
-  std::string address;   // host:port; port 0: any free one
+  std::string address;  // host:port; port 0: any free one
 };
 
 class GrpcServer {
  public:
-  /// Binds and starts to answer: UNAVAILABLE where the port is taken. `service` outlives the server.
-  static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(GrpcServerOptions options, GenerationService* service);
+  /// Binds and starts to answer: UNAVAILABLE where the port is taken. `service` outlives the
+  /// server.
+  static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(GrpcServerOptions options,
+                                                           GenerationService* service);
   ~GrpcServer();
 
   int port() const;
   /// What grpc.health.v1 says of one model; "" is the whole server. All are serving after Start.
   void SetServing(const std::string& model, bool serving);
-  /// Takes no new calls, lets running ones end until `grace` is over, cancels the rest. Blocks; idempotent.
+  /// Takes no new calls, lets running ones end until `grace` is over, cancels the rest. Blocks;
+  /// idempotent.
   void Drain(absl::Duration grace);
 
  private:

@@ -1,9 +1,9 @@
 #include "api/grpc/proto_codec.h"
 
+#include <google/protobuf/reflection.h>
+
 #include <utility>
 #include <vector>
-
-#include <google/protobuf/reflection.h>
 
 #include "base/status_macros.h"
 #include "penstock/v1/inference.pb.h"
@@ -28,7 +28,7 @@ const std::vector<Row>& Rows() {
     for (const CallField& field : CallFields()) {
       if ((field.surfaces & kGrpc) == 0) continue;
       const FieldDescriptor* proto = descriptor->FindFieldByName(std::string(field.name));
-      CHECK(proto != nullptr);   // the table and the .proto differ
+      CHECK(proto != nullptr);  // the table and the .proto differ
       all.push_back({&field, proto});
     }
     return all;
@@ -87,13 +87,16 @@ void AddLogprobs(const SampledToken& token, v1::Choice& choice) {
 void ReadCall(const v1::GenerateRequest& request, GenerationCall& call) {
   for (const Row& row : Rows()) std::visit(Copy{request, row.proto, call}, row.field->member);
   switch (request.prompt_form_case()) {
-    case v1::GenerateRequest::kPrompt: call.prompts.push_back({request.prompt(), {}, false}); break;
+    case v1::GenerateRequest::kPrompt:
+      call.prompts.push_back({request.prompt(), {}, false});
+      break;
     case v1::GenerateRequest::kPromptIds: {
       const auto& ids = request.prompt_ids().ids();
       call.prompts.push_back({"", {ids.begin(), ids.end()}, true});
       break;
     }
-    case v1::GenerateRequest::PROMPT_FORM_NOT_SET: break;
+    case v1::GenerateRequest::PROMPT_FORM_NOT_SET:
+      break;
   }
 }
 
@@ -114,7 +117,8 @@ void AddDelta(const Delta& delta, bool with_ids, bool with_logprobs, v1::Choice&
     if (with_logprobs) AddLogprobs(token, choice);
   }
   if (!delta.finish) return;
-  choice.set_finish_reason(*delta.finish == FinishReason::kLength ? v1::FINISH_REASON_LENGTH : v1::FINISH_REASON_STOP);
+  choice.set_finish_reason(*delta.finish == FinishReason::kLength ? v1::FINISH_REASON_LENGTH
+                                                                  : v1::FINISH_REASON_STOP);
   if (!delta.stop_string.empty()) {
     choice.set_stop_string(delta.stop_string);
   } else if (delta.stop_token >= 0) {

@@ -1,11 +1,10 @@
 #include "api/http/connection.h"
 
-#include <utility>
-
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
+#include <utility>
 
 #include "api/http/http_loop.h"
 #include "api/http/json_text.h"
@@ -20,7 +19,7 @@ using boost::system::error_code;
 
 namespace {
 
-constexpr size_t kMaxPipelined = 65536;      // bytes of further requests read while one is answered
+constexpr size_t kMaxPipelined = 65536;  // bytes of further requests read while one is answered
 constexpr uint32_t kMaxHeaderBytes = 32768;
 constexpr auto kLinger = std::chrono::seconds(1);
 
@@ -33,7 +32,8 @@ struct ParserBox {
   bool header_seen = false;
 };
 
-Connection::Connection(asio::ip::tcp::socket socket, HttpLoop* loop) : socket_(std::move(socket)), loop_(loop) {}
+Connection::Connection(asio::ip::tcp::socket socket, HttpLoop* loop)
+    : socket_(std::move(socket)), loop_(loop) {}
 
 Connection::~Connection() = default;
 
@@ -50,13 +50,15 @@ void Connection::Start() {
 void Connection::WaitReadable() {
   if (read_waiting_ || closed_ || in_.size() >= kMaxPipelined) return;
   read_waiting_ = true;
-  socket_.async_wait(asio::ip::tcp::socket::wait_read, [self = shared_from_this()](const error_code&) {
-    self->read_waiting_ = false;
-    if (!self->closed_) self->OnReadable();
-  });
+  socket_.async_wait(asio::ip::tcp::socket::wait_read,
+                     [self = shared_from_this()](const error_code&) {
+                       self->read_waiting_ = false;
+                       if (!self->closed_) self->OnReadable();
+                     });
 }
 
-// A client that closes its side is gone, also when it closed only its sending half: nobody can tell the two apart.
+// A client that closes its side is gone, also when it closed only its sending half: nobody can tell
+// the two apart.
 void Connection::OnReadable() {
   auto& scratch = loop_->scratch();
   error_code error;
@@ -78,7 +80,8 @@ void Connection::Parse() {
       parser_ = std::make_unique<ParserBox>();
       parser_->parser.eager(true);
       parser_->parser.header_limit(kMaxHeaderBytes);
-      parser_->parser.body_limit(static_cast<uint64_t>(loop_->shared().options.limits.max_body.value));
+      parser_->parser.body_limit(
+          static_cast<uint64_t>(loop_->shared().options.limits.max_body.value));
       request_began_ = std::chrono::steady_clock::now();
     }
     auto& parser = parser_->parser;
@@ -87,7 +90,8 @@ void Connection::Parse() {
     at += used;
     if (error == http::error::need_more) error = {};
     if (error == http::error::body_limit) {
-      Refuse(413, "the body is larger than " + std::to_string(loop_->shared().options.limits.max_body.value) + " bytes");
+      Refuse(413, "the body is larger than " +
+                      std::to_string(loop_->shared().options.limits.max_body.value) + " bytes");
       break;
     }
     if (error == http::error::header_limit) {
@@ -98,7 +102,8 @@ void Connection::Parse() {
       Refuse(400, "the request is no HTTP: " + error.message());
       break;
     }
-    if (parser.is_header_done() && !std::exchange(parser_->header_seen, true) && !parser.is_done()) {
+    if (parser.is_header_done() && !std::exchange(parser_->header_seen, true) &&
+        !parser.is_done()) {
       const auto expect = parser.get().find(http::field::expect);
       if (expect != parser.get().end() && boost::beast::iequals(expect->value(), "100-continue")) {
         out_ += "HTTP/1.1 100 Continue\r\n\r\n";
@@ -171,14 +176,16 @@ void Connection::Refuse(int status, std::string_view message) {
 bool Connection::SendSome() {
   while (sent_ < out_.size()) {
     error_code error;
-    const size_t count = socket_.write_some(asio::buffer(out_.data() + sent_, out_.size() - sent_), error);
+    const size_t count =
+        socket_.write_some(asio::buffer(out_.data() + sent_, out_.size() - sent_), error);
     if (error == asio::error::would_block) {
       if (pipe_ != nullptr) pipe_->Sent(out_.size() - sent_);
       write_waiting_ = true;
-      socket_.async_wait(asio::ip::tcp::socket::wait_write, [self = shared_from_this()](const error_code&) {
-        self->write_waiting_ = false;
-        self->Flush();
-      });
+      socket_.async_wait(asio::ip::tcp::socket::wait_write,
+                         [self = shared_from_this()](const error_code&) {
+                           self->write_waiting_ = false;
+                           self->Flush();
+                         });
       return false;
     }
     if (error) {
@@ -212,14 +219,15 @@ void Connection::Flush() {
 void Connection::EndAnswer() {
   const bool closes = pipe_->closes();
   const std::shared_ptr<ResponsePipe> done = std::exchange(pipe_, nullptr);
-  done->Gone(CancelReason::kDisconnect);   // drops its callbacks
+  done->Gone(CancelReason::kDisconnect);  // drops its callbacks
   if (closes || loop_->shared().draining) return Linger();
   last_progress_ = std::chrono::steady_clock::now();
   Parse();
   WaitReadable();
 }
 
-// Closes our side and waits a moment for the client's: a close with bytes unread would take the answer from it.
+// Closes our side and waits a moment for the client's: a close with bytes unread would take the
+// answer from it.
 void Connection::Linger() {
   if (lingering_ || closed_) return;
   lingering_ = true;
@@ -244,13 +252,16 @@ void Connection::Close(CancelReason reason) {
 
 void Connection::Sweep(TimePoint now) {
   const LimitsSection& limits = loop_->shared().options.limits;
-  const auto over = [now](TimePoint since, absl::Duration limit) { return now - since > absl::ToChronoNanoseconds(limit); };
+  const auto over = [now](TimePoint since, absl::Duration limit) {
+    return now - since > absl::ToChronoNanoseconds(limit);
+  };
   if (lingering_) {
     if (now - request_began_ > kLinger) Close(CancelReason::kDisconnect);
   } else if (answering()) {
     const auto congested = pipe_->congested_since();
     const bool stalled = congested && over(*congested, limits.write_stall);
-    if (stalled || (write_waiting_ && over(last_progress_, limits.idle_timeout))) Close(CancelReason::kSlowReader);
+    if (stalled || (write_waiting_ && over(last_progress_, limits.idle_timeout)))
+      Close(CancelReason::kSlowReader);
   } else if (parser_ != nullptr && !parser_->header_seen) {
     if (over(request_began_, limits.header_timeout)) Refuse(408, "the headers took too long");
   } else if (over(last_progress_, limits.idle_timeout)) {

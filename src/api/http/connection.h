@@ -3,19 +3,18 @@
 // Threads: confined to its HttpLoop's thread.
 #pragma once
 
+#include <boost/asio/ip/tcp.hpp>
 #include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
-
-#include <boost/asio/ip/tcp.hpp>
 
 #include "api/http/response_pipe.h"
 
 namespace penstock {
 
 class HttpLoop;
-struct ParserBox;   // the Beast parser, kept out of this header
+struct ParserBox;  // the Beast parser, kept out of this header
 
 class Connection final : public std::enable_shared_from_this<Connection> {
  public:
@@ -47,15 +46,15 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   bool from_loopback_ = false;
   bool read_waiting_ = false, write_waiting_ = false;
   bool closed_ = false;
-  bool lingering_ = false;               // answered for good; what still comes in is thrown away
+  bool lingering_ = false;  // answered for good; what still comes in is thrown away
   bool close_after_send_ = false;
-  bool last_taken_ = false;              // all of the answer is in out_
-  std::string in_;                       // received, not yet parsed
-  std::string out_;                      // being sent, from sent_ on
+  bool last_taken_ = false;  // all of the answer is in out_
+  std::string in_;           // received, not yet parsed
+  std::string out_;          // being sent, from sent_ on
   size_t sent_ = 0;
-  std::unique_ptr<ParserBox> parser_;    // null between requests
-  std::shared_ptr<ResponsePipe> pipe_;   // null while no request is being answered
-  TimePoint last_progress_;              // bytes came in or went out
+  std::unique_ptr<ParserBox> parser_;   // null between requests
+  std::shared_ptr<ResponsePipe> pipe_;  // null while no request is being answered
+  TimePoint last_progress_;             // bytes came in or went out
   TimePoint request_began_;
 };
 

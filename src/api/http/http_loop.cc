@@ -1,9 +1,8 @@
 #include "api/http/http_loop.h"
 
 #include <algorithm>
-#include <vector>
-
 #include <boost/asio/post.hpp>
+#include <vector>
 
 #include "api/http/connection.h"
 
@@ -37,9 +36,10 @@ void HttpLoop::Forget(const std::shared_ptr<Connection>& connection) {
 
 void HttpLoop::SweepSoon() {
   const LimitsSection& limits = shared_->options.limits;
-  const absl::Duration shortest = std::min({limits.header_timeout, limits.idle_timeout, limits.write_stall});
-  const auto period = std::clamp(absl::ToChronoMilliseconds(shortest / 4), std::chrono::milliseconds(10),
-                                 std::chrono::milliseconds(250));
+  const absl::Duration shortest =
+      std::min({limits.header_timeout, limits.idle_timeout, limits.write_stall});
+  const auto period = std::clamp(absl::ToChronoMilliseconds(shortest / 4),
+                                 std::chrono::milliseconds(10), std::chrono::milliseconds(250));
   sweep_timer_.expires_after(period);
   sweep_timer_.async_wait([this](const boost::system::error_code& error) {
     if (error) return;

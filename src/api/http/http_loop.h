@@ -1,19 +1,19 @@
 // One I/O thread with its connections.
 // Owns the thread, the io_context and the connections' set. Must not know routes' endpoints.
-// Threads: Post, Adopt and the constructor's thread from anywhere; the rest confined to the loop's own thread.
+// Threads: Post, Adopt and the constructor's thread from anywhere; the rest confined to the loop's
+// own thread.
 #pragma once
 
 #include <array>
 #include <atomic>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <thread>
 #include <unordered_set>
-
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/steady_timer.hpp>
 
 #include "api/http/http_server.h"
 
@@ -28,7 +28,7 @@ struct HttpShared {
   std::atomic<bool> draining{false};
   std::mutex mutex;
   std::condition_variable emptied;
-  int num_connections = 0;                 // guarded by mutex
+  int num_connections = 0;  // guarded by mutex
 };
 
 class HttpLoop {
@@ -55,7 +55,7 @@ class HttpLoop {
   boost::asio::io_context context_{1};
   boost::asio::steady_timer sweep_timer_{context_};
   std::unordered_set<std::shared_ptr<Connection>> connections_;
-  std::array<char, 65536> scratch_;        // what one read brings
+  std::array<char, 65536> scratch_;  // what one read brings
   std::thread thread_;
 };
 

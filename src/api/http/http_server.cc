@@ -1,12 +1,11 @@
 #include "api/http/http_server.h"
 
-#include <utility>
-#include <vector>
-
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -27,11 +26,14 @@ namespace {
 absl::StatusOr<tcp::endpoint> ParseAddress(const std::string& address) {
   const size_t colon = address.rfind(':');
   int port = -1;
-  if (colon == std::string::npos || !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 0 || port > 65535) {
-    return absl::InvalidArgumentError(absl::StrCat("\"", address, "\" is no address: host:port is expected"));
+  if (colon == std::string::npos || !absl::SimpleAtoi(address.substr(colon + 1), &port) ||
+      port < 0 || port > 65535) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", address, "\" is no address: host:port is expected"));
   }
   std::string host = address.substr(0, colon);
-  if (host.size() >= 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  if (host.size() >= 2 && host.front() == '[' && host.back() == ']')
+    host = host.substr(1, host.size() - 2);
   if (host.empty()) host = "0.0.0.0";
   if (host == "localhost") host = "127.0.0.1";
   error_code error;
@@ -41,7 +43,8 @@ absl::StatusOr<tcp::endpoint> ParseAddress(const std::string& address) {
   tcp::resolver resolver(context);
   const auto found = resolver.resolve(host, std::to_string(port), error);
   if (error || found.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat("the host \"", host, "\" is not known: ", error.message()));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the host \"", host, "\" is not known: ", error.message()));
   }
   return found.begin()->endpoint();
 }
@@ -68,9 +71,12 @@ class HttpServer::Core {
     if (!error) acceptor_->bind(endpoint, error);
     if (!error) acceptor_->listen(asio::socket_base::max_listen_connections, error);
     if (error == asio::error::address_in_use) {
-      return absl::UnavailableError(absl::StrCat("the port of ", address, " is taken: stop what listens there, or choose another"));
+      return absl::UnavailableError(
+          absl::StrCat(address, " is in use: stop what listens there, or choose another port"));
     }
-    if (error) return absl::UnavailableError(absl::StrCat("cannot listen on ", address, ": ", error.message()));
+    if (error)
+      return absl::UnavailableError(
+          absl::StrCat("cannot listen on ", address, ": ", error.message()));
     port_ = acceptor_->local_endpoint(error).port();
     return absl::OkStatus();
   }
@@ -92,7 +98,8 @@ class HttpServer::Core {
     for (auto& loop : loops_) loop->DrainAll();
     {
       std::unique_lock lock(shared_.mutex);
-      const auto until = std::chrono::steady_clock::now() + absl::ToChronoMilliseconds(std::min(grace, absl::Hours(24)));
+      const auto until = std::chrono::steady_clock::now() +
+                         absl::ToChronoMilliseconds(std::min(grace, absl::Hours(24)));
       shared_.emptied.wait_until(lock, until, [this] { return shared_.num_connections == 0; });
     }
     for (auto& loop : loops_) loop->Stop();
@@ -109,18 +116,21 @@ class HttpServer::Core {
  private:
   void Accept() {
     HttpLoop* loop = loops_[next_loop_++ % loops_.size()].get();
-    acceptor_->async_accept(loop->context(), [this, loop](const error_code& error, tcp::socket socket) {
-      if (error == asio::error::operation_aborted || shared_.draining) return;
-      if (!error) {
-        Admit(*loop, std::move(socket));
-        return Accept();
-      }
-      // Out of descriptors, most likely: the connection waits in the kernel's queue meanwhile.
-      retry_timer_->expires_after(std::chrono::milliseconds(50));
-      retry_timer_->async_wait([this](const error_code& stopped) {
-        if (!stopped) Accept();
-      });
-    });
+    acceptor_->async_accept(loop->context(),
+                            [this, loop](const error_code& error, tcp::socket socket) {
+                              if (error == asio::error::operation_aborted || shared_.draining)
+                                return;
+                              if (!error) {
+                                Admit(*loop, std::move(socket));
+                                return Accept();
+                              }
+                              // Out of descriptors, most likely: the connection waits in the
+                              // kernel's queue meanwhile.
+                              retry_timer_->expires_after(std::chrono::milliseconds(50));
+                              retry_timer_->async_wait([this](const error_code& stopped) {
+                                if (!stopped) Accept();
+                              });
+                            });
   }
 
   void Admit(HttpLoop& loop, tcp::socket socket) {
@@ -151,7 +161,7 @@ class HttpServer::Core {
 
   HttpShared shared_;
   std::vector<std::unique_ptr<HttpLoop>> loops_;
-  std::optional<tcp::acceptor> acceptor_;               // on the first loop
+  std::optional<tcp::acceptor> acceptor_;  // on the first loop
   std::optional<asio::steady_timer> retry_timer_;
   size_t next_loop_ = 0;
   int port_ = 0;

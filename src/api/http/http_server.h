@@ -16,16 +16,18 @@
 namespace penstock {
 
 struct HttpServerOptions {
-  std::string address;                      // host:port, [v6]:port; port 0: any free one
+  std::string address;  // host:port, [v6]:port; port 0: any free one
   int num_threads = 1;
   LimitsSection limits;
-  const Clock* clock = nullptr;             // stamps the arrival of requests: the engines' own
-  std::function<void(int code)> on_answer;  // each answered request, any thread; 499: the client went first
+  const Clock* clock = nullptr;  // stamps the arrival of requests: the engines' own
+  std::function<void(int code)>
+      on_answer;  // each answered request, any thread; 499: the client went first
 };
 
 class HttpServer {
  public:
-  /// Binds and listens: UNAVAILABLE where the port is taken, INVALID_ARGUMENT for a bad address. Accepts after Serve.
+  /// Binds and listens: UNAVAILABLE where the port is taken, INVALID_ARGUMENT for a bad address.
+  /// Accepts after Serve.
   static absl::StatusOr<std::unique_ptr<HttpServer>> Listen(HttpServerOptions options);
   ~HttpServer();
 
@@ -33,8 +35,8 @@ class HttpServer {
   int port() const;
   /// Starts to answer; `router` outlives the server.
   void Serve(const Router* router);
-  /// Accepts no more, closes idle connections, lets running answers end (each then closes its connection) until `grace` is
-  /// over; cuts off the rest. Blocks; idempotent.
+  /// Accepts no more, closes idle connections, lets running answers end (each then closes its
+  /// connection) until `grace` is over; cuts off the rest. Blocks; idempotent.
   void Drain(absl::Duration grace);
   int num_connections() const;
 

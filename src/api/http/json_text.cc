@@ -15,8 +15,8 @@ size_t Utf8Length(std::string_view s) {
   if (first >= 0xC2 && first <= 0xDF) return continues(1) ? 2 : 0;
   if (first >= 0xE0 && first <= 0xEF) {
     if (!continues(1) || !continues(2)) return 0;
-    if (first == 0xE0 && byte(1) < 0xA0) return 0;   // overlong
-    if (first == 0xED && byte(1) > 0x9F) return 0;   // surrogate
+    if (first == 0xE0 && byte(1) < 0xA0) return 0;  // overlong
+    if (first == 0xED && byte(1) > 0x9F) return 0;  // surrogate
     return 3;
   }
   if (first >= 0xF0 && first <= 0xF4) {
@@ -31,9 +31,15 @@ size_t Utf8Length(std::string_view s) {
 void AppendControl(std::string& out, unsigned char c) {
   constexpr char kDigits[] = "0123456789abcdef";
   switch (c) {
-    case '\n': out += "\\n"; return;
-    case '\r': out += "\\r"; return;
-    case '\t': out += "\\t"; return;
+    case '\n':
+      out += "\\n";
+      return;
+    case '\r':
+      out += "\\r";
+      return;
+    case '\t':
+      out += "\\t";
+      return;
     default:
       out += "\\u00";
       out += kDigits[c >> 4];
@@ -43,13 +49,20 @@ void AppendControl(std::string& out, unsigned char c) {
 
 std::string_view ErrorType(int status) {
   switch (status) {
-    case 401: return "authentication_error";
-    case 403: return "permission_error";
-    case 404: return "not_found_error";
-    case 408: return "timeout_error";
-    case 429: return "rate_limit_error";
-    case 503: return "service_unavailable_error";
-    default: return status >= 500 ? "server_error" : "invalid_request_error";
+    case 401:
+      return "authentication_error";
+    case 403:
+      return "permission_error";
+    case 404:
+      return "not_found_error";
+    case 408:
+      return "timeout_error";
+    case 429:
+      return "rate_limit_error";
+    case 503:
+      return "service_unavailable_error";
+    default:
+      return status >= 500 ? "server_error" : "invalid_request_error";
   }
 }
 
@@ -57,7 +70,7 @@ std::string_view ErrorType(int status) {
 
 void AppendJsonString(std::string& out, std::string_view text) {
   out += '"';
-  size_t plain = 0;   // start of what is copied as it is
+  size_t plain = 0;  // start of what is copied as it is
   for (size_t i = 0; i < text.size();) {
     const auto c = static_cast<unsigned char>(text[i]);
     const size_t length = c < 0x80 ? 1 : Utf8Length(text.substr(i));

@@ -1,6 +1,6 @@
-// One HTTP request and its answer, free of any HTTP library; and the exchange that an endpoint works with.
-// Owns its strings. Must not know sockets, routes or JSON.
-// Threads: messages are values; an HttpExchange is thread-safe.
+// One HTTP request and its answer, free of any HTTP library; and the exchange that an endpoint
+// works with. Owns its strings. Must not know sockets, routes or JSON. Threads: messages are
+// values; an HttpExchange is thread-safe.
 #pragma once
 
 #include <functional>
@@ -14,15 +14,15 @@
 namespace penstock {
 
 struct HttpRequest {
-  std::string method;               // upper case
-  std::string path;                 // without query, percent-decoded
-  std::string query;                // raw
+  std::string method;  // upper case
+  std::string path;    // without query, percent-decoded
+  std::string query;   // raw
   std::string body;
-  std::string request_id;           // the client's cleaned X-Request-Id, or one of ours
-  std::string credential;           // Authorization or X-Api-Key
-  std::string path_argument;        // what {name} of the route stands for
+  std::string request_id;     // the client's cleaned X-Request-Id, or one of ours
+  std::string credential;     // Authorization or X-Api-Key
+  std::string path_argument;  // what {name} of the route stands for
   bool from_loopback = false;
-  absl::Time arrival;               // engine clock; when the request was complete
+  absl::Time arrival;  // engine clock; when the request was complete
 };
 
 using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
@@ -30,12 +30,13 @@ using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 struct HttpResponse {
   int status = 200;
   std::string content_type = "application/json";
-  HttpHeaders headers;              // further ones
+  HttpHeaders headers;  // further ones
   std::string body;
 };
 
-/// One request being answered. Either Respond once, or StartStream, Write any number of times, EndStream. Calls after the
-/// end, or after the client went away, do nothing. Destroyed without an answer, it answers 500.
+/// One request being answered. Either Respond once, or StartStream, Write any number of times,
+/// EndStream. Calls after the end, or after the client went away, do nothing. Destroyed without an
+/// answer, it answers 500.
 class HttpExchange {
  public:
   virtual ~HttpExchange() = default;
@@ -47,10 +48,11 @@ class HttpExchange {
   /// `close`: the connection ends with it, as after an error.
   virtual void EndStream(bool close) = 0;
   virtual bool started() const = 0;
-  /// More than limits.stream_buffer bytes wait for the client. After true, `drained` is called once it is half of that.
+  /// More than limits.stream_buffer bytes wait for the client. After true, `drained` is called once
+  /// it is half of that.
   virtual bool congested() = 0;
-  /// `gone`: the client went away before the end, or read too slowly; at once if it has already. Both are called on the I/O
-  /// thread, must be quick, and are dropped at the end of the exchange.
+  /// `gone`: the client went away before the end, or read too slowly; at once if it has already.
+  /// Both are called on the I/O thread, must be quick, and are dropped at the end of the exchange.
   virtual void Watch(std::function<void(CancelReason)> gone, std::function<void()> drained) = 0;
 };
 

@@ -12,21 +12,36 @@ namespace {
 
 std::string_view Reason(int status) {
   switch (status) {
-    case 200: return "OK";
-    case 204: return "No Content";
-    case 400: return "Bad Request";
-    case 401: return "Unauthorized";
-    case 403: return "Forbidden";
-    case 404: return "Not Found";
-    case 405: return "Method Not Allowed";
-    case 408: return "Request Timeout";
-    case 413: return "Content Too Large";
-    case 429: return "Too Many Requests";
-    case 431: return "Request Header Fields Too Large";
-    case 500: return "Internal Server Error";
-    case 501: return "Not Implemented";
-    case 503: return "Service Unavailable";
-    default: return "Status";
+    case 200:
+      return "OK";
+    case 204:
+      return "No Content";
+    case 400:
+      return "Bad Request";
+    case 401:
+      return "Unauthorized";
+    case 403:
+      return "Forbidden";
+    case 404:
+      return "Not Found";
+    case 405:
+      return "Method Not Allowed";
+    case 408:
+      return "Request Timeout";
+    case 413:
+      return "Content Too Large";
+    case 429:
+      return "Too Many Requests";
+    case 431:
+      return "Request Header Fields Too Large";
+    case 500:
+      return "Internal Server Error";
+    case 501:
+      return "Not Implemented";
+    case 503:
+      return "Service Unavailable";
+    default:
+      return "Status";
   }
 }
 
@@ -54,7 +69,8 @@ int HexDigit(char c) {
 }  // namespace
 
 void AppendHead(std::string& out, const ResponseHead& head) {
-  absl::StrAppend(&out, "HTTP/1.1 ", head.status, " ", ToAbsl(Reason(head.status)), "\r\nDate: ", Date(), "\r\n");
+  absl::StrAppend(&out, "HTTP/1.1 ", head.status, " ", ToAbsl(Reason(head.status)),
+                  "\r\nDate: ", Date(), "\r\n");
   if (!head.content_type.empty() && head.status != 204) {
     absl::StrAppend(&out, "Content-Type: ", ToAbsl(head.content_type), "\r\n");
   }
@@ -64,9 +80,11 @@ void AppendHead(std::string& out, const ResponseHead& head) {
   } else if (head.has_length && head.status != 204) {
     absl::StrAppend(&out, "Content-Length: ", head.content_length, "\r\n");
   }
-  if (!head.request_id.empty()) absl::StrAppend(&out, "X-Request-Id: ", ToAbsl(head.request_id), "\r\n");
+  if (!head.request_id.empty())
+    absl::StrAppend(&out, "X-Request-Id: ", ToAbsl(head.request_id), "\r\n");
   if (head.headers != nullptr) {
-    for (const auto& [name, value] : *head.headers) absl::StrAppend(&out, name, ": ", value, "\r\n");
+    for (const auto& [name, value] : *head.headers)
+      absl::StrAppend(&out, name, ": ", value, "\r\n");
   }
   if (head.close) {
     absl::StrAppend(&out, "Connection: close\r\n");
@@ -86,7 +104,8 @@ std::string PercentDecode(std::string_view text) {
   std::string out;
   out.reserve(text.size());
   for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '%' && i + 2 < text.size() && HexDigit(text[i + 1]) >= 0 && HexDigit(text[i + 2]) >= 0) {
+    if (text[i] == '%' && i + 2 < text.size() && HexDigit(text[i + 1]) >= 0 &&
+        HexDigit(text[i + 2]) >= 0) {
       out.push_back(static_cast<char>(HexDigit(text[i + 1]) * 16 + HexDigit(text[i + 2])));
       i += 2;
     } else {

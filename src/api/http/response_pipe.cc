@@ -37,7 +37,8 @@ void ResponsePipe::Respond(HttpResponse response) {
   ready_.reserve(response.body.size() + 512);
   AppendHead(ready_, head);
   if (!settings_.head_only) ready_ += response.body;
-  if (settings_.on_answer != nullptr && *settings_.on_answer) (*settings_.on_answer)(response.status);
+  if (settings_.on_answer != nullptr && *settings_.on_answer)
+    (*settings_.on_answer)(response.status);
   FlushSoon(lock);
 }
 
@@ -46,7 +47,8 @@ void ResponsePipe::StartStream(std::string_view content_type) {
   if (state_ != State::kWaiting) return;
   started_ = true;
   state_ = State::kStreaming;
-  close_ = WantsClose() || settings_.http_1_0;   // without chunks only the end of the connection ends the body
+  close_ = WantsClose() ||
+           settings_.http_1_0;  // without chunks only the end of the connection ends the body
   ResponseHead head;
   head.content_type = content_type;
   head.request_id = settings_.request_id;
@@ -139,7 +141,8 @@ void ResponsePipe::Sent(size_t remaining) {
 
 void ResponsePipe::Gone(CancelReason reason) {
   std::function<void(CancelReason)> gone;
-  std::function<void()> drained, flush;   // destroyed outside the lock: they may hold the last reference to their owner
+  std::function<void()> drained,
+      flush;  // destroyed outside the lock: they may hold the last reference to their owner
   {
     std::lock_guard lock(mutex_);
     drained.swap(drained_);
@@ -149,7 +152,8 @@ void ResponsePipe::Gone(CancelReason reason) {
       state_ = State::kGone;
       gone = nullptr;
     } else {
-      if (!started_ && settings_.on_answer != nullptr && *settings_.on_answer) (*settings_.on_answer)(499);
+      if (!started_ && settings_.on_answer != nullptr && *settings_.on_answer)
+        (*settings_.on_answer)(499);
       state_ = State::kGone;
       gone_reason_ = reason;
     }

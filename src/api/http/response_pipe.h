@@ -20,13 +20,13 @@ class ResponsePipe {
  public:
   struct Settings {
     bool keep_alive = true;
-    bool head_only = false;                  // HEAD
+    bool head_only = false;  // HEAD
     bool http_1_0 = false;
     size_t stream_buffer = 0;
     std::string request_id;
     const std::atomic<bool>* draining = nullptr;
     const std::function<void(int)>* on_answer = nullptr;
-    std::function<void()> flush;             // asks the connection to Take; any thread
+    std::function<void()> flush;  // asks the connection to Take; any thread
   };
   explicit ResponsePipe(Settings settings) : settings_(std::move(settings)) {}
 
@@ -34,7 +34,8 @@ class ResponsePipe {
   void StartStream(std::string_view content_type);
   void Write(std::string_view bytes);
   void EndStream(bool close);
-  /// The exchange is dropped: 500 where nothing was said, the connection's end where a stream is open.
+  /// The exchange is dropped: 500 where nothing was said, the connection's end where a stream is
+  /// open.
   void Abandon();
   bool started() const;
   bool congested();
@@ -54,7 +55,7 @@ class ResponsePipe {
   bool WantsClose() const;
 
   Settings settings_;
-  mutable std::mutex mutex_;                 // guards from here
+  mutable std::mutex mutex_;  // guards from here
   State state_ = State::kWaiting;
   bool started_ = false;
   bool close_ = false;

@@ -17,9 +17,9 @@ namespace penstock {
 using Endpoint = std::function<void(std::shared_ptr<HttpExchange>)>;
 
 enum class Access : uint8_t {
-  kOpen,       // everyone
-  kLoopback,   // this machine without a key, others with one
-  kKey,        // with a key, where keys are configured
+  kOpen,      // everyone
+  kLoopback,  // this machine without a key, others with one
+  kKey,       // with a key, where keys are configured
 };
 
 class Router {
@@ -35,7 +35,7 @@ class Router {
  private:
   struct Route {
     std::string method, path;
-    bool has_argument = false;   // `path` is then the part before it
+    bool has_argument = false;  // `path` is then the part before it
     Access access = Access::kKey;
     Endpoint endpoint;
   };
@@ -46,6 +46,7 @@ class Router {
 };
 
 /// Answers with the API's error form; adds Retry-After to 429 and 503, WWW-Authenticate to 401.
-void RespondError(HttpExchange& exchange, int status, std::string_view message, std::string_view param = {});
+void RespondError(HttpExchange& exchange, int status, std::string_view message,
+                  std::string_view param = {});
 
 }  // namespace penstock

@@ -79,7 +79,8 @@ void AnswerWriter::AppendEvent(std::string& out, const Delta& delta) {
   completion_tokens_[delta.index] = delta.completion_tokens;
   if (shape_.continuous_usage) {
     out += ",\"usage\":";
-    const int64_t tokens = std::accumulate(completion_tokens_.begin(), completion_tokens_.end(), int64_t{0});
+    const int64_t tokens =
+        std::accumulate(completion_tokens_.begin(), completion_tokens_.end(), int64_t{0});
     AppendUsage(out, {start_.prompt_tokens, tokens, 0});
   } else if (shape_.include_usage) {
     out += ",\"usage\":null";

@@ -1,6 +1,6 @@
-// Deltas of one call -> the JSON of /v1/completions and /v1/chat/completions, as stream events or as one body.
-// Owns the bytes that all events of a stream share, and text offsets. Must not know sockets.
-// Threads: confined to its call.
+// Deltas of one call -> the JSON of /v1/completions and /v1/chat/completions, as stream events or
+// as one body. Owns the bytes that all events of a stream share, and text offsets. Must not know
+// sockets. Threads: confined to its call.
 #pragma once
 
 #include <string>
@@ -16,9 +16,9 @@ struct AnswerShape {
   bool chat = false;
   bool stream = false;
   bool logprobs = false;
-  int64_t num_logprobs = 0;            // most likely tokens beside the drawn one
-  bool include_usage = false;          // a last event with the usage
-  bool continuous_usage = false;       // the usage so far in each event
+  int64_t num_logprobs = 0;       // most likely tokens beside the drawn one
+  bool include_usage = false;     // a last event with the usage
+  bool continuous_usage = false;  // the usage so far in each event
   bool return_token_ids = false;
 };
 
@@ -46,10 +46,10 @@ class AnswerWriter {
 
   const AnswerShape shape_;
   const ResponseStart start_;
-  std::string prefix_;                        // of each event, up to the choices
-  std::vector<bool> begun_;                   // per choice: its first delta is out
-  std::vector<int64_t> text_offset_;          // per choice, in code points
-  std::vector<int64_t> completion_tokens_;    // per choice, so far
+  std::string prefix_;                      // of each event, up to the choices
+  std::vector<bool> begun_;                 // per choice: its first delta is out
+  std::vector<int64_t> text_offset_;        // per choice, in code points
+  std::vector<int64_t> completion_tokens_;  // per choice, so far
 };
 
 void AppendUsage(std::string& out, const UsageTotals& usage);

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -9,7 +10,6 @@
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "service/call_error.h"
-#include <nlohmann/json.hpp>
 
 namespace penstock {
 namespace {
@@ -17,19 +17,22 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 absl::Status WrongType(std::string_view name, std::string_view expected, const Json& value) {
-  return InvalidField(name, absl::StrCat(ToAbsl(name), " must be ", ToAbsl(expected), ", got ", value.type_name()));
+  return InvalidField(
+      name, absl::StrCat(ToAbsl(name), " must be ", ToAbsl(expected), ", got ", value.type_name()));
 }
 
 std::optional<int64_t> ToInteger(const Json& value) {
   if (value.is_number_unsigned()) {
     const auto number = value.get<uint64_t>();
-    if (number <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) return static_cast<int64_t>(number);
+    if (number <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
+      return static_cast<int64_t>(number);
     return std::nullopt;
   }
   if (value.is_number_integer()) return value.get<int64_t>();
   if (value.is_number_float()) {
     const double number = value.get<double>();
-    if (std::trunc(number) == number && std::abs(number) < 9e15) return static_cast<int64_t>(number);
+    if (std::trunc(number) == number && std::abs(number) < 9e15)
+      return static_cast<int64_t>(number);
   }
   return std::nullopt;
 }
@@ -105,7 +108,8 @@ absl::Status ReadIds(const Json& value, PromptInput& prompt) {
   prompt.ids.reserve(value.size());
   for (const Json& item : value) {
     const std::optional<TokenId> id = ToTokenId(item);
-    if (!id) return InvalidField("prompt", "prompt: an array of ids holds something that is no token id");
+    if (!id)
+      return InvalidField("prompt", "prompt: an array of ids holds something that is no token id");
     prompt.ids.push_back(*id);
   }
   return absl::OkStatus();
@@ -136,18 +140,19 @@ absl::Status ReadPrompt(Json& value, GenerationCall& call) {
 
 absl::Status ReadStreamOptions(const Json& value, GenerationCall& call) {
   if (!value.is_object()) return WrongType("stream_options", "an object", value);
-  call.include_usage = false;   // said, so that its use without a stream is noticed
+  call.include_usage = false;  // said, so that its use without a stream is noticed
   for (const auto& [key, option] : value.items()) {
     const bool usage = key == "include_usage", continuous = key == "continuous_usage_stats";
     if ((!usage && !continuous) || option.is_null()) continue;
-    if (!option.is_boolean()) return WrongType(absl::StrCat("stream_options.", key), "true or false", option);
+    if (!option.is_boolean())
+      return WrongType(absl::StrCat("stream_options.", key), "true or false", option);
     (usage ? call.include_usage : call.continuous_usage_stats) = option.get<bool>();
   }
   return absl::OkStatus();
 }
 
-absl::Status ReadShared(std::string_view name, Json::value_t type, std::string_view expected, Json& value,
-                        std::shared_ptr<const Json>& out) {
+absl::Status ReadShared(std::string_view name, Json::value_t type, std::string_view expected,
+                        Json& value, std::shared_ptr<const Json>& out) {
   if (value.type() != type) return WrongType(name, expected, value);
   out = std::make_shared<const Json>(std::move(value));
   return absl::OkStatus();
@@ -168,14 +173,16 @@ absl::Status ReadTools(Json& value, GenerationCall& call) {
   return ReadShared("tools", Json::value_t::array, "an array", value, call.tools);
 }
 
-absl::Status ReadSpecial(std::string_view name, Surface surface, Json& value, GenerationCall& call) {
+absl::Status ReadSpecial(std::string_view name, Surface surface, Json& value,
+                         GenerationCall& call) {
   if (name == "stream_options") return ReadStreamOptions(value, call);
   if (surface == kCompletions) {
     if (name == "prompt") return ReadPrompt(value, call);
   } else {
     if (name == "messages") return ReadMessages(value, call);
     if (name == "tools") return ReadTools(value, call);
-    if (name == "documents") return ReadShared(name, Json::value_t::array, "an array", value, call.documents);
+    if (name == "documents")
+      return ReadShared(name, Json::value_t::array, "an array", value, call.documents);
     if (name == "chat_template_kwargs") {
       return ReadShared(name, Json::value_t::object, "an object", value, call.template_arguments);
     }
@@ -200,7 +207,8 @@ absl::Status ReadCall(Json& body, Surface surface, GenerationCall& call) {
       RETURN_IF_ERROR(ReadSpecial(name, surface, value, call));
     }
   }
-  if (surface == kCompletions && call.prompts.empty()) return InvalidField("prompt", "prompt is missing");
+  if (surface == kCompletions && call.prompts.empty())
+    return InvalidField("prompt", "prompt is missing");
   if (surface == kChat && !call.messages) return InvalidField("messages", "messages is missing");
   return absl::OkStatus();
 }

@@ -3,24 +3,29 @@
 // Threads: thread-safe; on a text worker, since bodies may be long.
 #pragma once
 
+#include <nlohmann/json_fwd.hpp>
+
 #include "absl/status/status.h"
 #include "penstock/service.h"
 #include "service/call_fields.h"
-#include <nlohmann/json_fwd.hpp>
 
 namespace penstock {
 
-/// Fills `call` from a body of /v1/completions or /v1/chat/completions. Unknown fields are ignored; wrong types, and fields
-/// of the API that this server does not support yet, are INVALID_ARGUMENT with the field's name.
+/// Fills `call` from a body of /v1/completions or /v1/chat/completions. Unknown fields are ignored;
+/// wrong types, and fields of the API that this server does not support yet, are INVALID_ARGUMENT
+/// with the field's name.
 absl::Status ReadCall(nlohmann::ordered_json& body, Surface surface, GenerationCall& call);
 
 /// Puts `value` where the row says; INVALID_ARGUMENT for a wrong type.
-absl::Status ReadField(const CallField& field, const nlohmann::ordered_json& value, GenerationCall& call);
+absl::Status ReadField(const CallField& field, const nlohmann::ordered_json& value,
+                       GenerationCall& call);
 
 /// A chat's messages: checks their form and joins text parts, so that templates see strings.
 absl::Status ReadMessages(nlohmann::ordered_json& value, GenerationCall& call);
 
-/// INVALID_ARGUMENT where `name` is a field that would change the result and is not supported, and `value` uses it.
-absl::Status RefuseUnsupported(std::string_view name, const nlohmann::ordered_json& value, Surface surface);
+/// INVALID_ARGUMENT where `name` is a field that would change the result and is not supported, and
+/// `value` uses it.
+absl::Status RefuseUnsupported(std::string_view name, const nlohmann::ordered_json& value,
+                               Surface surface);
 
 }  // namespace penstock

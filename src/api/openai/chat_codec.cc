@@ -1,4 +1,5 @@
 // The messages of a chat, and the fields of the API that this server refuses.
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -7,7 +8,6 @@
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "service/call_error.h"
-#include <nlohmann/json.hpp>
 
 namespace penstock {
 namespace {
@@ -24,7 +24,8 @@ absl::Status JoinParts(Json& content, const std::string& at) {
       absl::StrAppend(&joined, i == 0 ? "" : "\n", part.get_ref<const std::string&>());
       continue;
     }
-    if (!part.is_object()) return InvalidField(part_at, absl::StrCat(part_at, " must be an object with a type"));
+    if (!part.is_object())
+      return InvalidField(part_at, absl::StrCat(part_at, " must be an object with a type"));
     const auto type = part.find("type");
     if (type == part.end() || !type->is_string()) {
       return InvalidField(part_at, absl::StrCat(part_at, ".type is missing: \"text\" is expected"));
@@ -32,7 +33,8 @@ absl::Status JoinParts(Json& content, const std::string& at) {
     const std::string& kind = type->get_ref<const std::string&>();
     const bool refusal = kind == "refusal";
     if (kind != "text" && kind != "input_text" && kind != "output_text" && !refusal) {
-      return InvalidField(part_at, absl::StrCat(part_at, " is of type \"", kind, "\": only text is supported by this model"));
+      return InvalidField(part_at, absl::StrCat(part_at, " is of type \"", kind,
+                                                "\": only text is supported by this model"));
     }
     const auto text = part.find(refusal ? "refusal" : "text");
     if (text == part.end() || !text->is_string()) {
@@ -44,15 +46,18 @@ absl::Status JoinParts(Json& content, const std::string& at) {
   return absl::OkStatus();
 }
 
-// Templates want the arguments of earlier calls as an object; the wire carries them as a string of JSON.
+// Templates want the arguments of earlier calls as an object; the wire carries them as a string of
+// JSON.
 absl::Status ReadToolCalls(Json& calls, const std::string& at) {
   if (!calls.is_array()) return InvalidField(at, absl::StrCat(at, " must be an array"));
   for (size_t i = 0; i < calls.size(); ++i) {
     const std::string call_at = absl::StrCat(at, "[", i, "]");
-    if (!calls[i].is_object()) return InvalidField(call_at, absl::StrCat(call_at, " must be an object"));
+    if (!calls[i].is_object())
+      return InvalidField(call_at, absl::StrCat(call_at, " must be an object"));
     const auto function = calls[i].find("function");
     if (function == calls[i].end()) continue;
-    if (!function->is_object()) return InvalidField(call_at, absl::StrCat(call_at, ".function must be an object"));
+    if (!function->is_object())
+      return InvalidField(call_at, absl::StrCat(call_at, ".function must be an object"));
     const auto arguments = function->find("arguments");
     if (arguments == function->end() || !arguments->is_string()) continue;
     absl::StatusOr<Json> parsed = ParseJson(arguments->get_ref<const std::string&>());
@@ -65,7 +70,8 @@ absl::Status ReadMessage(Json& message, const std::string& at) {
   if (!message.is_object()) return InvalidField(at, absl::StrCat(at, " must be an object"));
   const auto role = message.find("role");
   if (role == message.end() || !role->is_string() || role->get_ref<const std::string&>().empty()) {
-    return InvalidField(at + ".role", absl::StrCat(at, ".role must be a string: system, user, assistant or tool"));
+    return InvalidField(
+        at + ".role", absl::StrCat(at, ".role must be a string: system, user, assistant or tool"));
   }
   const auto calls = message.find("tool_calls");
   const bool has_calls = calls != message.end() && !calls->is_null();
@@ -79,8 +85,9 @@ absl::Status ReadMessage(Json& message, const std::string& at) {
   }
   if (content->is_array()) return JoinParts(*content, content_at);
   if (content->is_string()) return absl::OkStatus();
-  return InvalidField(content_at, absl::StrCat(content_at, " must be a string or an array of text parts, got ",
-                                               content->type_name()));
+  return InvalidField(content_at,
+                      absl::StrCat(content_at, " must be a string or an array of text parts, got ",
+                                   content->type_name()));
 }
 
 struct UnsupportedField {
@@ -111,26 +118,34 @@ constexpr UnsupportedField kUnsupported[] = {
 
 bool IsUsed(const Json& value) {
   switch (value.type()) {
-    case Json::value_t::null: return false;
-    case Json::value_t::boolean: return value.get<bool>();
+    case Json::value_t::null:
+      return false;
+    case Json::value_t::boolean:
+      return value.get<bool>();
     case Json::value_t::string:
     case Json::value_t::array:
-    case Json::value_t::object: return !value.empty() && value != "";
-    default: return true;
+    case Json::value_t::object:
+      return !value.empty() && value != "";
+    default:
+      return true;
   }
 }
 
 absl::Status CheckResponseFormat(const Json& value) {
-  if (!value.is_object()) return InvalidField("response_format", "response_format must be an object with a type");
+  if (!value.is_object())
+    return InvalidField("response_format", "response_format must be an object with a type");
   const auto type = value.find("type");
   if (type != value.end() && *type == "text") return absl::OkStatus();
-  return InvalidField("response_format",
-                      "response_format: only {\"type\": \"text\"} is supported, structured output is not yet");
+  return InvalidField(
+      "response_format",
+      "response_format: only {\"type\": \"text\"} is supported, structured output is not yet");
 }
 
 absl::Status CheckToolChoice(const Json& value) {
   if (value == "none" || value == "auto") return absl::OkStatus();
-  return InvalidField("tool_choice", "tool_choice: only \"none\" and \"auto\" are supported, a forced call is not yet");
+  return InvalidField(
+      "tool_choice",
+      "tool_choice: only \"none\" and \"auto\" are supported, a forced call is not yet");
 }
 
 }  // namespace
@@ -158,7 +173,8 @@ absl::Status RefuseUnsupported(std::string_view name, const Json& value, Surface
   }
   for (const UnsupportedField& field : kUnsupported) {
     if (field.name == name && (field.surfaces & surface) != 0 && IsUsed(value)) {
-      return InvalidField(name, absl::StrCat(ToAbsl(name), " is not supported: ", ToAbsl(field.instead)));
+      return InvalidField(name,
+                          absl::StrCat(ToAbsl(name), " is not supported: ", ToAbsl(field.instead)));
     }
   }
   return absl::OkStatus();

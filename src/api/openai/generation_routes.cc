@@ -1,15 +1,15 @@
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "api/openai/call_codec.h"
 #include "api/openai/http_answer.h"
 #include "api/openai/json_body.h"
 #include "api/openai/routes.h"
-#include "base/strings.h"
 #include "base/status_macros.h"
+#include "base/strings.h"
 #include "service/call_error.h"
 #include "service/ids.h"
 #include "service/sampling.h"
-#include <nlohmann/json.hpp>
 
 namespace penstock {
 namespace {
@@ -74,11 +74,13 @@ Endpoint OnTextWorker(GenerationService& service, Endpoint work) {
 }
 
 void AddGenerationRoutes(Router& router, GenerationService& service) {
-  for (const auto& [path, surface] : {std::pair{"/v1/completions", kCompletions}, {"/v1/chat/completions", kChat}}) {
+  for (const auto& [path, surface] :
+       {std::pair{"/v1/completions", kCompletions}, {"/v1/chat/completions", kChat}}) {
     router.Add("POST", path, Access::kKey,
-               OnTextWorker(service, [&service, surface = surface](std::shared_ptr<HttpExchange> exchange) {
-                 Generate(service, surface, std::move(exchange));
-               }));
+               OnTextWorker(service,
+                            [&service, surface = surface](std::shared_ptr<HttpExchange> exchange) {
+                              Generate(service, surface, std::move(exchange));
+                            }));
   }
 }
 

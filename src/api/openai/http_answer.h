@@ -1,6 +1,6 @@
 // The sink that answers one HTTP exchange with one call's deltas, streaming or at once.
-// Owns the answer's writer and, where it does not stream, the text so far. Must not know tokens' meaning.
-// Threads: called on one text worker at a time.
+// Owns the answer's writer and, where it does not stream, the text so far. Must not know tokens'
+// meaning. Threads: called on one text worker at a time.
 #pragma once
 
 #include <memory>
@@ -29,8 +29,8 @@ class HttpAnswer final : public ResponseSink {
   const std::shared_ptr<HttpExchange> exchange_;
   AnswerShape shape_;
   std::optional<AnswerWriter> writer_;
-  std::vector<Delta> choices_;    // not streaming
-  std::string events_;            // reused
+  std::vector<Delta> choices_;  // not streaming
+  std::string events_;          // reused
 };
 
 }  // namespace penstock

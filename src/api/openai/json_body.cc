@@ -1,13 +1,13 @@
 #include "api/openai/json_body.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/strings.h"
-#include <nlohmann/json.hpp>
 
 namespace penstock {
 namespace {
@@ -15,7 +15,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr size_t kMaxDepth = 100;
-constexpr size_t kMaxMembers = 1024;   // per object; looking one up is linear
+constexpr size_t kMaxMembers = 1024;  // per object; looking one up is linear
 
 // Builds the document; refuses what would be slow or deep before it is built.
 class BoundedBuilder {
@@ -26,21 +26,26 @@ class BoundedBuilder {
   bool boolean(bool value) { return builder_.boolean(value); }
   bool number_integer(Json::number_integer_t value) { return builder_.number_integer(value); }
   bool number_unsigned(Json::number_unsigned_t value) { return builder_.number_unsigned(value); }
-  bool number_float(Json::number_float_t value, const std::string& text) { return builder_.number_float(value, text); }
+  bool number_float(Json::number_float_t value, const std::string& text) {
+    return builder_.number_float(value, text);
+  }
   bool string(std::string& value) { return builder_.string(value); }
   bool binary(Json::binary_t& value) { return builder_.binary(value); }
   bool start_object(size_t size) { return Enter() && builder_.start_object(size); }
   bool key(std::string& value) {
-    if (++members_.back() > kMaxMembers) return Refuse(absl::StrCat("an object has more than ", kMaxMembers, " members"));
+    if (++members_.back() > kMaxMembers)
+      return Refuse(absl::StrCat("an object has more than ", kMaxMembers, " members"));
     return builder_.key(value);
   }
   bool end_object() { return Leave() && builder_.end_object(); }
   bool start_array(size_t size) { return Enter() && builder_.start_array(size); }
   bool end_array() { return Leave() && builder_.end_array(); }
-  bool parse_error(size_t position, const std::string& last_token, const nlohmann::detail::exception& error) {
+  bool parse_error(size_t position, const std::string& last_token,
+                   const nlohmann::detail::exception& error) {
     position_ = position;
     const std::string_view what = error.what();
-    // "[json.exception.parse_error.101] parse error at line 1, column 2: syntax error while ...": the last part.
+    // "[json.exception.parse_error.101] parse error at line 1, column 2: syntax error while ...":
+    // the last part.
     size_t at = what.find("column ");
     at = at == std::string_view::npos ? what.find("] ") : what.find(": ", at);
     message_ = std::string(at == std::string_view::npos ? what : what.substr(at + 2));
@@ -54,7 +59,8 @@ class BoundedBuilder {
  private:
   bool Enter() {
     members_.push_back(0);
-    return members_.size() <= kMaxDepth || Refuse(absl::StrCat("nested deeper than ", kMaxDepth, " levels"));
+    return members_.size() <= kMaxDepth ||
+           Refuse(absl::StrCat("nested deeper than ", kMaxDepth, " levels"));
   }
   bool Leave() {
     members_.pop_back();
@@ -66,7 +72,7 @@ class BoundedBuilder {
   }
 
   nlohmann::detail::json_sax_dom_parser<Json> builder_;
-  std::vector<size_t> members_;   // of each open object or array
+  std::vector<size_t> members_;  // of each open object or array
   std::string message_;
   size_t position_ = 0;
 };
@@ -82,11 +88,13 @@ absl::StatusOr<Json> ParseJson(std::string_view text) {
     const std::string_view before = text.substr(0, std::min(text.size(), builder.position() - 1));
     const size_t line = 1 + static_cast<size_t>(std::count(before.begin(), before.end(), '\n'));
     const size_t line_start = before.rfind('\n');
-    const size_t column = before.size() - (line_start == std::string_view::npos ? 0 : line_start + 1) + 1;
+    const size_t column =
+        before.size() - (line_start == std::string_view::npos ? 0 : line_start + 1) + 1;
     where = absl::StrCat(" at line ", line, ", column ", column);
   }
   // The parser quotes what it read, which may be any bytes; the answer's writer makes UTF-8 of it.
-  return absl::InvalidArgumentError(absl::StrCat("the body is not valid JSON", where, ": ", builder.message()));
+  return absl::InvalidArgumentError(
+      absl::StrCat("the body is not valid JSON", where, ": ", builder.message()));
 }
 
 }  // namespace penstock

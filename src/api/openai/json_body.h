@@ -3,14 +3,15 @@
 // Threads: thread-safe.
 #pragma once
 
+#include <nlohmann/json_fwd.hpp>
 #include <string_view>
 
 #include "absl/status/statusor.h"
-#include <nlohmann/json_fwd.hpp>
 
 namespace penstock {
 
-/// INVALID_ARGUMENT with line and column where `text` is no JSON, no UTF-8, too deep, or has an object with too many members.
+/// INVALID_ARGUMENT with line and column where `text` is no JSON, no UTF-8, too deep, or has an
+/// object with too many members.
 absl::StatusOr<nlohmann::ordered_json> ParseJson(std::string_view text);
 
 }  // namespace penstock

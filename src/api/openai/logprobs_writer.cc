@@ -8,12 +8,13 @@
 namespace penstock {
 namespace {
 
-constexpr float kLowest = -9999.0f;   // what the API knows as "impossible"; JSON has no infinity
+constexpr float kLowest = -9999.0f;  // what the API knows as "impossible"; JSON has no infinity
 
 float Shown(float logprob) { return std::max(logprob, kLowest); }
 
 int64_t CodePoints(std::string_view text) {
-  return std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; });
+  return std::count_if(text.begin(), text.end(),
+                       [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; });
 }
 
 }  // namespace
@@ -88,8 +89,8 @@ void AnswerWriter::AppendLogprobs(std::string& out, const Delta& delta) {
   // The first token of a prompt has nothing before it, so no probability.
   for (size_t i = 0; i < delta.prompt_logprobs.size(); ++i) append(delta.prompt_logprobs[i], i > 0);
   for (const SampledToken& token : delta.tokens) append(token, true);
-  absl::StrAppend(&out, "{\"tokens\":[", tokens, "],\"token_logprobs\":[", values, "],\"top_logprobs\":[", tops,
-                  "],\"text_offset\":[", offsets, "]}");
+  absl::StrAppend(&out, "{\"tokens\":[", tokens, "],\"token_logprobs\":[", values,
+                  "],\"top_logprobs\":[", tops, "],\"text_offset\":[", offsets, "]}");
 }
 
 }  // namespace penstock

@@ -1,6 +1,6 @@
-// The routes of the OpenAI API and those beside it (/tokenize, /health, /metrics, ...), put into a router.
-// Owns nothing. Must not know sockets.
-// Threads: the endpoints are thread-safe; what is long runs on the service's text workers.
+// The routes of the OpenAI API and those beside it (/tokenize, /health, /metrics, ...), put into a
+// router. Owns nothing. Must not know sockets. Threads: the endpoints are thread-safe; what is long
+// runs on the service's text workers.
 #pragma once
 
 #include "api/http/router.h"
@@ -12,9 +12,11 @@ namespace penstock {
 void AddOpenAiRoutes(Router& router, GenerationService& service);
 
 // The groups that AddOpenAiRoutes is made of.
-void AddGenerationRoutes(Router& router, GenerationService& service);   // /v1/completions, /v1/chat/completions
-void AddTokenRoutes(Router& router, GenerationService& service);        // /tokenize, /detokenize
-void AddStatusRoutes(Router& router, GenerationService& service);       // models, health, ready, metrics, version
+void AddGenerationRoutes(Router& router,
+                         GenerationService& service);  // /v1/completions, /v1/chat/completions
+void AddTokenRoutes(Router& router, GenerationService& service);  // /tokenize, /detokenize
+void AddStatusRoutes(Router& router,
+                     GenerationService& service);  // models, health, ready, metrics, version
 
 /// An endpoint that runs `work` on a text worker; 429 where too much waits.
 Endpoint OnTextWorker(GenerationService& service, Endpoint work);

@@ -18,9 +18,11 @@ void RespondJson(HttpExchange& exchange, std::string body) {
 void AppendModel(std::string& out, const ServedModel& model, std::string_view name) {
   out += "{\"id\":";
   AppendJsonString(out, name);
-  absl::StrAppend(&out, ",\"object\":\"model\",\"created\":", model.created, ",\"owned_by\":\"penstock\",\"root\":");
+  absl::StrAppend(&out, ",\"object\":\"model\",\"created\":", model.created,
+                  ",\"owned_by\":\"penstock\",\"root\":");
   AppendJsonString(out, model.name);
-  absl::StrAppend(&out, ",\"parent\":null,\"max_model_len\":", model.max_context, ",\"permission\":[]}");
+  absl::StrAppend(&out, ",\"parent\":null,\"max_model_len\":", model.max_context,
+                  ",\"permission\":[]}");
 }
 
 void ListModels(const GenerationService& service, HttpExchange& exchange) {
@@ -71,18 +73,21 @@ void Metrics(GenerationService& service, std::shared_ptr<HttpExchange> exchange)
 }  // namespace
 
 void AddStatusRoutes(Router& router, GenerationService& service) {
-  const auto inline_route = [&](const char* path, Access access, void (*answer)(const GenerationService&, HttpExchange&)) {
-    router.Add("GET", path, access, [&service, answer](std::shared_ptr<HttpExchange> e) { answer(service, *e); });
+  const auto inline_route = [&](const char* path, Access access,
+                                void (*answer)(const GenerationService&, HttpExchange&)) {
+    router.Add("GET", path, access,
+               [&service, answer](std::shared_ptr<HttpExchange> e) { answer(service, *e); });
   };
   inline_route("/v1/models", Access::kKey, ListModels);
   inline_route("/v1/models/{id}", Access::kKey, GetModel);
   inline_route("/health", Access::kOpen, Health);
   inline_route("/ready", Access::kOpen, Ready);
-  router.Add("GET", "/version", Access::kLoopback, [&service](std::shared_ptr<HttpExchange> exchange) {
-    std::string out = "{\"version\":";
-    AppendJsonString(out, service.version());
-    RespondJson(*exchange, out + "}");
-  });
+  router.Add("GET", "/version", Access::kLoopback,
+             [&service](std::shared_ptr<HttpExchange> exchange) {
+               std::string out = "{\"version\":";
+               AppendJsonString(out, service.version());
+               RespondJson(*exchange, out + "}");
+             });
   router.Add("GET", "/metrics", Access::kLoopback,
              OnTextWorker(service, [&service](std::shared_ptr<HttpExchange> exchange) {
                Metrics(service, std::move(exchange));

@@ -1,3 +1,4 @@
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -8,20 +9,22 @@
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "service/call_error.h"
-#include <nlohmann/json.hpp>
 
 namespace penstock {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-// The body of /tokenize is that of a completion or of a chat, with its own word for special tokens' default.
+// The body of /tokenize is that of a completion or of a chat, with its own word for special tokens'
+// default.
 absl::StatusOr<std::string> Tokenize(GenerationService& service, HttpRequest& request) {
   ASSIGN_OR_RETURN(Json body, ParseJson(request.body));
   if (!body.is_object()) return absl::InvalidArgumentError("the body must be a JSON object");
   bool with_text = false;
-  if (const auto option = body.find("return_token_strs"); option != body.end() && !option->is_null()) {
-    if (!option->is_boolean()) return InvalidField("return_token_strs", "return_token_strs must be true or false");
+  if (const auto option = body.find("return_token_strs");
+      option != body.end() && !option->is_null()) {
+    if (!option->is_boolean())
+      return InvalidField("return_token_strs", "return_token_strs must be true or false");
     with_text = option->get<bool>();
   }
   GenerationCall call;
@@ -34,7 +37,8 @@ absl::StatusOr<std::string> Tokenize(GenerationService& service, HttpRequest& re
   if (call.chat || call.prompts.front().is_ids || !call.prompts.front().text.empty()) {
     ASSIGN_OR_RETURN(ids, service.Tokenize(call, *model));
   }
-  std::string out = absl::StrCat("{\"count\":", ids.size(), ",\"max_model_len\":", model->max_context, ",\"tokens\":[");
+  std::string out = absl::StrCat("{\"count\":", ids.size(),
+                                 ",\"max_model_len\":", model->max_context, ",\"tokens\":[");
   for (size_t i = 0; i < ids.size(); ++i) absl::StrAppend(&out, i == 0 ? "" : ",", ids[i]);
   out += "],\"token_strs\":";
   if (!with_text) return out + "null}";
@@ -55,9 +59,11 @@ absl::StatusOr<std::string> Detokenize(GenerationService& service, HttpRequest& 
     name = model->get<std::string>();
   }
   const auto tokens = body.find("tokens");
-  if (tokens == body.end() || !tokens->is_array()) return InvalidField("tokens", "tokens must be an array of token ids");
+  if (tokens == body.end() || !tokens->is_array())
+    return InvalidField("tokens", "tokens must be an array of token ids");
   GenerationCall call;
-  static const CallField field = {"tokens", kEverywhere, &GenerationCall::stop_token_ids, 0, 0, false, ""};
+  static const CallField field = {"tokens", kEverywhere, &GenerationCall::stop_token_ids, 0, 0,
+                                  false,    ""};
   RETURN_IF_ERROR(ReadField(field, *tokens, call));
   ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model, service.FindModel(name));
   ASSIGN_OR_RETURN(const std::string text, service.Detokenize(call.stop_token_ids, *model));

@@ -17,8 +17,9 @@ TEST(Catalogue, CountersOfAllKnownLabelsStartAtZero) {
   catalogue.MakeRequestMetrics("m", 4096);
   const std::string text = catalogue.Text();
   for (const char* reason : {"stop", "length", "abort", "error"}) {
-    EXPECT_THAT(text, HasSubstr(std::string("vllm:request_success_total{engine=\"0\",finished_reason=\"") + reason +
-                                "\",model_name=\"m\"} 0\n"));
+    EXPECT_THAT(
+        text, HasSubstr(std::string("vllm:request_success_total{engine=\"0\",finished_reason=\"") +
+                        reason + "\",model_name=\"m\"} 0\n"));
   }
   EXPECT_THAT(text, HasSubstr("vllm:generation_tokens_total{engine=\"0\",model_name=\"m\"} 0\n"));
   EXPECT_THAT(text, HasSubstr("penstock_requests_total{code=\"429\"} 0\n"));
@@ -29,7 +30,8 @@ TEST(Catalogue, EveryRowAppearsInTheTextOnceAllHandlesAreMade) {
   Catalogue catalogue("1");
   catalogue.MakeEngineMetrics("m");
   catalogue.MakeRequestMetrics("m", 4096);
-  catalogue.SetCacheConfig("m", {.block_size = 16, .num_blocks = 10, .prefix_cache = true, .kv_dtype = "float32"});
+  catalogue.SetCacheConfig(
+      "m", {.block_size = 16, .num_blocks = 10, .prefix_cache = true, .kv_dtype = "float32"});
   const std::string text = catalogue.Text();
   std::set<std::string_view> names;
   for (const MetricInfo& row : MetricCatalogue()) {
@@ -42,16 +44,23 @@ TEST(Catalogue, TokenBucketsEndAtTheContext) {
   Catalogue catalogue("1");
   catalogue.MakeRequestMetrics("m", 1000);
   const std::string text = catalogue.Text();
-  EXPECT_THAT(text, HasSubstr("vllm:request_prompt_tokens_bucket{engine=\"0\",model_name=\"m\",le=\"1000\"} 0"));
-  EXPECT_THAT(text, HasSubstr("vllm:request_prompt_tokens_bucket{engine=\"0\",model_name=\"m\",le=\"500\"} 0"));
-  EXPECT_THAT(text, Not(HasSubstr("vllm:request_prompt_tokens_bucket{engine=\"0\",model_name=\"m\",le=\"2000\"}")));
+  EXPECT_THAT(
+      text,
+      HasSubstr("vllm:request_prompt_tokens_bucket{engine=\"0\",model_name=\"m\",le=\"1000\"} 0"));
+  EXPECT_THAT(
+      text,
+      HasSubstr("vllm:request_prompt_tokens_bucket{engine=\"0\",model_name=\"m\",le=\"500\"} 0"));
+  EXPECT_THAT(text,
+              Not(HasSubstr(
+                  "vllm:request_prompt_tokens_bucket{engine=\"0\",model_name=\"m\",le=\"2000\"}")));
 }
 
 TEST(Catalogue, HandlesOfOneSeriesAddUp) {
   Catalogue catalogue("1");
   catalogue.MakeEngineMetrics("m").num_preemptions.Add();
   catalogue.MakeEngineMetrics("m").num_preemptions.Add(2);
-  EXPECT_THAT(catalogue.Text(), HasSubstr("vllm:num_preemptions_total{engine=\"0\",model_name=\"m\"} 3\n"));
+  EXPECT_THAT(catalogue.Text(),
+              HasSubstr("vllm:num_preemptions_total{engine=\"0\",model_name=\"m\"} 3\n"));
 }
 
 TEST(Catalogue, UnknownCodesShareOneSeries) {
@@ -78,7 +87,8 @@ TEST(Catalogue, AnEmptyHandleDoesNothing) {
 
 TEST(Catalogue, MarkdownListsEveryRow) {
   const std::string page = CatalogueMarkdown();
-  for (const MetricInfo& row : MetricCatalogue()) EXPECT_THAT(page, HasSubstr("| `" + std::string(row.name) + "` |"));
+  for (const MetricInfo& row : MetricCatalogue())
+    EXPECT_THAT(page, HasSubstr("| `" + std::string(row.name) + "` |"));
 }
 
 }  // namespace

@@ -28,11 +28,15 @@ class RecordingSink final : public ResponseSink {
     end_ = end;
     changed_.notify_all();
   }
-  bool congested() const override { return congested_; }
+  bool congested() const override {
+    ++num_asked_;
+    return congested_;
+  }
 
   bool WaitForDeltas(size_t count) {
     std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, std::chrono::seconds(10), [&] { return deltas_.size() >= count; });
+    return changed_.wait_for(lock, std::chrono::seconds(10),
+                             [&] { return deltas_.size() >= count; });
   }
   ResponseEnd WaitForEnd() {
     std::unique_lock lock(mutex_);
@@ -51,6 +55,7 @@ class RecordingSink final : public ResponseSink {
     return deltas_;
   }
   void set_congested(bool congested) { congested_ = congested; }
+  int num_asked() const { return num_asked_; }
   const ResponseStart& start() const { return start_; }
 
  private:
@@ -61,6 +66,7 @@ class RecordingSink final : public ResponseSink {
   ResponseEnd end_;
   int num_ends_ = 0;
   std::atomic<bool> congested_{false};
+  mutable std::atomic<int> num_asked_{0};
 };
 
 GenerationCall Ask(const std::string& prompt, int64_t max_tokens, bool stream = true) {
@@ -198,7 +204,9 @@ TEST_F(ResponseStreamTest, AReaderThatNeverReadsIsCancelledAtTheBound) {
   Talk talk(FakeEngine::Repeat, limits);
   Start(talk, Ask("ab", 4000));
   sink_->set_congested(true);
-  int steps = 0;
+  talk.engine.Step();
+  while (sink_->num_asked() == 0) std::this_thread::yield();
+  int steps = 1;
   while (talk.engine.Step()) ++steps;
   EXPECT_LT(steps, 310);
   EXPECT_EQ(sink_->WaitForEnd().error->code, absl::StatusCode::kResourceExhausted);
@@ -263,12 +271,23 @@ TEST_F(ResponseStreamTest, LatenciesAreObserved) {
   talk.engine.StepUntilIdle();
   sink_->WaitForEnd();
   const std::string text = talk.catalogue.Text();
-  EXPECT_THAT(text, HasSubstr("vllm:time_to_first_token_seconds_count{engine=\"0\",model_name=\"demo\"} 1\n"));
-  EXPECT_THAT(text, HasSubstr("vllm:inter_token_latency_seconds_count{engine=\"0\",model_name=\"demo\"} 3\n"));
-  EXPECT_THAT(text, HasSubstr("penstock_inter_token_latency_seconds_count{engine=\"0\",model_name=\"demo\"} 3\n"));
-  EXPECT_THAT(text, HasSubstr("vllm:e2e_request_latency_seconds_count{engine=\"0\",model_name=\"demo\"} 1\n"));
-  EXPECT_THAT(text, HasSubstr("vllm:request_generation_tokens_sum{engine=\"0\",model_name=\"demo\"} 4\n"));
-  EXPECT_THAT(text, HasSubstr("vllm:request_params_max_tokens_sum{engine=\"0\",model_name=\"demo\"} 4\n"));
+  EXPECT_THAT(
+      text,
+      HasSubstr("vllm:time_to_first_token_seconds_count{engine=\"0\",model_name=\"demo\"} 1\n"));
+  EXPECT_THAT(
+      text,
+      HasSubstr("vllm:inter_token_latency_seconds_count{engine=\"0\",model_name=\"demo\"} 3\n"));
+  EXPECT_THAT(
+      text,
+      HasSubstr(
+          "penstock_inter_token_latency_seconds_count{engine=\"0\",model_name=\"demo\"} 3\n"));
+  EXPECT_THAT(
+      text,
+      HasSubstr("vllm:e2e_request_latency_seconds_count{engine=\"0\",model_name=\"demo\"} 1\n"));
+  EXPECT_THAT(
+      text, HasSubstr("vllm:request_generation_tokens_sum{engine=\"0\",model_name=\"demo\"} 4\n"));
+  EXPECT_THAT(
+      text, HasSubstr("vllm:request_params_max_tokens_sum{engine=\"0\",model_name=\"demo\"} 4\n"));
 }
 
 TEST_F(ResponseStreamTest, AStreamIntervalGathersTokens) {
@@ -329,7 +348,10 @@ TEST_F(ResponseStreamTest, ManyStreamsAtOnceEndWithTheirOwnText) {
   std::vector<std::shared_ptr<RecordingSink>> sinks;
   for (int i = 0; i < 64; ++i) {
     sinks.push_back(std::make_shared<RecordingSink>());
-    ASSERT_TRUE(talk.service->Start(Ask(std::string(1, static_cast<char>('0' + i)), 1 + i * 3), sinks.back()).ok());
+    ASSERT_TRUE(
+        talk.service
+            ->Start(Ask(std::string(1, static_cast<char>('0' + i)), 1 + i * 3), sinks.back())
+            .ok());
   }
   int64_t total = 0;
   for (int i = 0; i < 64; ++i) {

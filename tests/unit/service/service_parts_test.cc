@@ -52,7 +52,8 @@ TEST(CallFields, AreListedOncePerSurfaceWithADescription) {
 TEST(CallFields, RangesRefuseWhatIsNoNumber) {
   GenerationCall call;
   EXPECT_TRUE(CheckFieldRanges(call).ok());
-  for (double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(), -0.5}) {
+  for (double bad :
+       {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(), -0.5}) {
     call.temperature = bad;
     EXPECT_EQ(FieldOf(CheckFieldRanges(call)), "temperature") << bad;
   }

@@ -2,9 +2,8 @@
 #include "api/grpc/grpc_server.h"
 
 #include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
 
 #include "fakes/talk_fixture.h"
 #include "penstock/v1/inference.grpc.pb.h"
@@ -51,8 +50,9 @@ TEST(Grpc, EveryFieldOfTheTableIsInTheProtoWithTheSameType) {
     const FieldDescriptor* proto = descriptor->FindFieldByName(std::string(field.name));
     ASSERT_NE(proto, nullptr) << field.name;
     constexpr FieldDescriptor::CppType kTypes[] = {
-        FieldDescriptor::CPPTYPE_DOUBLE, FieldDescriptor::CPPTYPE_INT64, FieldDescriptor::CPPTYPE_BOOL,
-        FieldDescriptor::CPPTYPE_STRING, FieldDescriptor::CPPTYPE_STRING, FieldDescriptor::CPPTYPE_INT32,
+        FieldDescriptor::CPPTYPE_DOUBLE, FieldDescriptor::CPPTYPE_INT64,
+        FieldDescriptor::CPPTYPE_BOOL,   FieldDescriptor::CPPTYPE_STRING,
+        FieldDescriptor::CPPTYPE_STRING, FieldDescriptor::CPPTYPE_INT32,
         FieldDescriptor::CPPTYPE_MESSAGE};
     EXPECT_EQ(proto->cpp_type(), kTypes[field.member.index()]) << field.name;
   }
@@ -118,7 +118,8 @@ TEST(Grpc, RefusesWithTheCodesOfTheTable) {
     const grpc::StatusCode code = talk.stub->Generate(&context, request, &response).error_code();
     const auto& trailers = context.GetServerTrailingMetadata();
     const auto it = trailers.find("x-error-param");
-    if (field != nullptr) *field = it == trailers.end() ? "" : std::string(it->second.data(), it->second.size());
+    if (field != nullptr)
+      *field = it == trailers.end() ? "" : std::string(it->second.data(), it->second.size());
     return code;
   };
   v1::GenerateRequest request = Ask("x", 1);
@@ -148,8 +149,10 @@ TEST(Grpc, AsksForTheKeyInTheMetadata) {
   v1::GenerateResponse response;
   v1::ListModelsResponse models;
   grpc::ClientContext without, with, list;
-  EXPECT_EQ(talk.stub->Generate(&without, Ask("x", 1), &response).error_code(), grpc::StatusCode::UNAUTHENTICATED);
-  EXPECT_EQ(talk.stub->ListModels(&list, {}, &models).error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  EXPECT_EQ(talk.stub->Generate(&without, Ask("x", 1), &response).error_code(),
+            grpc::StatusCode::UNAUTHENTICATED);
+  EXPECT_EQ(talk.stub->ListModels(&list, {}, &models).error_code(),
+            grpc::StatusCode::UNAUTHENTICATED);
   with.AddMetadata("authorization", "Bearer secret");
   EXPECT_TRUE(talk.stub->Generate(&with, Ask("x", 1), &response).ok());
 }
@@ -192,8 +195,10 @@ TEST(Grpc, ASlowReaderIsBounded) {
   talk.model->max_context = 4'000'000;
   grpc::ClientContext context;
   const auto reader = talk.stub->GenerateStream(&context, Ask("x", 3'000'000));
-  EXPECT_TRUE(talk.engine.WaitFor([](size_t submitted, size_t live) { return submitted == 1 && live == 0; }));
-  EXPECT_EQ(talk.metrics.cancelled_slow_reader.value() + talk.metrics.cancelled_disconnect.value(), 1);
+  EXPECT_TRUE(talk.engine.WaitFor(
+      [](size_t submitted, size_t live) { return submitted == 1 && live == 0; }));
+  EXPECT_EQ(talk.metrics.cancelled_slow_reader.value() + talk.metrics.cancelled_disconnect.value(),
+            1);
   v1::GenerateResponse piece;
   while (reader->Read(&piece)) {
   }
@@ -219,12 +224,14 @@ TEST(Grpc, ListsModelsAndConvertsTokens) {
   ASSERT_TRUE(talk.stub->Detokenize(&decode, tokens, &back).ok());
   EXPECT_EQ(back.text(), "A");
   tokens.add_ids(1000);
-  EXPECT_EQ(talk.stub->Detokenize(&bad, tokens, &back).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(talk.stub->Detokenize(&bad, tokens, &back).error_code(),
+            grpc::StatusCode::INVALID_ARGUMENT);
 }
 
 TEST(Grpc, ASecondServerOnThePortIsAnError) {
   GrpcTalk talk;
-  const auto second = GrpcServer::Start({"127.0.0.1:" + std::to_string(talk.server->port())}, talk.service.get());
+  const auto second =
+      GrpcServer::Start({"127.0.0.1:" + std::to_string(talk.server->port())}, talk.service.get());
   EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
 }
 

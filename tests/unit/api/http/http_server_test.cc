@@ -18,14 +18,18 @@ using ::testing::HasSubstr;
 class HttpServerTest : public ::testing::Test {
  protected:
   void Start(LimitsSection limits = {}, int threads = 1) {
-    router_.Add("GET", "/hello", Access::kOpen, [](std::shared_ptr<HttpExchange> e) { Respond(*e, "hello"); });
-    router_.Add("POST", "/echo", Access::kOpen, [](std::shared_ptr<HttpExchange> e) { Respond(*e, e->request().body); });
+    router_.Add("GET", "/hello", Access::kOpen,
+                [](std::shared_ptr<HttpExchange> e) { Respond(*e, "hello"); });
+    router_.Add("POST", "/echo", Access::kOpen,
+                [](std::shared_ptr<HttpExchange> e) { Respond(*e, e->request().body); });
     router_.Add("GET", "/item/{name}", Access::kOpen,
                 [](std::shared_ptr<HttpExchange> e) { Respond(*e, e->request().path_argument); });
-    router_.Add("GET", "/secret", Access::kKey, [](std::shared_ptr<HttpExchange> e) { Respond(*e, "secret"); });
+    router_.Add("GET", "/secret", Access::kKey,
+                [](std::shared_ptr<HttpExchange> e) { Respond(*e, "secret"); });
     router_.Add("POST", "/drop", Access::kOpen, [](std::shared_ptr<HttpExchange>) {});
     router_.Add("POST", "/hold", Access::kOpen, [this](std::shared_ptr<HttpExchange> e) {
-      e->Watch([this](CancelReason reason) { gone_.set_value(reason); }, [this] { ++num_drained_; });
+      e->Watch([this](CancelReason reason) { gone_.set_value(reason); },
+               [this] { ++num_drained_; });
       held_.set_value(std::move(e));
     });
     HttpServerOptions options;
@@ -94,7 +98,9 @@ TEST_F(HttpServerTest, ReadsRequestsThatArriveByteByByte) {
 TEST_F(HttpServerTest, ReadsChunkedBodiesAndAnswersExpectContinue) {
   Start();
   HttpClient client(port());
-  client.Send("POST /echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n");
+  client.Send(
+      "POST /echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nTransfer-Encoding: "
+      "chunked\r\n\r\n");
   EXPECT_TRUE(client.FillUntil("100 Continue\r\n\r\n"));
   client.Send("3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
   EXPECT_EQ(client.Read(true).status, 100);
@@ -113,7 +119,8 @@ TEST_F(HttpServerTest, UnknownPathsAre404AndWrongMethods405) {
   HttpClient client(port());
   const ClientResponse missing = client.Get("/nothing");
   EXPECT_EQ(missing.status, 404);
-  EXPECT_THAT(missing.body, HasSubstr("{\"error\":{\"message\":\"there is no route GET /nothing\""));
+  EXPECT_THAT(missing.body,
+              HasSubstr("{\"error\":{\"message\":\"there is no route GET /nothing\""));
   const ClientResponse wrong = client.Post("/hello", "");
   EXPECT_EQ(wrong.status, 405);
   EXPECT_EQ(wrong.headers.at("allow"), "GET, HEAD, OPTIONS");
@@ -156,7 +163,8 @@ TEST_F(HttpServerTest, ABodyOverTheLimitIs413AlsoWhileTheClientStillSends) {
   EXPECT_EQ(response.status, 413);
   EXPECT_EQ(response.headers.at("connection"), "close");
   HttpClient chunked(port());
-  chunked.Send("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n7D0\r\n" + std::string(2000, 'x') + "\r\n");
+  chunked.Send("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n7D0\r\n" +
+               std::string(2000, 'x') + "\r\n");
   EXPECT_EQ(chunked.Read().status, 413);
   HttpClient fits(port());
   EXPECT_EQ(fits.Post("/echo", std::string(1000, 'x')).status, 200);
@@ -209,7 +217,7 @@ TEST_F(HttpServerTest, AHangUpIsSeenWhileNothingIsWritten) {
   client->Close();
   EXPECT_EQ(Gone(), CancelReason::kDisconnect);
   EXPECT_EQ(num_499_, 1);
-  exchange->StartStream("text/plain");   // does nothing any more
+  exchange->StartStream("text/plain");  // does nothing any more
   exchange->Write("late");
   exchange->EndStream(false);
 }
@@ -253,7 +261,7 @@ TEST_F(HttpServerTest, AReaderThatStaysSlowIsCutOff) {
   client.Send(HttpClient::PostText("/hold", ""));
   auto exchange = Held();
   exchange->StartStream("text/plain");
-  exchange->Write(std::string(30'000'000, 'x'));   // more than the kernel takes
+  exchange->Write(std::string(30'000'000, 'x'));  // more than the kernel takes
   EXPECT_TRUE(exchange->congested());
   EXPECT_EQ(Gone(), CancelReason::kSlowReader);
 }
@@ -321,10 +329,11 @@ TEST(HttpServerListen, SaysThatAPortIsTakenOrAnAddressIsNone) {
   options.address = "127.0.0.1:" + std::to_string((*first)->port());
   const auto second = HttpServer::Listen(options);
   EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
-  EXPECT_THAT(std::string(second.status().message()), HasSubstr("is taken"));
+  EXPECT_THAT(std::string(second.status().message()), HasSubstr("is in use"));
   for (const char* bad : {"8000", "127.0.0.1:99999", "127.0.0.1:x", ""}) {
     options.address = bad;
-    EXPECT_EQ(HttpServer::Listen(options).status().code(), absl::StatusCode::kInvalidArgument) << bad;
+    EXPECT_EQ(HttpServer::Listen(options).status().code(), absl::StatusCode::kInvalidArgument)
+        << bad;
   }
 }
 

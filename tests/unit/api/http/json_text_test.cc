@@ -28,8 +28,12 @@ TEST(JsonText, EscapesWhatJsonAsksFor) {
 }
 
 TEST(JsonText, ReplacesEveryByteThatIsNoUtf8) {
-  EXPECT_EQ(Quoted("a\xFF" "b"), "\"a\xEF\xBF\xBD" "b\"");
-  for (const char* bad : {"\xC0\x80", "\xED\xA0\x80", "\xE2\x82", "\xF5\x80\x80\x80", "\x80", "\xE0\x80\x80", "\xF4\x90\x80\x80"}) {
+  EXPECT_EQ(Quoted("a\xFF"
+                   "b"),
+            "\"a\xEF\xBF\xBD"
+            "b\"");
+  for (const char* bad : {"\xC0\x80", "\xED\xA0\x80", "\xE2\x82", "\xF5\x80\x80\x80", "\x80",
+                          "\xE0\x80\x80", "\xF4\x90\x80\x80"}) {
     EXPECT_NE(Quoted(bad).find("\xEF\xBF\xBD"), std::string::npos) << Quoted(bad);
   }
 }
@@ -42,10 +46,12 @@ TEST(JsonText, NumbersReadBackAsTheyWere) {
 }
 
 TEST(JsonText, ErrorsHaveTheFormOfTheApi) {
-  EXPECT_EQ(ErrorBody(400, "n is bad", "n"),
-            R"({"error":{"message":"n is bad","type":"invalid_request_error","param":"n","code":400}})");
-  EXPECT_EQ(ErrorBody(503, "later", ""),
-            R"({"error":{"message":"later","type":"service_unavailable_error","param":null,"code":503}})");
+  EXPECT_EQ(
+      ErrorBody(400, "n is bad", "n"),
+      R"({"error":{"message":"n is bad","type":"invalid_request_error","param":"n","code":400}})");
+  EXPECT_EQ(
+      ErrorBody(503, "later", ""),
+      R"({"error":{"message":"later","type":"service_unavailable_error","param":null,"code":503}})");
 }
 
 TEST(ResponseHead, ChunksAndPercentCodes) {

@@ -12,9 +12,9 @@
 namespace penstock {
 namespace {
 
+using nlohmann::json;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using nlohmann::json;
 
 std::vector<std::string> Events(const std::string& body) {
   std::vector<std::string> events;
@@ -25,8 +25,10 @@ std::vector<std::string> Events(const std::string& body) {
   return events;
 }
 
-// Sends a streaming request to an engine stepped by hand, one step per event, and reads the whole answer.
-ClientResponse PostPaced(HttpTalk& talk, std::string_view path, const std::string& body, int num_steps) {
+// Sends a streaming request to an engine stepped by hand, one step per event, and reads the whole
+// answer.
+ClientResponse PostPaced(HttpTalk& talk, std::string_view path, const std::string& body,
+                         int num_steps) {
   HttpClient client(talk.port());
   client.Send(HttpClient::PostText(path, body));
   EXPECT_TRUE(talk.engine.WaitFor([](size_t submitted, size_t) { return submitted == 1; }));
@@ -40,7 +42,8 @@ ClientResponse PostPaced(HttpTalk& talk, std::string_view path, const std::strin
   return client.Read();
 }
 
-json PostJson(HttpTalk& talk, std::string_view path, const std::string& body, int expected_status = 200) {
+json PostJson(HttpTalk& talk, std::string_view path, const std::string& body,
+              int expected_status = 200) {
   HttpClient client(talk.port());
   const ClientResponse response = client.Post(path, body);
   EXPECT_EQ(response.status, expected_status) << response.body;
@@ -49,7 +52,9 @@ json PostJson(HttpTalk& talk, std::string_view path, const std::string& body, in
 
 TEST(Completions, AnswerAPromptAsTheOpenAiApiDoes) {
   HttpTalk talk;
-  const json answer = PostJson(talk, "/v1/completions", R"({"model":"demo","prompt":"abc","max_tokens":5,"add_special_tokens":false})");
+  const json answer =
+      PostJson(talk, "/v1/completions",
+               R"({"model":"demo","prompt":"abc","max_tokens":5,"add_special_tokens":false})");
   EXPECT_EQ(answer["object"], "text_completion");
   EXPECT_EQ(answer["model"], "demo");
   EXPECT_TRUE(absl::StartsWith(answer["id"].get<std::string>(), "cmpl-"));
@@ -63,14 +68,17 @@ TEST(Completions, AnswerAPromptAsTheOpenAiApiDoes) {
 
 TEST(Completions, GiveSixteenTokensToASilentClient) {
   HttpTalk talk;
-  EXPECT_EQ(PostJson(talk, "/v1/completions", R"({"prompt":"abc"})")["usage"]["completion_tokens"], 16);
+  EXPECT_EQ(PostJson(talk, "/v1/completions", R"({"prompt":"abc"})")["usage"]["completion_tokens"],
+            16);
 }
 
 TEST(Completions, StreamPiecesThenUsageThenDone) {
   HttpTalk talk(FakeEngine::Repeat, {}, {}, false);
   const ClientResponse response = PostPaced(
       talk, "/v1/completions",
-      R"({"prompt":"xyz","max_tokens":4,"stream":true,"stream_options":{"include_usage":true},"add_special_tokens":false})", 4);
+      R"({"prompt":"xyz","max_tokens":4,"stream":true,)"
+      R"("stream_options":{"include_usage":true},"add_special_tokens":false})",
+      4);
   EXPECT_EQ(response.status, 200);
   EXPECT_THAT(response.headers.at("content-type"), HasSubstr("text/event-stream"));
   const std::vector<std::string> events = Events(response.body);
@@ -90,8 +98,8 @@ TEST(Completions, StreamPiecesThenUsageThenDone) {
 
 TEST(Completions, TakeSeveralPromptsAndCopies) {
   HttpTalk talk;
-  const json answer = PostJson(talk, "/v1/completions",
-                               R"({"prompt":[[65,66],[67]],"n":2,"max_tokens":2})");
+  const json answer =
+      PostJson(talk, "/v1/completions", R"({"prompt":[[65,66],[67]],"n":2,"max_tokens":2})");
   ASSERT_EQ(answer["choices"].size(), 4);
   EXPECT_EQ(answer["choices"][0]["text"], "AB");
   EXPECT_EQ(answer["choices"][1]["text"], "AB");
@@ -103,7 +111,8 @@ TEST(Completions, TakeSeveralPromptsAndCopies) {
 
 TEST(Completions, StopAtAStringAndCancelTheRest) {
   HttpTalk talk(FakeEngine::Always(Ids("hello STOP and more text that nobody reads")));
-  const json answer = PostJson(talk, "/v1/completions", R"({"prompt":"x","max_tokens":40,"stop":["STOP"]})");
+  const json answer =
+      PostJson(talk, "/v1/completions", R"({"prompt":"x","max_tokens":40,"stop":["STOP"]})");
   EXPECT_EQ(answer["choices"][0]["text"], "hello ");
   EXPECT_EQ(answer["choices"][0]["finish_reason"], "stop");
   EXPECT_EQ(answer["choices"][0]["stop_reason"], "STOP");
@@ -124,7 +133,8 @@ TEST(Completions, EndWithTheModelsEndTokenAndNoReason) {
 
 TEST(Completions, NameTheStopTokenThatTheClientAskedFor) {
   HttpTalk talk(FakeEngine::Always(Ids("ab!")));
-  const json answer = PostJson(talk, "/v1/completions", R"({"prompt":"x","max_tokens":40,"stop_token_ids":[33]})");
+  const json answer =
+      PostJson(talk, "/v1/completions", R"({"prompt":"x","max_tokens":40,"stop_token_ids":[33]})");
   EXPECT_EQ(answer["choices"][0]["text"], "ab");
   EXPECT_EQ(answer["choices"][0]["stop_reason"], 33);
 }
@@ -132,7 +142,8 @@ TEST(Completions, NameTheStopTokenThatTheClientAskedFor) {
 TEST(Completions, NeverSendHalfACodePoint) {
   HttpTalk talk(FakeEngine::Always(Ids("\xE2\x82\xAC")), {}, {}, false);
   HttpClient client(talk.port());
-  client.Send(HttpClient::PostText("/v1/completions", R"({"prompt":"x","max_tokens":3,"stream":true})"));
+  client.Send(
+      HttpClient::PostText("/v1/completions", R"({"prompt":"x","max_tokens":3,"stream":true})"));
   ASSERT_TRUE(talk.engine.WaitFor([](size_t submitted, size_t) { return submitted == 1; }));
   talk.engine.Step();
   talk.engine.Step();
@@ -148,20 +159,23 @@ TEST(Completions, NeverSendHalfACodePoint) {
 
 TEST(Completions, EchoThePromptWithItsLogprobs) {
   HttpTalk talk;
-  const json answer = PostJson(talk, "/v1/completions",
-                               R"({"prompt":"ab","max_tokens":1,"echo":true,"logprobs":2,"add_special_tokens":false})");
+  const json answer = PostJson(
+      talk, "/v1/completions",
+      R"({"prompt":"ab","max_tokens":1,"echo":true,"logprobs":2,"add_special_tokens":false})");
   const json& choice = answer["choices"][0];
   EXPECT_EQ(choice["text"], "aba");
   EXPECT_EQ(choice["logprobs"]["tokens"], json({"a", "b", "a"}));
   EXPECT_EQ(choice["logprobs"]["token_logprobs"], json({nullptr, -1.5, -0.5}));
   EXPECT_EQ(choice["logprobs"]["text_offset"], json({0, 1, 2}));
-  EXPECT_EQ(choice["logprobs"]["top_logprobs"][2].size(), 3);   // the drawn token and the two most likely
+  EXPECT_EQ(choice["logprobs"]["top_logprobs"][2].size(),
+            3);  // the drawn token and the two most likely
 }
 
 TEST(Completions, ScoreAPromptAloneWithEchoAndNoTokens) {
   HttpTalk talk;
-  const json answer = PostJson(talk, "/v1/completions",
-                               R"({"prompt":"ab","max_tokens":0,"echo":true,"logprobs":0,"add_special_tokens":false})");
+  const json answer = PostJson(
+      talk, "/v1/completions",
+      R"({"prompt":"ab","max_tokens":0,"echo":true,"logprobs":0,"add_special_tokens":false})");
   EXPECT_EQ(answer["choices"][0]["text"], "ab");
   EXPECT_EQ(answer["choices"][0]["logprobs"]["tokens"].size(), 2);
   EXPECT_EQ(answer["usage"]["completion_tokens"], 0);
@@ -180,7 +194,8 @@ TEST(Completions, ModelsWithoutATokenizerSpeakIds) {
 TEST(Completions, CountExactlyWhatClientsSee) {
   HttpTalk talk(FakeEngine::Always(Ids("one STOP two three")));
   int64_t prompt = 0, completion = 0;
-  for (const char* body : {R"({"prompt":"x","max_tokens":9,"stop":"STOP"})", R"({"prompt":"yy","max_tokens":3,"n":2})"}) {
+  for (const char* body : {R"({"prompt":"x","max_tokens":9,"stop":"STOP"})",
+                           R"({"prompt":"yy","max_tokens":3,"n":2})"}) {
     const json usage = PostJson(talk, "/v1/completions", body)["usage"];
     prompt += usage["prompt_tokens"].get<int64_t>();
     completion += usage["completion_tokens"].get<int64_t>();
@@ -194,7 +209,9 @@ TEST(Completions, CountExactlyWhatClientsSee) {
 class ChatTest : public ::testing::Test {
  protected:
   ChatTest() : talk_(FakeEngine::Repeat, {}, {}, false) {
-    auto parsed = ChatTemplate::Parse("{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}{% if add_generation_prompt %}A:{% endif %}");
+    auto parsed = ChatTemplate::Parse(
+        "{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}{% if "
+        "add_generation_prompt %}A:{% endif %}");
     if (parsed.ok()) chat_template_.emplace(*std::move(parsed));
     talk_.model->chat_template = chat_template_ ? &*chat_template_ : nullptr;
   }
@@ -204,8 +221,10 @@ class ChatTest : public ::testing::Test {
 
 TEST_F(ChatTest, RendersMessagesAndAnswersAsTheAssistant) {
   talk_.engine.Start();
-  const json answer = PostJson(talk_, "/v1/chat/completions",
-                               R"({"model":"alias","messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}],"max_completion_tokens":12})");
+  const json answer = PostJson(
+      talk_, "/v1/chat/completions",
+      R"({"model":"alias","max_completion_tokens":12,"messages":[{"role":"user",)"
+      R"("content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}]})");
   EXPECT_EQ(answer["object"], "chat.completion");
   EXPECT_EQ(answer["model"], "alias");
   EXPECT_EQ(answer["choices"][0]["message"]["role"], "assistant");
@@ -215,7 +234,9 @@ TEST_F(ChatTest, RendersMessagesAndAnswersAsTheAssistant) {
 TEST_F(ChatTest, TheRoleLeavesWithTheFirstToken) {
   const ClientResponse response = PostPaced(
       talk_, "/v1/chat/completions",
-      R"({"messages":[{"role":"user","content":"hi"}],"max_tokens":3,"stream":true,"logprobs":true,"top_logprobs":1})", 3);
+      R"({"messages":[{"role":"user","content":"hi"}],"max_tokens":3,)"
+      R"("stream":true,"logprobs":true,"top_logprobs":1})",
+      3);
   const std::vector<std::string> events = Events(response.body);
   ASSERT_EQ(events.size(), 4);
   const json first = json::parse(events[0]), second = json::parse(events[1]);

@@ -9,12 +9,12 @@
 namespace penstock {
 namespace {
 
-using ::testing::HasSubstr;
 using nlohmann::json;
+using ::testing::HasSubstr;
 
 struct BadField {
   const char* path;
-  const char* fields;   // members added to an otherwise good body
+  const char* fields;  // members added to an otherwise good body
   const char* param;
 };
 
@@ -23,7 +23,8 @@ class BadFieldTest : public ::testing::TestWithParam<BadField> {};
 TEST_P(BadFieldTest, IsA400ThatNamesTheField) {
   HttpTalk talk;
   const bool chat = std::string_view(GetParam().path) == "/v1/chat/completions";
-  const std::string start = chat ? R"({"messages":[{"role":"user","content":"x"}],)" : R"({"prompt":"x",)";
+  const std::string start =
+      chat ? R"({"messages":[{"role":"user","content":"x"}],)" : R"({"prompt":"x",)";
   HttpClient client(talk.port());
   const ClientResponse response = client.Post(GetParam().path, start + GetParam().fields + "}");
   EXPECT_EQ(response.status, 400) << response.body;
@@ -31,7 +32,8 @@ TEST_P(BadFieldTest, IsA400ThatNamesTheField) {
   EXPECT_EQ(body["error"]["param"], GetParam().param) << response.body;
   EXPECT_EQ(body["error"]["code"], 400);
   EXPECT_EQ(body["error"]["type"], "invalid_request_error");
-  EXPECT_THAT(body["error"]["message"].get<std::string>(), HasSubstr(std::string(GetParam().param).substr(0, 4)));
+  EXPECT_THAT(body["error"]["message"].get<std::string>(),
+              HasSubstr(std::string(GetParam().param).substr(0, 4)));
   EXPECT_EQ(talk.engine.submitted().size(), 0);
 }
 
@@ -41,64 +43,92 @@ constexpr const char* kTalk = "/v1/chat/completions";
 INSTANTIATE_TEST_SUITE_P(
     Ranges, BadFieldTest,
     ::testing::Values(
-        BadField{kText, R"("temperature":2.5)", "temperature"}, BadField{kText, R"("temperature":-0.1)", "temperature"},
+        BadField{kText, R"("temperature":2.5)", "temperature"},
+        BadField{kText, R"("temperature":-0.1)", "temperature"},
         BadField{kText, R"("top_p":0)", "top_p"}, BadField{kText, R"("top_p":1.01)", "top_p"},
         BadField{kText, R"("top_k":-2)", "top_k"}, BadField{kText, R"("min_p":2)", "min_p"},
         BadField{kText, R"("repetition_penalty":0)", "repetition_penalty"},
         BadField{kText, R"("presence_penalty":3)", "presence_penalty"},
-        BadField{kText, R"("frequency_penalty":-3)", "frequency_penalty"}, BadField{kText, R"("n":0)", "n"},
-        BadField{kText, R"("n":17)", "n"}, BadField{kText, R"("max_tokens":0)", "max_tokens"},
-        BadField{kText, R"("max_tokens":-1)", "max_tokens"}, BadField{kText, R"("max_tokens":5000)", "max_tokens"},
-        BadField{kText, R"("max_tokens":4,"min_tokens":5)", "min_tokens"}, BadField{kText, R"("logprobs":21)", "logprobs"},
-        BadField{kText, R"("logit_bias":{"65":101})", "logit_bias"}, BadField{kText, R"("logit_bias":{"999":1})", "logit_bias"},
-        BadField{kText, R"("stop":"")", "stop"}, BadField{kText, R"("stop_token_ids":[258])", "stop_token_ids"},
-        BadField{kText, R"("allowed_token_ids":[-1])", "allowed_token_ids"}, BadField{kText, R"("best_of":2)", "best_of"},
-        BadField{kText, R"("timeout_ms":0)", "timeout_ms"}, BadField{kText, R"("stream_interval":0)", "stream_interval"},
+        BadField{kText, R"("frequency_penalty":-3)", "frequency_penalty"},
+        BadField{kText, R"("n":0)", "n"}, BadField{kText, R"("n":17)", "n"},
+        BadField{kText, R"("max_tokens":0)", "max_tokens"},
+        BadField{kText, R"("max_tokens":-1)", "max_tokens"},
+        BadField{kText, R"("max_tokens":5000)", "max_tokens"},
+        BadField{kText, R"("max_tokens":4,"min_tokens":5)", "min_tokens"},
+        BadField{kText, R"("logprobs":21)", "logprobs"},
+        BadField{kText, R"("logit_bias":{"65":101})", "logit_bias"},
+        BadField{kText, R"("logit_bias":{"999":1})", "logit_bias"},
+        BadField{kText, R"("stop":"")", "stop"},
+        BadField{kText, R"("stop_token_ids":[258])", "stop_token_ids"},
+        BadField{kText, R"("allowed_token_ids":[-1])", "allowed_token_ids"},
+        BadField{kText, R"("best_of":2)", "best_of"},
+        BadField{kText, R"("timeout_ms":0)", "timeout_ms"},
+        BadField{kText, R"("stream_interval":0)", "stream_interval"},
         BadField{kText, R"("truncate_prompt_tokens":0)", "truncate_prompt_tokens"},
-        BadField{kTalk, R"("top_logprobs":2)", "top_logprobs"}, BadField{kTalk, R"("logprobs":true,"top_logprobs":21)", "top_logprobs"},
+        BadField{kTalk, R"("top_logprobs":2)", "top_logprobs"},
+        BadField{kTalk, R"("logprobs":true,"top_logprobs":21)", "top_logprobs"},
         BadField{kTalk, R"("max_completion_tokens":0)", "max_completion_tokens"},
         BadField{kText, R"("stream_options":{"include_usage":true})", "stream_options"}));
 
 INSTANTIATE_TEST_SUITE_P(
     Types, BadFieldTest,
-    ::testing::Values(BadField{kText, R"("temperature":"hot")", "temperature"}, BadField{kText, R"("max_tokens":1.5)", "max_tokens"},
-                      BadField{kText, R"("max_tokens":"9")", "max_tokens"}, BadField{kText, R"("max_tokens":true)", "max_tokens"},
-                      BadField{kText, R"("seed":18446744073709551615)", "seed"}, BadField{kText, R"("stream":1)", "stream"},
-                      BadField{kText, R"("stop":[1])", "stop"}, BadField{kText, R"("stop_token_ids":["a"])", "stop_token_ids"},
-                      BadField{kText, R"("logit_bias":[1])", "logit_bias"}, BadField{kText, R"("logit_bias":{"a":1})", "logit_bias"},
-                      BadField{kText, R"("model":7)", "model"}, BadField{kText, R"("prompt":7)", "prompt"},
-                      BadField{kText, R"("prompt":[])", "prompt"}, BadField{kText, R"("prompt":[[]])", "prompt"},
-                      BadField{kText, R"("prompt":[1,"a"])", "prompt"}, BadField{kText, R"("prompt":[300])", "prompt"},
-                      BadField{kText, R"("prompt":[-1])", "prompt"}, BadField{kText, R"("prompt":{})", "prompt"},
-                      BadField{kText, R"("stream_options":[])", "stream_options"},
-                      BadField{kTalk, R"("logprobs":1)", "logprobs"}, BadField{kTalk, R"("messages":[])", "messages"},
-                      BadField{kTalk, R"("messages":"hi")", "messages"}, BadField{kTalk, R"("messages":[1])", "messages[0]"},
-                      BadField{kTalk, R"("messages":[{"content":"x"}])", "messages[0].role"},
-                      BadField{kTalk, R"("messages":[{"role":"user"}])", "messages[0].content"},
-                      BadField{kTalk, R"("messages":[{"role":"user","content":5}])", "messages[0].content"},
-                      BadField{kTalk, R"("messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url","image_url":{"url":"data:,"}}]}])", "messages[0].content[1]"},
-                      BadField{kTalk, R"("tools":{})", "tools"}, BadField{kTalk, R"("tools":[{}])", "tools[0]"},
-                      BadField{kTalk, R"("chat_template_kwargs":[])", "chat_template_kwargs"}));
+    ::testing::Values(
+        BadField{kText, R"("temperature":"hot")", "temperature"},
+        BadField{kText, R"("max_tokens":1.5)", "max_tokens"},
+        BadField{kText, R"("max_tokens":"9")", "max_tokens"},
+        BadField{kText, R"("max_tokens":true)", "max_tokens"},
+        BadField{kText, R"("seed":18446744073709551615)", "seed"},
+        BadField{kText, R"("stream":1)", "stream"}, BadField{kText, R"("stop":[1])", "stop"},
+        BadField{kText, R"("stop_token_ids":["a"])", "stop_token_ids"},
+        BadField{kText, R"("logit_bias":[1])", "logit_bias"},
+        BadField{kText, R"("logit_bias":{"a":1})", "logit_bias"},
+        BadField{kText, R"("model":7)", "model"}, BadField{kText, R"("prompt":7)", "prompt"},
+        BadField{kText, R"("prompt":[])", "prompt"}, BadField{kText, R"("prompt":[[]])", "prompt"},
+        BadField{kText, R"("prompt":[1,"a"])", "prompt"},
+        BadField{kText, R"("prompt":[300])", "prompt"},
+        BadField{kText, R"("prompt":[-1])", "prompt"}, BadField{kText, R"("prompt":{})", "prompt"},
+        BadField{kText, R"("stream_options":[])", "stream_options"},
+        BadField{kTalk, R"("logprobs":1)", "logprobs"},
+        BadField{kTalk, R"("messages":[])", "messages"},
+        BadField{kTalk, R"("messages":"hi")", "messages"},
+        BadField{kTalk, R"("messages":[1])", "messages[0]"},
+        BadField{kTalk, R"("messages":[{"content":"x"}])", "messages[0].role"},
+        BadField{kTalk, R"("messages":[{"role":"user"}])", "messages[0].content"},
+        BadField{kTalk, R"("messages":[{"role":"user","content":5}])", "messages[0].content"},
+        BadField{
+            kTalk,
+            R"("messages":[{"role":"user","content":[{"type":"text","text":"a"},)"
+            R"({"type":"image_url","image_url":{"url":"data:,"}}]}])",
+            "messages[0].content[1]"},
+        BadField{kTalk, R"("tools":{})", "tools"}, BadField{kTalk, R"("tools":[{}])", "tools[0]"},
+        BadField{kTalk, R"("chat_template_kwargs":[])", "chat_template_kwargs"}));
 
 INSTANTIATE_TEST_SUITE_P(
     WhatWouldChangeTheResultSilently, BadFieldTest,
-    ::testing::Values(BadField{kText, R"("suffix":"z")", "suffix"}, BadField{kText, R"("guided_json":{"type":"object"})", "guided_json"},
-                      BadField{kText, R"("structured_outputs":{"regex":"a"})", "structured_outputs"},
-                      BadField{kText, R"("bad_words":["x"])", "bad_words"}, BadField{kText, R"("prompt_logprobs":1)", "prompt_logprobs"},
-                      BadField{kText, R"("use_beam_search":true)", "use_beam_search"},
-                      BadField{kText, R"("response_format":{"type":"json_object"})", "response_format"},
-                      BadField{kTalk, R"("response_format":{"type":"json_schema"})", "response_format"},
-                      BadField{kTalk, R"("tool_choice":"required")", "tool_choice"},
-                      BadField{kTalk, R"("tool_choice":{"type":"function","function":{"name":"f"}})", "tool_choice"},
-                      BadField{kTalk, R"("functions":[{"name":"f"}])", "functions"}, BadField{kTalk, R"("echo":true)", "echo"},
-                      BadField{kTalk, R"("modalities":["audio"])", "modalities"}));
+    ::testing::Values(
+        BadField{kText, R"("suffix":"z")", "suffix"},
+        BadField{kText, R"("guided_json":{"type":"object"})", "guided_json"},
+        BadField{kText, R"("structured_outputs":{"regex":"a"})", "structured_outputs"},
+        BadField{kText, R"("bad_words":["x"])", "bad_words"},
+        BadField{kText, R"("prompt_logprobs":1)", "prompt_logprobs"},
+        BadField{kText, R"("use_beam_search":true)", "use_beam_search"},
+        BadField{kText, R"("response_format":{"type":"json_object"})", "response_format"},
+        BadField{kTalk, R"("response_format":{"type":"json_schema"})", "response_format"},
+        BadField{kTalk, R"("tool_choice":"required")", "tool_choice"},
+        BadField{kTalk, R"("tool_choice":{"type":"function","function":{"name":"f"}})",
+                 "tool_choice"},
+        BadField{kTalk, R"("functions":[{"name":"f"}])", "functions"},
+        BadField{kTalk, R"("echo":true)", "echo"},
+        BadField{kTalk, R"("modalities":["audio"])", "modalities"}));
 
 TEST(Refusals, FieldsThatAreEmptyNullOrUnknownAreNoError) {
   HttpTalk talk;
   HttpClient client(talk.port());
   const ClientResponse response = client.Post(
       "/v1/completions",
-      R"({"prompt":"x","suffix":null,"guided_json":null,"bad_words":[],"temperature":null,"response_format":{"type":"text"},"use_beam_search":false,"no_such_field":{"a":[1]},"best_of":1})");
+      R"({"prompt":"x","suffix":null,"guided_json":null,"bad_words":[],"temperature":null,)"
+      R"("response_format":{"type":"text"},"use_beam_search":false,)"
+      R"("no_such_field":{"a":[1]},"best_of":1})");
   EXPECT_EQ(response.status, 200) << response.body;
 }
 
@@ -121,7 +151,8 @@ TEST(Refusals, InvalidUtf8IsA400) {
   HttpClient client(talk.port());
   const ClientResponse response = client.Post("/v1/completions", "{\"prompt\":\"a\xFF\"}");
   EXPECT_EQ(response.status, 400);
-  EXPECT_FALSE(json::parse(response.body, nullptr, false).is_discarded()) << "the answer itself is valid UTF-8";
+  EXPECT_FALSE(json::parse(response.body, nullptr, false).is_discarded())
+      << "the answer itself is valid UTF-8";
 }
 
 TEST(Refusals, DeepOrWideJsonIsA400AndNoCrash) {
@@ -137,7 +168,8 @@ TEST(Refusals, DeepOrWideJsonIsA400AndNoCrash) {
 TEST(Refusals, APromptBeyondTheContextNamesBothNumbers) {
   HttpTalk talk;
   HttpClient client(talk.port());
-  const ClientResponse response = client.Post("/v1/completions", R"({"prompt":")" + std::string(5000, 'a') + R"("})");
+  const ClientResponse response =
+      client.Post("/v1/completions", R"({"prompt":")" + std::string(5000, 'a') + R"("})");
   EXPECT_EQ(response.status, 400);
   EXPECT_THAT(MessageOf(response), HasSubstr("5001"));
   EXPECT_THAT(MessageOf(response), HasSubstr("4096"));
@@ -146,7 +178,8 @@ TEST(Refusals, APromptBeyondTheContextNamesBothNumbers) {
 TEST(Refusals, UnknownModelsAreA404) {
   HttpTalk talk;
   HttpClient client(talk.port());
-  const ClientResponse response = client.Post("/v1/completions", R"({"model":"gpt-9","prompt":"x"})");
+  const ClientResponse response =
+      client.Post("/v1/completions", R"({"model":"gpt-9","prompt":"x"})");
   EXPECT_EQ(response.status, 404);
   EXPECT_EQ(json::parse(response.body)["error"]["param"], "model");
   EXPECT_EQ(client.Get("/v1/models/gpt-9").status, 404);
@@ -167,7 +200,8 @@ TEST(Refusals, DrainingIsA503WithRetryAfter) {
   HttpTalk talk;
   talk.service->set_draining(true);
   HttpClient client(talk.port());
-  for (const ClientResponse& response : {client.Post("/v1/completions", R"({"prompt":"x"})"), client.Get("/ready")}) {
+  for (const ClientResponse& response :
+       {client.Post("/v1/completions", R"({"prompt":"x"})"), client.Get("/ready")}) {
     EXPECT_EQ(response.status, 503);
     EXPECT_EQ(response.headers.count("retry-after"), 1);
   }
@@ -177,9 +211,11 @@ TEST(Refusals, DrainingIsA503WithRetryAfter) {
 TEST(Refusals, ADeadlineBeforeTheFirstTokenIsA408) {
   HttpTalk talk(FakeEngine::Repeat, {}, {}, false);
   HttpClient client(talk.port());
-  client.Send(HttpClient::PostText("/v1/completions", R"({"prompt":"x","ttft_timeout_ms":1,"stream":true})"));
+  client.Send(HttpClient::PostText("/v1/completions",
+                                   R"({"prompt":"x","ttft_timeout_ms":1,"stream":true})"));
   ASSERT_TRUE(talk.engine.WaitFor([](size_t submitted, size_t) { return submitted == 1; }));
-  while (SystemClock::Get().Now() <= *talk.engine.submitted()[0].first_token_deadline) std::this_thread::yield();
+  while (SystemClock::Get().Now() <= *talk.engine.submitted()[0].first_token_deadline)
+    std::this_thread::yield();
   talk.engine.StepUntilIdle();
   EXPECT_EQ(client.Read().status, 408);
   EXPECT_EQ(talk.log.Wait(1).at(0).code, 408);
@@ -217,7 +253,8 @@ TEST(Keys, AreAskedForOnEveryRouteButHealthAndReady) {
   HttpClient client(talk.port());
   EXPECT_EQ(client.Get("/v1/models").status, 401);
   EXPECT_EQ(client.Post("/v1/completions", R"({"prompt":"x"})").status, 401);
-  EXPECT_EQ(client.Post("/tokenize", R"({"prompt":"x"})", "Authorization: Bearer wrong\r\n").status, 401);
+  EXPECT_EQ(client.Post("/tokenize", R"({"prompt":"x"})", "Authorization: Bearer wrong\r\n").status,
+            401);
   EXPECT_EQ(client.Get("/v1/models", "Authorization: Bearer secret\r\n").status, 200);
   EXPECT_EQ(client.Get("/v1/models", "x-api-key: secret\r\n").status, 200);
   EXPECT_EQ(client.Get("/health").status, 200);
@@ -243,7 +280,8 @@ TEST(StatusRoutes, TellWhatIsServed) {
 TEST(TokenRoutes, EncodeAndDecode) {
   HttpTalk talk;
   HttpClient client(talk.port());
-  const json answer = json::parse(client.Post("/tokenize", R"({"prompt":"AB","return_token_strs":true})").body);
+  const json answer =
+      json::parse(client.Post("/tokenize", R"({"prompt":"AB","return_token_strs":true})").body);
   EXPECT_EQ(answer["tokens"], json({256, 65, 66}));
   EXPECT_EQ(answer["count"], 3);
   EXPECT_EQ(answer["max_model_len"], 4096);
