@@ -27,7 +27,7 @@ struct SamplingParams {
   float frequency_penalty = 0.0f;   // [-2, 2]; over output only
   std::vector<std::pair<TokenId, float>> logit_bias;  // added to the logits; [-100, 100]
   std::vector<TokenId> allowed_token_ids;             // empty: all
-  uint64_t seed = 0;                // Philox4x32-10 key; counter = (position, vocabulary index)
+  uint64_t seed = 0;                // Philox4x32-10 key; counter = (position, vocabulary index / 4), word index % 4
   int32_t num_logprobs = -1;        // -1: none; 0: the sampled token's only; n: and the n most likely
   std::vector<TokenId> logprob_token_ids;             // log-probs of these as well
   int32_t min_tokens = 0;           // stop ids cannot be drawn before so many output tokens

@@ -125,13 +125,69 @@ bool AttentionAgrees(const CpuKernels& kernels) {
   return Close(y, expected, 1e-5);
 }
 
+/// Bit for bit, tails, ties and NaN included.
+bool ConversionsAgree(const CpuKernels& kernels) {
+  constexpr int64_t kSize = 77;
+  uint32_t state = 4;
+  std::vector<float> x(kSize), back(kSize);
+  for (float& v : x) v = 100 * Pseudo(state);
+  x[3] = 1.0f + 0x1p-8f;
+  x[4] = 1.0f + 0x1p-7f + 0x1p-8f;
+  x[5] = NAN;
+  x[70] = -INFINITY;
+  std::vector<uint16_t> bf16(kSize), expected(kSize), fp16(kSize);
+  std::transform(x.begin(), x.end(), expected.begin(), FloatToBf16);
+  kernels.convert_row(DType::kFloat32, x.data(), true, bf16.data(), kSize, 1.0f);
+  if (std::memcmp(bf16.data(), expected.data(), kSize * sizeof(uint16_t)) != 0) return false;
+  const auto same = [](float a, float b) { return a == b || (std::isnan(a) && std::isnan(b)); };
+  kernels.convert_row(DType::kBFloat16, bf16.data(), false, back.data(), kSize, 1.0f);
+  for (int64_t i = 0; i < kSize; ++i) {
+    if (!same(back[i], Bf16ToFloat(bf16[i]))) return false;
+  }
+  std::transform(x.begin(), x.end(), fp16.begin(), FloatToFp16);
+  kernels.convert_row(DType::kFloat16, fp16.data(), false, back.data(), kSize, 1.0f);
+  for (int64_t i = 0; i < kSize; ++i) {
+    if (!same(back[i], Fp16ToFloat(fp16[i]))) return false;
+  }
+  return true;
+}
+
+bool RopeAgrees(const CpuKernels& kernels) {
+  constexpr int kDim = 40, kHalf = 18;  // one q, one k, one v head; 36 of 40 dimensions turn
+  uint32_t state = 5;
+  std::vector<float> x(3 * kDim), cos_sin(2 * kHalf), cache(2 * kDim);
+  for (float& v : x) v = Pseudo(state);
+  for (float& v : cos_sin) v = Pseudo(state);
+  std::vector<double> expected(x.begin(), x.end());
+  for (int head = 0; head < 2; ++head) {
+    for (int i = 0; i < kHalf; ++i) {
+      double& a = expected[head * kDim + i];
+      double& b = expected[head * kDim + kHalf + i];
+      const double rotated = b * cos_sin[i] + a * cos_sin[kHalf + i];
+      a = a * cos_sin[i] - b * cos_sin[kHalf + i];
+      b = rotated;
+    }
+  }
+  RopeRowArgs args;
+  args.qkv = x.data();
+  args.heads = {1, 1, kDim};
+  args.cos_sin = cos_sin.data();
+  args.rotary_dim = 2 * kHalf;
+  args.k_out = cache.data();
+  args.v_out = cache.data() + kDim;
+  args.head_stride = kDim;
+  kernels.rope_row(args);
+  if (!Close(x, expected, 1e-6)) return false;
+  return std::memcmp(cache.data(), x.data() + kDim, 2 * kDim * sizeof(float)) == 0;
+}
+
 }  // namespace
 
 bool SelfTest(const CpuKernels& kernels) {
   return LinearAgrees(kernels, WeightFormat::kFloat32) &&
          LinearAgrees(kernels, WeightFormat::kBFloat16) &&
          LinearAgrees(kernels, WeightFormat::kFloat16) && NormAndGateAgree(kernels) &&
-         AttentionAgrees(kernels);
+         AttentionAgrees(kernels) && ConversionsAgree(kernels) && RopeAgrees(kernels);
 }
 
 const CpuKernels& ChooseKernels(std::string& note) {

@@ -68,7 +68,6 @@ struct RopeRowArgs {
   void* k_out = nullptr;  // KV head 0, this token; null: nothing is cached
   void* v_out = nullptr;
   int64_t head_stride = 0;
-  float* scratch = nullptr;  // [head_dim + 16]
 };
 
 struct CpuKernels {

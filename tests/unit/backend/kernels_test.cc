@@ -25,6 +25,12 @@ TEST(Kernels, SelfTestFindsAWrongKernel) {
   broken.attention_tile = [](const AttentionTileArgs&) {};
   EXPECT_FALSE(SelfTest(broken));
   broken = Avx2Kernels();
+  broken.rope_row = [](const RopeRowArgs&) {};
+  EXPECT_FALSE(SelfTest(broken));
+  broken = Avx2Kernels();
+  broken.convert_row = [](DType, const void*, bool, void*, int64_t, float) {};
+  EXPECT_FALSE(SelfTest(broken));
+  broken = Avx2Kernels();
   broken.gemm_panel = [](const GemmPanelArgs&) {};
   EXPECT_FALSE(SelfTest(broken));
 }
