@@ -279,6 +279,7 @@ absl::Status Evaluator::ExecuteFor(const Statement& statement, const ScopePtr& s
     ASSIGN_OR_RETURN(std::optional<Value> item, loop->Advance());
     if (!item) break;
     any = true;
+    RETURN_IF_ERROR(Charge(1));
     const ScopePtr inner = NewScope(scope);
     RETURN_IF_ERROR(Assign(statement.target, *std::move(item), inner));
     if (loop_ >= 0) inner->Set(loop_, Value::MakeObject(loop));

@@ -418,9 +418,8 @@ absl::StatusOr<std::string> FormatSpec(Runtime& runtime, const Value& value, std
   if (text.empty()) return ToText(value);
   ASSIGN_OR_RETURN(const Spec spec, ParseSpec(text));
   if (value.is_undefined()) return UndefinedError(value);
-  const bool as_number = value.is_number() && !(value.is_bool() && spec.type == 0 && spec.sign == '-' && spec.grouping == 0);
-  if (as_number) return FormatNumber(runtime, value, spec);
-  if (!value.is_string() && !value.is_bool()) {
+  if (value.is_number()) return FormatNumber(runtime, value, spec);
+  if (!value.is_string()) {
     return TypeError(absl::StrCat("unsupported format string passed to ", ToAbsl(value.type_name()), ".__format__"));
   }
   if ((spec.type != 0 && spec.type != 's') || spec.align == '=' || spec.grouping != 0) {

@@ -67,7 +67,8 @@ class Lexer {
 
   // The next "{{", "{%" or "{#".
   size_t FindTag(size_t from) const {
-    for (size_t p = text_.find('{', from); p + 1 < text_.size(); p = text_.find('{', p + 1)) {
+    for (size_t p = text_.find('{', from); p != std::string_view::npos; p = text_.find('{', p + 1)) {
+      if (p + 1 == text_.size()) break;
       if (text_[p + 1] == '{' || text_[p + 1] == '%' || text_[p + 1] == '#') return p;
     }
     return std::string_view::npos;

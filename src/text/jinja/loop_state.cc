@@ -25,6 +25,7 @@ absl::StatusOr<std::optional<Value>> FilteredIterator::Next() {
   while (true) {
     ASSIGN_OR_RETURN(std::optional<Value> item, source_->Next());
     if (!item) return item;
+    RETURN_IF_ERROR(evaluator_->Charge(1));
     auto scope = std::make_shared<Scope>();
     scope->parent = scope_;
     RETURN_IF_ERROR(evaluator_->Assign(loop_->target, *item, scope));

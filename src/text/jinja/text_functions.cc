@@ -114,7 +114,6 @@ std::vector<std::string> SplitWords(std::string_view text, int64_t max, bool fro
     text = from_right ? text.substr(0, cut) : text.substr(cut);
     text = Strip(text, std::nullopt, !from_right, from_right);
   }
-  text = Strip(text, std::nullopt, from_right, !from_right);
   if (!text.empty()) words.emplace_back(text);
   if (from_right) std::reverse(words.begin(), words.end());
   return words;
