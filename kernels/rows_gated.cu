@@ -24,7 +24,8 @@ __global__ void __launch_bounds__(kThreads) GatedSiluKernel(GatedSiluArgs args) 
 cudaError_t LaunchGatedSilu(const GatedSiluArgs& args, cudaStream_t stream) {
   if (args.rows == 0) return cudaSuccess;
   return ForElement(args.element, [&](auto* type) {
-    GatedSiluKernel<std::remove_pointer_t<decltype(type)>><<<args.rows, kThreads, 0, stream>>>(args);
+    GatedSiluKernel<std::remove_pointer_t<decltype(type)>>
+        <<<args.rows, kThreads, 0, stream>>>(args);
     return cudaGetLastError();
   });
 }

@@ -6,7 +6,7 @@
 namespace penstock::kernels {
 namespace {
 
-constexpr int kLanes = 256;   // of the sum; also the threads of a CTA
+constexpr int kLanes = 256;  // of the sum; also the threads of a CTA
 
 template <class T>
 __global__ void __launch_bounds__(kLanes) EmbedKernel(EmbedArgs args) {

@@ -1,4 +1,5 @@
-// The one configuration tree, as plain structs. Text for each field (unit, consequence) stands in src/config/schema.cc.
+// The one configuration tree, as plain structs. Text for each field (unit, consequence) stands in
+// src/config/schema.cc.
 // Owns its strings. Must not know YAML, flags or the objects that are built from it.
 // Threads: value; the server shares one immutable copy.
 #pragma once
@@ -21,60 +22,60 @@ struct Bytes {
 inline constexpr Bytes kAutoBytes{-1};
 
 struct EngineConfig {
-  std::string device = "auto";               // auto | cpu | cuda:N
-  std::string dtype = "auto";                // auto | float32 | bfloat16: activations
-  std::string kv_dtype = "auto";             // auto | float32 | bfloat16
-  int32_t block_size = 16;                   // positions per KV block
-  int32_t max_batch = 256;                   // sequences computed at once
-  int32_t max_step_tokens = 512;             // positions per step: decodes first, the rest is prefill
-  int32_t max_len = 0;                       // positions of one request; 0: the model's
-  int32_t max_queue = 1024;                  // requests waiting
-  Bytes kv_memory = kAutoBytes;              // KV cache, decided at start
-  int32_t pipeline_depth = 1;                // 1 | 2
+  std::string device = "auto";    // auto | cpu | cuda:N
+  std::string dtype = "auto";     // auto | float32 | bfloat16: activations
+  std::string kv_dtype = "auto";  // auto | float32 | bfloat16
+  int32_t block_size = 16;        // positions per KV block
+  int32_t max_batch = 256;        // sequences computed at once
+  int32_t max_step_tokens = 512;  // positions per step: decodes first, the rest is prefill
+  int32_t max_len = 0;            // positions of one request; 0: the model's
+  int32_t max_queue = 1024;       // requests waiting
+  Bytes kv_memory = kAutoBytes;   // KV cache, decided at start
+  int32_t pipeline_depth = 1;     // 1 | 2
   bool prefix_cache = true;
-  std::string policy = "priority";           // priority | fcfs
-  int32_t threads = 0;                       // 0: what the cgroup allows
+  std::string policy = "priority";  // priority | fcfs
+  int32_t threads = 0;              // 0: what the cgroup allows
 };
 
 struct ModelEntry {
-  std::string path;                          // directory, or org/name[@rev]
-  std::string weights = "file";              // file | formula (benchmarks)
-  std::vector<std::string> aliases;          // further served names
-  EngineConfig engine;                       // the global engine section, overridden
+  std::string path;                  // directory, or org/name[@rev]
+  std::string weights = "file";      // file | formula (benchmarks)
+  std::vector<std::string> aliases;  // further served names
+  EngineConfig engine;               // the global engine section, overridden
 };
 
 struct PublicListener {
-  std::string http = "127.0.0.1:8000";       // host:port; port 0: any free one; empty: off
-  std::string grpc = "127.0.0.1:8001";       // host:port; port 0: any free one; empty: off
+  std::string http = "127.0.0.1:8000";  // host:port; port 0: any free one; empty: off
+  std::string grpc = "127.0.0.1:8001";  // host:port; port 0: any free one; empty: off
 };
 
 struct ServerSection {
-  PublicListener public_listener;            // server.public in the file
+  PublicListener public_listener;  // server.public in the file
   int32_t io_threads = 1;
-  int32_t text_threads = 0;                  // JSON, templates, tokenizing; 0: as the cgroup allows
-  bool allow_anonymous = false;              // bind beyond loopback without a key
-  std::string ready_file;                    // written with the bound ports once ready; empty: none
+  int32_t text_threads = 0;      // JSON, templates, tokenizing; 0: as the cgroup allows
+  bool allow_anonymous = false;  // bind beyond loopback without a key
+  std::string ready_file;        // written with the bound ports once ready; empty: none
 };
 
 struct AuthSection {
-  std::string api_key_file;                  // one key per line; empty: no key is asked for
-  std::vector<std::string> api_keys;         // from --api-key and PENSTOCK_API_KEY, never from the file
+  std::string api_key_file;           // one key per line; empty: no key is asked for
+  std::vector<std::string> api_keys;  // from --api-key and PENSTOCK_API_KEY, never from the file
 };
 
 struct LimitsSection {
   Bytes max_body{16 << 20};
-  int32_t max_n = 16;                        // choices per request
+  int32_t max_n = 16;  // choices per request
   int32_t max_connections = 4096;
-  absl::Duration queue_ttl = absl::Seconds(0);    // waiting longer is a 408; 0: forever
+  absl::Duration queue_ttl = absl::Seconds(0);  // waiting longer is a 408; 0: forever
   absl::Duration header_timeout = absl::Seconds(30);
   absl::Duration idle_timeout = absl::Seconds(120);
-  Bytes stream_buffer{1 << 20};              // unsent bytes per stream before the reader counts as stalled
+  Bytes stream_buffer{1 << 20};  // unsent bytes per stream before the reader counts as stalled
   absl::Duration write_stall = absl::Seconds(30);  // stalled for so long: cancelled
 };
 
 struct ObserveSection {
-  std::string log = "auto";                  // auto | text | json
-  std::string level = "info";                // debug | info | warn | error
+  std::string log = "auto";    // auto | text | json
+  std::string level = "info";  // debug | info | warn | error
 };
 
 struct DrainSection {

@@ -16,23 +16,32 @@
 
 namespace penstock {
 
-/// Receives one request's results. Order: OnTokens and OnOutput any number of times, then OnDone exactly once.
+/// Receives one request's results. Order: OnTokens and OnOutput any number of times, then OnDone
+/// exactly once.
 class TokenSink {
  public:
   virtual ~TokenSink() = default;
   virtual void OnTokens(absl::Span<const SampledToken> tokens) = 0;
   virtual void OnOutput(const RequestOutput& output) = 0;
-  /// `status` is OK for kStop, kLength and kCancelled, DEADLINE_EXCEEDED for kDeadline, the fault for kError.
+  /// `status` is OK for kStop, kLength and kCancelled, DEADLINE_EXCEEDED for kDeadline, the fault
+  /// for kError.
   virtual void OnDone(FinishReason reason, const Usage& usage, absl::Status status) = 0;
 };
 
-enum class CommandKind : uint8_t { kLoadAdapter, kUnloadAdapter, kPark, kWake, kResetCache, kExportCache };
+enum class CommandKind : uint8_t {
+  kLoadAdapter,
+  kUnloadAdapter,
+  kPark,
+  kWake,
+  kResetCache,
+  kExportCache
+};
 
 /// Something to do between two steps, in order with them.
 struct Command {
   CommandKind kind = CommandKind::kResetCache;
   AdapterId adapter = kNoAdapter;
-  std::string path;   // kLoadAdapter: the adapter's directory; kExportCache: the file to write
+  std::string path;  // kLoadAdapter: the adapter's directory; kExportCache: the file to write
 };
 
 using DoneCallback = std::function<void(absl::Status)>;
@@ -41,34 +50,39 @@ using DoneCallback = std::function<void(absl::Status)>;
 struct EngineLoad {
   int32_t num_running = 0;
   int32_t num_waiting = 0;
-  int64_t num_waiting_tokens = 0;    // prompt tokens not yet computed of waiting and running requests
-  double kv_usage = 0;               // blocks held by live requests / blocks, of the fullest group; [0, 1]
-  bool healthy = true;               // false after a device fault
+  int64_t num_waiting_tokens = 0;  // prompt tokens not yet computed of waiting and running requests
+  double kv_usage = 0;  // blocks held by live requests / blocks, of the fullest group; [0, 1]
+  bool healthy = true;  // false after a device fault
   bool draining = false;
-  absl::Time last_step;              // engine clock; when the last step was committed
+  absl::Time last_step;  // engine clock; when the last step was committed
 };
 
 /// What a caller must know before it can build a request.
 struct EngineInfo {
-  int32_t max_context = 0;           // prompt + output tokens of one request
+  int32_t max_context = 0;  // prompt + output tokens of one request
   int32_t vocab_size = 0;
   int32_t block_size = 0;
-  int32_t num_blocks = 0;            // of group 0
+  int32_t num_blocks = 0;  // of group 0
 };
 
 class Engine {
  public:
   virtual ~Engine() = default;
-  /// Queues a request; `id` must not be live. RESOURCE_EXHAUSTED when the queue is full, UNAVAILABLE when draining
-  /// or faulted, INVALID_ARGUMENT when it can never run. After OK the sink gets its OnDone; after an error it gets nothing.
-  virtual absl::Status Submit(RequestId id, GenerateRequest request, std::shared_ptr<TokenSink> sink) = 0;
-  /// Idempotent; unknown ids are ignored. The blocks are free within one step; the sink gets kCancelled.
+  /// Queues a request; `id` must not be live. RESOURCE_EXHAUSTED when the queue is full,
+  /// UNAVAILABLE when draining
+  /// or faulted, INVALID_ARGUMENT when it can never run. After OK the sink gets its OnDone; after
+  /// an error it gets nothing.
+  virtual absl::Status Submit(RequestId id, GenerateRequest request,
+                              std::shared_ptr<TokenSink> sink) = 0;
+  /// Idempotent; unknown ids are ignored. The blocks are free within one step; the sink gets
+  /// kCancelled.
   virtual void Cancel(RequestId id) = 0;
   /// Runs between steps, in order. `done` is called on the engine thread.
   virtual void Control(Command command, DoneCallback done) = 0;
   virtual EngineLoad load() const = 0;
   virtual EngineInfo info() const = 0;
-  /// Refuses new requests, lets live ones finish for `grace`, then cancels the rest. Returns when none is live.
+  /// Refuses new requests, lets live ones finish for `grace`, then cancels the rest. Returns when
+  /// none is live.
   virtual void Drain(absl::Duration grace) = 0;
 };
 

@@ -16,7 +16,8 @@
 namespace penstock {
 
 /// How one token is drawn. The order of the rules is: logit_bias, penalties, min_tokens and masks,
-/// temperature, min_p, top_k, top_p (on the renormalised rest), then the Gumbel argmax over what is left.
+/// temperature, min_p, top_k, top_p (on the renormalised rest), then the Gumbel argmax over what is
+/// left.
 struct SamplingParams {
   float temperature = 1.0f;         // 0: greedy; [0, 2] on the wire
   int32_t top_k = 0;                // 0: off
@@ -27,10 +28,11 @@ struct SamplingParams {
   float frequency_penalty = 0.0f;   // [-2, 2]; over output only
   std::vector<std::pair<TokenId, float>> logit_bias;  // added to the logits; [-100, 100]
   std::vector<TokenId> allowed_token_ids;             // empty: all
-  uint64_t seed = 0;                // Philox4x32-10 key; counter = (position, vocabulary index / 4), word index % 4
-  int32_t num_logprobs = -1;        // -1: none; 0: the sampled token's only; n: and the n most likely
-  std::vector<TokenId> logprob_token_ids;             // log-probs of these as well
-  int32_t min_tokens = 0;           // stop ids cannot be drawn before so many output tokens
+  uint64_t seed =
+      0;  // Philox4x32-10 key; counter = (position, vocabulary index / 4), word index % 4
+  int32_t num_logprobs = -1;  // -1: none; 0: the sampled token's only; n: and the n most likely
+  std::vector<TokenId> logprob_token_ids;  // log-probs of these as well
+  int32_t min_tokens = 0;                  // stop ids cannot be drawn before so many output tokens
 
   bool greedy() const { return temperature == 0.0f; }
   bool needs_counts() const {
@@ -42,55 +44,59 @@ enum class OutputKind : uint8_t { kNone, kToken, kPromptLogprobs, kHidden };
 
 /// One request: immutable once submitted. `n > 1` on the wire is n of these.
 struct GenerateRequest {
-  std::vector<TokenId> prompt;               // at least one id, each in [0, vocabulary)
-  int32_t max_tokens = 16;                   // output tokens at most; prompt + max_tokens <= context
+  std::vector<TokenId> prompt;  // at least one id, each in [0, vocabulary)
+  int32_t max_tokens = 16;      // output tokens at most; prompt + max_tokens <= context
   SamplingParams sampling;
-  std::vector<TokenId> stop_token_ids;       // end the request (kStop); includes the model's eos unless ignore_eos
-  int32_t priority = 0;                      // lower runs earlier
-  std::optional<absl::Time> deadline;        // engine clock; past it: kDeadline
+  std::vector<TokenId>
+      stop_token_ids;    // end the request (kStop); includes the model's eos unless ignore_eos
+  int32_t priority = 0;  // lower runs earlier
+  std::optional<absl::Time> deadline;              // engine clock; past it: kDeadline
   std::optional<absl::Time> first_token_deadline;  // as `deadline`, until the first token is out
-  std::string cache_salt;                    // prefix blocks are shared only under an equal salt
+  std::string cache_salt;  // prefix blocks are shared only under an equal salt
   AdapterId adapter = kNoAdapter;
-  OutputKind output = OutputKind::kToken;    // kToken, kPromptLogprobs (as well as tokens) or kHidden (embedding)
-  int32_t num_prompt_logprobs = 0;           // with kPromptLogprobs: and the n most likely
+  OutputKind output =
+      OutputKind::kToken;  // kToken, kPromptLogprobs (as well as tokens) or kHidden (embedding)
+  int32_t num_prompt_logprobs = 0;  // with kPromptLogprobs: and the n most likely
 };
 
 struct TokenLogprob {
   TokenId id = 0;
-  float logprob = 0;   // natural log
-  int32_t rank = 0;    // 1: the most likely
+  float logprob = 0;  // natural log
+  int32_t rank = 0;   // 1: the most likely
 };
 
 inline constexpr float kNotComputed = std::numeric_limits<float>::quiet_NaN();
 
-/// One drawn token. Log-probs are those of the raw model distribution (before penalties and temperature), as in vLLM.
+/// One drawn token. Log-probs are those of the raw model distribution (before penalties and
+/// temperature), as in vLLM.
 struct SampledToken {
   TokenId id = 0;
-  float logprob = kNotComputed;     // of `id`; only where num_logprobs >= 0
-  int32_t rank = 0;                 // of `id`; only where num_logprobs >= 0
-  float entropy = kNotComputed;     // nats; only where the executor computes it
-  float top1_prob = kNotComputed;   // only where the executor computes it
-  std::vector<TokenLogprob> top;    // the num_logprobs most likely, then logprob_token_ids
+  float logprob = kNotComputed;    // of `id`; only where num_logprobs >= 0
+  int32_t rank = 0;                // of `id`; only where num_logprobs >= 0
+  float entropy = kNotComputed;    // nats; only where the executor computes it
+  float top1_prob = kNotComputed;  // only where the executor computes it
+  std::vector<TokenLogprob> top;   // the num_logprobs most likely, then logprob_token_ids
 };
 
 /// What a request yields beside tokens.
 struct RequestOutput {
   OutputKind kind = OutputKind::kNone;
-  int32_t begin = 0;                                 // first prompt position that `prompt_logprobs` describes
-  std::vector<SampledToken> prompt_logprobs;         // [n]; entry i: the prompt token at begin + i, given those before
-  std::vector<float> hidden;                         // [hidden], final norm applied, of the last position
+  int32_t begin = 0;  // first prompt position that `prompt_logprobs` describes
+  std::vector<SampledToken>
+      prompt_logprobs;        // [n]; entry i: the prompt token at begin + i, given those before
+  std::vector<float> hidden;  // [hidden], final norm applied, of the last position
 };
 
 /// What a request cost; times by the engine's clock.
 struct Usage {
   int32_t prompt_tokens = 0;
-  int32_t cached_tokens = 0;       // of the prompt, found in the prefix cache at first admission
-  int32_t completion_tokens = 0;   // handed to the sink
+  int32_t cached_tokens = 0;      // of the prompt, found in the prefix cache at first admission
+  int32_t completion_tokens = 0;  // handed to the sink
   int32_t num_preemptions = 0;
-  TokenId stop_token = -1;         // with kStop: the id that stopped it
-  absl::Duration queue_time;       // submitted -> first planned
-  absl::Duration prefill_time;     // first planned -> first token
-  absl::Duration decode_time;      // first token -> last token
+  TokenId stop_token = -1;      // with kStop: the id that stopped it
+  absl::Duration queue_time;    // submitted -> first planned
+  absl::Duration prefill_time;  // first planned -> first token
+  absl::Duration decode_time;   // first token -> last token
 };
 
 }  // namespace penstock

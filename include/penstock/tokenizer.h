@@ -17,14 +17,18 @@ namespace penstock {
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
-  /// `text` is any bytes; invalid UTF-8 becomes U+FFFD. With `add_special` the post-processor adds what a prompt starts
+  /// `text` is any bytes; invalid UTF-8 becomes U+FFFD. With `add_special` the post-processor adds
+  /// what a prompt starts
   /// (and ends) with. Added tokens found in the text are matched as such.
   virtual std::vector<TokenId> Encode(std::string_view text, bool add_special) const = 0;
-  /// The decoder's whole-sequence result; bytes that are no UTF-8 become U+FFFD. Ids outside the vocabulary are skipped.
+  /// The decoder's whole-sequence result; bytes that are no UTF-8 become U+FFFD. Ids outside the
+  /// vocabulary are skipped.
   virtual std::string Decode(absl::Span<const TokenId> ids, bool skip_special) const = 0;
-  /// The bytes that `id` contributes in the middle of a sequence, before any UTF-8 repair; may be half a code point.
+  /// The bytes that `id` contributes in the middle of a sequence, before any UTF-8 repair; may be
+  /// half a code point.
   virtual std::string Piece(TokenId id) const = 0;
-  /// True where the decoder strips one leading space of the first piece of a text (SentencePiece style).
+  /// True where the decoder strips one leading space of the first piece of a text (SentencePiece
+  /// style).
   virtual bool strips_first_space() const = 0;
   virtual bool is_special(TokenId id) const = 0;
   /// The id of a token by its exact content, e.g. "<|im_end|>".

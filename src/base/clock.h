@@ -11,7 +11,8 @@
 
 namespace penstock {
 
-/// Readings are absl::Time so that they subtract to durations; they follow the monotonic clock, not wall-clock steps.
+/// Readings are absl::Time so that they subtract to durations; they follow the monotonic clock, not
+/// wall-clock steps.
 class Clock {
  public:
   virtual ~Clock() = default;

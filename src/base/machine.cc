@@ -21,18 +21,21 @@ std::string ReadAll(const std::string& path) {
   return text.str();
 }
 
-/// The folders whose limits bind this process, innermost first. `controller` is empty for version 2.
-std::vector<std::string> Ancestors(const std::string& root, const std::string& self, const std::string& controller) {
+/// The folders whose limits bind this process, innermost first. `controller` is empty for version
+/// 2.
+std::vector<std::string> Ancestors(const std::string& root, const std::string& self,
+                                   const std::string& controller) {
   std::istringstream lines(self);
   std::string line, path;
   bool found = false;
-  while (std::getline(lines, line)) {   // hierarchy:controllers:path
+  while (std::getline(lines, line)) {  // hierarchy:controllers:path
     const size_t first = line.find(':');
     const size_t second = first == line.npos ? line.npos : line.find(':', first + 1);
     if (second == line.npos) continue;
     const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
     if (controllers != (controller.empty() ? ",," : controllers)) continue;
-    if (!controller.empty() && controllers.find("," + controller + ",") == controllers.npos) continue;
+    if (!controller.empty() && controllers.find("," + controller + ",") == controllers.npos)
+      continue;
     path = line.substr(second + 1);
     found = true;
   }
@@ -54,10 +57,11 @@ int64_t CgroupMemoryLimit(const std::string& root, const std::string& self) {
   const auto take = [&](const std::string& path) {
     std::istringstream text(ReadAll(path));
     int64_t value = 0;
-    if (text >> value && value > 0) limit = std::min(limit, value);   // "max" is no number
+    if (text >> value && value > 0) limit = std::min(limit, value);  // "max" is no number
   };
   for (const std::string& folder : Ancestors(root, self, "")) take(folder + "/memory.max");
-  for (const std::string& folder : Ancestors(root, self, "memory")) take(folder + "/memory.limit_in_bytes");
+  for (const std::string& folder : Ancestors(root, self, "memory"))
+    take(folder + "/memory.limit_in_bytes");
   return limit;
 }
 
@@ -81,7 +85,8 @@ double CgroupCpuLimit(const std::string& root, const std::string& self) {
 int AllowedCpus() {
   int cpus = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) cpus = std::max(1, CPU_COUNT(&set));   // cpusets show here
+  if (sched_getaffinity(0, sizeof(set), &set) == 0)
+    cpus = std::max(1, CPU_COUNT(&set));  // cpusets show here
   const double quota = CgroupCpuLimit("/sys/fs/cgroup", ReadAll("/proc/self/cgroup"));
   if (std::isfinite(quota)) cpus = std::min(cpus, std::max(1, static_cast<int>(std::ceil(quota))));
   return cpus;

@@ -1,4 +1,5 @@
-// What this process may use: CPUs and memory, as the cgroup (version 1 or 2) and the affinity mask allow.
+// What this process may use: CPUs and memory, as the cgroup (version 1 or 2) and the affinity mask
+// allow.
 // Owns nothing. Must not know what they are used for.
 // Threads: thread-safe.
 #pragma once
@@ -14,8 +15,9 @@ int AllowedCpus();
 /// Bytes: the least of memory.max and the machine's memory.
 int64_t AllowedMemory();
 
-/// The same from a given root, for tests: `root` stands for /sys/fs/cgroup, `self` for the text of /proc/self/cgroup.
-int64_t CgroupMemoryLimit(const std::string& root, const std::string& self);   // INT64_MAX: none
-double CgroupCpuLimit(const std::string& root, const std::string& self);       // CPUs; infinity: none
+/// The same from a given root, for tests: `root` stands for /sys/fs/cgroup, `self` for the text of
+/// /proc/self/cgroup.
+int64_t CgroupMemoryLimit(const std::string& root, const std::string& self);  // INT64_MAX: none
+double CgroupCpuLimit(const std::string& root, const std::string& self);  // CPUs; infinity: none
 
 }  // namespace penstock

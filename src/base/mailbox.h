@@ -16,7 +16,8 @@ namespace penstock {
 template <class T>
 class Mailbox {
  public:
-  /// capacity 0: unbounded, for messages that must not be refused (cancels, shutdown) and are few by nature.
+  /// capacity 0: unbounded, for messages that must not be refused (cancels, shutdown) and are few
+  /// by nature.
   explicit Mailbox(size_t capacity) : capacity_(capacity) {}
 
   /// False when full or closed; the message is then untouched.
@@ -33,7 +34,8 @@ class Mailbox {
   /// Everything queued, oldest first; does not wait.
   std::vector<T> TakeAll() {
     std::lock_guard lock(mutex_);
-    std::vector<T> out(std::make_move_iterator(items_.begin()), std::make_move_iterator(items_.end()));
+    std::vector<T> out(std::make_move_iterator(items_.begin()),
+                       std::make_move_iterator(items_.end()));
     items_.clear();
     return out;
   }

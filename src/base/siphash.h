@@ -1,4 +1,5 @@
-// SipHash-2-4 with a 128-bit result: a keyed hash that a stranger cannot make collide (Aumasson and Bernstein 2012).
+// SipHash-2-4 with a 128-bit result: a keyed hash that a stranger cannot make collide (Aumasson and
+// Bernstein 2012).
 // Owns nothing. Must not know the domain.
 // Threads: value.
 #pragma once
@@ -16,7 +17,9 @@ struct Hash128 {
   uint64_t hi = 0;
   friend constexpr auto operator<=>(const Hash128&, const Hash128&) = default;
   template <class H>
-  friend H AbslHashValue(H h, const Hash128& v) { return H::combine(std::move(h), v.lo, v.hi); }
+  friend H AbslHashValue(H h, const Hash128& v) {
+    return H::combine(std::move(h), v.lo, v.hi);
+  }
 };
 
 namespace siphash_internal {
@@ -24,10 +27,20 @@ namespace siphash_internal {
 struct State {
   uint64_t v0, v1, v2, v3;
   void Round() {
-    v0 += v1; v1 = std::rotl(v1, 13); v1 ^= v0; v0 = std::rotl(v0, 32);
-    v2 += v3; v3 = std::rotl(v3, 16); v3 ^= v2;
-    v0 += v3; v3 = std::rotl(v3, 21); v3 ^= v0;
-    v2 += v1; v1 = std::rotl(v1, 17); v1 ^= v2; v2 = std::rotl(v2, 32);
+    v0 += v1;
+    v1 = std::rotl(v1, 13);
+    v1 ^= v0;
+    v0 = std::rotl(v0, 32);
+    v2 += v3;
+    v3 = std::rotl(v3, 16);
+    v3 ^= v2;
+    v0 += v3;
+    v3 = std::rotl(v3, 21);
+    v3 ^= v0;
+    v2 += v1;
+    v1 = std::rotl(v1, 17);
+    v1 ^= v2;
+    v2 = std::rotl(v2, 32);
   }
   void Absorb(uint64_t m) {
     v3 ^= m;

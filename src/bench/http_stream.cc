@@ -17,7 +17,7 @@ bool HttpStream::Feed(std::string_view bytes) {
     const State before = state_;
     const size_t size = in_.size();
     if (!Advance()) return false;
-    if (state_ == before && in_.size() == size) break;   // wants more bytes
+    if (state_ == before && in_.size() == size) break;  // wants more bytes
   }
   return true;
 }
@@ -38,7 +38,7 @@ bool HttpStream::Advance() {
     if (need_ == 0) state_ = state_ == State::kLength ? State::kDone : State::kChunkEnd;
     return true;
   }
-  const size_t end = in_.find("\r\n");   // the rest are lines
+  const size_t end = in_.find("\r\n");  // the rest are lines
   if (end == in_.npos) return in_.size() < 65536;
   const std::string line = in_.substr(0, end);
   in_.erase(0, end + 2);
@@ -63,7 +63,8 @@ bool HttpStream::ParseHead(std::string_view head) {
   bool chunked = false;
   for (size_t begin = head.find("\r\n"); begin != head.npos;) {
     const size_t end = head.find("\r\n", begin + 2);
-    const std::string_view line = head.substr(begin + 2, end == head.npos ? head.npos : end - begin - 2);
+    const std::string_view line =
+        head.substr(begin + 2, end == head.npos ? head.npos : end - begin - 2);
     const size_t colon = line.find(':');
     if (colon == line.npos) return false;
     const std::string name = absl::AsciiStrToLower(ToAbsl(line.substr(0, colon)));

@@ -1,4 +1,5 @@
-// A client's view of one HTTP/1.1 answer, fed with bytes as they come: head, length or chunks, server-sent events.
+// A client's view of one HTTP/1.1 answer, fed with bytes as they come: head, length or chunks,
+// server-sent events.
 // Owns the bytes not yet understood. Must not know sockets or clocks.
 // Threads: confined to the load loop.
 #pragma once
@@ -18,7 +19,7 @@ class HttpStream {
   bool head_done() const { return state_ != State::kHead; }
   int status() const { return status_; }
   bool keep_alive() const { return keep_alive_; }
-  const std::string& body() const { return body_; }   // with the chunk framing removed
+  const std::string& body() const { return body_; }  // with the chunk framing removed
   void Reset() { *this = HttpStream(); }
 
  private:

@@ -21,12 +21,16 @@
 namespace penstock {
 namespace {
 
-double Now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double Now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 class Socket {
  public:
   explicit Socket(int fd) : fd_(fd) {}
-  ~Socket() { if (fd_ >= 0) close(fd_); }
+  ~Socket() {
+    if (fd_ >= 0) close(fd_);
+  }
   Socket(const Socket&) = delete;
   int fd() const { return fd_; }
 
@@ -36,11 +40,11 @@ class Socket {
 
 struct Client {
   std::unique_ptr<Socket> socket;
-  int32_t request = -1;             // -1: idle
+  int32_t request = -1;  // -1: idle
   std::string out;
   size_t sent = 0;
   HttpStream answer;
-  size_t events_seen = 0;           // bytes of the body already looked at
+  size_t events_seen = 0;  // bytes of the body already looked at
   bool got_piece = false;
   double last_piece = 0;
 };
@@ -72,7 +76,8 @@ class LoadRun {
     address_.sin_family = AF_INET;
     address_.sin_port = htons(target_.port);
     if (inet_pton(AF_INET, target_.host.c_str(), &address_.sin_addr) != 1) {
-      return absl::InvalidArgumentError(absl::StrCat("host '", target_.host, "': expected a numeric IPv4 address"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("host '", target_.host, "': expected a numeric IPv4 address"));
     }
     model_ = scenario_.model;
     if (model_.empty()) {
@@ -103,8 +108,10 @@ class LoadRun {
   }
 
   std::string Wire(std::string_view method, std::string_view path, std::string_view body) const {
-    std::string out = absl::StrCat(ToAbsl(method), " ", ToAbsl(path), " HTTP/1.1\r\nHost: ", target_.host, ":", target_.port, "\r\n");
-    if (!target_.api_key.empty()) absl::StrAppend(&out, "Authorization: Bearer ", target_.api_key, "\r\n");
+    std::string out = absl::StrCat(ToAbsl(method), " ", ToAbsl(path),
+                                   " HTTP/1.1\r\nHost: ", target_.host, ":", target_.port, "\r\n");
+    if (!target_.api_key.empty())
+      absl::StrAppend(&out, "Authorization: Bearer ", target_.api_key, "\r\n");
     if (!body.empty()) absl::StrAppend(&out, "Content-Type: application/json\r\n");
     absl::StrAppend(&out, "Content-Length: ", body.size(), "\r\n\r\n", ToAbsl(body));
     return out;
@@ -114,8 +121,10 @@ class LoadRun {
     auto socket = std::make_unique<Socket>(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     const int one = 1;
     setsockopt(socket->fd(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-    if (connect(socket->fd(), reinterpret_cast<const sockaddr*>(&address_), sizeof(address_)) != 0) {
-      return absl::UnavailableError(absl::StrCat("no server answers on ", target_.host, ":", target_.port));
+    if (connect(socket->fd(), reinterpret_cast<const sockaddr*>(&address_), sizeof(address_)) !=
+        0) {
+      return absl::UnavailableError(
+          absl::StrCat("no server answers on ", target_.host, ":", target_.port));
     }
     if (!blocking) fcntl(socket->fd(), F_SETFL, O_NONBLOCK);
     return socket;
@@ -124,19 +133,22 @@ class LoadRun {
   absl::StatusOr<std::string> FirstModel() const {
     ASSIGN_OR_RETURN(const std::unique_ptr<Socket> socket, Connect(/*blocking=*/true));
     const std::string wire = Wire("GET", "/v1/models", "");
-    if (send(socket->fd(), wire.data(), wire.size(), MSG_NOSIGNAL) < 0) return absl::UnavailableError("the server hung up");
+    if (send(socket->fd(), wire.data(), wire.size(), MSG_NOSIGNAL) < 0)
+      return absl::UnavailableError("the server hung up");
     HttpStream answer;
     char buffer[16384];
     while (!answer.done()) {
       const ssize_t n = read(socket->fd(), buffer, sizeof(buffer));
-      if (n <= 0 || !answer.Feed({buffer, static_cast<size_t>(n)})) return absl::UnavailableError("/v1/models: no HTTP answer");
+      if (n <= 0 || !answer.Feed({buffer, static_cast<size_t>(n)}))
+        return absl::UnavailableError("/v1/models: no HTTP answer");
     }
     const std::string_view body = answer.body();
     const size_t id = body.find("\"id\"");
     const size_t open = id == body.npos ? id : body.find('"', id + 5);
     const size_t close = open == body.npos ? open : body.find('"', open + 1);
     if (answer.status() != 200 || close == body.npos) {
-      return absl::UnavailableError(absl::StrCat("/v1/models: HTTP ", answer.status(), ", no model listed"));
+      return absl::UnavailableError(
+          absl::StrCat("/v1/models: HTTP ", answer.status(), ", no model listed"));
     }
     return std::string(body.substr(open + 1, close - open - 1));
   }
@@ -146,8 +158,9 @@ class LoadRun {
     std::vector<epoll_event> events(256);
     while (num_done_ < scenario_.requests) {
       if (Now() - begin_ > scenario_.timeout_seconds) {
-        return absl::DeadlineExceededError(absl::StrCat("only ", num_done_, " of ", scenario_.requests, " requests ended within ",
-                                                        scenario_.timeout_seconds, " s"));
+        return absl::DeadlineExceededError(
+            absl::StrCat("only ", num_done_, " of ", scenario_.requests, " requests ended within ",
+                         scenario_.timeout_seconds, " s"));
       }
       RETURN_IF_ERROR(StartDue());
       const int n = epoll_wait(epoll_->fd(), events.data(), events.size(), WaitMillis());
@@ -168,7 +181,9 @@ class LoadRun {
 
   absl::Status StartDue() {
     for (; next_ < scenario_.requests; ++next_) {
-      if (scenario_.rate > 0 ? Now() < begin_ + result_.requests[next_].start : num_active_ >= scenario_.concurrency) break;
+      if (scenario_.rate > 0 ? Now() < begin_ + result_.requests[next_].start
+                             : num_active_ >= scenario_.concurrency)
+        break;
       if (scenario_.rate <= 0) result_.requests[next_].start = Now() - begin_;
       Client* client = nullptr;
       if (!idle_.empty()) {
@@ -198,8 +213,9 @@ class LoadRun {
 
   void Send(Client& client) {
     while (client.sent < client.out.size()) {
-      const ssize_t n = send(client.socket->fd(), client.out.data() + client.sent, client.out.size() - client.sent, MSG_NOSIGNAL);
-      if (n <= 0) return;   // EAGAIN: the socket tells when; an error shows when reading
+      const ssize_t n = send(client.socket->fd(), client.out.data() + client.sent,
+                             client.out.size() - client.sent, MSG_NOSIGNAL);
+      if (n <= 0) return;  // EAGAIN: the socket tells when; an error shows when reading
       client.sent += n;
     }
   }
@@ -209,7 +225,8 @@ class LoadRun {
     while (client.socket != nullptr) {
       const ssize_t n = read(client.socket->fd(), buffer, sizeof(buffer));
       if (n < 0) return;
-      const bool fed = n > 0 && client.request >= 0 && client.answer.Feed({buffer, static_cast<size_t>(n)});
+      const bool fed =
+          n > 0 && client.request >= 0 && client.answer.Feed({buffer, static_cast<size_t>(n)});
       if (fed) NotePieces(client);
       if (!fed || client.answer.done()) Finish(client, fed);
     }
@@ -218,8 +235,10 @@ class LoadRun {
   void NotePieces(Client& client) {
     const double now = Now() - begin_;
     RequestTiming& timing = result_.requests[client.request];
-    const std::string_view fresh = std::string_view(client.answer.body()).substr(client.events_seen);
-    const bool piece = scenario_.stream ? fresh.find("data: {") != fresh.npos : client.answer.done();
+    const std::string_view fresh =
+        std::string_view(client.answer.body()).substr(client.events_seen);
+    const bool piece =
+        scenario_.stream ? fresh.find("data: {") != fresh.npos : client.answer.done();
     client.events_seen = client.answer.body().size();
     if (!piece) return;
     if (!client.got_piece) {
@@ -237,7 +256,8 @@ class LoadRun {
       timing.end = Now() - begin_;
       timing.status = client.answer.status();
       const std::string& body = client.answer.body();
-      timing.ok = whole && timing.status == 200 && (!scenario_.stream || body.find("data: [DONE]") != body.npos);
+      timing.ok = whole && timing.status == 200 &&
+                  (!scenario_.stream || body.find("data: [DONE]") != body.npos);
       timing.prompt_tokens = LastNumber(body, "prompt_tokens");
       timing.completion_tokens = LastNumber(body, "completion_tokens");
       timing.cached_tokens = LastNumber(body, "cached_tokens");

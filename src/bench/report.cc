@@ -57,39 +57,60 @@ LoadSummary Summarize(const LoadResult& result) {
   out.itl_p99 = Quantile(gaps, 0.99);
   out.e2e_p50 = Quantile(e2e, 0.5);
   out.e2e_p99 = Quantile(e2e, 0.99);
-  if (result.server_cpu_seconds >= 0) out.server_cpu_ms_per_request = 1e3 * result.server_cpu_seconds / result.requests.size();
+  if (result.server_cpu_seconds >= 0)
+    out.server_cpu_ms_per_request = 1e3 * result.server_cpu_seconds / result.requests.size();
   out.server_rss_bytes = result.server_rss_bytes;
   return out;
 }
 
 std::string SummaryHeader() {
-  return "scenario                 ok fail    req/s  out tok/s   in tok/s  ttft p50/p99 ms    itl p50/p99 ms     e2e p50/p99 ms   cpu ms/req\n";
+  return "scenario                 ok fail    req/s  out tok/s   in tok/s  ttft p50/p99 ms    itl "
+         "p50/p99 ms     e2e p50/p99 ms   cpu ms/req\n";
 }
 
 std::string SummaryRow(const Scenario& scenario, const LoadSummary& s) {
   char line[512];
-  std::snprintf(line, sizeof(line), "%-22s %4d %4d %8.1f %10.0f %10.0f %8.1f/%8.1f %8.2f/%8.2f %9.1f/%9.1f %10.2f\n",
-                scenario.name.c_str(), s.num_ok, s.num_failed, s.requests_per_second, s.output_tokens_per_second,
-                s.prompt_tokens_per_second, 1e3 * s.ttft_p50, 1e3 * s.ttft_p99, 1e3 * s.itl_p50, 1e3 * s.itl_p99,
-                1e3 * s.e2e_p50, 1e3 * s.e2e_p99, s.server_cpu_ms_per_request);
+  std::snprintf(line, sizeof(line),
+                "%-22s %4d %4d %8.1f %10.0f %10.0f %8.1f/%8.1f %8.2f/%8.2f %9.1f/%9.1f %10.2f\n",
+                scenario.name.c_str(), s.num_ok, s.num_failed, s.requests_per_second,
+                s.output_tokens_per_second, s.prompt_tokens_per_second, 1e3 * s.ttft_p50,
+                1e3 * s.ttft_p99, 1e3 * s.itl_p50, 1e3 * s.itl_p99, 1e3 * s.e2e_p50,
+                1e3 * s.e2e_p99, s.server_cpu_ms_per_request);
   return line;
 }
 
-std::string SummaryJson(const Scenario& scenario, const LoadSummary& s, const std::string& version) {
+std::string SummaryJson(const Scenario& scenario, const LoadSummary& s,
+                        const std::string& version) {
   const nlohmann::ordered_json json = {
       {"scenario",
-       {{"name", scenario.name}, {"endpoint", scenario.endpoint}, {"requests", scenario.requests},
-        {"concurrency", scenario.concurrency}, {"rate", scenario.rate}, {"prompt_words", scenario.prompt_words},
-        {"min_words", scenario.min_words}, {"prefix_words", scenario.prefix_words}, {"max_tokens", scenario.max_tokens},
-        {"stream", scenario.stream}, {"ignore_eos", scenario.ignore_eos}, {"temperature", scenario.temperature},
+       {{"name", scenario.name},
+        {"endpoint", scenario.endpoint},
+        {"requests", scenario.requests},
+        {"concurrency", scenario.concurrency},
+        {"rate", scenario.rate},
+        {"prompt_words", scenario.prompt_words},
+        {"min_words", scenario.min_words},
+        {"prefix_words", scenario.prefix_words},
+        {"max_tokens", scenario.max_tokens},
+        {"stream", scenario.stream},
+        {"ignore_eos", scenario.ignore_eos},
+        {"temperature", scenario.temperature},
         {"seed", scenario.seed}}},
       {"result",
-       {{"ok", s.num_ok}, {"failed", s.num_failed}, {"seconds", s.seconds}, {"requests_per_second", s.requests_per_second},
-        {"output_tokens_per_second", s.output_tokens_per_second}, {"prompt_tokens_per_second", s.prompt_tokens_per_second},
-        {"prompt_tokens", s.prompt_tokens}, {"completion_tokens", s.completion_tokens}, {"cached_tokens", s.cached_tokens},
-        {"ttft_seconds", {{"p50", s.ttft_p50}, {"p99", s.ttft_p99}}}, {"itl_seconds", {{"p50", s.itl_p50}, {"p99", s.itl_p99}}},
+       {{"ok", s.num_ok},
+        {"failed", s.num_failed},
+        {"seconds", s.seconds},
+        {"requests_per_second", s.requests_per_second},
+        {"output_tokens_per_second", s.output_tokens_per_second},
+        {"prompt_tokens_per_second", s.prompt_tokens_per_second},
+        {"prompt_tokens", s.prompt_tokens},
+        {"completion_tokens", s.completion_tokens},
+        {"cached_tokens", s.cached_tokens},
+        {"ttft_seconds", {{"p50", s.ttft_p50}, {"p99", s.ttft_p99}}},
+        {"itl_seconds", {{"p50", s.itl_p50}, {"p99", s.itl_p99}}},
         {"e2e_seconds", {{"p50", s.e2e_p50}, {"p99", s.e2e_p99}}},
-        {"server_cpu_ms_per_request", s.server_cpu_ms_per_request}, {"server_rss_bytes", s.server_rss_bytes}}},
+        {"server_cpu_ms_per_request", s.server_cpu_ms_per_request},
+        {"server_rss_bytes", s.server_rss_bytes}}},
       {"machine", {{"cpu", CpuName()}, {"cores", std::thread::hardware_concurrency()}}},
       {"client_version", version},
       {"time", absl::FormatTime(absl::RFC3339_sec, absl::Now(), absl::UTCTimeZone())}};

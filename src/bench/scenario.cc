@@ -14,30 +14,34 @@ namespace penstock {
 namespace {
 
 ConfigSection Describe(Scenario& s) {
-  return {"", "", {
-    {"name", &s.name, ""},
-    {"endpoint", &s.endpoint, "", {"completions", "chat"}},
-    {"model", &s.model, ""},
-    {"requests", &s.requests, "", {}, 1, 1 << 24},
-    {"concurrency", &s.concurrency, "", {}, 1, 4096},
-    {"prompt_words", &s.prompt_words, "", {}, 1, 1 << 20},
-    {"prefix_words", &s.prefix_words, "", {}, 0, 1 << 20},
-    {"min_words", &s.min_words, "", {}, 0, 1 << 20},
-    {"max_tokens", &s.max_tokens, "", {}, 1, 1 << 20},
-    {"stream", &s.stream, ""},
-    {"ignore_eos", &s.ignore_eos, ""},
-    {"timeout_seconds", &s.timeout_seconds, "", {}, 1, 86400},
-  }};
+  return {"",
+          "",
+          {
+              {"name", &s.name, ""},
+              {"endpoint", &s.endpoint, "", {"completions", "chat"}},
+              {"model", &s.model, ""},
+              {"requests", &s.requests, "", {}, 1, 1 << 24},
+              {"concurrency", &s.concurrency, "", {}, 1, 4096},
+              {"prompt_words", &s.prompt_words, "", {}, 1, 1 << 20},
+              {"prefix_words", &s.prefix_words, "", {}, 0, 1 << 20},
+              {"min_words", &s.min_words, "", {}, 0, 1 << 20},
+              {"max_tokens", &s.max_tokens, "", {}, 1, 1 << 20},
+              {"stream", &s.stream, ""},
+              {"ignore_eos", &s.ignore_eos, ""},
+              {"timeout_seconds", &s.timeout_seconds, "", {}, 1, 86400},
+          }};
 }
 
 absl::StatusOr<Scenario> ReadScenario(const YAML::Node& node, const std::string& where) {
-  if (!node.IsMap()) return absl::InvalidArgumentError(where + ": expected a mapping, or a list of mappings");
+  if (!node.IsMap())
+    return absl::InvalidArgumentError(where + ": expected a mapping, or a list of mappings");
   Scenario scenario;
   for (const auto& entry : node) {
     if (!entry.first.IsScalar() || !entry.second.IsScalar()) {
       return absl::InvalidArgumentError(where + ": expected key: value lines");
     }
-    RETURN_IF_ERROR(Annotate(SetScenarioField(scenario, entry.first.Scalar(), entry.second.Scalar()), where));
+    RETURN_IF_ERROR(
+        Annotate(SetScenarioField(scenario, entry.first.Scalar(), entry.second.Scalar()), where));
   }
   return scenario;
 }
@@ -53,12 +57,15 @@ void AppendWords(std::mt19937_64& random, int32_t count, std::string& out) {
 
 }  // namespace
 
-absl::Status SetScenarioField(Scenario& scenario, const std::string& key, const std::string& value) {
+absl::Status SetScenarioField(Scenario& scenario, const std::string& key,
+                              const std::string& value) {
   const auto number = [&](double& out) {
     char* end = nullptr;
     out = std::strtod(value.c_str(), &end);
-    return *end == '\0' && !value.empty() && out >= 0 ? absl::OkStatus()
-                                                      : absl::InvalidArgumentError(absl::StrCat(key, ": expected a number, got '", value, "'"));
+    return *end == '\0' && !value.empty() && out >= 0
+               ? absl::OkStatus()
+               : absl::InvalidArgumentError(
+                     absl::StrCat(key, ": expected a number, got '", value, "'"));
   };
   if (key == "rate") return number(scenario.rate);
   if (key == "temperature") return number(scenario.temperature);
@@ -75,8 +82,9 @@ absl::Status SetScenarioField(Scenario& scenario, const std::string& key, const 
     names.push_back(field.name);
   }
   const std::string_view nearest = NearestName(key, names);
-  return absl::InvalidArgumentError(absl::StrCat(key, ": unknown key",
-                                                 nearest.empty() ? "" : absl::StrCat(", did you mean '", ToAbsl(nearest), "'?")));
+  return absl::InvalidArgumentError(
+      absl::StrCat(key, ": unknown key",
+                   nearest.empty() ? "" : absl::StrCat(", did you mean '", ToAbsl(nearest), "'?")));
 }
 
 absl::StatusOr<std::vector<Scenario>> LoadScenarios(const std::string& path) {
@@ -95,7 +103,8 @@ absl::StatusOr<std::vector<Scenario>> LoadScenarios(const std::string& path) {
     return out;
   }
   for (const YAML::Node& node : document) {
-    ASSIGN_OR_RETURN(Scenario scenario, ReadScenario(node, absl::StrCat(path, ":", node.Mark().line + 1)));
+    ASSIGN_OR_RETURN(Scenario scenario,
+                     ReadScenario(node, absl::StrCat(path, ":", node.Mark().line + 1)));
     out.push_back(std::move(scenario));
   }
   return out;

@@ -16,20 +16,21 @@ struct Scenario {
   std::string endpoint = "completions";  // completions | chat
   std::string model;                     // empty: the first that /v1/models lists
   int32_t requests = 64;
-  int32_t concurrency = 1;               // closed loop: requests kept in flight; ignored with rate > 0
-  double rate = 0;                       // open loop: mean arrivals per second (Poisson)
-  int32_t prompt_words = 128;            // " abc" words, different in every request
-  int32_t prefix_words = 0;              // of these, shared by all requests
+  int32_t concurrency = 1;     // closed loop: requests kept in flight; ignored with rate > 0
+  double rate = 0;             // open loop: mean arrivals per second (Poisson)
+  int32_t prompt_words = 128;  // " abc" words, different in every request
+  int32_t prefix_words = 0;    // of these, shared by all requests
   int32_t max_tokens = 64;
-  int32_t min_words = 0;                 // > 0: prompt_words is drawn from [min_words, prompt_words]
+  int32_t min_words = 0;  // > 0: prompt_words is drawn from [min_words, prompt_words]
   bool stream = true;
   bool ignore_eos = true;
   double temperature = 0;
-  uint64_t seed = 1;                     // of prompts and arrivals
-  int32_t timeout_seconds = 300;         // of the whole run
+  uint64_t seed = 1;              // of prompts and arrivals
+  int32_t timeout_seconds = 300;  // of the whole run
 };
 
-/// A YAML file: one scenario as a mapping, or a list of them; the keys are the fields above. Unknown keys are errors.
+/// A YAML file: one scenario as a mapping, or a list of them; the keys are the fields above.
+/// Unknown keys are errors.
 absl::StatusOr<std::vector<Scenario>> LoadScenarios(const std::string& path);
 
 /// `key=value` as on the command line.

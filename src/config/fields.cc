@@ -14,14 +14,16 @@ namespace penstock {
 namespace {
 
 absl::Status Expected(std::string_view what, std::string_view got) {
-  return absl::InvalidArgumentError(absl::StrCat("expected ", ToAbsl(what), ", got '", ToAbsl(got), "'"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("expected ", ToAbsl(what), ", got '", ToAbsl(got), "'"));
 }
 
 struct Suffix {
   std::string_view text;
   int64_t scale;
 };
-constexpr Suffix kByteSuffixes[] = {{"TiB", int64_t{1} << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}, {"", 1}};
+constexpr Suffix kByteSuffixes[] = {{"TiB", int64_t{1} << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20},
+                                    {"KiB", 1 << 10},          {"B", 1},         {"", 1}};
 
 absl::Status Parse(const ConfigField&, std::string_view text, bool& out) {
   if (text != "true" && text != "false") return Expected("true or false", text);
@@ -39,8 +41,10 @@ absl::Status Parse(const ConfigField& field, std::string_view text, int32_t& out
 }
 
 absl::Status Parse(const ConfigField& field, std::string_view text, std::string& out) {
-  if (!field.choices.empty() && std::find(field.choices.begin(), field.choices.end(), text) == field.choices.end()) {
-    const std::string choices = absl::StrJoin(field.choices, " | ", [](std::string* s, std::string_view c) { s->append(c); });
+  if (!field.choices.empty() &&
+      std::find(field.choices.begin(), field.choices.end(), text) == field.choices.end()) {
+    const std::string choices = absl::StrJoin(
+        field.choices, " | ", [](std::string* s, std::string_view c) { s->append(c); });
     return Expected(choices, text);
   }
   out = std::string(text);
@@ -56,7 +60,8 @@ absl::Status Parse(const ConfigField&, std::string_view text, Bytes& out) {
     if (!text.ends_with(suffix.text)) continue;
     int64_t value = 0;
     const std::string_view digits = text.substr(0, text.size() - suffix.text.size());
-    if (!absl::SimpleAtoi(ToAbsl(digits), &value) || value < 0 || value > INT64_MAX / suffix.scale) break;
+    if (!absl::SimpleAtoi(ToAbsl(digits), &value) || value < 0 || value > INT64_MAX / suffix.scale)
+      break;
     out.value = value * suffix.scale;
     return absl::OkStatus();
   }
@@ -65,7 +70,8 @@ absl::Status Parse(const ConfigField&, std::string_view text, Bytes& out) {
 
 absl::Status Parse(const ConfigField&, std::string_view text, absl::Duration& out) {
   absl::Duration value;
-  if (!absl::ParseDuration(std::string(text), &value) || value < absl::ZeroDuration() || value == absl::InfiniteDuration()) {
+  if (!absl::ParseDuration(std::string(text), &value) || value < absl::ZeroDuration() ||
+      value == absl::InfiniteDuration()) {
     return Expected("a duration such as 500ms, 30s or 2m", text);
   }
   out = value;
@@ -83,7 +89,10 @@ absl::Status Parse(const ConfigField&, std::string_view text, std::vector<std::s
 std::string Format(bool v) { return v ? "true" : "false"; }
 std::string Format(int32_t v) { return absl::StrCat(v); }
 std::string Format(const std::string& v) {
-  const bool plain = !v.empty() && v.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./@") == v.npos;
+  const bool plain =
+      !v.empty() &&
+      v.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./@") ==
+          v.npos;
   if (plain) return v;
   return absl::StrCat("\"", absl::StrJoin(absl::StrSplit(v, '"'), "\\\""), "\"");
 }
@@ -96,9 +105,14 @@ std::string Format(Bytes v) {
   }
   return absl::StrCat(v.value);
 }
-std::string Format(absl::Duration v) { return v == absl::ZeroDuration() ? "0s" : absl::FormatDuration(v); }
+std::string Format(absl::Duration v) {
+  return v == absl::ZeroDuration() ? "0s" : absl::FormatDuration(v);
+}
 std::string Format(const std::vector<std::string>& v) {
-  return absl::StrCat("[", absl::StrJoin(v, ", ", [](std::string* s, const std::string& e) { s->append(Format(e)); }), "]");
+  return absl::StrCat(
+      "[",
+      absl::StrJoin(v, ", ", [](std::string* s, const std::string& e) { s->append(Format(e)); }),
+      "]");
 }
 
 }  // namespace
@@ -111,7 +125,8 @@ std::string FormatField(const ConfigField& field) {
   return std::visit([](auto* target) { return Format(*target); }, field.ref);
 }
 
-std::string_view NearestName(std::string_view word, const std::vector<std::string_view>& candidates) {
+std::string_view NearestName(std::string_view word,
+                             const std::vector<std::string_view>& candidates) {
   std::string_view best;
   size_t best_distance = std::max<size_t>(2, word.size() / 3) + 1;
   for (const std::string_view candidate : candidates) {

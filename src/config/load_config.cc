@@ -31,10 +31,12 @@ absl::Status UnknownKey(std::string_view where, std::string_view path, std::stri
   if (!nearest.empty()) {
     hint = absl::StrCat(", did you mean '", ToAbsl(nearest), "'?");
   } else {
-    hint = absl::StrCat("; known: ", absl::StrJoin(names, ", ", [](std::string* s, std::string_view n) { s->append(n); }));
+    hint = absl::StrCat(
+        "; known: ",
+        absl::StrJoin(names, ", ", [](std::string* s, std::string_view n) { s->append(n); }));
   }
-  return absl::InvalidArgumentError(absl::StrCat(ToAbsl(where), ToAbsl(path), path.empty() ? "" : ".", ToAbsl(key),
-                                                 ": unknown key", hint));
+  return absl::InvalidArgumentError(absl::StrCat(
+      ToAbsl(where), ToAbsl(path), path.empty() ? "" : ".", ToAbsl(key), ": unknown key", hint));
 }
 
 std::string Join(std::string_view path, std::string_view key) {
@@ -84,13 +86,18 @@ class YamlReader {
   }
 
  private:
-  std::string Where(const YAML::Node& node) const { return absl::StrCat(file_, ":", node.Mark().line + 1, ": "); }
+  std::string Where(const YAML::Node& node) const {
+    return absl::StrCat(file_, ":", node.Mark().line + 1, ": ");
+  }
   absl::Status Error(const YAML::Node& node, std::string_view path, std::string_view what) const {
-    return absl::InvalidArgumentError(absl::StrCat(Where(node), ToAbsl(path), path.empty() ? "" : ": ", ToAbsl(what)));
+    return absl::InvalidArgumentError(
+        absl::StrCat(Where(node), ToAbsl(path), path.empty() ? "" : ": ", ToAbsl(what)));
   }
 
-  absl::Status Set(const ConfigField& field, const YAML::Node& node, const std::string& path) const {
-    if (auto* const* list = std::get_if<std::vector<std::string>*>(&field.ref); list != nullptr && node.IsSequence()) {
+  absl::Status Set(const ConfigField& field, const YAML::Node& node,
+                   const std::string& path) const {
+    if (auto* const* list = std::get_if<std::vector<std::string>*>(&field.ref);
+        list != nullptr && node.IsSequence()) {
       (*list)->clear();
       for (const YAML::Node& item : node) {
         if (!item.IsScalar()) return Error(item, path, "expected a list of strings");
@@ -107,8 +114,8 @@ class YamlReader {
 };
 
 /// Sets `path` (split) below `section`.
-absl::Status Assign(const ConfigSection& section, absl::Span<const std::string> path, std::string_view value,
-                    const std::string& whole) {
+absl::Status Assign(const ConfigSection& section, absl::Span<const std::string> path,
+                    std::string_view value, const std::string& whole) {
   for (const ConfigField& field : section.fields) {
     if (path.size() == 1 && field.name == path[0]) return Annotate(SetField(field, value), whole);
   }
@@ -121,7 +128,7 @@ absl::Status Assign(const ConfigSection& section, absl::Span<const std::string> 
 struct Assignment {
   std::vector<std::string> path;
   std::string value;
-  std::string whole;   // the path as it was written
+  std::string whole;  // the path as it was written
 };
 
 absl::StatusOr<std::vector<Assignment>> ParseAssignments(const std::vector<std::string>& texts) {
@@ -138,15 +145,18 @@ absl::StatusOr<std::vector<Assignment>> ParseAssignments(const std::vector<std::
 }
 
 /// PENSTOCK_<SECTION>_<FIELD>; other PENSTOCK_ variables are none of ours.
-absl::Status ApplyEnvironment(const ConfigSection& root, const std::vector<std::pair<std::string, std::string>>& environment) {
+absl::Status ApplyEnvironment(const ConfigSection& root,
+                              const std::vector<std::pair<std::string, std::string>>& environment) {
   for (const auto& [name, value] : environment) {
     std::function<absl::Status(const ConfigSection&, const std::string&)> apply =
         [&](const ConfigSection& section, const std::string& prefix) -> absl::Status {
       for (const ConfigField& field : section.fields) {
-        if (name == prefix + absl::AsciiStrToUpper(ToAbsl(field.name))) return Annotate(SetField(field, value), name);
+        if (name == prefix + absl::AsciiStrToUpper(ToAbsl(field.name)))
+          return Annotate(SetField(field, value), name);
       }
       for (const ConfigSection& sub : section.sections) {
-        const std::string sub_prefix = absl::StrCat(prefix, absl::AsciiStrToUpper(ToAbsl(sub.name)), "_");
+        const std::string sub_prefix =
+            absl::StrCat(prefix, absl::AsciiStrToUpper(ToAbsl(sub.name)), "_");
         if (name.starts_with(sub_prefix)) return apply(sub, sub_prefix);
       }
       if (section.name.empty()) return absl::OkStatus();
@@ -180,28 +190,33 @@ absl::StatusOr<ServerConfig> LoadConfig(const ConfigSources& sources) {
     try {
       document = YAML::Load(sources.file_text);
     } catch (const YAML::Exception& e) {
-      return absl::InvalidArgumentError(absl::StrCat(sources.file_name, ":", e.mark.line + 1, ": ", e.msg));
+      return absl::InvalidArgumentError(
+          absl::StrCat(sources.file_name, ":", e.mark.line + 1, ": ", e.msg));
     }
   }
   const YamlReader reader(sources.file_name);
   const bool has_file = document.IsDefined() && !document.IsNull();
   if (has_file) RETURN_IF_ERROR(reader.Apply(document, root, "", "models"));
   RETURN_IF_ERROR(ApplyEnvironment(root, sources.environment));
-  ASSIGN_OR_RETURN(const std::vector<Assignment> assignments, ParseAssignments(sources.assignments));
+  ASSIGN_OR_RETURN(const std::vector<Assignment> assignments,
+                   ParseAssignments(sources.assignments));
   // The models copy the engine section, so it must be complete before any of them is read.
   for (const Assignment& a : assignments) {
     if (a.path[0] != "models") RETURN_IF_ERROR(Assign(root, a.path, a.value, a.whole));
   }
-  if (has_file && document["models"]) RETURN_IF_ERROR(ReadModels(document["models"], reader, config));
+  if (has_file && document["models"])
+    RETURN_IF_ERROR(ReadModels(document["models"], reader, config));
   for (const Assignment& a : assignments) {
     if (a.path[0] != "models") continue;
     if (a.path.size() < 3) {
-      return absl::InvalidArgumentError(absl::StrCat(a.whole, ": expected models.<name>.<key>=value"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(a.whole, ": expected models.<name>.<key>=value"));
     }
     ModelEntry fresh;
     fresh.engine = config.engine;
     ModelEntry& model = config.models.try_emplace(a.path[1], std::move(fresh)).first->second;
-    RETURN_IF_ERROR(Assign(DescribeModel(model), absl::MakeConstSpan(a.path).subspan(2), a.value, a.whole));
+    RETURN_IF_ERROR(
+        Assign(DescribeModel(model), absl::MakeConstSpan(a.path).subspan(2), a.value, a.whole));
   }
   return config;
 }

@@ -16,13 +16,15 @@ namespace penstock {
 
 /// Where values come from; later ones win: defaults, file, environment, assignments.
 struct ConfigSources {
-  std::string file_name;                                           // for messages; empty: no file
-  std::string file_text;                                           // YAML
-  std::vector<std::pair<std::string, std::string>> environment;    // PENSTOCK_ENGINE_MAX_LEN=... and the like
-  std::vector<std::string> assignments;                            // engine.max_len=4096, models.chat.path=...
+  std::string file_name;  // for messages; empty: no file
+  std::string file_text;  // YAML
+  std::vector<std::pair<std::string, std::string>>
+      environment;                       // PENSTOCK_ENGINE_MAX_LEN=... and the like
+  std::vector<std::string> assignments;  // engine.max_len=4096, models.chat.path=...
 };
 
-/// The merged tree. INVALID_ARGUMENT in one line: `file:line: engine.max_lenn: unknown key, did you mean 'max_len'?`
+/// The merged tree. INVALID_ARGUMENT in one line: `file:line: engine.max_lenn: unknown key, did you
+/// mean 'max_len'?`
 absl::StatusOr<ServerConfig> LoadConfig(const ConfigSources& sources);
 
 /// What no single field can say: combinations and addresses. `serving`: a model must be named.

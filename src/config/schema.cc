@@ -4,75 +4,175 @@ namespace penstock {
 namespace {
 
 ConfigSection DescribeEngine(EngineConfig& c) {
-  return {"engine", "How a model runs; the same keys under models.<name>.engine override these.", {
-    {"device", &c.device, "Where it runs: auto, cpu or cuda:N. auto takes a GPU where this build and machine have one."},
-    {"dtype", &c.dtype, "Activations. auto: what the device is fastest with; on the CPU float32, which is also exact.",
-     {"auto", "float32", "bfloat16"}},
-    {"kv_dtype", &c.kv_dtype, "KV cache. auto: as dtype. bfloat16 holds twice the tokens of float32.",
-     {"auto", "float32", "bfloat16"}},
-    {"block_size", &c.block_size, "Positions per KV block: 16, 32 or 64. Larger blocks share prefixes more coarsely.", {}, 16, 64},
-    {"max_batch", &c.max_batch, "Sequences computed at once. More raises throughput and the latency of each.", {}, 1, 4096},
-    {"max_step_tokens", &c.max_step_tokens,
-     "Positions one step computes at most: decodes first, the rest is prefill. Smaller steps keep streams smooth while "
-     "long prompts are read; larger ones read them faster. At least max_batch.", {}, 16, 65536},
-    {"max_len", &c.max_len, "Positions of one request (prompt and output). 0: what the model was made for.", {}, 0, 1 << 24},
-    {"max_queue", &c.max_queue, "Requests that wait beyond those that run. One more is a 429.", {}, 0, 1 << 20},
-    {"kv_memory", &c.kv_memory,
-     "Bytes of the KV cache (64MiB, 2GiB), decided at start and never exceeded. auto: a quarter of the memory that the "
-     "cgroup allows, but no more than max_batch sequences of max_len need."},
-    {"pipeline_depth", &c.pipeline_depth, "1: a step is planned when the last one is done. 2: while it still computes.", {}, 1, 2},
-    {"prefix_cache", &c.prefix_cache, "Requests with an equal beginning (and an equal cache_salt) share its KV blocks."},
-    {"policy", &c.policy, "Who runs first: priority (strict, then first come) or fcfs (priorities are ignored).",
-     {"priority", "fcfs"}},
-    {"threads", &c.threads, "Compute threads. 0: as many CPUs as the cgroup allows.", {}, 0, 1024},
-  }};
+  return {
+      "engine",
+      "How a model runs; the same keys under models.<name>.engine override these.",
+      {
+          {"device", &c.device,
+           "Where it runs: auto, cpu or cuda:N. auto takes a GPU where this build and machine have "
+           "one."},
+          {"dtype",
+           &c.dtype,
+           "Activations. auto: what the device is fastest with; on the CPU float32, which is also "
+           "exact.",
+           {"auto", "float32", "bfloat16"}},
+          {"kv_dtype",
+           &c.kv_dtype,
+           "KV cache. auto: as dtype. bfloat16 holds twice the tokens of float32.",
+           {"auto", "float32", "bfloat16"}},
+          {"block_size",
+           &c.block_size,
+           "Positions per KV block: 16, 32 or 64. Larger blocks share prefixes more coarsely.",
+           {},
+           16,
+           64},
+          {"max_batch",
+           &c.max_batch,
+           "Sequences computed at once. More raises throughput and the latency of each.",
+           {},
+           1,
+           4096},
+          {"max_step_tokens",
+           &c.max_step_tokens,
+           "Positions one step computes at most: decodes first, the rest is prefill. Smaller steps "
+           "keep streams smooth while "
+           "long prompts are read; larger ones read them faster. At least max_batch.",
+           {},
+           16,
+           65536},
+          {"max_len",
+           &c.max_len,
+           "Positions of one request (prompt and output). 0: what the model was made for.",
+           {},
+           0,
+           1 << 24},
+          {"max_queue",
+           &c.max_queue,
+           "Requests that wait beyond those that run. One more is a 429.",
+           {},
+           0,
+           1 << 20},
+          {"kv_memory", &c.kv_memory,
+           "Bytes of the KV cache (64MiB, 2GiB), decided at start and never exceeded. auto: a "
+           "quarter of the memory that the "
+           "cgroup allows, but no more than max_batch sequences of max_len need."},
+          {"pipeline_depth",
+           &c.pipeline_depth,
+           "1: a step is planned when the last one is done. 2: while it still computes.",
+           {},
+           1,
+           2},
+          {"prefix_cache", &c.prefix_cache,
+           "Requests with an equal beginning (and an equal cache_salt) share its KV blocks."},
+          {"policy",
+           &c.policy,
+           "Who runs first: priority (strict, then first come) or fcfs (priorities are ignored).",
+           {"priority", "fcfs"}},
+          {"threads",
+           &c.threads,
+           "Compute threads. 0: as many CPUs as the cgroup allows.",
+           {},
+           0,
+           1024},
+      }};
 }
 
 }  // namespace
 
 ConfigSection DescribeServer(ServerConfig& c) {
   ConfigSection root{"", "", {}};
-  root.sections.push_back({"server", "Listeners and threads; changed only by a restart.", {
-    {"io_threads", &c.server.io_threads, "Threads that read and write sockets.", {}, 1, 256},
-    {"text_threads", &c.server.text_threads,
-     "Threads for JSON, templates and tokenizing. 0: as many as the cgroup allows, 4 at most.", {}, 0, 256},
-    {"allow_anonymous", &c.server.allow_anonymous, "Allows a bind beyond loopback although no API key is asked for."},
-    {"ready_file", &c.server.ready_file, "A file that receives {\"http\": port, \"grpc\": port} once the model can serve. Empty: none."},
-  }, {{"public", "Where clients connect.", {
-    {"http", &c.server.public_listener.http, "HTTP as host:port. Port 0: any free one. Empty: off."},
-    {"grpc", &c.server.public_listener.grpc, "gRPC as host:port. Port 0: any free one. Empty: off."},
-  }}}});
-  root.sections.push_back({"auth", "Who may call. Empty: everyone who reaches the listener, which is then loopback only.", {
-    {"api_key_file", &c.auth.api_key_file, "A file with one key per line; clients send one as a bearer token. Empty: none."},
-  }});
-  root.sections.push_back({"limits", "Bounds that keep one client from harming the others.", {
-    {"max_body", &c.limits.max_body, "Bytes of one request. More is a 413."},
-    {"max_n", &c.limits.max_n, "Choices of one request (n).", {}, 1, 1024},
-    {"max_connections", &c.limits.max_connections, "Open HTTP connections; further ones are closed at once.", {}, 1, 1 << 20},
-    {"queue_ttl", &c.limits.queue_ttl, "Waiting longer before the first step is a 408. 0s: no limit."},
-    {"header_timeout", &c.limits.header_timeout, "Time for a client to send a whole request."},
-    {"idle_timeout", &c.limits.idle_timeout, "Keep-alive connections are closed after so long without a request."},
-    {"stream_buffer", &c.limits.stream_buffer, "Unsent bytes per stream beyond which its reader counts as stalled."},
-    {"write_stall", &c.limits.write_stall, "A reader stalled for so long is cancelled."},
-  }});
+  root.sections.push_back(
+      {"server",
+       "Listeners and threads; changed only by a restart.",
+       {
+           {"io_threads", &c.server.io_threads, "Threads that read and write sockets.", {}, 1, 256},
+           {"text_threads",
+            &c.server.text_threads,
+            "Threads for JSON, templates and tokenizing. 0: as many as the cgroup allows, 4 at "
+            "most.",
+            {},
+            0,
+            256},
+           {"allow_anonymous", &c.server.allow_anonymous,
+            "Allows a bind beyond loopback although no API key is asked for."},
+           {"ready_file", &c.server.ready_file,
+            "A file that receives {\"http\": port, \"grpc\": port} once the model can serve. "
+            "Empty: none."},
+       },
+       {{"public",
+         "Where clients connect.",
+         {
+             {"http", &c.server.public_listener.http,
+              "HTTP as host:port. Port 0: any free one. Empty: off."},
+             {"grpc", &c.server.public_listener.grpc,
+              "gRPC as host:port. Port 0: any free one. Empty: off."},
+         }}}});
+  root.sections.push_back(
+      {"auth",
+       "Who may call. Empty: everyone who reaches the listener, which is then loopback only.",
+       {
+           {"api_key_file", &c.auth.api_key_file,
+            "A file with one key per line; clients send one as a bearer token. Empty: none."},
+       }});
+  root.sections.push_back(
+      {"limits",
+       "Bounds that keep one client from harming the others.",
+       {
+           {"max_body", &c.limits.max_body, "Bytes of one request. More is a 413."},
+           {"max_n", &c.limits.max_n, "Choices of one request (n).", {}, 1, 1024},
+           {"max_connections",
+            &c.limits.max_connections,
+            "Open HTTP connections; further ones are closed at once.",
+            {},
+            1,
+            1 << 20},
+           {"queue_ttl", &c.limits.queue_ttl,
+            "Waiting longer before the first step is a 408. 0s: no limit."},
+           {"header_timeout", &c.limits.header_timeout,
+            "Time for a client to send a whole request."},
+           {"idle_timeout", &c.limits.idle_timeout,
+            "Keep-alive connections are closed after so long without a request."},
+           {"stream_buffer", &c.limits.stream_buffer,
+            "Unsent bytes per stream beyond which its reader counts as stalled."},
+           {"write_stall", &c.limits.write_stall, "A reader stalled for so long is cancelled."},
+       }});
   root.sections.push_back(DescribeEngine(c.engine));
-  root.sections.push_back({"observe", "What is told about the work.", {
-    {"log", &c.observe.log, "Format of the log on stderr. auto: text on a terminal, else JSON.", {"auto", "text", "json"}},
-    {"level", &c.observe.level, "The least severe level that is logged.", {"debug", "info", "warn", "error"}},
-  }});
-  root.sections.push_back({"drain", "What SIGTERM does; a second one ends at once.", {
-    {"finish", &c.drain.finish, "Time that running requests get to finish."},
-  }});
+  root.sections.push_back({"observe",
+                           "What is told about the work.",
+                           {
+                               {"log",
+                                &c.observe.log,
+                                "Format of the log on stderr. auto: text on a terminal, else JSON.",
+                                {"auto", "text", "json"}},
+                               {"level",
+                                &c.observe.level,
+                                "The least severe level that is logged.",
+                                {"debug", "info", "warn", "error"}},
+                           }});
+  root.sections.push_back(
+      {"drain",
+       "What SIGTERM does; a second one ends at once.",
+       {
+           {"finish", &c.drain.finish, "Time that running requests get to finish."},
+       }});
   return root;
 }
 
 ConfigSection DescribeModel(ModelEntry& entry) {
-  return {"", "A model by the name that clients use.", {
-    {"path", &entry.path, "A directory in Hugging Face form, or org/name[@rev] (from the Hugging Face cache, else downloaded)."},
-    {"weights", &entry.weights, "file, or formula: computed from the tensors' names, for benchmarks (needs only config.json).",
-     {"file", "formula"}},
-    {"aliases", &entry.aliases, "Further names for the same model."},
-  }, {DescribeEngine(entry.engine)}};
+  return {"",
+          "A model by the name that clients use.",
+          {
+              {"path", &entry.path,
+               "A directory in Hugging Face form, or org/name[@rev] (from the Hugging Face cache, "
+               "else downloaded)."},
+              {"weights",
+               &entry.weights,
+               "file, or formula: computed from the tensors' names, for benchmarks (needs only "
+               "config.json).",
+               {"file", "formula"}},
+              {"aliases", &entry.aliases, "Further names for the same model."},
+          },
+          {DescribeEngine(entry.engine)}};
 }
 
 }  // namespace penstock

@@ -1,4 +1,5 @@
-// The configuration tree described once: names, types, ranges and documentation of every field, bound to a ServerConfig.
+// The configuration tree described once: names, types, ranges and documentation of every field,
+// bound to a ServerConfig.
 // Owns nothing; a description points into the struct it was made from. Must not know YAML or flags.
 // Threads: value.
 #pragma once
@@ -14,7 +15,8 @@
 
 namespace penstock {
 
-using FieldRef = std::variant<bool*, int32_t*, std::string*, Bytes*, absl::Duration*, std::vector<std::string>*>;
+using FieldRef =
+    std::variant<bool*, int32_t*, std::string*, Bytes*, absl::Duration*, std::vector<std::string>*>;
 
 struct ConfigField {
   std::string_view name;
@@ -37,12 +39,14 @@ ConfigSection DescribeServer(ServerConfig& config);
 /// One entry of `models`.
 ConfigSection DescribeModel(ModelEntry& entry);
 
-/// Parses `text` into the field. INVALID_ARGUMENT says what was expected; the path is the caller's to add.
+/// Parses `text` into the field. INVALID_ARGUMENT says what was expected; the path is the caller's
+/// to add.
 absl::Status SetField(const ConfigField& field, std::string_view text);
 /// As the file would write it.
 std::string FormatField(const ConfigField& field);
 
 /// The candidate closest to `word` by edit distance, or "" where none is near.
-std::string_view NearestName(std::string_view word, const std::vector<std::string_view>& candidates);
+std::string_view NearestName(std::string_view word,
+                             const std::vector<std::string_view>& candidates);
 
 }  // namespace penstock

@@ -16,12 +16,15 @@ namespace penstock {
 namespace {
 
 absl::Status ValidateEngine(const EngineConfig& engine, const std::string& path) {
-  const auto error = [&](auto... parts) { return absl::InvalidArgumentError(absl::StrCat(path, parts...)); };
+  const auto error = [&](auto... parts) {
+    return absl::InvalidArgumentError(absl::StrCat(path, parts...));
+  };
   if (engine.block_size != 16 && engine.block_size != 32 && engine.block_size != 64) {
     return error(".block_size: expected 16, 32 or 64, got ", engine.block_size);
   }
   if (engine.max_step_tokens < engine.max_batch) {
-    return error(".max_step_tokens: expected at least max_batch (", engine.max_batch, "), got ", engine.max_step_tokens);
+    return error(".max_step_tokens: expected at least max_batch (", engine.max_batch, "), got ",
+                 engine.max_step_tokens);
   }
   int32_t device = 0;
   const bool cuda = engine.device.starts_with("cuda:") &&
@@ -33,17 +36,20 @@ absl::Status ValidateEngine(const EngineConfig& engine, const std::string& path)
 }
 
 absl::Status ValidateModels(const ServerConfig& config) {
-  std::map<std::string, std::string> owner;   // every served name -> the model it means
+  std::map<std::string, std::string> owner;  // every served name -> the model it means
   for (const auto& [name, model] : config.models) {
     const std::string path = absl::StrCat("models.", name);
-    if (model.path.empty()) return absl::InvalidArgumentError(absl::StrCat(path, ".path: expected a directory or org/name"));
+    if (model.path.empty())
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, ".path: expected a directory or org/name"));
     RETURN_IF_ERROR(ValidateEngine(model.engine, absl::StrCat(path, ".engine")));
     std::vector<std::string> names = model.aliases;
     names.push_back(name);
     for (const std::string& served : names) {
       const auto [it, fresh] = owner.emplace(served, name);
       if (!fresh) {
-        return absl::InvalidArgumentError(absl::StrCat(path, ": the name '", served, "' is taken by models.", it->second));
+        return absl::InvalidArgumentError(
+            absl::StrCat(path, ": the name '", served, "' is taken by models.", it->second));
       }
     }
   }
@@ -55,9 +61,11 @@ absl::Status ValidateListener(const std::string& address, std::string_view path,
   const absl::StatusOr<HostPort> parsed = ParseHostPort(address);
   if (!parsed.ok()) return Annotate(parsed.status(), path);
   if (parsed->loopback() || keyless_ok) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(ToAbsl(path), ": ", address,
-      " is reachable from other machines and no API key is asked for: give --api-key (or auth.api_key_file), or say "
-      "--allow-anonymous"));
+  return absl::InvalidArgumentError(
+      absl::StrCat(ToAbsl(path), ": ", address,
+                   " is reachable from other machines and no API key is asked for: give --api-key "
+                   "(or auth.api_key_file), or say "
+                   "--allow-anonymous"));
 }
 
 void PrintSection(const ConfigSection& section, const std::string& indent, std::string& out) {
@@ -66,45 +74,57 @@ void PrintSection(const ConfigSection& section, const std::string& indent, std::
     absl::StrAppend(&out, indent, ToAbsl(field.name), ": ", FormatField(field), "\n");
   }
   for (const ConfigSection& sub : section.sections) {
-    absl::StrAppend(&out, indent.empty() ? "\n" : "", indent, "# ", ToAbsl(sub.doc), "\n", indent, ToAbsl(sub.name), ":\n");
+    absl::StrAppend(&out, indent.empty() ? "\n" : "", indent, "# ", ToAbsl(sub.doc), "\n", indent,
+                    ToAbsl(sub.name), ":\n");
     PrintSection(sub, indent + "  ", out);
   }
 }
 
 }  // namespace
 
-bool HostPort::loopback() const { return host == "localhost" || host == "::1" || host.starts_with("127."); }
+bool HostPort::loopback() const {
+  return host == "localhost" || host == "::1" || host.starts_with("127.");
+}
 
 absl::StatusOr<HostPort> ParseHostPort(std::string_view text) {
-  const absl::Status wrong = absl::InvalidArgumentError(
-      absl::StrCat("expected host:port such as 127.0.0.1:8000 or [::1]:8000, got '", ToAbsl(text), "'"));
+  const absl::Status wrong = absl::InvalidArgumentError(absl::StrCat(
+      "expected host:port such as 127.0.0.1:8000 or [::1]:8000, got '", ToAbsl(text), "'"));
   const size_t colon = text.rfind(':');
   if (colon == text.npos || colon == 0) return wrong;
   HostPort out;
   out.host = std::string(text.substr(0, colon));
-  if (out.host.starts_with('[') && out.host.ends_with(']')) out.host = out.host.substr(1, out.host.size() - 2);
+  if (out.host.starts_with('[') && out.host.ends_with(']'))
+    out.host = out.host.substr(1, out.host.size() - 2);
   int32_t port = 0;
-  if (!absl::SimpleAtoi(ToAbsl(text.substr(colon + 1)), &port) || port < 0 || port > 65535) return wrong;
+  if (!absl::SimpleAtoi(ToAbsl(text.substr(colon + 1)), &port) || port < 0 || port > 65535)
+    return wrong;
   in6_addr address;
-  const bool numeric = inet_pton(AF_INET, out.host.c_str(), &address) == 1 || inet_pton(AF_INET6, out.host.c_str(), &address) == 1;
+  const bool numeric = inet_pton(AF_INET, out.host.c_str(), &address) == 1 ||
+                       inet_pton(AF_INET6, out.host.c_str(), &address) == 1;
   if (!numeric && out.host != "localhost") return wrong;
   out.port = static_cast<uint16_t>(port);
   return out;
 }
 
 absl::Status ValidateConfig(const ServerConfig& config, bool serving) {
-  const bool keyless_ok = config.server.allow_anonymous || !config.auth.api_keys.empty() || !config.auth.api_key_file.empty();
-  RETURN_IF_ERROR(ValidateListener(config.server.public_listener.http, "server.public.http", keyless_ok));
-  RETURN_IF_ERROR(ValidateListener(config.server.public_listener.grpc, "server.public.grpc", keyless_ok));
+  const bool keyless_ok = config.server.allow_anonymous || !config.auth.api_keys.empty() ||
+                          !config.auth.api_key_file.empty();
+  RETURN_IF_ERROR(
+      ValidateListener(config.server.public_listener.http, "server.public.http", keyless_ok));
+  RETURN_IF_ERROR(
+      ValidateListener(config.server.public_listener.grpc, "server.public.grpc", keyless_ok));
   RETURN_IF_ERROR(ValidateEngine(config.engine, "engine"));
   RETURN_IF_ERROR(ValidateModels(config));
   if (config.limits.max_body.automatic() || config.limits.stream_buffer.automatic()) {
-    return absl::InvalidArgumentError("limits.max_body and limits.stream_buffer: expected a size, not auto");
+    return absl::InvalidArgumentError(
+        "limits.max_body and limits.stream_buffer: expected a size, not auto");
   }
   if (serving && config.models.empty()) {
-    return absl::InvalidArgumentError("no model is named: penstock serve MODEL, or models: in the configuration");
+    return absl::InvalidArgumentError(
+        "no model is named: penstock serve MODEL, or models: in the configuration");
   }
-  if (serving && config.server.public_listener.http.empty() && config.server.public_listener.grpc.empty()) {
+  if (serving && config.server.public_listener.http.empty() &&
+      config.server.public_listener.grpc.empty()) {
     return absl::InvalidArgumentError("server.public: http and grpc are both off");
   }
   return absl::OkStatus();
@@ -112,17 +132,22 @@ absl::Status ValidateConfig(const ServerConfig& config, bool serving) {
 
 std::string ReferenceYaml() {
   ServerConfig config;
-  std::string out = "# Every key with its default. Generated by `penstock check-config --reference`; do not edit.\n"
-                    "# Sizes: 64MiB, 2GiB. Durations: 500ms, 30s, 2m. Any key can be set with --set a.b=value, and all but\n"
-                    "# those of models by the environment: PENSTOCK_ENGINE_MAX_LEN=4096.\n";
+  std::string out =
+      "# Every key with its default. Generated by `penstock check-config --reference`; do not "
+      "edit.\n"
+      "# Sizes: 64MiB, 2GiB. Durations: 500ms, 30s, 2m. Any key can be set with --set a.b=value, "
+      "and all but\n"
+      "# those of models by the environment: PENSTOCK_ENGINE_MAX_LEN=4096.\n";
   PrintSection(DescribeServer(config), "", out);
   ModelEntry model;
   model.path = "models/demo";
   ConfigSection described = DescribeModel(model);
-  described.sections.clear();   // its engine section repeats the one above
+  described.sections.clear();  // its engine section repeats the one above
   absl::StrAppend(&out, "\n# ", ToAbsl(described.doc), "\nmodels:\n  demo:\n");
   PrintSection(described, "    ", out);
-  absl::StrAppend(&out, "    # As the engine section above; what is not given here is taken from there.\n    engine: {}\n");
+  absl::StrAppend(&out,
+                  "    # As the engine section above; what is not given here is taken from "
+                  "there.\n    engine: {}\n");
   return out;
 }
 

@@ -17,11 +17,13 @@ class BlockPool {
  public:
   explicit BlockPool(int32_t num_blocks);
 
-  /// A block nobody holds, now held once: empty ones first, then the least recently used cached one, which is forgotten.
+  /// A block nobody holds, now held once: empty ones first, then the least recently used cached
+  /// one, which is forgotten.
   std::optional<BlockId> Allocate();
   /// One more holder; the block may be free (a prefix hit revives it).
   void Hold(BlockId block);
-  /// One holder less. The last one frees it: it stays findable by its hash until it is allocated again.
+  /// One holder less. The last one frees it: it stays findable by its hash until it is allocated
+  /// again.
   void Release(BlockId block);
 
   /// Makes a held block findable. False where another block already has this hash.
@@ -34,7 +36,7 @@ class BlockPool {
   int32_t num_blocks() const { return static_cast<int32_t>(blocks_.size()); }
   int32_t num_free() const { return num_free_; }
   int32_t num_held() const { return num_blocks() - num_free_; }
-  int32_t num_free_cached() const { return num_free_cached_; }   // of the free ones, still findable
+  int32_t num_free_cached() const { return num_free_cached_; }  // of the free ones, still findable
   int32_t num_cached() const { return static_cast<int32_t>(by_hash_.size()); }
 
  private:
@@ -42,7 +44,7 @@ class BlockPool {
     int32_t holders = 0;
     bool hashed = false;
     Hash128 hash;
-    BlockId prev = kNoBlock;   // free list
+    BlockId prev = kNoBlock;  // free list
     BlockId next = kNoBlock;
   };
   void LinkFront(BlockId block);
@@ -52,7 +54,7 @@ class BlockPool {
 
   std::vector<Block> blocks_;
   absl::flat_hash_map<Hash128, BlockId> by_hash_;
-  BlockId front_ = kNoBlock;   // allocated next
+  BlockId front_ = kNoBlock;  // allocated next
   BlockId back_ = kNoBlock;
   int32_t num_free_ = 0;
   int32_t num_free_cached_ = 0;

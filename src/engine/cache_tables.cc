@@ -7,7 +7,9 @@
 namespace penstock {
 
 CacheTables::CacheTables(const ExecutorLimits& limits, bool prefix_cache, PrefixHasher hasher)
-    : groups_(limits.groups), block_size_(limits.block_size), prefix_cache_(prefix_cache),
+    : groups_(limits.groups),
+      block_size_(limits.block_size),
+      prefix_cache_(prefix_cache),
       hasher_(std::move(hasher)) {
   CHECK(groups_.size() <= kMaxCacheGroups);
   for (const CacheGroup& group : groups_) pools_.emplace_back(group.num_blocks);
@@ -31,8 +33,10 @@ bool CacheTables::TakesHits(const Sequence& seq) const {
 void CacheTables::ExtendHashes(Sequence& seq, int32_t num_blocks) {
   while (static_cast<int32_t>(seq.hashes.size()) < num_blocks) {
     const size_t i = seq.hashes.size();
-    const Hash128 parent = i == 0 ? hasher_.Root(seq.request.cache_salt, seq.request.adapter) : seq.hashes[i - 1];
-    seq.hashes.push_back(hasher_.Next(parent, {seq.tokens.data() + i * block_size_, static_cast<size_t>(block_size_)}));
+    const Hash128 parent =
+        i == 0 ? hasher_.Root(seq.request.cache_salt, seq.request.adapter) : seq.hashes[i - 1];
+    seq.hashes.push_back(hasher_.Next(
+        parent, {seq.tokens.data() + i * block_size_, static_cast<size_t>(block_size_)}));
   }
 }
 
@@ -49,7 +53,7 @@ int32_t CacheTables::MatchPrefix(Sequence& seq) {
   // The last token is always computed: its logits are wanted.
   int32_t found = (seq.num_known() - 1) / block_size_;
   ExtendHashes(seq, found);
-  for (size_t g = 0; g < groups_.size(); ++g) {   // full groups need the whole chain
+  for (size_t g = 0; g < groups_.size(); ++g) {  // full groups need the whole chain
     if (groups_[g].retention == CacheRetention::kWindow) continue;
     int32_t n = 0;
     while (n < found && pools_[g].Find(seq.hashes[n]) != kNoBlock) ++n;
@@ -85,13 +89,15 @@ void CacheTables::Claim(Sequence& seq) {
 
 CacheTables::Next CacheTables::NextBlock(Sequence& seq) {
   const int32_t block = seq.num_computed / block_size_;
-  if (!TakesHits(seq) || seq.num_computed % block_size_ != 0 || block >= (seq.num_known() - 1) / block_size_ ||
+  if (!TakesHits(seq) || seq.num_computed % block_size_ != 0 ||
+      block >= (seq.num_known() - 1) / block_size_ ||
       block >= static_cast<int32_t>(seq.hashes.size())) {
     return Next::kCompute;
   }
   const Hash128& hash = seq.hashes[block];
-  const bool found = std::all_of(pools_.begin(), pools_.end(),
-                                 [&](const BlockPool& pool) { return pool.Find(hash) != kNoBlock; });
+  const bool found = std::all_of(pools_.begin(), pools_.end(), [&](const BlockPool& pool) {
+    return pool.Find(hash) != kNoBlock;
+  });
   if (found) {
     for (size_t g = 0; g < groups_.size(); ++g) {
       seq.tables[g].blocks.resize(block, kNoBlock);
@@ -106,7 +112,7 @@ CacheTables::Next CacheTables::NextBlock(Sequence& seq) {
   Maker& maker = being_made_.try_emplace(hash, Maker{seq.id, seq.rank}).first->second;
   if (maker.sequence == seq.id) return Next::kCompute;
   if (maker.rank < seq.rank) return Next::kBeingMade;
-  maker = {seq.id, seq.rank};   // the one that runs earlier makes it
+  maker = {seq.id, seq.rank};  // the one that runs earlier makes it
   return Next::kCompute;
 }
 
@@ -132,7 +138,8 @@ bool CacheTables::Grow(Sequence& seq, int32_t end) {
 
 bool CacheTables::CanGrow(const Sequence& seq, int32_t num_blocks) const {
   for (size_t g = 0; g < groups_.size(); ++g) {
-    if (num_blocks - static_cast<int32_t>(seq.tables[g].blocks.size()) > pools_[g].num_free()) return false;
+    if (num_blocks - static_cast<int32_t>(seq.tables[g].blocks.size()) > pools_[g].num_free())
+      return false;
   }
   return true;
 }
@@ -159,13 +166,15 @@ void CacheTables::RegisterComputed(Sequence& seq) {
 
 void CacheTables::Release(Sequence& seq) {
   for (size_t i = seq.num_registered; i < seq.hashes.size(); ++i) {
-    if (const auto it = being_made_.find(seq.hashes[i]); it != being_made_.end() && it->second.sequence == seq.id) {
+    if (const auto it = being_made_.find(seq.hashes[i]);
+        it != being_made_.end() && it->second.sequence == seq.id) {
       being_made_.erase(it);
     }
   }
   for (size_t g = 0; g < groups_.size(); ++g) {
     std::vector<BlockId>& blocks = seq.tables[g].blocks;
-    for (size_t i = blocks.size(); i-- > 0;) {   // the end of a prefix is forgotten before its beginning
+    for (size_t i = blocks.size();
+         i-- > 0;) {  // the end of a prefix is forgotten before its beginning
       if (blocks[i] != kNoBlock) pools_[g].Release(blocks[i]);
     }
     seq.tables[g] = BlockTable{};

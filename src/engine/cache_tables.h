@@ -19,20 +19,23 @@ class CacheTables {
  public:
   CacheTables(const ExecutorLimits& limits, bool prefix_cache, PrefixHasher hasher);
 
-  /// Blocks that `num_tokens` positions of one sequence can hold at once, per group; the step may compute `step` of them.
+  /// Blocks that `num_tokens` positions of one sequence can hold at once, per group; the step may
+  /// compute `step` of them.
   int32_t BlocksFor(size_t group, int32_t num_tokens, int32_t step) const;
 
-  /// At num_computed == 0: takes the longest cached prefix that every group can serve. Returns the tokens found.
+  /// At num_computed == 0: takes the longest cached prefix that every group can serve. Returns the
+  /// tokens found.
   int32_t MatchPrefix(Sequence& seq);
   /// What the next full block of a sequence that stands at a block border is.
   enum class Next : uint8_t {
-    kFound,      // another sequence has computed it meanwhile: taken, num_computed advanced by a block
+    kFound,  // another sequence has computed it meanwhile: taken, num_computed advanced by a block
     kBeingMade,  // a sequence that runs earlier is about to compute it: wait
     kCompute,    // compute it
   };
   Next NextBlock(Sequence& seq);
 
-  /// Makes room for positions up to `end` and lets go of what no window reaches. False: nothing changed but the windows.
+  /// Makes room for positions up to `end` and lets go of what no window reaches. False: nothing
+  /// changed but the windows.
   bool Grow(Sequence& seq, int32_t end);
   /// Makes the blocks that are full and computed findable.
   void RegisterComputed(Sequence& seq);
@@ -54,7 +57,8 @@ class CacheTables {
   void ExtendHashes(Sequence& seq, int32_t num_blocks);
   bool TakesHits(const Sequence& seq) const;
   bool WindowCached(const Sequence& seq, size_t group, int32_t num_blocks) const;
-  int32_t FirstNeeded(size_t group, int32_t begin) const;   // first block that position `begin` reads
+  int32_t FirstNeeded(size_t group,
+                      int32_t begin) const;  // first block that position `begin` reads
   void Claim(Sequence& seq);
 
   std::vector<CacheGroup> groups_;
@@ -66,7 +70,8 @@ class CacheTables {
     SequenceId sequence;
     Rank rank;
   };
-  absl::flat_hash_map<Hash128, Maker> being_made_;   // full prompt blocks that a running sequence will compute
+  absl::flat_hash_map<Hash128, Maker>
+      being_made_;  // full prompt blocks that a running sequence will compute
 };
 
 }  // namespace penstock

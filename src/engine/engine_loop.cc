@@ -43,7 +43,8 @@ bool EngineLoop::RunOnce() {
   scheduler_.ExpireDeadlines(options_.clock->Now());
   if (!fault_.ok()) scheduler_.EndAll(FinishReason::kError, fault_);
   const bool launched = fault_.ok() && num_in_flight_ < limits_.pipeline_depth && LaunchNext();
-  const bool collect = num_in_flight_ == limits_.pipeline_depth || (num_in_flight_ > 0 && !launched);
+  const bool collect =
+      num_in_flight_ == limits_.pipeline_depth || (num_in_flight_ > 0 && !launched);
   if (collect) CollectOldest();
   Publish();
   return launched || collect;
@@ -56,7 +57,8 @@ void EngineLoop::ReadMailbox() {
 }
 
 void EngineLoop::Handle(SubmitMessage message) {
-  scheduler_.Add(message.id, std::move(message.request), std::move(message.sink), message.submitted);
+  scheduler_.Add(message.id, std::move(message.request), std::move(message.sink),
+                 message.submitted);
 }
 
 void EngineLoop::Handle(ControlMessage message) {
@@ -84,7 +86,8 @@ bool EngineLoop::LaunchNext() {
   ++num_in_flight_;
   options_.metrics.step_plan.Observe(absl::ToDoubleSeconds(planned - begin));
   options_.metrics.step_launch.Observe(absl::ToDoubleSeconds(options_.clock->Now() - planned));
-  if (!plan.slices.empty()) options_.metrics.iteration_tokens.Observe(scheduler_.num_planned_tokens());
+  if (!plan.slices.empty())
+    options_.metrics.iteration_tokens.Observe(scheduler_.num_planned_tokens());
   return true;
 }
 
@@ -117,7 +120,8 @@ void EngineLoop::Fail(const absl::Status& status) {
 void EngineLoop::WaitForWork() {
   const absl::Time deadline = scheduler_.next_deadline();
   if (deadline == absl::InfiniteFuture()) return mailbox_.Wait();
-  mailbox_.WaitUntil(std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(deadline - options_.clock->Now()));
+  mailbox_.WaitUntil(std::chrono::steady_clock::now() +
+                     absl::ToChronoNanoseconds(deadline - options_.clock->Now()));
 }
 
 void EngineLoop::Publish() {
@@ -155,12 +159,14 @@ void EngineLoop::ExportMetrics() {
   exported_ = now;
 }
 
-absl::Status EngineLoop::Submit(RequestId id, GenerateRequest request, std::shared_ptr<TokenSink> sink) {
+absl::Status EngineLoop::Submit(RequestId id, GenerateRequest request,
+                                std::shared_ptr<TokenSink> sink) {
   if (const absl::Status checked = scheduler_.Check(request); !checked.ok()) {
     options_.metrics.rejected_too_large.Add();
     return checked;
   }
-  if (!healthy_) return absl::UnavailableError("the device has failed; the server must be restarted");
+  if (!healthy_)
+    return absl::UnavailableError("the device has failed; the server must be restarted");
   const int64_t most = int64_t{options_.max_queue} + limits_.num_slots;
   const bool full = num_submitted_.fetch_add(1) - num_finished_.load() >= most;
   absl::Status refused;
@@ -168,7 +174,8 @@ absl::Status EngineLoop::Submit(RequestId id, GenerateRequest request, std::shar
     refused = absl::UnavailableError("the server is draining");
     options_.metrics.rejected_draining.Add();
   } else if (full) {
-    refused = absl::ResourceExhaustedError(absl::StrCat("the queue is full: ", options_.max_queue, " requests wait"));
+    refused = absl::ResourceExhaustedError(
+        absl::StrCat("the queue is full: ", options_.max_queue, " requests wait"));
     options_.metrics.rejected_queue_full.Add();
   } else {
     Message message = SubmitMessage{id, std::move(request), std::move(sink), options_.clock->Now()};
@@ -188,7 +195,7 @@ void EngineLoop::WakeDrain() {
 
 void EngineLoop::Cancel(RequestId id) {
   Message message = CancelMessage{id};
-  if (!mailbox_.TryPush(message)) return;   // shutting down ends it as well
+  if (!mailbox_.TryPush(message)) return;  // shutting down ends it as well
 }
 
 void EngineLoop::Control(Command command, DoneCallback done) {

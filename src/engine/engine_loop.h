@@ -22,9 +22,9 @@ namespace penstock {
 
 struct EngineOptions {
   SchedulerOptions scheduler;
-  int32_t max_queue = 1024;                  // requests that wait, beyond those that run
-  const Clock* clock = nullptr;              // outlives the engine
-  EngineMetrics metrics;                     // default-made handles do nothing
+  int32_t max_queue = 1024;      // requests that wait, beyond those that run
+  const Clock* clock = nullptr;  // outlives the engine
+  EngineMetrics metrics;         // default-made handles do nothing
 };
 
 class EngineLoop final : public Engine {
@@ -38,7 +38,8 @@ class EngineLoop final : public Engine {
   /// One turn of the loop; false where there is nothing to do.
   bool RunOnce();
 
-  absl::Status Submit(RequestId id, GenerateRequest request, std::shared_ptr<TokenSink> sink) override;
+  absl::Status Submit(RequestId id, GenerateRequest request,
+                      std::shared_ptr<TokenSink> sink) override;
   void Cancel(RequestId id) override;
   void Control(Command command, DoneCallback done) override;
   EngineLoad load() const override;
@@ -55,8 +56,13 @@ class EngineLoop final : public Engine {
     std::shared_ptr<TokenSink> sink;
     absl::Time submitted;
   };
-  struct CancelMessage { RequestId id; };
-  struct ControlMessage { Command command; DoneCallback done; };
+  struct CancelMessage {
+    RequestId id;
+  };
+  struct ControlMessage {
+    Command command;
+    DoneCallback done;
+  };
   struct EndAllMessage {};
   using Message = std::variant<SubmitMessage, CancelMessage, ControlMessage, EndAllMessage>;
 
@@ -79,24 +85,24 @@ class EngineLoop final : public Engine {
   const EngineOptions options_;
   const ExecutorLimits limits_;
   Scheduler scheduler_;
-  Mailbox<Message> mailbox_{0};              // Submit bounds what can be in it
-  std::deque<DoneCallback> controls_;        // sent to the executor, not yet reported
-  int32_t num_in_flight_ = 0;                // steps
-  absl::Status fault_;                       // sticky
-  SchedulerCounters exported_;               // what the metrics already hold
+  Mailbox<Message> mailbox_{0};        // Submit bounds what can be in it
+  std::deque<DoneCallback> controls_;  // sent to the executor, not yet reported
+  int32_t num_in_flight_ = 0;          // steps
+  absl::Status fault_;                 // sticky
+  SchedulerCounters exported_;         // what the metrics already hold
 
   std::atomic<bool> stopping_{false};
   std::atomic<bool> draining_{false};
   std::atomic<bool> healthy_{true};
-  std::atomic<int64_t> num_submitted_{0};    // accepted by Submit
-  std::atomic<int64_t> num_finished_{0};     // of those, OnDone has been called
+  std::atomic<int64_t> num_submitted_{0};  // accepted by Submit
+  std::atomic<int64_t> num_finished_{0};   // of those, OnDone has been called
   std::atomic<int32_t> num_running_{0};
   std::atomic<int64_t> num_waiting_tokens_{0};
   std::atomic<double> kv_usage_{0};
   std::atomic<int64_t> last_step_nanos_{0};  // since the Unix epoch, by the engine's clock
 
   std::mutex drain_mutex_;
-  std::condition_variable drained_;          // num_finished_ has reached num_submitted_
+  std::condition_variable drained_;  // num_finished_ has reached num_submitted_
   std::thread thread_;
 };
 

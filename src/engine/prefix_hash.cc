@@ -33,7 +33,7 @@ Hash128 PrefixHasher::Root(std::string_view salt, AdapterId adapter) const {
 }
 
 Hash128 PrefixHasher::Next(const Hash128& parent, absl::Span<const TokenId> tokens) const {
-  constexpr size_t kInline = 64;   // tokens; larger blocks take the heap
+  constexpr size_t kInline = 64;  // tokens; larger blocks take the heap
   const size_t token_bytes = tokens.size() * sizeof(TokenId);
   if (tokens.size() <= kInline) {
     std::array<char, sizeof(Hash128) + kInline * sizeof(TokenId)> buffer;

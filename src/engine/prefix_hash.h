@@ -1,4 +1,5 @@
-// Chained hashes of full blocks: equal hash means equal tokens from position 0, equal salt, adapter and model.
+// Chained hashes of full blocks: equal hash means equal tokens from position 0, equal salt, adapter
+// and model.
 // Owns its key. Must not know blocks or sequences.
 // Threads: immutable.
 #pragma once
@@ -15,7 +16,8 @@ namespace penstock {
 
 class PrefixHasher {
  public:
-  /// `key` is secret and random per process, so that nobody can craft a prompt that collides with another's.
+  /// `key` is secret and random per process, so that nobody can craft a prompt that collides with
+  /// another's.
   PrefixHasher(std::array<uint64_t, 2> key, std::string_view model_digest);
   static std::array<uint64_t, 2> RandomKey();
 

@@ -10,7 +10,8 @@ namespace penstock {
 Scheduler::Scheduler(const ExecutorLimits& limits, SchedulerOptions options)
     : limits_(limits),
       options_(std::move(options)),
-      tables_(limits, options_.prefix_cache, PrefixHasher(options_.hash_key, options_.model_digest)),
+      tables_(limits, options_.prefix_cache,
+              PrefixHasher(options_.hash_key, options_.model_digest)),
       waiting_(options_.policy) {
   for (int32_t i = limits.num_slots; i-- > 0;) free_slots_.push_back(SlotId{i});
 }
@@ -19,22 +20,24 @@ absl::Status Scheduler::Check(const GenerateRequest& request) const {
   const auto num_prompt = static_cast<int64_t>(request.prompt.size());
   if (num_prompt == 0) return absl::InvalidArgumentError("prompt: expected at least one token");
   if (num_prompt + request.max_tokens > limits_.max_context) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "prompt: ", num_prompt, " tokens and max_tokens ", request.max_tokens, " exceed the context of ",
-        limits_.max_context));
+    return absl::InvalidArgumentError(absl::StrCat("prompt: ", num_prompt,
+                                                   " tokens and max_tokens ", request.max_tokens,
+                                                   " exceed the context of ", limits_.max_context));
   }
   if (!limits_.can_chunk && num_prompt > limits_.max_step_tokens) {
     return absl::InvalidArgumentError(absl::StrCat("prompt: ", num_prompt, " tokens, at most ",
-                                                   limits_.max_step_tokens, " fit one step of this model"));
+                                                   limits_.max_step_tokens,
+                                                   " fit one step of this model"));
   }
   for (const TokenId id : request.prompt) {
     if (id < 0 || id >= limits_.vocab_size) {
-      return absl::InvalidArgumentError(absl::StrCat("prompt: token id ", id, " is outside the vocabulary of ",
-                                                     limits_.vocab_size));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "prompt: token id ", id, " is outside the vocabulary of ", limits_.vocab_size));
     }
   }
   for (size_t g = 0; g < tables_.num_groups(); ++g) {
-    const int32_t needed = tables_.BlocksFor(g, num_prompt + request.max_tokens, limits_.max_step_tokens);
+    const int32_t needed =
+        tables_.BlocksFor(g, num_prompt + request.max_tokens, limits_.max_step_tokens);
     if (needed > tables_.pool(g).num_blocks()) {
       return absl::InvalidArgumentError(absl::StrCat(
           "prompt: ", num_prompt, " tokens and max_tokens ", request.max_tokens, " need ", needed,
@@ -44,7 +47,8 @@ absl::Status Scheduler::Check(const GenerateRequest& request) const {
   return absl::OkStatus();
 }
 
-void Scheduler::Add(RequestId id, GenerateRequest request, std::shared_ptr<TokenSink> sink, absl::Time submitted) {
+void Scheduler::Add(RequestId id, GenerateRequest request, std::shared_ptr<TokenSink> sink,
+                    absl::Time submitted) {
   auto owned = std::make_unique<Sequence>();
   Sequence& seq = *owned;
   seq.id = SequenceId{next_sequence_++};
@@ -91,11 +95,16 @@ void Scheduler::ExpireDeadlines(absl::Time now) {
     const bool has_token = seq.first_token != absl::InfiniteFuture();
     const bool started = seq.first_planned != absl::InfiniteFuture();
     if (seq.request.deadline && *seq.request.deadline <= now) {
-      Finish(seq, FinishReason::kDeadline, absl::DeadlineExceededError("the request's deadline has passed"));
-    } else if (seq.request.first_token_deadline && *seq.request.first_token_deadline <= now && !has_token) {
-      Finish(seq, FinishReason::kDeadline, absl::DeadlineExceededError("no first token before its deadline"));
-    } else if (!started && options_.queue_ttl > absl::ZeroDuration() && seq.submitted + options_.queue_ttl <= now) {
-      Finish(seq, FinishReason::kDeadline, absl::DeadlineExceededError("waited longer than limits.queue_ttl"));
+      Finish(seq, FinishReason::kDeadline,
+             absl::DeadlineExceededError("the request's deadline has passed"));
+    } else if (seq.request.first_token_deadline && *seq.request.first_token_deadline <= now &&
+               !has_token) {
+      Finish(seq, FinishReason::kDeadline,
+             absl::DeadlineExceededError("no first token before its deadline"));
+    } else if (!started && options_.queue_ttl > absl::ZeroDuration() &&
+               seq.submitted + options_.queue_ttl <= now) {
+      Finish(seq, FinishReason::kDeadline,
+             absl::DeadlineExceededError("waited longer than limits.queue_ttl"));
     }
   }
 }
@@ -104,7 +113,7 @@ StepPlan Scheduler::Plan(absl::Time now) {
   StepPlan plan;
   plan.step = StepId{++step_.value};
   budget_ = limits_.max_step_tokens;
-  AdmitHigherPriority();   // before anything is planned, when everyone can still be preempted
+  AdmitHigherPriority();  // before anything is planned, when everyone can still be preempted
   PlanDecodes(plan, now);
   PlanPrompts(plan, now);
   return plan;
@@ -125,7 +134,7 @@ void Scheduler::PlanDecodes(StepPlan& plan, absl::Time now) {
   }
   for (Sequence* seq : decoding) {
     if (budget_ == 0) return;
-    if (!seq->running()) continue;   // preempted for one before it
+    if (!seq->running()) continue;  // preempted for one before it
     if (Grow(*seq, seq->num_computable())) AddSlice(*seq, 1, plan, now);
   }
 }
@@ -133,7 +142,8 @@ void Scheduler::PlanDecodes(StepPlan& plan, absl::Time now) {
 void Scheduler::PlanPrompts(StepPlan& plan, absl::Time now) {
   std::vector<Sequence*> prompts;
   for (const auto& [rank, seq] : running_) {
-    if (!seq->decoding() && seq->num_remaining() > 0 && seq->planned_in != plan.step) prompts.push_back(seq);
+    if (!seq->decoding() && seq->num_remaining() > 0 && seq->planned_in != plan.step)
+      prompts.push_back(seq);
   }
   bool admitting = true;
   for (size_t i = 0; budget_ > 0;) {
@@ -167,7 +177,8 @@ void Scheduler::PlanPrompt(Sequence& seq, StepPlan& plan, absl::Time now) {
 }
 
 bool Scheduler::Admit(Sequence& seq) {
-  if (seq.num_in_flight > 0) return false;   // preempted with a sample on its way: its next token is not known yet
+  if (seq.num_in_flight > 0)
+    return false;  // preempted with a sample on its way: its next token is not known yet
   if (free_slots_.empty() && !PreemptLowerPriority(seq)) return false;
   const int32_t found = tables_.MatchPrefix(seq);
   while (!HasRoomFor(seq)) {
@@ -188,14 +199,16 @@ bool Scheduler::Admit(Sequence& seq) {
 }
 
 bool Scheduler::HasRoomFor(const Sequence& seq) const {
-  if (running_.empty()) return true;   // Check() has seen that it fits alone
+  if (running_.empty()) return true;  // Check() has seen that it fits alone
   for (size_t g = 0; g < tables_.num_groups(); ++g) {
-    // What those that run still need for their prompts, and one block more for each to go on decoding.
+    // What those that run still need for their prompts, and one block more for each to go on
+    // decoding.
     int32_t reserved = 0;
     for (const auto& [rank, other] : running_) {
       reserved += tables_.Demand(*other, g, limits_.max_step_tokens) + 1;
     }
-    if (tables_.Demand(seq, g, limits_.max_step_tokens) + reserved > tables_.pool(g).num_free()) return false;
+    if (tables_.Demand(seq, g, limits_.max_step_tokens) + reserved > tables_.pool(g).num_free())
+      return false;
   }
   return true;
 }
@@ -210,7 +223,8 @@ bool Scheduler::PreemptLowerPriority(const Sequence& seq) {
 bool Scheduler::Grow(Sequence& seq, int32_t end) {
   while (!tables_.Grow(seq, end)) {
     Sequence* victim = WorstUnplanned();
-    if (victim == nullptr || victim->rank <= seq.rank) return false;   // its turn comes when a better one is done
+    if (victim == nullptr || victim->rank <= seq.rank)
+      return false;  // its turn comes when a better one is done
     Preempt(*victim);
   }
   return true;

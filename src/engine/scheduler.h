@@ -1,5 +1,6 @@
 // Decides, step by step, who computes how many positions in which blocks, and takes the results in.
-// Owns the live sequences, the queue and the cache accounting. Must not know text, wire, devices or threads.
+// Owns the live sequences, the queue and the cache accounting. Must not know text, wire, devices or
+// threads.
 // Threads: confined to the engine thread.
 #pragma once
 
@@ -26,31 +27,34 @@ struct SchedulerOptions {
   QueuePolicy policy = QueuePolicy::kPriority;
   bool prefix_cache = true;
   std::string model_digest;
-  std::array<uint64_t, 2> hash_key = {0, 0};   // secret; see PrefixHasher::RandomKey
-  absl::Duration queue_ttl = absl::ZeroDuration();   // waiting longer before the first step: kDeadline; 0: forever
+  std::array<uint64_t, 2> hash_key = {0, 0};  // secret; see PrefixHasher::RandomKey
+  absl::Duration queue_ttl =
+      absl::ZeroDuration();  // waiting longer before the first step: kDeadline; 0: forever
 };
 
 /// Counts since the start, for metrics; the scheduler only adds.
 struct SchedulerCounters {
-  int64_t num_finished = 0;            // OnDone called
+  int64_t num_finished = 0;  // OnDone called
   int64_t num_preemptions = 0;
-  int64_t prefix_queried_tokens = 0;   // prompt tokens at first admission
-  int64_t prefix_hit_tokens = 0;       // of those, found
+  int64_t prefix_queried_tokens = 0;  // prompt tokens at first admission
+  int64_t prefix_hit_tokens = 0;      // of those, found
 };
 
 class Scheduler {
  public:
   Scheduler(const ExecutorLimits& limits, SchedulerOptions options);
 
-  /// Whether the request can ever run under these limits. Reads only what never changes: any thread.
+  /// Whether the request can ever run under these limits. Reads only what never changes: any
+  /// thread.
   absl::Status Check(const GenerateRequest& request) const;
-  void Add(RequestId id, GenerateRequest request, std::shared_ptr<TokenSink> sink, absl::Time submitted);
+  void Add(RequestId id, GenerateRequest request, std::shared_ptr<TokenSink> sink,
+           absl::Time submitted);
   void Cancel(RequestId id);
   /// Ends every live request.
   void EndAll(FinishReason reason, const absl::Status& status);
   /// Ends what is past its deadline.
   void ExpireDeadlines(absl::Time now);
-  absl::Time next_deadline() const;   // InfiniteFuture: none
+  absl::Time next_deadline() const;  // InfiniteFuture: none
 
   /// The next step; no slices where nothing can be computed now. The plan counts as launched.
   StepPlan Plan(absl::Time now);
@@ -62,7 +66,9 @@ class Scheduler {
   int32_t num_running() const { return static_cast<int32_t>(running_.size()); }
   int32_t num_waiting() const { return waiting_.size(); }
   int32_t num_live() const { return static_cast<int32_t>(live_.size()); }
-  int32_t num_planned_tokens() const { return limits_.max_step_tokens - budget_; }   // by the last Plan
+  int32_t num_planned_tokens() const {
+    return limits_.max_step_tokens - budget_;
+  }  // by the last Plan
   int64_t num_waiting_tokens() const { return waiting_.num_tokens(); }
   const CacheTables& tables() const { return tables_; }
   const SchedulerCounters& counters() const { return counters_; }
@@ -103,8 +109,8 @@ class Scheduler {
   std::vector<SlotId> free_slots_;
   std::set<std::pair<absl::Time, SequenceId>> deadlines_;
   uint64_t next_sequence_ = 1;
-  StepId step_{0};                           // the last one planned
-  int32_t budget_ = 0;                       // positions that the plan being made may still take
+  StepId step_{0};      // the last one planned
+  int32_t budget_ = 0;  // positions that the plan being made may still take
   SchedulerCounters counters_;
 };
 

@@ -21,7 +21,8 @@ void Scheduler::AddSlice(Sequence& seq, int32_t num_tokens, StepPlan& plan, absl
     slice.num_outputs = num_tokens;
     slice.num_logprobs = seq.request.num_prompt_logprobs;
   } else if (reaches_end) {
-    slice.kind = seq.request.output == OutputKind::kHidden ? OutputKind::kHidden : OutputKind::kToken;
+    slice.kind =
+        seq.request.output == OutputKind::kHidden ? OutputKind::kHidden : OutputKind::kToken;
     slice.num_outputs = 1;
   }
   AddInput(seq, slice, plan);
@@ -33,7 +34,8 @@ void Scheduler::AddSlice(Sequence& seq, int32_t num_tokens, StepPlan& plan, absl
   seq.first_planned = std::min(seq.first_planned, now);
   seq.num_computed += num_tokens;
   if (reaches_end) ++seq.num_in_flight;
-  tables_.RegisterComputed(seq);   // steps run in launch order: whoever is planned from here on may read these blocks
+  tables_.RegisterComputed(
+      seq);  // steps run in launch order: whoever is planned from here on may read these blocks
 }
 
 void Scheduler::AddSetup(Sequence& seq, StepPlan& plan) {
@@ -50,7 +52,8 @@ void Scheduler::AddSetup(Sequence& seq, StepPlan& plan) {
 
 void Scheduler::AddInput(Sequence& seq, SequenceSlice& slice, StepPlan& plan) {
   slice.token_offset = static_cast<int32_t>(plan.tokens.size());
-  // Prompt log-probs need the token after each position; the last position's is the one to be drawn.
+  // Prompt log-probs need the token after each position; the last position's is the one to be
+  // drawn.
   const int32_t extra = slice.kind == OutputKind::kPromptLogprobs ? 1 : 0;
   for (int32_t p = slice.begin; p < slice.begin + slice.num_tokens + extra; ++p) {
     plan.tokens.push_back(p < seq.num_known() ? seq.tokens[p] : -1);
@@ -63,7 +66,8 @@ void Scheduler::AddBlocks(Sequence& seq, SequenceSlice& slice, StepPlan& plan) {
     BlockTable& table = seq.tables[g];
     slice.blocks[g].begin = static_cast<int32_t>(plan.block_ids.size());
     slice.blocks[g].count = static_cast<int32_t>(table.blocks.size()) - table.num_sent;
-    plan.block_ids.insert(plan.block_ids.end(), table.blocks.begin() + table.num_sent, table.blocks.end());
+    plan.block_ids.insert(plan.block_ids.end(), table.blocks.begin() + table.num_sent,
+                          table.blocks.end());
     table.num_sent = static_cast<int32_t>(table.blocks.size());
   }
 }
@@ -71,7 +75,8 @@ void Scheduler::AddBlocks(Sequence& seq, SequenceSlice& slice, StepPlan& plan) {
 void Scheduler::Commit(const StepResult& result, absl::Time now) {
   for (const SliceResult& slice : result.slices) {
     const auto it = live_.find(slice.sequence);
-    if (it != live_.end()) CommitSlice(*it->second, slice, now);   // else it ended while the step was on its way
+    if (it != live_.end())
+      CommitSlice(*it->second, slice, now);  // else it ended while the step was on its way
   }
 }
 
@@ -81,7 +86,7 @@ void Scheduler::CommitSlice(Sequence& seq, const SliceResult& slice, absl::Time 
     --seq.num_in_flight;
     return Finish(seq, FinishReason::kStop, absl::OkStatus());
   }
-  if (slice.tokens.empty()) return;   // a chunk of prompt log-probs
+  if (slice.tokens.empty()) return;  // a chunk of prompt log-probs
   --seq.num_in_flight;
   if (!DeliverTokens(seq, slice, now)) return;
   if (seq.running()) tables_.RegisterComputed(seq);
@@ -90,7 +95,8 @@ void Scheduler::CommitSlice(Sequence& seq, const SliceResult& slice, absl::Time 
 void Scheduler::DeliverOutput(Sequence& seq, const RequestOutput& output) {
   if (output.kind != OutputKind::kPromptLogprobs) return seq.sink->OnOutput(output);
   // After a preemption positions are computed again, and outputs drawn before it count as input.
-  const int32_t end = std::min(output.begin + static_cast<int32_t>(output.prompt_logprobs.size()), seq.num_prompt());
+  const int32_t end = std::min(output.begin + static_cast<int32_t>(output.prompt_logprobs.size()),
+                               seq.num_prompt());
   RequestOutput fresh;
   fresh.kind = output.kind;
   fresh.begin = std::max(output.begin, seq.num_prompt_scored);
@@ -105,12 +111,14 @@ void Scheduler::DeliverOutput(Sequence& seq, const RequestOutput& output) {
 bool Scheduler::DeliverTokens(Sequence& seq, const SliceResult& slice, absl::Time now) {
   std::optional<FinishReason> reason;
   size_t count = 0;
-  if (seq.request.max_tokens == 0) reason = FinishReason::kLength;   // only the prompt was asked about
+  if (seq.request.max_tokens == 0)
+    reason = FinishReason::kLength;  // only the prompt was asked about
   while (!reason && count < slice.tokens.size()) {
     const TokenId id = slice.tokens[count++].id;
     seq.tokens.push_back(id);
     const std::vector<TokenId>& stops = seq.request.stop_token_ids;
-    if (seq.num_outputs() > seq.request.sampling.min_tokens && std::find(stops.begin(), stops.end(), id) != stops.end()) {
+    if (seq.num_outputs() > seq.request.sampling.min_tokens &&
+        std::find(stops.begin(), stops.end(), id) != stops.end()) {
       reason = FinishReason::kStop;
       seq.usage.stop_token = id;
     } else if (seq.num_outputs() >= seq.request.max_tokens) {
@@ -135,14 +143,16 @@ void Scheduler::Finish(Sequence& seq, FinishReason reason, const absl::Status& s
     waiting_.Remove(&seq);
   }
   for (const absl::Time t : Deadlines(seq)) deadlines_.erase({t, seq.id});
-  if (seq.first_planned != absl::InfiniteFuture()) seq.usage.queue_time = seq.first_planned - seq.submitted;
+  if (seq.first_planned != absl::InfiniteFuture())
+    seq.usage.queue_time = seq.first_planned - seq.submitted;
   if (seq.first_token != absl::InfiniteFuture()) {
     seq.usage.prefill_time = seq.first_token - seq.first_planned;
     seq.usage.decode_time = seq.last_token - seq.first_token;
   }
   ++counters_.num_finished;
   by_request_.erase(seq.request_id);
-  const auto node = live_.extract(seq.id);   // the sink may submit again; nothing of this one is left by then
+  const auto node =
+      live_.extract(seq.id);  // the sink may submit again; nothing of this one is left by then
   seq.sink->OnDone(reason, seq.usage, status);
 }
 

@@ -18,9 +18,9 @@ namespace penstock {
 
 /// The blocks of one sequence in one cache group, by logical index (position / block_size).
 struct BlockTable {
-  std::vector<BlockId> blocks;   // kNoBlock where the window has passed
-  int32_t first_live = 0;        // entries before this are kNoBlock
-  int32_t num_sent = 0;          // entries that the executor knows
+  std::vector<BlockId> blocks;  // kNoBlock where the window has passed
+  int32_t first_live = 0;       // entries before this are kNoBlock
+  int32_t num_sent = 0;         // entries that the executor knows
 };
 
 /// Who runs first: lower rank. Priorities are strict, then first come, first served.
@@ -37,16 +37,17 @@ struct Sequence {
   std::shared_ptr<TokenSink> sink;
   Rank rank;
 
-  std::vector<TokenId> tokens;          // prompt, then the outputs that are known
-  int32_t num_computed = 0;             // positions launched so far: their K and V are, or will be, in the cache
-  int32_t num_in_flight = 0;            // outputs launched and not yet collected
-  SlotId slot{-1};                      // -1: not running
+  std::vector<TokenId> tokens;  // prompt, then the outputs that are known
+  int32_t num_computed =
+      0;  // positions launched so far: their K and V are, or will be, in the cache
+  int32_t num_in_flight = 0;  // outputs launched and not yet collected
+  SlotId slot{-1};            // -1: not running
   bool setup_sent = false;
-  StepId planned_in;                    // the last step that has a slice of it
-  int32_t num_prompt_scored = 0;        // prompt positions whose log-probs the sink has
+  StepId planned_in;              // the last step that has a slice of it
+  int32_t num_prompt_scored = 0;  // prompt positions whose log-probs the sink has
   std::array<BlockTable, kMaxCacheGroups> tables;
-  std::vector<Hash128> hashes;          // of the full blocks of `tokens`, as far as computed lazily
-  int32_t num_registered = 0;           // full blocks already made findable (or found) in the pools
+  std::vector<Hash128> hashes;  // of the full blocks of `tokens`, as far as computed lazily
+  int32_t num_registered = 0;   // full blocks already made findable (or found) in the pools
 
   absl::Time submitted = absl::InfinitePast();
   absl::Time first_planned = absl::InfiniteFuture();
@@ -65,7 +66,8 @@ struct Sequence {
   bool decoding() const { return num_remaining() == 1 && num_computed >= num_prompt(); }
   /// All outputs it may have are drawn or in flight.
   bool exhausted() const {
-    const int32_t most = request.output == OutputKind::kHidden ? 1 : std::max(request.max_tokens, 1);
+    const int32_t most =
+        request.output == OutputKind::kHidden ? 1 : std::max(request.max_tokens, 1);
     return num_outputs() + num_in_flight >= most;
   }
 };

@@ -1,4 +1,5 @@
-// Sequences that wait to run, best rank first. A preempted one keeps its rank, so it returns to its old place.
+// Sequences that wait to run, best rank first. A preempted one keeps its rank, so it returns to its
+// old place.
 // Owns nothing. Must not know blocks or steps.
 // Threads: confined to the engine thread.
 #pragma once
@@ -11,8 +12,8 @@
 namespace penstock {
 
 enum class QueuePolicy : uint8_t {
-  kPriority,   // strict priorities, then first come, first served
-  kFcfs,       // priorities are ignored
+  kPriority,  // strict priorities, then first come, first served
+  kFcfs,      // priorities are ignored
 };
 
 class WaitQueue {
@@ -35,12 +36,12 @@ class WaitQueue {
   }
   Sequence* front() const { return by_rank_.empty() ? nullptr : by_rank_.begin()->second.sequence; }
   int32_t size() const { return static_cast<int32_t>(by_rank_.size()); }
-  int64_t num_tokens() const { return num_tokens_; }   // to compute, of all that wait
+  int64_t num_tokens() const { return num_tokens_; }  // to compute, of all that wait
 
  private:
   struct Entry {
     Sequence* sequence;
-    int64_t num_tokens;   // when it was pushed
+    int64_t num_tokens;  // when it was pushed
   };
   const QueuePolicy policy_;
   uint64_t next_arrival_ = 0;

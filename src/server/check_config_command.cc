@@ -16,23 +16,27 @@ void AddCheckConfigCommand(CLI::App& app, int& exit_code) {
     bool reference = false;
   };
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("check-config", "Read a configuration as serve would and say what is wrong with it");
+  CLI::App* command = app.add_subcommand(
+      "check-config", "Read a configuration as serve would and say what is wrong with it");
   command->add_option("FILE,--config", options->file, "The YAML file");
   command->add_option("--set", options->assignments, "key.path=value, as for serve");
-  command->add_flag("--reference", options->reference, "Print every key with its default and meaning");
+  command->add_flag("--reference", options->reference,
+                    "Print every key with its default and meaning");
   command->callback([options, &exit_code] {
     if (options->reference) {
       std::fputs(ReferenceYaml().c_str(), stdout);
       return;
     }
     absl::StatusOr<ServerConfig> config = ReadConfig(options->file, options->assignments);
-    absl::Status status = config.ok() ? ValidateConfig(*config, /*serving=*/false) : config.status();
+    absl::Status status =
+        config.ok() ? ValidateConfig(*config, /*serving=*/false) : config.status();
     if (!status.ok()) {
       std::fprintf(stderr, "penstock: %s\n", std::string(status.message()).c_str());
       exit_code = 1;
       return;
     }
-    std::printf("%s: ok, %zu model(s)\n", options->file.empty() ? "defaults" : options->file.c_str(), config->models.size());
+    std::printf("%s: ok, %zu model(s)\n",
+                options->file.empty() ? "defaults" : options->file.c_str(), config->models.size());
   });
 }
 

@@ -1,8 +1,7 @@
 #include "server/commands.h"
 
-#include <cstdio>
-
 #include <CLI/CLI.hpp>
+#include <cstdio>
 
 namespace penstock {
 

@@ -1,4 +1,5 @@
-// The command line: `penstock serve | check-config | check-model | tokenize | render-chat | bench | version`.
+// The command line: `penstock serve | check-config | check-model | tokenize | render-chat | bench |
+// version`.
 // Owns nothing. Must not know how a command does its work.
 // Threads: confined to the main thread.
 #pragma once
@@ -11,14 +12,16 @@ class App;
 
 namespace penstock {
 
-/// Parses the command line and runs the command; returns the exit code (0 done, 1 usage, config or I/O, 2 gate failed).
+/// Parses the command line and runs the command; returns the exit code (0 done, 1 usage, config or
+/// I/O, 2 gate failed).
 int RunCommand(int argc, char** argv);
 
-// Each adds its sub-command to `app` and stores its exit code in `exit_code` when it is the chosen one.
+// Each adds its sub-command to `app` and stores its exit code in `exit_code` when it is the chosen
+// one.
 void AddServeCommand(CLI::App& app, int& exit_code);
 void AddCheckConfigCommand(CLI::App& app, int& exit_code);
 void AddCheckModelCommand(CLI::App& app, int& exit_code);
-void AddTextCommands(CLI::App& app, int& exit_code);   // tokenize, render-chat
+void AddTextCommands(CLI::App& app, int& exit_code);  // tokenize, render-chat
 void AddBenchCommand(CLI::App& app, int& exit_code);
 
 }  // namespace penstock

@@ -18,7 +18,8 @@ absl::StatusOr<std::string> ReadFile(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   std::stringstream text;
   text << in.rdbuf();
-  if (!in || std::filesystem::is_directory(path)) return absl::NotFoundError(absl::StrCat(path, ": cannot be read"));
+  if (!in || std::filesystem::is_directory(path))
+    return absl::NotFoundError(absl::StrCat(path, ": cannot be read"));
   return text.str();
 }
 
@@ -29,7 +30,8 @@ std::string Beside(const std::string& config_file, const std::string& path) {
 
 }  // namespace
 
-absl::StatusOr<ServerConfig> ReadConfig(const std::string& file, const std::vector<std::string>& assignments) {
+absl::StatusOr<ServerConfig> ReadConfig(const std::string& file,
+                                        const std::vector<std::string>& assignments) {
   ConfigSources sources;
   sources.file_name = file;
   if (!file.empty()) {
@@ -38,7 +40,8 @@ absl::StatusOr<ServerConfig> ReadConfig(const std::string& file, const std::vect
   sources.environment = PenstockEnvironment();
   sources.assignments = assignments;
   ASSIGN_OR_RETURN(ServerConfig config, LoadConfig(sources));
-  if (const char* key = std::getenv("PENSTOCK_API_KEY"); key != nullptr && *key != '\0') config.auth.api_keys.push_back(key);
+  if (const char* key = std::getenv("PENSTOCK_API_KEY"); key != nullptr && *key != '\0')
+    config.auth.api_keys.push_back(key);
   if (!config.auth.api_key_file.empty()) {
     ASSIGN_OR_RETURN(const std::string text, ReadFile(Beside(file, config.auth.api_key_file)));
     for (absl::string_view line : absl::StrSplit(text, '\n')) {
@@ -46,7 +49,8 @@ absl::StatusOr<ServerConfig> ReadConfig(const std::string& file, const std::vect
       if (!line.empty() && line[0] != '#') config.auth.api_keys.emplace_back(line);
     }
     if (config.auth.api_keys.empty()) {
-      return absl::InvalidArgumentError(absl::StrCat("auth.api_key_file: ", config.auth.api_key_file, " holds no key"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("auth.api_key_file: ", config.auth.api_key_file, " holds no key"));
     }
   }
   return config;

@@ -11,7 +11,9 @@
 
 namespace penstock {
 
-/// `file` may be empty. Keys of PENSTOCK_API_KEY and auth.api_key_file are in auth.api_keys afterwards.
-absl::StatusOr<ServerConfig> ReadConfig(const std::string& file, const std::vector<std::string>& assignments);
+/// `file` may be empty. Keys of PENSTOCK_API_KEY and auth.api_key_file are in auth.api_keys
+/// afterwards.
+absl::StatusOr<ServerConfig> ReadConfig(const std::string& file,
+                                        const std::vector<std::string>& assignments);
 
 }  // namespace penstock

@@ -9,7 +9,8 @@ struct GrpcListener::Server {
   std::unique_ptr<GrpcServer> grpc;
 };
 
-absl::StatusOr<std::unique_ptr<GrpcListener>> GrpcListener::Start(const ServerConfig& config, GenerationService* service) {
+absl::StatusOr<std::unique_ptr<GrpcListener>> GrpcListener::Start(const ServerConfig& config,
+                                                                  GenerationService* service) {
   const std::string& address = config.server.public_listener.grpc;
   if (address.empty()) return std::unique_ptr<GrpcListener>();
   auto server = std::make_unique<Server>();

@@ -14,8 +14,10 @@ namespace penstock {
 
 class GrpcListener {
  public:
-  /// Null where server.public.grpc is empty. UNAVAILABLE where the port is taken, UNIMPLEMENTED where this build has no gRPC.
-  static absl::StatusOr<std::unique_ptr<GrpcListener>> Start(const ServerConfig& config, GenerationService* service);
+  /// Null where server.public.grpc is empty. UNAVAILABLE where the port is taken, UNIMPLEMENTED
+  /// where this build has no gRPC.
+  static absl::StatusOr<std::unique_ptr<GrpcListener>> Start(const ServerConfig& config,
+                                                             GenerationService* service);
   ~GrpcListener();
   int port() const;
   /// Lets running calls end for `grace`, then ends them.

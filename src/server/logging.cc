@@ -29,10 +29,14 @@ Logging& State() {
 
 spdlog::level::level_enum ToSpdlog(LogLevel level) {
   switch (level) {
-    case LogLevel::kDebug: return spdlog::level::debug;
-    case LogLevel::kInfo: return spdlog::level::info;
-    case LogLevel::kWarn: return spdlog::level::warn;
-    case LogLevel::kError: return spdlog::level::err;
+    case LogLevel::kDebug:
+      return spdlog::level::debug;
+    case LogLevel::kInfo:
+      return spdlog::level::info;
+    case LogLevel::kWarn:
+      return spdlog::level::warn;
+    case LogLevel::kError:
+      return spdlog::level::err;
   }
   return spdlog::level::info;
 }
@@ -70,10 +74,13 @@ void StartLogging(const ObserveSection& observe) {
   Logging& state = State();
   state.json = observe.log == "json" || (observe.log == "auto" && isatty(STDERR_FILENO) == 0);
   state.pool = std::make_shared<spdlog::details::thread_pool>(kQueuedLines, 1);
-  state.logger = std::make_shared<spdlog::async_logger>("penstock", std::make_shared<spdlog::sinks::stderr_sink_mt>(),
-                                                        state.pool, spdlog::async_overflow_policy::overrun_oldest);
-  state.logger->set_level(spdlog::level::from_str(observe.level == "warn" ? "warning" : observe.level));
-  state.logger->set_pattern(state.json ? R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l",%v})" : "%H:%M:%S.%e %^%L%$ %v");
+  state.logger = std::make_shared<spdlog::async_logger>(
+      "penstock", std::make_shared<spdlog::sinks::stderr_sink_mt>(), state.pool,
+      spdlog::async_overflow_policy::overrun_oldest);
+  state.logger->set_level(
+      spdlog::level::from_str(observe.level == "warn" ? "warning" : observe.level));
+  state.logger->set_pattern(state.json ? R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l",%v})"
+                                       : "%H:%M:%S.%e %^%L%$ %v");
   state.logger->flush_on(spdlog::level::debug);
 }
 
@@ -81,7 +88,7 @@ void StopLogging() {
   Logging& state = State();
   if (state.logger != nullptr) state.logger->flush();
   state.logger.reset();
-  state.pool.reset();   // joins the writer after its last line
+  state.pool.reset();  // joins the writer after its last line
 }
 
 void Log(LogLevel level, std::string_view message, const std::vector<LogField>& fields) {

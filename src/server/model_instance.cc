@@ -13,16 +13,20 @@
 namespace penstock {
 namespace {
 
-/// engine.kv_memory: auto is a quarter of what the cgroup allows, and no more than a full batch of full length needs.
+/// engine.kv_memory: auto is a quarter of what the cgroup allows, and no more than a full batch of
+/// full length needs.
 int64_t KvBytes(const EngineConfig& engine, const ModelConfig& model, const RunnerOptions& runner) {
   if (!engine.kv_memory.automatic()) return engine.kv_memory.value;
   const int64_t per_token = int64_t{2} * model.num_kv_heads * model.head_dim *
-                            static_cast<int64_t>(DTypeSize(runner.kv_dtype)) * static_cast<int64_t>(model.layers.size());
-  const int64_t max_len = runner.max_len + runner.max_step_tokens;   // a window also holds the step's own positions
+                            static_cast<int64_t>(DTypeSize(runner.kv_dtype)) *
+                            static_cast<int64_t>(model.layers.size());
+  const int64_t max_len =
+      runner.max_len + runner.max_step_tokens;  // a window also holds the step's own positions
   return std::min(AllowedMemory() / 4, per_token * max_len * engine.max_batch);
 }
 
-absl::StatusOr<RunnerOptions> MakeRunnerOptions(const EngineConfig& engine, const ModelConfig& model) {
+absl::StatusOr<RunnerOptions> MakeRunnerOptions(const EngineConfig& engine,
+                                                const ModelConfig& model) {
   RunnerOptions runner;
   ASSIGN_OR_RETURN(runner.dtype, ParseActivationDType(engine.dtype));
   runner.kv_dtype = runner.dtype;
@@ -38,8 +42,8 @@ absl::StatusOr<RunnerOptions> MakeRunnerOptions(const EngineConfig& engine, cons
   return runner;
 }
 
-EngineOptions MakeEngineOptions(const EngineConfig& engine, const InstanceParts& parts, const std::string& name,
-                                const std::string& digest) {
+EngineOptions MakeEngineOptions(const EngineConfig& engine, const InstanceParts& parts,
+                                const std::string& name, const std::string& digest) {
   EngineOptions options;
   options.scheduler.policy = engine.policy == "fcfs" ? QueuePolicy::kFcfs : QueuePolicy::kPriority;
   options.scheduler.prefix_cache = engine.prefix_cache;
@@ -54,7 +58,8 @@ EngineOptions MakeEngineOptions(const EngineConfig& engine, const InstanceParts&
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::string& name, const ModelEntry& entry,
+absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::string& name,
+                                                                   const ModelEntry& entry,
                                                                    const InstanceParts& parts) {
   const absl::Time begin = parts.clock->Now();
   HubOptions hub = HubOptionsFromEnvironment();
@@ -69,11 +74,13 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
   load.weights = entry.weights;
   load.pool = parts.pool;
   absl::Time told = begin;
-  load.progress = [&](std::string_view, int64_t done, int64_t total) {   // a line for each second that it takes
+  load.progress = [&](std::string_view, int64_t done,
+                      int64_t total) {  // a line for each second that it takes
     const absl::Time now = parts.clock->Now();
     if (now - told < absl::Seconds(1)) return;
     told = now;
-    Log(LogLevel::kInfo, "loading", {{"model", name}, {"mib", done >> 20}, {"of_mib", total >> 20}});
+    Log(LogLevel::kInfo, "loading",
+        {{"model", name}, {"mib", done >> 20}, {"of_mib", total >> 20}});
   };
   ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, LoadModel(load));
   if (!model->note.empty()) Log(LogLevel::kWarn, model->note, {{"model", name}});
@@ -81,9 +88,12 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
   const std::string architecture = model->config.architecture;
   ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor, MakeLocalExecutor(std::move(model), runner));
 
-  const CacheConfigInfo cache{runner.block_size, executor->limits().groups.empty() ? 0 : executor->limits().groups[0].num_blocks,
-                              entry.engine.prefix_cache, std::string(DTypeName(runner.kv_dtype))};
-  instance->engine_ = std::make_unique<EngineLoop>(std::move(executor), MakeEngineOptions(entry.engine, parts, name, dir));
+  const CacheConfigInfo cache{
+      runner.block_size,
+      executor->limits().groups.empty() ? 0 : executor->limits().groups[0].num_blocks,
+      entry.engine.prefix_cache, std::string(DTypeName(runner.kv_dtype))};
+  instance->engine_ = std::make_unique<EngineLoop>(
+      std::move(executor), MakeEngineOptions(entry.engine, parts, name, dir));
   const EngineInfo info = instance->engine_->info();
   parts.catalogue->SetCacheConfig(name, cache);
   instance->metrics_ = parts.catalogue->MakeRequestMetrics(name, info.max_context);
@@ -104,10 +114,16 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
   instance->served_ = std::move(served);
   instance->engine_->Start();
   Log(LogLevel::kInfo, "model ready",
-      {{"model", name}, {"path", dir}, {"architecture", architecture}, {"dtype", std::string(DTypeName(runner.dtype))},
-       {"kv_dtype", cache.kv_dtype}, {"kv_tokens", int64_t{cache.num_blocks} * cache.block_size},
-       {"kv_mib", runner.kv_bytes >> 20}, {"max_len", int64_t{info.max_context}},
-       {"tokenizer", instance->assets_.tokenizer != nullptr}, {"chat", instance->assets_.chat_template != nullptr},
+      {{"model", name},
+       {"path", dir},
+       {"architecture", architecture},
+       {"dtype", std::string(DTypeName(runner.dtype))},
+       {"kv_dtype", cache.kv_dtype},
+       {"kv_tokens", int64_t{cache.num_blocks} * cache.block_size},
+       {"kv_mib", runner.kv_bytes >> 20},
+       {"max_len", int64_t{info.max_context}},
+       {"tokenizer", instance->assets_.tokenizer != nullptr},
+       {"chat", instance->assets_.chat_template != nullptr},
        {"seconds", absl::ToDoubleSeconds(parts.clock->Now() - begin)}});
   return instance;
 }

@@ -18,7 +18,8 @@
 
 namespace penstock {
 
-/// What a model directory says about text: tokenizer, template, defaults. Every part may be missing.
+/// What a model directory says about text: tokenizer, template, defaults. Every part may be
+/// missing.
 struct TextAssets {
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<ChatTemplate> chat_template;
@@ -39,7 +40,8 @@ struct InstanceParts {
 class ModelInstance {
  public:
   /// Resolves, loads and starts the model. Errors are one line: what, where, what would help.
-  static absl::StatusOr<std::unique_ptr<ModelInstance>> Load(const std::string& name, const ModelEntry& entry,
+  static absl::StatusOr<std::unique_ptr<ModelInstance>> Load(const std::string& name,
+                                                             const ModelEntry& entry,
                                                              const InstanceParts& parts);
   Engine& engine() { return *engine_; }
   std::shared_ptr<const ServedModel> served() const { return served_; }

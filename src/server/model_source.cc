@@ -23,16 +23,16 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
-constexpr int64_t kMaxListing = 16 << 20;   // bytes of the hub's description of a model
+constexpr int64_t kMaxListing = 16 << 20;  // bytes of the hub's description of a model
 
 struct HubFile {
   std::string name;
-  std::string digest;   // SHA-256 (large files) or the Git blob's SHA-1, in hex
+  std::string digest;  // SHA-256 (large files) or the Git blob's SHA-1, in hex
   int64_t size = 0;
 };
 
 struct HubModel {
-  std::string org_name;   // org/name
+  std::string org_name;  // org/name
   std::string revision = "main";
 };
 
@@ -42,7 +42,9 @@ std::string Env(const char* name) {
 }
 
 bool IsNamePart(std::string_view s) {
-  return !s.empty() && s[0] != '.' && s.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") == s.npos;
+  return !s.empty() && s[0] != '.' &&
+         s.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") ==
+             s.npos;
 }
 
 absl::StatusOr<HubModel> ParseHubName(const std::string& model) {
@@ -53,34 +55,42 @@ absl::StatusOr<HubModel> ParseHubName(const std::string& model) {
     name.resize(at);
   }
   const size_t slash = name.find('/');
-  const bool valid = slash != name.npos && IsNamePart(name.substr(0, slash)) && IsNamePart(name.substr(slash + 1)) &&
-                     IsNamePart(out.revision);
+  const bool valid = slash != name.npos && IsNamePart(name.substr(0, slash)) &&
+                     IsNamePart(name.substr(slash + 1)) && IsNamePart(out.revision);
   if (!valid) {
-    return absl::NotFoundError(absl::StrCat("model '", model, "': no such directory, and no org/name[@rev] of a hub"));
+    return absl::NotFoundError(
+        absl::StrCat("model '", model, "': no such directory, and no org/name[@rev] of a hub"));
   }
   out.org_name = name;
   return out;
 }
 
 bool Wanted(const std::string& name) {
-  if (name.find('/') != name.npos || name.starts_with(".") || name.starts_with("consolidated")) return false;
-  static const std::vector<std::string> kNames = {"config.json", "generation_config.json", "tokenizer.json",
-                                                  "tokenizer_config.json", "chat_template.jinja", "chat_template.json",
+  if (name.find('/') != name.npos || name.starts_with(".") || name.starts_with("consolidated"))
+    return false;
+  static const std::vector<std::string> kNames = {"config.json",
+                                                  "generation_config.json",
+                                                  "tokenizer.json",
+                                                  "tokenizer_config.json",
+                                                  "chat_template.jinja",
+                                                  "chat_template.json",
                                                   "model.safetensors.index.json"};
-  return name.ends_with(".safetensors") || std::find(kNames.begin(), kNames.end(), name) != kNames.end();
+  return name.ends_with(".safetensors") ||
+         std::find(kNames.begin(), kNames.end(), name) != kNames.end();
 }
 
 absl::StatusOr<std::string> DigestOf(const std::string& path, const HubFile& file) {
   const bool sha256 = file.digest.size() == 64;
   const std::unique_ptr<EVP_MD_CTX, void (*)(EVP_MD_CTX*)> hash(EVP_MD_CTX_new(), &EVP_MD_CTX_free);
   EVP_DigestInit_ex(hash.get(), sha256 ? EVP_sha256() : EVP_sha1(), nullptr);
-  if (!sha256) {   // a Git blob hashes its header first
+  if (!sha256) {  // a Git blob hashes its header first
     const std::string header = absl::StrCat("blob ", file.size);
     EVP_DigestUpdate(hash.get(), header.c_str(), header.size() + 1);
   }
   std::ifstream in(path, std::ios::binary);
   std::vector<char> buffer(1 << 20);
-  while (in.read(buffer.data(), buffer.size()), in.gcount() > 0) EVP_DigestUpdate(hash.get(), buffer.data(), in.gcount());
+  while (in.read(buffer.data(), buffer.size()), in.gcount() > 0)
+    EVP_DigestUpdate(hash.get(), buffer.data(), in.gcount());
   if (in.bad()) return absl::DataLossError(absl::StrCat(path, ": cannot be read"));
   unsigned char digest[EVP_MAX_MD_SIZE];
   unsigned int size = 0;
@@ -108,10 +118,13 @@ class HubCache {
 
   absl::StatusOr<std::string> Download() {
     ASSIGN_OR_RETURN(const std::vector<HubFile> files, List());
-    if (files.empty()) return absl::NotFoundError(absl::StrCat(model_.org_name, ": no safetensors checkpoint there"));
+    if (files.empty())
+      return absl::NotFoundError(
+          absl::StrCat(model_.org_name, ": no safetensors checkpoint there"));
     std::error_code error;
     const fs::path snapshot = root_ / "snapshots" / commit_;
-    for (const fs::path& folder : {root_ / "blobs", snapshot, root_ / "refs"}) fs::create_directories(folder, error);
+    for (const fs::path& folder : {root_ / "blobs", snapshot, root_ / "refs"})
+      fs::create_directories(folder, error);
     if (error) return absl::UnavailableError(absl::StrCat(root_.string(), ": ", error.message()));
     // config.json last: a snapshot that has it is whole.
     for (const bool config : {false, true}) {
@@ -125,26 +138,32 @@ class HubCache {
 
  private:
   absl::StatusOr<std::vector<HubFile>> List() {
-    const std::string url = absl::StrCat(options_.endpoint, "/api/models/", model_.org_name, "/revision/", model_.revision,
-                                         "?blobs=true");
+    const std::string url = absl::StrCat(options_.endpoint, "/api/models/", model_.org_name,
+                                         "/revision/", model_.revision, "?blobs=true");
     ASSIGN_OR_RETURN(const std::string text, HttpGet(url, options_.token, kMaxListing));
     const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-    const absl::Status wrong = absl::UnavailableError(absl::StrCat(url, ": not the description of a model"));
-    if (!json.is_object() || !json.contains("sha") || !json["sha"].is_string() || !json.contains("siblings") ||
-        !json["siblings"].is_array()) {
+    const absl::Status wrong =
+        absl::UnavailableError(absl::StrCat(url, ": not the description of a model"));
+    if (!json.is_object() || !json.contains("sha") || !json["sha"].is_string() ||
+        !json.contains("siblings") || !json["siblings"].is_array()) {
       return wrong;
     }
     commit_ = json["sha"];
     if (!IsNamePart(commit_)) return wrong;
     std::vector<HubFile> files;
     for (const Json& sibling : json["siblings"]) {
-      if (!sibling.is_object() || !sibling.contains("rfilename") || !sibling["rfilename"].is_string()) return wrong;
+      if (!sibling.is_object() || !sibling.contains("rfilename") ||
+          !sibling["rfilename"].is_string())
+        return wrong;
       HubFile file{sibling["rfilename"], "", 0};
       if (!Wanted(file.name)) continue;
       const bool large = sibling.contains("lfs") && sibling["lfs"].is_object();
-      const Json digest = large ? sibling["lfs"].value("sha256", Json()) : sibling.value("blobId", Json());
+      const Json digest =
+          large ? sibling["lfs"].value("sha256", Json()) : sibling.value("blobId", Json());
       const Json size = sibling.value("size", Json());
-      if (!digest.is_string() || !size.is_number_unsigned() || !IsNamePart(digest.get<std::string>())) return wrong;
+      if (!digest.is_string() || !size.is_number_unsigned() ||
+          !IsNamePart(digest.get<std::string>()))
+        return wrong;
       file.digest = digest;
       file.size = size;
       files.push_back(std::move(file));
@@ -156,19 +175,22 @@ class HubCache {
     const fs::path blob = root_ / "blobs" / file.digest;
     if (!fs::exists(blob)) {
       const std::string partial = blob.string() + ".incomplete";
-      const std::string url = absl::StrCat(options_.endpoint, "/", model_.org_name, "/resolve/", commit_, "/", file.name);
+      const std::string url = absl::StrCat(options_.endpoint, "/", model_.org_name, "/resolve/",
+                                           commit_, "/", file.name);
       int64_t told = -1;
       const auto progress = [&](int64_t have) {
         const int64_t step = have * 20 / std::max<int64_t>(file.size, 1);
         if (step == told || file.size < (1 << 20)) return;
         told = step;
-        options_.progress(absl::StrCat(file.name, ": ", have >> 20, " of ", file.size >> 20, " MiB"));
+        options_.progress(
+            absl::StrCat(file.name, ": ", have >> 20, " of ", file.size >> 20, " MiB"));
       };
       RETURN_IF_ERROR(HttpDownload(url, options_.token, partial, file.size, progress));
       ASSIGN_OR_RETURN(const std::string digest, DigestOf(partial, file));
       if (digest != file.digest) {
         fs::remove(partial);
-        return absl::DataLossError(absl::StrCat(file.name, ": checksum ", digest, ", expected ", file.digest,
+        return absl::DataLossError(absl::StrCat(file.name, ": checksum ", digest, ", expected ",
+                                                file.digest,
                                                 "; the download was thrown away, try again"));
       }
       fs::rename(partial, blob);
@@ -176,7 +198,9 @@ class HubCache {
     std::error_code error;
     fs::remove(snapshot / file.name, error);
     fs::create_symlink(fs::path("../../blobs") / file.digest, snapshot / file.name, error);
-    if (error) return absl::UnavailableError(absl::StrCat((snapshot / file.name).string(), ": ", error.message()));
+    if (error)
+      return absl::UnavailableError(
+          absl::StrCat((snapshot / file.name).string(), ": ", error.message()));
     return absl::OkStatus();
   }
 
@@ -190,7 +214,8 @@ class HubCache {
 
 HubOptions HubOptionsFromEnvironment() {
   HubOptions options;
-  if (const std::string endpoint = Env("HF_ENDPOINT"); !endpoint.empty()) options.endpoint = endpoint;
+  if (const std::string endpoint = Env("HF_ENDPOINT"); !endpoint.empty())
+    options.endpoint = endpoint;
   options.cache_dir = Env("HF_HUB_CACHE");
   if (options.cache_dir.empty()) {
     const std::string home = Env("HF_HOME");
@@ -207,15 +232,18 @@ absl::StatusOr<std::string> ResolveModel(const std::string& model, const HubOpti
   std::error_code error;
   if (fs::is_directory(model, error)) return model;
   if (model.ends_with(".gguf")) {
-    return absl::UnimplementedError(absl::StrCat(model, ": GGUF files cannot be served yet; give a Hugging Face directory"));
+    return absl::UnimplementedError(
+        absl::StrCat(model, ": GGUF files cannot be served yet; give a Hugging Face directory"));
   }
   ASSIGN_OR_RETURN(const HubModel hub, ParseHubName(model));
   HubCache cache(hub, options);
   if (const std::string snapshot = cache.FindSnapshot(); !snapshot.empty()) return snapshot;
   if (options.offline) {
-    return absl::NotFoundError(absl::StrCat("model '", model, "': not in ", options.cache_dir, ", and HF_HUB_OFFLINE is set"));
+    return absl::NotFoundError(absl::StrCat("model '", model, "': not in ", options.cache_dir,
+                                            ", and HF_HUB_OFFLINE is set"));
   }
-  options.progress(absl::StrCat(model, ": not in ", options.cache_dir, ", downloading from ", options.endpoint));
+  options.progress(
+      absl::StrCat(model, ": not in ", options.cache_dir, ", downloading from ", options.endpoint));
   return cache.Download();
 }
 

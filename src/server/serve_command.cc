@@ -27,7 +27,7 @@ struct ServeOptions {
 /// `address` with another host or port.
 std::string WithHostPort(const std::string& address, const std::string& host, int port) {
   const size_t colon = address.rfind(':');
-  if (address.empty() && port < 0) return address;   // the listener is off
+  if (address.empty() && port < 0) return address;  // the listener is off
   std::string h = host.empty() ? (address.empty() ? "127.0.0.1" : address.substr(0, colon)) : host;
   if (h.find(':') != h.npos && !h.starts_with('[')) h = absl::StrCat("[", h, "]");
   return absl::StrCat(h, ":", port < 0 ? address.substr(colon + 1) : absl::StrCat(port));
@@ -36,7 +36,8 @@ std::string WithHostPort(const std::string& address, const std::string& host, in
 absl::StatusOr<ServerConfig> MergeOptions(const ServeOptions& options) {
   std::vector<std::string> assignments = options.assignments;
   if (!options.dtype.empty()) assignments.push_back("engine.dtype=" + options.dtype);
-  if (options.max_model_len >= 0) assignments.push_back(absl::StrCat("engine.max_len=", options.max_model_len));
+  if (options.max_model_len >= 0)
+    assignments.push_back(absl::StrCat("engine.max_len=", options.max_model_len));
   if (options.allow_anonymous) assignments.push_back("server.allow_anonymous=true");
   ASSIGN_OR_RETURN(ServerConfig config, ReadConfig(options.config, assignments));
   PublicListener& listener = config.server.public_listener;
@@ -51,16 +52,19 @@ absl::StatusOr<ServerConfig> MergeOptions(const ServeOptions& options) {
     entry.engine = config.engine;
     entry.aliases.assign(names.begin() + 1, names.end());
     if (!config.models.emplace(names[0], std::move(entry)).second) {
-      return absl::InvalidArgumentError(absl::StrCat("models.", names[0], " is in the configuration already"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("models.", names[0], " is in the configuration already"));
     }
   } else if (!options.served_names.empty()) {
-    return absl::InvalidArgumentError("--served-model-name goes with MODEL; in a configuration a model has aliases");
+    return absl::InvalidArgumentError(
+        "--served-model-name goes with MODEL; in a configuration a model has aliases");
   }
   RETURN_IF_ERROR(ValidateConfig(config, /*serving=*/true));
   return config;
 }
 
-/// Blocks SIGTERM and SIGINT in this and all later threads, so that the main thread can wait for them.
+/// Blocks SIGTERM and SIGINT in this and all later threads, so that the main thread can wait for
+/// them.
 sigset_t BlockSignals() {
   std::signal(SIGPIPE, SIG_IGN);
   sigset_t set;
@@ -82,13 +86,16 @@ int Serve(const ServeOptions& options) {
   if (!config.ok()) return fail(config.status());
   const bool keyless = config->auth.api_keys.empty() && config->server.allow_anonymous;
   StartLogging(config->observe);
-  if (keyless) Log(LogLevel::kWarn, "no API key is asked for: everyone who reaches the listeners may use the models");
+  if (keyless)
+    Log(LogLevel::kWarn,
+        "no API key is asked for: everyone who reaches the listeners may use the models");
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(*std::move(config));
   if (!server.ok()) return fail(server.status());
   int signal = 0;
   sigwait(&signals, &signal);
   Log(LogLevel::kInfo, "draining; a second signal ends at once", {{"signal", int64_t{signal}}});
-  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);   // the default action of the next one is to end the process
+  pthread_sigmask(SIG_UNBLOCK, &signals,
+                  nullptr);  // the default action of the next one is to end the process
   (*server)->Drain();
   server->reset();
   Log(LogLevel::kInfo, "stopped");
@@ -100,19 +107,31 @@ int Serve(const ServeOptions& options) {
 
 void AddServeCommand(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<ServeOptions>();
-  CLI::App* command = app.add_subcommand("serve", "Serve a model over HTTP (OpenAI's API) and gRPC");
-  command->add_option("MODEL", options->model, "A directory in Hugging Face form, or org/name[@rev]");
-  command->add_option("--config", options->config, "A YAML file; every key is in configs/reference.yaml");
-  command->add_option("--set", options->assignments, "key.path=value, over the file and the environment; may be repeated")
-      ->take_all()->expected(1);
-  command->add_option("--served-model-name", options->served_names, "Names that clients may use, separated by commas");
+  CLI::App* command =
+      app.add_subcommand("serve", "Serve a model over HTTP (OpenAI's API) and gRPC");
+  command->add_option("MODEL", options->model,
+                      "A directory in Hugging Face form, or org/name[@rev]");
+  command->add_option("--config", options->config,
+                      "A YAML file; every key is in configs/reference.yaml");
+  command
+      ->add_option("--set", options->assignments,
+                   "key.path=value, over the file and the environment; may be repeated")
+      ->take_all()
+      ->expected(1);
+  command->add_option("--served-model-name", options->served_names,
+                      "Names that clients may use, separated by commas");
   command->add_option("--host", options->host, "Address to listen on (127.0.0.1)");
-  command->add_option("--port", options->port, "HTTP port (8000); 0: any free one")->check(CLI::Range(0, 65535));
-  command->add_option("--grpc-port", options->grpc_port, "gRPC port (8001); 0: any free one")->check(CLI::Range(0, 65535));
-  command->add_option("--api-key", options->api_key, "A key that clients must send (or PENSTOCK_API_KEY)");
-  command->add_flag("--allow-anonymous", options->allow_anonymous, "Listen beyond loopback without a key");
+  command->add_option("--port", options->port, "HTTP port (8000); 0: any free one")
+      ->check(CLI::Range(0, 65535));
+  command->add_option("--grpc-port", options->grpc_port, "gRPC port (8001); 0: any free one")
+      ->check(CLI::Range(0, 65535));
+  command->add_option("--api-key", options->api_key,
+                      "A key that clients must send (or PENSTOCK_API_KEY)");
+  command->add_flag("--allow-anonymous", options->allow_anonymous,
+                    "Listen beyond loopback without a key");
   command->add_option("--dtype", options->dtype, "auto, float32 or bfloat16");
-  command->add_option("--max-model-len", options->max_model_len, "Positions of one request")->check(CLI::Range(1, 1 << 24));
+  command->add_option("--max-model-len", options->max_model_len, "Positions of one request")
+      ->check(CLI::Range(1, 1 << 24));
   command->callback([options, &exit_code] { exit_code = Serve(*options); });
 }
 

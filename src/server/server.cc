@@ -23,7 +23,7 @@
 namespace penstock {
 namespace {
 
-constexpr size_t kMaxWaitingCalls = 4096;   // requests whose JSON nobody has read yet
+constexpr size_t kMaxWaitingCalls = 4096;  // requests whose JSON nobody has read yet
 constexpr int kMaxTextThreads = 4;
 
 /// Compute threads of the process: what any model asks for, else what the cgroup allows.
@@ -40,8 +40,9 @@ absl::Status WriteReadyFile(const std::string& path, int http_port, int grpc_por
   out << "{\"http\": " << http_port << ", \"grpc\": " << grpc_port << "}\n";
   out.close();
   std::error_code error;
-  std::filesystem::rename(partial, path, error);   // whoever waits for it never sees half of it
-  if (!out || error) return absl::UnavailableError(absl::StrCat("server.ready_file: ", path, " cannot be written"));
+  std::filesystem::rename(partial, path, error);  // whoever waits for it never sees half of it
+  if (!out || error)
+    return absl::UnavailableError(absl::StrCat("server.ready_file: ", path, " cannot be written"));
   return absl::OkStatus();
 }
 
@@ -53,7 +54,8 @@ struct Server::Parts {
       : config(std::move(c)),
         catalogue(PENSTOCK_VERSION),
         pool(ComputeThreads(config)),
-        text(config.server.text_threads > 0 ? config.server.text_threads : std::min(kMaxTextThreads, std::max(2, AllowedCpus())),
+        text(config.server.text_threads > 0 ? config.server.text_threads
+                                            : std::min(kMaxTextThreads, std::max(2, AllowedCpus())),
              kMaxWaitingCalls) {}
 
   absl::Status Listen();
@@ -90,7 +92,8 @@ absl::Status Server::Parts::LoadModels() {
   std::vector<std::shared_ptr<const ServedModel>> served;
   for (const auto& [name, entry] : config.models) {
     const InstanceParts parts{&pool, &catalogue, &SystemClock::Get(), config.limits.queue_ttl};
-    ASSIGN_OR_RETURN(std::unique_ptr<ModelInstance> instance, ModelInstance::Load(name, entry, parts));
+    ASSIGN_OR_RETURN(std::unique_ptr<ModelInstance> instance,
+                     ModelInstance::Load(name, entry, parts));
     served.push_back(instance->served());
     models.push_back(std::move(instance));
   }
@@ -109,7 +112,8 @@ absl::Status Server::Parts::Serve() {
   parts.catalogue = &catalogue;
   parts.log = &log;
   service = std::make_unique<GenerationService>(std::move(parts));
-  router = std::make_unique<Router>([this](std::string_view credential) { return service->Authorize(credential); });
+  router = std::make_unique<Router>(
+      [this](std::string_view credential) { return service->Authorize(credential); });
   AddOpenAiRoutes(*router, *service);
   ASSIGN_OR_RETURN(grpc, GrpcListener::Start(config, service.get()));
   if (http != nullptr) http->Serve(router.get());
@@ -125,7 +129,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerConfig config) {
   RETURN_IF_ERROR(parts->LoadModels());
   RETURN_IF_ERROR(parts->Serve());
   auto server = std::unique_ptr<Server>(new Server(std::move(parts)));
-  RETURN_IF_ERROR(WriteReadyFile(server->parts_->config.server.ready_file, server->http_port(), server->grpc_port()));
+  RETURN_IF_ERROR(WriteReadyFile(server->parts_->config.server.ready_file, server->http_port(),
+                                 server->grpc_port()));
   std::vector<LogField> fields;
   if (server->http_port() > 0) fields.push_back({"http_port", int64_t{server->http_port()}});
   if (server->grpc_port() > 0) fields.push_back({"grpc_port", int64_t{server->grpc_port()}});
@@ -140,7 +145,8 @@ void Server::Drain() {
   for (const auto& model : p.models) {
     model->engine().Drain(std::max(absl::ZeroDuration(), end - SystemClock::Get().Now()));
   }
-  constexpr absl::Duration kLastBytes = absl::Seconds(5);   // for answers that are complete but not yet sent
+  constexpr absl::Duration kLastBytes =
+      absl::Seconds(5);  // for answers that are complete but not yet sent
   if (p.grpc != nullptr) p.grpc->Stop(kLastBytes);
   if (p.http != nullptr) p.http->Drain(kLastBytes);
   p.text.Stop();

@@ -12,15 +12,17 @@ namespace penstock {
 
 class Server {
  public:
-  /// Binds the ports, loads the models, then serves. Errors are one line; nothing has been served then.
+  /// Binds the ports, loads the models, then serves. Errors are one line; nothing has been served
+  /// then.
   static absl::StatusOr<std::unique_ptr<Server>> Start(ServerConfig config);
   ~Server();
 
-  /// Not ready from now on; lets live requests finish within drain.finish, ends the rest, closes the listeners.
+  /// Not ready from now on; lets live requests finish within drain.finish, ends the rest, closes
+  /// the listeners.
   void Drain();
 
-  int http_port() const;   // 0: off
-  int grpc_port() const;   // 0: off
+  int http_port() const;  // 0: off
+  int grpc_port() const;  // 0: off
 
  private:
   struct Parts;

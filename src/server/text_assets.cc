@@ -29,16 +29,19 @@ absl::StatusOr<Json> ReadJson(const fs::path& path) {
   const std::optional<std::string> text = ReadFile(path);
   if (!text) return Json::object();
   Json json = Json::parse(*text, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object()) return absl::InvalidArgumentError(absl::StrCat(path.string(), ": expected a JSON object"));
+  if (!json.is_object())
+    return absl::InvalidArgumentError(absl::StrCat(path.string(), ": expected a JSON object"));
   return json;
 }
 
 absl::Status WrongType(const fs::path& path, std::string_view key, std::string_view expected) {
-  return absl::InvalidArgumentError(absl::StrCat(path.string(), ": ", ToAbsl(key), ": expected ", ToAbsl(expected)));
+  return absl::InvalidArgumentError(
+      absl::StrCat(path.string(), ": ", ToAbsl(key), ": expected ", ToAbsl(expected)));
 }
 
 template <class T>
-absl::Status ReadNumber(const Json& json, const fs::path& path, const char* key, std::optional<T>& out) {
+absl::Status ReadNumber(const Json& json, const fs::path& path, const char* key,
+                        std::optional<T>& out) {
   const auto it = json.find(key);
   if (it == json.end() || it->is_null()) return absl::OkStatus();
   if (!it->is_number()) return WrongType(path, key, "a number");
@@ -51,7 +54,8 @@ absl::Status ReadIds(const Json& json, const fs::path& path, std::vector<TokenId
   const auto it = json.find("eos_token_id");
   if (it == json.end() || it->is_null()) return absl::OkStatus();
   for (const Json& id : it->is_array() ? *it : Json::array({*it})) {
-    if (!id.is_number_integer()) return WrongType(path, "eos_token_id", "an integer or a list of integers");
+    if (!id.is_number_integer())
+      return WrongType(path, "eos_token_id", "an integer or a list of integers");
     out.push_back(id.get<TokenId>());
   }
   return absl::OkStatus();
@@ -65,7 +69,8 @@ std::string TokenText(const Json& json, const char* key) {
   return it->is_object() ? it->value("content", "") : "";
 }
 
-/// The template's source: chat_template.jinja, else the config's string, or of a list the one named "default".
+/// The template's source: chat_template.jinja, else the config's string, or of a list the one named
+/// "default".
 std::string TemplateSource(const fs::path& dir, const Json& tokenizer_config) {
   if (std::optional<std::string> file = ReadFile(dir / "chat_template.jinja")) return *file;
   const auto it = tokenizer_config.find("chat_template");
@@ -73,7 +78,8 @@ std::string TemplateSource(const fs::path& dir, const Json& tokenizer_config) {
   if (it->is_string()) return it->get<std::string>();
   if (!it->is_array()) return "";
   for (const Json& entry : *it) {
-    if (entry.is_object() && entry.value("name", "") == "default") return entry.value("template", "");
+    if (entry.is_object() && entry.value("name", "") == "default")
+      return entry.value("template", "");
   }
   return "";
 }
@@ -92,7 +98,8 @@ absl::Status ReadGeneration(const fs::path& dir, GenerationDefaults& out) {
   const fs::path config_path = dir / "config.json";
   ASSIGN_OR_RETURN(const Json config, ReadJson(config_path));
   RETURN_IF_ERROR(ReadIds(config, config_path, out.eos_token_ids));
-  if (out.eos_token_ids.empty() && config.contains("text_config") && config["text_config"].is_object()) {
+  if (out.eos_token_ids.empty() && config.contains("text_config") &&
+      config["text_config"].is_object()) {
     return ReadIds(config["text_config"], config_path, out.eos_token_ids);
   }
   return absl::OkStatus();
@@ -111,7 +118,8 @@ absl::StatusOr<TextAssets> LoadTextAssets(const std::string& dir) {
   assets.bos_token = TokenText(config, "bos_token");
   assets.eos_token = TokenText(config, "eos_token");
   if (assets.tokenizer != nullptr && assets.defaults.eos_token_ids.empty()) {
-    if (const auto id = assets.tokenizer->TokenToId(assets.eos_token)) assets.defaults.eos_token_ids.push_back(*id);
+    if (const auto id = assets.tokenizer->TokenToId(assets.eos_token))
+      assets.defaults.eos_token_ids.push_back(*id);
   }
   if (const std::string source = TemplateSource(dir, config); !source.empty()) {
     absl::StatusOr<ChatTemplate> parsed = ChatTemplate::Parse(source);

@@ -1,10 +1,10 @@
-// `penstock tokenize` and `penstock render-chat`: JSON lines in, JSON lines out, so that scripts reach both parts.
+// `penstock tokenize` and `penstock render-chat`: JSON lines in, JSON lines out, so that scripts
+// reach both parts.
+#include <CLI/CLI.hpp>
 #include <iostream>
 #include <memory>
-#include <string>
-
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
+#include <string>
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
@@ -55,7 +55,8 @@ absl::StatusOr<Json> TokenizeLine(const Tokenizer& tokenizer, const Json& line) 
   return out;
 }
 
-// "now" is ISO 8601 without a zone or a number of seconds since 1970; without it, the time is that of the clock.
+// "now" is ISO 8601 without a zone or a number of seconds since 1970; without it, the time is that
+// of the clock.
 absl::StatusOr<absl::Time> NowOf(const Json& line) {
   const auto it = line.find("now");
   if (it == line.end() || it->is_null()) return absl::Now();
@@ -63,7 +64,8 @@ absl::StatusOr<absl::Time> NowOf(const Json& line) {
   absl::Time now;
   std::string error;
   if (it->is_string()) {
-    for (const char* format : {"%Y-%m-%dT%H:%M:%E*S", "%Y-%m-%d %H:%M:%E*S", "%Y-%m-%d", absl::RFC3339_full}) {
+    for (const char* format :
+         {"%Y-%m-%dT%H:%M:%E*S", "%Y-%m-%d %H:%M:%E*S", "%Y-%m-%d", absl::RFC3339_full}) {
       if (absl::ParseTime(format, it->get<std::string>(), &now, &error)) return now;
     }
   }
@@ -75,8 +77,10 @@ absl::StatusOr<Json> RenderLine(const Json& line) {
   ASSIGN_OR_RETURN(const absl::Time now, NowOf(line));
   ASSIGN_OR_RETURN(const ChatTemplate chat_template, ChatTemplate::Parse(source));
   const auto context = line.find("context");
-  ASSIGN_OR_RETURN(std::string text,
-                   chat_template.Render(context == line.end() || context->is_null() ? Json::object() : *context, now));
+  ASSIGN_OR_RETURN(
+      std::string text,
+      chat_template.Render(context == line.end() || context->is_null() ? Json::object() : *context,
+                           now));
   Json out;
   out["text"] = std::move(text);
   return out;
@@ -113,13 +117,15 @@ int RunTokenize(const std::string& path) {
 
 void AddTextCommands(CLI::App& app, int& exit_code) {
   CLI::App* tokenize = app.add_subcommand(
-      "tokenize", "JSON lines {\"text\"} in, {\"ids\",\"ids_special\",\"decoded\",\"decoded_skip\"} out");
+      "tokenize",
+      "JSON lines {\"text\"} in, {\"ids\",\"ids_special\",\"decoded\",\"decoded_skip\"} out");
   auto path = std::make_shared<std::string>();
   tokenize->add_option("--tokenizer", *path, "A tokenizer.json")->required();
   tokenize->callback([path, &exit_code] { exit_code = RunTokenize(*path); });
 
   CLI::App* render = app.add_subcommand(
-      "render-chat", "JSON lines {\"template\",\"context\",\"now\"} in, {\"text\"} or {\"error\"} out");
+      "render-chat",
+      "JSON lines {\"template\",\"context\",\"now\"} in, {\"text\"} or {\"error\"} out");
   render->callback([&exit_code] {
     AnswerLines(RenderLine);
     exit_code = 0;

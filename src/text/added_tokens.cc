@@ -59,7 +59,8 @@ void AddedTokenMatcher::Add(std::string_view pattern, const AddedToken& token) {
   tokens_.push_back(token);
 }
 
-std::optional<AddedTokenMatcher::Found> AddedTokenMatcher::LongestAt(std::string_view text, size_t pos) const {
+std::optional<AddedTokenMatcher::Found> AddedTokenMatcher::LongestAt(std::string_view text,
+                                                                     size_t pos) const {
   std::optional<Found> longest;
   int32_t node = 0;
   for (size_t i = pos; i < text.size(); ++i) {

@@ -19,10 +19,10 @@ namespace penstock {
 struct AddedToken {
   TokenId id = 0;
   std::string content;
-  bool single_word = false;   // not where a word character touches it
-  bool lstrip = false;        // takes the white space before it
-  bool rstrip = false;        // takes the white space after it
-  bool normalized = true;     // searched in the normalized text
+  bool single_word = false;  // not where a word character touches it
+  bool lstrip = false;       // takes the white space before it
+  bool rstrip = false;       // takes the white space after it
+  bool normalized = true;    // searched in the normalized text
   bool special = false;
 };
 
@@ -50,9 +50,9 @@ class AddedTokenMatcher {
   std::optional<Found> LongestAt(std::string_view text, size_t pos) const;
 
   std::vector<AddedToken> tokens_;
-  std::vector<int32_t> token_at_;                          // [nodes] index into tokens_; -1: none
-  absl::flat_hash_map<uint64_t, int32_t> edges_;           // node << 8 | byte
-  std::array<bool, 256> starts_{};                         // bytes that a pattern starts with
+  std::vector<int32_t> token_at_;                 // [nodes] index into tokens_; -1: none
+  absl::flat_hash_map<uint64_t, int32_t> edges_;  // node << 8 | byte
+  std::array<bool, 256> starts_{};                // bytes that a pattern starts with
 };
 
 }  // namespace penstock

@@ -12,7 +12,7 @@
 namespace penstock {
 namespace {
 
-constexpr size_t kShortWord = 48;          // symbols up to which scanning beats a heap
+constexpr size_t kShortWord = 48;  // symbols up to which scanning beats a heap
 constexpr char32_t kLowCharacters = 0x180;
 
 constexpr uint64_t PairKey(TokenId left, TokenId right) {
@@ -30,8 +30,8 @@ absl::StatusOr<std::unique_ptr<Bpe>> Bpe::Make(BpeConfig config) {
   if (bpe->config_.unk_token) {
     bpe->unk_ = bpe->vocabulary_.Find(*bpe->config_.unk_token);
     if (!bpe->unk_) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("\"unk_token\": \"", *bpe->config_.unk_token, "\" is not in the vocabulary"));
+      return absl::InvalidArgumentError(absl::StrCat("\"unk_token\": \"", *bpe->config_.unk_token,
+                                                     "\" is not in the vocabulary"));
     }
   }
   bpe->whole_ = std::make_unique<std::atomic<uint8_t>[]>(bpe->vocabulary_.size());
@@ -51,8 +51,9 @@ absl::Status Bpe::IndexMerges() {
     const std::optional<TokenId> id = vocabulary_.Find(joined);
     if (!left_id || !right_id || !id) {
       const std::string& missing = !left_id ? left : !right_id ? right : joined;
-      return absl::InvalidArgumentError(absl::StrCat("\"merges\"[", rank, "]: \"", left, "\" \"", right,
-                                                     "\": \"", missing, "\" is not in the vocabulary"));
+      return absl::InvalidArgumentError(absl::StrCat("\"merges\"[", rank, "]: \"", left, "\" \"",
+                                                     right, "\": \"", missing,
+                                                     "\" is not in the vocabulary"));
     }
     merges_.insert_or_assign(PairKey(*left_id, *right_id), Merge{static_cast<uint32_t>(rank), *id});
   }
@@ -76,7 +77,8 @@ const Bpe::Merge* Bpe::FindMerge(TokenId left, TokenId right) const {
   return it == merges_.end() ? nullptr : &it->second;
 }
 
-std::optional<TokenId> Bpe::CharacterToken(std::string_view character, bool first, bool last) const {
+std::optional<TokenId> Bpe::CharacterToken(std::string_view character, bool first,
+                                           bool last) const {
   const bool prefixed = !first && !config_.continuing_subword_prefix.empty();
   const bool suffixed = last && !config_.end_of_word_suffix.empty();
   if (!prefixed && !suffixed) return vocabulary_.Find(character);
@@ -95,10 +97,12 @@ bool Bpe::AppendByteTokens(std::string_view character, std::vector<TokenId>* sym
   return true;
 }
 
-// An unknown token waits until the next known character, so that its neighbours can join it; characters that have
+// An unknown token waits until the next known character, so that its neighbours can join it;
+// characters that have
 // neither a token nor an unknown token to stand for them are dropped.
 void Bpe::AppendCharacters(std::string_view word, std::vector<TokenId>* symbols) const {
-  const bool plain = config_.continuing_subword_prefix.empty() && config_.end_of_word_suffix.empty();
+  const bool plain =
+      config_.continuing_subword_prefix.empty() && config_.end_of_word_suffix.empty();
   bool unk_waits = false;
   for (size_t pos = 0; pos < word.size();) {
     const DecodedCodePoint c = DecodeUtf8(word, pos);
@@ -127,7 +131,7 @@ void Bpe::AppendCharacters(std::string_view word, std::vector<TokenId>* symbols)
 
 void Bpe::MergeShort(std::vector<TokenId>* symbols) const {
   constexpr uint32_t kNone = std::numeric_limits<uint32_t>::max();
-  std::array<Merge, kShortWord> merges;        // of symbol i with i + 1
+  std::array<Merge, kShortWord> merges;  // of symbol i with i + 1
   size_t count = symbols->size();
   TokenId* ids = symbols->data();
   const auto look_up = [&](size_t i) {
@@ -153,7 +157,8 @@ void Bpe::MergeShort(std::vector<TokenId>* symbols) const {
   symbols->resize(count);
 }
 
-// A heap of candidate merges over a linked list of symbols; a candidate whose symbols have changed is passed over.
+// A heap of candidate merges over a linked list of symbols; a candidate whose symbols have changed
+// is passed over.
 void Bpe::MergeLong(std::vector<TokenId>* symbols) const {
   struct Node {
     int32_t previous;
@@ -163,7 +168,7 @@ void Bpe::MergeLong(std::vector<TokenId>* symbols) const {
     uint32_t rank;
     int32_t position;
     TokenId left, right, merged;
-    bool operator<(const Candidate& other) const {   // the heap's top is its largest
+    bool operator<(const Candidate& other) const {  // the heap's top is its largest
       return rank != other.rank ? rank > other.rank : position > other.position;
     }
   };
@@ -175,7 +180,8 @@ void Bpe::MergeLong(std::vector<TokenId>* symbols) const {
     const int32_t next = nodes[position].next;
     if (next >= count) return;
     const Merge* merge = FindMerge(ids[position], ids[next]);
-    if (merge != nullptr) add(Candidate{merge->rank, position, ids[position], ids[next], merge->id});
+    if (merge != nullptr)
+      add(Candidate{merge->rank, position, ids[position], ids[next], merge->id});
   };
   for (int32_t i = 0; i < count; ++i) nodes[i] = {i - 1, i + 1};
   for (int32_t i = 0; i < count; ++i) candidate(i, [&](Candidate c) { initial.push_back(c); });

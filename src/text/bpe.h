@@ -1,4 +1,5 @@
-// Byte-pair encoding (Sennrich et al. 2016): the neighbours of the best rank merge until none is left that may.
+// Byte-pair encoding (Sennrich et al. 2016): the neighbours of the best rank merge until none is
+// left that may.
 // Owns vocabulary and merges. Must not know normalizing, splitting or special tokens.
 // Threads: immutable, but for marks of what it has learned, which are atomic.
 #pragma once
@@ -22,13 +23,13 @@ namespace penstock {
 
 struct BpeConfig {
   std::vector<std::pair<std::string, TokenId>> vocab;
-  std::vector<std::pair<std::string, std::string>> merges;   // best first
+  std::vector<std::pair<std::string, std::string>> merges;  // best first
   std::optional<std::string> unk_token;
-  std::string continuing_subword_prefix;   // of every character but a word's first
-  std::string end_of_word_suffix;          // of a word's last character
-  bool fuse_unk = false;                   // neighbouring unknown characters are one unknown token
-  bool byte_fallback = false;              // unknown characters become <0xNN> tokens
-  bool ignore_merges = false;              // a word that is a token is that token
+  std::string continuing_subword_prefix;  // of every character but a word's first
+  std::string end_of_word_suffix;         // of a word's last character
+  bool fuse_unk = false;                  // neighbouring unknown characters are one unknown token
+  bool byte_fallback = false;             // unknown characters become <0xNN> tokens
+  bool ignore_merges = false;             // a word that is a token is that token
 };
 
 class Bpe final : public TokenizerModel {
@@ -37,7 +38,9 @@ class Bpe final : public TokenizerModel {
   static absl::StatusOr<std::unique_ptr<Bpe>> Make(BpeConfig config);
 
   void Tokenize(std::string_view word, std::vector<TokenId>* ids) const override;
-  std::optional<TokenId> TokenToId(std::string_view token) const override { return vocabulary_.Find(token); }
+  std::optional<TokenId> TokenToId(std::string_view token) const override {
+    return vocabulary_.Find(token);
+  }
   const std::string* IdToToken(TokenId id) const override { return vocabulary_.Token(id); }
   int32_t vocab_size() const override { return vocabulary_.size(); }
   int32_t num_tokens() const override { return vocabulary_.num_tokens(); }
@@ -60,13 +63,13 @@ class Bpe final : public TokenizerModel {
   void MergeShort(std::vector<TokenId>* symbols) const;
   void MergeLong(std::vector<TokenId>* symbols) const;
 
-  BpeConfig config_;                       // vocab and merges are emptied
+  BpeConfig config_;  // vocab and merges are emptied
   Vocabulary vocabulary_;
-  absl::flat_hash_map<uint64_t, Merge> merges_;       // key: left << 32 | right
-  std::vector<TokenId> low_characters_;               // [0x180] by code point; -1: none
-  std::array<TokenId, 256> byte_tokens_;              // -1: none
+  absl::flat_hash_map<uint64_t, Merge> merges_;  // key: left << 32 | right
+  std::vector<TokenId> low_characters_;          // [0x180] by code point; -1: none
+  std::array<TokenId, 256> byte_tokens_;         // -1: none
   std::optional<TokenId> unk_;
-  std::unique_ptr<std::atomic<uint8_t>[]> whole_;     // [vocab_size] of Whole
+  std::unique_ptr<std::atomic<uint8_t>[]> whole_;  // [vocab_size] of Whole
 };
 
 }  // namespace penstock

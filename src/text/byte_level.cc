@@ -9,8 +9,8 @@ namespace penstock::byte_level {
 namespace {
 
 struct Alphabet {
-  std::array<std::string, 256> utf8;          // of the code point of a byte
-  std::array<int16_t, kEnd> byte_of;          // of a code point; -1: none
+  std::array<std::string, 256> utf8;  // of the code point of a byte
+  std::array<int16_t, kEnd> byte_of;  // of a code point; -1: none
 };
 
 // Printable Latin-1 stands for itself; the other bytes take U+0100 onwards in their order.
@@ -19,7 +19,8 @@ Alphabet MakeAlphabet() {
   alphabet.byte_of.fill(-1);
   char32_t next = 0x100;
   for (int byte = 0; byte < 256; ++byte) {
-    const bool printable = (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
+    const bool printable =
+        (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
     const char32_t code_point = printable ? static_cast<char32_t>(byte) : next++;
     alphabet.utf8[byte] = EncodeUtf8(code_point);
     alphabet.byte_of[code_point] = static_cast<int16_t>(byte);

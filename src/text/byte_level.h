@@ -1,4 +1,5 @@
-// The byte-level alphabet of GPT-2: each byte has a printable code point, so that a vocabulary can be JSON strings.
+// The byte-level alphabet of GPT-2: each byte has a printable code point, so that a vocabulary can
+// be JSON strings.
 // Owns nothing. Must not know tokens.
 // Threads: n/a; pure functions.
 #pragma once

@@ -7,7 +7,8 @@
 
 namespace penstock {
 
-ChatTemplate::ChatTemplate(std::unique_ptr<jinja::Template> compiled) : template_(std::move(compiled)) {}
+ChatTemplate::ChatTemplate(std::unique_ptr<jinja::Template> compiled)
+    : template_(std::move(compiled)) {}
 ChatTemplate::ChatTemplate(ChatTemplate&&) noexcept = default;
 ChatTemplate& ChatTemplate::operator=(ChatTemplate&&) noexcept = default;
 ChatTemplate::~ChatTemplate() = default;
@@ -17,7 +18,8 @@ absl::StatusOr<ChatTemplate> ChatTemplate::Parse(std::string_view source) {
   return ChatTemplate(std::make_unique<jinja::Template>(std::move(compiled)));
 }
 
-absl::StatusOr<std::string> ChatTemplate::Render(const nlohmann::ordered_json& context, absl::Time now) const {
+absl::StatusOr<std::string> ChatTemplate::Render(const nlohmann::ordered_json& context,
+                                                 absl::Time now) const {
   ASSIGN_OR_RETURN(const jinja::Dict values, jinja::ToDict(context));
   return template_->Render(values, now);
 }

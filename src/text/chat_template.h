@@ -4,12 +4,12 @@
 #pragma once
 
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include <nlohmann/json_fwd.hpp>
 
 namespace penstock {
 
@@ -25,8 +25,10 @@ class ChatTemplate {
   ChatTemplate& operator=(ChatTemplate&&) noexcept;
   ~ChatTemplate();
 
-  /// `context`: messages, tools, add_generation_prompt, bos_token, ... as an object (key order is kept, as Python's dict).
-  /// `now` is what strftime_now formats. INVALID_ARGUMENT where the template raises; RESOURCE_EXHAUSTED past the
+  /// `context`: messages, tools, add_generation_prompt, bos_token, ... as an object (key order is
+  /// kept, as Python's dict).
+  /// `now` is what strftime_now formats. INVALID_ARGUMENT where the template raises;
+  /// RESOURCE_EXHAUSTED past the
   /// evaluator's limits (steps, output bytes, depth).
   absl::StatusOr<std::string> Render(const nlohmann::ordered_json& context, absl::Time now) const;
 

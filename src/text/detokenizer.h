@@ -13,7 +13,8 @@ class Detokenizer {
  public:
   /// `tokenizer` outlives this.
   Detokenizer(const Tokenizer* tokenizer, bool skip_special);
-  /// The complete code points that `id` finishes; "" while one is incomplete. Bytes that can never become UTF-8 are U+FFFD.
+  /// The complete code points that `id` finishes; "" while one is incomplete. Bytes that can never
+  /// become UTF-8 are U+FFFD.
   std::string Append(TokenId id);
   /// What is still held back at the end of the stream, with U+FFFD for an incomplete code point.
   std::string Finish();
@@ -22,7 +23,7 @@ class Detokenizer {
   const Tokenizer* tokenizer_;
   bool skip_special_;
   bool first_ = true;
-  std::string pending_;   // bytes of an incomplete code point: at most three
+  std::string pending_;  // bytes of an incomplete code point: at most three
 };
 
 }  // namespace penstock

@@ -9,7 +9,8 @@ namespace penstock::json_fields {
 namespace {
 
 absl::Status Wrong(std::string_view key, std::string_view expected) {
-  return absl::InvalidArgumentError(absl::StrCat("\"", ToAbsl(key), "\": expected ", ToAbsl(expected)));
+  return absl::InvalidArgumentError(
+      absl::StrCat("\"", ToAbsl(key), "\": expected ", ToAbsl(expected)));
 }
 
 }  // namespace

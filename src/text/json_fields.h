@@ -4,11 +4,11 @@
 #pragma once
 
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 
 #include "absl/status/statusor.h"
-#include <nlohmann/json_fwd.hpp>
 
 namespace penstock::json_fields {
 

@@ -1,10 +1,9 @@
 #include "text/normalizer.h"
 
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
@@ -31,7 +30,8 @@ class FunctionNormalizer final : public Normalizer {
 
 class SequenceNormalizer final : public Normalizer {
  public:
-  explicit SequenceNormalizer(std::vector<std::unique_ptr<Normalizer>> steps) : steps_(std::move(steps)) {}
+  explicit SequenceNormalizer(std::vector<std::unique_ptr<Normalizer>> steps)
+      : steps_(std::move(steps)) {}
   void Apply(std::string* text) const override {
     for (const auto& step : steps_) step->Apply(text);
   }
@@ -94,11 +94,12 @@ std::string SpaceOutIdeographs(std::string_view text) {
 // The clean-up of SentencePiece's "nmt" rules.
 std::string NmtClean(std::string_view text) {
   return MapCodePoints(text, [](char32_t c, std::string* out) {
-    const bool dropped = (c >= 1 && c <= 8) || c == 11 || (c >= 14 && c <= 31) || c == 127 || c == 0x8F ||
-                         c == 0x9F;
+    const bool dropped =
+        (c >= 1 && c <= 8) || c == 11 || (c >= 14 && c <= 31) || c == 127 || c == 0x8F || c == 0x9F;
     if (dropped) return;
-    const bool blank = c == 9 || c == 10 || c == 12 || c == 13 || c == 0x1680 || (c >= 0x200B && c <= 0x200F) ||
-                       c == 0x2028 || c == 0x2029 || c == 0x2581 || c == 0xFEFF || c == 0xFFFD;
+    const bool blank = c == 9 || c == 10 || c == 12 || c == 13 || c == 0x1680 ||
+                       (c >= 0x200B && c <= 0x200F) || c == 0x2028 || c == 0x2029 || c == 0x2581 ||
+                       c == 0xFEFF || c == 0xFFFD;
     AppendUtf8(blank ? U' ' : c, out);
   });
 }
@@ -130,9 +131,11 @@ std::unique_ptr<Normalizer> Make(std::function<std::string(std::string_view)> fu
 Result MakeBert(const nlohmann::json& config) {
   BertOptions options;
   ASSIGN_OR_RETURN(options.clean, json_fields::BoolOr(config, "clean_text", true));
-  ASSIGN_OR_RETURN(options.space_ideographs, json_fields::BoolOr(config, "handle_chinese_chars", true));
+  ASSIGN_OR_RETURN(options.space_ideographs,
+                   json_fields::BoolOr(config, "handle_chinese_chars", true));
   ASSIGN_OR_RETURN(options.lowercase, json_fields::BoolOr(config, "lowercase", true));
-  ASSIGN_OR_RETURN(options.strip_accents, json_fields::BoolOr(config, "strip_accents", options.lowercase));
+  ASSIGN_OR_RETURN(options.strip_accents,
+                   json_fields::BoolOr(config, "strip_accents", options.lowercase));
   return Make([options](std::string_view text) { return NormalizeForBert(text, options); });
 }
 
@@ -149,7 +152,8 @@ Result MakeSequence(const nlohmann::json& config) {
 Result MakeReplace(const nlohmann::json& config) {
   ASSIGN_OR_RETURN(const Pattern pattern, MakePattern(config, "pattern"));
   ASSIGN_OR_RETURN(const std::string content, json_fields::String(config, "content"));
-  return Make([pattern, content](std::string_view text) { return pattern.ReplaceAll(text, content); });
+  return Make(
+      [pattern, content](std::string_view text) { return pattern.ReplaceAll(text, content); });
 }
 
 Result MakeStrip(const nlohmann::json& config) {

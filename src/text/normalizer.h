@@ -4,10 +4,10 @@
 #pragma once
 
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "absl/status/statusor.h"
-#include <nlohmann/json_fwd.hpp>
 
 namespace penstock {
 
@@ -18,7 +18,8 @@ class Normalizer {
   virtual void Apply(std::string* text) const = 0;
 };
 
-/// INVALID_ARGUMENT for a malformed description, UNIMPLEMENTED (by name) for a type that is not supported.
+/// INVALID_ARGUMENT for a malformed description, UNIMPLEMENTED (by name) for a type that is not
+/// supported.
 absl::StatusOr<std::unique_ptr<Normalizer>> MakeNormalizer(const nlohmann::json& config);
 
 }  // namespace penstock

@@ -1,9 +1,8 @@
 #include "text/pattern.h"
 
 #include <algorithm>
-#include <utility>
-
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
@@ -38,7 +37,8 @@ absl::StatusOr<SplitBehavior> ParseSplitBehavior(std::string_view name) {
   if (name == "MergedWithPrevious") return SplitBehavior::kMergedWithPrevious;
   if (name == "MergedWithNext") return SplitBehavior::kMergedWithNext;
   if (name == "Contiguous") return SplitBehavior::kContiguous;
-  return absl::InvalidArgumentError(absl::StrCat("\"behavior\": \"", ToAbsl(name), "\" is unknown"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("\"behavior\": \"", ToAbsl(name), "\" is unknown"));
 }
 
 void SplitSpans(const std::vector<PatternSpan>& spans, SplitBehavior behavior,
@@ -53,13 +53,16 @@ void SplitSpans(const std::vector<PatternSpan>& spans, SplitBehavior behavior,
       }
       return;
     case SplitBehavior::kContiguous:
-      folded = Fold(spans.begin(), spans.end(), [](bool now, bool before) { return now == before; });
+      folded =
+          Fold(spans.begin(), spans.end(), [](bool now, bool before) { return now == before; });
       break;
     case SplitBehavior::kMergedWithPrevious:
-      folded = Fold(spans.begin(), spans.end(), [](bool now, bool before) { return now && !before; });
+      folded =
+          Fold(spans.begin(), spans.end(), [](bool now, bool before) { return now && !before; });
       break;
     case SplitBehavior::kMergedWithNext:
-      folded = Fold(spans.rbegin(), spans.rend(), [](bool now, bool before) { return now && !before; });
+      folded =
+          Fold(spans.rbegin(), spans.rend(), [](bool now, bool before) { return now && !before; });
       std::reverse(folded.begin(), folded.end());
       break;
   }

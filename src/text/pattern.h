@@ -1,15 +1,16 @@
-// A "pattern" of a tokenizer.json: a literal string or a regular expression, and the ways to split at its matches.
+// A "pattern" of a tokenizer.json: a literal string or a regular expression, and the ways to split
+// at its matches.
 // Owns the compiled expression. Must not know tokens.
 // Threads: immutable.
 #pragma once
 
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include <nlohmann/json_fwd.hpp>
 #include "text/regex.h"
 
 namespace penstock {
@@ -40,7 +41,8 @@ class Pattern {
  public:
   explicit Pattern(Regex regex) : regex_(std::move(regex)) {}
   explicit Pattern(std::string literal) : literal_(std::move(literal)) {}
-  /// Covers `text` with matches and what lies between; ranges are those of `text`, moved by `offset`.
+  /// Covers `text` with matches and what lies between; ranges are those of `text`, moved by
+  /// `offset`.
   void Find(std::string_view text, size_t offset, std::vector<PatternSpan>* spans) const;
   std::string ReplaceAll(std::string_view text, std::string_view content) const;
 
@@ -48,7 +50,7 @@ class Pattern {
   template <class Fn>
   void ForEachMatch(std::string_view text, Fn fn) const;
 
-  std::optional<Regex> regex_;   // without: the literal
+  std::optional<Regex> regex_;  // without: the literal
   std::string literal_;
 };
 

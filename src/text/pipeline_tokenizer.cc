@@ -51,7 +51,8 @@ void PipelineTokenizer::EncodeSegment(std::string_view segment, bool starts_inpu
     if (span.id) {
       ids->push_back(*span.id);
     } else {
-      EncodeWords(segment.substr(span.begin, span.end - span.begin), starts_input && span.begin == 0, ids);
+      EncodeWords(segment.substr(span.begin, span.end - span.begin),
+                  starts_input && span.begin == 0, ids);
     }
   }
 }
@@ -98,7 +99,8 @@ bool PipelineTokenizer::is_special(TokenId id) const {
 
 std::optional<TokenId> PipelineTokenizer::TokenToId(std::string_view token) const {
   const auto it = added_ids_.find(std::string(token));
-  return it != added_ids_.end() ? std::optional<TokenId>(it->second) : parts_.model->TokenToId(token);
+  return it != added_ids_.end() ? std::optional<TokenId>(it->second)
+                                : parts_.model->TokenToId(token);
 }
 
 }  // namespace penstock

@@ -1,4 +1,5 @@
-// The tokenizer that a tokenizer.json describes: added tokens, normalizer, pre-tokenizer, model, post-processor, decoder.
+// The tokenizer that a tokenizer.json describes: added tokens, normalizer, pre-tokenizer, model,
+// post-processor, decoder.
 // Owns those parts. Must not know JSON or files.
 // Threads: immutable.
 #pragma once
@@ -22,9 +23,9 @@
 namespace penstock {
 
 struct TokenizerParts {
-  std::vector<AddedToken> added_tokens;            // their ids are final
-  std::unique_ptr<Normalizer> normalizer;          // nullptr: none
-  std::unique_ptr<PreTokenizer> pre_tokenizer;     // nullptr: none
+  std::vector<AddedToken> added_tokens;         // their ids are final
+  std::unique_ptr<Normalizer> normalizer;       // nullptr: none
+  std::unique_ptr<PreTokenizer> pre_tokenizer;  // nullptr: none
   std::unique_ptr<TokenizerModel> model;
   std::optional<PostProcessor> post_processor;
   std::unique_ptr<TokenDecoder> decoder;
@@ -45,15 +46,16 @@ class PipelineTokenizer final : public Tokenizer {
  private:
   void EncodeSegment(std::string_view segment, bool starts_input, std::vector<TokenId>* ids) const;
   void EncodeWords(std::string_view text, bool starts_input, std::vector<TokenId>* ids) const;
-  // An added token that is searched in normalized text reads as its normalized content, as in the reference.
+  // An added token that is searched in normalized text reads as its normalized content, as in the
+  // reference.
   const std::string* TokenOf(TokenId id) const;
 
   TokenizerParts parts_;
-  AddedTokenMatcher raw_matcher_;                  // of tokens found in the text as it is
-  AddedTokenMatcher normalized_matcher_;           // of tokens found in the normalized text
+  AddedTokenMatcher raw_matcher_;         // of tokens found in the text as it is
+  AddedTokenMatcher normalized_matcher_;  // of tokens found in the normalized text
   absl::flat_hash_map<TokenId, std::string> added_texts_;
-  absl::flat_hash_map<std::string, TokenId> added_ids_;     // by content
-  absl::flat_hash_set<std::string> special_;               // contents
+  absl::flat_hash_map<std::string, TokenId> added_ids_;  // by content
+  absl::flat_hash_set<std::string> special_;             // contents
   int32_t vocab_size_ = 0;
 };
 

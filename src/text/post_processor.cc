@@ -1,9 +1,8 @@
 #include "text/post_processor.h"
 
+#include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
-
-#include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
@@ -14,16 +13,19 @@ namespace {
 
 constexpr int64_t kMaxId = 1 << 24;
 
-absl::StatusOr<std::vector<TokenId>> IdsOf(const nlohmann::json& special_tokens, const std::string& name) {
+absl::StatusOr<std::vector<TokenId>> IdsOf(const nlohmann::json& special_tokens,
+                                           const std::string& name) {
   const nlohmann::json* entry = json_fields::Find(special_tokens, name);
   if (entry == nullptr) {
-    return absl::InvalidArgumentError(absl::StrCat("\"special_tokens\": \"", name, "\" is missing"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"special_tokens\": \"", name, "\" is missing"));
   }
   ASSIGN_OR_RETURN(const nlohmann::json* list, json_fields::Array(*entry, "ids"));
   std::vector<TokenId> ids;
   for (const nlohmann::json& id : *list) {
     if (!id.is_number_unsigned() || id.get<uint64_t>() > static_cast<uint64_t>(kMaxId)) {
-      return absl::InvalidArgumentError(absl::StrCat("\"special_tokens\": \"", name, "\": expected token ids"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("\"special_tokens\": \"", name, "\": expected token ids"));
     }
     ids.push_back(id.get<TokenId>());
   }
@@ -58,7 +60,8 @@ absl::StatusOr<PostProcessor> MakeTemplate(const nlohmann::json& config) {
 // {"cls": ["[CLS]", 101], "sep": ["[SEP]", 102]}
 absl::StatusOr<TokenId> PairId(const nlohmann::json& config, const char* key) {
   const nlohmann::json* pair = json_fields::Find(config, key);
-  if (pair == nullptr || !pair->is_array() || pair->size() != 2 || !(*pair)[1].is_number_unsigned() ||
+  if (pair == nullptr || !pair->is_array() || pair->size() != 2 ||
+      !(*pair)[1].is_number_unsigned() ||
       (*pair)[1].get<uint64_t>() > static_cast<uint64_t>(kMaxId)) {
     return absl::InvalidArgumentError(absl::StrCat("\"", key, "\": expected [token, id]"));
   }
@@ -97,7 +100,8 @@ absl::StatusOr<PostProcessor> MakePostProcessor(const nlohmann::json& config) {
   if (type == "TemplateProcessing") return MakeTemplate(config);
   if (type == "BertProcessing" || type == "RobertaProcessing") return MakeClsSep(config);
   if (type == "ByteLevel") return PostProcessor({}, {});  // it moves offsets only
-  return absl::UnimplementedError(absl::StrCat("post-processor type \"", type, "\" is not supported"));
+  return absl::UnimplementedError(
+      absl::StrCat("post-processor type \"", type, "\" is not supported"));
 }
 
 }  // namespace penstock

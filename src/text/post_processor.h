@@ -4,10 +4,10 @@
 #pragma once
 
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include <nlohmann/json_fwd.hpp>
 #include "penstock/types.h"
 
 namespace penstock {
@@ -27,7 +27,8 @@ class PostProcessor {
   std::vector<TokenId> after_;
 };
 
-/// INVALID_ARGUMENT for a malformed description, UNIMPLEMENTED (by name) for a type that is not supported.
+/// INVALID_ARGUMENT for a malformed description, UNIMPLEMENTED (by name) for a type that is not
+/// supported.
 absl::StatusOr<PostProcessor> MakePostProcessor(const nlohmann::json& config);
 
 }  // namespace penstock

@@ -1,9 +1,8 @@
 #include "text/pretokenizer.h"
 
 #include <functional>
-#include <utility>
-
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
@@ -117,7 +116,8 @@ class MetaspacePreTokenizer final : public PreTokenizer {
   void Apply(PreTokenized* input) const override {
     RewritePieces(input, [this](std::string_view piece, bool is_first, std::string* out) {
       const bool wanted = prepend_ == Prepend::kAlways || (prepend_ == Prepend::kFirst && is_first);
-      const bool there = piece.front() == ' ' || piece.substr(0, replacement_.size()) == replacement_;
+      const bool there =
+          piece.front() == ' ' || piece.substr(0, replacement_.size()) == replacement_;
       if (wanted && !there) out->append(replacement_);
       for (const char c : piece) {
         if (c == ' ') {
@@ -184,7 +184,8 @@ void FindWords(std::string_view text, size_t offset, std::vector<PatternSpan>* s
   flush(text.size());
 }
 
-void CutAtLength(std::string_view text, size_t offset, size_t length, std::vector<PatternSpan>* spans) {
+void CutAtLength(std::string_view text, size_t offset, size_t length,
+                 std::vector<PatternSpan>* spans) {
   size_t begin = 0;
   size_t count = 0;
   for (size_t pos = 0; pos < text.size();) {
@@ -216,7 +217,8 @@ Result MakeSplit(const nlohmann::json& config) {
 Result MakeByteLevel(const nlohmann::json& config) {
   constexpr std::string_view kWords =
       R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-  ASSIGN_OR_RETURN(const bool add_prefix_space, json_fields::BoolOr(config, "add_prefix_space", true));
+  ASSIGN_OR_RETURN(const bool add_prefix_space,
+                   json_fields::BoolOr(config, "add_prefix_space", true));
   ASSIGN_OR_RETURN(const bool use_regex, json_fields::BoolOr(config, "use_regex", true));
   std::optional<Regex> regex;
   if (use_regex) {
@@ -228,14 +230,19 @@ Result MakeByteLevel(const nlohmann::json& config) {
 
 Result MakeMetaspace(const nlohmann::json& config) {
   using Prepend = MetaspacePreTokenizer::Prepend;
-  ASSIGN_OR_RETURN(const std::string replacement, json_fields::StringOr(config, "replacement", "\u2581"));
-  if (replacement.empty()) return absl::InvalidArgumentError("\"replacement\": expected one character");
-  ASSIGN_OR_RETURN(const bool add_prefix_space, json_fields::BoolOr(config, "add_prefix_space", true));
-  ASSIGN_OR_RETURN(const std::string scheme,
-                   json_fields::StringOr(config, "prepend_scheme", add_prefix_space ? "always" : "never"));
+  ASSIGN_OR_RETURN(const std::string replacement,
+                   json_fields::StringOr(config, "replacement", "\u2581"));
+  if (replacement.empty())
+    return absl::InvalidArgumentError("\"replacement\": expected one character");
+  ASSIGN_OR_RETURN(const bool add_prefix_space,
+                   json_fields::BoolOr(config, "add_prefix_space", true));
+  ASSIGN_OR_RETURN(
+      const std::string scheme,
+      json_fields::StringOr(config, "prepend_scheme", add_prefix_space ? "always" : "never"));
   ASSIGN_OR_RETURN(const bool split, json_fields::BoolOr(config, "split", true));
   if (scheme != "always" && scheme != "first" && scheme != "never") {
-    return absl::InvalidArgumentError(absl::StrCat("\"prepend_scheme\": \"", scheme, "\" is unknown"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"prepend_scheme\": \"", scheme, "\" is unknown"));
   }
   const Prepend prepend = scheme == "always"  ? Prepend::kAlways
                           : scheme == "first" ? Prepend::kFirst
@@ -276,10 +283,10 @@ Result MakeDigits(const nlohmann::json& config) {
 
 Result MakeDelimiter(const nlohmann::json& config) {
   ASSIGN_OR_RETURN(const std::string delimiter, json_fields::String(config, "delimiter"));
-  return MakeSplitAt(
-      [pattern = Pattern(delimiter)](std::string_view text, size_t offset,
-                                     std::vector<PatternSpan>* spans) { pattern.Find(text, offset, spans); },
-      SplitBehavior::kRemoved);
+  return MakeSplitAt([pattern = Pattern(delimiter)](
+                         std::string_view text, size_t offset,
+                         std::vector<PatternSpan>* spans) { pattern.Find(text, offset, spans); },
+                     SplitBehavior::kRemoved);
 }
 
 Result MakeFixedLength(const nlohmann::json& config) {
@@ -309,7 +316,8 @@ Result MakePreTokenizer(const nlohmann::json& config) {
   if (type == "BertPreTokenizer") return MakeBert();
   if (type == "CharDelimiterSplit") return MakeDelimiter(config);
   if (type == "FixedLength") return MakeFixedLength(config);
-  return absl::UnimplementedError(absl::StrCat("pre-tokenizer type \"", type, "\" is not supported"));
+  return absl::UnimplementedError(
+      absl::StrCat("pre-tokenizer type \"", type, "\" is not supported"));
 }
 
 }  // namespace penstock

@@ -4,12 +4,12 @@
 #pragma once
 
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include <nlohmann/json_fwd.hpp>
 #include "text/pattern.h"
 
 namespace penstock {
@@ -18,7 +18,7 @@ namespace penstock {
 struct PreTokenized {
   std::string text;
   std::vector<TextRange> pieces;
-  bool starts_input = false;       // `text` is the start of what was to be encoded
+  bool starts_input = false;  // `text` is the start of what was to be encoded
 
   std::string_view Piece(const TextRange& range) const {
     return std::string_view(text).substr(range.begin, range.end - range.begin);
@@ -32,7 +32,8 @@ class PreTokenizer {
   virtual void Apply(PreTokenized* input) const = 0;
 };
 
-/// INVALID_ARGUMENT for a malformed description, UNIMPLEMENTED (by name) for a type that is not supported.
+/// INVALID_ARGUMENT for a malformed description, UNIMPLEMENTED (by name) for a type that is not
+/// supported.
 absl::StatusOr<std::unique_ptr<PreTokenizer>> MakePreTokenizer(const nlohmann::json& config);
 
 }  // namespace penstock

@@ -54,8 +54,10 @@ class MatchState {
   pcre2_jit_stack* stack_;
 };
 
-// Rewrites what the two syntaxes spell alike and mean differently. In Oniguruma \s is White_Space, \w follows UTS 18,
-// \h is a hexadecimal digit; PCRE2 counts U+180E as space, leaves marks out of \w and reads \h as a blank.
+// Rewrites what the two syntaxes spell alike and mean differently. In Oniguruma \s is White_Space,
+// \w follows UTS 18,
+// \h is a hexadecimal digit; PCRE2 counts U+180E as space, leaves marks out of \w and reads \h as a
+// blank.
 absl::StatusOr<std::string> TranslatePattern(std::string_view pattern) {
   std::string out;
   bool in_class = false;
@@ -64,8 +66,12 @@ absl::StatusOr<std::string> TranslatePattern(std::string_view pattern) {
     if (c == '\\' && i + 1 < pattern.size()) {
       const char next = pattern[++i];
       switch (next) {
-        case 's': out += "\\p{White_Space}"; break;
-        case 'S': out += "\\P{White_Space}"; break;
+        case 's':
+          out += "\\p{White_Space}";
+          break;
+        case 'S':
+          out += "\\P{White_Space}";
+          break;
         case 'w':
           out += in_class ? "\\p{L}\\p{M}\\p{Nd}\\p{Pc}" : "[\\p{L}\\p{M}\\p{Nd}\\p{Pc}]";
           break;
@@ -73,12 +79,15 @@ absl::StatusOr<std::string> TranslatePattern(std::string_view pattern) {
           if (in_class) return absl::InvalidArgumentError("\\W inside [] is not supported");
           out += "[^\\p{L}\\p{M}\\p{Nd}\\p{Pc}]";
           break;
-        case 'h': out += in_class ? "0-9a-fA-F" : "[0-9a-fA-F]"; break;
+        case 'h':
+          out += in_class ? "0-9a-fA-F" : "[0-9a-fA-F]";
+          break;
         case 'H':
           if (in_class) return absl::InvalidArgumentError("\\H inside [] is not supported");
           out += "[^0-9a-fA-F]";
           break;
-        default: out.append({'\\', next});
+        default:
+          out.append({'\\', next});
       }
       continue;
     }
@@ -118,7 +127,8 @@ absl::StatusOr<pcre2_code*> CompilePcre2(std::string_view pattern) {
   if (code == nullptr) {
     char message[256] = {};
     pcre2_get_error_message(error, reinterpret_cast<PCRE2_UCHAR*>(message), sizeof(message));
-    return absl::InvalidArgumentError(absl::StrCat("regular expression, offset ", offset, ": ", message));
+    return absl::InvalidArgumentError(
+        absl::StrCat("regular expression, offset ", offset, ": ", message));
   }
   pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);  // where it is refused, matching interprets
   return code;
@@ -129,7 +139,7 @@ absl::StatusOr<pcre2_code*> CompilePcre2(std::string_view pattern) {
 absl::StatusOr<Regex> Regex::Compile(std::string_view pattern) {
   if (!IsValidUtf8(pattern)) return absl::InvalidArgumentError("regular expression: not UTF-8");
   ASSIGN_OR_RETURN(const std::string translated, TranslatePattern(pattern));
-  ASSIGN_OR_RETURN(pcre2_code* code, CompilePcre2(translated));
+  ASSIGN_OR_RETURN(pcre2_code * code, CompilePcre2(translated));
   return Regex(std::make_shared<const Code>(code));
 }
 

@@ -1,4 +1,5 @@
-// Regular expressions as tokenizer files write them (Oniguruma's Ruby syntax), matched by PCRE2 with its JIT.
+// Regular expressions as tokenizer files write them (Oniguruma's Ruby syntax), matched by PCRE2
+// with its JIT.
 // Owns the compiled pattern. Must not know tokens.
 // Threads: immutable; matching state is per thread.
 #pragma once
@@ -21,11 +22,13 @@ class Regex {
     size_t begin = 0;
     size_t end = 0;
   };
-  /// The leftmost match at or after `from`. False for none, and where matching exceeds PCRE2's limit of steps.
+  /// The leftmost match at or after `from`. False for none, and where matching exceeds PCRE2's
+  /// limit of steps.
   /// `text` must be valid UTF-8 and `from` a boundary.
   bool Find(std::string_view text, size_t from, Match* match) const;
 
-  /// Calls `fn(begin, end)` for every match, left to right. An empty match right after a match does not count.
+  /// Calls `fn(begin, end)` for every match, left to right. An empty match right after a match does
+  /// not count.
   template <class Fn>
   void ForEach(std::string_view text, Fn fn) const {
     Match match;

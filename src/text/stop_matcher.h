@@ -13,14 +13,16 @@ namespace penstock {
 
 class StopMatcher {
  public:
-  /// Empty stop strings are left out. With `include_stop` the text ends with the stop string, else before it.
+  /// Empty stop strings are left out. With `include_stop` the text ends with the stop string, else
+  /// before it.
   StopMatcher(std::vector<std::string> stops, bool include_stop);
 
   struct Step {
-    std::string emit;                      // may leave now
-    std::optional<std::string> matched;    // the stop string that ended the stream; nothing follows
+    std::string emit;                    // may leave now
+    std::optional<std::string> matched;  // the stop string that ended the stream; nothing follows
   };
-  /// The first stop string to be complete wins, whatever the pieces in which the text comes; of several that end at
+  /// The first stop string to be complete wins, whatever the pieces in which the text comes; of
+  /// several that end at
   /// the same byte, the longest. Text after a match is dropped.
   Step Append(std::string_view text);
   /// The end of the stream without a match: what was held back.

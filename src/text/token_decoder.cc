@@ -1,9 +1,8 @@
 #include "text/token_decoder.h"
 
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
-
-#include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
@@ -94,14 +93,17 @@ class ReplaceDecoder final : public TokenDecoder {
   void Apply(std::vector<std::string>* tokens) const override {
     for (std::string& token : *tokens) token = pattern_.ReplaceAll(token, content_);
   }
-  std::string Piece(std::string token) const override { return pattern_.ReplaceAll(token, content_); }
+  std::string Piece(std::string token) const override {
+    return pattern_.ReplaceAll(token, content_);
+  }
 
  private:
   Pattern pattern_;
   std::string content_;
 };
 
-// Takes up to `start` and `stop` copies of a character off the ends of every token. After a step that joins all
+// Takes up to `start` and `stop` copies of a character off the ends of every token. After a step
+// that joins all
 // tokens it works on the whole text, and so not on a piece in the middle.
 class StripDecoder final : public TokenDecoder {
  public:
@@ -117,7 +119,8 @@ class StripDecoder final : public TokenDecoder {
   std::string Strip(std::string_view token) const {
     const size_t n = content_.size();
     for (int64_t i = 0; i < start_ && token.substr(0, n) == content_; ++i) token.remove_prefix(n);
-    for (int64_t i = 0; i < stop_ && token.size() >= n && token.substr(token.size() - n) == content_; ++i) {
+    for (int64_t i = 0;
+         i < stop_ && token.size() >= n && token.substr(token.size() - n) == content_; ++i) {
       token.remove_suffix(n);
     }
     return std::string(token);
@@ -135,7 +138,8 @@ class MetaspaceDecoder final : public TokenDecoder {
       : replacement_(std::move(replacement)), prepends_(prepends) {}
   void Apply(std::vector<std::string>* tokens) const override {
     for (size_t i = 0; i < tokens->size(); ++i) {
-      (*tokens)[i] = absl::StrReplaceAll((*tokens)[i], {{replacement_, i == 0 && prepends_ ? "" : " "}});
+      (*tokens)[i] =
+          absl::StrReplaceAll((*tokens)[i], {{replacement_, i == 0 && prepends_ ? "" : " "}});
     }
   }
   std::string Piece(std::string token) const override {
@@ -150,7 +154,8 @@ class MetaspaceDecoder final : public TokenDecoder {
 
 class WordPieceDecoder final : public TokenDecoder {
  public:
-  WordPieceDecoder(std::string prefix, bool cleanup) : prefix_(std::move(prefix)), cleanup_(cleanup) {}
+  WordPieceDecoder(std::string prefix, bool cleanup)
+      : prefix_(std::move(prefix)), cleanup_(cleanup) {}
   void Apply(std::vector<std::string>* tokens) const override {
     for (size_t i = 0; i < tokens->size(); ++i) {
       std::string& token = (*tokens)[i];
@@ -167,8 +172,9 @@ class WordPieceDecoder final : public TokenDecoder {
   // One rule after the other, since a rule sees what the one before has made.
   std::string CleanUp(std::string token) const {
     static constexpr std::pair<const char*, const char*> kRules[] = {
-        {" .", "."},    {" ?", "?"},     {" !", "!"},   {" ,", ","},     {" ' ", "'"},  {" n't", "n't"},
-        {" 'm", "'m"},  {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+        {" .", "."},   {" ?", "?"},     {" !", "!"},    {" ,", ","},
+        {" ' ", "'"},  {" n't", "n't"}, {" 'm", "'m"},  {" do not", " don't"},
+        {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
     if (!cleanup_) return token;
     for (const auto& [from, to] : kRules) token = absl::StrReplaceAll(token, {{from, to}});
     return token;
@@ -188,7 +194,9 @@ class SuffixDecoder final : public TokenDecoder {
       (*tokens)[i] = absl::StrReplaceAll((*tokens)[i], {{suffix_, last ? "" : " "}});
     }
   }
-  std::string Piece(std::string token) const override { return absl::StrReplaceAll(token, {{suffix_, " "}}); }
+  std::string Piece(std::string token) const override {
+    return absl::StrReplaceAll(token, {{suffix_, " "}});
+  }
 
  private:
   std::string suffix_;
@@ -205,7 +213,8 @@ class SpacedDecoder final : public TokenDecoder {
 
 class SequenceDecoder final : public TokenDecoder {
  public:
-  explicit SequenceDecoder(std::vector<std::unique_ptr<TokenDecoder>> steps) : steps_(std::move(steps)) {}
+  explicit SequenceDecoder(std::vector<std::unique_ptr<TokenDecoder>> steps)
+      : steps_(std::move(steps)) {}
   void Apply(std::vector<std::string>* tokens) const override {
     for (const auto& step : steps_) step->Apply(tokens);
   }
@@ -239,11 +248,15 @@ Result MakeStrip(const nlohmann::json& config, bool whole_text) {
 }
 
 Result MakeMetaspace(const nlohmann::json& config) {
-  ASSIGN_OR_RETURN(const std::string replacement, json_fields::StringOr(config, "replacement", "\u2581"));
-  if (replacement.empty()) return absl::InvalidArgumentError("\"replacement\": expected one character");
-  ASSIGN_OR_RETURN(const bool add_prefix_space, json_fields::BoolOr(config, "add_prefix_space", true));
-  ASSIGN_OR_RETURN(const std::string scheme,
-                   json_fields::StringOr(config, "prepend_scheme", add_prefix_space ? "always" : "never"));
+  ASSIGN_OR_RETURN(const std::string replacement,
+                   json_fields::StringOr(config, "replacement", "\u2581"));
+  if (replacement.empty())
+    return absl::InvalidArgumentError("\"replacement\": expected one character");
+  ASSIGN_OR_RETURN(const bool add_prefix_space,
+                   json_fields::BoolOr(config, "add_prefix_space", true));
+  ASSIGN_OR_RETURN(
+      const std::string scheme,
+      json_fields::StringOr(config, "prepend_scheme", add_prefix_space ? "always" : "never"));
   return std::make_unique<MetaspaceDecoder>(replacement, scheme != "never");
 }
 
@@ -263,7 +276,8 @@ Result MakeStep(const nlohmann::json& config, bool whole_text, int depth);
 
 Result MakeSequence(const nlohmann::json& config, int depth) {
   constexpr int kMaxDepth = 8;
-  if (depth >= kMaxDepth) return absl::InvalidArgumentError("decoder: sequences are nested too deeply");
+  if (depth >= kMaxDepth)
+    return absl::InvalidArgumentError("decoder: sequences are nested too deeply");
   ASSIGN_OR_RETURN(const nlohmann::json* list, json_fields::Array(config, "decoders"));
   std::vector<std::unique_ptr<TokenDecoder>> steps;
   bool whole_text = false;

@@ -4,11 +4,11 @@
 #pragma once
 
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include <nlohmann/json_fwd.hpp>
 
 namespace penstock {
 
@@ -23,7 +23,8 @@ class TokenDecoder {
   virtual bool strips_first_space() const { return false; }
 };
 
-/// INVALID_ARGUMENT for a malformed description, UNIMPLEMENTED (by name) for a type that is not supported.
+/// INVALID_ARGUMENT for a malformed description, UNIMPLEMENTED (by name) for a type that is not
+/// supported.
 absl::StatusOr<std::unique_ptr<TokenDecoder>> MakeTokenDecoder(const nlohmann::json& config);
 
 /// For a tokenizer.json without a decoder: tokens with blanks between.

@@ -83,7 +83,7 @@ class Reader final : public nlohmann::json_sax<json> {
   enum class Mode { kTree, kVocab, kMerges, kMergePair };
   struct Level {
     json value;
-    std::string key;   // under which it will stand in its parent
+    std::string key;  // under which it will stand in its parent
   };
 
   bool Fail(std::string message) {
@@ -93,7 +93,8 @@ class Reader final : public nlohmann::json_sax<json> {
 
   // Inside the top-level member "model", at its member `key`.
   bool AtModelKey(std::string_view key) const {
-    return levels_.size() == 2 && levels_[1].key == "model" && levels_[1].value.is_object() && key_ == key;
+    return levels_.size() == 2 && levels_[1].key == "model" && levels_[1].value.is_object() &&
+           key_ == key;
   }
 
   bool Open(json value) {
@@ -111,7 +112,8 @@ class Reader final : public nlohmann::json_sax<json> {
   }
 
   bool Add(json value) {
-    if (mode_ == Mode::kVocab) return Fail(absl::StrCat("\"vocab\": token \"", key_, "\": expected an id"));
+    if (mode_ == Mode::kVocab)
+      return Fail(absl::StrCat("\"vocab\": token \"", key_, "\": expected an id"));
     if (mode_ != Mode::kTree) return Fail("\"merges\": expected strings or pairs of strings");
     if (levels_.empty()) {
       out_->root = std::move(value);
@@ -132,7 +134,8 @@ class Reader final : public nlohmann::json_sax<json> {
   bool AddMerge(const std::string& pair) {
     const size_t blank = pair.find(' ');
     if (blank == std::string::npos || pair.find(' ', blank + 1) != std::string::npos) {
-      return Fail(absl::StrCat("\"merges\"[", out_->merges.size(), "]: expected two tokens with a blank between"));
+      return Fail(absl::StrCat("\"merges\"[", out_->merges.size(),
+                               "]: expected two tokens with a blank between"));
     }
     out_->merges.emplace_back(pair.substr(0, blank), pair.substr(blank + 1));
     return true;

@@ -1,26 +1,28 @@
-// Reads a tokenizer.json: the two large tables of a BPE model straight into vectors, the rest as JSON.
+// Reads a tokenizer.json: the two large tables of a BPE model straight into vectors, the rest as
+// JSON.
 // Owns what it has read. Must not know what the parts mean.
 // Threads: value.
 #pragma once
 
+#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include <nlohmann/json.hpp>
 #include "penstock/types.h"
 
 namespace penstock {
 
 struct TokenizerJson {
-  nlohmann::json root;                                          // without the two below
-  std::vector<std::pair<std::string, TokenId>> vocab;           // model.vocab, where it is an object
-  std::vector<std::pair<std::string, std::string>> merges;      // model.merges
+  nlohmann::json root;                                      // without the two below
+  std::vector<std::pair<std::string, TokenId>> vocab;       // model.vocab, where it is an object
+  std::vector<std::pair<std::string, std::string>> merges;  // model.merges
 };
 
-/// INVALID_ARGUMENT with the byte offset where `text` is no JSON, is nested deeper than 64 levels, or has a vocabulary
+/// INVALID_ARGUMENT with the byte offset where `text` is no JSON, is nested deeper than 64 levels,
+/// or has a vocabulary
 /// or merges of another form than {"token": id}, "a b" and ["a", "b"].
 absl::StatusOr<TokenizerJson> ParseTokenizerJson(std::string_view text);
 

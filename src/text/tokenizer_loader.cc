@@ -3,11 +3,10 @@
 #include <algorithm>
 #include <fstream>
 #include <iterator>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
@@ -21,7 +20,8 @@
 namespace penstock {
 namespace {
 
-absl::StatusOr<std::unique_ptr<TokenizerModel>> MakeBpe(TokenizerJson& file, const nlohmann::json& model) {
+absl::StatusOr<std::unique_ptr<TokenizerModel>> MakeBpe(TokenizerJson& file,
+                                                        const nlohmann::json& model) {
   BpeConfig config;
   config.vocab = std::move(file.vocab);
   config.merges = std::move(file.merges);
@@ -30,7 +30,8 @@ absl::StatusOr<std::unique_ptr<TokenizerModel>> MakeBpe(TokenizerJson& file, con
   }
   ASSIGN_OR_RETURN(config.continuing_subword_prefix,
                    json_fields::StringOr(model, "continuing_subword_prefix", ""));
-  ASSIGN_OR_RETURN(config.end_of_word_suffix, json_fields::StringOr(model, "end_of_word_suffix", ""));
+  ASSIGN_OR_RETURN(config.end_of_word_suffix,
+                   json_fields::StringOr(model, "end_of_word_suffix", ""));
   ASSIGN_OR_RETURN(config.fuse_unk, json_fields::BoolOr(model, "fuse_unk", false));
   ASSIGN_OR_RETURN(config.byte_fallback, json_fields::BoolOr(model, "byte_fallback", false));
   ASSIGN_OR_RETURN(config.ignore_merges, json_fields::BoolOr(model, "ignore_merges", false));
@@ -70,7 +71,8 @@ absl::StatusOr<std::vector<AddedToken>> MakeAddedTokens(const nlohmann::json& ro
   return tokens;
 }
 
-// The reference does not read the ids of added tokens: one that the model has keeps the model's id, the others count on
+// The reference does not read the ids of added tokens: one that the model has keeps the model's id,
+// the others count on
 // from the size of the model's vocabulary in the order of the file.
 void NumberAddedTokens(const TokenizerModel& model, std::vector<AddedToken>* tokens) {
   absl::flat_hash_map<std::string, TokenId> known;

@@ -12,7 +12,8 @@
 
 namespace penstock {
 
-/// NOT_FOUND where the file cannot be read, INVALID_ARGUMENT where it is malformed, UNIMPLEMENTED where it needs a part
+/// NOT_FOUND where the file cannot be read, INVALID_ARGUMENT where it is malformed, UNIMPLEMENTED
+/// where it needs a part
 /// that is not supported; the message starts with `path`.
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& path);
 

@@ -33,7 +33,7 @@ bool IsPunctuation(char32_t c) {
     return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') ||
            (c >= '{' && c <= '~');
   }
-  if (c == 0x166D || c == 0x111C9) return true;   // have changed their class since
+  if (c == 0x166D || c == 0x111C9) return true;  // have changed their class since
   return IsInClass(c, U_GC_P_MASK, 8);
 }
 
@@ -80,16 +80,24 @@ std::string Normalize(NormalForm form, std::string_view text) {
   UErrorCode error = U_ZERO_ERROR;
   const icu::Normalizer2* normalizer = nullptr;
   switch (form) {
-    case NormalForm::kNfc: normalizer = icu::Normalizer2::getNFCInstance(error); break;
-    case NormalForm::kNfd: normalizer = icu::Normalizer2::getNFDInstance(error); break;
-    case NormalForm::kNfkc: normalizer = icu::Normalizer2::getNFKCInstance(error); break;
-    case NormalForm::kNfkd: normalizer = icu::Normalizer2::getNFKDInstance(error); break;
+    case NormalForm::kNfc:
+      normalizer = icu::Normalizer2::getNFCInstance(error);
+      break;
+    case NormalForm::kNfd:
+      normalizer = icu::Normalizer2::getNFDInstance(error);
+      break;
+    case NormalForm::kNfkc:
+      normalizer = icu::Normalizer2::getNFKCInstance(error);
+      break;
+    case NormalForm::kNfkd:
+      normalizer = icu::Normalizer2::getNFKDInstance(error);
+      break;
   }
   std::string out;
   icu::StringByteSink<std::string> sink(&out);
   if (U_SUCCESS(error)) {
-    normalizer->normalizeUTF8(
-        0, icu::StringPiece(text.data(), static_cast<int32_t>(text.size())), sink, nullptr, error);
+    normalizer->normalizeUTF8(0, icu::StringPiece(text.data(), static_cast<int32_t>(text.size())),
+                              sink, nullptr, error);
   }
   return U_SUCCESS(error) ? out : std::string(text);
 }

@@ -1,4 +1,5 @@
-// What the tokenizer formats ask of Unicode: character classes, case, normal forms, by ICU. Classes that are "as of" a
+// What the tokenizer formats ask of Unicode: character classes, case, normal forms, by ICU. Classes
+// that are "as of" a
 // version are frozen there in the tokenizers that vocabularies were made with.
 // Owns nothing. Must not know tokens.
 // Threads: n/a; pure functions.
@@ -9,13 +10,13 @@
 
 namespace penstock::unicode {
 
-bool IsWhitespace(char32_t c);       // property White_Space
-bool IsNumeric(char32_t c);          // Nd, Nl, No
-bool IsPunctuation(char32_t c);      // ASCII punctuation (with its symbols) or P, as of Unicode 8
-bool IsWord(char32_t c);             // Alphabetic, M, Nd, Pc, Join_Control
-bool IsMark(char32_t c);             // M, as of Unicode 9
-bool IsNonspacingMark(char32_t c);   // Mn, as of Unicode 8
-bool IsControl(char32_t c);          // Cc, Cf, Co, without tab, LF, CR, as of Unicode 8
+bool IsWhitespace(char32_t c);      // property White_Space
+bool IsNumeric(char32_t c);         // Nd, Nl, No
+bool IsPunctuation(char32_t c);     // ASCII punctuation (with its symbols) or P, as of Unicode 8
+bool IsWord(char32_t c);            // Alphabetic, M, Nd, Pc, Join_Control
+bool IsMark(char32_t c);            // M, as of Unicode 9
+bool IsNonspacingMark(char32_t c);  // Mn, as of Unicode 8
+bool IsControl(char32_t c);         // Cc, Cf, Co, without tab, LF, CR, as of Unicode 8
 bool IsCjkIdeograph(char32_t c);
 
 /// Lower case of each code point by itself, without regard to its neighbours.

@@ -11,8 +11,8 @@ absl::StatusOr<Vocabulary> Vocabulary::Build(std::vector<std::pair<std::string, 
   TokenId last = -1;
   for (const auto& [token, id] : entries) {
     if (id < 0 || id > kMaxId) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("vocabulary: token \"", token, "\" has id ", id, ", expected one in [0, ", kMaxId, "]"));
+      return absl::InvalidArgumentError(absl::StrCat("vocabulary: token \"", token, "\" has id ",
+                                                     id, ", expected one in [0, ", kMaxId, "]"));
     }
     last = std::max(last, id);
   }
@@ -22,7 +22,8 @@ absl::StatusOr<Vocabulary> Vocabulary::Build(std::vector<std::pair<std::string, 
   for (auto& [token, id] : entries) {
     if (vocabulary.present_[id]) {
       return absl::InvalidArgumentError(absl::StrCat("vocabulary: id ", id, " stands for \"",
-                                                     vocabulary.tokens_[id], "\" and \"", token, "\""));
+                                                     vocabulary.tokens_[id], "\" and \"", token,
+                                                     "\""));
     }
     vocabulary.tokens_[id] = std::move(token);
     vocabulary.present_[id] = true;

@@ -38,8 +38,8 @@ class Vocabulary {
   int32_t num_tokens() const { return static_cast<int32_t>(ids_.size()); }
 
  private:
-  std::vector<std::string> tokens_;    // [size]
-  std::vector<bool> present_;          // [size]
+  std::vector<std::string> tokens_;                     // [size]
+  std::vector<bool> present_;                           // [size]
   absl::flat_hash_map<std::string_view, TokenId> ids_;  // keys point into tokens_
 };
 

@@ -1,4 +1,5 @@
 """Starts the real server on free ports and stops it again."""
+
 import json
 import os
 import pathlib
@@ -24,15 +25,30 @@ class Server:
         self.ready_file = tmp_path / "ready.json"
         self.log_path = tmp_path / "log"
         self.ready_file.unlink(missing_ok=True)
-        command = [BINARY, "serve"] + ([model] if model else []) + [
-            "--port", "0", "--set", f"server.ready_file={self.ready_file}", "--set", "observe.log=json", *arguments]
+        command = (
+            [BINARY, "serve"]
+            + ([model] if model else [])
+            + [
+                "--port",
+                "0",
+                "--set",
+                f"server.ready_file={self.ready_file}",
+                "--set",
+                "observe.log=json",
+                *arguments,
+            ]
+        )
         if HAS_GRPC and "--grpc-port" not in arguments:
             command += ["--grpc-port", "0"]
         elif not HAS_GRPC:
             command += ["--set", "server.public.grpc="]
         self.started = time.monotonic()
-        self.process = subprocess.Popen(command, stderr=open(self.log_path, "w"), stdout=subprocess.DEVNULL,
-                                        env={**os.environ, **(env or {})})
+        self.process = subprocess.Popen(
+            command,
+            stderr=open(self.log_path, "w"),
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, **(env or {})},
+        )
         if wait:
             self.wait_ready()
 
@@ -59,12 +75,19 @@ class Server:
 
     def metrics(self):
         """name{labels} -> value"""
-        return {m[1]: float(m[2]) for m in re.finditer(r"^([a-zA-Z_:]+(?:\{[^}]*\})?) (\S+)$", self.get("/metrics"), re.M)}
+        return {
+            m[1]: float(m[2])
+            for m in re.finditer(r"^([a-zA-Z_:]+(?:\{[^}]*\})?) (\S+)$", self.get("/metrics"), re.M)
+        }
 
     def metric(self, name, **labels):
         """The sum of a metric's series that have these labels."""
         want = [f'{k}="{v}"' for k, v in labels.items()]
-        return sum(v for k, v in self.metrics().items() if k.split("{")[0] == name and all(w in k for w in want))
+        return sum(
+            v
+            for k, v in self.metrics().items()
+            if k.split("{")[0] == name and all(w in k for w in want)
+        )
 
     def until(self, condition, seconds=30):
         end = time.monotonic() + seconds
@@ -94,7 +117,10 @@ def serve(tmp_path):
         code = server.process.poll()
         if code is None:
             assert server.stop() == 0, server.log
-        assert "ERROR: AddressSanitizer" not in server.log and "WARNING: ThreadSanitizer" not in server.log, server.log
+        assert (
+            "ERROR: AddressSanitizer" not in server.log
+            and "WARNING: ThreadSanitizer" not in server.log
+        ), server.log
         assert "runtime error:" not in server.log, server.log
 
 

@@ -1,4 +1,5 @@
 """The commands that make the parts scriptable."""
+
 import json
 import os
 import pathlib
@@ -11,7 +12,9 @@ SHARED = pathlib.Path(os.environ.get("PENSTOCK_SHARED_DATA", ROOT / "../shared/d
 
 
 def run(*arguments, **keywords):
-    return subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=500, **keywords)
+    return subprocess.run(
+        [BINARY, *arguments], capture_output=True, text=True, timeout=500, **keywords
+    )
 
 
 def test_version():
@@ -25,7 +28,9 @@ def test_usage_errors_exit_1():
 
 
 def test_the_committed_reference_is_the_generated_one():
-    assert run("check-config", "--reference").stdout == (ROOT / "configs/reference.yaml").read_text()
+    assert (
+        run("check-config", "--reference").stdout == (ROOT / "configs/reference.yaml").read_text()
+    )
     assert run("check-config", str(ROOT / "configs/reference.yaml")).returncode == 0
 
 
@@ -34,7 +39,15 @@ def test_the_demo_model_is_its_reference(dtype):
     result = run("check-model", DEMO, "--dtype", dtype, "--json")
     report = json.loads(result.stdout)
     assert result.returncode == 0 and report["passed"], result.stdout
-    assert {r["way"] for r in report["results"]} == {"whole", "chunk1", "chunk7", "chunk16", "batched", "prefix_hit", "preempted"}
+    assert {r["way"] for r in report["results"]} == {
+        "whole",
+        "chunk1",
+        "chunk7",
+        "chunk16",
+        "batched",
+        "prefix_hit",
+        "preempted",
+    }
     assert all(r["same_bits"] for r in report["results"])
 
 
@@ -51,14 +64,22 @@ def test_tokenize():
     lines = '{"text": "The old house"}\nnot json\n{"text": ""}\n'
     result = run("tokenize", "--tokenizer", DEMO + "/tokenizer.json", input=lines)
     first, second, third = (json.loads(line) for line in result.stdout.splitlines())
-    assert first["decoded"] == "The old house" and set(first) == {"ids", "ids_special", "decoded", "decoded_skip"}
+    assert first["decoded"] == "The old house" and set(first) == {
+        "ids",
+        "ids_special",
+        "decoded",
+        "decoded_skip",
+    }
     assert "error" in second
     assert third["ids"] == []
 
 
 def test_render_chat():
-    case = {"template": "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}", "now": "2026-01-02",
-            "context": {"messages": [{"role": "user", "content": "Hi"}]}}
+    case = {
+        "template": "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}",
+        "now": "2026-01-02",
+        "context": {"messages": [{"role": "user", "content": "Hi"}]},
+    }
     broken = {**case, "template": "{{ raise_exception('no') }}"}
     result = run("render-chat", input=json.dumps(case) + "\n" + json.dumps(broken) + "\n")
     first, second = (json.loads(line) for line in result.stdout.splitlines())
@@ -67,7 +88,9 @@ def test_render_chat():
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="no shared reference data")
-@pytest.mark.parametrize("family", ["llama", "llama3_rope", "llama_bias", "mistral_swa", "qwen2", "qwen3"])
+@pytest.mark.parametrize(
+    "family", ["llama", "llama3_rope", "llama_bias", "mistral_swa", "qwen2", "qwen3"]
+)
 def test_families_are_their_references(family):
     for dtype in ["float32"] if SANITIZED else ["float32", "bfloat16"]:
         result = run("check-model", str(SHARED / "models/families" / family), "--dtype", dtype)

@@ -1,4 +1,5 @@
 """Generated stubs of grpcio-tools against the demo model."""
+
 import pathlib
 import subprocess
 import sys
@@ -15,11 +16,22 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 def stubs(tmp_path_factory):
     """(messages, services), generated from the .proto as a user would."""
     out = tmp_path_factory.mktemp("stubs")
-    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT}/proto/penstock/v1", f"--python_out={out}",
-                    f"--grpc_python_out={out}", "inference.proto"], check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "grpc_tools.protoc",
+            f"-I{ROOT}/proto/penstock/v1",
+            f"--python_out={out}",
+            f"--grpc_python_out={out}",
+            "inference.proto",
+        ],
+        check=True,
+    )
     sys.path.insert(0, str(out))
     import inference_pb2
     import inference_pb2_grpc
+
     return inference_pb2, inference_pb2_grpc
 
 
@@ -38,10 +50,13 @@ def test_lists_models(stub, stubs):
 
 
 def test_generates_what_http_generates(demo, stub, stubs):
-    answer = stub.Generate(stubs[0].GenerateRequest(model="demo", prompt="The old house", max_tokens=20, temperature=0))
+    answer = stub.Generate(
+        stubs[0].GenerateRequest(model="demo", prompt="The old house", max_tokens=20, temperature=0)
+    )
     assert answer.choices[0].text and answer.usage.completion_tokens <= 20
     import json
     import urllib.request
+
     body = json.dumps({"prompt": "The old house", "max_tokens": 20, "temperature": 0}).encode()
     http = json.loads(urllib.request.urlopen(demo.url + "/v1/completions", body).read())
     assert http["choices"][0]["text"] == answer.choices[0].text
@@ -60,7 +75,10 @@ def test_streams_what_it_would_answer_at_once(stub, stubs):
 def test_names_the_field_that_is_wrong(stub, stubs):
     with pytest.raises(grpc.RpcError) as error:
         stub.Generate(stubs[0].GenerateRequest(prompt="x", temperature=7))
-    assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT and "temperature" in error.value.details()
+    assert (
+        error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        and "temperature" in error.value.details()
+    )
     with pytest.raises(grpc.RpcError) as error:
         stub.Generate(stubs[0].GenerateRequest(prompt="x", model="nope"))
     assert error.value.code() == grpc.StatusCode.NOT_FOUND
@@ -68,26 +86,46 @@ def test_names_the_field_that_is_wrong(stub, stubs):
 
 def test_a_deadline_is_the_requests_deadline(demo, stub, stubs):
     with pytest.raises(grpc.RpcError) as error:
-        stub.Generate(stubs[0].GenerateRequest(prompt="Once", max_tokens=1900, ignore_eos=True), timeout=0.05)
+        stub.Generate(
+            stubs[0].GenerateRequest(prompt="Once", max_tokens=1900, ignore_eos=True), timeout=0.05
+        )
     assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    demo.until(lambda: demo.metric("vllm:num_requests_running") == 0 and demo.metric("vllm:kv_cache_usage_perc") == 0)
+    demo.until(
+        lambda: demo.metric("vllm:num_requests_running") == 0
+        and demo.metric("vllm:kv_cache_usage_perc") == 0
+    )
 
 
 def test_a_cancelled_call_frees_its_blocks(demo, stub, stubs):
-    calls = [stub.GenerateStream(stubs[0].GenerateRequest(prompt="Once", max_tokens=1900, ignore_eos=True)) for _ in range(8)]
+    calls = [
+        stub.GenerateStream(
+            stubs[0].GenerateRequest(prompt="Once", max_tokens=1900, ignore_eos=True)
+        )
+        for _ in range(8)
+    ]
     for call in calls:
         next(call)
         call.cancel()
-    demo.until(lambda: demo.metric("vllm:num_requests_running") == 0 and demo.metric("vllm:kv_cache_usage_perc") == 0)
+    demo.until(
+        lambda: demo.metric("vllm:num_requests_running") == 0
+        and demo.metric("vllm:kv_cache_usage_perc") == 0
+    )
 
 
 def test_health_and_reflection(demo):
     channel = grpc.insecure_channel(f"127.0.0.1:{demo.grpc_port}")
     health = health_pb2_grpc.HealthStub(channel)
     for service in ("", "demo"):
-        assert health.Check(health_pb2.HealthCheckRequest(service=service)).status == health_pb2.HealthCheckResponse.SERVING
+        assert (
+            health.Check(health_pb2.HealthCheckRequest(service=service)).status
+            == health_pb2.HealthCheckResponse.SERVING
+        )
     reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
-    answer = next(reflection.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")])))
+    answer = next(
+        reflection.ServerReflectionInfo(
+            iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+        )
+    )
     names = {s.name for s in answer.list_services_response.service}
     assert {"penstock.v1.Inference", "grpc.health.v1.Health"} <= names
 
@@ -98,17 +136,26 @@ def test_a_key_is_asked_for(serve, stubs):
     with pytest.raises(grpc.RpcError) as error:
         stub.ListModels(stubs[0].ListModelsRequest())
     assert error.value.code() == grpc.StatusCode.UNAUTHENTICATED
-    assert stub.ListModels(stubs[0].ListModelsRequest(), metadata=[("authorization", "Bearer s3cret")]).models
+    assert stub.ListModels(
+        stubs[0].ListModelsRequest(), metadata=[("authorization", "Bearer s3cret")]
+    ).models
 
 
 def test_a_port_in_use(serve):
     server = serve()
     from test_lifecycle import fails, run
-    fails(run("serve", DEMO, "--port", "0", "--grpc-port", str(server.grpc_port)), str(server.grpc_port))
+
+    fails(
+        run("serve", DEMO, "--port", "0", "--grpc-port", str(server.grpc_port)),
+        str(server.grpc_port),
+    )
 
 
 def test_many_streams_at_once(demo, stub, stubs):
-    requests = [stubs[0].GenerateRequest(prompt="The king " * (1 + i % 7), max_tokens=10 + i, temperature=0) for i in range(24)]
+    requests = [
+        stubs[0].GenerateRequest(prompt="The king " * (1 + i % 7), max_tokens=10 + i, temperature=0)
+        for i in range(24)
+    ]
     alone = [stub.Generate(r).choices[0].text for r in requests]
     calls = [stub.GenerateStream(r) for r in requests]
     assert ["".join(c.text for p in call for c in p.choices) for call in calls] == alone

@@ -1,4 +1,5 @@
 """org/name from a local stand-in for the hub: cache, resume, checksums, tokens."""
+
 import hashlib
 import http.server
 import json
@@ -9,7 +10,13 @@ import threading
 import pytest
 from conftest import BINARY, DEMO
 
-NAMES = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"]
+NAMES = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "model.safetensors",
+]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -33,11 +40,15 @@ class Answer(http.server.BaseHTTPRequestHandler):
         if hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
             return self.send_error(401)
         if self.path.startswith("/api/models/org/demo/revision/main"):
-            return self.reply(json.dumps({"sha": COMMIT, "siblings": [self.describe(n) for n in NAMES + ["README.md"]]}).encode())
+            return self.reply(
+                json.dumps(
+                    {"sha": COMMIT, "siblings": [self.describe(n) for n in NAMES + ["README.md"]]}
+                ).encode()
+            )
         prefix = f"/org/demo/resolve/{COMMIT}/"
         if not self.path.startswith(prefix):
             return self.send_error(404)
-        data = (pathlib.Path(DEMO) / self.path[len(prefix):]).read_bytes()
+        data = (pathlib.Path(DEMO) / self.path[len(prefix) :]).read_bytes()
         if hub.spoil and len(data) > 10**6:
             data = data[:1000] + bytes([data[1000] ^ 1]) + data[1001:]
         begin, status = 0, 200
@@ -52,7 +63,11 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
     def describe(self, name):
         data = (pathlib.Path(DEMO) / name).read_bytes()
-        entry = {"rfilename": name, "size": len(data), "blobId": hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()}
+        entry = {
+            "rfilename": name,
+            "size": len(data),
+            "blobId": hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest(),
+        }
         if len(data) > 10**6:
             entry["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
         return entry
@@ -67,7 +82,13 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
 
 def environment(hub, tmp_path, **more):
-    return {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_CACHE": "", "HF_TOKEN": "", **more}
+    return {
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_CACHE": "",
+        "HF_TOKEN": "",
+        **more,
+    }
 
 
 def test_downloads_resumes_and_then_uses_the_cache(serve, tmp_path):
@@ -77,8 +98,12 @@ def test_downloads_resumes_and_then_uses_the_cache(serve, tmp_path):
     assert hub.ranges == [2 * 10**6, 4 * 10**6]
     snapshot = tmp_path / "hf/hub/models--org--demo/snapshots" / COMMIT
     for name in NAMES:
-        assert (snapshot / name).is_symlink() and (snapshot / name).read_bytes() == (pathlib.Path(DEMO) / name).read_bytes()
-    assert not list((tmp_path / "hf").rglob("*.incomplete")) and not (snapshot / "README.md").exists()
+        assert (snapshot / name).is_symlink() and (snapshot / name).read_bytes() == (
+            pathlib.Path(DEMO) / name
+        ).read_bytes()
+    assert (
+        not list((tmp_path / "hf").rglob("*.incomplete")) and not (snapshot / "README.md").exists()
+    )
     server.stop()
     before = hub.requests
     serve(model="org/demo", env=environment(hub, tmp_path, HF_HUB_OFFLINE="1"))
@@ -87,7 +112,14 @@ def test_downloads_resumes_and_then_uses_the_cache(serve, tmp_path):
 
 def failure(model, env):
     import os
-    result = subprocess.run([BINARY, "serve", model, "--port", "0"], capture_output=True, text=True, env={**os.environ, **env}, timeout=120)
+
+    result = subprocess.run(
+        [BINARY, "serve", model, "--port", "0"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **env},
+        timeout=120,
+    )
     assert result.returncode == 1
     return result.stderr.splitlines()[-1]
 

@@ -1,4 +1,5 @@
 """Start, stop, and the ways in which a start can fail."""
+
 import json
 import pathlib
 import shutil
@@ -15,7 +16,9 @@ from conftest import BINARY, DEMO, SANITIZED, Server
 
 
 def run(*arguments, **keywords):
-    return subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=120, **keywords)
+    return subprocess.run(
+        [BINARY, *arguments], capture_output=True, text=True, timeout=120, **keywords
+    )
 
 
 def fails(result, *parts):
@@ -37,8 +40,14 @@ def test_is_ready_within_a_second(serve):
 def test_sigterm_lets_running_streams_finish(serve):
     server = serve()
     client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
-    stream = client.completions.create(model="demo", prompt="Once", max_tokens=300, temperature=0, stream=True,
-                                       extra_body={"ignore_eos": True})
+    stream = client.completions.create(
+        model="demo",
+        prompt="Once",
+        max_tokens=300,
+        temperature=0,
+        stream=True,
+        extra_body={"ignore_eos": True},
+    )
     next(stream)
     server.process.send_signal(signal.SIGTERM)
     chunks = list(stream)
@@ -49,23 +58,39 @@ def test_sigterm_lets_running_streams_finish(serve):
 def test_a_second_sigterm_ends_at_once(serve):
     server = serve("--set", "drain.finish=60s")
     client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
-    streams = [client.completions.create(model="demo", prompt="Once", max_tokens=1900, stream=True, extra_body={"ignore_eos": True})
-               for _ in range(8)]
+    streams = [
+        client.completions.create(
+            model="demo",
+            prompt="Once",
+            max_tokens=1900,
+            stream=True,
+            extra_body={"ignore_eos": True},
+        )
+        for _ in range(8)
+    ]
     next(streams[0])
     server.process.send_signal(signal.SIGTERM)
     server.until(lambda: "draining" in server.log)
     time.sleep(0.05)
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(10) == -signal.SIGTERM   # a shell shows 143
+    assert server.process.wait(10) == -signal.SIGTERM  # a shell shows 143
 
 
 def test_a_port_in_use(serve):
     server = serve()
-    fails(run("serve", DEMO, "--port", str(server.port), "--grpc-port", "0"), str(server.port), "is taken")
+    fails(
+        run("serve", DEMO, "--port", str(server.port), "--grpc-port", "0"),
+        str(server.port),
+        "is taken",
+    )
 
 
 def test_no_bind_beyond_loopback_without_a_key():
-    fails(run("serve", DEMO, "--host", "0.0.0.0", "--port", "0", "--grpc-port", "0"), "0.0.0.0", "--allow-anonymous")
+    fails(
+        run("serve", DEMO, "--host", "0.0.0.0", "--port", "0", "--grpc-port", "0"),
+        "0.0.0.0",
+        "--allow-anonymous",
+    )
 
 
 def test_a_key_is_asked_for(serve):
@@ -87,11 +112,15 @@ def test_served_names_are_aliases(serve):
 
 def test_several_models_in_one_server(serve, tmp_path):
     config = tmp_path / "p.yaml"
-    config.write_text(f"engine: {{kv_memory: 16MiB}}\nmodels:\n  one: {{path: {DEMO}}}\n  two: {{path: {DEMO}, aliases: [zwei]}}\n")
+    config.write_text(
+        f"engine: {{kv_memory: 16MiB}}\nmodels:\n  one: {{path: {DEMO}}}\n  two: {{path: {DEMO}, aliases: [zwei]}}\n"
+    )
     server = serve("--config", str(config), model=None)
     client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
     ask = dict(prompt="The sea", max_tokens=8, temperature=0)
-    texts = {client.completions.create(model=m, **ask).choices[0].text for m in ("one", "two", "zwei")}
+    texts = {
+        client.completions.create(model=m, **ask).choices[0].text for m in ("one", "two", "zwei")
+    }
     assert len(texts) == 1
 
 
@@ -101,7 +130,10 @@ def test_answers_at_every_depth_and_type(serve, depth, dtype):
     server = serve("--set", f"engine.pipeline_depth={depth}", "--dtype", dtype)
     client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
     ask = dict(model="demo", prompt="The old house", max_tokens=20, temperature=0)
-    assert client.completions.create(**ask).choices[0].text == client.completions.create(**ask).choices[0].text
+    assert (
+        client.completions.create(**ask).choices[0].text
+        == client.completions.create(**ask).choices[0].text
+    )
 
 
 def test_no_such_model():
@@ -117,7 +149,9 @@ def test_a_misspelt_key(tmp_path):
 
 
 def test_too_little_memory_for_one_sequence():
-    fails(run("serve", DEMO, "--port", "0", "--set", "engine.kv_memory=64KiB"), "kv_memory", "max_len")
+    fails(
+        run("serve", DEMO, "--port", "0", "--set", "engine.kv_memory=64KiB"), "kv_memory", "max_len"
+    )
 
 
 @pytest.fixture
@@ -136,7 +170,7 @@ def edit(path, change):
 def header(path):
     data = path.read_bytes()
     size = struct.unpack("<Q", data[:8])[0]
-    return json.loads(data[8:8 + size]), data[8 + size:]
+    return json.loads(data[8 : 8 + size]), data[8 + size :]
 
 
 def write_header(path, head, rest):
@@ -165,9 +199,17 @@ def test_a_shape_against_the_config(broken):
 
 
 def test_an_unknown_architecture_and_rope(broken):
-    edit(broken / "config.json", lambda c: c.update(rope_scaling={"rope_type": "spiral", "factor": 2}))
+    edit(
+        broken / "config.json",
+        lambda c: c.update(rope_scaling={"rope_type": "spiral", "factor": 2}),
+    )
     fails(run("serve", str(broken), "--port", "0"), "spiral")
-    edit(broken / "config.json", lambda c: c.update(architectures=["WaffleForCausalLM"], model_type="waffle", rope_scaling=None))
+    edit(
+        broken / "config.json",
+        lambda c: c.update(
+            architectures=["WaffleForCausalLM"], model_type="waffle", rope_scaling=None
+        ),
+    )
     fails(run("serve", str(broken), "--port", "0"), "WaffleForCausalLM", "LlamaForCausalLM")
 
 
@@ -181,8 +223,13 @@ def test_a_model_without_a_tokenizer_serves_ids(serve, broken):
         (broken / name).unlink()
     server = serve(model=str(broken))
     client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
-    answer = client.completions.create(model="model", prompt=[1, 2, 3], max_tokens=4, temperature=0,
-                                       extra_body={"return_token_ids": True})
+    answer = client.completions.create(
+        model="model",
+        prompt=[1, 2, 3],
+        max_tokens=4,
+        temperature=0,
+        extra_body={"return_token_ids": True},
+    )
     assert len(answer.choices[0].token_ids) == answer.usage.completion_tokens
     with pytest.raises(openai.BadRequestError):
         client.completions.create(model="model", prompt="text")
@@ -194,10 +241,12 @@ def test_an_idle_server_uses_no_cpu(serve):
     client.completions.create(model="demo", prompt="x", max_tokens=2)
 
     def cpu():
-        fields = pathlib.Path(f"/proc/{server.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        fields = (
+            pathlib.Path(f"/proc/{server.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        )
         return int(fields[11]) + int(fields[12])
 
     time.sleep(0.3)
     before = cpu()
     time.sleep(2)
-    assert cpu() - before <= 4   # ticks of 10 ms
+    assert cpu() - before <= 4  # ticks of 10 ms

@@ -1,4 +1,5 @@
 """The official client against the demo model."""
+
 import openai
 import pytest
 
@@ -14,7 +15,9 @@ def test_lists_the_model(client):
 
 
 def test_completes(client):
-    answer = client.completions.create(model="demo", prompt="The old house", max_tokens=12, temperature=0)
+    answer = client.completions.create(
+        model="demo", prompt="The old house", max_tokens=12, temperature=0
+    )
     assert answer.choices[0].finish_reason in ("stop", "length")
     assert answer.choices[0].text
     assert answer.usage.completion_tokens <= 12
@@ -24,51 +27,88 @@ def test_completes(client):
 def test_streams_what_it_would_answer_at_once(client):
     ask = dict(model="demo", prompt="It was a dark night", max_tokens=40, temperature=0)
     whole = client.completions.create(**ask)
-    chunks = list(client.completions.create(**ask, stream=True, stream_options={"include_usage": True}))
+    chunks = list(
+        client.completions.create(**ask, stream=True, stream_options={"include_usage": True})
+    )
     assert "".join(c.choices[0].text for c in chunks if c.choices) == whole.choices[0].text
-    assert chunks[-1].choices == [] and chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
+    assert (
+        chunks[-1].choices == []
+        and chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
+    )
 
 
 def test_chats(client):
-    ask = dict(model="demo", messages=[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Tell me of the sea."}],
-               max_tokens=24, temperature=0)
+    ask = dict(
+        model="demo",
+        messages=[
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Tell me of the sea."},
+        ],
+        max_tokens=24,
+        temperature=0,
+    )
     whole = client.chat.completions.create(**ask)
     assert whole.choices[0].message.role == "assistant"
     chunks = list(client.chat.completions.create(**ask, stream=True))
     assert chunks[0].choices[0].delta.role == "assistant"
-    assert "".join(c.choices[0].delta.content or "" for c in chunks) == whole.choices[0].message.content
+    assert (
+        "".join(c.choices[0].delta.content or "" for c in chunks)
+        == whole.choices[0].message.content
+    )
     assert chunks[-1].choices[0].finish_reason == whole.choices[0].finish_reason
 
 
 def test_a_seed_repeats_and_another_differs(client):
     def ask(seed):
-        return client.completions.create(model="demo", prompt="Once", max_tokens=30, temperature=1, seed=seed).choices[0].text
+        return (
+            client.completions.create(
+                model="demo", prompt="Once", max_tokens=30, temperature=1, seed=seed
+            )
+            .choices[0]
+            .text
+        )
 
     assert ask(1) == ask(1)
     assert len({ask(seed) for seed in range(5)}) > 1
 
 
 def test_gives_n_choices(client):
-    answer = client.completions.create(model="demo", prompt=["Once", "Twice"], n=3, max_tokens=8, temperature=1, seed=5)
+    answer = client.completions.create(
+        model="demo", prompt=["Once", "Twice"], n=3, max_tokens=8, temperature=1, seed=5
+    )
     assert [c.index for c in answer.choices] == list(range(6))
     assert len({c.text for c in answer.choices[:3]}) > 1
 
 
 def test_stop_strings_do_not_leave(client):
-    ask = dict(model="demo", prompt="The old house", max_tokens=40, temperature=0, extra_body={"ignore_eos": True})
+    ask = dict(
+        model="demo",
+        prompt="The old house",
+        max_tokens=40,
+        temperature=0,
+        extra_body={"ignore_eos": True},
+    )
     whole = client.completions.create(**ask).choices[0].text
     stop = whole[10:14]
     assert len(stop) == 4
     cut = client.completions.create(**ask, stop=[stop]).choices[0]
     assert cut.finish_reason == "stop"
-    assert cut.text == whole[:whole.index(stop)]
-    streamed = "".join(c.choices[0].text for c in client.completions.create(**ask, stop=[stop], stream=True))
+    assert cut.text == whole[: whole.index(stop)]
+    streamed = "".join(
+        c.choices[0].text for c in client.completions.create(**ask, stop=[stop], stream=True)
+    )
     assert streamed == cut.text
 
 
 def test_logprobs_are_ordered_and_hold_the_greedy_token(client):
-    answer = client.chat.completions.create(model="demo", messages=[{"role": "user", "content": "Hello"}], max_tokens=5,
-                                            temperature=0, logprobs=True, top_logprobs=3)
+    answer = client.chat.completions.create(
+        model="demo",
+        messages=[{"role": "user", "content": "Hello"}],
+        max_tokens=5,
+        temperature=0,
+        logprobs=True,
+        top_logprobs=3,
+    )
     for entry in answer.choices[0].logprobs.content:
         values = [t.logprob for t in entry.top_logprobs]
         assert len(values) == 3 and values == sorted(values, reverse=True)
@@ -77,14 +117,27 @@ def test_logprobs_are_ordered_and_hold_the_greedy_token(client):
 
 
 def test_ids_are_prompts_too(client, demo):
-    text = client.completions.create(model="demo", prompt="The old house", max_tokens=10, temperature=0)
+    text = client.completions.create(
+        model="demo", prompt="The old house", max_tokens=10, temperature=0
+    )
     ids = client.post("/../tokenize", body={"prompt": "The old house"}, cast_to=object)["tokens"]
     same = client.completions.create(model="demo", prompt=ids, max_tokens=10, temperature=0)
     assert same.choices[0].text == text.choices[0].text
 
 
-@pytest.mark.parametrize("field,value", [("temperature", 5), ("top_p", 0), ("max_tokens", -1), ("n", 0), ("top_p", "high"),
-                                         ("frequency_penalty", 9), ("stop", 3), ("seed", "x")])
+@pytest.mark.parametrize(
+    "field,value",
+    [
+        ("temperature", 5),
+        ("top_p", 0),
+        ("max_tokens", -1),
+        ("n", 0),
+        ("top_p", "high"),
+        ("frequency_penalty", 9),
+        ("stop", 3),
+        ("seed", "x"),
+    ],
+)
 def test_names_the_field_that_is_wrong(client, field, value):
     with pytest.raises(openai.BadRequestError) as error:
         client.completions.create(model="demo", prompt="x", extra_body={field: value})
@@ -111,6 +164,16 @@ def test_refuses_an_empty_prompt_of_no_tokens(client):
 
 def test_refuses_an_image_by_name(client):
     with pytest.raises(openai.BadRequestError) as error:
-        client.chat.completions.create(model="demo", messages=[{"role": "user", "content": [
-            {"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": "data:,"}}]}])
+        client.chat.completions.create(
+            model="demo",
+            messages=[
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "text", "text": "What is this?"},
+                        {"type": "image_url", "image_url": {"url": "data:,"}},
+                    ],
+                }
+            ],
+        )
     assert error.value.body["param"] == "messages[0].content[1]"

@@ -1,4 +1,5 @@
 """Raw bytes: malformed requests, pipelining, clients that vanish or read slowly."""
+
 import json
 import socket
 import time
@@ -13,7 +14,10 @@ def connect(server):
 
 def post(path, body, headers=""):
     body = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{headers}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{headers}Content-Length: {len(body)}\r\n\r\n".encode()
+        + body
+    )
 
 
 def read_answer(sock, rest=b""):
@@ -41,12 +45,28 @@ def ask(server, wire):
         return status, headers, json.loads(body)
 
 
-@pytest.mark.parametrize("body", [b"{", b"[]", b"nonsense", b'{"prompt": "\xff\xfe"}', b'{"prompt": "x", "max_tokens": 1e99}',
-                                  b'{"prompt": 7}', b'{"prompt": null}', b"[" * 100000, b'{"prompt": "x", "model": {}}', b""])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"[]",
+        b"nonsense",
+        b'{"prompt": "\xff\xfe"}',
+        b'{"prompt": "x", "max_tokens": 1e99}',
+        b'{"prompt": 7}',
+        b'{"prompt": null}',
+        b"[" * 100000,
+        b'{"prompt": "x", "model": {}}',
+        b"",
+    ],
+)
 def test_malformed_bodies_are_400(demo, body):
     status, _, answer = ask(demo, post("/v1/completions", body))
     assert status == 400
-    assert set(answer["error"]) == {"message", "type", "param", "code"} and answer["error"]["code"] == 400
+    assert (
+        set(answer["error"]) == {"message", "type", "param", "code"}
+        and answer["error"]["code"] == 400
+    )
 
 
 def test_unknown_routes_and_methods(demo):
@@ -55,7 +75,9 @@ def test_unknown_routes_and_methods(demo):
 
 
 def test_a_request_id_is_taken_or_made(demo):
-    _, headers, _ = ask(demo, post("/v1/completions", {"prompt": "x", "max_tokens": 1}, "X-Request-Id: abc-1\r\n"))
+    _, headers, _ = ask(
+        demo, post("/v1/completions", {"prompt": "x", "max_tokens": 1}, "X-Request-Id: abc-1\r\n")
+    )
     assert headers["x-request-id"] == "abc-1"
     _, headers, _ = ask(demo, post("/v1/completions", {"prompt": "x", "max_tokens": 1}))
     assert headers["x-request-id"]
@@ -85,8 +107,18 @@ def test_keep_alive_and_pipelining(demo):
 
 def test_a_stream_has_the_role_with_its_first_token_and_ends_with_done(demo):
     with connect(demo) as sock:
-        sock.sendall(post("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5, "stream": True,
-                                                   "stream_options": {"include_usage": True}, "ignore_eos": True}))
+        sock.sendall(
+            post(
+                "/v1/chat/completions",
+                {
+                    "messages": [{"role": "user", "content": "Hi"}],
+                    "max_tokens": 5,
+                    "stream": True,
+                    "stream_options": {"include_usage": True},
+                    "ignore_eos": True,
+                },
+            )
+        )
         data = b""
         while not data.endswith(b"0\r\n\r\n"):
             piece = sock.recv(65536)
@@ -104,19 +136,32 @@ def test_a_stream_has_the_role_with_its_first_token_and_ends_with_done(demo):
 def test_a_client_that_vanishes_frees_its_blocks(demo):
     for _ in range(5):
         sock = connect(demo)
-        sock.sendall(post("/v1/completions", {"prompt": "Once", "max_tokens": 1900, "stream": True, "ignore_eos": True}))
+        sock.sendall(
+            post(
+                "/v1/completions",
+                {"prompt": "Once", "max_tokens": 1900, "stream": True, "ignore_eos": True},
+            )
+        )
         sock.recv(100)
         sock.close()
-    demo.until(lambda: demo.metric("vllm:num_requests_running") == 0 and demo.metric("vllm:kv_cache_usage_perc") == 0)
+    demo.until(
+        lambda: demo.metric("vllm:num_requests_running") == 0
+        and demo.metric("vllm:kv_cache_usage_perc") == 0
+    )
     assert demo.metric("penstock_cancelled_total", reason="disconnect") >= 1
 
 
 def test_a_client_that_vanishes_before_the_answer_frees_its_blocks(demo):
     sock = connect(demo)
-    sock.sendall(post("/v1/completions", {"prompt": "Once", "max_tokens": 1900, "ignore_eos": True}))
+    sock.sendall(
+        post("/v1/completions", {"prompt": "Once", "max_tokens": 1900, "ignore_eos": True})
+    )
     demo.until(lambda: demo.metric("vllm:num_requests_running") == 1)
     sock.close()
-    demo.until(lambda: demo.metric("vllm:num_requests_running") == 0 and demo.metric("vllm:kv_cache_usage_perc") == 0)
+    demo.until(
+        lambda: demo.metric("vllm:num_requests_running") == 0
+        and demo.metric("vllm:kv_cache_usage_perc") == 0
+    )
 
 
 def test_a_slow_reader_is_cut_off_and_nobody_else_is(serve):
@@ -125,11 +170,24 @@ def test_a_slow_reader_is_cut_off_and_nobody_else_is(serve):
     slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     slow.connect(("127.0.0.1", server.port))
     # Log-probs make the stream large enough to fill what the kernel buffers.
-    slow.sendall(post("/v1/completions", {"prompt": ["Once"] * 8, "n": 2, "max_tokens": 1900, "stream": True, "ignore_eos": True,
-                                          "logprobs": 5}))
+    slow.sendall(
+        post(
+            "/v1/completions",
+            {
+                "prompt": ["Once"] * 8,
+                "n": 2,
+                "max_tokens": 1900,
+                "stream": True,
+                "ignore_eos": True,
+                "logprobs": 5,
+            },
+        )
+    )
     ok = ask(server, post("/v1/completions", {"prompt": "The sea", "max_tokens": 5}))
     assert ok[0] == 200
-    server.until(lambda: server.metric("penstock_cancelled_total", reason="slow_reader") >= 1, seconds=120)
+    server.until(
+        lambda: server.metric("penstock_cancelled_total", reason="slow_reader") >= 1, seconds=120
+    )
     server.until(lambda: server.metric("vllm:kv_cache_usage_perc") == 0)
     slow.close()
 
@@ -153,13 +211,24 @@ def test_tokens_there_and_back(demo):
 
 
 def test_a_full_queue_is_429_with_retry_after(serve):
-    server = serve("--set", "engine.max_queue=1", "--set", "engine.max_batch=1", "--set", "engine.max_step_tokens=16")
+    server = serve(
+        "--set",
+        "engine.max_queue=1",
+        "--set",
+        "engine.max_batch=1",
+        "--set",
+        "engine.max_step_tokens=16",
+    )
     long = {"prompt": "Once", "max_tokens": 1500, "stream": True, "ignore_eos": True}
     socks = []
     for _ in range(2):
         socks.append(connect(server))
         socks[-1].sendall(post("/v1/completions", long))
-        server.until(lambda: server.metric("vllm:num_requests_running") + server.metric("vllm:num_requests_waiting") >= len(socks))
+        server.until(
+            lambda: server.metric("vllm:num_requests_running")
+            + server.metric("vllm:num_requests_waiting")
+            >= len(socks)
+        )
     status, headers, answer = ask(server, post("/v1/completions", {"prompt": "x"}))
     assert status == 429 and int(headers["retry-after"]) >= 1 and answer["error"]["code"] == 429
     for sock in socks:
@@ -168,15 +237,34 @@ def test_a_full_queue_is_429_with_retry_after(serve):
 
 def test_a_deadline_is_408(serve):
     server = serve("--set", "engine.max_batch=1", "--set", "engine.max_step_tokens=16")
-    status, _, answer = ask(server, post("/v1/completions", {"prompt": "Once", "max_tokens": 1900, "ignore_eos": True, "timeout_ms": 30}))
+    status, _, answer = ask(
+        server,
+        post(
+            "/v1/completions",
+            {"prompt": "Once", "max_tokens": 1900, "ignore_eos": True, "timeout_ms": 30},
+        ),
+    )
     assert status == 408 and answer["error"]["code"] == 408
 
 
 def test_the_metrics_page_has_the_names_of_the_contract(demo):
     page = demo.get("/metrics")
-    for name in ("vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc", "vllm:cache_config_info",
-                 "vllm:prompt_tokens_total", "vllm:generation_tokens_total", "vllm:request_success_total", "vllm:num_preemptions_total",
-                 "vllm:prefix_cache_queries_total", "vllm:prefix_cache_hits_total", "vllm:time_to_first_token_seconds_bucket",
-                 "vllm:inter_token_latency_seconds_bucket", "vllm:e2e_request_latency_seconds_bucket",
-                 "vllm:iteration_tokens_total_bucket", "penstock_step_seconds_bucket", "penstock_build_info"):
+    for name in (
+        "vllm:num_requests_running",
+        "vllm:num_requests_waiting",
+        "vllm:kv_cache_usage_perc",
+        "vllm:cache_config_info",
+        "vllm:prompt_tokens_total",
+        "vllm:generation_tokens_total",
+        "vllm:request_success_total",
+        "vllm:num_preemptions_total",
+        "vllm:prefix_cache_queries_total",
+        "vllm:prefix_cache_hits_total",
+        "vllm:time_to_first_token_seconds_bucket",
+        "vllm:inter_token_latency_seconds_bucket",
+        "vllm:e2e_request_latency_seconds_bucket",
+        "vllm:iteration_tokens_total_bucket",
+        "penstock_step_seconds_bucket",
+        "penstock_build_info",
+    ):
         assert name in page, name

@@ -1,5 +1,7 @@
-// An executor without a model: it stores token ids where a real one stores K and V, and draws each token from a hash of
-// what it reads back through the block tables. A wrong block, a lost write or a stale share shows as a wrong token.
+// An executor without a model: it stores token ids where a real one stores K and V, and draws each
+// token from a hash of
+// what it reads back through the block tables. A wrong block, a lost write or a stale share shows
+// as a wrong token.
 // Owns its storage. Must not know the scheduler.
 // Threads: confined to the test's thread (or the engine thread).
 #pragma once
@@ -23,17 +25,19 @@ class FakeExecutor final : public Executor {
     slots_.resize(limits_.num_slots);
   }
 
-  /// Called before each launch; a status other than OK is the device fault of that step, seen at Collect.
+  /// Called before each launch; a status other than OK is the device fault of that step, seen at
+  /// Collect.
   std::function<absl::Status(const StepPlan&)> on_launch;
   int64_t num_steps = 0;
-  int64_t num_computed = 0;   // positions
+  int64_t num_computed = 0;  // positions
   StepPlan last_plan;
 
   /// The token that follows `history` under these limits.
   static TokenId NextToken(const ExecutorLimits& limits, const std::vector<TokenId>& history) {
     uint64_t h = 0;
     for (const CacheGroup& group : limits.groups) {
-      for (size_t p = First(group, history.size()); p < history.size(); ++p) h = Mix(h, history[p], p);
+      for (size_t p = First(group, history.size()); p < history.size(); ++p)
+        h = Mix(h, history[p], p);
     }
     return Draw(limits, h);
   }
@@ -65,7 +69,8 @@ class FakeExecutor final : public Executor {
     return result;
   }
   absl::Status Control(const Command& command) override {
-    if (command.kind == CommandKind::kLoadAdapter) return absl::UnimplementedError("no adapters here");
+    if (command.kind == CommandKind::kLoadAdapter)
+      return absl::UnimplementedError("no adapters here");
     controls_.push_back(absl::OkStatus());
     return absl::OkStatus();
   }
@@ -123,14 +128,16 @@ class FakeExecutor final : public Executor {
       TokenId token = plan.tokens.at(slice.token_offset + i);
       if (slice.feed_last_sample) token = slot.last_sample;
       CHECK(token >= 0 && token < limits_.vocab_size);
-      for (size_t g = 0; g < limits_.groups.size(); ++g) At(slot, g, slice.begin + i) = {token, slice.begin + i};
+      for (size_t g = 0; g < limits_.groups.size(); ++g)
+        At(slot, g, slice.begin + i) = {token, slice.begin + i};
     }
   }
 
   Cell& At(const Slot& slot, size_t group, int32_t position) {
     const BlockId block = slot.tables[group].at(position / limits_.block_size);
     CHECK(block >= 0 && block < limits_.groups[group].num_blocks);
-    return storage_[group].at(static_cast<size_t>(block) * limits_.block_size + position % limits_.block_size);
+    return storage_[group].at(static_cast<size_t>(block) * limits_.block_size +
+                              position % limits_.block_size);
   }
 
   void Read(const StepPlan& plan, const SequenceSlice& slice, StepResult& result) {
@@ -145,7 +152,8 @@ class FakeExecutor final : public Executor {
       out.output.begin = slice.begin + 1;
       for (int32_t i = 1; i <= slice.num_tokens; ++i) {
         const TokenId scored = plan.tokens.at(slice.token_offset + i);
-        if (scored >= 0) out.output.prompt_logprobs.push_back({.id = scored, .logprob = -1.0f, .top = {}});
+        if (scored >= 0)
+          out.output.prompt_logprobs.push_back({.id = scored, .logprob = -1.0f, .top = {}});
         draws = draws || scored < 0;
       }
     } else if (slice.kind == OutputKind::kHidden) {

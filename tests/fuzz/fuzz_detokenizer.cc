@@ -1,4 +1,5 @@
-// Pieces of any bytes through the detokenizer and the stop matcher: only whole code points come out, and what comes out
+// Pieces of any bytes through the detokenizer and the stop matcher: only whole code points come
+// out, and what comes out
 // does not depend on where the text is cut.
 #include <algorithm>
 #include <cstddef>
@@ -19,15 +20,20 @@ namespace {
 class ByteTokenizer final : public penstock::Tokenizer {
  public:
   std::vector<penstock::TokenId> Encode(std::string_view text, bool) const override {
-    return {reinterpret_cast<const uint8_t*>(text.data()), reinterpret_cast<const uint8_t*>(text.data()) + text.size()};
+    return {reinterpret_cast<const uint8_t*>(text.data()),
+            reinterpret_cast<const uint8_t*>(text.data()) + text.size()};
   }
   std::string Decode(absl::Span<const penstock::TokenId> ids, bool) const override {
     return penstock::RepairUtf8(std::string(ids.begin(), ids.end()));
   }
-  std::string Piece(penstock::TokenId id) const override { return std::string(1, static_cast<char>(id)); }
+  std::string Piece(penstock::TokenId id) const override {
+    return std::string(1, static_cast<char>(id));
+  }
   bool strips_first_space() const override { return false; }
   bool is_special(penstock::TokenId) const override { return false; }
-  std::optional<penstock::TokenId> TokenToId(std::string_view) const override { return std::nullopt; }
+  std::optional<penstock::TokenId> TokenToId(std::string_view) const override {
+    return std::nullopt;
+  }
   int32_t vocab_size() const override { return 256; }
 };
 

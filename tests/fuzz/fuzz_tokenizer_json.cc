@@ -1,4 +1,5 @@
-// A tokenizer.json from anywhere: refused with a status, or a tokenizer that encodes and decodes any bytes.
+// A tokenizer.json from anywhere: refused with a status, or a tokenizer that encodes and decodes
+// any bytes.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -13,7 +14,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view input(reinterpret_cast<const char*>(data), size);
   const auto tokenizer = penstock::ParseTokenizer(input);
   if (!tokenizer.ok()) return 0;
-  for (const std::string_view text : {input.substr(0, 256), std::string_view(" Hello, w\xC3\xB6rld! 123\n\xFF")}) {
+  for (const std::string_view text :
+       {input.substr(0, 256), std::string_view(" Hello, w\xC3\xB6rld! 123\n\xFF")}) {
     const std::vector<penstock::TokenId> ids = (*tokenizer)->Encode(text, true);
     for (const penstock::TokenId id : ids) {
       if (id < 0) std::abort();

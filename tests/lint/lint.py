@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """House rules that a compiler does not check: layers, sizes, headers, words. `lint.py CHECK`; exits 1 and lists what is wrong."""
+
 import pathlib
 import re
 import subprocess
@@ -12,10 +13,20 @@ CODE = {".cc", ".h", ".cu", ".cuh", ".py"}
 def tracked():
     """Source files that are ours: tracked, or new and not ignored."""
     try:
-        out = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        out = subprocess.run(
+            ["git", "ls-files", "-co", "--exclude-standard"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
         names = out.split("\n")
-    except (OSError, subprocess.CalledProcessError):   # an unpacked archive
-        names = [str(p.relative_to(ROOT)) for p in ROOT.rglob("*") if "build" not in p.relative_to(ROOT).parts[:1]]
+    except (OSError, subprocess.CalledProcessError):  # an unpacked archive
+        names = [
+            str(p.relative_to(ROOT))
+            for p in ROOT.rglob("*")
+            if "build" not in p.relative_to(ROOT).parts[:1]
+        ]
     return [ROOT / n for n in names if n and (ROOT / n).is_file()]
 
 
@@ -53,7 +64,11 @@ def layers():
             continue
         for number, line in enumerate(path.read_text().splitlines(), 1):
             match = re.match(r'#include "(\w+)/', line)
-            if not match or match[1] in ("absl", "penstock") or (match[1] == "kernels" and path.is_relative_to(ROOT / "src/backend/cuda")):
+            if (
+                not match
+                or match[1] in ("absl", "penstock")
+                or (match[1] == "kernels" and path.is_relative_to(ROOT / "src/backend/cuda"))
+            ):
                 continue
             if match[1] != folder and match[1] not in table[folder]:
                 yield f"{path.relative_to(ROOT)}:{number}: {folder} may not include {match[1]}"
@@ -113,7 +128,11 @@ def threads():
     owner = re.compile(r"\bstd::(?:jthread|thread)\b(?!::)")
     for path in sources("src"):
         text = path.read_text()
-        if path.suffix == ".h" and owner.search(text) and not re.search(r"class \w*(Loop|WorkerPool)\b", text):
+        if (
+            path.suffix == ".h"
+            and owner.search(text)
+            and not re.search(r"class \w*(Loop|WorkerPool)\b", text)
+        ):
             yield f"{path.relative_to(ROOT)}: only a type named *Loop or WorkerPool owns threads"
         if re.search(r"\b(sleep_for|sleep_until|usleep|nanosleep)\b", text):
             yield f"{path.relative_to(ROOT)}: no sleeping in src"
@@ -123,7 +142,9 @@ def journey():
     """The files of the README's journey exist."""
     for page in ("README.md", "docs/architecture.md"):
         text = (ROOT / page).read_text()
-        for name in re.findall(r"`((?:src|include|kernels|tests|configs|benchmarks|docs|models)/[\w./-]+)`", text):
+        for name in re.findall(
+            r"`((?:src|include|kernels|tests|configs|benchmarks|docs|models)/[\w./-]+)`", text
+        ):
             if not (ROOT / name).exists():
                 yield f"{page}: {name} does not exist"
 

@@ -1,4 +1,5 @@
-// The row kernels on a real GPU against a reference in double; skipped, visibly, where there is none.
+// The row kernels on a real GPU against a reference in double; skipped, visibly, where there is
+// none.
 #include <cuda_runtime_api.h>
 
 #include <cmath>
@@ -17,14 +18,16 @@ class DeviceArray {
  public:
   explicit DeviceArray(const std::vector<T>& host) : size_(host.size()) {
     EXPECT_EQ(cudaMalloc(reinterpret_cast<void**>(&data_), size_ * sizeof(T)), cudaSuccess);
-    EXPECT_EQ(cudaMemcpy(data_, host.data(), size_ * sizeof(T), cudaMemcpyHostToDevice), cudaSuccess);
+    EXPECT_EQ(cudaMemcpy(data_, host.data(), size_ * sizeof(T), cudaMemcpyHostToDevice),
+              cudaSuccess);
   }
   ~DeviceArray() { cudaFree(data_); }
   DeviceArray(const DeviceArray&) = delete;
   T* data() { return data_; }
   std::vector<T> Read() {
     std::vector<T> host(size_);
-    EXPECT_EQ(cudaMemcpy(host.data(), data_, size_ * sizeof(T), cudaMemcpyDeviceToHost), cudaSuccess);
+    EXPECT_EQ(cudaMemcpy(host.data(), data_, size_ * sizeof(T), cudaMemcpyDeviceToHost),
+              cudaSuccess);
     return host;
   }
 
@@ -38,7 +41,8 @@ class RowsTest : public testing::TestWithParam<int> {
   void SetUp() override {
     int count = 0;
     if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {
-      if (std::getenv("PENSTOCK_REQUIRE_GPU") != nullptr) FAIL() << "PENSTOCK_REQUIRE_GPU is set, and there is no GPU";
+      if (std::getenv("PENSTOCK_REQUIRE_GPU") != nullptr)
+        FAIL() << "PENSTOCK_REQUIRE_GPU is set, and there is no GPU";
       GTEST_SKIP() << "no GPU";
     }
     const unsigned seed = std::random_device{}();
@@ -77,11 +81,13 @@ TEST_P(RowsTest, GatedSiluIsTheReference) {
   const int width = GetParam();
   const std::vector<float> x = Random(size_t{kRows} * 2 * width);
   DeviceArray<float> dx(x), dy(std::vector<float>(size_t{kRows} * width, NAN));
-  ASSERT_EQ(LaunchGatedSilu({dx.data(), dy.data(), kRows, width, Element::kFloat32}, nullptr), cudaSuccess);
+  ASSERT_EQ(LaunchGatedSilu({dx.data(), dy.data(), kRows, width, Element::kFloat32}, nullptr),
+            cudaSuccess);
   const std::vector<float> y = dy.Read();
   for (int r = 0; r < kRows; ++r) {
     for (int i = 0; i < width; ++i) {
-      const double g = x[r * 2 * width + i], expected = g / (1 + std::exp(-g)) * x[r * 2 * width + width + i];
+      const double g = x[r * 2 * width + i],
+                   expected = g / (1 + std::exp(-g)) * x[r * 2 * width + width + i];
       ASSERT_NEAR(y[r * width + i], expected, 1e-5 * (1 + std::abs(expected)));
     }
   }
@@ -94,7 +100,9 @@ TEST_P(RowsTest, EmbedCopiesTheNamedRows) {
   for (int32_t& id : ids) id = static_cast<int32_t>(random_() % 31);
   DeviceArray<float> dt(table), dy(std::vector<float>(size_t{kRows} * width, NAN));
   DeviceArray<int32_t> di(ids);
-  ASSERT_EQ(LaunchEmbed({dt.data(), di.data(), dy.data(), kRows, width, Element::kFloat32}, nullptr), cudaSuccess);
+  ASSERT_EQ(
+      LaunchEmbed({dt.data(), di.data(), dy.data(), kRows, width, Element::kFloat32}, nullptr),
+      cudaSuccess);
   const std::vector<float> y = dy.Read();
   for (int r = 0; r < kRows; ++r) {
     for (int i = 0; i < width; ++i) ASSERT_EQ(y[r * width + i], table[ids[r] * width + i]);

@@ -1,4 +1,5 @@
-// Seeded arrivals, cancels, deadlines and preemptions on the real engine over a fake executor and clock.
+// Seeded arrivals, cancels, deadlines and preemptions on the real engine over a fake executor and
+// clock.
 #include <cstdio>
 #include <memory>
 #include <random>
@@ -24,7 +25,9 @@ constexpr int32_t kBlock = 16;
 constexpr int32_t kContext = 320;
 
 CacheGroup Full(int32_t blocks) { return {CacheRetention::kFull, 0, 1024, blocks}; }
-CacheGroup Window(int32_t window, int32_t blocks) { return {CacheRetention::kWindow, window, 1024, blocks}; }
+CacheGroup Window(int32_t window, int32_t blocks) {
+  return {CacheRetention::kWindow, window, 1024, blocks};
+}
 
 class Simulation {
  public:
@@ -49,7 +52,8 @@ class Simulation {
   void Run() {
     int idle_turns = 0;
     while (num_done_ < scenario_.num_requests) {
-      while (num_submitted_ < scenario_.num_requests && Chance(num_live() < 30 ? 0.5 : 0.02)) Arrive();
+      while (num_submitted_ < scenario_.num_requests && Chance(num_live() < 30 ? 0.5 : 0.02))
+        Arrive();
       if (Chance(0.03)) CancelOne();
       clock_.Advance(absl::Milliseconds(5));
       ++turn_;
@@ -62,7 +66,8 @@ class Simulation {
     EXPECT_EQ(engine_->load().num_running, 0);
     EXPECT_EQ(engine_->load().num_waiting, 0);
     for (size_t g = 0; g < limits_.groups.size(); ++g) {
-      EXPECT_EQ(engine_->scheduler().tables().pool(g).num_held(), 0) << "blocks leaked in group " << g;
+      EXPECT_EQ(engine_->scheduler().tables().pool(g).num_held(), 0)
+          << "blocks leaked in group " << g;
     }
     EXPECT_EQ(engine_->scheduler().counters().num_finished, num_accepted_);
   }
@@ -78,31 +83,36 @@ class Simulation {
     GenerateRequest request;
     std::shared_ptr<RecordingSink> sink;
     int64_t submitted_turn;
-    int64_t patience;   // turns after which it counts as starved
+    int64_t patience;  // turns after which it counts as starved
     bool cancelled = false;
   };
 
   bool Chance(double p) { return std::uniform_real_distribution<>(0, 1)(random_) < p; }
-  int32_t Between(int32_t lo, int32_t hi) { return std::uniform_int_distribution<int32_t>(lo, hi)(random_); }
+  int32_t Between(int32_t lo, int32_t hi) {
+    return std::uniform_int_distribution<int32_t>(lo, hi)(random_);
+  }
   int num_live() const { return static_cast<int>(live_.size()); }
   static bool HasFatalFailure() { return testing::Test::HasFatalFailure(); }
 
   void Arrive() {
     GenerateRequest request;
-    if (Chance(0.6)) {   // one of a few long prefixes, so that sharing and joining happen
+    if (Chance(0.6)) {  // one of a few long prefixes, so that sharing and joining happen
       std::mt19937 prefix(Between(0, 5));
       request.prompt.resize(Between(1, 8) * 20);
       for (TokenId& id : request.prompt) id = prefix() % 500;
     }
-    for (int32_t n = Between(request.prompt.empty() ? 1 : 0, 40); n > 0; --n) request.prompt.push_back(Between(0, 499));
-    request.max_tokens = Between(1, kContext - static_cast<int32_t>(request.prompt.size()) > 100 ? 100 : 20);
+    for (int32_t n = Between(request.prompt.empty() ? 1 : 0, 40); n > 0; --n)
+      request.prompt.push_back(Between(0, 499));
+    request.max_tokens =
+        Between(1, kContext - static_cast<int32_t>(request.prompt.size()) > 100 ? 100 : 20);
     request.priority = Between(-1, 1);
     request.stop_token_ids = {7, 8, 9, 10};
     if (Chance(0.2)) request.cache_salt = "other";
     if (Chance(0.05)) request.output = OutputKind::kPromptLogprobs;
     if (Chance(0.05)) request.output = OutputKind::kHidden;
     if (Chance(0.05)) request.deadline = clock_.Now() + absl::Milliseconds(Between(0, 2000));
-    if (Chance(0.05)) request.first_token_deadline = clock_.Now() + absl::Milliseconds(Between(0, 500));
+    if (Chance(0.05))
+      request.first_token_deadline = clock_.Now() + absl::Milliseconds(Between(0, 500));
     // Each turn the best-ranked request advances by a position or more, and is never preempted.
     int64_t ahead = 0;
     for (const Live& other : live_) ahead += other.request.prompt.size() + other.request.max_tokens;
@@ -166,13 +176,17 @@ class Simulation {
       case FinishReason::kLength:
         ASSERT_EQ(static_cast<int32_t>(sink.ids.size()), live.request.max_tokens);
         break;
-      case FinishReason::kCancelled: ASSERT_TRUE(live.cancelled); ++num_cancelled_; break;
+      case FinishReason::kCancelled:
+        ASSERT_TRUE(live.cancelled);
+        ++num_cancelled_;
+        break;
       case FinishReason::kDeadline:
         ASSERT_TRUE(live.request.deadline || live.request.first_token_deadline);
         ASSERT_EQ(sink.status.code(), absl::StatusCode::kDeadlineExceeded);
         ++num_expired_;
         break;
-      case FinishReason::kError: FAIL() << sink.status;
+      case FinishReason::kError:
+        FAIL() << sink.status;
     }
     if (live.request.output == OutputKind::kPromptLogprobs && !sink.ids.empty()) JudgeScores(live);
   }
@@ -182,7 +196,8 @@ class Simulation {
     for (const RequestOutput& output : live.sink->outputs) {
       if (output.prompt_logprobs.empty()) continue;
       ASSERT_EQ(output.begin, next);
-      for (const SampledToken& token : output.prompt_logprobs) ASSERT_EQ(token.id, live.request.prompt[next++]);
+      for (const SampledToken& token : output.prompt_logprobs)
+        ASSERT_EQ(token.id, live.request.prompt[next++]);
     }
     ASSERT_EQ(next, static_cast<int32_t>(live.request.prompt.size()));
   }
@@ -204,16 +219,19 @@ class EngineSimulation : public testing::TestWithParam<Scenario> {};
 
 TEST_P(EngineSimulation, LosesNothingAndAnswersEveryone) {
   const Scenario& scenario = GetParam();
-  const uint64_t seed = std::getenv("PENSTOCK_SEED") ? std::strtoull(std::getenv("PENSTOCK_SEED"), nullptr, 10)
-                                                     : std::random_device{}();
+  const uint64_t seed = std::getenv("PENSTOCK_SEED")
+                            ? std::strtoull(std::getenv("PENSTOCK_SEED"), nullptr, 10)
+                            : std::random_device{}();
   std::printf("seed %llu (repeat with PENSTOCK_SEED)\n", static_cast<unsigned long long>(seed));
   Simulation simulation(scenario, seed);
   simulation.Run();
   const SchedulerCounters& counters = simulation.counters();
-  std::printf("preemptions %lld, prefix hits %lld of %lld tokens, cancelled %d, expired %d, refused %d\n",
-              static_cast<long long>(counters.num_preemptions), static_cast<long long>(counters.prefix_hit_tokens),
-              static_cast<long long>(counters.prefix_queried_tokens), simulation.num_cancelled(),
-              simulation.num_expired(), simulation.num_refused());
+  std::printf(
+      "preemptions %lld, prefix hits %lld of %lld tokens, cancelled %d, expired %d, refused %d\n",
+      static_cast<long long>(counters.num_preemptions),
+      static_cast<long long>(counters.prefix_hit_tokens),
+      static_cast<long long>(counters.prefix_queried_tokens), simulation.num_cancelled(),
+      simulation.num_expired(), simulation.num_refused());
   EXPECT_GT(counters.num_preemptions, 0) << "the scenario does not press";
   EXPECT_GT(simulation.num_cancelled(), 0);
   EXPECT_EQ(counters.prefix_hit_tokens > 0, scenario.prefix_cache);
@@ -228,7 +246,8 @@ INSTANTIATE_TEST_SUITE_P(
         Scenario{"FcfsDepth2", QueuePolicy::kFcfs, 2, {Full(48)}, true, 10000},
         Scenario{"NoPrefixCache", QueuePolicy::kPriority, 2, {Full(48)}, false, 2000},
         Scenario{"WindowOnly", QueuePolicy::kPriority, 2, {Window(40, 32)}, true, 4000},
-        Scenario{"FullAndWindow", QueuePolicy::kPriority, 2, {Full(48), Window(40, 32)}, true, 4000}),
+        Scenario{
+            "FullAndWindow", QueuePolicy::kPriority, 2, {Full(48), Window(40, 32)}, true, 4000}),
     [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Attention over the paged cache. Each row walks the units of 16 positions that it may see, in
 // order, with a running maximum and sum (Milakov and Gimelshein 2018); what a row adds up depends
 // on its own position alone. Included by kernels_avx2.cc and kernels_avx512.cc only. Owns nothing.
+// Must not know tensors' owners, batches or models.
 // Threads: any, on disjoint outputs.
 #pragma once
 

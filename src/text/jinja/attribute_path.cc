@@ -17,8 +17,10 @@ AttributePath::AttributePath(const Value& attribute) {
   }
   for (std::string& part : SplitAt(attribute.string(), ".", -1, false)) {
     int64_t index = 0;
-    const bool digits = !part.empty() && std::all_of(part.begin(), part.end(), [](char c) { return c >= '0' && c <= '9'; });
-    parts_.push_back(digits && absl::SimpleAtoi(part, &index) ? Value::Int(index) : Value::String(std::move(part)));
+    const bool digits = !part.empty() && std::all_of(part.begin(), part.end(),
+                                                     [](char c) { return c >= '0' && c <= '9'; });
+    parts_.push_back(digits && absl::SimpleAtoi(part, &index) ? Value::Int(index)
+                                                              : Value::String(std::move(part)));
   }
 }
 
@@ -30,6 +32,8 @@ absl::StatusOr<Value> AttributePath::Get(Value item, const std::optional<Value>&
   return item;
 }
 
-Value IgnoreCase(const Value& value) { return value.is_string() ? Value::String(ToLower(value.string())) : value; }
+Value IgnoreCase(const Value& value) {
+  return value.is_string() ? Value::String(ToLower(value.string())) : value;
+}
 
 }  // namespace penstock::jinja

@@ -23,7 +23,8 @@ Result DictGet(Runtime&, const Value& self, const Arguments& arguments) {
 
 template <DictView::Kind kind>
 Result DictWalk(Runtime&, const Value& self, const Arguments& arguments) {
-  if (!arguments.positional.empty() || !arguments.named.empty()) return TypeError("the method takes no arguments");
+  if (!arguments.positional.empty() || !arguments.named.empty())
+    return TypeError("the method takes no arguments");
   return Value::MakeObject(std::make_shared<DictView>(self, kind));
 }
 
@@ -36,7 +37,8 @@ Result ListCount(Runtime& runtime, const Value& self, const Arguments& arguments
 }
 
 Result ListIndex(Runtime& runtime, const Value& self, const Arguments& arguments) {
-  ASSIGN_OR_RETURN(const auto bound, BindArguments("index", {"value", "start", "stop"}, 1, arguments));
+  ASSIGN_OR_RETURN(const auto bound,
+                   BindArguments("index", {"value", "start", "stop"}, 1, arguments));
   const auto size = static_cast<int64_t>(self.items().size());
   ASSIGN_OR_RETURN(int64_t start, IntegerOr(bound[1], 0));
   ASSIGN_OR_RETURN(int64_t stop, IntegerOr(bound[2], size));

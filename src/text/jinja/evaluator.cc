@@ -22,10 +22,13 @@ class Macro final : public Object {
   Macro(Evaluator* evaluator, const Statement* definition, std::shared_ptr<Scope> closure)
       : evaluator_(evaluator), definition_(definition), closure_(std::move(closure)) {}
   std::string_view type_name() const override { return "Macro"; }
-  std::string Repr() const override { return absl::StrCat("<Macro '", definition_->signature.name, "'>"); }
+  std::string Repr() const override {
+    return absl::StrCat("<Macro '", definition_->signature.name, "'>");
+  }
   bool callable() const override { return true; }
   absl::StatusOr<Value> Call(Runtime&, Arguments arguments) override {
-    return evaluator_->CallMacro(definition_->signature, definition_->body, closure_, std::move(arguments));
+    return evaluator_->CallMacro(definition_->signature, definition_->body, closure_,
+                                 std::move(arguments));
   }
   absl::StatusOr<std::optional<Value>> Attribute(std::string_view name) override {
     if (name == "name") return Value::String(definition_->signature.name);
@@ -77,12 +80,14 @@ Evaluator::~Evaluator() {
 absl::StatusOr<std::string> Evaluator::Render(const Dict& context) {
   const ScopePtr globals = NewScope(nullptr);
   for (const auto& [name, function] : BuiltinFunctions()) {
-    if (const Symbol symbol = FindSymbol(program_, name); symbol >= 0) globals->Set(symbol, function);
+    if (const Symbol symbol = FindSymbol(program_, name); symbol >= 0)
+      globals->Set(symbol, function);
   }
   if (const Symbol symbol = FindSymbol(program_, "namespace"); symbol >= 0) {
     const auto make = [this](Runtime&, const Arguments& arguments) -> absl::StatusOr<Value> {
       Dict members;
-      if (arguments.positional.size() > 1) return TypeError("namespace() takes at most 1 positional argument");
+      if (arguments.positional.size() > 1)
+        return TypeError("namespace() takes at most 1 positional argument");
       if (!arguments.positional.empty()) {
         if (!arguments.positional[0].is_dict()) return TypeError("namespace(): expected a dict");
         members = arguments.positional[0].dict();
@@ -95,7 +100,8 @@ absl::StatusOr<std::string> Evaluator::Render(const Dict& context) {
   }
   const ScopePtr root = NewScope(globals);
   for (size_t i = 0; i < program_.names.size(); ++i) {
-    if (const Value* value = context.Find(program_.names[i])) root->Set(static_cast<Symbol>(i), *value);
+    if (const Value* value = context.Find(program_.names[i]))
+      root->Set(static_cast<Symbol>(i), *value);
   }
   absl::StatusOr<std::string> text = Capture(program_.body, root);
   closures_.push_back(root);
@@ -116,14 +122,15 @@ void Evaluator::KeepForClosure(const ScopePtr& scope) {
 absl::Status Evaluator::Locate(absl::Status status, Position position) {
   if (status.ok() || located_) return status;
   located_ = true;
-  return absl::Status(status.code(), absl::StrCat("line ", position.line, ", column ", position.column, ": ",
-                                                  status.message()));
+  return absl::Status(status.code(), absl::StrCat("line ", position.line, ", column ",
+                                                  position.column, ": ", status.message()));
 }
 
 absl::Status Evaluator::Print(std::string_view text) {
-  RETURN_IF_ERROR(ChargeText(output_->size() + text.size() > static_cast<size_t>(limits().max_text_bytes)
-                                 ? output_->size() + text.size()
-                                 : text.size()));
+  RETURN_IF_ERROR(
+      ChargeText(output_->size() + text.size() > static_cast<size_t>(limits().max_text_bytes)
+                     ? output_->size() + text.size()
+                     : text.size()));
   output_->append(text);
   return absl::OkStatus();
 }
@@ -148,15 +155,19 @@ absl::StatusOr<Evaluator::Flow> Evaluator::Execute(const Body& body, const Scope
   return Flow::kNormal;
 }
 
-absl::StatusOr<Evaluator::Flow> Evaluator::ExecuteOne(const Statement& statement, const ScopePtr& scope) {
+absl::StatusOr<Evaluator::Flow> Evaluator::ExecuteOne(const Statement& statement,
+                                                      const ScopePtr& scope) {
   switch (statement.kind) {
-    case StatementKind::kData: RETURN_IF_ERROR(Print(statement.text)); break;
+    case StatementKind::kData:
+      RETURN_IF_ERROR(Print(statement.text));
+      break;
     case StatementKind::kPrint: {
       ASSIGN_OR_RETURN(const Value value, Evaluate(*statement.expression, scope));
       RETURN_IF_ERROR(value.is_string() ? Print(value.string()) : Print(ToText(value)));
       break;
     }
-    case StatementKind::kIf: return ExecuteIf(statement, scope);
+    case StatementKind::kIf:
+      return ExecuteIf(statement, scope);
     case StatementKind::kFor: {
       ASSIGN_OR_RETURN(const Value items, Evaluate(*statement.expression, scope));
       RETURN_IF_ERROR(ExecuteFor(statement, scope, items, 0));
@@ -167,25 +178,37 @@ absl::StatusOr<Evaluator::Flow> Evaluator::ExecuteOne(const Statement& statement
       RETURN_IF_ERROR(Assign(statement.target, std::move(value), scope));
       break;
     }
-    case StatementKind::kSetBlock: RETURN_IF_ERROR(ExecuteSetBlock(statement, scope)); break;
-    case StatementKind::kMacro: RETURN_IF_ERROR(ExecuteMacro(statement, scope)); break;
-    case StatementKind::kCallBlock: RETURN_IF_ERROR(ExecuteCallBlock(statement, scope)); break;
+    case StatementKind::kSetBlock:
+      RETURN_IF_ERROR(ExecuteSetBlock(statement, scope));
+      break;
+    case StatementKind::kMacro:
+      RETURN_IF_ERROR(ExecuteMacro(statement, scope));
+      break;
+    case StatementKind::kCallBlock:
+      RETURN_IF_ERROR(ExecuteCallBlock(statement, scope));
+      break;
     case StatementKind::kFilterBlock: {
       ASSIGN_OR_RETURN(std::string text, Capture(statement.body, NewScope(scope)));
-      ASSIGN_OR_RETURN(const Value value,
-                       EvaluateFilterChain(*statement.expression, Value::String(std::move(text)), scope));
+      ASSIGN_OR_RETURN(
+          const Value value,
+          EvaluateFilterChain(*statement.expression, Value::String(std::move(text)), scope));
       RETURN_IF_ERROR(Print(ToText(value)));
       break;
     }
-    case StatementKind::kWith: return ExecuteWith(statement, scope);
-    case StatementKind::kScope: return Execute(statement.body, NewScope(scope));
-    case StatementKind::kBreak: return Flow::kBreak;
-    case StatementKind::kContinue: return Flow::kContinue;
+    case StatementKind::kWith:
+      return ExecuteWith(statement, scope);
+    case StatementKind::kScope:
+      return Execute(statement.body, NewScope(scope));
+    case StatementKind::kBreak:
+      return Flow::kBreak;
+    case StatementKind::kContinue:
+      return Flow::kContinue;
   }
   return Flow::kNormal;
 }
 
-absl::StatusOr<Evaluator::Flow> Evaluator::ExecuteIf(const Statement& statement, const ScopePtr& scope) {
+absl::StatusOr<Evaluator::Flow> Evaluator::ExecuteIf(const Statement& statement,
+                                                     const ScopePtr& scope) {
   for (const auto& [condition, body] : statement.branches) {
     ASSIGN_OR_RETURN(const Value value, Evaluate(*condition, scope));
     if (value.Truthy()) return Execute(body, scope);
@@ -193,7 +216,8 @@ absl::StatusOr<Evaluator::Flow> Evaluator::ExecuteIf(const Statement& statement,
   return Execute(statement.otherwise, scope);
 }
 
-absl::StatusOr<Evaluator::Flow> Evaluator::ExecuteWith(const Statement& statement, const ScopePtr& scope) {
+absl::StatusOr<Evaluator::Flow> Evaluator::ExecuteWith(const Statement& statement,
+                                                       const ScopePtr& scope) {
   const ScopePtr inner = NewScope(scope);
   for (const auto& [target, expression] : statement.assignments) {
     ASSIGN_OR_RETURN(Value value, Evaluate(*expression, scope));
@@ -222,7 +246,8 @@ absl::Status Evaluator::ExecuteCallBlock(const Statement& statement, const Scope
   ASSIGN_OR_RETURN(const Value callable, Evaluate(*call.children[0], scope));
   ASSIGN_OR_RETURN(Arguments arguments, EvaluateArguments(*call.call, scope));
   KeepForClosure(scope);
-  arguments.named.emplace_back("caller", Value::MakeObject(std::make_shared<Macro>(this, &statement, scope)));
+  arguments.named.emplace_back("caller",
+                               Value::MakeObject(std::make_shared<Macro>(this, &statement, scope)));
   ASSIGN_OR_RETURN(const Value value, Call(callable, std::move(arguments)));
   return Print(ToText(value));
 }
@@ -242,7 +267,8 @@ absl::Status Evaluator::Assign(const Target& target, Value value, const ScopePtr
     }
     auto* members = holder == nullptr ? nullptr : holder->As<Namespace>();
     if (members == nullptr) {
-      return Locate(absl::InvalidArgumentError("cannot assign attribute on non-namespace object"), target.position);
+      return Locate(absl::InvalidArgumentError("cannot assign attribute on non-namespace object"),
+                    target.position);
     }
     members->Set(target.member, std::move(value));
     return absl::OkStatus();
@@ -251,9 +277,10 @@ absl::Status Evaluator::Assign(const Target& target, Value value, const ScopePtr
   if (!items.ok()) return Locate(items.status(), target.position);
   if (items->size() != target.parts.size()) {
     return Locate(ValueError(items->size() < target.parts.size()
-                                 ? absl::StrCat("not enough values to unpack (expected ", target.parts.size(),
-                                                ", got ", items->size(), ")")
-                                 : absl::StrCat("too many values to unpack (expected ", target.parts.size(), ")")),
+                                 ? absl::StrCat("not enough values to unpack (expected ",
+                                                target.parts.size(), ", got ", items->size(), ")")
+                                 : absl::StrCat("too many values to unpack (expected ",
+                                                target.parts.size(), ")")),
                   target.position);
   }
   for (size_t i = 0; i < items->size(); ++i) {
@@ -262,8 +289,10 @@ absl::Status Evaluator::Assign(const Target& target, Value value, const ScopePtr
   return absl::OkStatus();
 }
 
-absl::Status Evaluator::ExecuteFor(const Statement& statement, const ScopePtr& scope, const Value& items, int depth) {
-  if (++depth_ > limits().max_depth) return absl::ResourceExhaustedError("the template nests too deeply");
+absl::Status Evaluator::ExecuteFor(const Statement& statement, const ScopePtr& scope,
+                                   const Value& items, int depth) {
+  if (++depth_ > limits().max_depth)
+    return absl::ResourceExhaustedError("the template nests too deeply");
   absl::StatusOr<std::unique_ptr<Iterator>> iterator = Iterate(items);
   if (!iterator.ok()) return Locate(iterator.status(), statement.expression->position);
   std::unique_ptr<Iterator> source = *std::move(iterator);
@@ -291,8 +320,8 @@ absl::Status Evaluator::ExecuteFor(const Statement& statement, const ScopePtr& s
   return Execute(statement.otherwise, NewScope(scope)).status();
 }
 
-absl::StatusOr<Value> Evaluator::RenderLoop(const Statement& loop, const ScopePtr& scope, const Value& items,
-                                            int depth) {
+absl::StatusOr<Value> Evaluator::RenderLoop(const Statement& loop, const ScopePtr& scope,
+                                            const Value& items, int depth) {
   std::string text;
   std::string* const outer = std::exchange(output_, &text);
   const absl::Status status = ExecuteFor(loop, scope, items, depth);
@@ -302,8 +331,10 @@ absl::StatusOr<Value> Evaluator::RenderLoop(const Statement& loop, const ScopePt
 }
 
 absl::StatusOr<Value> Evaluator::CallMacro(const MacroSignature& signature, const Body& body,
-                                           const std::shared_ptr<Scope>& closure, Arguments arguments) {
-  if (++depth_ > limits().max_depth) return absl::ResourceExhaustedError("the template nests too deeply");
+                                           const std::shared_ptr<Scope>& closure,
+                                           Arguments arguments) {
+  if (++depth_ > limits().max_depth)
+    return absl::ResourceExhaustedError("the template nests too deeply");
   const ScopePtr scope = NewScope(closure);
   const size_t count = signature.parameters.size();
   const size_t num_positional = std::min(count, arguments.positional.size());
@@ -328,14 +359,17 @@ absl::StatusOr<Value> Evaluator::CallMacro(const MacroSignature& signature, cons
       if (i >= first_default) {
         ASSIGN_OR_RETURN(value, Evaluate(*signature.defaults[i - first_default], scope));
       } else {
-        value = Value::MakeUndefined(absl::StrCat("UndefinedError: parameter '", program_.names[symbol], "' was not provided"));
+        value = Value::MakeUndefined(absl::StrCat("UndefinedError: parameter '",
+                                                  program_.names[symbol], "' was not provided"));
       }
     }
-    if (value->depth() > kMaxValueDepth) return absl::ResourceExhaustedError("a value is nested too deeply");
+    if (value->depth() > kMaxValueDepth)
+      return absl::ResourceExhaustedError("a value is nested too deeply");
     scope->Set(symbol, *std::move(value));
   }
   if (signature.uses_caller && !explicit_caller) {
-    scope->Set(caller_, take_named("caller").value_or(Value::MakeUndefined("UndefinedError: No caller defined")));
+    scope->Set(caller_, take_named("caller").value_or(
+                            Value::MakeUndefined("UndefinedError: No caller defined")));
   }
   if (signature.uses_kwargs) {
     Dict rest;
@@ -346,10 +380,12 @@ absl::StatusOr<Value> Evaluator::CallMacro(const MacroSignature& signature, cons
                                   arguments.named[0].first, "'"));
   }
   if (signature.uses_varargs) {
-    scope->Set(varargs_, Value::MakeTuple({arguments.positional.begin() + static_cast<ptrdiff_t>(num_positional),
-                                           arguments.positional.end()}));
+    scope->Set(varargs_, Value::MakeTuple(
+                             {arguments.positional.begin() + static_cast<ptrdiff_t>(num_positional),
+                              arguments.positional.end()}));
   } else if (arguments.positional.size() > count) {
-    return TypeError(absl::StrCat("macro '", signature.name, "' takes not more than ", count, " argument(s)"));
+    return TypeError(
+        absl::StrCat("macro '", signature.name, "' takes not more than ", count, " argument(s)"));
   }
   ASSIGN_OR_RETURN(std::string text, Capture(body, scope));
   --depth_;

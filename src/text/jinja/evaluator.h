@@ -38,8 +38,8 @@ class Evaluator final : public Runtime {
   // What macros and loops ask for.
   absl::StatusOr<Value> CallMacro(const MacroSignature& signature, const Body& body,
                                   const std::shared_ptr<Scope>& closure, Arguments arguments);
-  absl::StatusOr<Value> RenderLoop(const Statement& loop, const std::shared_ptr<Scope>& scope, const Value& items,
-                                   int depth);
+  absl::StatusOr<Value> RenderLoop(const Statement& loop, const std::shared_ptr<Scope>& scope,
+                                   const Value& items, int depth);
   absl::StatusOr<Value> Evaluate(const Expression& node, const std::shared_ptr<Scope>& scope);
   absl::Status Assign(const Target& target, Value value, const std::shared_ptr<Scope>& scope);
 
@@ -54,7 +54,8 @@ class Evaluator final : public Runtime {
   absl::StatusOr<Flow> ExecuteWith(const Statement& statement, const ScopePtr& scope);
   absl::Status ExecuteSetBlock(const Statement& statement, const ScopePtr& scope);
   absl::Status ExecuteCallBlock(const Statement& statement, const ScopePtr& scope);
-  absl::Status ExecuteFor(const Statement& statement, const ScopePtr& scope, const Value& items, int depth);
+  absl::Status ExecuteFor(const Statement& statement, const ScopePtr& scope, const Value& items,
+                          int depth);
   absl::Status ExecuteMacro(const Statement& statement, const ScopePtr& scope);
   absl::StatusOr<std::string> Capture(const Body& body, const ScopePtr& scope);
   absl::Status Print(std::string_view text);
@@ -66,9 +67,12 @@ class Evaluator final : public Runtime {
   absl::StatusOr<Value> EvaluateCompare(const Expression& node, const ScopePtr& scope);
   absl::StatusOr<Value> EvaluateConcat(const Expression& node, const ScopePtr& scope);
   absl::StatusOr<Value> EvaluateCondition(const Expression& node, const ScopePtr& scope);
-  absl::StatusOr<Value> EvaluateFilter(const Expression& node, const Value& value, const ScopePtr& scope);
-  absl::StatusOr<Value> EvaluateFilterChain(const Expression& node, const Value& value, const ScopePtr& scope);
-  absl::StatusOr<std::vector<Value>> EvaluateAll(const std::vector<ExpressionPtr>& nodes, const ScopePtr& scope);
+  absl::StatusOr<Value> EvaluateFilter(const Expression& node, const Value& value,
+                                       const ScopePtr& scope);
+  absl::StatusOr<Value> EvaluateFilterChain(const Expression& node, const Value& value,
+                                            const ScopePtr& scope);
+  absl::StatusOr<std::vector<Value>> EvaluateAll(const std::vector<ExpressionPtr>& nodes,
+                                                 const ScopePtr& scope);
   absl::StatusOr<Arguments> EvaluateArguments(const CallArguments& call, const ScopePtr& scope);
   Value LookUp(const Expression& node, const ScopePtr& scope) const;
 
@@ -78,13 +82,14 @@ class Evaluator final : public Runtime {
   void KeepForClosure(const ScopePtr& scope);
 
   const Program& program_;
-  std::string* output_ = nullptr;                       // the innermost capture
+  std::string* output_ = nullptr;  // the innermost capture
   int32_t depth_ = 0;
   bool located_ = false;
-  Symbol loop_, caller_, varargs_, kwargs_;             // -1: not used by the program
-  std::vector<std::shared_ptr<Scope>> closures_;        // scopes that macros refer to; may be cycles
+  Symbol loop_, caller_, varargs_, kwargs_;       // -1: not used by the program
+  std::vector<std::shared_ptr<Scope>> closures_;  // scopes that macros refer to; may be cycles
   std::vector<std::shared_ptr<Namespace>> namespaces_;  // may be cycles
-  std::vector<std::shared_ptr<std::optional<Value>>> kept_values_;   // of loop.changed(); may be cycles
+  std::vector<std::shared_ptr<std::optional<Value>>>
+      kept_values_;  // of loop.changed(); may be cycles
 };
 
 }  // namespace penstock::jinja

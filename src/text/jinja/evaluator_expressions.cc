@@ -28,41 +28,58 @@ Value Evaluator::LookUp(const Expression& node, const ScopePtr& scope) const {
 
 absl::StatusOr<Value> Evaluator::EvaluateNode(const Expression& node, const ScopePtr& scope) {
   switch (node.kind) {
-    case ExpressionKind::kConstant: return node.value;
-    case ExpressionKind::kName: return LookUp(node, scope);
+    case ExpressionKind::kConstant:
+      return node.value;
+    case ExpressionKind::kName:
+      return LookUp(node, scope);
     case ExpressionKind::kList:
     case ExpressionKind::kTuple: {
       ASSIGN_OR_RETURN(std::vector<Value> items, EvaluateAll(node.children, scope));
       return node.kind == ExpressionKind::kList ? Value::MakeList(std::move(items))
                                                 : Value::MakeTuple(std::move(items));
     }
-    case ExpressionKind::kDict: return EvaluateDict(node, scope);
-    case ExpressionKind::kItem: return EvaluateItem(node, scope);
-    case ExpressionKind::kSlice: return TypeError("a slice stands only in brackets, by itself");
-    case ExpressionKind::kCompare: return EvaluateCompare(node, scope);
-    case ExpressionKind::kConcat: return EvaluateConcat(node, scope);
-    case ExpressionKind::kCondition: return EvaluateCondition(node, scope);
-    default: break;
+    case ExpressionKind::kDict:
+      return EvaluateDict(node, scope);
+    case ExpressionKind::kItem:
+      return EvaluateItem(node, scope);
+    case ExpressionKind::kSlice:
+      return TypeError("a slice stands only in brackets, by itself");
+    case ExpressionKind::kCompare:
+      return EvaluateCompare(node, scope);
+    case ExpressionKind::kConcat:
+      return EvaluateConcat(node, scope);
+    case ExpressionKind::kCondition:
+      return EvaluateCondition(node, scope);
+    default:
+      break;
   }
   ASSIGN_OR_RETURN(Value first, Evaluate(*node.children[0], scope));
   switch (node.kind) {
-    case ExpressionKind::kAttribute: return GetAttribute(first, node.name);
+    case ExpressionKind::kAttribute:
+      return GetAttribute(first, node.name);
     case ExpressionKind::kCall: {
       ASSIGN_OR_RETURN(Arguments arguments, EvaluateArguments(*node.call, scope));
       return Call(first, std::move(arguments));
     }
-    case ExpressionKind::kFilter: return EvaluateFilter(node, first, scope);
+    case ExpressionKind::kFilter:
+      return EvaluateFilter(node, first, scope);
     case ExpressionKind::kTest: {
       ASSIGN_OR_RETURN(const Arguments arguments, EvaluateArguments(*node.call, scope));
       ASSIGN_OR_RETURN(const bool result, ApplyTest(node.name, first, arguments));
       return Value::Bool(result);
     }
-    case ExpressionKind::kNot: return Value::Bool(!first.Truthy());
-    case ExpressionKind::kNegate: return Negate(first);
-    case ExpressionKind::kPlus: return Posate(first);
-    case ExpressionKind::kAnd: return first.Truthy() ? Evaluate(*node.children[1], scope) : first;
-    case ExpressionKind::kOr: return first.Truthy() ? first : Evaluate(*node.children[1], scope);
-    default: break;
+    case ExpressionKind::kNot:
+      return Value::Bool(!first.Truthy());
+    case ExpressionKind::kNegate:
+      return Negate(first);
+    case ExpressionKind::kPlus:
+      return Posate(first);
+    case ExpressionKind::kAnd:
+      return first.Truthy() ? Evaluate(*node.children[1], scope) : first;
+    case ExpressionKind::kOr:
+      return first.Truthy() ? first : Evaluate(*node.children[1], scope);
+    default:
+      break;
   }
   ASSIGN_OR_RETURN(const Value second, Evaluate(*node.children[1], scope));
   return ApplyBinary(*this, node.name, first, second);
@@ -84,7 +101,8 @@ absl::StatusOr<Value> Evaluator::EvaluateDict(const Expression& node, const Scop
   for (size_t i = 0; i + 1 < node.children.size(); i += 2) {
     ASSIGN_OR_RETURN(Value key, Evaluate(*node.children[i], scope));
     ASSIGN_OR_RETURN(Value value, Evaluate(*node.children[i + 1], scope));
-    if (!key.hashable()) return TypeError(absl::StrCat("unhashable type: '", ToAbsl(key.type_name()), "'"));
+    if (!key.hashable())
+      return TypeError(absl::StrCat("unhashable type: '", ToAbsl(key.type_name()), "'"));
     dict.Set(std::move(key), std::move(value));
   }
   return Value::MakeDict(std::move(dict));
@@ -119,7 +137,8 @@ absl::StatusOr<Value> Evaluator::EvaluateCompare(const Expression& node, const S
     } else {
       static constexpr std::string_view kNames[] = {"==", "!=", "<", "<=", ">", ">="};
       ASSIGN_OR_RETURN(const int order, Order(left, right, kNames[static_cast<int>(op)]));
-      holds = (op == CompareOperator::kLt && order == -1) || (op == CompareOperator::kGt && order == 1) ||
+      holds = (op == CompareOperator::kLt && order == -1) ||
+              (op == CompareOperator::kGt && order == 1) ||
               (op == CompareOperator::kLe && (order == -1 || order == 0)) ||
               (op == CompareOperator::kGe && (order == 1 || order == 0));
     }
@@ -144,10 +163,13 @@ absl::StatusOr<Value> Evaluator::EvaluateCondition(const Expression& node, const
   ASSIGN_OR_RETURN(const Value condition, Evaluate(*node.children[1], scope));
   if (condition.Truthy()) return Evaluate(*node.children[0], scope);
   if (node.children[2] != nullptr) return Evaluate(*node.children[2], scope);
-  return Value::MakeUndefined("UndefinedError: the inline if-expression evaluated to false and no else section was defined.");
+  return Value::MakeUndefined(
+      "UndefinedError: the inline if-expression evaluated to false and no else section was "
+      "defined.");
 }
 
-absl::StatusOr<Value> Evaluator::EvaluateFilter(const Expression& node, const Value& value, const ScopePtr& scope) {
+absl::StatusOr<Value> Evaluator::EvaluateFilter(const Expression& node, const Value& value,
+                                                const ScopePtr& scope) {
   ASSIGN_OR_RETURN(const Arguments arguments, EvaluateArguments(*node.call, scope));
   return ApplyFilter(node.name, value, arguments);
 }
@@ -167,7 +189,8 @@ absl::StatusOr<Value> Evaluator::EvaluateFilterChain(const Expression& node, con
   return result;
 }
 
-absl::StatusOr<Arguments> Evaluator::EvaluateArguments(const CallArguments& call, const ScopePtr& scope) {
+absl::StatusOr<Arguments> Evaluator::EvaluateArguments(const CallArguments& call,
+                                                       const ScopePtr& scope) {
   Arguments arguments;
   ASSIGN_OR_RETURN(arguments.positional, EvaluateAll(call.positional, scope));
   for (const auto& [name, node] : call.named) {

@@ -23,13 +23,24 @@ absl::Status ExpressionParser::Unexpected(std::string_view expected) const {
   const Token& token = tokens_.current();
   std::string found;
   switch (token.kind) {
-    case TokenKind::kEnd: found = "the end of the template"; break;
-    case TokenKind::kVariableEnd: found = "the end of the expression"; break;
-    case TokenKind::kBlockEnd: found = "the end of the tag"; break;
-    case TokenKind::kString: found = "a string"; break;
+    case TokenKind::kEnd:
+      found = "the end of the template";
+      break;
+    case TokenKind::kVariableEnd:
+      found = "the end of the expression";
+      break;
+    case TokenKind::kBlockEnd:
+      found = "the end of the tag";
+      break;
+    case TokenKind::kString:
+      found = "a string";
+      break;
     case TokenKind::kInteger:
-    case TokenKind::kFloat: found = "a number"; break;
-    default: found = absl::StrCat("'", token.text, "'");
+    case TokenKind::kFloat:
+      found = "a number";
+      break;
+    default:
+      found = absl::StrCat("'", token.text, "'");
   }
   return ErrorAt(token.position, absl::StrCat("expected ", ToAbsl(expected), ", found ", found));
 }
@@ -55,7 +66,8 @@ ExpressionParser::Result ExpressionParser::Finish(ExpressionPtr node) const {
     look(node->call->double_star);
   }
   node->height = height + 1;
-  if (node->height > kMaxSyntaxDepth) return ErrorAt(node->position, "the expression is nested too deeply");
+  if (node->height > kMaxSyntaxDepth)
+    return ErrorAt(node->position, "the expression is nested too deeply");
   return node;
 }
 
@@ -69,7 +81,7 @@ ExpressionParser::Result ExpressionParser::ParseExpression(bool with_condition) 
 }
 
 ExpressionParser::Result ExpressionParser::ParseCondition() {
-  ++soft_depth;   // its parts are evaluated only where they are needed
+  ++soft_depth;  // its parts are evaluated only where they are needed
   ASSIGN_OR_RETURN(ExpressionPtr node, ParseOr());
   while (tokens_.AtName("if")) {
     ExpressionPtr condition = Make(ExpressionKind::kCondition, tokens_.Take().position);
@@ -135,7 +147,8 @@ ExpressionParser::Result ExpressionParser::ParseCompare() {
       if (tokens_.AtOperator(text)) found = op;
     }
     if (tokens_.AtName("in")) found = CompareOperator::kIn;
-    const bool not_in = tokens_.AtName("not") && TokenStream::Is(tokens_.ahead(), TokenKind::kName, "in");
+    const bool not_in =
+        tokens_.AtName("not") && TokenStream::Is(tokens_.ahead(), TokenKind::kName, "in");
     if (not_in) {
       tokens_.Take();
       found = CompareOperator::kNotIn;
@@ -153,8 +166,8 @@ ExpressionParser::Result ExpressionParser::ParseCompare() {
   return node == nullptr ? Result(std::move(first)) : Finish(std::move(node));
 }
 
-ExpressionParser::Result ExpressionParser::BinaryChain(std::initializer_list<std::string_view> operators,
-                                                       Result (ExpressionParser::*operand)()) {
+ExpressionParser::Result ExpressionParser::BinaryChain(
+    std::initializer_list<std::string_view> operators, Result (ExpressionParser::*operand)()) {
   ASSIGN_OR_RETURN(ExpressionPtr left, (this->*operand)());
   while (IsOneOf(tokens_.current(), operators)) {
     const Token op = tokens_.Take();
@@ -205,7 +218,8 @@ ExpressionParser::Result ExpressionParser::ParseUnary(bool with_filter) {
   std::vector<std::pair<ExpressionKind, Position>> signs;
   while (tokens_.AtOperator("-") || tokens_.AtOperator("+")) {
     const Token sign = tokens_.Take();
-    signs.emplace_back(sign.text == "-" ? ExpressionKind::kNegate : ExpressionKind::kPlus, sign.position);
+    signs.emplace_back(sign.text == "-" ? ExpressionKind::kNegate : ExpressionKind::kPlus,
+                       sign.position);
   }
   ASSIGN_OR_RETURN(ExpressionPtr node, ParsePrimary());
   if (signs.empty()) {
@@ -228,13 +242,15 @@ ExpressionParser::Result ExpressionParser::ParsePrimary() {
     case TokenKind::kName:
     case TokenKind::kString:
     case TokenKind::kInteger:
-    case TokenKind::kFloat: return ParseConstant();
+    case TokenKind::kFloat:
+      return ParseConstant();
     case TokenKind::kOperator:
       if (token.text == "(") return ParseParenthesized();
       if (token.text == "[") return ParseListDisplay();
       if (token.text == "{") return ParseDictDisplay();
       break;
-    default: break;
+    default:
+      break;
   }
   return Unexpected("an expression");
 }
@@ -263,13 +279,15 @@ ExpressionParser::Result ExpressionParser::ParseConstant() {
 
 bool ExpressionParser::AtTupleEnd(std::string_view end_name) const {
   const Token& token = tokens_.current();
-  if (token.kind == TokenKind::kVariableEnd || token.kind == TokenKind::kBlockEnd || token.kind == TokenKind::kEnd) {
+  if (token.kind == TokenKind::kVariableEnd || token.kind == TokenKind::kBlockEnd ||
+      token.kind == TokenKind::kEnd) {
     return true;
   }
   return tokens_.AtOperator(")") || (!end_name.empty() && tokens_.AtName(end_name));
 }
 
-ExpressionParser::Result ExpressionParser::ParseTuple(bool with_condition, std::string_view end_name) {
+ExpressionParser::Result ExpressionParser::ParseTuple(bool with_condition,
+                                                      std::string_view end_name) {
   const Position position = tokens_.current().position;
   std::vector<ExpressionPtr> items;
   bool is_tuple = false;

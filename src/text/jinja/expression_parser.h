@@ -56,7 +56,8 @@ class ExpressionParser {
   absl::StatusOr<std::string> ParseDottedName();
   absl::StatusOr<Target> ParseSingleTarget(bool with_namespace);
   bool AtTupleEnd(std::string_view end_name) const;
-  Result BinaryChain(std::initializer_list<std::string_view> operators, Result (ExpressionParser::*operand)());
+  Result BinaryChain(std::initializer_list<std::string_view> operators,
+                     Result (ExpressionParser::*operand)());
 
   ExpressionPtr Make(ExpressionKind kind, Position position) const;
   Result Finish(ExpressionPtr node) const;

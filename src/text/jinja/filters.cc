@@ -3,7 +3,8 @@
 namespace penstock::jinja {
 
 FilterFunction FindFilter(std::string_view name) {
-  for (const FilterTable* table : {&TextFilters(), &NumberFilters(), &ListFilters(), &SelectFilters()}) {
+  for (const FilterTable* table :
+       {&TextFilters(), &NumberFilters(), &ListFilters(), &SelectFilters()}) {
     const auto it = table->find(name);
     if (it != table->end()) return it->second;
   }

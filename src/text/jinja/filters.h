@@ -12,7 +12,8 @@
 
 namespace penstock::jinja {
 
-using FilterFunction = absl::StatusOr<Value> (*)(Runtime& runtime, const Value& value, const Arguments& arguments);
+using FilterFunction = absl::StatusOr<Value> (*)(Runtime& runtime, const Value& value,
+                                                 const Arguments& arguments);
 using FilterTable = absl::flat_hash_map<std::string_view, FilterFunction>;
 
 /// nullptr where there is none.

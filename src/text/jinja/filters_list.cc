@@ -58,7 +58,8 @@ Value ValuesOf(std::vector<Keyed> items) {
 Value NoneOr(const std::optional<Value>& argument) { return argument.value_or(Value()); }
 
 // The keys of one item: one per attribute of a list with commas.
-absl::StatusOr<Value> SortKey(const std::vector<AttributePath>& paths, bool case_sensitive, const Value& item) {
+absl::StatusOr<Value> SortKey(const std::vector<AttributePath>& paths, bool case_sensitive,
+                              const Value& item) {
   std::vector<Value> keys;
   for (const AttributePath& path : paths) {
     ASSIGN_OR_RETURN(Value key, path.Get(item));
@@ -68,7 +69,8 @@ absl::StatusOr<Value> SortKey(const std::vector<AttributePath>& paths, bool case
 }
 
 Result Sort(Runtime& runtime, const Value& value, const Arguments& arguments) {
-  ASSIGN_OR_RETURN(const Bound bound, BindArguments("sort", {"reverse", "case_sensitive", "attribute"}, 0, arguments));
+  ASSIGN_OR_RETURN(const Bound bound,
+                   BindArguments("sort", {"reverse", "case_sensitive", "attribute"}, 0, arguments));
   std::vector<AttributePath> paths;
   const Value attribute = NoneOr(bound[2]);
   if (attribute.is_string()) {
@@ -92,24 +94,30 @@ Result Sort(Runtime& runtime, const Value& value, const Arguments& arguments) {
 }
 
 Result DictSort(Runtime& runtime, const Value& value, const Arguments& arguments) {
-  ASSIGN_OR_RETURN(const Bound bound, BindArguments("dictsort", {"case_sensitive", "by", "reverse"}, 0, arguments));
+  ASSIGN_OR_RETURN(const Bound bound,
+                   BindArguments("dictsort", {"case_sensitive", "by", "reverse"}, 0, arguments));
   ASSIGN_OR_RETURN(const std::string by, TextOr(bound[1], "key"));
-  if (by != "key" && by != "value") return absl::InvalidArgumentError("You can only sort by either \"key\" or \"value\"");
+  if (by != "key" && by != "value")
+    return absl::InvalidArgumentError("You can only sort by either \"key\" or \"value\"");
   if (value.is_undefined()) return UndefinedError(value);
   if (!value.is_dict()) {
-    return absl::InvalidArgumentError(absl::StrCat("AttributeError: '", ToAbsl(value.type_name()), "' object has no attribute 'items'"));
+    return absl::InvalidArgumentError(absl::StrCat("AttributeError: '", ToAbsl(value.type_name()),
+                                                   "' object has no attribute 'items'"));
   }
   std::vector<Keyed> keyed;
   for (const auto& [key, member] : value.dict().entries()) {
     const Value& sorted_by = by == "key" ? key : member;
-    keyed.push_back({TruthOr(bound[0], false) ? sorted_by : IgnoreCase(sorted_by), Value::MakeTuple({key, member})});
+    keyed.push_back({TruthOr(bound[0], false) ? sorted_by : IgnoreCase(sorted_by),
+                     Value::MakeTuple({key, member})});
   }
   RETURN_IF_ERROR(SortByKey(runtime, TruthOr(bound[2], false), &keyed));
   return ValuesOf(std::move(keyed));
 }
 
 Result GroupBy(Runtime& runtime, const Value& value, const Arguments& arguments) {
-  ASSIGN_OR_RETURN(const Bound bound, BindArguments("groupby", {"attribute", "default", "case_sensitive"}, 1, arguments));
+  ASSIGN_OR_RETURN(
+      const Bound bound,
+      BindArguments("groupby", {"attribute", "default", "case_sensitive"}, 1, arguments));
   const AttributePath path(*bound[0]);
   ASSIGN_OR_RETURN(const std::vector<Value> items, CollectItems(runtime, value));
   std::vector<Keyed> keyed;
@@ -121,7 +129,8 @@ Result GroupBy(Runtime& runtime, const Value& value, const Arguments& arguments)
   std::vector<Value> groups;
   for (size_t begin = 0, end = 0; begin < keyed.size(); begin = end) {
     std::vector<Value> group;
-    for (end = begin; end < keyed.size() && keyed[end].key == keyed[begin].key; ++end) group.push_back(keyed[end].value);
+    for (end = begin; end < keyed.size() && keyed[end].key == keyed[begin].key; ++end)
+      group.push_back(keyed[end].value);
     ASSIGN_OR_RETURN(const Value grouper, path.Get(group[0], bound[1]));
     groups.push_back(Value::MakeTuple({grouper, Value::MakeList(std::move(group))}));
   }
@@ -129,7 +138,8 @@ Result GroupBy(Runtime& runtime, const Value& value, const Arguments& arguments)
 }
 
 Result Unique(Runtime& runtime, const Value& value, const Arguments& arguments) {
-  ASSIGN_OR_RETURN(const Bound bound, BindArguments("unique", {"case_sensitive", "attribute"}, 0, arguments));
+  ASSIGN_OR_RETURN(const Bound bound,
+                   BindArguments("unique", {"case_sensitive", "attribute"}, 0, arguments));
   const AttributePath path(NoneOr(bound[1]));
   ASSIGN_OR_RETURN(const std::vector<Value> items, CollectItems(runtime, value));
   absl::flat_hash_set<Value> seen;
@@ -137,7 +147,8 @@ Result Unique(Runtime& runtime, const Value& value, const Arguments& arguments) 
   for (const Value& item : items) {
     ASSIGN_OR_RETURN(Value key, path.Get(item));
     if (!TruthOr(bound[0], false)) key = IgnoreCase(key);
-    if (!key.hashable()) return TypeError(absl::StrCat("unhashable type: '", ToAbsl(key.type_name()), "'"));
+    if (!key.hashable())
+      return TypeError(absl::StrCat("unhashable type: '", ToAbsl(key.type_name()), "'"));
     if (seen.insert(std::move(key)).second) kept.push_back(item);
   }
   Value list = Value::MakeList(std::move(kept));
@@ -147,10 +158,12 @@ Result Unique(Runtime& runtime, const Value& value, const Arguments& arguments) 
 
 template <bool largest>
 Result Extreme(Runtime& runtime, const Value& value, const Arguments& arguments) {
-  ASSIGN_OR_RETURN(const Bound bound, BindArguments(largest ? "max" : "min", {"case_sensitive", "attribute"}, 0, arguments));
+  ASSIGN_OR_RETURN(const Bound bound, BindArguments(largest ? "max" : "min",
+                                                    {"case_sensitive", "attribute"}, 0, arguments));
   const AttributePath path(NoneOr(bound[1]));
   ASSIGN_OR_RETURN(const std::vector<Value> items, CollectItems(runtime, value));
-  if (items.empty()) return Value::MakeUndefined("UndefinedError: No aggregated item, sequence was empty.");
+  if (items.empty())
+    return Value::MakeUndefined("UndefinedError: No aggregated item, sequence was empty.");
   std::optional<Keyed> best;
   for (const Value& item : items) {
     ASSIGN_OR_RETURN(Value key, path.Get(item));
@@ -196,16 +209,19 @@ Result Join(Runtime& runtime, const Value& value, const Arguments& arguments) {
 Result First(Runtime&, const Value& value, const Arguments&) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Iterator> iterator, Iterate(value));
   ASSIGN_OR_RETURN(const std::optional<Value> first, iterator->Next());
-  return first ? *first : Value::MakeUndefined("UndefinedError: No first item, sequence was empty.");
+  return first ? *first
+               : Value::MakeUndefined("UndefinedError: No first item, sequence was empty.");
 }
 
 bool IsReversible(const Value& value) { return value.is_undefined() || HasLength(value); }
 
 Result Last(Runtime& runtime, const Value& value, const Arguments&) {
   if (value.is_undefined()) return UndefinedError(value);
-  if (!IsReversible(value)) return TypeError(absl::StrCat("'", ToAbsl(value.type_name()), "' object is not reversible"));
+  if (!IsReversible(value))
+    return TypeError(absl::StrCat("'", ToAbsl(value.type_name()), "' object is not reversible"));
   ASSIGN_OR_RETURN(const std::vector<Value> items, CollectItems(runtime, value));
-  return items.empty() ? Value::MakeUndefined("UndefinedError: No last item, sequence was empty.") : items.back();
+  return items.empty() ? Value::MakeUndefined("UndefinedError: No last item, sequence was empty.")
+                       : items.back();
 }
 
 Result Reverse(Runtime& runtime, const Value& value, const Arguments&) {
@@ -238,13 +254,15 @@ Result Items(Runtime&, const Value& value, const Arguments&) {
 }
 
 Result Batch(Runtime& runtime, const Value& value, const Arguments& arguments) {
-  ASSIGN_OR_RETURN(const Bound bound, BindArguments("batch", {"linecount", "fill_with"}, 1, arguments));
+  ASSIGN_OR_RETURN(const Bound bound,
+                   BindArguments("batch", {"linecount", "fill_with"}, 1, arguments));
   ASSIGN_OR_RETURN(const int64_t size, IntegerOr(bound[0], 1));
   ASSIGN_OR_RETURN(const std::vector<Value> items, CollectItems(runtime, value));
   std::vector<Value> rows;
   std::vector<Value> row;
   for (const Value& item : items) {
-    if (static_cast<int64_t>(row.size()) == size) rows.push_back(Value::MakeList(std::exchange(row, {})));
+    if (static_cast<int64_t>(row.size()) == size)
+      rows.push_back(Value::MakeList(std::exchange(row, {})));
     row.push_back(item);
   }
   if (!row.empty()) {
@@ -258,9 +276,11 @@ Result Batch(Runtime& runtime, const Value& value, const Arguments& arguments) {
 }
 
 Result Slice(Runtime& runtime, const Value& value, const Arguments& arguments) {
-  ASSIGN_OR_RETURN(const Bound bound, BindArguments("slice", {"slices", "fill_with"}, 1, arguments));
+  ASSIGN_OR_RETURN(const Bound bound,
+                   BindArguments("slice", {"slices", "fill_with"}, 1, arguments));
   ASSIGN_OR_RETURN(const int64_t slices, IntegerOr(bound[0], 1));
-  if (slices == 0) return absl::InvalidArgumentError("ZeroDivisionError: integer division or modulo by zero");
+  if (slices == 0)
+    return absl::InvalidArgumentError("ZeroDivisionError: integer division or modulo by zero");
   RETURN_IF_ERROR(runtime.ChargeItems(static_cast<uint64_t>(std::max<int64_t>(slices, 0))));
   ASSIGN_OR_RETURN(const std::vector<Value> items, CollectItems(runtime, value));
   std::vector<Value> columns;
@@ -268,7 +288,8 @@ Result Slice(Runtime& runtime, const Value& value, const Arguments& arguments) {
   for (int64_t i = 0; i < slices; ++i) {
     const bool extra = i < static_cast<int64_t>(items.size()) % slices;
     const size_t end = begin + items.size() / static_cast<size_t>(slices) + (extra ? 1 : 0);
-    std::vector<Value> column(items.begin() + static_cast<ptrdiff_t>(begin), items.begin() + static_cast<ptrdiff_t>(end));
+    std::vector<Value> column(items.begin() + static_cast<ptrdiff_t>(begin),
+                              items.begin() + static_cast<ptrdiff_t>(end));
     if (bound[1] && !bound[1]->is_none() && !extra) column.push_back(*bound[1]);
     columns.push_back(Value::MakeList(std::move(column)));
     begin = end;
@@ -280,9 +301,10 @@ Result Slice(Runtime& runtime, const Value& value, const Arguments& arguments) {
 
 const FilterTable& ListFilters() {
   static const auto& table = *new FilterTable{
-      {"sort", Sort}, {"dictsort", DictSort}, {"groupby", GroupBy}, {"unique", Unique}, {"min", Extreme<false>},
-      {"max", Extreme<true>}, {"sum", Sum}, {"join", Join}, {"first", First}, {"last", Last}, {"reverse", Reverse},
-      {"list", ToList}, {"items", Items}, {"batch", Batch}, {"slice", Slice},
+      {"sort", Sort},          {"dictsort", DictSort}, {"groupby", GroupBy}, {"unique", Unique},
+      {"min", Extreme<false>}, {"max", Extreme<true>}, {"sum", Sum},         {"join", Join},
+      {"first", First},        {"last", Last},         {"reverse", Reverse}, {"list", ToList},
+      {"items", Items},        {"batch", Batch},       {"slice", Slice},
   };
   return table;
 }

@@ -108,7 +108,8 @@ class SelectIterator final : public LazyIterator {
     if (std::exchange(prepared_, true)) return absl::OkStatus();
     std::vector<Value>& positional = arguments_.positional;
     if (by_attribute) {
-      if (positional.empty()) return absl::InvalidArgumentError("Missing parameter for attribute name");
+      if (positional.empty())
+        return absl::InvalidArgumentError("Missing parameter for attribute name");
       path_.emplace(positional.front());
       positional.erase(positional.begin());
     }
@@ -119,7 +120,7 @@ class SelectIterator final : public LazyIterator {
   }
 
   bool prepared_ = false;
-  std::string test_;          // empty: the value's truth
+  std::string test_;  // empty: the value's truth
   std::optional<AttributePath> path_;
 };
 
@@ -129,7 +130,8 @@ Result Lazy(Runtime& runtime, const Value& value, const Arguments& arguments) {
   for (const Value& argument : arguments.positional) depth = std::max(depth, argument.depth());
   for (const auto& [name, argument] : arguments.named) depth = std::max(depth, argument.depth());
   if (depth >= kMaxValueDepth) return absl::ResourceExhaustedError("a value is nested too deeply");
-  return Value::MakeObject(std::make_shared<Generator>(std::make_shared<Walk>(runtime, value, arguments), depth));
+  return Value::MakeObject(
+      std::make_shared<Generator>(std::make_shared<Walk>(runtime, value, arguments), depth));
 }
 
 }  // namespace

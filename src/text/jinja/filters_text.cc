@@ -36,7 +36,9 @@ Result MappedLike(Runtime& runtime, const Value& value, const Arguments& argumen
   return Value::StringLike(value, text.string());
 }
 
-Result MarkSafe(Runtime&, const Value& value, const Arguments&) { return Value::Safe(ToText(value)); }
+Result MarkSafe(Runtime&, const Value& value, const Arguments&) {
+  return Value::Safe(ToText(value));
+}
 
 Result Escape(Runtime& runtime, const Value& value, const Arguments&) {
   if (value.is_safe()) return value;
@@ -59,7 +61,10 @@ std::string Title(std::string_view text) {
     const DecodedCodePoint c = DecodeUtf8(text, pos);
     const std::string_view bytes = text.substr(pos, c.length);
     pos += c.length;
-    const bool separator = IsPythonSpace(c.value) || (c.value < 0x80 && std::string_view("-({[<").find(static_cast<char>(c.value)) != std::string_view::npos);
+    const bool separator =
+        IsPythonSpace(c.value) ||
+        (c.value < 0x80 &&
+         std::string_view("-({[<").find(static_cast<char>(c.value)) != std::string_view::npos);
     out += separator ? std::string(bytes) : starts ? ToUpper(bytes) : ToLower(bytes);
     starts = separator;
   }
@@ -70,13 +75,15 @@ Result Trim(Runtime& runtime, const Value& value, const Arguments& arguments) {
   ASSIGN_OR_RETURN(const Bound bound, BindArguments("trim", {"chars"}, 0, arguments));
   const std::string text = ToText(value);
   RETURN_IF_ERROR(runtime.ChargeText(text.size()));
-  if (!bound[0] || bound[0]->is_none()) return Value::StringLike(value, std::string(Strip(text, std::nullopt, true, true)));
+  if (!bound[0] || bound[0]->is_none())
+    return Value::StringLike(value, std::string(Strip(text, std::nullopt, true, true)));
   ASSIGN_OR_RETURN(const std::string characters, TextOr(bound[0], ""));
   return Value::StringLike(value, std::string(Strip(text, characters, true, true)));
 }
 
 Result Replace(Runtime& runtime, const Value& value, const Arguments& arguments) {
-  ASSIGN_OR_RETURN(const Bound bound, BindArguments("replace", {"old", "new", "count"}, 2, arguments));
+  ASSIGN_OR_RETURN(const Bound bound,
+                   BindArguments("replace", {"old", "new", "count"}, 2, arguments));
   const std::string text = ToText(value);
   const std::string from = ToText(*bound[0]);
   const std::string to = ToText(*bound[1]);
@@ -88,7 +95,8 @@ Result Replace(Runtime& runtime, const Value& value, const Arguments& arguments)
 
 Result Format(Runtime& runtime, const Value& value, const Arguments& arguments) {
   if (!arguments.positional.empty() && !arguments.named.empty()) {
-    return absl::InvalidArgumentError("can't handle positional and keyword arguments at the same time");
+    return absl::InvalidArgumentError(
+        "can't handle positional and keyword arguments at the same time");
   }
   Value operand = Value::MakeTuple(arguments.positional);
   if (!arguments.named.empty()) {
@@ -100,10 +108,12 @@ Result Format(Runtime& runtime, const Value& value, const Arguments& arguments) 
 }
 
 Result Indent(Runtime& runtime, const Value& value, const Arguments& arguments) {
-  ASSIGN_OR_RETURN(const Bound bound, BindArguments("indent", {"width", "first", "blank"}, 0, arguments));
+  ASSIGN_OR_RETURN(const Bound bound,
+                   BindArguments("indent", {"width", "first", "blank"}, 0, arguments));
   if (value.is_undefined()) return UndefinedError(value);
   if (!value.is_string()) {
-    return TypeError(absl::StrCat("unsupported operand type(s) for +=: '", ToAbsl(value.type_name()), "' and 'str'"));
+    return TypeError(absl::StrCat("unsupported operand type(s) for +=: '",
+                                  ToAbsl(value.type_name()), "' and 'str'"));
   }
   std::string indention;
   if (bound[0] && bound[0]->is_string()) {
@@ -116,7 +126,8 @@ Result Indent(Runtime& runtime, const Value& value, const Arguments& arguments) 
   const bool first = TruthOr(bound[1], false);
   const bool blank = TruthOr(bound[2], false);
   const std::vector<std::string> lines = SplitLines(value.string() + "\n", false);
-  RETURN_IF_ERROR(runtime.ChargeText(value.string().size() + lines.size() * (indention.size() + 1)));
+  RETURN_IF_ERROR(
+      runtime.ChargeText(value.string().size() + lines.size() * (indention.size() + 1)));
   std::string out = first ? indention : "";
   for (size_t i = 0; i < lines.size(); ++i) {
     if (i > 0) {
@@ -133,20 +144,26 @@ Result Center(Runtime& runtime, const Value& value, const Arguments& arguments) 
   ASSIGN_OR_RETURN(const int64_t width, IntegerOr(bound[0], 80));
   Arguments inner;
   inner.positional.push_back(Value::Int(width));
-  ASSIGN_OR_RETURN(const Value centered, FindStringMethod("center")(runtime, Value::String(ToText(value)), inner));
+  ASSIGN_OR_RETURN(const Value centered,
+                   FindStringMethod("center")(runtime, Value::String(ToText(value)), inner));
   return Value::StringLike(value, centered.string());
 }
 
 Result Truncate(Runtime&, const Value& value, const Arguments& arguments) {
-  ASSIGN_OR_RETURN(const Bound bound,
-                   BindArguments("truncate", {"length", "killwords", "end", "leeway"}, 0, arguments));
+  ASSIGN_OR_RETURN(
+      const Bound bound,
+      BindArguments("truncate", {"length", "killwords", "end", "leeway"}, 0, arguments));
   ASSIGN_OR_RETURN(const int64_t length, IntegerOr(bound[0], 255));
   ASSIGN_OR_RETURN(const std::string end, TextOr(bound[2], "..."));
   const bool has_leeway = bound[3] && !bound[3]->is_none();
-  ASSIGN_OR_RETURN(const int64_t leeway, has_leeway ? IntegerOr(bound[3], 5) : absl::StatusOr<int64_t>(5));
+  ASSIGN_OR_RETURN(const int64_t leeway,
+                   has_leeway ? IntegerOr(bound[3], 5) : absl::StatusOr<int64_t>(5));
   const auto end_length = static_cast<int64_t>(CountCodePoints(end));
-  if (length < end_length) return absl::InvalidArgumentError(absl::StrCat("expected length >= ", end_length, ", got ", length));
-  if (leeway < 0) return absl::InvalidArgumentError(absl::StrCat("expected leeway >= 0, got ", leeway));
+  if (length < end_length)
+    return absl::InvalidArgumentError(
+        absl::StrCat("expected length >= ", end_length, ", got ", length));
+  if (leeway < 0)
+    return absl::InvalidArgumentError(absl::StrCat("expected leeway >= 0, got ", leeway));
   ASSIGN_OR_RETURN(const int64_t size, Length(value));
   const std::u32string points = ToCodePoints(ToText(value));
   if (size <= length || size - length <= leeway) return value;
@@ -159,7 +176,8 @@ Result Truncate(Runtime&, const Value& value, const Arguments& arguments) {
 }
 
 // One paragraph, broken at blanks; words longer than a line are cut where `cut_words`.
-void WrapLine(std::string_view line, size_t width, bool cut_words, std::vector<std::string>* lines) {
+void WrapLine(std::string_view line, size_t width, bool cut_words,
+              std::vector<std::string>* lines) {
   std::u32string current;
   std::u32string gap;
   const auto flush = [&] {
@@ -179,7 +197,9 @@ void WrapLine(std::string_view line, size_t width, bool cut_words, std::vector<s
       if (lines->empty() && current.empty()) current = chunk;
       continue;
     }
-    if (!current.empty() && current.size() + gap.size() + chunk.size() > width && !(cut_words && chunk.size() > width)) flush();
+    if (!current.empty() && current.size() + gap.size() + chunk.size() > width &&
+        !(cut_words && chunk.size() > width))
+      flush();
     if (!current.empty()) current += gap;
     gap.clear();
     while (cut_words && current.size() + chunk.size() > width) {
@@ -194,11 +214,15 @@ void WrapLine(std::string_view line, size_t width, bool cut_words, std::vector<s
 }
 
 Result WordWrap(Runtime& runtime, const Value& value, const Arguments& arguments) {
-  ASSIGN_OR_RETURN(const Bound bound, BindArguments("wordwrap", {"width", "break_long_words", "wrapstring", "break_on_hyphens"}, 0, arguments));
+  ASSIGN_OR_RETURN(
+      const Bound bound,
+      BindArguments("wordwrap", {"width", "break_long_words", "wrapstring", "break_on_hyphens"}, 0,
+                    arguments));
   ASSIGN_OR_RETURN(const int64_t width, IntegerOr(bound[0], 79));
   if (width <= 0) return ValueError(absl::StrCat("invalid width ", width, " (must be > 0)"));
   const bool own_break = bound[2] && !bound[2]->is_none();
-  ASSIGN_OR_RETURN(const std::string line_break, own_break ? TextOr(bound[2], "\n") : absl::StatusOr<std::string>("\n"));
+  ASSIGN_OR_RETURN(const std::string line_break,
+                   own_break ? TextOr(bound[2], "\n") : absl::StatusOr<std::string>("\n"));
   ASSIGN_OR_RETURN(const std::string text, TextOr(value, ""));
   std::string out;
   const std::vector<std::string> paragraphs = SplitLines(text, false);
@@ -242,7 +266,9 @@ std::string StripTags(std::string_view text) {
   std::string plain;
   for (size_t pos = 0; pos < text.size();) {
     const bool comment = text.substr(pos, 4) == "<!--";
-    const size_t close = text[pos] != '<' ? std::string_view::npos : comment ? text.find("-->", pos) : text.find('>', pos);
+    const size_t close = text[pos] != '<' ? std::string_view::npos
+                         : comment        ? text.find("-->", pos)
+                                          : text.find('>', pos);
     if (close == std::string_view::npos) {
       plain += text[pos++];
     } else {
@@ -250,15 +276,23 @@ std::string StripTags(std::string_view text) {
     }
   }
   std::string out;
-  for (const std::string& word : SplitWords(plain, -1, false)) out += (out.empty() ? "" : " ") + word;
-  for (const auto& [entity, character] : {std::pair<const char*, const char*>{"&lt;", "<"}, {"&gt;", ">"}, {"&#34;", "\""}, {"&quot;", "\""}, {"&#39;", "'"}, {"&amp;", "&"}}) {
+  for (const std::string& word : SplitWords(plain, -1, false))
+    out += (out.empty() ? "" : " ") + word;
+  for (const auto& [entity, character] : {std::pair<const char*, const char*>{"&lt;", "<"},
+                                          {"&gt;", ">"},
+                                          {"&#34;", "\""},
+                                          {"&quot;", "\""},
+                                          {"&#39;", "'"},
+                                          {"&amp;", "&"}}) {
     out = ReplaceText(out, entity, character, -1);
   }
   return out;
 }
 
 Result Json(Runtime& runtime, const Value& value, const Arguments& arguments) {
-  ASSIGN_OR_RETURN(const Bound bound, BindArguments("tojson", {"ensure_ascii", "indent", "separators", "sort_keys"}, 0, arguments));
+  ASSIGN_OR_RETURN(
+      const Bound bound,
+      BindArguments("tojson", {"ensure_ascii", "indent", "separators", "sort_keys"}, 0, arguments));
   JsonFormat format;
   format.ensure_ascii = TruthOr(bound[0], false);
   format.sort_keys = TruthOr(bound[3], false);
@@ -275,7 +309,8 @@ Result Json(Runtime& runtime, const Value& value, const Arguments& arguments) {
   }
   if (bound[2] && !bound[2]->is_none()) {
     const Value& pair = *bound[2];
-    if (!pair.is_sequence() || pair.items().size() != 2 || !pair.items()[0].is_string() || !pair.items()[1].is_string()) {
+    if (!pair.is_sequence() || pair.items().size() != 2 || !pair.items()[0].is_string() ||
+        !pair.items()[1].is_string()) {
       return TypeError("separators must be two strings");
     }
     format.item_separator = pair.items()[0].string();
@@ -289,12 +324,26 @@ Result Json(Runtime& runtime, const Value& value, const Arguments& arguments) {
 
 const FilterTable& TextFilters() {
   static const auto& table = *new FilterTable{
-      {"upper", MappedLike<ToUpper>}, {"lower", MappedLike<ToLower>}, {"capitalize", MappedLike<Capitalize>},
-      {"title", Mapped<Title>}, {"string", MappedLike<AsText>}, {"safe", MarkSafe},
-      {"escape", Escape}, {"e", Escape}, {"forceescape", ForceEscape},
-      {"urlencode", Mapped<UrlEncode>}, {"striptags", Mapped<StripTags>},
-      {"trim", Trim}, {"replace", Replace}, {"format", Format}, {"indent", Indent}, {"center", Center},
-      {"truncate", Truncate}, {"wordwrap", WordWrap}, {"wordcount", WordCount}, {"tojson", Json},
+      {"upper", MappedLike<ToUpper>},
+      {"lower", MappedLike<ToLower>},
+      {"capitalize", MappedLike<Capitalize>},
+      {"title", Mapped<Title>},
+      {"string", MappedLike<AsText>},
+      {"safe", MarkSafe},
+      {"escape", Escape},
+      {"e", Escape},
+      {"forceescape", ForceEscape},
+      {"urlencode", Mapped<UrlEncode>},
+      {"striptags", Mapped<StripTags>},
+      {"trim", Trim},
+      {"replace", Replace},
+      {"format", Format},
+      {"indent", Indent},
+      {"center", Center},
+      {"truncate", Truncate},
+      {"wordwrap", WordWrap},
+      {"wordcount", WordCount},
+      {"tojson", Json},
   };
   return table;
 }

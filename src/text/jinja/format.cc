@@ -18,8 +18,8 @@ namespace penstock::jinja {
 namespace {
 
 bool IsPrintable(char32_t c) {
-  constexpr uint32_t kHidden = U_GC_CC_MASK | U_GC_CF_MASK | U_GC_CS_MASK | U_GC_CO_MASK | U_GC_CN_MASK |
-                               U_GC_ZL_MASK | U_GC_ZP_MASK | U_GC_ZS_MASK;
+  constexpr uint32_t kHidden = U_GC_CC_MASK | U_GC_CF_MASK | U_GC_CS_MASK | U_GC_CO_MASK |
+                               U_GC_CN_MASK | U_GC_ZL_MASK | U_GC_ZP_MASK | U_GC_ZS_MASK;
   return c == ' ' || (U_GET_GC_MASK(static_cast<UChar32>(c)) & kHidden) == 0;
 }
 
@@ -67,7 +67,8 @@ std::string ReprFloat(double value) {
   if (std::isnan(value)) return "nan";
   if (std::isinf(value)) return value < 0 ? "-inf" : "inf";
   char buffer[64];
-  const auto shortest = std::to_chars(buffer, buffer + sizeof(buffer), value, std::chars_format::scientific);
+  const auto shortest =
+      std::to_chars(buffer, buffer + sizeof(buffer), value, std::chars_format::scientific);
   const std::string_view scientific(buffer, static_cast<size_t>(shortest.ptr - buffer));
   const size_t e = scientific.find('e');
   int exponent = 0;
@@ -84,7 +85,8 @@ std::string ReprFloat(double value) {
 }
 
 std::string ReprString(std::string_view text) {
-  const bool single = text.find('\'') == std::string_view::npos || text.find('"') != std::string_view::npos;
+  const bool single =
+      text.find('\'') == std::string_view::npos || text.find('"') != std::string_view::npos;
   const char quote = single ? '\'' : '"';
   std::string out(1, quote);
   for (size_t pos = 0; pos < text.size();) {
@@ -131,7 +133,8 @@ std::string ToText(const Value& value) {
   return Repr(value);
 }
 
-// The directives of C that have the same meaning in Python; the others come through as they are, as in the C library.
+// The directives of C that have the same meaning in Python; the others come through as they are, as
+// in the C library.
 absl::StatusOr<std::string> FormatTime(std::string_view format, absl::Time time) {
   constexpr std::string_view kDirectives = "aAbBcdDeFgGhHIjmMnprRStTuUVwWxXyY";
   std::string out;
@@ -145,11 +148,13 @@ absl::StatusOr<std::string> FormatTime(std::string_view format, absl::Time time)
     if (directive == '%') {
       out += '%';
     } else if (directive == 'f') {
-      out += absl::StrFormat("%06d", absl::ToInt64Microseconds(time - absl::UnixEpoch()) % 1'000'000);
+      out +=
+          absl::StrFormat("%06d", absl::ToInt64Microseconds(time - absl::UnixEpoch()) % 1'000'000);
     } else if (directive == '-' && i + 1 < format.size()) {
       // glibc: without padding.
       std::string padded = absl::FormatTime(std::string("%") + format[++i], time, utc);
-      padded.erase(0, std::min(padded.find_first_not_of("0 "), padded.size() - (padded.empty() ? 0 : 1)));
+      padded.erase(
+          0, std::min(padded.find_first_not_of("0 "), padded.size() - (padded.empty() ? 0 : 1)));
       out += padded;
     } else if (directive == 'z' || directive == 'Z') {
       // Python's naive local time has no zone.

@@ -26,8 +26,8 @@ std::string ReprFloat(double value);
 struct JsonFormat {
   bool ensure_ascii = false;
   bool sort_keys = false;
-  std::string indent;              // of one level
-  bool pretty = false;             // line breaks, also with an empty indent
+  std::string indent;   // of one level
+  bool pretty = false;  // line breaks, also with an empty indent
   std::string item_separator = ", ";
   std::string key_separator = ": ";
 };
@@ -35,9 +35,11 @@ struct JsonFormat {
 absl::StatusOr<std::string> ToJson(Runtime& runtime, const Value& value, const JsonFormat& format);
 
 /// `format % arguments`
-absl::StatusOr<std::string> FormatPercent(Runtime& runtime, const std::string& format, const Value& arguments);
+absl::StatusOr<std::string> FormatPercent(Runtime& runtime, const std::string& format,
+                                          const Value& arguments);
 /// str.format
-absl::StatusOr<std::string> FormatBraces(Runtime& runtime, const std::string& format, const Arguments& arguments);
+absl::StatusOr<std::string> FormatBraces(Runtime& runtime, const std::string& format,
+                                         const Arguments& arguments);
 /// format(value, spec)
 absl::StatusOr<std::string> FormatSpec(Runtime& runtime, const Value& value, std::string_view spec);
 

@@ -34,7 +34,8 @@ class JsonWriter {
     } else if (value.is_dict()) {
       RETURN_IF_ERROR(WriteDict(value.dict()));
     } else {
-      return TypeError(absl::StrCat("Object of type ", ToAbsl(value.type_name()), " is not JSON serializable"));
+      return TypeError(
+          absl::StrCat("Object of type ", ToAbsl(value.type_name()), " is not JSON serializable"));
     }
     return absl::OkStatus();
   }
@@ -53,9 +54,10 @@ class JsonWriter {
   }
 
   absl::Status WriteString(std::string_view text) {
-    RETURN_IF_ERROR(runtime_.ChargeText(out_.size() + text.size() > static_cast<size_t>(runtime_.limits().max_text_bytes)
-                                            ? out_.size() + text.size()
-                                            : text.size()));
+    RETURN_IF_ERROR(runtime_.ChargeText(
+        out_.size() + text.size() > static_cast<size_t>(runtime_.limits().max_text_bytes)
+            ? out_.size() + text.size()
+            : text.size()));
     out_ += '"';
     for (size_t pos = 0; pos < text.size();) {
       const DecodedCodePoint c = DecodeUtf8(text, pos);
@@ -116,7 +118,8 @@ class JsonWriter {
     if (key.is_none()) return std::string("null");
     if (key.is_bool()) return std::string(key.integer() != 0 ? "true" : "false");
     if (key.is_number()) return ToText(key);
-    return TypeError(absl::StrCat("keys must be str, int, float, bool or None, not ", ToAbsl(key.type_name())));
+    return TypeError(
+        absl::StrCat("keys must be str, int, float, bool or None, not ", ToAbsl(key.type_name())));
   }
 
   absl::Status WriteDict(const Dict& dict) {
@@ -130,7 +133,8 @@ class JsonWriter {
       members.emplace_back(std::move(text), &value);
     }
     if (format_.sort_keys) {
-      std::stable_sort(members.begin(), members.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+      std::stable_sort(members.begin(), members.end(),
+                       [](const auto& a, const auto& b) { return a.first < b.first; });
     }
     out_ += '{';
     ++level_;

@@ -19,11 +19,11 @@ namespace {
 
 struct Spec {
   std::string fill = " ";
-  char align = 0;            // < > ^ =
-  char sign = '-';           // - + or a blank
+  char align = 0;   // < > ^ =
+  char sign = '-';  // - + or a blank
   bool alternate = false;
   int64_t width = 0;
-  char grouping = 0;         // , or _
+  char grouping = 0;  // , or _
   int64_t precision = -1;
   char type = 0;
 };
@@ -40,7 +40,7 @@ std::string GroupDigits(const std::string& digits, char separator, size_t group)
 // "-12.5e3" to sign, whole digits and the rest.
 struct NumberText {
   std::string sign;
-  std::string prefix;        // 0x and the like
+  std::string prefix;  // 0x and the like
   std::string digits;
   std::string rest;
 };
@@ -57,8 +57,12 @@ std::string IntegerDigits(uint64_t value, int base, bool upper) {
 
 NumberText WriteInteger(int64_t value, const Spec& spec) {
   NumberText text;
-  const uint64_t magnitude = value < 0 ? 0 - static_cast<uint64_t>(value) : static_cast<uint64_t>(value);
-  const int base = spec.type == 'x' || spec.type == 'X' ? 16 : spec.type == 'o' ? 8 : spec.type == 'b' ? 2 : 10;
+  const uint64_t magnitude =
+      value < 0 ? 0 - static_cast<uint64_t>(value) : static_cast<uint64_t>(value);
+  const int base = spec.type == 'x' || spec.type == 'X' ? 16
+                   : spec.type == 'o'                   ? 8
+                   : spec.type == 'b'                   ? 2
+                                                        : 10;
   text.digits = IntegerDigits(magnitude, base, spec.type == 'X');
   if (spec.alternate && base != 10) text.prefix = std::string("0") + spec.type;
   if (spec.grouping != 0) text.digits = GroupDigits(text.digits, spec.grouping, base == 10 ? 3 : 4);
@@ -68,7 +72,9 @@ NumberText WriteInteger(int64_t value, const Spec& spec) {
 
 absl::StatusOr<NumberText> WriteFloat(double value, const Spec& spec) {
   NumberText text;
-  text.sign = std::signbit(value) && !std::isnan(value) ? "-" : spec.sign == '-' ? "" : std::string(1, spec.sign);
+  text.sign = std::signbit(value) && !std::isnan(value) ? "-"
+              : spec.sign == '-'                        ? ""
+                                                        : std::string(1, spec.sign);
   value = std::abs(value);
   std::string all;
   const int precision = static_cast<int>(spec.precision < 0 ? 6 : spec.precision);
@@ -82,16 +88,29 @@ absl::StatusOr<NumberText> WriteFloat(double value, const Spec& spec) {
       if (all.find_first_of(".en") == std::string::npos) all += ".0";
       break;
     }
-    case 'e': all = absl::StrFormat("%.*e", precision, value); break;
-    case 'E': all = absl::StrFormat("%.*E", precision, value); break;
+    case 'e':
+      all = absl::StrFormat("%.*e", precision, value);
+      break;
+    case 'E':
+      all = absl::StrFormat("%.*E", precision, value);
+      break;
     case 'f':
-    case 'F': all = absl::StrFormat("%.*f", precision, value); break;
+    case 'F':
+      all = absl::StrFormat("%.*f", precision, value);
+      break;
     case 'g':
-    case 'n': all = absl::StrFormat("%.*g", std::max(precision, 1), value); break;
-    case 'G': all = absl::StrFormat("%.*G", std::max(precision, 1), value); break;
-    case '%': all = absl::StrFormat("%.*f%%", precision, value * 100); break;
+    case 'n':
+      all = absl::StrFormat("%.*g", std::max(precision, 1), value);
+      break;
+    case 'G':
+      all = absl::StrFormat("%.*G", std::max(precision, 1), value);
+      break;
+    case '%':
+      all = absl::StrFormat("%.*f%%", precision, value * 100);
+      break;
     default:
-      return ValueError(absl::StrCat("Unknown format code '", std::string(1, spec.type), "' for object of type 'float'"));
+      return ValueError(absl::StrCat("Unknown format code '", std::string(1, spec.type),
+                                     "' for object of type 'float'"));
   }
   const size_t whole = std::min(all.find_first_not_of("0123456789"), all.size());
   text.digits = all.substr(0, whole);
@@ -100,8 +119,8 @@ absl::StatusOr<NumberText> WriteFloat(double value, const Spec& spec) {
   return text;
 }
 
-absl::StatusOr<std::string> Pad(Runtime& runtime, const std::string& text, const Spec& spec, char default_align,
-                                size_t inner = 0) {
+absl::StatusOr<std::string> Pad(Runtime& runtime, const std::string& text, const Spec& spec,
+                                char default_align, size_t inner = 0) {
   const auto length = static_cast<int64_t>(CountCodePoints(text));
   if (spec.width <= length) return text;
   const auto missing = static_cast<uint64_t>(spec.width - length);
@@ -120,7 +139,8 @@ absl::StatusOr<int64_t> TakeNumber(std::string_view* text, int64_t absent) {
   while (n < text->size() && (*text)[n] >= '0' && (*text)[n] <= '9') ++n;
   if (n == 0) return absent;
   int64_t number = 0;
-  if (!absl::SimpleAtoi(ToAbsl(text->substr(0, n)), &number) || number > std::numeric_limits<int32_t>::max()) {
+  if (!absl::SimpleAtoi(ToAbsl(text->substr(0, n)), &number) ||
+      number > std::numeric_limits<int32_t>::max()) {
     return ValueError("Too many decimal digits in format string");
   }
   text->remove_prefix(n);
@@ -169,7 +189,8 @@ absl::StatusOr<std::string> FormatNumber(Runtime& runtime, const Value& value, c
   if (value.is_integral() && kFloatTypes.find(spec.type) == std::string_view::npos) {
     if (spec.type == 's') return ValueError("Unknown format code 's' for object of type 'int'");
     if (spec.precision >= 0) return ValueError("Precision not allowed in integer format specifier");
-    if (spec.type == 'c') return Pad(runtime, EncodeUtf8(static_cast<char32_t>(value.integer())), spec, '<');
+    if (spec.type == 'c')
+      return Pad(runtime, EncodeUtf8(static_cast<char32_t>(value.integer())), spec, '<');
     number = WriteInteger(value.integer(), spec);
   } else {
     ASSIGN_OR_RETURN(number, WriteFloat(value.number(), spec));
@@ -187,7 +208,8 @@ std::string FirstCodePoints(const std::string& text, int64_t count) {
 // One "%..." of a format; `text` starts behind the sign.
 class PercentFormatter {
  public:
-  PercentFormatter(Runtime& runtime, const Value& arguments) : runtime_(runtime), arguments_(arguments) {}
+  PercentFormatter(Runtime& runtime, const Value& arguments)
+      : runtime_(runtime), arguments_(arguments) {}
 
   absl::StatusOr<std::string> Format(std::string_view format) {
     std::string out;
@@ -200,8 +222,10 @@ class PercentFormatter {
       RETURN_IF_ERROR(Directive(&format, &out));
       RETURN_IF_ERROR(runtime_.ChargeText(out.size()));
     }
-    const bool all_used = !arguments_.is_tuple() ? used_ > 0 || arguments_.is_dict() : used_ >= arguments_.items().size();
-    if (!all_used && !mapped_) return TypeError("not all arguments converted during string formatting");
+    const bool all_used = !arguments_.is_tuple() ? used_ > 0 || arguments_.is_dict()
+                                                 : used_ >= arguments_.items().size();
+    if (!all_used && !mapped_)
+      return TypeError("not all arguments converted during string formatting");
     return out;
   }
 
@@ -211,7 +235,8 @@ class PercentFormatter {
       if (used_++ > 0) return TypeError("not enough arguments for format string");
       return arguments_;
     }
-    if (used_ >= arguments_.items().size()) return TypeError("not enough arguments for format string");
+    if (used_ >= arguments_.items().size())
+      return TypeError("not enough arguments for format string");
     return arguments_.items()[used_++];
   }
 
@@ -232,13 +257,16 @@ class PercentFormatter {
       if (close == std::string_view::npos) return ValueError("incomplete format key");
       if (!arguments_.is_dict()) return TypeError("format requires a mapping");
       const Value* member = arguments_.dict().Find(format->substr(1, close - 1));
-      if (member == nullptr) return absl::InvalidArgumentError(absl::StrCat("KeyError: ", ReprString(format->substr(1, close - 1))));
+      if (member == nullptr)
+        return absl::InvalidArgumentError(
+            absl::StrCat("KeyError: ", ReprString(format->substr(1, close - 1))));
       value = *member;
       mapped_ = true;
       format->remove_prefix(close + 1);
     }
     Spec spec;
-    for (; !format->empty() && std::string_view("-+ #0").find(format->front()) != std::string_view::npos;
+    for (; !format->empty() &&
+           std::string_view("-+ #0").find(format->front()) != std::string_view::npos;
          format->remove_prefix(1)) {
       const char flag = format->front();
       if (flag == '-') spec.align = '<';
@@ -257,7 +285,8 @@ class PercentFormatter {
       if (spec.precision > 1000) return ValueError("precision too big");
       spec.precision = std::max<int64_t>(spec.precision, 0);
     }
-    while (!format->empty() && std::string_view("hlL").find(format->front()) != std::string_view::npos) {
+    while (!format->empty() &&
+           std::string_view("hlL").find(format->front()) != std::string_view::npos) {
       format->remove_prefix(1);
     }
     if (format->empty()) return ValueError("incomplete format");
@@ -287,7 +316,8 @@ class PercentFormatter {
       }
       case 'c': {
         spec.fill = " ";
-        if (value.is_string() && CountCodePoints(value.string()) == 1) return Pad(runtime_, value.string(), spec, '>');
+        if (value.is_string() && CountCodePoints(value.string()) == 1)
+          return Pad(runtime_, value.string(), spec, '>');
         if (!value.is_integral()) return TypeError("%c requires int or char");
         return Pad(runtime_, EncodeUtf8(static_cast<char32_t>(value.integer())), spec, '>');
       }
@@ -296,14 +326,18 @@ class PercentFormatter {
       case 'u':
       case 'x':
       case 'X':
-      case 'o': return ConvertInteger(value, spec);
-      default: break;
+      case 'o':
+        return ConvertInteger(value, spec);
+      default:
+        break;
     }
     if (std::string_view("eEfFgG").find(spec.type) == std::string_view::npos) {
-      return ValueError(absl::StrCat("unsupported format character '", std::string(1, spec.type), "'"));
+      return ValueError(
+          absl::StrCat("unsupported format character '", std::string(1, spec.type), "'"));
     }
     if (value.is_undefined()) return UndefinedError(value);
-    if (!value.is_number()) return TypeError(absl::StrCat("must be real number, not ", ToAbsl(value.type_name())));
+    if (!value.is_number())
+      return TypeError(absl::StrCat("must be real number, not ", ToAbsl(value.type_name())));
     if (spec.fill == "0" && spec.align == 0) spec.align = '=';
     if (spec.align == '<') spec.fill = " ";
     return FormatNumber(runtime_, Value::Float(value.number()), spec);
@@ -312,14 +346,18 @@ class PercentFormatter {
   absl::StatusOr<std::string> ConvertInteger(const Value& value, Spec spec) {
     const bool hexadecimal = spec.type == 'x' || spec.type == 'X' || spec.type == 'o';
     if (value.is_undefined()) return UndefinedError(value);
-    if (!value.is_number() || (hexadecimal && !value.is_integral()) || !(std::abs(value.number()) < 9.2e18)) {
-      return TypeError(absl::StrCat("%", std::string(1, spec.type), " format: a real number is required, not ",
+    if (!value.is_number() || (hexadecimal && !value.is_integral()) ||
+        !(std::abs(value.number()) < 9.2e18)) {
+      return TypeError(absl::StrCat("%", std::string(1, spec.type),
+                                    " format: a real number is required, not ",
                                     ToAbsl(value.type_name())));
     }
-    const int64_t integer = value.is_integral() ? value.integer() : static_cast<int64_t>(value.number());
+    const int64_t integer =
+        value.is_integral() ? value.integer() : static_cast<int64_t>(value.number());
     if (spec.type == 'i' || spec.type == 'u') spec.type = 'd';
     NumberText number = WriteInteger(integer, spec);
-    while (static_cast<int64_t>(number.digits.size()) < spec.precision) number.digits.insert(0, 1, '0');
+    while (static_cast<int64_t>(number.digits.size()) < spec.precision)
+      number.digits.insert(0, 1, '0');
     const std::string head = number.sign + number.prefix;
     if (spec.align == '<') spec.fill = " ";
     if (spec.fill == "0") spec.align = '=';
@@ -342,13 +380,15 @@ absl::StatusOr<Value> FieldValue(std::string_view field, const Arguments& argume
   if (head.empty() || absl::SimpleAtoi(ToAbsl(head), &index)) {
     if (head.empty()) index = static_cast<int64_t>((*next)++);
     if (index < 0 || index >= static_cast<int64_t>(arguments.positional.size())) {
-      return absl::InvalidArgumentError("IndexError: Replacement index out of range for positional args tuple");
+      return absl::InvalidArgumentError(
+          "IndexError: Replacement index out of range for positional args tuple");
     }
     value = arguments.positional[static_cast<size_t>(index)];
   } else {
     const auto it = std::find_if(arguments.named.begin(), arguments.named.end(),
                                  [&](const auto& named) { return named.first == head; });
-    if (it == arguments.named.end()) return absl::InvalidArgumentError(absl::StrCat("KeyError: ", ReprString(head)));
+    if (it == arguments.named.end())
+      return absl::InvalidArgumentError(absl::StrCat("KeyError: ", ReprString(head)));
     value = it->second;
   }
   while (!field.empty()) {
@@ -359,17 +399,19 @@ absl::StatusOr<Value> FieldValue(std::string_view field, const Arguments& argume
       continue;
     }
     const size_t close = field.find(']');
-    if (field.front() != '[' || close == std::string_view::npos) return ValueError("malformed field in format string");
+    if (field.front() != '[' || close == std::string_view::npos)
+      return ValueError("malformed field in format string");
     const std::string_view key = field.substr(1, close - 1);
-    ASSIGN_OR_RETURN(value, GetItem(value, absl::SimpleAtoi(ToAbsl(key), &index) ? Value::Int(index)
-                                                                                 : Value::String(std::string(key))));
+    ASSIGN_OR_RETURN(value, GetItem(value, absl::SimpleAtoi(ToAbsl(key), &index)
+                                               ? Value::Int(index)
+                                               : Value::String(std::string(key))));
     field.remove_prefix(close + 1);
   }
   return value;
 }
 
-absl::StatusOr<std::string> Braces(Runtime& runtime, std::string_view format, const Arguments& arguments, size_t* next,
-                                   int depth) {
+absl::StatusOr<std::string> Braces(Runtime& runtime, std::string_view format,
+                                   const Arguments& arguments, size_t* next, int depth) {
   if (depth > 2) return ValueError("Max string recursion exceeded");
   std::string out;
   for (size_t i = 0; i < format.size(); ++i) {
@@ -400,7 +442,8 @@ absl::StatusOr<std::string> Braces(Runtime& runtime, std::string_view format, co
     ASSIGN_OR_RETURN(Value value, FieldValue(field.substr(0, bang), arguments, next));
     if (conversion == "r" || conversion == "a") value = Value::String(Repr(value));
     if (conversion == "s") value = Value::String(ToText(value));
-    ASSIGN_OR_RETURN(const std::string full_spec, Braces(runtime, spec, arguments, next, depth + 1));
+    ASSIGN_OR_RETURN(const std::string full_spec,
+                     Braces(runtime, spec, arguments, next, depth + 1));
     ASSIGN_OR_RETURN(const std::string text, FormatSpec(runtime, value, full_spec));
     RETURN_IF_ERROR(runtime.ChargeText(out.size() + text.size()));
     out += text;
@@ -410,17 +453,20 @@ absl::StatusOr<std::string> Braces(Runtime& runtime, std::string_view format, co
 
 }  // namespace
 
-absl::StatusOr<std::string> FormatPercent(Runtime& runtime, const std::string& format, const Value& arguments) {
+absl::StatusOr<std::string> FormatPercent(Runtime& runtime, const std::string& format,
+                                          const Value& arguments) {
   return PercentFormatter(runtime, arguments).Format(format);
 }
 
-absl::StatusOr<std::string> FormatSpec(Runtime& runtime, const Value& value, std::string_view text) {
+absl::StatusOr<std::string> FormatSpec(Runtime& runtime, const Value& value,
+                                       std::string_view text) {
   if (text.empty()) return ToText(value);
   ASSIGN_OR_RETURN(const Spec spec, ParseSpec(text));
   if (value.is_undefined()) return UndefinedError(value);
   if (value.is_number()) return FormatNumber(runtime, value, spec);
   if (!value.is_string()) {
-    return TypeError(absl::StrCat("unsupported format string passed to ", ToAbsl(value.type_name()), ".__format__"));
+    return TypeError(absl::StrCat("unsupported format string passed to ", ToAbsl(value.type_name()),
+                                  ".__format__"));
   }
   if ((spec.type != 0 && spec.type != 's') || spec.align == '=' || spec.grouping != 0) {
     return ValueError("a format for numbers, applied to text");
@@ -430,7 +476,8 @@ absl::StatusOr<std::string> FormatSpec(Runtime& runtime, const Value& value, std
   return Pad(runtime, content, spec, '<');
 }
 
-absl::StatusOr<std::string> FormatBraces(Runtime& runtime, const std::string& format, const Arguments& arguments) {
+absl::StatusOr<std::string> FormatBraces(Runtime& runtime, const std::string& format,
+                                         const Arguments& arguments) {
   size_t next = 0;
   return Braces(runtime, format, arguments, &next, 0);
 }

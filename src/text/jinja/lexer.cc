@@ -32,7 +32,9 @@ std::string NormalizeNewlines(std::string_view source) {
 }
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-bool IsNameStart(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (c & 0x80) != 0; }
+bool IsNameStart(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (c & 0x80) != 0;
+}
 bool IsNamePart(char c) { return IsNameStart(c) || IsDigit(c); }
 
 class Lexer {
@@ -63,11 +65,14 @@ class Lexer {
     tokens_.push_back({kind, PositionAt(at), std::move(text), 0, 0});
   }
 
-  absl::Status Fail(size_t at, std::string_view message) { return ErrorAt(PositionAt(at), message); }
+  absl::Status Fail(size_t at, std::string_view message) {
+    return ErrorAt(PositionAt(at), message);
+  }
 
   // The next "{{", "{%" or "{#".
   size_t FindTag(size_t from) const {
-    for (size_t p = text_.find('{', from); p != std::string_view::npos; p = text_.find('{', p + 1)) {
+    for (size_t p = text_.find('{', from); p != std::string_view::npos;
+         p = text_.find('{', p + 1)) {
       if (p + 1 == text_.size()) break;
       if (text_[p + 1] == '{' || text_[p + 1] == '%' || text_[p + 1] == '#') return p;
     }
@@ -158,15 +163,18 @@ class Lexer {
   }
 
   absl::Status LexRaw(size_t body, size_t tag) {
-    for (size_t p = text_.find("{%", body); p != std::string_view::npos; p = text_.find("{%", p + 2)) {
+    for (size_t p = text_.find("{%", body); p != std::string_view::npos;
+         p = text_.find("{%", p + 2)) {
       size_t inner = p + 2;
       char sign = 0;
-      if (inner < text_.size() && (text_[inner] == '-' || text_[inner] == '+')) sign = text_[inner++];
+      if (inner < text_.size() && (text_[inner] == '-' || text_[inner] == '+'))
+        sign = text_[inner++];
       inner = SkipSpace(inner);
       if (text_.substr(inner, 6) != "endraw") continue;
       inner = SkipSpace(inner + 6);
       char end_sign = 0;
-      if (inner < text_.size() && (text_[inner] == '-' || text_[inner] == '+')) end_sign = text_[inner++];
+      if (inner < text_.size() && (text_[inner] == '-' || text_[inner] == '+'))
+        end_sign = text_[inner++];
       if (text_.substr(inner, 2) != "%}") continue;
       line_starting_ = text_[body - 1] == '\n';
       const std::string_view data = StripBefore(text_.substr(body, p - body), sign, false);
@@ -197,7 +205,8 @@ class Lexer {
   absl::Status LexInside(bool variable, size_t tag) {
     while (true) {
       pos_ = SkipSpace(pos_);
-      if (pos_ >= text_.size()) return Fail(tag, "unexpected end of template: the tag is not closed");
+      if (pos_ >= text_.size())
+        return Fail(tag, "unexpected end of template: the tag is not closed");
       if (AtTagEnd(variable)) return absl::OkStatus();
       const char c = text_[pos_];
       if (IsDigit(c)) {
@@ -228,8 +237,9 @@ class Lexer {
 
   // Digits with single underscores between.
   size_t DigitRun(size_t p) const {
-    while (p < text_.size() && (IsDigit(text_[p]) || (text_[p] == '_' && p + 1 < text_.size() && IsDigit(text_[p + 1]) &&
-                                                      IsDigit(text_[p - 1])))) {
+    while (p < text_.size() &&
+           (IsDigit(text_[p]) || (text_[p] == '_' && p + 1 < text_.size() &&
+                                  IsDigit(text_[p + 1]) && IsDigit(text_[p - 1])))) {
       ++p;
     }
     return p;
@@ -274,7 +284,8 @@ class Lexer {
 
   absl::Status EmitInteger(size_t begin, const std::string& digits, int base) {
     int64_t value = 0;
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value, base);
+    const auto [end, error] =
+        std::from_chars(digits.data(), digits.data() + digits.size(), value, base);
     if (error != std::errc() || end != digits.data() + digits.size()) {
       return Fail(begin, "an integer that is malformed or beyond 64 bits");
     }
@@ -293,9 +304,9 @@ class Lexer {
   }
 
   absl::Status LexOperator() {
-    static constexpr std::string_view kOperators[] = {"//", "**", "==", "!=", "<=", ">=", "+", "-", "/", "*", "%",
-                                                      "~",  "[",  "]",  "(",  ")",  "{",  "}", ">", "<", "=", ".",
-                                                      ":",  "|",  ",",  ";"};
+    static constexpr std::string_view kOperators[] = {
+        "//", "**", "==", "!=", "<=", ">=", "+", "-", "/", "*", "%", "~", "[",
+        "]",  "(",  ")",  "{",  "}",  ">",  "<", "=", ".", ":", "|", ",", ";"};
     for (const std::string_view op : kOperators) {
       if (text_.substr(pos_, op.size()) != op) continue;
       RETURN_IF_ERROR(Balance(op));
@@ -313,7 +324,8 @@ class Lexer {
     if (op != ")" && op != "]" && op != "}") return absl::OkStatus();
     if (brackets_.empty()) return Fail(pos_, absl::StrCat("unexpected '", ToAbsl(op), "'"));
     if (brackets_.back() != op[0]) {
-      return Fail(pos_, absl::StrCat("unexpected '", ToAbsl(op), "', expected '", brackets_.substr(brackets_.size() - 1), "'"));
+      return Fail(pos_, absl::StrCat("unexpected '", ToAbsl(op), "', expected '",
+                                     brackets_.substr(brackets_.size() - 1), "'"));
     }
     brackets_.pop_back();
     return absl::OkStatus();
@@ -322,9 +334,9 @@ class Lexer {
   const std::string source_;
   const std::string_view text_;
   size_t pos_ = 0;
-  bool line_starting_ = true;        // what was read last ended in a line break
-  std::string brackets_;             // the closing brackets still expected in this tag
-  size_t counted_ = 0;               // PositionAt has seen so many bytes
+  bool line_starting_ = true;  // what was read last ended in a line break
+  std::string brackets_;       // the closing brackets still expected in this tag
+  size_t counted_ = 0;         // PositionAt has seen so many bytes
   int32_t line_ = 1;
   size_t line_start_ = 0;
   std::vector<Token> tokens_;

@@ -14,21 +14,30 @@ namespace penstock::jinja {
 
 struct Position {
   int32_t line = 1;
-  int32_t column = 1;     // in bytes
+  int32_t column = 1;  // in bytes
 };
 
 /// INVALID_ARGUMENT: "line L, column C: message".
 absl::Status ErrorAt(Position position, std::string_view message);
 
 enum class TokenKind : uint8_t {
-  kData, kVariableBegin, kVariableEnd, kBlockBegin, kBlockEnd,
-  kName, kString, kInteger, kFloat, kOperator, kEnd,
+  kData,
+  kVariableBegin,
+  kVariableEnd,
+  kBlockBegin,
+  kBlockEnd,
+  kName,
+  kString,
+  kInteger,
+  kFloat,
+  kOperator,
+  kEnd,
 };
 
 struct Token {
   TokenKind kind = TokenKind::kEnd;
   Position position;
-  std::string text;        // data, name, operator, or a string's value
+  std::string text;  // data, name, operator, or a string's value
   int64_t integer = 0;
   double number = 0;
 };

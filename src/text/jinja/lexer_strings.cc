@@ -30,7 +30,8 @@ absl::Status AppendHex(std::string_view literal, size_t digits, size_t* pos, std
 
 void AppendOctal(std::string_view literal, size_t* pos, std::string* out) {
   char32_t value = 0;
-  for (int i = 0; i < 3 && *pos < literal.size() && literal[*pos] >= '0' && literal[*pos] <= '7'; ++i) {
+  for (int i = 0; i < 3 && *pos < literal.size() && literal[*pos] >= '0' && literal[*pos] <= '7';
+       ++i) {
     value = value * 8 + static_cast<char32_t>(literal[(*pos)++] - '0');
   }
   AppendUtf8(value, out);
@@ -61,7 +62,11 @@ absl::StatusOr<std::string> UnescapeString(std::string_view literal) {
       AppendOctal(literal, &pos, &out);
     } else if (escape == 'x' || escape == 'u' || escape == 'U') {
       ++pos;
-      const absl::Status status = AppendHex(literal, escape == 'x' ? 2 : escape == 'u' ? 4 : 8, &pos, &out);
+      const absl::Status status = AppendHex(literal,
+                                            escape == 'x'   ? 2
+                                            : escape == 'u' ? 4
+                                                            : 8,
+                                            &pos, &out);
       if (!status.ok()) return status;
     } else if (escape == 'N') {
       return absl::InvalidArgumentError("\\N{...} in a string is not supported");

@@ -36,8 +36,13 @@ absl::StatusOr<std::optional<Value>> FilteredIterator::Next() {
 
 LoopState::LoopState(Evaluator* evaluator, const Statement* loop, std::shared_ptr<Scope> scope,
                      std::unique_ptr<Iterator> source, Value sized, int depth)
-    : evaluator_(evaluator), loop_(loop), scope_(std::move(scope)), source_(std::move(source)),
-      sized_(std::move(sized)), depth0_(depth), last_changed_(std::make_shared<std::optional<Value>>()) {}
+    : evaluator_(evaluator),
+      loop_(loop),
+      scope_(std::move(scope)),
+      source_(std::move(source)),
+      sized_(std::move(sized)),
+      depth0_(depth),
+      last_changed_(std::make_shared<std::optional<Value>>()) {}
 
 void LoopState::End() {
   scope_.reset();
@@ -87,7 +92,8 @@ absl::StatusOr<Value> LoopState::Call(Runtime&, Arguments arguments) {
     return TypeError("The loop must have the 'recursive' marker to be called recursively.");
   }
   if (scope_ == nullptr) return TypeError("the loop has ended");
-  if (arguments.positional.size() != 1 || !arguments.named.empty()) return TypeError("loop() takes one argument");
+  if (arguments.positional.size() != 1 || !arguments.named.empty())
+    return TypeError("loop() takes one argument");
   return evaluator_->RenderLoop(*loop_, scope_, arguments.positional[0], depth0_ + 1);
 }
 
@@ -102,10 +108,12 @@ Value LoopState::MakeCycle() const {
 
 Value LoopState::MakeChanged() {
   return Value::MakeObject(std::make_shared<Function>(
-      "changed", [last = last_changed_](Runtime&, const Arguments& arguments) -> absl::StatusOr<Value> {
+      "changed",
+      [last = last_changed_](Runtime&, const Arguments& arguments) -> absl::StatusOr<Value> {
         Value now = Value::MakeTuple(arguments.positional);
         if (*last && **last == now) return Value::Bool(false);
-        if (now.depth() > kMaxValueDepth) return absl::ResourceExhaustedError("a value is nested too deeply");
+        if (now.depth() > kMaxValueDepth)
+          return absl::ResourceExhaustedError("a value is nested too deeply");
         *last = std::move(now);
         return Value::Bool(true);
       }));
@@ -120,7 +128,8 @@ absl::StatusOr<std::optional<Value>> LoopState::Attribute(std::string_view name)
   if (name == "cycle") return MakeCycle();
   if (name == "changed") return MakeChanged();
   if (name == "previtem") {
-    return index0_ == 0 ? Value::MakeUndefined("UndefinedError: there is no previous item") : before_;
+    return index0_ == 0 ? Value::MakeUndefined("UndefinedError: there is no previous item")
+                        : before_;
   }
   if (name == "last" || name == "nextitem") {
     ASSIGN_OR_RETURN(const std::optional<Value> next, Peek());
@@ -129,7 +138,9 @@ absl::StatusOr<std::optional<Value>> LoopState::Attribute(std::string_view name)
   }
   if (name == "length" || name == "revindex" || name == "revindex0") {
     ASSIGN_OR_RETURN(const int64_t length, LengthOfWalk());
-    return Value::Int(name == "length" ? length : name == "revindex" ? length - index0_ : length - index0_ - 1);
+    return Value::Int(name == "length"     ? length
+                      : name == "revindex" ? length - index0_
+                                           : length - index0_ - 1);
   }
   return std::nullopt;
 }

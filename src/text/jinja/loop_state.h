@@ -58,10 +58,11 @@ class LoopState final : public Object {
   int64_t index0_ = -1;
   std::optional<int64_t> length_;
   bool peeked_ = false;
-  std::optional<Value> after_;         // valid when peeked_
+  std::optional<Value> after_;  // valid when peeked_
   Value current_;
   Value before_;
-  std::shared_ptr<std::optional<Value>> last_changed_;   // the arguments of the last changed(), as a tuple
+  std::shared_ptr<std::optional<Value>>
+      last_changed_;  // the arguments of the last changed(), as a tuple
 };
 
 /// Ends a loop at the end of its block.

@@ -16,11 +16,16 @@
 namespace penstock::jinja {
 namespace {
 
-// Attributes of Python's types that would change a value; the sandbox hands them out only to refuse their use.
+// Attributes of Python's types that would change a value; the sandbox hands them out only to refuse
+// their use.
 bool IsForbidden(const Value& value, std::string_view name) {
-  static constexpr std::array<std::string_view, 8> kList = {"append", "clear", "pop", "reverse", "insert", "sort", "extend", "remove"};
-  static constexpr std::array<std::string_view, 5> kDict = {"clear", "pop", "popitem", "setdefault", "update"};
-  const auto in = [name](const auto& names) { return std::find(names.begin(), names.end(), name) != names.end(); };
+  static constexpr std::array<std::string_view, 8> kList = {"append", "clear", "pop",    "reverse",
+                                                            "insert", "sort",  "extend", "remove"};
+  static constexpr std::array<std::string_view, 5> kDict = {"clear", "pop", "popitem", "setdefault",
+                                                            "update"};
+  const auto in = [name](const auto& names) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
   if (value.is_list()) return in(kList);
   return value.is_dict() && in(kDict);
 }
@@ -35,13 +40,16 @@ MethodFunction FindMethod(const Value& value, std::string_view name) {
 Value BindMethod(const Value& self, std::string_view name, MethodFunction method) {
   return Value::MakeObject(std::make_shared<Function>(
       std::string(name),
-      [self, method](Runtime& runtime, const Arguments& arguments) { return method(runtime, self, arguments); },
+      [self, method](Runtime& runtime, const Arguments& arguments) {
+        return method(runtime, self, arguments);
+      },
       self.depth() + 1));
 }
 
 Value BindSafeMethod(const Value& self, std::string_view name) {
   return Value::MakeObject(std::make_shared<Function>(
-      std::string(name), [self, name = std::string(name)](Runtime& runtime, const Arguments& arguments) {
+      std::string(name),
+      [self, name = std::string(name)](Runtime& runtime, const Arguments& arguments) {
         return CallSafeTextMethod(runtime, self, name, arguments);
       }));
 }
@@ -49,8 +57,9 @@ Value BindSafeMethod(const Value& self, std::string_view name) {
 // nullopt: there is no such attribute.
 absl::StatusOr<std::optional<Value>> FindAttribute(const Value& value, std::string_view name) {
   if (IsForbidden(value, name) || name.substr(0, 2) == "__") {
-    return Value::MakeUndefined(absl::StrCat("SecurityError: access to attribute '", ToAbsl(name), "' of '",
-                                             ToAbsl(value.type_name()), "' object is unsafe."));
+    return Value::MakeUndefined(absl::StrCat("SecurityError: access to attribute '", ToAbsl(name),
+                                             "' of '", ToAbsl(value.type_name()),
+                                             "' object is unsafe."));
   }
   if (const MethodFunction method = FindMethod(value, name)) {
     return value.is_safe() ? BindSafeMethod(value, name) : BindMethod(value, name, method);
@@ -65,7 +74,8 @@ std::optional<Value> FindItem(const Value& value, const Value& key) {
     const Value* member = value.dict().Find(key);
     return member == nullptr ? std::nullopt : std::optional<Value>(*member);
   }
-  if (value.is_object()) return value.object()->has_items() ? value.object()->Item(key) : std::nullopt;
+  if (value.is_object())
+    return value.object()->has_items() ? value.object()->Item(key) : std::nullopt;
   if (!key.is_integral()) return std::nullopt;
   int64_t index = key.integer();
   if (value.is_sequence()) {
@@ -89,19 +99,23 @@ std::string OwnerName(const Value& value) {
 }
 
 Value NoAttribute(const Value& value, std::string_view name) {
-  return Value::MakeUndefined(absl::StrCat("UndefinedError: '", OwnerName(value), "' has no attribute '", ToAbsl(name), "'"));
+  return Value::MakeUndefined(absl::StrCat("UndefinedError: '", OwnerName(value),
+                                           "' has no attribute '", ToAbsl(name), "'"));
 }
 
 absl::StatusOr<std::optional<int64_t>> Bound(const Value& bound) {
   if (bound.is_none()) return std::nullopt;
   if (bound.is_undefined()) return UndefinedError(bound);
-  if (!bound.is_integral()) return TypeError("slice indices must be integers or None or have an __index__ method");
+  if (!bound.is_integral())
+    return TypeError("slice indices must be integers or None or have an __index__ method");
   return bound.integer();
 }
 
 // The positions that a slice picks from `size` items, as Python's slice.indices.
-absl::StatusOr<std::vector<size_t>> SlicePositions(Runtime& runtime, int64_t size, const Value& start_value,
-                                                   const Value& stop_value, const Value& step_value) {
+absl::StatusOr<std::vector<size_t>> SlicePositions(Runtime& runtime, int64_t size,
+                                                   const Value& start_value,
+                                                   const Value& stop_value,
+                                                   const Value& step_value) {
   ASSIGN_OR_RETURN(const std::optional<int64_t> start_bound, Bound(start_value));
   ASSIGN_OR_RETURN(const std::optional<int64_t> stop_bound, Bound(stop_value));
   ASSIGN_OR_RETURN(const std::optional<int64_t> step_bound, Bound(step_value));
@@ -141,33 +155,39 @@ absl::StatusOr<Value> GetItem(const Value& value, const Value& key) {
   if (value.is_undefined()) return UndefinedError(value);
   if (std::optional<Value> item = FindItem(value, key)) return *std::move(item);
   if (!key.is_string()) {
-    return Value::MakeUndefined(absl::StrCat("UndefinedError: ", OwnerName(value), " has no element ", Repr(key)));
+    return Value::MakeUndefined(
+        absl::StrCat("UndefinedError: ", OwnerName(value), " has no element ", Repr(key)));
   }
   ASSIGN_OR_RETURN(std::optional<Value> attribute, FindAttribute(value, key.string()));
   return attribute ? *std::move(attribute) : NoAttribute(value, key.string());
 }
 
-absl::StatusOr<Value> GetSlice(Runtime& runtime, const Value& value, const Value& start, const Value& stop,
-                               const Value& step) {
+absl::StatusOr<Value> GetSlice(Runtime& runtime, const Value& value, const Value& start,
+                               const Value& stop, const Value& step) {
   if (value.is_undefined()) return UndefinedError(value);
   if (value.is_string()) {
     const std::u32string points = ToCodePoints(value.string());
-    ASSIGN_OR_RETURN(const std::vector<size_t> positions,
-                     SlicePositions(runtime, static_cast<int64_t>(points.size()), start, stop, step));
+    ASSIGN_OR_RETURN(
+        const std::vector<size_t> positions,
+        SlicePositions(runtime, static_cast<int64_t>(points.size()), start, stop, step));
     std::string out;
     for (const size_t i : positions) AppendUtf8(points[i], &out);
     return Value::StringLike(value, std::move(out));
   }
   const auto* range = value.As<Range>();
   if (!value.is_sequence() && range == nullptr) {
-    return Value::MakeUndefined(absl::StrCat("UndefinedError: ", OwnerName(value), " has no element slice"));
+    return Value::MakeUndefined(
+        absl::StrCat("UndefinedError: ", OwnerName(value), " has no element slice"));
   }
-  const int64_t size = range != nullptr ? range->size() : static_cast<int64_t>(value.items().size());
-  ASSIGN_OR_RETURN(const std::vector<size_t> positions, SlicePositions(runtime, size, start, stop, step));
+  const int64_t size =
+      range != nullptr ? range->size() : static_cast<int64_t>(value.items().size());
+  ASSIGN_OR_RETURN(const std::vector<size_t> positions,
+                   SlicePositions(runtime, size, start, stop, step));
   std::vector<Value> items;
   items.reserve(positions.size());
   for (const size_t i : positions) {
-    items.push_back(range != nullptr ? Value::Int(range->at(static_cast<int64_t>(i))) : value.items()[i]);
+    items.push_back(range != nullptr ? Value::Int(range->at(static_cast<int64_t>(i)))
+                                     : value.items()[i]);
   }
   return value.is_tuple() ? Value::MakeTuple(std::move(items)) : Value::MakeList(std::move(items));
 }

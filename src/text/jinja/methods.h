@@ -16,10 +16,11 @@ absl::StatusOr<Value> GetAttribute(const Value& value, std::string_view name);
 /// `value[key]`: the item, else the attribute, else an undefined value.
 absl::StatusOr<Value> GetItem(const Value& value, const Value& key);
 /// `value[start:stop:step]`; absent bounds are none.
-absl::StatusOr<Value> GetSlice(Runtime& runtime, const Value& value, const Value& start, const Value& stop,
-                               const Value& step);
+absl::StatusOr<Value> GetSlice(Runtime& runtime, const Value& value, const Value& start,
+                               const Value& stop, const Value& step);
 
-using MethodFunction = absl::StatusOr<Value> (*)(Runtime& runtime, const Value& self, const Arguments& arguments);
+using MethodFunction = absl::StatusOr<Value> (*)(Runtime& runtime, const Value& self,
+                                                 const Arguments& arguments);
 /// The method of a type, or nullptr.
 MethodFunction FindStringMethod(std::string_view name);
 MethodFunction FindDictMethod(std::string_view name);

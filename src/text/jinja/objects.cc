@@ -65,7 +65,8 @@ class Cycler final : public Object, public std::enable_shared_from_this<Cycler> 
     if (name == "current") return items_[position_];
     if (name != "next" && name != "reset") return std::nullopt;
     const bool reset = name == "reset";
-    const auto step = [self = shared_from_this(), reset](Runtime&, const Arguments&) -> absl::StatusOr<Value> {
+    const auto step = [self = shared_from_this(), reset](
+                          Runtime&, const Arguments&) -> absl::StatusOr<Value> {
       if (reset) {
         self->position_ = 0;
         return Value();
@@ -95,12 +96,14 @@ absl::StatusOr<Value> MakeRange(Runtime& runtime, const Arguments& arguments) {
   constexpr int64_t kFar = int64_t{1} << 60;
   if (numbers[2] == 0) return ValueError("range() arg 3 must not be zero");
   for (const int64_t number : numbers) {
-    if (number > kFar || number < -kFar) return absl::InvalidArgumentError("OverflowError: range() is too big");
+    if (number > kFar || number < -kFar)
+      return absl::InvalidArgumentError("OverflowError: range() is too big");
   }
   auto range = std::make_shared<Range>(numbers[0], numbers[1], numbers[2]);
   if (range->size() > runtime.limits().max_range) {
     return absl::InvalidArgumentError(
-        absl::StrCat("OverflowError: Range too big. Ranges are blocked above ", runtime.limits().max_range, "."));
+        absl::StrCat("OverflowError: Range too big. Ranges are blocked above ",
+                     runtime.limits().max_range, "."));
   }
   return Value::MakeObject(std::move(range));
 }

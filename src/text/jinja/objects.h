@@ -23,7 +23,9 @@ class Function final : public Object {
   std::string_view type_name() const override { return "builtin_function_or_method"; }
   bool callable() const override { return true; }
   int depth() const override { return depth_; }
-  absl::StatusOr<Value> Call(Runtime& runtime, Arguments arguments) override { return body_(runtime, arguments); }
+  absl::StatusOr<Value> Call(Runtime& runtime, Arguments arguments) override {
+    return body_(runtime, arguments);
+  }
 
  private:
   std::string name_;
@@ -34,7 +36,8 @@ class Function final : public Object {
 /// Python's generator: items come as they are asked for, once.
 class Generator final : public Object {
  public:
-  Generator(std::shared_ptr<Iterator> items, int source_depth) : items_(std::move(items)), depth_(source_depth + 1) {}
+  Generator(std::shared_ptr<Iterator> items, int source_depth)
+      : items_(std::move(items)), depth_(source_depth + 1) {}
   std::string_view type_name() const override { return "generator"; }
   int depth() const override { return depth_; }
   std::unique_ptr<Iterator> Iterate() override;
@@ -72,7 +75,9 @@ class DictView final : public Object {
   std::string Repr() const override;
   int depth() const override { return dict_.depth() + 1; }
   bool Truthy() const override { return dict_.dict().size() != 0; }
-  std::optional<int64_t> Length() const override { return static_cast<int64_t>(dict_.dict().size()); }
+  std::optional<int64_t> Length() const override {
+    return static_cast<int64_t>(dict_.dict().size());
+  }
   std::unique_ptr<Iterator> Iterate() override;
 
  private:
@@ -81,7 +86,8 @@ class DictView final : public Object {
   Kind kind_;
 };
 
-/// namespace(): the one thing that a template can change. Rendering keeps them all and empties them at its end, since
+/// namespace(): the one thing that a template can change. Rendering keeps them all and empties them
+/// at its end, since
 /// one can hold itself.
 class Namespace final : public Object {
  public:
@@ -89,14 +95,17 @@ class Namespace final : public Object {
   std::string_view type_name() const override { return "Namespace"; }
   std::string Repr() const override;
   absl::StatusOr<std::optional<Value>> Attribute(std::string_view name) override;
-  void Set(std::string name, Value value) { members_.Set(Value::String(std::move(name)), std::move(value)); }
+  void Set(std::string name, Value value) {
+    members_.Set(Value::String(std::move(name)), std::move(value));
+  }
   void Clear() { members_ = Dict(); }
 
  private:
   Dict members_;
 };
 
-/// The functions that every template can call: range, dict, joiner, cycler, raise_exception, strftime_now.
+/// The functions that every template can call: range, dict, joiner, cycler, raise_exception,
+/// strftime_now.
 /// namespace() is the evaluator's.
 const std::vector<std::pair<std::string, Value>>& BuiltinFunctions();
 

@@ -17,13 +17,18 @@ namespace penstock::jinja {
 namespace {
 
 absl::Status Unsupported(std::string_view op, const Value& left, const Value& right) {
-  return TypeError(absl::StrCat("unsupported operand type(s) for ", ToAbsl(op), ": '", ToAbsl(left.type_name()),
-                                "' and '", ToAbsl(right.type_name()), "'"));
+  return TypeError(absl::StrCat("unsupported operand type(s) for ", ToAbsl(op), ": '",
+                                ToAbsl(left.type_name()), "' and '", ToAbsl(right.type_name()),
+                                "'"));
 }
 
-absl::Status TooLarge() { return absl::InvalidArgumentError("OverflowError: an integer beyond 64 bits"); }
+absl::Status TooLarge() {
+  return absl::InvalidArgumentError("OverflowError: an integer beyond 64 bits");
+}
 
-absl::Status DivisionByZero() { return absl::InvalidArgumentError("ZeroDivisionError: division by zero"); }
+absl::Status DivisionByZero() {
+  return absl::InvalidArgumentError("ZeroDivisionError: division by zero");
+}
 
 int64_t FloorDivide(int64_t a, int64_t b) {
   const int64_t quotient = a / b;
@@ -51,13 +56,20 @@ absl::StatusOr<Value> IntegerPower(int64_t base, int64_t exponent) {
 
 absl::StatusOr<Value> IntegerArithmetic(std::string_view op, int64_t a, int64_t b) {
   int64_t result = 0;
-  if (op == "+") return __builtin_add_overflow(a, b, &result) ? absl::StatusOr<Value>(TooLarge()) : Value::Int(result);
-  if (op == "-") return __builtin_sub_overflow(a, b, &result) ? absl::StatusOr<Value>(TooLarge()) : Value::Int(result);
-  if (op == "*") return __builtin_mul_overflow(a, b, &result) ? absl::StatusOr<Value>(TooLarge()) : Value::Int(result);
+  if (op == "+")
+    return __builtin_add_overflow(a, b, &result) ? absl::StatusOr<Value>(TooLarge())
+                                                 : Value::Int(result);
+  if (op == "-")
+    return __builtin_sub_overflow(a, b, &result) ? absl::StatusOr<Value>(TooLarge())
+                                                 : Value::Int(result);
+  if (op == "*")
+    return __builtin_mul_overflow(a, b, &result) ? absl::StatusOr<Value>(TooLarge())
+                                                 : Value::Int(result);
   if (op == "**") return IntegerPower(a, b);
   if (b == 0) return DivisionByZero();
   if (op == "/") return Value::Float(static_cast<double>(a) / static_cast<double>(b));
-  if (a == std::numeric_limits<int64_t>::min() && b == -1) return op == "%" ? absl::StatusOr<Value>(Value::Int(0)) : TooLarge();
+  if (a == std::numeric_limits<int64_t>::min() && b == -1)
+    return op == "%" ? absl::StatusOr<Value>(Value::Int(0)) : TooLarge();
   const int64_t quotient = FloorDivide(a, b);
   return Value::Int(op == "//" ? quotient : a - quotient * b);
 }
@@ -82,8 +94,8 @@ absl::StatusOr<Value> Repeat(Runtime& runtime, const Value& value, int64_t times
   if (value.is_string()) {
     const std::string& unit = value.string();
     const auto bytes = static_cast<unsigned __int128>(unit.size()) * static_cast<uint64_t>(times);
-    RETURN_IF_ERROR(runtime.ChargeText(
-        static_cast<uint64_t>(std::min<unsigned __int128>(bytes, std::numeric_limits<uint64_t>::max()))));
+    RETURN_IF_ERROR(runtime.ChargeText(static_cast<uint64_t>(
+        std::min<unsigned __int128>(bytes, std::numeric_limits<uint64_t>::max()))));
     std::string out;
     out.reserve(static_cast<size_t>(bytes));
     for (int64_t i = 0; i < times && !unit.empty(); ++i) out += unit;
@@ -91,14 +103,17 @@ absl::StatusOr<Value> Repeat(Runtime& runtime, const Value& value, int64_t times
   }
   const std::vector<Value>& unit = value.items();
   const auto count = static_cast<unsigned __int128>(unit.size()) * static_cast<uint64_t>(times);
-  RETURN_IF_ERROR(runtime.ChargeItems(
-      static_cast<uint64_t>(std::min<unsigned __int128>(count, std::numeric_limits<uint64_t>::max()))));
+  RETURN_IF_ERROR(runtime.ChargeItems(static_cast<uint64_t>(
+      std::min<unsigned __int128>(count, std::numeric_limits<uint64_t>::max()))));
   std::vector<Value> out;
-  for (int64_t i = 0; i < times && !unit.empty(); ++i) out.insert(out.end(), unit.begin(), unit.end());
+  for (int64_t i = 0; i < times && !unit.empty(); ++i)
+    out.insert(out.end(), unit.begin(), unit.end());
   return value.is_list() ? Value::MakeList(std::move(out)) : Value::MakeTuple(std::move(out));
 }
 
-std::string Escaped(const Value& text) { return text.is_safe() ? text.string() : EscapeHtml(text.string()); }
+std::string Escaped(const Value& text) {
+  return text.is_safe() ? text.string() : EscapeHtml(text.string());
+}
 
 absl::StatusOr<Value> Add(Runtime& runtime, const Value& left, const Value& right) {
   if (left.is_string() && right.is_string()) {
@@ -126,19 +141,26 @@ int Sign(double a, double b) {
 
 }  // namespace
 
-absl::StatusOr<Value> ApplyBinary(Runtime& runtime, std::string_view op, const Value& left, const Value& right) {
+absl::StatusOr<Value> ApplyBinary(Runtime& runtime, std::string_view op, const Value& left,
+                                  const Value& right) {
   if (op == "%" && left.is_string()) {
-    ASSIGN_OR_RETURN(std::string text, FormatPercent(runtime, left.string(), left.is_safe() ? EscapeArgument(right) : right));
+    ASSIGN_OR_RETURN(
+        std::string text,
+        FormatPercent(runtime, left.string(), left.is_safe() ? EscapeArgument(right) : right));
     return Value::StringLike(left, std::move(text));
   }
   if (left.is_undefined()) return UndefinedError(left);
   if (right.is_undefined()) return UndefinedError(right);
-  if (left.is_integral() && right.is_integral()) return IntegerArithmetic(op, left.integer(), right.integer());
-  if (left.is_number() && right.is_number()) return FloatArithmetic(op, left.number(), right.number());
+  if (left.is_integral() && right.is_integral())
+    return IntegerArithmetic(op, left.integer(), right.integer());
+  if (left.is_number() && right.is_number())
+    return FloatArithmetic(op, left.number(), right.number());
   if (op == "+") return Add(runtime, left, right);
   if (op == "*") {
-    if ((left.is_string() || left.is_sequence()) && right.is_integral()) return Repeat(runtime, left, right.integer());
-    if ((right.is_string() || right.is_sequence()) && left.is_integral()) return Repeat(runtime, right, left.integer());
+    if ((left.is_string() || left.is_sequence()) && right.is_integral())
+      return Repeat(runtime, left, right.integer());
+    if ((right.is_string() || right.is_sequence()) && left.is_integral())
+      return Repeat(runtime, right, left.integer());
   }
   return Unsupported(op == "**" ? "** or pow()" : op, left, right);
 }
@@ -147,7 +169,8 @@ absl::StatusOr<Value> Negate(const Value& value) {
   if (value.is_undefined()) return UndefinedError(value);
   if (value.is_float()) return Value::Float(-value.number());
   if (!value.is_integral()) {
-    return TypeError(absl::StrCat("bad operand type for unary -: '", ToAbsl(value.type_name()), "'"));
+    return TypeError(
+        absl::StrCat("bad operand type for unary -: '", ToAbsl(value.type_name()), "'"));
   }
   if (value.integer() == std::numeric_limits<int64_t>::min()) return TooLarge();
   return Value::Int(-value.integer());
@@ -168,36 +191,42 @@ absl::StatusOr<int> Order(const Value& left, const Value& right, std::string_vie
   }
   if (left.is_number() && right.is_number()) return Sign(left.number(), right.number());
   if (left.is_string() && right.is_string()) {
-    const int order = left.string().compare(right.string());   // UTF-8 keeps the order of code points
+    const int order =
+        left.string().compare(right.string());  // UTF-8 keeps the order of code points
     return order < 0 ? -1 : order > 0 ? 1 : 0;
   }
   if ((left.is_list() && right.is_list()) || (left.is_tuple() && right.is_tuple())) {
     const size_t common = std::min(left.items().size(), right.items().size());
     for (size_t i = 0; i < common; ++i) {
-      if (!(left.items()[i] == right.items()[i])) return Order(left.items()[i], right.items()[i], op);
+      if (!(left.items()[i] == right.items()[i]))
+        return Order(left.items()[i], right.items()[i], op);
     }
     const size_t a = left.items().size();
     const size_t b = right.items().size();
     return a < b ? -1 : a > b ? 1 : 0;
   }
-  return TypeError(absl::StrCat("'", ToAbsl(op), "' not supported between instances of '", ToAbsl(left.type_name()),
-                                "' and '", ToAbsl(right.type_name()), "'"));
+  return TypeError(absl::StrCat("'", ToAbsl(op), "' not supported between instances of '",
+                                ToAbsl(left.type_name()), "' and '", ToAbsl(right.type_name()),
+                                "'"));
 }
 
 absl::StatusOr<bool> Contains(Runtime& runtime, const Value& container, const Value& item) {
   if (container.is_string()) {
     if (!item.is_string()) {
-      return TypeError(absl::StrCat("'in <string>' requires string as left operand, not ", ToAbsl(item.type_name())));
+      return TypeError(absl::StrCat("'in <string>' requires string as left operand, not ",
+                                    ToAbsl(item.type_name())));
     }
     RETURN_IF_ERROR(runtime.Charge(static_cast<int64_t>(container.string().size() >> 8)));
     return container.string().find(item.string()) != std::string::npos;
   }
   if (container.is_dict()) {
-    if (!item.hashable()) return TypeError(absl::StrCat("unhashable type: '", ToAbsl(item.type_name()), "'"));
+    if (!item.hashable())
+      return TypeError(absl::StrCat("unhashable type: '", ToAbsl(item.type_name()), "'"));
     return container.dict().Find(item) != nullptr;
   }
   if (!IsIterable(container)) {
-    return TypeError(absl::StrCat("argument of type '", ToAbsl(container.type_name()), "' is not iterable"));
+    return TypeError(
+        absl::StrCat("argument of type '", ToAbsl(container.type_name()), "' is not iterable"));
   }
   ASSIGN_OR_RETURN(const std::unique_ptr<Iterator> iterator, Iterate(container));
   while (true) {

@@ -20,7 +20,8 @@ using StatementPtr = std::unique_ptr<Statement>;
 
 class TemplateParser {
  public:
-  explicit TemplateParser(std::vector<Token> tokens) : tokens_(std::move(tokens)), expressions_(&tokens_) {}
+  explicit TemplateParser(std::vector<Token> tokens)
+      : tokens_(std::move(tokens)), expressions_(&tokens_) {}
 
   absl::StatusOr<Program> Run() {
     Program program;
@@ -45,21 +46,24 @@ class TemplateParser {
   }
 
   absl::Status ExpectBlockEnd() {
-    if (tokens_.current().kind != TokenKind::kBlockEnd) return expressions_.Unexpected("the end of the tag");
+    if (tokens_.current().kind != TokenKind::kBlockEnd)
+      return expressions_.Unexpected("the end of the tag");
     tokens_.Take();
     return absl::OkStatus();
   }
 
-  // Statements up to a tag of one of `ends`, whose name becomes the current token; none: up to the end.
+  // Statements up to a tag of one of `ends`, whose name becomes the current token; none: up to the
+  // end.
   absl::StatusOr<Body> ParseBody(std::initializer_list<std::string_view> ends) {
-    if (++depth_ > kMaxSyntaxDepth) return ErrorAt(tokens_.current().position, "blocks are nested too deeply");
+    if (++depth_ > kMaxSyntaxDepth)
+      return ErrorAt(tokens_.current().position, "blocks are nested too deeply");
     Body body;
     while (true) {
       const Token& token = tokens_.current();
       if (token.kind == TokenKind::kEnd) {
         if (ends.size() == 0) break;
-        return ErrorAt(token.position, absl::StrCat("the template ends where '", ToAbsl(*(ends.end() - 1)),
-                                                    "' was expected"));
+        return ErrorAt(token.position, absl::StrCat("the template ends where '",
+                                                    ToAbsl(*(ends.end() - 1)), "' was expected"));
       }
       if (token.kind == TokenKind::kData) {
         StatementPtr data = Make(StatementKind::kData, token.position);
@@ -69,9 +73,11 @@ class TemplateParser {
         ASSIGN_OR_RETURN(StatementPtr print, ParsePrint());
         body.push_back(std::move(print));
       } else {
-        tokens_.Take();   // the start of a block tag
+        tokens_.Take();  // the start of a block tag
         const Token& name = tokens_.current();
-        if (name.kind == TokenKind::kName && std::find(ends.begin(), ends.end(), name.text) != ends.end()) break;
+        if (name.kind == TokenKind::kName &&
+            std::find(ends.begin(), ends.end(), name.text) != ends.end())
+          break;
         ASSIGN_OR_RETURN(StatementPtr statement, ParseStatement());
         if (statement != nullptr) body.push_back(std::move(statement));
       }
@@ -105,10 +111,12 @@ class TemplateParser {
     if (tag.text == "generation") return ParseScope(at, "endgeneration");
     if (tag.text == "block") return ParseBlock(at);
     if (tag.text == "autoescape") return ParseAutoescape(at);
-    if (tag.text == "break" || tag.text == "continue") return ParseLoopControl(at, tag.text == "break");
+    if (tag.text == "break" || tag.text == "continue")
+      return ParseLoopControl(at, tag.text == "break");
     for (const std::string_view other : {"include", "import", "from", "extends"}) {
       if (tag.text == other) {
-        return ErrorAt(at, absl::StrCat("'", tag.text, "' needs other templates, which a chat template has not"));
+        return ErrorAt(at, absl::StrCat("'", tag.text,
+                                        "' needs other templates, which a chat template has not"));
       }
     }
     return ErrorAt(at, absl::StrCat("Encountered unknown tag '", tag.text, "'."));
@@ -181,7 +189,8 @@ class TemplateParser {
   absl::Status ParseSignature(MacroSignature* signature) {
     if (!tokens_.SkipOperator("(")) return expressions_.Unexpected("'('");
     while (!tokens_.AtOperator(")")) {
-      if (!signature->parameters.empty() && !tokens_.SkipOperator(",")) return expressions_.Unexpected("','");
+      if (!signature->parameters.empty() && !tokens_.SkipOperator(","))
+        return expressions_.Unexpected("','");
       if (tokens_.current().kind != TokenKind::kName) return expressions_.Unexpected("a parameter");
       const Token parameter = tokens_.Take();
       signature->parameters.push_back(tokens_.Intern(parameter.text));
@@ -197,9 +206,10 @@ class TemplateParser {
   }
 
   absl::StatusOr<Body> ParseMacroBody(std::string_view end, MacroSignature* signature) {
-    const Symbol names[] = {tokens_.Intern("varargs"), tokens_.Intern("kwargs"), tokens_.Intern("caller")};
+    const Symbol names[] = {tokens_.Intern("varargs"), tokens_.Intern("kwargs"),
+                            tokens_.Intern("caller")};
     RETURN_IF_ERROR(ExpectBlockEnd());
-    const int loops = std::exchange(loops_, 0);   // a loop outside cannot be left from within
+    const int loops = std::exchange(loops_, 0);  // a loop outside cannot be left from within
     ASSIGN_OR_RETURN(Body body, ParseBody({end}));
     loops_ = loops;
     tokens_.Take();
@@ -212,7 +222,8 @@ class TemplateParser {
 
   absl::StatusOr<StatementPtr> ParseMacro(Position at) {
     StatementPtr node = Make(StatementKind::kMacro, at);
-    if (tokens_.current().kind != TokenKind::kName) return expressions_.Unexpected("the macro's name");
+    if (tokens_.current().kind != TokenKind::kName)
+      return expressions_.Unexpected("the macro's name");
     node->signature.name = tokens_.Take().text;
     node->symbol = tokens_.Intern(node->signature.name);
     RETURN_IF_ERROR(ParseSignature(&node->signature));
@@ -243,7 +254,8 @@ class TemplateParser {
   absl::StatusOr<StatementPtr> ParseWith(Position at) {
     StatementPtr node = Make(StatementKind::kWith, at);
     while (tokens_.current().kind != TokenKind::kBlockEnd) {
-      if (!node->assignments.empty() && !tokens_.SkipOperator(",")) return expressions_.Unexpected("','");
+      if (!node->assignments.empty() && !tokens_.SkipOperator(","))
+        return expressions_.Unexpected("','");
       ASSIGN_OR_RETURN(Target target, expressions_.ParseTarget(false));
       if (!tokens_.SkipOperator("=")) return expressions_.Unexpected("'='");
       ASSIGN_OR_RETURN(ExpressionPtr value, expressions_.ParseExpression());
@@ -269,7 +281,8 @@ class TemplateParser {
 
   // Without inheritance a block is its body.
   absl::StatusOr<StatementPtr> ParseBlock(Position at) {
-    if (tokens_.current().kind != TokenKind::kName) return expressions_.Unexpected("the block's name");
+    if (tokens_.current().kind != TokenKind::kName)
+      return expressions_.Unexpected("the block's name");
     const Token name = tokens_.Take();
     if (!blocks_.insert(name.text).second) {
       return ErrorAt(name.position, absl::StrCat("block '", name.text, "' defined twice"));
@@ -294,7 +307,8 @@ class TemplateParser {
   }
 
   absl::StatusOr<StatementPtr> ParseLoopControl(Position at, bool is_break) {
-    if (loops_ == 0) return ErrorAt(at, absl::StrCat("'", is_break ? "break" : "continue", "' outside loop"));
+    if (loops_ == 0)
+      return ErrorAt(at, absl::StrCat("'", is_break ? "break" : "continue", "' outside loop"));
     RETURN_IF_ERROR(ExpectBlockEnd());
     return Make(is_break ? StatementKind::kBreak : StatementKind::kContinue, at);
   }
@@ -308,7 +322,8 @@ class TemplateParser {
     const CallArguments& call = *node->call;
     return std::any_of(call.positional.begin(), call.positional.end(), uses) || uses(call.star) ||
            uses(call.double_star) ||
-           std::any_of(call.named.begin(), call.named.end(), [&](const auto& n) { return uses(n.second); });
+           std::any_of(call.named.begin(), call.named.end(),
+                       [&](const auto& n) { return uses(n.second); });
   }
 
   // Macros within count too, as they do in Jinja.
@@ -329,15 +344,15 @@ class TemplateParser {
   ExpressionParser expressions_;
   absl::flat_hash_set<std::string> blocks_;
   int depth_ = 0;
-  int loops_ = 0;     // loops around, within the innermost macro
+  int loops_ = 0;  // loops around, within the innermost macro
 };
 
 }  // namespace
 
 absl::StatusOr<Program> ParseTemplate(std::string_view source) {
   if (source.size() > kMaxSourceBytes) {
-    return ErrorAt({}, absl::StrCat("the template has ", source.size(), " bytes, at most ", kMaxSourceBytes,
-                                    " are read"));
+    return ErrorAt({}, absl::StrCat("the template has ", source.size(), " bytes, at most ",
+                                    kMaxSourceBytes, " are read"));
   }
   ASSIGN_OR_RETURN(std::vector<Token> tokens, Tokenize(source));
   return TemplateParser(std::move(tokens)).Run();

@@ -1,4 +1,5 @@
-// The part of ExpressionParser behind a primary: members, calls, filters, tests, and what can be assigned to.
+// The part of ExpressionParser behind a primary: members, calls, filters, tests, and what can be
+// assigned to.
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -130,7 +131,8 @@ absl::StatusOr<std::unique_ptr<CallArguments>> ExpressionParser::ParseCallArgume
       ASSIGN_OR_RETURN(ExpressionPtr value, ParseExpression());
       arguments->named.emplace_back(std::move(name), std::move(value));
     } else {
-      if (!arguments->named.empty() || arguments->star != nullptr || arguments->double_star != nullptr) {
+      if (!arguments->named.empty() || arguments->star != nullptr ||
+          arguments->double_star != nullptr) {
         return disorder;
       }
       ASSIGN_OR_RETURN(ExpressionPtr value, ParseExpression());
@@ -187,9 +189,10 @@ ExpressionParser::Result ExpressionParser::ParseTest(ExpressionPtr node) {
   if (tokens_.AtOperator("(")) {
     ASSIGN_OR_RETURN(test->call, ParseCallArguments());
   } else if ((token.kind == TokenKind::kName && !keyword) || token.kind == TokenKind::kString ||
-             token.kind == TokenKind::kInteger || token.kind == TokenKind::kFloat || tokens_.AtOperator("[") ||
-             tokens_.AtOperator("{")) {
-    if (tokens_.AtName("is")) return ErrorAt(token.position, "You cannot chain multiple tests with is");
+             token.kind == TokenKind::kInteger || token.kind == TokenKind::kFloat ||
+             tokens_.AtOperator("[") || tokens_.AtOperator("{")) {
+    if (tokens_.AtName("is"))
+      return ErrorAt(token.position, "You cannot chain multiple tests with is");
     // `x is defined if y` reads on; every other name is the test's argument, as in Jinja.
     ASSIGN_OR_RETURN(ExpressionPtr argument, ParsePrimary());
     ASSIGN_OR_RETURN(argument, ParsePostfix(std::move(argument)));
@@ -210,7 +213,8 @@ absl::StatusOr<Target> ExpressionParser::ParseSingleTarget(bool with_namespace) 
   target.position = name.position;
   target.symbol = tokens_.Intern(name.text);
   for (const std::string_view reserved : {"true", "false", "none", "True", "False", "None"}) {
-    if (name.text == reserved) return ErrorAt(name.position, absl::StrCat("can't assign to '", name.text, "'"));
+    if (name.text == reserved)
+      return ErrorAt(name.position, absl::StrCat("can't assign to '", name.text, "'"));
   }
   if (with_namespace && tokens_.AtOperator(".")) {
     tokens_.Take();
@@ -221,7 +225,8 @@ absl::StatusOr<Target> ExpressionParser::ParseSingleTarget(bool with_namespace) 
   return target;
 }
 
-absl::StatusOr<Target> ExpressionParser::ParseTarget(bool with_namespace, std::string_view end_name) {
+absl::StatusOr<Target> ExpressionParser::ParseTarget(bool with_namespace,
+                                                     std::string_view end_name) {
   Target tuple;
   tuple.kind = Target::Kind::kTuple;
   tuple.position = tokens_.current().position;

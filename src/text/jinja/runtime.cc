@@ -10,7 +10,8 @@
 
 namespace penstock::jinja {
 
-absl::StatusOr<Value> Runtime::ApplyFilter(std::string_view name, const Value& value, const Arguments& arguments) {
+absl::StatusOr<Value> Runtime::ApplyFilter(std::string_view name, const Value& value,
+                                           const Arguments& arguments) {
   const FilterFunction filter = FindFilter(name);
   if (filter == nullptr) {
     return absl::InvalidArgumentError(absl::StrCat("No filter named '", ToAbsl(name), "' found."));
@@ -19,7 +20,8 @@ absl::StatusOr<Value> Runtime::ApplyFilter(std::string_view name, const Value& v
   return filter(*this, value, arguments);
 }
 
-absl::StatusOr<bool> Runtime::ApplyTest(std::string_view name, const Value& value, const Arguments& arguments) {
+absl::StatusOr<bool> Runtime::ApplyTest(std::string_view name, const Value& value,
+                                        const Arguments& arguments) {
   const TestFunction test = FindTest(name);
   if (test == nullptr) {
     return absl::InvalidArgumentError(absl::StrCat("No test named '", ToAbsl(name), "' found."));
@@ -29,7 +31,8 @@ absl::StatusOr<bool> Runtime::ApplyTest(std::string_view name, const Value& valu
 }
 
 absl::Status Runtime::StepsExhausted() const {
-  return absl::ResourceExhaustedError(absl::StrCat("the template takes more than ", limits_.max_steps, " steps"));
+  return absl::ResourceExhaustedError(
+      absl::StrCat("the template takes more than ", limits_.max_steps, " steps"));
 }
 
 absl::Status Runtime::ChargeText(uint64_t bytes) {
@@ -56,9 +59,9 @@ absl::StatusOr<std::vector<Value>> CollectItems(Runtime& runtime, const Value& v
   }
 }
 
-absl::StatusOr<std::vector<std::optional<Value>>> BindArguments(std::string_view function,
-                                                                const std::vector<std::string_view>& parameters,
-                                                                size_t num_required, const Arguments& arguments) {
+absl::StatusOr<std::vector<std::optional<Value>>> BindArguments(
+    std::string_view function, const std::vector<std::string_view>& parameters, size_t num_required,
+    const Arguments& arguments) {
   const std::string name = absl::StrCat(ToAbsl(function), "()");
   if (arguments.positional.size() > parameters.size()) {
     return TypeError(absl::StrCat(name, " takes at most ", parameters.size(), " arguments (",
@@ -76,7 +79,9 @@ absl::StatusOr<std::vector<std::optional<Value>>> BindArguments(std::string_view
     slot = value;
   }
   for (size_t i = 0; i < num_required; ++i) {
-    if (!bound[i]) return TypeError(absl::StrCat(name, " missing required argument '", ToAbsl(parameters[i]), "'"));
+    if (!bound[i])
+      return TypeError(
+          absl::StrCat(name, " missing required argument '", ToAbsl(parameters[i]), "'"));
   }
   return bound;
 }
@@ -85,7 +90,8 @@ absl::StatusOr<int64_t> IntegerOr(const std::optional<Value>& argument, int64_t 
   if (!argument) return absent;
   if (argument->is_undefined()) return UndefinedError(*argument);
   if (!argument->is_integral()) {
-    return TypeError(absl::StrCat("'", ToAbsl(argument->type_name()), "' object cannot be interpreted as an integer"));
+    return TypeError(absl::StrCat("'", ToAbsl(argument->type_name()),
+                                  "' object cannot be interpreted as an integer"));
   }
   return argument->integer();
 }

@@ -1,4 +1,5 @@
-// What filters, tests, methods and functions may ask of a rendering: its limits, its clock, calls back into the template.
+// What filters, tests, methods and functions may ask of a rendering: its limits, its clock, calls
+// back into the template.
 // Owns the counters. Must not know syntax.
 // Threads: confined to one rendering.
 #pragma once
@@ -16,10 +17,10 @@
 namespace penstock::jinja {
 
 struct Limits {
-  int64_t max_steps = 5'000'000;           // nodes evaluated, items made, and 256 bytes of text made
-  int64_t max_text_bytes = 32 << 20;       // of the output and of any one string
-  int32_t max_depth = 400;                 // nested evaluations of macros, loops and filters' calls
-  int64_t max_range = 100'000;             // numbers in a range()
+  int64_t max_steps = 5'000'000;      // nodes evaluated, items made, and 256 bytes of text made
+  int64_t max_text_bytes = 32 << 20;  // of the output and of any one string
+  int32_t max_depth = 400;            // nested evaluations of macros, loops and filters' calls
+  int64_t max_range = 100'000;        // numbers in a range()
 };
 
 class Runtime {
@@ -31,8 +32,10 @@ class Runtime {
 
   virtual absl::StatusOr<Value> Call(const Value& callable, Arguments arguments) = 0;
   /// A filter or test by name; the error names it where it does not exist.
-  absl::StatusOr<Value> ApplyFilter(std::string_view name, const Value& value, const Arguments& arguments);
-  absl::StatusOr<bool> ApplyTest(std::string_view name, const Value& value, const Arguments& arguments);
+  absl::StatusOr<Value> ApplyFilter(std::string_view name, const Value& value,
+                                    const Arguments& arguments);
+  absl::StatusOr<bool> ApplyTest(std::string_view name, const Value& value,
+                                 const Arguments& arguments);
 
   /// RESOURCE_EXHAUSTED where the steps are used up.
   absl::Status Charge(int64_t steps) {
@@ -56,11 +59,12 @@ class Runtime {
 /// All items of what can be iterated.
 absl::StatusOr<std::vector<Value>> CollectItems(Runtime& runtime, const Value& value);
 
-/// Takes positional and named arguments apart by the parameters' names. TypeError for too many, unknown, doubled or, of
+/// Takes positional and named arguments apart by the parameters' names. TypeError for too many,
+/// unknown, doubled or, of
 /// the first `num_required`, missing ones.
-absl::StatusOr<std::vector<std::optional<Value>>> BindArguments(std::string_view function,
-                                                                const std::vector<std::string_view>& parameters,
-                                                                size_t num_required, const Arguments& arguments);
+absl::StatusOr<std::vector<std::optional<Value>>> BindArguments(
+    std::string_view function, const std::vector<std::string_view>& parameters, size_t num_required,
+    const Arguments& arguments);
 
 // Typed reads of bound arguments.
 absl::StatusOr<int64_t> IntegerOr(const std::optional<Value>& argument, int64_t absent);

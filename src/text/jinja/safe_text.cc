@@ -13,9 +13,10 @@ namespace {
 
 // Methods that give something other than text of their own.
 constexpr std::array<std::string_view, 22> kWrapped = {
-    "capitalize", "title",  "lower",     "upper",    "replace", "ljust",      "rjust",  "lstrip",
-    "rstrip",     "center", "strip",     "swapcase", "zfill",   "expandtabs", "casefold", "removeprefix",
-    "removesuffix", "split", "rsplit", "splitlines", "partition", "rpartition"};
+    "capitalize", "title",      "lower",     "upper",        "replace",      "ljust",
+    "rjust",      "lstrip",     "rstrip",    "center",       "strip",        "swapcase",
+    "zfill",      "expandtabs", "casefold",  "removeprefix", "removesuffix", "split",
+    "rsplit",     "splitlines", "partition", "rpartition"};
 
 Value MakeSafe(const Value& value) {
   if (value.is_string()) return Value::Safe(value.string());

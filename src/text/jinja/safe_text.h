@@ -10,10 +10,12 @@
 
 namespace penstock::jinja {
 
-/// Text that is not safe becomes safe by escaping it, also within a tuple, list or dict; anything else stays.
+/// Text that is not safe becomes safe by escaping it, also within a tuple, list or dict; anything
+/// else stays.
 Value EscapeArgument(const Value& value);
 
-/// Calls str's method `name`, which must exist, as safe text has it: arguments are escaped, texts in the result safe.
+/// Calls str's method `name`, which must exist, as safe text has it: arguments are escaped, texts
+/// in the result safe.
 absl::StatusOr<Value> CallSafeTextMethod(Runtime& runtime, const Value& self, std::string_view name,
                                          const Arguments& arguments);
 

@@ -38,7 +38,8 @@ template <bool left, bool right>
 Result Stripped(Runtime& runtime, const Value& self, const Arguments& arguments) {
   ASSIGN_OR_RETURN(const Bound bound, BindArguments("strip", {"chars"}, 0, arguments));
   RETURN_IF_ERROR(runtime.ChargeText(self.string().size()));
-  if (!bound[0] || bound[0]->is_none()) return Value::String(std::string(Strip(self.string(), std::nullopt, left, right)));
+  if (!bound[0] || bound[0]->is_none())
+    return Value::String(std::string(Strip(self.string(), std::nullopt, left, right)));
   ASSIGN_OR_RETURN(const std::string characters, TextOr(bound[0], ""));
   return Value::String(std::string(Strip(self.string(), characters, left, right)));
 }
@@ -76,7 +77,8 @@ Result Partition(Runtime&, const Value& self, const Arguments& arguments) {
   const size_t at = from_right ? text.rfind(separator) : text.find(separator);
   if (at == std::string::npos) {
     const Value empty = Value::String("");
-    return from_right ? Value::MakeTuple({empty, empty, self}) : Value::MakeTuple({self, empty, empty});
+    return from_right ? Value::MakeTuple({empty, empty, self})
+                      : Value::MakeTuple({self, empty, empty});
   }
   return Value::MakeTuple({Value::String(text.substr(0, at)), Value::String(separator),
                            Value::String(text.substr(at + separator.size()))});
@@ -86,7 +88,7 @@ Result Partition(Runtime&, const Value& self, const Arguments& arguments) {
 struct Window {
   std::string_view text;
   int64_t offset = 0;
-  bool valid = true;       // false: start lies beyond the end
+  bool valid = true;  // false: start lies beyond the end
 };
 
 absl::StatusOr<Window> MakeWindow(std::string_view text, const std::optional<Value>& start_value,
@@ -115,7 +117,8 @@ absl::StatusOr<Window> MakeWindow(std::string_view text, const std::optional<Val
 template <bool at_end>
 Result HasAffix(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const char* name = at_end ? "endswith" : "startswith";
-  ASSIGN_OR_RETURN(const Bound bound, BindArguments(name, {"prefix", "start", "end"}, 1, arguments));
+  ASSIGN_OR_RETURN(const Bound bound,
+                   BindArguments(name, {"prefix", "start", "end"}, 1, arguments));
   ASSIGN_OR_RETURN(const Window window, MakeWindow(self.string(), bound[1], bound[2]));
   std::vector<Value> affixes = {*bound[0]};
   if (bound[0]->is_tuple()) affixes = bound[0]->items();
@@ -123,11 +126,13 @@ Result HasAffix(Runtime& runtime, const Value& self, const Arguments& arguments)
   for (const Value& affix : affixes) {
     if (affix.is_undefined()) return UndefinedError(affix);
     if (!affix.is_string()) {
-      return TypeError(absl::StrCat(name, " first arg must be str or a tuple of str, not ", ToAbsl(affix.type_name())));
+      return TypeError(absl::StrCat(name, " first arg must be str or a tuple of str, not ",
+                                    ToAbsl(affix.type_name())));
     }
     const std::string& s = affix.string();
     if (!window.valid || s.size() > window.text.size()) continue;
-    if (window.text.substr(at_end ? window.text.size() - s.size() : 0, s.size()) == s) return Value::Bool(true);
+    if (window.text.substr(at_end ? window.text.size() - s.size() : 0, s.size()) == s)
+      return Value::Bool(true);
   }
   return Value::Bool(false);
 }
@@ -138,13 +143,18 @@ Result FindText(Runtime& runtime, const Value& self, const Arguments& arguments)
   ASSIGN_OR_RETURN(const std::string sub, TextOr(bound[0], ""));
   ASSIGN_OR_RETURN(const Window window, MakeWindow(self.string(), bound[1], bound[2]));
   RETURN_IF_ERROR(runtime.ChargeText(self.string().size()));
-  const size_t at = !window.valid ? std::string_view::npos : from_right ? window.text.rfind(sub) : window.text.find(sub);
-  if (at == std::string_view::npos) return raises ? Result(ValueError("substring not found")) : Value::Int(-1);
-  return Value::Int(window.offset + static_cast<int64_t>(CountCodePoints(window.text.substr(0, at))));
+  const size_t at = !window.valid ? std::string_view::npos
+                    : from_right  ? window.text.rfind(sub)
+                                  : window.text.find(sub);
+  if (at == std::string_view::npos)
+    return raises ? Result(ValueError("substring not found")) : Value::Int(-1);
+  return Value::Int(window.offset +
+                    static_cast<int64_t>(CountCodePoints(window.text.substr(0, at))));
 }
 
 Result CountText(Runtime& runtime, const Value& self, const Arguments& arguments) {
-  ASSIGN_OR_RETURN(const Bound bound, BindArguments("count", {"sub", "start", "end"}, 1, arguments));
+  ASSIGN_OR_RETURN(const Bound bound,
+                   BindArguments("count", {"sub", "start", "end"}, 1, arguments));
   ASSIGN_OR_RETURN(const std::string sub, TextOr(bound[0], ""));
   ASSIGN_OR_RETURN(const Window window, MakeWindow(self.string(), bound[1], bound[2]));
   RETURN_IF_ERROR(runtime.ChargeText(self.string().size()));
@@ -152,11 +162,13 @@ Result CountText(Runtime& runtime, const Value& self, const Arguments& arguments
 }
 
 Result Replace(Runtime& runtime, const Value& self, const Arguments& arguments) {
-  ASSIGN_OR_RETURN(const Bound bound, BindArguments("replace", {"old", "new", "count"}, 2, arguments));
+  ASSIGN_OR_RETURN(const Bound bound,
+                   BindArguments("replace", {"old", "new", "count"}, 2, arguments));
   ASSIGN_OR_RETURN(const std::string from, TextOr(bound[0], ""));
   ASSIGN_OR_RETURN(const std::string to, TextOr(bound[1], ""));
   ASSIGN_OR_RETURN(const int64_t max, IntegerOr(bound[2], -1));
-  RETURN_IF_ERROR(runtime.ChargeText(self.string().size() + CountOccurrences(self.string(), from) * to.size()));
+  RETURN_IF_ERROR(
+      runtime.ChargeText(self.string().size() + CountOccurrences(self.string(), from) * to.size()));
   return Value::String(ReplaceText(self.string(), from, to, max));
 }
 
@@ -166,9 +178,11 @@ Result Join(Runtime& runtime, const Value& self, const Arguments& arguments) {
   std::string out;
   for (size_t i = 0; i < items.size(); ++i) {
     if (!items[i].is_string()) {
-      return TypeError(absl::StrCat("sequence item ", i, ": expected str instance, ", ToAbsl(items[i].type_name()), " found"));
+      return TypeError(absl::StrCat("sequence item ", i, ": expected str instance, ",
+                                    ToAbsl(items[i].type_name()), " found"));
     }
-    RETURN_IF_ERROR(runtime.ChargeText(out.size() + self.string().size() + items[i].string().size()));
+    RETURN_IF_ERROR(
+        runtime.ChargeText(out.size() + self.string().size() + items[i].string().size()));
     if (i > 0) out += self.string();
     out += items[i].string();
   }
@@ -183,10 +197,12 @@ Result Format(Runtime& runtime, const Value& self, const Arguments& arguments) {
 // `align`: -1 text at the left, 0 in the middle, 1 at the right.
 template <int align>
 Result Justify(Runtime& runtime, const Value& self, const Arguments& arguments) {
-  ASSIGN_OR_RETURN(const Bound bound, BindArguments("justify", {"width", "fillchar"}, 1, arguments));
+  ASSIGN_OR_RETURN(const Bound bound,
+                   BindArguments("justify", {"width", "fillchar"}, 1, arguments));
   ASSIGN_OR_RETURN(const int64_t width, IntegerOr(bound[0], 0));
   ASSIGN_OR_RETURN(const std::string fill, TextOr(bound[1], " "));
-  if (CountCodePoints(fill) != 1) return TypeError("The fill character must be exactly one character long");
+  if (CountCodePoints(fill) != 1)
+    return TypeError("The fill character must be exactly one character long");
   const auto length = static_cast<int64_t>(CountCodePoints(self.string()));
   if (width <= length) return self;
   const int64_t missing = width - length;
@@ -207,7 +223,8 @@ Result ZeroFill(Runtime& runtime, const Value& self, const Arguments& arguments)
   if (width <= length) return self;
   RETURN_IF_ERROR(runtime.ChargeText(static_cast<uint64_t>(width)));
   const size_t sign = !text.empty() && (text[0] == '-' || text[0] == '+') ? 1 : 0;
-  return Value::String(text.substr(0, sign) + std::string(static_cast<size_t>(width - length), '0') + text.substr(sign));
+  return Value::String(text.substr(0, sign) +
+                       std::string(static_cast<size_t>(width - length), '0') + text.substr(sign));
 }
 
 template <bool at_end>
@@ -233,7 +250,9 @@ bool IsDigit(char32_t c) {
   const int type = u_getIntPropertyValue(static_cast<UChar32>(c), UCHAR_NUMERIC_TYPE);
   return type == U_NT_DECIMAL || type == U_NT_DIGIT;
 }
-bool IsNumeric(char32_t c) { return u_getIntPropertyValue(static_cast<UChar32>(c), UCHAR_NUMERIC_TYPE) != U_NT_NONE; }
+bool IsNumeric(char32_t c) {
+  return u_getIntPropertyValue(static_cast<UChar32>(c), UCHAR_NUMERIC_TYPE) != U_NT_NONE;
+}
 bool IsAlpha(char32_t c) { return (U_GET_GC_MASK(static_cast<UChar32>(c)) & U_GC_L_MASK) != 0; }
 bool IsAlnum(char32_t c) { return IsAlpha(c) || IsNumeric(c); }
 
@@ -243,7 +262,8 @@ Result IsCase(Runtime&, const Value& self, const Arguments&) {
   for (const char32_t c : ToCodePoints(self.string())) {
     const bool is_upper = u_isUUppercase(static_cast<UChar32>(c));
     const bool is_lower = u_isULowercase(static_cast<UChar32>(c));
-    if (upper ? is_lower || u_istitle(static_cast<UChar32>(c)) : is_upper || u_istitle(static_cast<UChar32>(c))) {
+    if (upper ? is_lower || u_istitle(static_cast<UChar32>(c))
+              : is_upper || u_istitle(static_cast<UChar32>(c))) {
       return Value::Bool(false);
     }
     any = any || is_upper || is_lower;
@@ -264,8 +284,12 @@ Result IsAscii(Runtime&, const Value& self, const Arguments&) {
 Result IsIdentifier(Runtime&, const Value& self, const Arguments&) {
   const std::u32string points = ToCodePoints(self.string());
   if (points.empty()) return Value::Bool(false);
-  const auto start = [](char32_t c) { return c == '_' || u_hasBinaryProperty(static_cast<UChar32>(c), UCHAR_XID_START); };
-  const auto part = [](char32_t c) { return u_hasBinaryProperty(static_cast<UChar32>(c), UCHAR_XID_CONTINUE) != 0; };
+  const auto start = [](char32_t c) {
+    return c == '_' || u_hasBinaryProperty(static_cast<UChar32>(c), UCHAR_XID_START);
+  };
+  const auto part = [](char32_t c) {
+    return u_hasBinaryProperty(static_cast<UChar32>(c), UCHAR_XID_CONTINUE) != 0;
+  };
   return Value::Bool(start(points[0]) && std::all_of(points.begin() + 1, points.end(), part));
 }
 
@@ -292,20 +316,47 @@ Result ExpandTabs(Runtime& runtime, const Value& self, const Arguments& argument
 
 MethodFunction FindStringMethod(std::string_view name) {
   static const auto& table = *new absl::flat_hash_map<std::string_view, MethodFunction>{
-      {"upper", Mapped<ToUpper>}, {"lower", Mapped<ToLower>}, {"casefold", Mapped<ToLower>},
-      {"capitalize", Mapped<Capitalize>}, {"title", Mapped<TitleWords>}, {"swapcase", Mapped<SwapCase>},
-      {"strip", Stripped<true, true>}, {"lstrip", Stripped<true, false>}, {"rstrip", Stripped<false, true>},
-      {"split", SplitText<false>}, {"rsplit", SplitText<true>}, {"splitlines", Lines},
-      {"partition", Partition<false>}, {"rpartition", Partition<true>},
-      {"startswith", HasAffix<false>}, {"endswith", HasAffix<true>},
-      {"find", FindText<false, false>}, {"rfind", FindText<true, false>},
-      {"index", FindText<false, true>}, {"rindex", FindText<true, true>}, {"count", CountText},
-      {"replace", Replace}, {"join", Join}, {"format", Format},
-      {"ljust", Justify<-1>}, {"center", Justify<0>}, {"rjust", Justify<1>}, {"zfill", ZeroFill},
-      {"removeprefix", RemoveAffix<false>}, {"removesuffix", RemoveAffix<true>}, {"expandtabs", ExpandTabs},
-      {"isspace", AllAre<IsPythonSpace>}, {"isdecimal", AllAre<IsDecimal>}, {"isdigit", AllAre<IsDigit>},
-      {"isnumeric", AllAre<IsNumeric>}, {"isalpha", AllAre<IsAlpha>}, {"isalnum", AllAre<IsAlnum>},
-      {"isupper", IsCase<true>}, {"islower", IsCase<false>}, {"istitle", IsTitle}, {"isascii", IsAscii},
+      {"upper", Mapped<ToUpper>},
+      {"lower", Mapped<ToLower>},
+      {"casefold", Mapped<ToLower>},
+      {"capitalize", Mapped<Capitalize>},
+      {"title", Mapped<TitleWords>},
+      {"swapcase", Mapped<SwapCase>},
+      {"strip", Stripped<true, true>},
+      {"lstrip", Stripped<true, false>},
+      {"rstrip", Stripped<false, true>},
+      {"split", SplitText<false>},
+      {"rsplit", SplitText<true>},
+      {"splitlines", Lines},
+      {"partition", Partition<false>},
+      {"rpartition", Partition<true>},
+      {"startswith", HasAffix<false>},
+      {"endswith", HasAffix<true>},
+      {"find", FindText<false, false>},
+      {"rfind", FindText<true, false>},
+      {"index", FindText<false, true>},
+      {"rindex", FindText<true, true>},
+      {"count", CountText},
+      {"replace", Replace},
+      {"join", Join},
+      {"format", Format},
+      {"ljust", Justify<-1>},
+      {"center", Justify<0>},
+      {"rjust", Justify<1>},
+      {"zfill", ZeroFill},
+      {"removeprefix", RemoveAffix<false>},
+      {"removesuffix", RemoveAffix<true>},
+      {"expandtabs", ExpandTabs},
+      {"isspace", AllAre<IsPythonSpace>},
+      {"isdecimal", AllAre<IsDecimal>},
+      {"isdigit", AllAre<IsDigit>},
+      {"isnumeric", AllAre<IsNumeric>},
+      {"isalpha", AllAre<IsAlpha>},
+      {"isalnum", AllAre<IsAlnum>},
+      {"isupper", IsCase<true>},
+      {"islower", IsCase<false>},
+      {"istitle", IsTitle},
+      {"isascii", IsAscii},
       {"isidentifier", IsIdentifier},
   };
   const auto it = table.find(name);

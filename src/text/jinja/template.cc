@@ -12,15 +12,19 @@ namespace {
 absl::StatusOr<Value> ToValue(const nlohmann::ordered_json& json, int depth) {
   if (depth > kMaxValueDepth) return absl::InvalidArgumentError("the context nests too deeply");
   switch (json.type()) {
-    case nlohmann::ordered_json::value_t::boolean: return Value::Bool(json.get<bool>());
-    case nlohmann::ordered_json::value_t::number_integer: return Value::Int(json.get<int64_t>());
+    case nlohmann::ordered_json::value_t::boolean:
+      return Value::Bool(json.get<bool>());
+    case nlohmann::ordered_json::value_t::number_integer:
+      return Value::Int(json.get<int64_t>());
     case nlohmann::ordered_json::value_t::number_unsigned: {
       const auto number = json.get<uint64_t>();
       return number > static_cast<uint64_t>(INT64_MAX) ? Value::Float(static_cast<double>(number))
                                                        : Value::Int(static_cast<int64_t>(number));
     }
-    case nlohmann::ordered_json::value_t::number_float: return Value::Float(json.get<double>());
-    case nlohmann::ordered_json::value_t::string: return Value::String(json.get_ref<const std::string&>());
+    case nlohmann::ordered_json::value_t::number_float:
+      return Value::Float(json.get<double>());
+    case nlohmann::ordered_json::value_t::string:
+      return Value::String(json.get_ref<const std::string&>());
     case nlohmann::ordered_json::value_t::array: {
       std::vector<Value> items;
       items.reserve(json.size());
@@ -38,7 +42,8 @@ absl::StatusOr<Value> ToValue(const nlohmann::ordered_json& json, int depth) {
       }
       return Value::MakeDict(std::move(dict));
     }
-    default: return Value();
+    default:
+      return Value();
   }
 }
 
@@ -49,7 +54,8 @@ absl::StatusOr<Template> Template::Parse(std::string_view source) {
   return Template(std::move(program));
 }
 
-absl::StatusOr<std::string> Template::Render(const Dict& context, absl::Time now, const Limits& limits) const {
+absl::StatusOr<std::string> Template::Render(const Dict& context, absl::Time now,
+                                             const Limits& limits) const {
   return Evaluator(program_, limits, now).Render(context);
 }
 

@@ -19,7 +19,8 @@ using Result = absl::StatusOr<bool>;
 // A test of the value alone.
 template <bool (*test)(const Value&)>
 Result Plain(Runtime&, const Value& value, const Arguments& arguments) {
-  if (!arguments.positional.empty() || !arguments.named.empty()) return TypeError("the test takes no arguments");
+  if (!arguments.positional.empty() || !arguments.named.empty())
+    return TypeError("the test takes no arguments");
   return test(value);
 }
 
@@ -43,7 +44,8 @@ bool IsIterableValue(const Value& v) { return IsIterable(v); }
 bool IsCallable(const Value& v) { return v.is_object() && v.object()->callable(); }
 bool IsEscaped(const Value& v) { return v.is_safe(); }
 bool IsSequenceValue(const Value& v) {
-  return v.is_undefined() || v.is_string() || v.is_sequence() || v.is_dict() || (v.is_object() && v.object()->has_items());
+  return v.is_undefined() || v.is_string() || v.is_sequence() || v.is_dict() ||
+         (v.is_object() && v.object()->has_items());
 }
 
 template <bool upper>
@@ -105,18 +107,45 @@ Result IsTest(Runtime&, const Value& value, const Arguments&) {
 
 TestFunction FindTest(std::string_view name) {
   static const auto& table = *new absl::flat_hash_map<std::string_view, TestFunction>{
-      {"defined", Plain<IsDefined>}, {"undefined", Plain<IsUndefined>}, {"none", Plain<IsNone>},
-      {"boolean", Plain<IsBoolean>}, {"true", Plain<IsTrue>}, {"false", Plain<IsFalse>},
-      {"integer", Plain<IsInteger>}, {"float", Plain<IsFloat>}, {"number", Plain<IsNumber>},
-      {"string", Plain<IsString>}, {"mapping", Plain<IsMapping>}, {"sequence", Plain<IsSequenceValue>},
-      {"iterable", Plain<IsIterableValue>}, {"callable", Plain<IsCallable>}, {"escaped", Plain<IsEscaped>},
-      {"upper", IsCase<true>}, {"lower", IsCase<false>},
-      {"odd", HasParity<1>}, {"even", HasParity<0>}, {"divisibleby", DivisibleBy},
-      {"==", Equality<true>}, {"eq", Equality<true>}, {"equalto", Equality<true>},
-      {"!=", Equality<false>}, {"ne", Equality<false>},
-      {"<", Ordered<1>}, {"lt", Ordered<1>}, {"lessthan", Ordered<1>}, {"<=", Ordered<3>}, {"le", Ordered<3>},
-      {">", Ordered<4>}, {"gt", Ordered<4>}, {"greaterthan", Ordered<4>}, {">=", Ordered<6>}, {"ge", Ordered<6>},
-      {"in", IsIn}, {"sameas", IsSame}, {"filter", IsFilter}, {"test", IsTest},
+      {"defined", Plain<IsDefined>},
+      {"undefined", Plain<IsUndefined>},
+      {"none", Plain<IsNone>},
+      {"boolean", Plain<IsBoolean>},
+      {"true", Plain<IsTrue>},
+      {"false", Plain<IsFalse>},
+      {"integer", Plain<IsInteger>},
+      {"float", Plain<IsFloat>},
+      {"number", Plain<IsNumber>},
+      {"string", Plain<IsString>},
+      {"mapping", Plain<IsMapping>},
+      {"sequence", Plain<IsSequenceValue>},
+      {"iterable", Plain<IsIterableValue>},
+      {"callable", Plain<IsCallable>},
+      {"escaped", Plain<IsEscaped>},
+      {"upper", IsCase<true>},
+      {"lower", IsCase<false>},
+      {"odd", HasParity<1>},
+      {"even", HasParity<0>},
+      {"divisibleby", DivisibleBy},
+      {"==", Equality<true>},
+      {"eq", Equality<true>},
+      {"equalto", Equality<true>},
+      {"!=", Equality<false>},
+      {"ne", Equality<false>},
+      {"<", Ordered<1>},
+      {"lt", Ordered<1>},
+      {"lessthan", Ordered<1>},
+      {"<=", Ordered<3>},
+      {"le", Ordered<3>},
+      {">", Ordered<4>},
+      {"gt", Ordered<4>},
+      {"greaterthan", Ordered<4>},
+      {">=", Ordered<6>},
+      {"ge", Ordered<6>},
+      {"in", IsIn},
+      {"sameas", IsSame},
+      {"filter", IsFilter},
+      {"test", IsTest},
   };
   const auto it = table.find(name);
   return it == table.end() ? nullptr : it->second;

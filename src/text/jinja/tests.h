@@ -11,7 +11,8 @@
 
 namespace penstock::jinja {
 
-using TestFunction = absl::StatusOr<bool> (*)(Runtime& runtime, const Value& value, const Arguments& arguments);
+using TestFunction = absl::StatusOr<bool> (*)(Runtime& runtime, const Value& value,
+                                              const Arguments& arguments);
 
 /// nullptr where there is none.
 TestFunction FindTest(std::string_view name);

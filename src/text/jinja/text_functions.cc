@@ -19,7 +19,8 @@ size_t CharacterBefore(std::string_view text, size_t end) {
 }
 
 std::string MapCase(std::string_view text, bool upper) {
-  icu::UnicodeString s = icu::UnicodeString::fromUTF8(icu::StringPiece(text.data(), static_cast<int32_t>(text.size())));
+  icu::UnicodeString s = icu::UnicodeString::fromUTF8(
+      icu::StringPiece(text.data(), static_cast<int32_t>(text.size())));
   upper ? s.toUpper(icu::Locale::getRoot()) : s.toLower(icu::Locale::getRoot());
   std::string out;
   return s.toUTF8String(out);
@@ -30,7 +31,9 @@ bool IsCased(char32_t c) {
   return u_isULowercase(u) || u_isUUppercase(u) || u_istitle(u);
 }
 
-std::string TitleCase(char32_t c) { return EncodeUtf8(static_cast<char32_t>(u_totitle(static_cast<UChar32>(c)))); }
+std::string TitleCase(char32_t c) {
+  return EncodeUtf8(static_cast<char32_t>(u_totitle(static_cast<UChar32>(c))));
+}
 
 bool IsAscii(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return (c & 0x80) == 0; });
@@ -38,7 +41,8 @@ bool IsAscii(std::string_view text) {
 
 }  // namespace
 
-std::string_view Strip(std::string_view text, std::optional<std::string_view> characters, bool left, bool right) {
+std::string_view Strip(std::string_view text, std::optional<std::string_view> characters, bool left,
+                       bool right) {
   const auto stripped = [&](std::string_view character) {
     return characters ? characters->find(character) != std::string_view::npos
                       : IsPythonSpace(DecodeUtf8(character, 0).value);
@@ -106,7 +110,8 @@ std::vector<std::string> SplitWords(std::string_view text, int64_t max, bool fro
   while (!text.empty() && (max < 0 || static_cast<int64_t>(words.size()) < max)) {
     size_t cut = from_right ? text.size() : 0;
     while (from_right ? cut > 0 : cut < text.size()) {
-      const size_t next = from_right ? CharacterBefore(text, cut) : cut + DecodeUtf8(text, cut).length;
+      const size_t next =
+          from_right ? CharacterBefore(text, cut) : cut + DecodeUtf8(text, cut).length;
       if (IsPythonSpace(DecodeUtf8(text, from_right ? next : cut).value)) break;
       cut = next;
     }
@@ -119,7 +124,8 @@ std::vector<std::string> SplitWords(std::string_view text, int64_t max, bool fro
   return words;
 }
 
-std::vector<std::string> SplitAt(std::string_view text, std::string_view separator, int64_t max, bool from_right) {
+std::vector<std::string> SplitAt(std::string_view text, std::string_view separator, int64_t max,
+                                 bool from_right) {
   std::vector<std::string> parts;
   while (max < 0 || static_cast<int64_t>(parts.size()) < max) {
     const size_t at = from_right ? text.rfind(separator) : text.find(separator);
@@ -154,11 +160,14 @@ std::vector<std::string> SplitLines(std::string_view text, bool keep_ends) {
 size_t CountOccurrences(std::string_view text, std::string_view from) {
   if (from.empty()) return CountCodePoints(text) + 1;
   size_t count = 0;
-  for (size_t at = text.find(from); at != std::string_view::npos; at = text.find(from, at + from.size())) ++count;
+  for (size_t at = text.find(from); at != std::string_view::npos;
+       at = text.find(from, at + from.size()))
+    ++count;
   return count;
 }
 
-std::string ReplaceText(std::string_view text, std::string_view from, std::string_view to, int64_t max) {
+std::string ReplaceText(std::string_view text, std::string_view from, std::string_view to,
+                        int64_t max) {
   std::string out;
   size_t pos = 0;
   for (int64_t done = 0; max < 0 || done < max; ++done) {
@@ -184,12 +193,23 @@ std::string EscapeHtml(std::string_view text) {
   std::string out;
   for (const char c : text) {
     switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&#34;"; break;
-      case '\'': out += "&#39;"; break;
-      default: out += c;
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&#34;";
+        break;
+      case '\'':
+        out += "&#39;";
+        break;
+      default:
+        out += c;
     }
   }
   return out;

@@ -11,7 +11,8 @@
 namespace penstock::jinja {
 
 /// Takes characters off the ends: of `characters`, or white space where it is absent.
-std::string_view Strip(std::string_view text, std::optional<std::string_view> characters, bool left, bool right);
+std::string_view Strip(std::string_view text, std::optional<std::string_view> characters, bool left,
+                       bool right);
 
 /// Upper and lower case of whole texts, as Python's str.
 std::string ToUpper(std::string_view text);
@@ -25,13 +26,15 @@ std::string SwapCase(std::string_view text);
 /// Words between runs of white space; at most `max` splits, the rest unsplit (negative: no bound).
 std::vector<std::string> SplitWords(std::string_view text, int64_t max, bool from_right);
 /// Parts between `separator`, which must not be empty.
-std::vector<std::string> SplitAt(std::string_view text, std::string_view separator, int64_t max, bool from_right);
+std::vector<std::string> SplitAt(std::string_view text, std::string_view separator, int64_t max,
+                                 bool from_right);
 std::vector<std::string> SplitLines(std::string_view text, bool keep_ends);
 
 /// How often `from` stands in `text`, without overlap; an empty one stands between all characters.
 size_t CountOccurrences(std::string_view text, std::string_view from);
 /// At most `max` replacements (negative: no bound).
-std::string ReplaceText(std::string_view text, std::string_view from, std::string_view to, int64_t max);
+std::string ReplaceText(std::string_view text, std::string_view from, std::string_view to,
+                        int64_t max);
 
 /// & < > " ' as HTML entities.
 std::string EscapeHtml(std::string_view text);

@@ -11,7 +11,7 @@
 namespace penstock::jinja {
 namespace {
 
-constexpr size_t kIndexed = 12;   // entries from which a dict keeps an index
+constexpr size_t kIndexed = 12;  // entries from which a dict keeps an index
 
 std::shared_ptr<const Sequence> MakeSequence(std::vector<Value> items) {
   auto sequence = std::make_shared<Sequence>();
@@ -33,7 +33,8 @@ bool DictsEqual(const Dict& a, const Dict& b) {
 template <class Get>
 class PositionIterator final : public Iterator {
  public:
-  PositionIterator(Value keep_alive, Get get) : keep_alive_(std::move(keep_alive)), get_(std::move(get)) {}
+  PositionIterator(Value keep_alive, Get get)
+      : keep_alive_(std::move(keep_alive)), get_(std::move(get)) {}
   absl::StatusOr<std::optional<Value>> Next() override { return get_(keep_alive_, &position_); }
 
  private:
@@ -72,15 +73,25 @@ Value Value::MakeUndefined(std::string message) {
   return Value(Data(Undefined{std::make_shared<const std::string>(std::move(message))}));
 }
 
-Value Value::String(std::string v) { return Value(Data(std::make_shared<const std::string>(std::move(v)))); }
+Value Value::String(std::string v) {
+  return Value(Data(std::make_shared<const std::string>(std::move(v))));
+}
 
-Value Value::Safe(std::string v) { return Value(Data(SafeText{std::make_shared<const std::string>(std::move(v))})); }
+Value Value::Safe(std::string v) {
+  return Value(Data(SafeText{std::make_shared<const std::string>(std::move(v))}));
+}
 
-Value Value::MakeList(std::vector<Value> items) { return Value(Data(List{MakeSequence(std::move(items))})); }
+Value Value::MakeList(std::vector<Value> items) {
+  return Value(Data(List{MakeSequence(std::move(items))}));
+}
 
-Value Value::MakeTuple(std::vector<Value> items) { return Value(Data(Tuple{MakeSequence(std::move(items))})); }
+Value Value::MakeTuple(std::vector<Value> items) {
+  return Value(Data(Tuple{MakeSequence(std::move(items))}));
+}
 
-Value Value::MakeDict(Dict dict) { return Value(Data(std::make_shared<const Dict>(std::move(dict)))); }
+Value Value::MakeDict(Dict dict) {
+  return Value(Data(std::make_shared<const Dict>(std::move(dict))));
+}
 
 const std::vector<Value>& Value::items() const {
   return is_list() ? std::get<List>(data_).sequence->items : std::get<Tuple>(data_).sequence->items;
@@ -131,7 +142,8 @@ bool operator==(const Value& a, const Value& b) {
 bool Value::hashable() const {
   if (is_list() || is_dict()) return false;
   if (!is_tuple()) return true;
-  return std::all_of(items().begin(), items().end(), [](const Value& item) { return item.hashable(); });
+  return std::all_of(items().begin(), items().end(),
+                     [](const Value& item) { return item.hashable(); });
 }
 
 size_t Value::HashCode() const {
@@ -178,9 +190,9 @@ const Value* Dict::Find(std::string_view key) const {
 void Dict::Set(Value key, Value value) {
   depth_ = std::max({depth_, key.depth() + 1, value.depth() + 1});
   if (const Value* found = Find(key)) {
-    entries_[static_cast<size_t>(
-                 std::find_if(entries_.begin(), entries_.end(), [&](const auto& e) { return &e.second == found; }) -
-                 entries_.begin())]
+    entries_[static_cast<size_t>(std::find_if(entries_.begin(), entries_.end(),
+                                              [&](const auto& e) { return &e.second == found; }) -
+                                 entries_.begin())]
         .second = std::move(value);
     return;
   }

@@ -24,7 +24,8 @@ class Value;
 
 inline constexpr int kMaxValueDepth = 100;
 
-/// What a missing name or member gives: prints as nothing, and fails with `message` when more is asked of it.
+/// What a missing name or member gives: prints as nothing, and fails with `message` when more is
+/// asked of it.
 struct Undefined {
   std::shared_ptr<const std::string> message;
 };
@@ -55,7 +56,9 @@ class Value {
   /// Text that counts as HTML already: other text is escaped before it is added (Python's Markup).
   static Value Safe(std::string v);
   /// Text, safe where `like` is.
-  static Value StringLike(const Value& like, std::string v) { return like.is_safe() ? Safe(std::move(v)) : String(std::move(v)); }
+  static Value StringLike(const Value& like, std::string v) {
+    return like.is_safe() ? Safe(std::move(v)) : String(std::move(v));
+  }
   static Value MakeList(std::vector<Value> items);
   static Value MakeTuple(std::vector<Value> items);
   static Value MakeDict(Dict dict);
@@ -79,11 +82,13 @@ class Value {
   // Each needs the kind it names.
   const std::string& undefined_message() const { return *std::get<Undefined>(data_).message; }
   int64_t integer() const { return is_bool() ? std::get<bool>(data_) : std::get<int64_t>(data_); }
-  double number() const { return is_float() ? std::get<double>(data_) : static_cast<double>(integer()); }
+  double number() const {
+    return is_float() ? std::get<double>(data_) : static_cast<double>(integer());
+  }
   const std::string& string() const {
     return is_safe() ? *std::get<SafeText>(data_).text : *std::get<StringPtr>(data_);
   }
-  const std::vector<Value>& items() const;      // of a list or tuple
+  const std::vector<Value>& items() const;  // of a list or tuple
   const Dict& dict() const { return *std::get<std::shared_ptr<const Dict>>(data_); }
   const std::shared_ptr<Object>& object() const { return std::get<std::shared_ptr<Object>>(data_); }
   /// The object as a T, or nullptr.
@@ -111,8 +116,8 @@ class Value {
   struct SafeText {
     StringPtr text;
   };
-  using Data = std::variant<None, Undefined, bool, int64_t, double, StringPtr, SafeText, List, Tuple,
-                            std::shared_ptr<const Dict>, std::shared_ptr<Object>>;
+  using Data = std::variant<None, Undefined, bool, int64_t, double, StringPtr, SafeText, List,
+                            Tuple, std::shared_ptr<const Dict>, std::shared_ptr<Object>>;
   explicit Value(Data data) : data_(std::move(data)) {}
   size_t HashCode() const;
   Data data_;
@@ -131,7 +136,7 @@ class Dict {
 
  private:
   std::vector<std::pair<Value, Value>> entries_;
-  absl::flat_hash_map<Value, size_t> index_;     // used from kIndexed entries on
+  absl::flat_hash_map<Value, size_t> index_;  // used from kIndexed entries on
   int depth_ = 1;
 };
 

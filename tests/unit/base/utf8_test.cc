@@ -38,11 +38,11 @@ TEST(Utf8, RepairsEachMaximalInvalidPartToOneReplacement) {
       {"plain", "plain"},
       {"\x80", "\uFFFD"},
       {"a\xFFz", "a\uFFFDz"},
-      {"\xC0\xAF", "\uFFFD\uFFFD"},                       // overlong
-      {"\xE0\x80\xAF", "\uFFFD\uFFFD\uFFFD"},             // overlong
-      {"\xED\xA0\x80", "\uFFFD\uFFFD\uFFFD"},             // surrogate
-      {"\xF4\x90\x80\x80", "\uFFFD\uFFFD\uFFFD\uFFFD"},   // beyond U+10FFFF
-      {"\xE2\x82", "\uFFFD"},                             // cut short
+      {"\xC0\xAF", "\uFFFD\uFFFD"},                      // overlong
+      {"\xE0\x80\xAF", "\uFFFD\uFFFD\uFFFD"},            // overlong
+      {"\xED\xA0\x80", "\uFFFD\uFFFD\uFFFD"},            // surrogate
+      {"\xF4\x90\x80\x80", "\uFFFD\uFFFD\uFFFD\uFFFD"},  // beyond U+10FFFF
+      {"\xE2\x82", "\uFFFD"},                            // cut short
       {"\xF0\x9F\x98", "\uFFFD"},
       {"\xF0\x9F\x98z", "\uFFFDz"},
       {"\xE2\x82\xE2\x82\xAC", "\uFFFD\u20AC"},

@@ -6,7 +6,9 @@ namespace penstock {
 namespace {
 
 TEST(HttpStream, ReadsAChunkedAnswerByteByByte) {
-  const std::string wire = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n7;x=1\r\n, world\r\n0\r\n\r\n";
+  const std::string wire =
+      "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n7;x=1\r\n, "
+      "world\r\n0\r\n\r\n";
   HttpStream stream;
   for (size_t i = 0; i < wire.size(); ++i) {
     ASSERT_FALSE(stream.done());
@@ -19,7 +21,8 @@ TEST(HttpStream, ReadsAChunkedAnswerByteByByte) {
 
 TEST(HttpStream, ReadsAnAnswerWithALength) {
   HttpStream stream;
-  ASSERT_TRUE(stream.Feed("HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"));
+  ASSERT_TRUE(stream.Feed(
+      "HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"));
   EXPECT_TRUE(stream.done());
   EXPECT_EQ(stream.status(), 429);
   EXPECT_FALSE(stream.keep_alive());

@@ -12,7 +12,8 @@ namespace {
 
 TEST(Scenario, LoadsEveryFileOfTheRepository) {
   int count = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(PENSTOCK_SOURCE_DIR "/benchmarks/serving")) {
+  for (const auto& entry :
+       std::filesystem::directory_iterator(PENSTOCK_SOURCE_DIR "/benchmarks/serving")) {
     if (entry.path().extension() != ".yaml") continue;
     const auto loaded = LoadScenarios(entry.path().string());
     EXPECT_TRUE(loaded.ok()) << loaded.status();
@@ -23,7 +24,8 @@ TEST(Scenario, LoadsEveryFileOfTheRepository) {
 
 TEST(Scenario, NamesAnUnknownKey) {
   Scenario scenario;
-  EXPECT_EQ(std::string(SetScenarioField(scenario, "concurency", "3").message()), "concurency: unknown key, did you mean 'concurrency'?");
+  EXPECT_EQ(std::string(SetScenarioField(scenario, "concurency", "3").message()),
+            "concurency: unknown key, did you mean 'concurrency'?");
   EXPECT_FALSE(SetScenarioField(scenario, "rate", "fast").ok());
 }
 
@@ -31,7 +33,9 @@ TEST(Scenario, RequestsShareThePrefixAndNothingElse) {
   Scenario scenario;
   scenario.prompt_words = 20;
   scenario.prefix_words = 10;
-  const auto prompt = [&](int i) { return nlohmann::json::parse(RequestBody(scenario, "m", i))["prompt"].get<std::string>(); };
+  const auto prompt = [&](int i) {
+    return nlohmann::json::parse(RequestBody(scenario, "m", i))["prompt"].get<std::string>();
+  };
   EXPECT_EQ(prompt(0).substr(0, 40), prompt(1).substr(0, 40));
   EXPECT_NE(prompt(0), prompt(1));
   EXPECT_EQ(prompt(1), prompt(1));

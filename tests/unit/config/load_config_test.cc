@@ -11,9 +11,12 @@ namespace {
 
 using testing::HasSubstr;
 
-absl::StatusOr<ServerConfig> Load(const std::string& yaml, std::vector<std::string> assignments = {},
-                                  std::vector<std::pair<std::string, std::string>> environment = {}) {
-  return LoadConfig({.file_name = "p.yaml", .file_text = yaml, .environment = std::move(environment),
+absl::StatusOr<ServerConfig> Load(
+    const std::string& yaml, std::vector<std::string> assignments = {},
+    std::vector<std::pair<std::string, std::string>> environment = {}) {
+  return LoadConfig({.file_name = "p.yaml",
+                     .file_text = yaml,
+                     .environment = std::move(environment),
                      .assignments = std::move(assignments)});
 }
 
@@ -29,8 +32,9 @@ TEST(LoadConfig, GivesTheDefaultsWithoutAnySource) {
 }
 
 TEST(LoadConfig, ModelsInheritTheEngineSectionAndOverrideIt) {
-  const auto config = Load("engine: {max_batch: 8, kv_memory: 64MiB}\n"
-                           "models:\n  chat: {path: /m, engine: {max_batch: 4}}\n  small: {path: /s}\n");
+  const auto config = Load(
+      "engine: {max_batch: 8, kv_memory: 64MiB}\n"
+      "models:\n  chat: {path: /m, engine: {max_batch: 4}}\n  small: {path: /s}\n");
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->models.at("chat").engine.max_batch, 4);
   EXPECT_EQ(config->models.at("chat").engine.kv_memory.value, 64 << 20);
@@ -40,7 +44,9 @@ TEST(LoadConfig, ModelsInheritTheEngineSectionAndOverrideIt) {
 TEST(LoadConfig, LaterSourcesWin) {
   const auto config = Load("engine: {max_batch: 8, max_len: 100}\nmodels: {m: {path: /m}}",
                            {"engine.max_batch=32", "models.m.engine.max_len=300"},
-                           {{"PENSTOCK_ENGINE_MAX_BATCH", "16"}, {"PENSTOCK_ENGINE_MAX_LEN", "200"}, {"PENSTOCK_API_KEY", "x"}});
+                           {{"PENSTOCK_ENGINE_MAX_BATCH", "16"},
+                            {"PENSTOCK_ENGINE_MAX_LEN", "200"},
+                            {"PENSTOCK_API_KEY", "x"}});
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->engine.max_batch, 32);
   EXPECT_EQ(config->engine.max_len, 200);
@@ -49,38 +55,49 @@ TEST(LoadConfig, LaterSourcesWin) {
 }
 
 TEST(LoadConfig, AssignmentsReachNestedSectionsAndNewModels) {
-  const auto config = Load("", {"server.public.http=127.0.0.1:9", "models.x.path=/x", "models.x.aliases=a, b"});
+  const auto config =
+      Load("", {"server.public.http=127.0.0.1:9", "models.x.path=/x", "models.x.aliases=a, b"});
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->server.public_listener.http, "127.0.0.1:9");
   EXPECT_EQ(config->models.at("x").aliases, (std::vector<std::string>{"a", "b"}));
 }
 
 TEST(LoadConfig, NamesFileLineKeyAndTheNearestName) {
-  EXPECT_EQ(ErrorOf(Load("engine:\n  max_batchh: 3\n")), "p.yaml:2: engine.max_batchh: unknown key, did you mean 'max_batch'?");
-  EXPECT_THAT(ErrorOf(Load("server:\n  public:\n    htp: x\n")), HasSubstr("p.yaml:3: server.public.htp: unknown key, did you mean 'http'?"));
+  EXPECT_EQ(ErrorOf(Load("engine:\n  max_batchh: 3\n")),
+            "p.yaml:2: engine.max_batchh: unknown key, did you mean 'max_batch'?");
+  EXPECT_THAT(ErrorOf(Load("server:\n  public:\n    htp: x\n")),
+              HasSubstr("p.yaml:3: server.public.htp: unknown key, did you mean 'http'?"));
   EXPECT_THAT(ErrorOf(Load("modells: {}\n")), HasSubstr("did you mean 'models'?"));
-  EXPECT_THAT(ErrorOf(Load("registry: {}\n")), HasSubstr("p.yaml:1: registry: unknown key; known: server, "));
-  EXPECT_THAT(ErrorOf(Load("", {"engine.blok_size=16"})), HasSubstr("engine.blok_size: blok_size: unknown key, did you mean 'block_size'?"));
-  EXPECT_THAT(ErrorOf(Load("", {}, {{"PENSTOCK_ENGINE_MAX_BATHC", "3"}})), HasSubstr("did you mean 'max_batch'?"));
+  EXPECT_THAT(ErrorOf(Load("registry: {}\n")),
+              HasSubstr("p.yaml:1: registry: unknown key; known: server, "));
+  EXPECT_THAT(ErrorOf(Load("", {"engine.blok_size=16"})),
+              HasSubstr("engine.blok_size: blok_size: unknown key, did you mean 'block_size'?"));
+  EXPECT_THAT(ErrorOf(Load("", {}, {{"PENSTOCK_ENGINE_MAX_BATHC", "3"}})),
+              HasSubstr("did you mean 'max_batch'?"));
 }
 
 TEST(LoadConfig, RefusesValuesOfTheWrongTypeOrRange) {
   EXPECT_EQ(ErrorOf(Load("engine:\n  max_batch: many\n")),
             "p.yaml:2: engine.max_batch: expected a whole number from 1 to 4096, got 'many'");
   EXPECT_THAT(ErrorOf(Load("engine: {max_batch: 0}")), HasSubstr("from 1 to 4096, got '0'"));
-  EXPECT_THAT(ErrorOf(Load("engine: {prefix_cache: yes}")), HasSubstr("expected true or false, got 'yes'"));
-  EXPECT_THAT(ErrorOf(Load("engine: {kv_memory: 3 potatoes}")), HasSubstr("expected a size such as"));
-  EXPECT_THAT(ErrorOf(Load("engine: {kv_memory: 99999999999TiB}")), HasSubstr("expected a size such as"));
+  EXPECT_THAT(ErrorOf(Load("engine: {prefix_cache: yes}")),
+              HasSubstr("expected true or false, got 'yes'"));
+  EXPECT_THAT(ErrorOf(Load("engine: {kv_memory: 3 potatoes}")),
+              HasSubstr("expected a size such as"));
+  EXPECT_THAT(ErrorOf(Load("engine: {kv_memory: 99999999999TiB}")),
+              HasSubstr("expected a size such as"));
   EXPECT_THAT(ErrorOf(Load("drain: {finish: 3}")), HasSubstr("expected a duration such as"));
   EXPECT_THAT(ErrorOf(Load("drain: {finish: -3s}")), HasSubstr("expected a duration such as"));
-  EXPECT_THAT(ErrorOf(Load("engine: {dtype: int3}")), HasSubstr("expected auto | float32 | bfloat16, got 'int3'"));
+  EXPECT_THAT(ErrorOf(Load("engine: {dtype: int3}")),
+              HasSubstr("expected auto | float32 | bfloat16, got 'int3'"));
   EXPECT_THAT(ErrorOf(Load("engine: {max_batch: [1]}")), HasSubstr("expected a single value"));
   EXPECT_THAT(ErrorOf(Load("engine: 3")), HasSubstr("engine: expected a mapping"));
   EXPECT_THAT(ErrorOf(Load("- a")), HasSubstr("expected a mapping"));
 }
 
 TEST(LoadConfig, RefusesAKeyGivenTwice) {
-  EXPECT_EQ(ErrorOf(Load("engine:\n  max_len: 1\n  max_len: 2\n")), "p.yaml:3: engine.max_len: the key is given twice");
+  EXPECT_EQ(ErrorOf(Load("engine:\n  max_len: 1\n  max_len: 2\n")),
+            "p.yaml:3: engine.max_len: the key is given twice");
 }
 
 TEST(LoadConfig, SaysWhereBrokenYamlBreaks) {
@@ -102,16 +119,19 @@ TEST(ValidateConfig, WantsAModelToServeAndOneMeaningPerName) {
   EXPECT_TRUE(ValidateConfig(config, true).ok());
   config.models["b"].path = "/b";
   config.models["b"].aliases = {"a"};
-  EXPECT_THAT(std::string(ValidateConfig(config, true).message()), HasSubstr("the name 'a' is taken"));
+  EXPECT_THAT(std::string(ValidateConfig(config, true).message()),
+              HasSubstr("the name 'a' is taken"));
 }
 
 TEST(ValidateConfig, LooksAtCombinations) {
   ServerConfig config;
   config.engine.block_size = 24;
-  EXPECT_THAT(std::string(ValidateConfig(config, false).message()), HasSubstr("expected 16, 32 or 64"));
+  EXPECT_THAT(std::string(ValidateConfig(config, false).message()),
+              HasSubstr("expected 16, 32 or 64"));
   config = {};
   config.engine.max_step_tokens = 16;
-  EXPECT_THAT(std::string(ValidateConfig(config, false).message()), HasSubstr("at least max_batch"));
+  EXPECT_THAT(std::string(ValidateConfig(config, false).message()),
+              HasSubstr("at least max_batch"));
   config = {};
   config.engine.device = "cuda:x";
   EXPECT_THAT(std::string(ValidateConfig(config, false).message()), HasSubstr("cuda:N"));
@@ -122,7 +142,8 @@ TEST(ParseHostPort, TakesAddressesAndNothingElse) {
   EXPECT_EQ(ParseHostPort("[::1]:80")->host, "::1");
   EXPECT_TRUE(ParseHostPort("localhost:1")->loopback());
   EXPECT_FALSE(ParseHostPort("10.0.0.1:1")->loopback());
-  for (const char* wrong : {"", "8000", "a:b", "127.0.0.1:70000", "host.example:1", "127.0.0.1:-1", ":80"}) {
+  for (const char* wrong :
+       {"", "8000", "a:b", "127.0.0.1:70000", "host.example:1", "127.0.0.1:-1", ":80"}) {
     EXPECT_FALSE(ParseHostPort(wrong).ok()) << wrong;
   }
 }
@@ -131,7 +152,8 @@ TEST(ReferenceYaml, IsWhatTheRepositoryHolds) {
   std::ifstream file(PENSTOCK_SOURCE_DIR "/configs/reference.yaml");
   std::stringstream text;
   text << file.rdbuf();
-  EXPECT_EQ(text.str(), ReferenceYaml()) << "run: penstock check-config --reference > configs/reference.yaml";
+  EXPECT_EQ(text.str(), ReferenceYaml())
+      << "run: penstock check-config --reference > configs/reference.yaml";
 }
 
 TEST(ReferenceYaml, LoadsAndChangesNothing) {

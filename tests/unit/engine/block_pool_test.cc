@@ -41,7 +41,7 @@ TEST(BlockPool, TakesEmptyBlocksFirstThenTheLeastRecentlyUsed) {
   pool.Release(a);
   pool.Release(b);
   pool.Release(c);
-  pool.Hold(a);       // used again: now younger than b
+  pool.Hold(a);  // used again: now younger than b
   pool.Release(a);
   EXPECT_EQ(*pool.Allocate(), c);
   EXPECT_EQ(*pool.Allocate(), b);

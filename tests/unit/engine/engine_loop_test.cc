@@ -75,42 +75,53 @@ TEST_P(EngineLoopTest, CancelsARequestThatRuns) {
   sink->first_token.get_future().wait();
   engine_->Cancel(RequestId{1});
   sink->done.get_future().wait();
-  EXPECT_TRUE(sink->recorded.reason == FinishReason::kCancelled || sink->recorded.reason == FinishReason::kLength);
+  EXPECT_TRUE(sink->recorded.reason == FinishReason::kCancelled ||
+              sink->recorded.reason == FinishReason::kLength);
 }
 
 TEST_P(EngineLoopTest, RefusesWhatTheQueueCannotHold) {
-  for (uint64_t id = 1; id <= 6; ++id) Submit(id, 5);   // 4 slots and 2 places in the queue
+  for (uint64_t id = 1; id <= 6; ++id) Submit(id, 5);  // 4 slots and 2 places in the queue
   auto sink = std::make_shared<WaitingSink>();
-  EXPECT_EQ(engine_->Submit(RequestId{7}, Request(5), sink).code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(engine_->Submit(RequestId{7}, Request(5), sink).code(),
+            absl::StatusCode::kResourceExhausted);
   EXPECT_FALSE(sink->recorded.done);
-  while (engine_->RunOnce()) {}
+  while (engine_->RunOnce()) {
+  }
   EXPECT_TRUE(engine_->Submit(RequestId{8}, Request(5), sink).ok());
 }
 
 TEST_P(EngineLoopTest, ADeviceFaultEndsEveryRequestAndTakesReadinessAway) {
   executor_->on_launch = [](const StepPlan& plan) {
-    return plan.step.value < 3 ? absl::OkStatus() : absl::InternalError("uncorrectable memory error");
+    return plan.step.value < 3 ? absl::OkStatus()
+                               : absl::InternalError("uncorrectable memory error");
   };
   const auto first = Submit(1, 50), second = Submit(2, 50);
-  while (engine_->RunOnce()) {}
+  while (engine_->RunOnce()) {
+  }
   for (const auto& sink : {first, second}) {
     EXPECT_EQ(sink->recorded.reason, FinishReason::kError);
     EXPECT_EQ(sink->recorded.status.code(), absl::StatusCode::kInternal);
   }
   EXPECT_FALSE(engine_->load().healthy);
-  EXPECT_EQ(engine_->Submit(RequestId{3}, Request(1), first).code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(engine_->Submit(RequestId{3}, Request(1), first).code(),
+            absl::StatusCode::kUnavailable);
   EXPECT_EQ(engine_->scheduler().tables().pool(0).num_held(), 0);
 }
 
 TEST_P(EngineLoopTest, RunsCommandsInOrderEvenWhenIdle) {
   std::vector<int> order;
-  engine_->Control({.kind = CommandKind::kUnloadAdapter, .path = ""}, [&](absl::Status s) { order.push_back(s.ok() ? 1 : -1); });
-  engine_->Control({.kind = CommandKind::kUnloadAdapter, .path = ""}, [&](absl::Status s) { order.push_back(s.ok() ? 2 : -2); });
-  while (engine_->RunOnce()) {}
+  engine_->Control({.kind = CommandKind::kUnloadAdapter, .path = ""},
+                   [&](absl::Status s) { order.push_back(s.ok() ? 1 : -1); });
+  engine_->Control({.kind = CommandKind::kUnloadAdapter, .path = ""},
+                   [&](absl::Status s) { order.push_back(s.ok() ? 2 : -2); });
+  while (engine_->RunOnce()) {
+  }
   EXPECT_EQ(order, (std::vector<int>{1, 2}));
   absl::Status refused;
-  engine_->Control({.kind = CommandKind::kLoadAdapter, .path = "x"}, [&](absl::Status s) { refused = s; });
-  while (engine_->RunOnce()) {}
+  engine_->Control({.kind = CommandKind::kLoadAdapter, .path = "x"},
+                   [&](absl::Status s) { refused = s; });
+  while (engine_->RunOnce()) {
+  }
   EXPECT_EQ(refused.code(), absl::StatusCode::kUnimplemented);
 }
 
@@ -120,7 +131,8 @@ TEST_P(EngineLoopTest, ForgetsPrefixesWhenTold) {
     GenerateRequest request = Request(1);
     request.prompt.assign(40, 5);
     EXPECT_TRUE(engine_->Submit(RequestId{id}, request, sink).ok());
-    while (engine_->RunOnce()) {}
+    while (engine_->RunOnce()) {
+    }
     return sink->usage.cached_tokens;
   };
   EXPECT_EQ(run(1), 0);

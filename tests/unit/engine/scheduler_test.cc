@@ -13,7 +13,8 @@ using testing::HasSubstr;
 
 class SchedulerTest : public testing::Test {
  protected:
-  void Make(int32_t blocks, int32_t slots = 4, int32_t step_tokens = 64, QueuePolicy policy = QueuePolicy::kPriority) {
+  void Make(int32_t blocks, int32_t slots = 4, int32_t step_tokens = 64,
+            QueuePolicy policy = QueuePolicy::kPriority) {
     limits_.groups = {{CacheRetention::kFull, 0, 1024, blocks}};
     limits_.num_slots = slots;
     limits_.max_step_tokens = step_tokens;
@@ -24,8 +25,8 @@ class SchedulerTest : public testing::Test {
     options.policy = policy;
     scheduler_ = std::make_unique<Scheduler>(limits_, options);
   }
-  std::shared_ptr<RecordingSink> Add(uint64_t id, int32_t prompt_tokens, int32_t max_tokens, int32_t first_token = 0,
-                                     int32_t priority = 0) {
+  std::shared_ptr<RecordingSink> Add(uint64_t id, int32_t prompt_tokens, int32_t max_tokens,
+                                     int32_t first_token = 0, int32_t priority = 0) {
     GenerateRequest request;
     request.prompt.resize(prompt_tokens);
     std::iota(request.prompt.begin(), request.prompt.end(), first_token);
@@ -65,7 +66,7 @@ TEST_F(SchedulerTest, CutsALongPromptIntoChunksBesideDecodes) {
   Add(2, 150, 4, 50);
   StepPlan plan = Step();
   ASSERT_EQ(plan.slices.size(), 2u);
-  EXPECT_EQ(plan.slices[0].num_tokens, 1);    // the decode is never held up
+  EXPECT_EQ(plan.slices[0].num_tokens, 1);  // the decode is never held up
   EXPECT_EQ(plan.slices[1].num_tokens, 63);
   EXPECT_EQ(plan.slices[1].num_outputs, 0);
   Step();
@@ -87,7 +88,7 @@ TEST_F(SchedulerTest, SendsASlotsSetUpAndEachBlockOnce) {
     EXPECT_TRUE(plan.setups.empty());
     EXPECT_TRUE(plan.block_ids.empty()) << i;
   }
-  EXPECT_EQ(Step().block_ids.size(), 1u);   // position 32 opens the third block
+  EXPECT_EQ(Step().block_ids.size(), 1u);  // position 32 opens the third block
 }
 
 TEST_F(SchedulerTest, GivesASecondRequestThePrefixOfTheFirst) {
@@ -129,7 +130,8 @@ TEST_F(SchedulerTest, LetsASecondArrivalJoinAPrefixThatIsBeingComputed) {
   Step();
   const auto second = Add(2, 200, 2);
   RunAll();
-  // 200 positions and 1 decode for the first; for the second only what lies beyond the last full block.
+  // 200 positions and 1 decode for the first; for the second only what lies beyond the last full
+  // block.
   EXPECT_EQ(executor_->num_computed, 200 + 1 + 8 + 1);
   EXPECT_EQ(second->usage.cached_tokens, 192);
 }
@@ -152,12 +154,12 @@ TEST_F(SchedulerTest, AJoinerComputesItselfWhenTheMakerIsCancelled) {
   scheduler_->Cancel(RequestId{1});
   RunAll();
   EXPECT_EQ(second->ids.size(), 2u);
-  EXPECT_EQ(second->usage.cached_tokens, 128);   // what the first had launched before it went
+  EXPECT_EQ(second->usage.cached_tokens, 128);  // what the first had launched before it went
 }
 
 TEST_F(SchedulerTest, PreemptsYoungestWhenBlocksRunOut) {
   Make(6);
-  const auto first = Add(1, 30, 50);    // needs five blocks in the end
+  const auto first = Add(1, 30, 50);  // needs five blocks in the end
   const auto second = Add(2, 30, 50, 50);
   RunAll();
   EXPECT_EQ(first->usage.num_preemptions, 0);
@@ -207,7 +209,7 @@ TEST_F(SchedulerTest, FreesBlocksOfACancelledRequestAtOnce) {
   scheduler_->Cancel(RequestId{1});
   EXPECT_EQ(scheduler_->tables().pool(0).num_held(), 0);
   EXPECT_EQ(sink->reason, FinishReason::kCancelled);
-  scheduler_->Cancel(RequestId{1});   // idempotent
+  scheduler_->Cancel(RequestId{1});  // idempotent
 }
 
 TEST_F(SchedulerTest, EndsWhatIsPastItsDeadline) {
@@ -257,12 +259,15 @@ TEST_F(SchedulerTest, RefusesWhatCanNeverRun) {
   GenerateRequest request;
   EXPECT_THAT(std::string(scheduler_->Check(request).message()), HasSubstr("at least one token"));
   request.prompt = {100};
-  EXPECT_THAT(std::string(scheduler_->Check(request).message()), HasSubstr("outside the vocabulary of 100"));
+  EXPECT_THAT(std::string(scheduler_->Check(request).message()),
+              HasSubstr("outside the vocabulary of 100"));
   request.prompt = {1};
   request.max_tokens = 512;
-  EXPECT_THAT(std::string(scheduler_->Check(request).message()), HasSubstr("exceed the context of 512"));
+  EXPECT_THAT(std::string(scheduler_->Check(request).message()),
+              HasSubstr("exceed the context of 512"));
   request.max_tokens = 64;
-  EXPECT_THAT(std::string(scheduler_->Check(request).message()), HasSubstr("need 5 KV blocks, the cache has 4"));
+  EXPECT_THAT(std::string(scheduler_->Check(request).message()),
+              HasSubstr("need 5 KV blocks, the cache has 4"));
 }
 
 TEST_F(SchedulerTest, ReleasesBlocksThatTheWindowHasPassed) {
@@ -270,7 +275,7 @@ TEST_F(SchedulerTest, ReleasesBlocksThatTheWindowHasPassed) {
   limits_.groups = {{CacheRetention::kWindow, 24, 1024, 10}};
   executor_ = std::make_unique<FakeExecutor>(limits_);
   scheduler_ = std::make_unique<Scheduler>(limits_, SchedulerOptions{});
-  const auto sink = Add(1, 100, 200);   // 300 positions, 19 blocks if all were kept
+  const auto sink = Add(1, 100, 200);  // 300 positions, 19 blocks if all were kept
   int32_t most = 0;
   while (scheduler_->num_live() > 0) {
     ASSERT_FALSE(Step().slices.empty());
@@ -291,7 +296,7 @@ TEST_F(SchedulerTest, FeedsTheLastSampleWhileItIsStillOnTheDevice) {
   scheduler_->Commit(*executor_->Collect(), now_);
   ASSERT_TRUE(executor_->Launch(scheduler_->Plan(now_)).ok());
   scheduler_->Commit(*executor_->Collect(), now_);
-  EXPECT_TRUE(scheduler_->Plan(now_).slices.empty());   // all three outputs are drawn or in flight
+  EXPECT_TRUE(scheduler_->Plan(now_).slices.empty());  // all three outputs are drawn or in flight
   scheduler_->Commit(*executor_->Collect(), now_);
   EXPECT_EQ(sink->ids.size(), 3u);
 }

@@ -1,9 +1,8 @@
 // Real chat templates against Jinja2's output.
 #include <fstream>
 #include <map>
-#include <string>
-
 #include <nlohmann/json.hpp>
+#include <string>
 
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
@@ -19,7 +18,9 @@ TEST(ChatGoldens, RealTemplatesRenderByteForByteOrRaiseWhereTheReferenceDoes) {
   const auto goldens = nlohmann::ordered_json::parse(in);
   absl::Time now;
   std::string error;
-  ASSERT_TRUE(absl::ParseTime("%Y-%m-%dT%H:%M:%S", goldens["strftime_now"].get<std::string>(), &now, &error)) << error;
+  ASSERT_TRUE(absl::ParseTime("%Y-%m-%dT%H:%M:%S", goldens["strftime_now"].get<std::string>(), &now,
+                              &error))
+      << error;
   std::map<std::string, absl::StatusOr<ChatTemplate>> templates;
   for (const auto& [name, source] : goldens["templates"].items()) {
     templates.emplace(name, ChatTemplate::Parse(source.get<std::string>()));
@@ -27,13 +28,16 @@ TEST(ChatGoldens, RealTemplatesRenderByteForByteOrRaiseWhereTheReferenceDoes) {
   size_t num_passed = 0;
   for (const auto& c : goldens["cases"]) {
     const auto& compiled = templates.at(c["template"].get<std::string>());
-    const absl::StatusOr<std::string> text =
-        compiled.ok() ? compiled->Render(c["context"], now) : absl::StatusOr<std::string>(compiled.status());
+    const absl::StatusOr<std::string> text = compiled.ok()
+                                                 ? compiled->Render(c["context"], now)
+                                                 : absl::StatusOr<std::string>(compiled.status());
     const bool raises = c.contains("error");
-    const bool passed = raises ? !text.ok() : text.ok() && *text == c["expected"].get<std::string>();
+    const bool passed =
+        raises ? !text.ok() : text.ok() && *text == c["expected"].get<std::string>();
     num_passed += passed ? 1 : 0;
-    EXPECT_TRUE(passed) << c["template"] << " / " << c["case"] << "\nexpected " << c[raises ? "error" : "expected"]
-                        << "\ngot " << (text.ok() ? *text : text.status().ToString());
+    EXPECT_TRUE(passed) << c["template"] << " / " << c["case"] << "\nexpected "
+                        << c[raises ? "error" : "expected"] << "\ngot "
+                        << (text.ok() ? *text : text.status().ToString());
   }
   EXPECT_EQ(num_passed, goldens["cases"].size());
   EXPECT_EQ(goldens["cases"].size(), 2440u);

@@ -1,8 +1,8 @@
-// The template engine against Jinja2 3.1.2: every feature by small templates, and the limits of our own.
+// The template engine against Jinja2 3.1.2: every feature by small templates, and the limits of our
+// own.
 #include <fstream>
-#include <string>
-
 #include <nlohmann/json.hpp>
+#include <string>
 
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
@@ -15,7 +15,8 @@ namespace {
 
 using testing::HasSubstr;
 
-absl::StatusOr<std::string> Render(std::string_view source, const nlohmann::ordered_json& context, absl::Time now) {
+absl::StatusOr<std::string> Render(std::string_view source, const nlohmann::ordered_json& context,
+                                   absl::Time now) {
   absl::StatusOr<ChatTemplate> compiled = ChatTemplate::Parse(source);
   if (!compiled.ok()) return compiled.status();
   return compiled->Render(context, now);
@@ -30,7 +31,8 @@ TEST(Jinja, RendersEveryFeatureAsTheReferenceOrRaisesWhereItDoes) {
   const auto file = nlohmann::ordered_json::parse(in);
   absl::Time now;
   std::string error;
-  ASSERT_TRUE(absl::ParseTime("%Y-%m-%dT%H:%M:%S", file["now"].get<std::string>(), &now, &error)) << error;
+  ASSERT_TRUE(absl::ParseTime("%Y-%m-%dT%H:%M:%S", file["now"].get<std::string>(), &now, &error))
+      << error;
   ASSERT_GE(file["cases"].size(), 250u);
   for (const auto& c : file["cases"]) {
     const std::string source = c["template"];
@@ -52,13 +54,20 @@ TEST(Jinja, ErrorsSayLineAndColumn) {
 
 TEST(Jinja, StopsTemplatesThatTakeTooMuch) {
   const auto exhausted = absl::StatusCode::kResourceExhausted;
-  EXPECT_EQ(Fails("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}").code(), exhausted);
+  EXPECT_EQ(Fails("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}")
+                .code(),
+            exhausted);
   EXPECT_EQ(Fails("{{ 'x' * 999999999999 }}").code(), exhausted);
   EXPECT_EQ(Fails("{{ [1] * 999999999999 }}").code(), exhausted);
   EXPECT_EQ(Fails("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}").code(), exhausted);
-  EXPECT_EQ(Fails("{% set n = namespace(l=[]) %}{% for i in range(999) %}{% set n.l = [n.l] %}{% endfor %}").code(),
-            exhausted);
-  EXPECT_EQ(Fails("{% set n = namespace(s='x') %}{% for i in range(99) %}{% set n.s = n.s ~ n.s %}{% endfor %}").code(),
+  EXPECT_EQ(
+      Fails(
+          "{% set n = namespace(l=[]) %}{% for i in range(999) %}{% set n.l = [n.l] %}{% endfor %}")
+          .code(),
+      exhausted);
+  EXPECT_EQ(Fails("{% set n = namespace(s='x') %}{% for i in range(99) %}{% set n.s = n.s ~ n.s "
+                  "%}{% endfor %}")
+                .code(),
             exhausted);
   EXPECT_EQ(Fails("{{ '%99999999999d' % 1 }}").code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(Fails(std::string(2 << 20, 'x')).code(), absl::StatusCode::kInvalidArgument);
@@ -68,7 +77,9 @@ TEST(Jinja, StopsTemplatesThatTakeTooMuch) {
 }
 
 TEST(Jinja, ANamespaceMayHoldItself) {
-  EXPECT_TRUE(Fails("{% set n = namespace() %}{% set n.n = n %}{% macro m() %}{{ n }}{% endmacro %}{% set n.m = m %}").ok());
+  EXPECT_TRUE(Fails("{% set n = namespace() %}{% set n.n = n %}{% macro m() %}{{ n }}{% endmacro "
+                    "%}{% set n.m = m %}")
+                  .ok());
 }
 
 }  // namespace

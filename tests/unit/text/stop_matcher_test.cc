@@ -11,14 +11,15 @@ namespace {
 
 struct Outcome {
   std::string text;
-  std::string matched;   // empty: none
+  std::string matched;  // empty: none
   friend bool operator==(const Outcome&, const Outcome&) = default;
   friend std::ostream& operator<<(std::ostream& out, const Outcome& o) {
     return out << '"' << o.text << "\" matched \"" << o.matched << '"';
   }
 };
 
-Outcome RunPieces(const std::vector<std::string>& stops, bool include, const std::vector<std::string_view>& pieces) {
+Outcome RunPieces(const std::vector<std::string>& stops, bool include,
+                  const std::vector<std::string_view>& pieces) {
   StopMatcher matcher(stops, include);
   Outcome outcome;
   for (const std::string_view piece : pieces) {
@@ -81,7 +82,8 @@ TEST(StopMatcher, HoldsBackNoMoreThanMayBecomeAStop) {
 
 TEST(StopMatcher, WithoutStopsLetsEverythingPass) {
   EXPECT_EQ(RunPieces({}, false, {"a", "", "b"}), (Outcome{"ab", ""}));
-  EXPECT_EQ(RunPieces({""}, false, {"a", "b"}), (Outcome{"ab", ""})) << "an empty stop string is none";
+  EXPECT_EQ(RunPieces({""}, false, {"a", "b"}), (Outcome{"ab", ""}))
+      << "an empty stop string is none";
 }
 
 TEST(StopMatcher, MatchesBytesOfMultiByteText) {

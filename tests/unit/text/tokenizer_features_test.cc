@@ -1,11 +1,11 @@
-// Every part that a tokenizer.json can name, on small tokenizers, against Hugging Face's ids and texts; and the demo
+// Every part that a tokenizer.json can name, on small tokenizers, against Hugging Face's ids and
+// texts; and the demo
 // model's tokenizer.
 #include <fstream>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include "gtest/gtest.h"
 #include "text/detokenizer.h"
@@ -28,23 +28,34 @@ TEST(TokenizerFeatures, EveryPartEncodesAndDecodesAsTheReference) {
     ASSERT_TRUE(tokenizer.ok()) << tokenizer.status() << "\n" << config.dump();
     for (const auto& row : c["rows"]) {
       const std::string text = row[0];
-      EXPECT_EQ((*tokenizer)->Encode(text, false), row[1].get<std::vector<TokenId>>()) << text << "\n" << config.dump();
-      EXPECT_EQ((*tokenizer)->Encode(text, true), row[2].get<std::vector<TokenId>>()) << text << "\n" << config.dump();
-      EXPECT_EQ((*tokenizer)->Decode(row[1].get<std::vector<TokenId>>(), false), row[3].get<std::string>())
-          << text << "\n" << config.dump();
-      EXPECT_EQ((*tokenizer)->Decode(row[2].get<std::vector<TokenId>>(), true), row[4].get<std::string>())
-          << text << "\n" << config.dump();
+      EXPECT_EQ((*tokenizer)->Encode(text, false), row[1].get<std::vector<TokenId>>())
+          << text << "\n"
+          << config.dump();
+      EXPECT_EQ((*tokenizer)->Encode(text, true), row[2].get<std::vector<TokenId>>())
+          << text << "\n"
+          << config.dump();
+      EXPECT_EQ((*tokenizer)->Decode(row[1].get<std::vector<TokenId>>(), false),
+                row[3].get<std::string>())
+          << text << "\n"
+          << config.dump();
+      EXPECT_EQ((*tokenizer)->Decode(row[2].get<std::vector<TokenId>>(), true),
+                row[4].get<std::string>())
+          << text << "\n"
+          << config.dump();
     }
   }
 }
 
 TEST(TokenizerFeatures, DemoTokenizerRoundTripsAnyTextWholeAndStreamed) {
-  const auto tokenizer = LoadTokenizer(std::string(PENSTOCK_SOURCE_DIR) + "/models/demo/tokenizer.json");
+  const auto tokenizer =
+      LoadTokenizer(std::string(PENSTOCK_SOURCE_DIR) + "/models/demo/tokenizer.json");
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
   EXPECT_EQ((*tokenizer)->vocab_size(), 4096);
   EXPECT_EQ((*tokenizer)->TokenToId("<|end|>"), 2);
   EXPECT_TRUE((*tokenizer)->is_special(2));
-  for (const std::string text : {"", "Hello w\u00F6rld", "\u65E5\u672C\u8A9E \U0001F600 <|user|>hi<|end|>", "\xFF\xFE bad"}) {
+  for (const std::string text :
+       {"", "Hello w\u00F6rld", "\u65E5\u672C\u8A9E \U0001F600 <|user|>hi<|end|>",
+        "\xFF\xFE bad"}) {
     const std::vector<TokenId> ids = (*tokenizer)->Encode(text, false);
     Detokenizer detokenizer(tokenizer->get(), false);
     std::string streamed;
@@ -57,17 +68,20 @@ TEST(TokenizerFeatures, DemoTokenizerRoundTripsAnyTextWholeAndStreamed) {
 }
 
 TEST(TokenizerFeatures, AMegabyteWithoutSpacesEncodes) {
-  const auto tokenizer = LoadTokenizer(std::string(PENSTOCK_SOURCE_DIR) + "/models/demo/tokenizer.json");
+  const auto tokenizer =
+      LoadTokenizer(std::string(PENSTOCK_SOURCE_DIR) + "/models/demo/tokenizer.json");
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
   const std::string text(1 << 20, 'a');
   EXPECT_EQ((*tokenizer)->Decode((*tokenizer)->Encode(text, false), false), text);
 }
 
 TEST(TokenizerFeatures, RefusesWhatItCannotRead) {
-  for (const char* text : {"", "[]", "{", "{\"model\":5}", "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1},\"merges\":[]}}",
-                           "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}}",
-                           "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a b\"]}}",
-                           "{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}"}) {
+  for (const char* text :
+       {"", "[]", "{", "{\"model\":5}",
+        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1},\"merges\":[]}}",
+        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}}",
+        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a b\"]}}",
+        "{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}"}) {
     EXPECT_FALSE(ParseTokenizer(text).ok()) << text;
   }
 }

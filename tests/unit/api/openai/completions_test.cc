@@ -74,11 +74,11 @@ TEST(Completions, GiveSixteenTokensToASilentClient) {
 
 TEST(Completions, StreamPiecesThenUsageThenDone) {
   HttpTalk talk(FakeEngine::Repeat, {}, {}, false);
-  const ClientResponse response = PostPaced(
-      talk, "/v1/completions",
-      R"({"prompt":"xyz","max_tokens":4,"stream":true,)"
-      R"("stream_options":{"include_usage":true},"add_special_tokens":false})",
-      4);
+  const ClientResponse response =
+      PostPaced(talk, "/v1/completions",
+                R"({"prompt":"xyz","max_tokens":4,"stream":true,)"
+                R"("stream_options":{"include_usage":true},"add_special_tokens":false})",
+                4);
   EXPECT_EQ(response.status, 200);
   EXPECT_THAT(response.headers.at("content-type"), HasSubstr("text/event-stream"));
   const std::vector<std::string> events = Events(response.body);
@@ -221,10 +221,10 @@ class ChatTest : public ::testing::Test {
 
 TEST_F(ChatTest, RendersMessagesAndAnswersAsTheAssistant) {
   talk_.engine.Start();
-  const json answer = PostJson(
-      talk_, "/v1/chat/completions",
-      R"({"model":"alias","max_completion_tokens":12,"messages":[{"role":"user",)"
-      R"("content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}]})");
+  const json answer =
+      PostJson(talk_, "/v1/chat/completions",
+               R"({"model":"alias","max_completion_tokens":12,"messages":[{"role":"user",)"
+               R"("content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}]})");
   EXPECT_EQ(answer["object"], "chat.completion");
   EXPECT_EQ(answer["model"], "alias");
   EXPECT_EQ(answer["choices"][0]["message"]["role"], "assistant");
@@ -232,11 +232,11 @@ TEST_F(ChatTest, RendersMessagesAndAnswersAsTheAssistant) {
 }
 
 TEST_F(ChatTest, TheRoleLeavesWithTheFirstToken) {
-  const ClientResponse response = PostPaced(
-      talk_, "/v1/chat/completions",
-      R"({"messages":[{"role":"user","content":"hi"}],"max_tokens":3,)"
-      R"("stream":true,"logprobs":true,"top_logprobs":1})",
-      3);
+  const ClientResponse response =
+      PostPaced(talk_, "/v1/chat/completions",
+                R"({"messages":[{"role":"user","content":"hi"}],"max_tokens":3,)"
+                R"("stream":true,"logprobs":true,"top_logprobs":1})",
+                3);
   const std::vector<std::string> events = Events(response.body);
   ASSERT_EQ(events.size(), 4);
   const json first = json::parse(events[0]), second = json::parse(events[1]);

@@ -95,11 +95,10 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{kTalk, R"("messages":[{"content":"x"}])", "messages[0].role"},
         BadField{kTalk, R"("messages":[{"role":"user"}])", "messages[0].content"},
         BadField{kTalk, R"("messages":[{"role":"user","content":5}])", "messages[0].content"},
-        BadField{
-            kTalk,
-            R"("messages":[{"role":"user","content":[{"type":"text","text":"a"},)"
-            R"({"type":"image_url","image_url":{"url":"data:,"}}]}])",
-            "messages[0].content[1]"},
+        BadField{kTalk,
+                 R"("messages":[{"role":"user","content":[{"type":"text","text":"a"},)"
+                 R"({"type":"image_url","image_url":{"url":"data:,"}}]}])",
+                 "messages[0].content[1]"},
         BadField{kTalk, R"("tools":{})", "tools"}, BadField{kTalk, R"("tools":[{}])", "tools[0]"},
         BadField{kTalk, R"("chat_template_kwargs":[])", "chat_template_kwargs"}));
 
