@@ -43,3 +43,11 @@ function(penstock_folder folder)
     target_link_libraries(penstock_${name} INTERFACE penstock_options ${ARG_DEPS})
   endif()
 endfunction()
+
+# The presets of CI compile eight files as one, which is three times faster than one by one. These files use names in
+# their unnamed namespaces that a neighbour uses as well, or have flags of their own.
+function(penstock_compile_alone)
+  foreach(file IN LISTS ARGN)
+    set_source_files_properties(${CMAKE_SOURCE_DIR}/src/${file} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+  endforeach()
+endfunction()

@@ -1,7 +1,7 @@
 // What a device offers to the model code: memory, packed weights and about ten operations on whole
 // tensors. A view owns nothing; DeviceBuffer and PackedLinear own device memory. Must not know
-// model families, requests' text. Threads: a Device and its Ops are confined to one rank's thread;
-// PackedLinear is immutable.
+// model families, requests' text.
+// Threads: a Device and its Ops are confined to one rank's thread; PackedLinear is immutable.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,6 @@
 // Opens a device by its name in the configuration.
-// Owns nothing. The one place that knows which backends were built.
+// Owns nothing. The one place that knows which backends were built. Must not know models or
+// batches.
 // Threads: thread-safe.
 #pragma once
 

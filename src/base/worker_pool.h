@@ -1,7 +1,8 @@
 // The process's compute threads. A parallel loop's tiles are stolen from one counter, so a core
 // that is busy with something else delays only the tile it holds; a worker without work spins for a
-// moment, then sleeps. Owns its threads. Must not know what a tile computes. Threads: thread-safe;
-// callers take the pool loop by loop, in the order in which they ask.
+// moment, then sleeps.
+// Owns its threads. Must not know what a tile computes.
+// Threads: thread-safe; callers take the pool loop by loop, in the order in which they ask.
 #pragma once
 
 #include <atomic>

@@ -1,6 +1,7 @@
 // One step on one device: plan -> arrays -> forward pass -> logits -> tokens.
 // Owns the KV cache, the slots and the decoder's activations; borrows the model. Must not know
-// queues or threads. Threads: confined to one rank's thread.
+// queues or threads.
+// Threads: confined to one rank's thread.
 #pragma once
 
 #include <functional>

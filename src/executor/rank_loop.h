@@ -1,6 +1,8 @@
 // The thread of one device: takes launched steps in order, computes, waits for each step's masks,
-// samples. Owns the thread; borrows the runner. Must not know the engine. Threads: Launch, Sample
-// and Collect are called by one thread; the runner is touched by the loop's own thread only.
+// samples.
+// Owns the thread; borrows the runner. Must not know the engine.
+// Threads: Launch, Sample and Collect are called by one thread; the runner is touched by the loop's
+// own thread only.
 #pragma once
 
 #include <condition_variable>

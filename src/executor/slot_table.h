@@ -1,5 +1,7 @@
 // What the executor remembers between the slices of a live sequence: block tables, sampling, the
-// last sample. Owns all of it. Must not know the network. Threads: confined to one rank's thread.
+// last sample.
+// Owns all of it. Must not know the network.
+// Threads: confined to one rank's thread.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // Reads safetensors: one file, or the shards that model.safetensors.index.json lists. Strict: what
-// does not add up to the last byte is refused, so that a view never reaches outside its file. Owns
-// the mappings; views live as long as it does. Must not know what a tensor is for. Threads:
-// immutable.
+// does not add up to the last byte is refused, so that a view never reaches outside its file.
+// Owns the mappings; views live as long as it does. Must not know what a tensor is for.
+// Threads: immutable.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,7 @@
 // Every metric of the server, declared once: name, help, labels, buckets; and the handles to their
-// series. Owns the registry and all series. Must not know what is measured. Threads: thread-safe;
-// the handles too.
+// series.
+// Owns the registry and all series. Must not know what is measured.
+// Threads: thread-safe; the handles too.
 #pragma once
 
 #include <cstdint>

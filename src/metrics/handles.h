@@ -1,6 +1,7 @@
 // Handles to single time series: what the rest of the program bumps. A default-made handle does
-// nothing. Owns nothing; the Catalogue owns the series. Must not know names or labels. Threads:
-// thread-safe.
+// nothing.
+// Owns nothing; the Catalogue owns the series. Must not know names or labels.
+// Threads: thread-safe.
 #pragma once
 
 #include <vector>

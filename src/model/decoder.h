@@ -1,6 +1,7 @@
 // The forward pass of a dense decoder.
 // Owns the activations; borrows weights, cache and device. Must not know sequences, sampling or
-// plans. Threads: confined to one rank's thread.
+// plans.
+// Threads: confined to one rank's thread.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,7 @@
 // The rotary embedding's angles: which frequency each pair of dimensions turns with, and its
-// cosines and sines. Owns nothing. Must not know devices. Threads: value.
+// cosines and sines.
+// Owns nothing. Must not know devices.
+// Threads: value.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,7 @@
 // A model's weights on a device, packed for its linear layers.
 // Owns device memory and, where a table lies on it, the mapped file. Must not know the order of
-// computation. Threads: immutable after loading.
+// computation.
+// Threads: immutable after loading.
 #pragma once
 
 #include <functional>

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "config/load_config.h"
+#include "metrics/catalogue.h"
 #include "server/commands.h"
 #include "server/config_sources.h"
 
@@ -14,6 +15,7 @@ void AddCheckConfigCommand(CLI::App& app, int& exit_code) {
     std::string file;
     std::vector<std::string> assignments;
     bool reference = false;
+    bool metrics = false;
   };
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand(
@@ -22,9 +24,14 @@ void AddCheckConfigCommand(CLI::App& app, int& exit_code) {
   command->add_option("--set", options->assignments, "key.path=value, as for serve");
   command->add_flag("--reference", options->reference,
                     "Print every key with its default and meaning");
+  command->add_flag("--metrics", options->metrics, "Print the catalogue of metrics");
   command->callback([options, &exit_code] {
     if (options->reference) {
       std::fputs(ReferenceYaml().c_str(), stdout);
+      return;
+    }
+    if (options->metrics) {
+      std::fputs(CatalogueMarkdown().c_str(), stdout);
       return;
     }
     absl::StatusOr<ServerConfig> config = ReadConfig(options->file, options->assignments);

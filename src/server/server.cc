@@ -58,7 +58,7 @@ struct Server::Parts {
                                             : std::min(kMaxTextThreads, std::max(2, AllowedCpus())),
              kMaxWaitingCalls) {}
 
-  absl::Status Listen();
+  absl::Status BindHttp();
   absl::Status LoadModels();
   absl::Status Serve();
 
@@ -75,7 +75,7 @@ struct Server::Parts {
   std::unique_ptr<GrpcListener> grpc;
 };
 
-absl::Status Server::Parts::Listen() {
+absl::Status Server::Parts::BindHttp() {
   const std::string& address = config.server.public_listener.http;
   if (address.empty()) return absl::OkStatus();
   HttpServerOptions options;
@@ -84,7 +84,7 @@ absl::Status Server::Parts::Listen() {
   options.limits = config.limits;
   options.clock = &SystemClock::Get();
   options.on_answer = [this](int code) { catalogue.CountRequest(code); };
-  ASSIGN_OR_RETURN(http, HttpServer::Listen(std::move(options)));
+  ASSIGN_OR_RETURN(http, HttpServer::Bind(std::move(options)));
   return absl::OkStatus();
 }
 
@@ -116,8 +116,7 @@ absl::Status Server::Parts::Serve() {
       [this](std::string_view credential) { return service->Authorize(credential); });
   AddOpenAiRoutes(*router, *service);
   ASSIGN_OR_RETURN(grpc, GrpcListener::Start(config, service.get()));
-  if (http != nullptr) http->Serve(router.get());
-  return absl::OkStatus();
+  return http == nullptr ? absl::OkStatus() : http->Serve(router.get());
 }
 
 Server::Server(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
@@ -125,7 +124,7 @@ Server::~Server() = default;
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerConfig config) {
   auto parts = std::make_unique<Parts>(std::move(config));
-  RETURN_IF_ERROR(parts->Listen());
+  RETURN_IF_ERROR(parts->BindHttp());
   RETURN_IF_ERROR(parts->LoadModels());
   RETURN_IF_ERROR(parts->Serve());
   auto server = std::unique_ptr<Server>(new Server(std::move(parts)));

@@ -1,5 +1,7 @@
 // The table of request fields: one row drives the JSON codec, the protobuf codec, the range checks
-// and the documentation. Owns nothing. Must not know JSON or protobuf. Threads: immutable.
+// and the documentation.
+// Owns nothing. Must not know JSON or protobuf.
+// Threads: immutable.
 #pragma once
 
 #include <optional>

@@ -88,8 +88,6 @@ void GenerationService::SetDeadlines(const GenerationCall& call, GenerateRequest
   if (call.timeout_ms) request.deadline = call.arrival + absl::Milliseconds(*call.timeout_ms);
   absl::Duration first = absl::InfiniteDuration();
   if (call.ttft_timeout_ms) first = absl::Milliseconds(*call.ttft_timeout_ms);
-  if (parts_.limits.queue_ttl > absl::ZeroDuration())
-    first = std::min(first, parts_.limits.queue_ttl);
   if (first != absl::InfiniteDuration()) request.first_token_deadline = call.arrival + first;
 }
 

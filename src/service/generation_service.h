@@ -1,7 +1,8 @@
 // What every front end calls: admits a call, turns its prompt into tokens, hands it to an engine,
-// streams the answer. Owns nothing that lives longer than a call. Must not know JSON, protobuf or
-// sockets. Threads: thread-safe; Start, Tokenize and RenderPrompt take long for long texts: on a
-// text worker only.
+// streams the answer.
+// Owns nothing that lives longer than a call. Must not know JSON, protobuf or sockets.
+// Threads: thread-safe; Start, Tokenize and RenderPrompt take long for long texts: on a text worker
+// only.
 #pragma once
 
 #include <atomic>

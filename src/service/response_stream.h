@@ -1,7 +1,8 @@
 // One call's answer on its way out: tokens of its choices -> text, stop strings, counts -> deltas.
 // Owns the tokens not yet processed (bounded) and the text state of each choice. Must not know JSON
-// or sockets. Threads: sinks on the engine thread; Run on one text worker at a time; Cancel and
-// Resume from any thread.
+// or sockets.
+// Threads: sinks on the engine thread; Run on one text worker at a time; Cancel and Resume from any
+// thread.
 #pragma once
 
 #include <cstdint>

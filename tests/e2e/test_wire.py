@@ -15,7 +15,8 @@ def connect(server):
 def post(path, body, headers=""):
     body = body if isinstance(body, bytes) else json.dumps(body).encode()
     return (
-        f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{headers}Content-Length: {len(body)}\r\n\r\n".encode()
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{headers}"
+        f"Content-Length: {len(body)}\r\n\r\n".encode()
         + body
     )
 

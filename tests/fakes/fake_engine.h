@@ -1,6 +1,7 @@
 // An engine without a model: gives each request scripted tokens, one per step, by hand or on a
-// thread of its own. Owns what is live. Must not know text or the wire. Threads: thread-safe; sinks
-// are called by whoever calls Step, or on the own thread after Start.
+// thread of its own.
+// Owns what is live. Must not know text or the wire.
+// Threads: thread-safe; sinks are called by whoever calls Step, or on the own thread after Start.
 #pragma once
 
 #include <algorithm>

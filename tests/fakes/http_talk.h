@@ -23,10 +23,10 @@ struct HttpTalk : Talk {
     options.limits = limits;
     options.clock = &SystemClock::Get();
     options.on_answer = [this](int code) { catalogue.CountRequest(code); };
-    auto listening = HttpServer::Listen(std::move(options));
+    auto listening = HttpServer::Bind(std::move(options));
     EXPECT_TRUE(listening.ok()) << listening.status();
     server = *std::move(listening);
-    server->Serve(&router);
+    EXPECT_TRUE(server->Serve(&router).ok());
     if (start_engine) engine.Start();
   }
   ~HttpTalk() {

@@ -1,5 +1,5 @@
 // Writes safetensors files for tests, honest ones and lying ones.
-// Owns nothing.
+// Owns nothing. Must not know models or batches.
 // Threads: value.
 #pragma once
 

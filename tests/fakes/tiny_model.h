@@ -1,5 +1,5 @@
 // Small models of formula weights, so that tests of the executor need no file of others.
-// Owns nothing.
+// Owns nothing. Must not know models or batches.
 // Threads: value.
 #pragma once
 

@@ -11,7 +11,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const auto& context =
       *new penstock::jinja::Dict(*penstock::jinja::ToDict(nlohmann::ordered_json::parse(R"({
     "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "H\u00E4llo"},
-                 {"role": "assistant", "content": null, "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": {"x": 1.5}}}]}],
+                 {"role": "assistant", "content": null,
+                  "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": {"x": 1.5}}}]}],
     "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}],
     "add_generation_prompt": true, "bos_token": "<s>", "n": 3})")));
   const auto compiled =

@@ -1,5 +1,7 @@
 // What the parity tests of operations share: matrices that know their rounded values, and a device
-// under test. Owns its buffers. Threads: confined to one thread.
+// under test.
+// Owns its buffers. Must not know models or batches.
+// Threads: confined to one thread.
 #pragma once
 
 #include <gtest/gtest.h>

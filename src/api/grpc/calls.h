@@ -1,7 +1,8 @@
 // The reactors of gRPC's callback API: one unary answer, and one stream of pieces with a bounded
-// queue. Own the messages on their way out; live until gRPC's OnDone and while a sink holds them.
-// Must not know tokens. Threads: thread-safe; gRPC calls the On... methods, text workers the
-// others.
+// queue.
+// Own the messages on their way out; live until gRPC's OnDone and while a sink holds them. Must not
+// know tokens.
+// Threads: thread-safe; gRPC calls the On... methods, text workers the others.
 #pragma once
 
 #include <grpcpp/alarm.h>

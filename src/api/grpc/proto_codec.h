@@ -1,5 +1,7 @@
 // Protobuf messages <-> calls and deltas. Fields are found by their names in the table of call
-// fields. Owns nothing. Must not know gRPC, models or ranges. Threads: thread-safe.
+// fields.
+// Owns nothing. Must not know gRPC, models or ranges.
+// Threads: thread-safe.
 #pragma once
 
 #include "absl/types/span.h"

@@ -62,29 +62,26 @@ class HttpServer::Core {
   }
   ~Core() { Drain(absl::ZeroDuration()); }
 
-  absl::Status Listen() {
+  absl::Status Bind() {
     const std::string& address = shared_.options.address;
     ASSIGN_OR_RETURN(const tcp::endpoint endpoint, ParseAddress(address));
     error_code error;
     acceptor_->open(endpoint.protocol(), error);
     if (!error) acceptor_->set_option(tcp::acceptor::reuse_address(true), error);
     if (!error) acceptor_->bind(endpoint, error);
-    if (!error) acceptor_->listen(asio::socket_base::max_listen_connections, error);
-    if (error == asio::error::address_in_use) {
-      return absl::UnavailableError(
-          absl::StrCat(address, " is in use: stop what listens there, or choose another port"));
-    }
-    if (error)
-      return absl::UnavailableError(
-          absl::StrCat("cannot listen on ", address, ": ", error.message()));
+    if (error) return ListenError(error);
     port_ = acceptor_->local_endpoint(error).port();
     return absl::OkStatus();
   }
 
-  void Serve(const Router* router) {
+  absl::Status Serve(const Router* router) {
+    error_code error;
+    acceptor_->listen(asio::socket_base::max_listen_connections, error);
+    if (error) return ListenError(error);
     shared_.router = router;
     Accept();
     for (auto& loop : loops_) loop->Start();
+    return absl::OkStatus();
   }
 
   void Drain(absl::Duration grace) {
@@ -114,6 +111,16 @@ class HttpServer::Core {
   }
 
  private:
+  absl::Status ListenError(error_code error) const {
+    const std::string& address = shared_.options.address;
+    if (error == asio::error::address_in_use) {
+      return absl::UnavailableError(
+          absl::StrCat(address, " is in use: stop what listens there, or choose another port"));
+    }
+    return absl::UnavailableError(
+        absl::StrCat("cannot listen on ", address, ": ", error.message()));
+  }
+
   void Accept() {
     HttpLoop* loop = loops_[next_loop_++ % loops_.size()].get();
     acceptor_->async_accept(loop->context(),
@@ -171,14 +178,14 @@ class HttpServer::Core {
 HttpServer::HttpServer(std::unique_ptr<Core> core) : core_(std::move(core)) {}
 HttpServer::~HttpServer() = default;
 
-absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Listen(HttpServerOptions options) {
+absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Bind(HttpServerOptions options) {
   auto core = std::make_unique<Core>(std::move(options));
-  RETURN_IF_ERROR(core->Listen());
+  RETURN_IF_ERROR(core->Bind());
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(core)));
 }
 
 int HttpServer::port() const { return core_->port(); }
-void HttpServer::Serve(const Router* router) { core_->Serve(router); }
+absl::Status HttpServer::Serve(const Router* router) { return core_->Serve(router); }
 void HttpServer::Drain(absl::Duration grace) { core_->Drain(grace); }
 int HttpServer::num_connections() const { return core_->num_connections(); }
 

@@ -26,15 +26,16 @@ struct HttpServerOptions {
 
 class HttpServer {
  public:
-  /// Binds and listens: UNAVAILABLE where the port is taken, INVALID_ARGUMENT for a bad address.
-  /// Accepts after Serve.
-  static absl::StatusOr<std::unique_ptr<HttpServer>> Listen(HttpServerOptions options);
+  /// Takes the port: UNAVAILABLE where another listens on it, INVALID_ARGUMENT for a bad address.
+  /// Clients are refused until Serve.
+  static absl::StatusOr<std::unique_ptr<HttpServer>> Bind(HttpServerOptions options);
   ~HttpServer();
 
   /// The port that is really bound.
   int port() const;
-  /// Starts to answer; `router` outlives the server.
-  void Serve(const Router* router);
+  /// Opens the port and starts to answer; `router` outlives the server. UNAVAILABLE where another
+  /// server has opened the port since Bind.
+  absl::Status Serve(const Router* router);
   /// Accepts no more, closes idle connections, lets running answers end (each then closes its
   /// connection) until `grace` is over; cuts off the rest. Blocks; idempotent.
   void Drain(absl::Duration grace);

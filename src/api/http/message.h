@@ -1,6 +1,7 @@
 // One HTTP request and its answer, free of any HTTP library; and the exchange that an endpoint
-// works with. Owns its strings. Must not know sockets, routes or JSON. Threads: messages are
-// values; an HttpExchange is thread-safe.
+// works with.
+// Owns its strings. Must not know sockets, routes or JSON.
+// Threads: messages are values; an HttpExchange is thread-safe.
 #pragma once
 
 #include <functional>

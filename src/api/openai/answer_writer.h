@@ -1,6 +1,7 @@
 // Deltas of one call -> the JSON of /v1/completions and /v1/chat/completions, as stream events or
-// as one body. Owns the bytes that all events of a stream share, and text offsets. Must not know
-// sockets. Threads: confined to its call.
+// as one body.
+// Owns the bytes that all events of a stream share, and text offsets. Must not know sockets.
+// Threads: confined to its call.
 #pragma once
 
 #include <string>

@@ -1,6 +1,7 @@
 // The sink that answers one HTTP exchange with one call's deltas, streaming or at once.
 // Owns the answer's writer and, where it does not stream, the text so far. Must not know tokens'
-// meaning. Threads: called on one text worker at a time.
+// meaning.
+// Threads: called on one text worker at a time.
 #pragma once
 
 #include <memory>

@@ -1,6 +1,7 @@
 // The routes of the OpenAI API and those beside it (/tokenize, /health, /metrics, ...), put into a
-// router. Owns nothing. Must not know sockets. Threads: the endpoints are thread-safe; what is long
-// runs on the service's text workers.
+// router.
+// Owns nothing. Must not know sockets.
+// Threads: the endpoints are thread-safe; what is long runs on the service's text workers.
 #pragma once
 
 #include "api/http/router.h"

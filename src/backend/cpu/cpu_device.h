@@ -1,6 +1,7 @@
 // The CPU as a device: memory on huge pages where there are any, weights packed for the kernels in
-// use. Owns nothing but its Ops; borrows the WorkerPool. Must not know models. Threads: confined to
-// one rank's thread; work is spread over the pool.
+// use.
+// Owns nothing but its Ops; borrows the WorkerPool. Must not know models.
+// Threads: confined to one rank's thread; work is spread over the pool.
 #pragma once
 
 #include <memory>

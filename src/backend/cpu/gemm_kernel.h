@@ -1,7 +1,8 @@
 // y = x w^T, panel by panel. A panel holds kPanelVectors * kLanes output rows, interleaved so that
 // one k is one run of memory: lanes run over outputs, and each output is one chain of fused
-// multiply-adds over k, whatever m is. Included by kernels_avx2.cc and kernels_avx512.cc only. Owns
-// nothing. Threads: any, on disjoint outputs.
+// multiply-adds over k, whatever m is. Included by kernels_avx2.cc and kernels_avx512.cc only.
+// Owns nothing. Must not know models or batches.
+// Threads: any, on disjoint outputs.
 #pragma once
 
 #include "backend/cpu/kernels.h"

@@ -1,5 +1,6 @@
-// Kernels over one row: norm, rotary embedding, gated activation, conversion.
-// Included by kernels_avx2.cc and kernels_avx512.cc only. Owns nothing.
+// Kernels over one row: norm, rotary embedding, gated activation, conversion. Included by
+// kernels_avx2.cc and kernels_avx512.cc only.
+// Owns nothing. Must not know models or batches.
 // Threads: any, on disjoint outputs.
 #pragma once
 

@@ -1,7 +1,9 @@
 // The vector type of the file that includes this, and its operations: 8 lanes (AVX2) or 16
-// (AVX-512). Owns nothing. Everything is in an unnamed namespace, and no std template is used by
-// the kernels: a function merged by the linker could bring the instructions of one file into the
-// other. Threads: n/a.
+// (AVX-512).
+// Owns nothing. Everything is in an unnamed namespace, and no std template is used by the kernels:
+// a function merged by the linker could bring the instructions of one file into the other. Must not
+// know models or batches.
+// Threads: n/a.
 #pragma once
 
 #include <immintrin.h>

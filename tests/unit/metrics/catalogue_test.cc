@@ -1,5 +1,8 @@
 #include "metrics/catalogue.h"
 
+#include <fstream>
+#include <sstream>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -89,6 +92,10 @@ TEST(Catalogue, MarkdownListsEveryRow) {
   const std::string page = CatalogueMarkdown();
   for (const MetricInfo& row : MetricCatalogue())
     EXPECT_THAT(page, HasSubstr("| `" + std::string(row.name) + "` |"));
+  std::ifstream file(PENSTOCK_SOURCE_DIR "/docs/metrics.md");
+  std::stringstream committed;
+  committed << file.rdbuf();
+  EXPECT_EQ(committed.str(), page) << "run: penstock check-config --metrics > docs/metrics.md";
 }
 
 }  // namespace

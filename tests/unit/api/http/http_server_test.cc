@@ -40,10 +40,10 @@ class HttpServerTest : public ::testing::Test {
     options.on_answer = [this](int code) {
       if (code == 499) ++num_499_;
     };
-    auto server = HttpServer::Listen(std::move(options));
+    auto server = HttpServer::Bind(std::move(options));
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
-    server_->Serve(&router_);
+    EXPECT_TRUE(server_->Serve(&router_).ok());
   }
   static void Respond(HttpExchange& exchange, std::string body) {
     HttpResponse response;
@@ -323,16 +323,18 @@ TEST(HttpServerListen, SaysThatAPortIsTakenOrAnAddressIsNone) {
   HttpServerOptions options;
   options.address = "127.0.0.1:0";
   options.clock = &SystemClock::Get();
-  const auto first = HttpServer::Listen(options);
+  const auto first = HttpServer::Bind(options);
   ASSERT_TRUE(first.ok());
   EXPECT_GT((*first)->port(), 0);
+  const Router router([](std::string_view) { return absl::OkStatus(); });
+  ASSERT_TRUE((*first)->Serve(&router).ok());
   options.address = "127.0.0.1:" + std::to_string((*first)->port());
-  const auto second = HttpServer::Listen(options);
+  const auto second = HttpServer::Bind(options);
   EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(second.status().message()), HasSubstr("is in use"));
   for (const char* bad : {"8000", "127.0.0.1:99999", "127.0.0.1:x", ""}) {
     options.address = bad;
-    EXPECT_EQ(HttpServer::Listen(options).status().code(), absl::StatusCode::kInvalidArgument)
+    EXPECT_EQ(HttpServer::Bind(options).status().code(), absl::StatusCode::kInvalidArgument)
         << bad;
   }
 }
