@@ -81,7 +81,7 @@ def test_a_port_in_use(serve):
     fails(
         run("serve", DEMO, "--port", str(server.port), "--grpc-port", "0"),
         str(server.port),
-        "is taken",
+        "in use",
     )
 
 

@@ -102,7 +102,7 @@ def headers():
             opening.append(line)
         text = "\n".join(opening)
         if "Threads:" not in text or not re.search(r"ust not\s+(// )?know", text) or len(opening) > 8:
-            yield f"{path.relative_to(ROOT)}: a header opens with what it is, owns, must not know, Threads:; 8 lines at most"
+            yield f"{path.relative_to(ROOT)}: opens with what it is, owns, must not know, Threads:; 8 lines"
         if "#pragma once" not in path.read_text():
             yield f"{path.relative_to(ROOT)}: no #pragma once"
 

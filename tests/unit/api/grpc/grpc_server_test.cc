@@ -197,6 +197,7 @@ TEST(Grpc, ASlowReaderIsBounded) {
   const auto reader = talk.stub->GenerateStream(&context, Ask("x", 3'000'000));
   EXPECT_TRUE(talk.engine.WaitFor(
       [](size_t submitted, size_t live) { return submitted == 1 && live == 0; }));
+  talk.log.Wait(1);   // written once the metrics are
   EXPECT_EQ(talk.metrics.cancelled_slow_reader.value() + talk.metrics.cancelled_disconnect.value(),
             1);
   v1::GenerateResponse piece;
