@@ -23,10 +23,14 @@ bool IsPrintable(char32_t c) {
   return c == ' ' || (U_GET_GC_MASK(static_cast<UChar32>(c)) & kHidden) == 0;
 }
 
+// A list may hold another many times, so a small value can have an endless text. What is longer
+// than this is cut short; it is beyond any Limits::max_text_bytes, so whoever asked is refused it.
+constexpr size_t kMaxText = size_t{40} << 20;
+
 void AppendRepr(const Value& value, std::string* out);
 
 void AppendItems(const std::vector<Value>& items, std::string* out) {
-  for (size_t i = 0; i < items.size(); ++i) {
+  for (size_t i = 0; i < items.size() && out->size() <= kMaxText; ++i) {
     if (i > 0) *out += ", ";
     AppendRepr(items[i], out);
   }
@@ -47,6 +51,7 @@ void AppendRepr(const Value& value, std::string* out) {
     *out += '{';
     bool first = true;
     for (const auto& [key, member] : value.dict().entries()) {
+      if (out->size() > kMaxText) break;
       if (!first) *out += ", ";
       first = false;
       AppendRepr(key, out);

@@ -46,9 +46,10 @@ struct NumberText {
 };
 
 std::string IntegerDigits(uint64_t value, int base, bool upper) {
+  const std::string_view digits = upper ? "0123456789ABCDEF" : "0123456789abcdef";
   std::string out;
   do {
-    out += (upper ? "0123456789ABCDEF" : "0123456789abcdef")[value % static_cast<uint64_t>(base)];
+    out += digits[value % static_cast<uint64_t>(base)];
     value /= static_cast<uint64_t>(base);
   } while (value > 0);
   std::reverse(out.begin(), out.end());

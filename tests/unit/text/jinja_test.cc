@@ -59,6 +59,7 @@ TEST(Jinja, StopsTemplatesThatTakeTooMuch) {
             exhausted);
   EXPECT_EQ(Fails("{{ 'x' * 999999999999 }}").code(), exhausted);
   EXPECT_EQ(Fails("{{ [1] * 999999999999 }}").code(), exhausted);
+  EXPECT_EQ(Fails("{{ [[1] * 10000] * 10000 }}").code(), exhausted);
   EXPECT_EQ(Fails("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}").code(), exhausted);
   EXPECT_EQ(
       Fails(
