@@ -22,8 +22,14 @@ struct GrpcTalk : Talk {
     auto started = GrpcServer::Start({"127.0.0.1:0"}, service.get());
     EXPECT_TRUE(started.ok()) << started.status();
     server = *std::move(started);
-    stub = v1::Inference::NewStub(grpc::CreateChannel("127.0.0.1:" + std::to_string(server->port()),
-                                                      grpc::InsecureChannelCredentials()));
+    // A fixed window: else the client's library reads ahead for a reader that does not read, more
+    // and more.
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+    arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 65536);
+    stub = v1::Inference::NewStub(
+        grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(server->port()),
+                                  grpc::InsecureChannelCredentials(), arguments));
     if (start_engine) engine.Start();
   }
   ~GrpcTalk() { server->Drain(absl::ZeroDuration()); }
