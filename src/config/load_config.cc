@@ -147,7 +147,8 @@ absl::StatusOr<std::vector<Assignment>> ParseAssignments(const std::vector<std::
 /// PENSTOCK_<SECTION>_<FIELD>; other PENSTOCK_ variables are none of ours.
 absl::Status ApplyEnvironment(const ConfigSection& root,
                               const std::vector<std::pair<std::string, std::string>>& environment) {
-  for (const auto& [name, value] : environment) {
+  for (const auto& variable : environment) {
+    const std::string &name = variable.first, &value = variable.second;
     std::function<absl::Status(const ConfigSection&, const std::string&)> apply =
         [&](const ConfigSection& section, const std::string& prefix) -> absl::Status {
       for (const ConfigField& field : section.fields) {

@@ -86,9 +86,8 @@ void StartLogging(const ObserveSection& observe) {
 
 void StopLogging() {
   Logging& state = State();
-  if (state.logger != nullptr) state.logger->flush();
+  state.pool.reset();  // joins the writer after its last line; queued lines hold the logger
   state.logger.reset();
-  state.pool.reset();  // joins the writer after its last line
 }
 
 void Log(LogLevel level, std::string_view message, const std::vector<LogField>& fields) {
