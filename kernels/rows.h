@@ -21,8 +21,8 @@ struct EmbedArgs {
 };
 
 /// y = x / sqrt(mean(x^2) + eps) * weight. The sum of squares runs over 256 strided fma lanes, then
-/// a binary tree, and the
-/// inverse root is 1 / sqrt in two roundings, so that the result does not depend on the grid.
+/// a binary tree, and the inverse root is 1 / sqrt in two roundings, so that the result does not
+/// depend on the grid.
 struct RmsNormArgs {
   const void* x = nullptr;        // [rows, width], `element`
   const float* weight = nullptr;  // [width]

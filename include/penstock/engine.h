@@ -69,9 +69,8 @@ class Engine {
  public:
   virtual ~Engine() = default;
   /// Queues a request; `id` must not be live. RESOURCE_EXHAUSTED when the queue is full,
-  /// UNAVAILABLE when draining
-  /// or faulted, INVALID_ARGUMENT when it can never run. After OK the sink gets its OnDone; after
-  /// an error it gets nothing.
+  /// UNAVAILABLE when draining or faulted, INVALID_ARGUMENT when it can never run. After OK the
+  /// sink gets its OnDone; after an error it gets nothing.
   virtual absl::Status Submit(RequestId id, GenerateRequest request,
                               std::shared_ptr<TokenSink> sink) = 0;
   /// Idempotent; unknown ids are ignored. The blocks are free within one step; the sink gets

@@ -59,8 +59,7 @@ struct StateBlocks {
 /// Compute positions [begin, begin + num_tokens) of one sequence. Prefill, decode, a chunk,
 /// verification: all this.
 /// In every layer the K and V of all slices of a step are written before any attention of that step
-/// reads, so that one
-/// slice may read blocks which another slice of the same step fills.
+/// reads, so that one slice may read blocks which another slice of the same step fills.
 struct SequenceSlice {
   SequenceId sequence;
   SlotId slot;
@@ -71,8 +70,8 @@ struct SequenceSlice {
   int32_t num_drafts = 0;    // the last num_drafts tokens are guesses to verify
   int32_t num_outputs = 0;   // the last num_outputs positions yield `kind`
   // kPromptLogprobs: StepPlan::tokens holds num_tokens + 1 ids for this slice. Position p is scored
-  // against the id after
-  // it; where that is -1 (the end of the prompt) a token is drawn from it instead.
+  // against the id after it; where that is -1 (the end of the prompt) a token is drawn from it
+  // instead.
   OutputKind kind = OutputKind::kNone;
   int32_t num_logprobs = 0;  // kPromptLogprobs: and the n most likely
   bool feed_last_sample =

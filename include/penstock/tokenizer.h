@@ -18,8 +18,7 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
   /// `text` is any bytes; invalid UTF-8 becomes U+FFFD. With `add_special` the post-processor adds
-  /// what a prompt starts
-  /// (and ends) with. Added tokens found in the text are matched as such.
+  /// what a prompt starts (and ends) with. Added tokens found in the text are matched as such.
   virtual std::vector<TokenId> Encode(std::string_view text, bool add_special) const = 0;
   /// The decoder's whole-sequence result; bytes that are no UTF-8 become U+FFFD. Ids outside the
   /// vocabulary are skipped.

@@ -7,8 +7,7 @@ namespace penstock {
 namespace {
 
 // What a lead byte promises: the length, and the range of the second byte, which excludes overlong
-// forms, surrogates
-// and values above U+10FFFF.
+// forms, surrogates and values above U+10FFFF.
 struct Lead {
   uint8_t length;
   uint8_t second_low;

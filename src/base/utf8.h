@@ -13,8 +13,8 @@ inline constexpr char32_t kReplacementCharacter = 0xFFFD;
 inline constexpr std::string_view kReplacementUtf8 = "\xEF\xBF\xBD";
 
 /// One step of decoding. Where `valid` is false, `length` bytes (at least 1) are the longest start
-/// of a code point that
-/// is there (a "maximal subpart", Unicode 15 section 3.9) and together become one U+FFFD.
+/// of a code point that is there (a "maximal subpart", Unicode 15 section 3.9) and together become
+/// one U+FFFD.
 struct DecodedCodePoint {
   char32_t value = kReplacementCharacter;
   size_t length = 1;  // bytes

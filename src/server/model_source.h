@@ -25,9 +25,8 @@ struct HubOptions {
 HubOptions HubOptionsFromEnvironment();
 
 /// The directory that holds the model. A download resumes where an earlier one stopped, and each
-/// file's checksum is
-/// verified before it becomes visible. NOT_FOUND, UNAVAILABLE, DATA_LOSS in one line that says what
-/// would help.
+/// file's checksum is verified before it becomes visible. NOT_FOUND, UNAVAILABLE, DATA_LOSS in one
+/// line that says what would help.
 absl::StatusOr<std::string> ResolveModel(const std::string& model, const HubOptions& options);
 
 /// One served name for a model that was given as a path or as org/name[@rev].

@@ -98,8 +98,7 @@ bool Bpe::AppendByteTokens(std::string_view character, std::vector<TokenId>* sym
 }
 
 // An unknown token waits until the next known character, so that its neighbours can join it;
-// characters that have
-// neither a token nor an unknown token to stand for them are dropped.
+// characters that have neither a token nor an unknown token to stand for them are dropped.
 void Bpe::AppendCharacters(std::string_view word, std::vector<TokenId>* symbols) const {
   const bool plain =
       config_.continuing_subword_prefix.empty() && config_.end_of_word_suffix.empty();

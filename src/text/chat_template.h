@@ -28,8 +28,7 @@ class ChatTemplate {
   /// `context`: messages, tools, add_generation_prompt, bos_token, ... as an object (key order is
   /// kept, as Python's dict).
   /// `now` is what strftime_now formats. INVALID_ARGUMENT where the template raises;
-  /// RESOURCE_EXHAUSTED past the
-  /// evaluator's limits (steps, output bytes, depth).
+  /// RESOURCE_EXHAUSTED past the evaluator's limits (steps, output bytes, depth).
   absl::StatusOr<std::string> Render(const nlohmann::ordered_json& context, absl::Time now) const;
 
  private:

@@ -22,8 +22,7 @@ class StopMatcher {
     std::optional<std::string> matched;  // the stop string that ended the stream; nothing follows
   };
   /// The first stop string to be complete wins, whatever the pieces in which the text comes; of
-  /// several that end at
-  /// the same byte, the longest. Text after a match is dropped.
+  /// several that end at the same byte, the longest. Text after a match is dropped.
   Step Append(std::string_view text);
   /// The end of the stream without a match: what was held back.
   std::string Finish();

@@ -103,8 +103,7 @@ class ReplaceDecoder final : public TokenDecoder {
 };
 
 // Takes up to `start` and `stop` copies of a character off the ends of every token. After a step
-// that joins all
-// tokens it works on the whole text, and so not on a piece in the middle.
+// that joins all tokens it works on the whole text, and so not on a piece in the middle.
 class StripDecoder final : public TokenDecoder {
  public:
   StripDecoder(std::string content, int64_t start, int64_t stop, bool whole_text)

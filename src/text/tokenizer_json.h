@@ -22,8 +22,7 @@ struct TokenizerJson {
 };
 
 /// INVALID_ARGUMENT with the byte offset where `text` is no JSON, is nested deeper than 64 levels,
-/// or has a vocabulary
-/// or merges of another form than {"token": id}, "a b" and ["a", "b"].
+/// or has a vocabulary or merges of another form than {"token": id}, "a b" and ["a", "b"].
 absl::StatusOr<TokenizerJson> ParseTokenizerJson(std::string_view text);
 
 }  // namespace penstock

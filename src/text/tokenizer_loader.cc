@@ -72,8 +72,7 @@ absl::StatusOr<std::vector<AddedToken>> MakeAddedTokens(const nlohmann::json& ro
 }
 
 // The reference does not read the ids of added tokens: one that the model has keeps the model's id,
-// the others count on
-// from the size of the model's vocabulary in the order of the file.
+// the others count on from the size of the model's vocabulary in the order of the file.
 void NumberAddedTokens(const TokenizerModel& model, std::vector<AddedToken>* tokens) {
   absl::flat_hash_map<std::string, TokenId> known;
   TokenId next = model.num_tokens();

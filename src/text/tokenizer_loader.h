@@ -13,8 +13,7 @@
 namespace penstock {
 
 /// NOT_FOUND where the file cannot be read, INVALID_ARGUMENT where it is malformed, UNIMPLEMENTED
-/// where it needs a part
-/// that is not supported; the message starts with `path`.
+/// where it needs a part that is not supported; the message starts with `path`.
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& path);
 
 /// The same for the file's text.

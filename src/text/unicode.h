@@ -1,6 +1,5 @@
 // What the tokenizer formats ask of Unicode: character classes, case, normal forms, by ICU. Classes
-// that are "as of" a
-// version are frozen there in the tokenizers that vocabularies were made with.
+// that are "as of" a version are frozen there in the tokenizers that vocabularies were made with.
 // Owns nothing. Must not know tokens.
 // Threads: n/a; pure functions.
 #pragma once

@@ -1,7 +1,6 @@
 // An executor without a model: it stores token ids where a real one stores K and V, and draws each
-// token from a hash of
-// what it reads back through the block tables. A wrong block, a lost write or a stale share shows
-// as a wrong token.
+// token from a hash of what it reads back through the block tables. A wrong block, a lost write or
+// a stale share shows as a wrong token.
 // Owns its storage. Must not know the scheduler.
 // Threads: confined to the test's thread (or the engine thread).
 #pragma once

@@ -1,6 +1,5 @@
 // Pieces of any bytes through the detokenizer and the stop matcher: only whole code points come
-// out, and what comes out
-// does not depend on where the text is cut.
+// out, and what comes out does not depend on where the text is cut.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>

@@ -215,6 +215,50 @@ class Simulation {
   int num_cancelled_ = 0, num_expired_ = 0, num_refused_ = 0;
 };
 
+/// Requests of every kind are live when the device fails at some step.
+TEST(EngineFault, EndsEveryoneOnceAndLetsNobodyIn) {
+  std::mt19937_64 random(std::random_device{}());
+  for (int run = 0; run < 200; ++run) {
+    ExecutorLimits limits;
+    limits.groups = {Full(48)};
+    limits.num_slots = 8;
+    limits.pipeline_depth = 1 + run % 2;
+    limits.max_step_tokens = 64;
+    limits.max_context = kContext;
+    limits.vocab_size = 500;
+    auto executor = std::make_unique<FakeExecutor>(limits);
+    const uint64_t fatal_step = 1 + random() % 40;
+    executor->on_launch = [fatal_step](const StepPlan& plan) {
+      return plan.step.value < fatal_step ? absl::OkStatus() : absl::InternalError("lost");
+    };
+    FakeClock clock;
+    EngineOptions options;
+    options.clock = &clock;
+    EngineLoop engine(std::move(executor), options);
+    std::vector<std::shared_ptr<RecordingSink>> sinks;
+    for (uint64_t id = 1; id <= 30; ++id) {
+      GenerateRequest request;
+      request.prompt.assign(1 + random() % 150, 3);
+      request.max_tokens = 60;
+      sinks.push_back(std::make_shared<RecordingSink>());
+      ASSERT_TRUE(engine.Submit(RequestId{id}, request, sinks.back()).ok());
+      if (random() % 8 == 0) engine.Cancel(RequestId{id});
+    }
+    while (engine.RunOnce()) {
+    }
+    int num_failed = 0;
+    for (const auto& sink : sinks) {
+      ASSERT_TRUE(sink->done);  // RecordingSink dies of a second OnDone
+      if (sink->reason == FinishReason::kError) ++num_failed;
+    }
+    EXPECT_GT(num_failed, 0) << "fatal step " << fatal_step;
+    EXPECT_FALSE(engine.load().healthy);
+    EXPECT_EQ(engine.scheduler().tables().pool(0).num_held(), 0);
+    EXPECT_EQ(engine.Submit(RequestId{99}, {.prompt = {1}}, sinks[0]).code(),
+              absl::StatusCode::kUnavailable);
+  }
+}
+
 class EngineSimulation : public testing::TestWithParam<Scenario> {};
 
 TEST_P(EngineSimulation, LosesNothingAndAnswersEveryone) {

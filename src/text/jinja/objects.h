@@ -87,8 +87,7 @@ class DictView final : public Object {
 };
 
 /// namespace(): the one thing that a template can change. Rendering keeps them all and empties them
-/// at its end, since
-/// one can hold itself.
+/// at its end, since one can hold itself.
 class Namespace final : public Object {
  public:
   explicit Namespace(Dict members) : members_(std::move(members)) {}

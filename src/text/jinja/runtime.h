@@ -60,8 +60,7 @@ class Runtime {
 absl::StatusOr<std::vector<Value>> CollectItems(Runtime& runtime, const Value& value);
 
 /// Takes positional and named arguments apart by the parameters' names. TypeError for too many,
-/// unknown, doubled or, of
-/// the first `num_required`, missing ones.
+/// unknown, doubled or, of the first `num_required`, missing ones.
 absl::StatusOr<std::vector<std::optional<Value>>> BindArguments(
     std::string_view function, const std::vector<std::string_view>& parameters, size_t num_required,
     const Arguments& arguments);

@@ -1,6 +1,5 @@
 // Every part that a tokenizer.json can name, on small tokenizers, against Hugging Face's ids and
-// texts; and the demo
-// model's tokenizer.
+// texts; and the demo model's tokenizer.
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
