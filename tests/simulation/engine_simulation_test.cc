@@ -254,8 +254,9 @@ TEST(EngineFault, EndsEveryoneOnceAndLetsNobodyIn) {
     EXPECT_GT(num_failed, 0) << "fatal step " << fatal_step;
     EXPECT_FALSE(engine.load().healthy);
     EXPECT_EQ(engine.scheduler().tables().pool(0).num_held(), 0);
-    EXPECT_EQ(engine.Submit(RequestId{99}, {.prompt = {1}}, sinks[0]).code(),
-              absl::StatusCode::kUnavailable);
+    GenerateRequest late;
+    late.prompt = {1};
+    EXPECT_EQ(engine.Submit(RequestId{99}, late, sinks[0]).code(), absl::StatusCode::kUnavailable);
   }
 }
 
