@@ -51,7 +51,7 @@ absl::Status RunBench(const BenchOptions& options) {
       std::printf("  first failure: %s\n", result->first_error.c_str());
     std::fflush(stdout);
     absl::StrAppend(&json, json.empty() ? "[" : ",\n",
-                    SummaryJson(scenario, summary, PENSTOCK_VERSION));
+                    SummaryJson(scenario, summary, PENSTOCK_VERSION "+" PENSTOCK_COMMIT));
   }
   if (options.output.empty()) return absl::OkStatus();
   std::ofstream out(options.output);

@@ -15,7 +15,8 @@ int RunCommand(int argc, char** argv) {
   AddCheckModelCommand(app, exit_code);
   AddTextCommands(app, exit_code);
   app.add_subcommand("version", "Print the version")->callback([] {
-    std::printf("penstock %s\ngrpc: %s\n", PENSTOCK_VERSION, PENSTOCK_HAVE_GRPC ? "yes" : "no");
+    std::printf("penstock %s\ncommit: %s\ngrpc: %s\n", PENSTOCK_VERSION, PENSTOCK_COMMIT,
+                PENSTOCK_HAVE_GRPC ? "yes" : "no");
   });
   try {
     app.parse(argc, argv);
