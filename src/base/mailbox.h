@@ -7,7 +7,6 @@
 #include <cstddef>
 #include <deque>
 #include <mutex>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -40,16 +39,6 @@ class Mailbox {
     return out;
   }
 
-  /// The oldest message; waits for one. nullopt once closed and empty.
-  std::optional<T> Pop() {
-    std::unique_lock lock(mutex_);
-    ready_.wait(lock, [&] { return closed_ || !items_.empty(); });
-    if (items_.empty()) return std::nullopt;
-    T item = std::move(items_.front());
-    items_.pop_front();
-    return item;
-  }
-
   /// Waits until a message is there or the mailbox is closed.
   void Wait() {
     std::unique_lock lock(mutex_);
@@ -71,14 +60,9 @@ class Mailbox {
     ready_.notify_all();
   }
 
-  size_t size() const {
-    std::lock_guard lock(mutex_);
-    return items_.size();
-  }
-
  private:
   const size_t capacity_;
-  mutable std::mutex mutex_;
+  std::mutex mutex_;
   std::condition_variable ready_;
   std::deque<T> items_;
   bool closed_ = false;

@@ -49,7 +49,6 @@ def test_everyone_gets_the_answer_that_it_gets_alone(serve):
     client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=300)
     requests = [make_request(i) for i in range(STREAMS)]
     alone = [read(client, r) for r in requests]
-    before = server.metrics()
     prompt_before = server.metric("vllm:prompt_tokens_total")
     generated_before = server.metric("vllm:generation_tokens_total")
     success_before = server.metric(
@@ -102,7 +101,6 @@ def test_everyone_gets_the_answer_that_it_gets_alone(serve):
     )
     assert success - success_before == len(finished)
     assert server.metric("vllm:request_success_total", finished_reason="abort") == len(aborted)
-    assert before  # the page was readable before and after
 
 
 def test_a_shared_prefix_is_found(serve):
