@@ -99,9 +99,7 @@ absl::Status Run(int argc, char** argv) {
   options.kv_dtype = dtype;
   options.max_len = std::min(1024, model->config.max_positions);
   options.num_slots = kMaxBatch;
-  options.kv_bytes = int64_t{kMaxBatch} * 512 * 2 * model->config.num_kv_heads *
-                     model->config.head_dim *
-                     static_cast<int64_t>(DTypeSize(dtype) * model->config.layers.size());
+  options.kv_bytes = int64_t{kMaxBatch} * 512 * CacheBytesPerToken(model->config, dtype);
   ASSIGN_OR_RETURN(const std::unique_ptr<ModelRunner> runner,
                    ModelRunner::Make(model.get(), options));
   RunnerDriver driver(runner.get());

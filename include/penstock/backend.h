@@ -62,6 +62,8 @@ struct LinearPart {
   const void* bias = nullptr;    // [rows], bias_dtype; null: none
   DType bias_dtype = DType::kFloat32;
   int64_t rows = 0;
+  absl::Span<const int32_t> order =
+      {};  // [rows] which row of weight and bias each is; empty: in order
 };
 
 enum class WeightFormat : uint8_t { kFloat32, kBFloat16, kFloat16 };
@@ -75,20 +77,34 @@ struct PackedLinear {
   DeviceBuffer bias;  // float32 [n]; empty: none
 };
 
+/// y[r] = scale * table[ids[r]], or added to what y holds
+struct EmbedArgs {
+  Tensor table;                  // [n, k]
+  const int32_t* ids = nullptr;  // [m]
+  Tensor y = {};                 // [m, k]
+  float scale = 1.0f;
+  bool accumulate = false;
+};
+
 struct LinearArgs {
   Tensor x;                         // [m, k]
   const PackedLinear* w = nullptr;  // [n, k]
-  Tensor y;  // [m, n]: x w^T + bias, or added to what y holds; summed in float32, rounded once
+  Tensor y = {};  // [m, n]: x w^T + bias, or added to what y holds; summed in float32, rounded once
   bool accumulate = false;
   float scale = 1.0f;     // of the sum, before soft_cap
   float soft_cap = 0.0f;  // c > 0: c tanh(y / c)
 };
 
+/// n = (x - center) / sqrt(mean((x - center)^2) + eps) * weight + bias
 struct NormArgs {
   Tensor x;                       // [m, n]
-  const float* weight = nullptr;  // [n]
+  const float* weight = nullptr;  // [n]; null: ones
   float eps = 1e-6f;
-  Tensor y;  // [m, n]; may be x
+  Tensor y = {};                // [m, n]: n, or scale (y + n); may be x
+  const float* bias = nullptr;  // [n]; null: none
+  bool center = false;          // true: LayerNorm, center is the mean; false: RMSNorm, it is 0
+  bool accumulate = false;
+  float scale = 1.0f;
 };
 
 /// One group's part of a layer's KV cache: [block][K|V][kv_head][token][dim], strides in elements.
@@ -129,14 +145,18 @@ struct HeadShape {
 
 /// Normalises and rotates q in place; normalises and rotates k and writes it and v to the cache.
 struct RopeArgs {
-  Tensor qkv;  // [m, (num_heads + 2 num_kv_heads) head_dim]: q heads, k heads, v heads
+  Tensor qkv;  // [m, (num_heads + 2 num_kv_heads) head_dim]: q heads, k heads, v heads; without v
+               // heads where cache.kv_stride is 0
   HeadShape heads;
   const float* q_norm = nullptr;  // [head_dim]; null: none
   const float* k_norm = nullptr;  // [head_dim]; null: none
   float norm_eps = 1e-6f;
   const float* cos_sin = nullptr;  // [max_len, 2, rotary_dim / 2]; null: no rotation
-  int32_t rotary_dim = 0;  // the first so many of head_dim are rotated, i with i + rotary_dim / 2
+  int32_t rotary_dim = 0;          // so many of head_dim are rotated, i with i + rotary_dim / 2
   KvLayer cache;
+  int32_t rotary_begin = 0;        // from this one on
+  bool v_norm = false;             // RMSNorm of each v head, without a weight
+  const float* q_scale = nullptr;  // [max_len]: q times that of its position; null: none
 };
 
 /// y = softmax(scale q k^T, soft-capped) v over the cached positions (p - window, p]; row r is at
@@ -149,11 +169,96 @@ struct AttentionArgs {
   float soft_cap = 0.0f;  // 0: none
   int32_t window = 0;     // 0: everything up to p
   const float* sinks =
-      nullptr;  // [num_heads]: a logit that takes its share and yields nothing; null: none
-  Tensor y;     // [m, num_heads head_dim]
+      nullptr;    // [num_heads]: a logit that takes its share and yields nothing; null: none
+  Tensor y = {};  // [m, num_heads head_dim]
 };
 
-enum class Activation : uint8_t { kSilu, kGelu, kGeluTanh, kRelu };
+enum class Activation : uint8_t { kSilu, kGelu, kGeluTanh, kRelu, kSigmoid, kClampedSwiglu };
+
+/// y = f(gate) * up, or f(gate) where up.data is null. kClampedSwiglu: with g = min(gate, limit)
+/// and u = clamp(up, +-limit), g sigmoid(alpha g) (u + 1).
+struct ActivationArgs {
+  Activation f = Activation::kSilu;
+  Tensor gate = {};  // [m, n]
+  Tensor up = {};    // [m, n]
+  Tensor y = {};     // [m, n]; may be gate or up
+  float limit = 0;
+  float alpha = 1;
+};
+
+enum class RouterScore : uint8_t { kSoftmax, kSigmoid, kSoftmaxOfChosen };
+
+/// How a row of router logits becomes top_k experts and their weights. Of equal scores the lower
+/// index is chosen.
+struct RouterRule {
+  RouterScore score = RouterScore::kSoftmax;
+  bool normalize = false;  // the chosen weights sum to 1
+  int32_t num_groups = 1;  // only the top_groups groups (by their two best) may be chosen from
+  int32_t top_groups = 1;
+  float scale = 1;  // of the weights
+};
+
+struct RouteArgs {
+  Tensor logits;  // float32 [m, num_experts + (shared == kGated)]
+  RouterRule rule;
+  int32_t num_experts = 0;
+  int32_t top_k = 0;
+  const float* score_bias = nullptr;  // [num_experts], added for the choice alone; null: none
+  enum Shared : uint8_t { kNone, kAlways, kGated } shared = kNone;  // slot top_k: expert
+                                                                    // num_experts, weight 1 or the
+                                                                    // last logit's sigmoid
+  int32_t* ids = nullptr;    // [m, top_k + (shared != kNone)], by descending weight
+  float* weights = nullptr;  // as ids
+};
+
+/// One expert: activation between two linear layers.
+struct ExpertWeights {
+  PackedLinear gate_up;  // [2 i, k]
+  PackedLinear down;     // [k, i]
+};
+
+/// y += sum over a row's slots, in order, of weight * down(f(gate_up(x)))
+struct ExpertsArgs {
+  Tensor x;                        // [m, k]
+  const int32_t* ids = nullptr;    // [m, num_slots]
+  const float* weights = nullptr;  // [m, num_slots]
+  int32_t num_slots = 0;
+  absl::Span<const ExpertWeights> experts;
+  ActivationArgs activation;  // f, limit and alpha
+  Tensor y = {};              // [m, k]
+};
+
+/// Heads of the gated delta rule (Yang et al. 2024); each key head serves num_value_heads /
+/// num_key_heads value heads in a row.
+struct DeltaShape {
+  int32_t num_key_heads = 0;
+  int32_t num_value_heads = 0;
+  int32_t key_dim = 0;    // of a head
+  int32_t value_dim = 0;  // of a head
+  int32_t conv_width = 0;
+
+  int64_t channels() const {  // q heads, k heads, v heads
+    return int64_t{2} * num_key_heads * key_dim + int64_t{num_value_heads} * value_dim;
+  }
+  int64_t state_floats() const {  // [conv_width - 1, channels], [value_head, key_dim, value_dim]
+    return (conv_width - 1) * channels() + int64_t{num_value_heads} * key_dim * value_dim;
+  }
+};
+
+/// Per row: a causal convolution over time and SiLU of each channel, then for each value head, with
+/// q and k of unit length and q over sqrt(key_dim), S = exp(-decay softplus(a + dt_bias)) S;
+/// S += k (sigmoid(b) (v - S^T k))^T; y = S^T q.
+struct DeltaArgs {
+  DeltaShape shape;
+  Tensor qkv;                    // [m, channels]
+  Tensor ba;                     // float32 [m, 2 num_value_heads]: b, then a
+  const float* conv = nullptr;   // [conv_width, channels]
+  const float* decay = nullptr;  // [num_value_heads]
+  const float* dt_bias = nullptr;
+  float* states = nullptr;  // [num_slots, state_stride]: read and written
+  int64_t state_stride = 0;
+  Tensor y = {};  // [m, num_value_heads value_dim]
+};
 
 /// One row of logits to draw from.
 struct SampleRow {
@@ -171,15 +276,15 @@ struct SampleRow {
 class Ops {
  public:
   virtual ~Ops() = default;
-  /// y[r] = scale * table[ids[r]]
-  virtual void Embed(const Tensor& table, const BatchRows& batch, float scale, const Tensor& y) = 0;
-  /// y = x / sqrt(mean(x^2) + eps) * weight
-  virtual void RmsNorm(const NormArgs& args) = 0;
+  virtual void Embed(const EmbedArgs& args) = 0;
+  virtual void Norm(const NormArgs& args) = 0;
   virtual void Linear(const LinearArgs& args) = 0;
   virtual void RopeAndCache(const RopeArgs& args, const BatchRows& batch) = 0;
   virtual void Attention(const AttentionArgs& args, const BatchRows& batch) = 0;
-  /// y[m, n] = f(x[:, :n]) * x[:, n:], x [m, 2n]
-  virtual void GatedActivation(Activation f, const Tensor& x, const Tensor& y) = 0;
+  virtual void Activate(const ActivationArgs& args) = 0;
+  virtual void Route(const RouteArgs& args) = 0;
+  virtual void Experts(const ExpertsArgs& args) = 0;
+  virtual void DeltaRule(const DeltaArgs& args, const BatchRows& batch) = 0;
   /// y[i] = x[rows[i]]
   virtual void GatherRows(const Tensor& x, absl::Span<const int32_t> rows, const Tensor& y) = 0;
   /// Draws one token per row of `logits` (float32); id -1 where a row holds no number.

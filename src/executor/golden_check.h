@@ -27,10 +27,10 @@ absl::StatusOr<std::vector<GoldenPrompt>> LoadGolden(const std::string& path, in
 struct GoldenTolerance {
   double prompt = 1e-4;  // over a prompt's logits (float32)
   double median = 0;     // over positions of prompts of 5 tokens or more (bfloat16); 0: not judged
-  double p90 = 0;
-  double at_least = 0;  // a run closer than this to the reference was not of the type it claims
-  float gap = 0.05f;    // greedy tokens must agree up to the first step with a smaller gap
-  static GoldenTolerance For(DType dtype);
+  double p90 = 0;        // 0: not judged
+  double at_least = 0;   // a run closer than this to the reference was not of the type it claims
+  float gap = 0.05f;     // greedy tokens must agree up to the first step with a smaller gap
+  static GoldenTolerance For(const ModelConfig& config, DType dtype);
 };
 
 struct GoldenResult {

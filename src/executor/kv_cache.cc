@@ -10,6 +10,12 @@ namespace {
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+/// Of one position in one layer.
+int64_t LayerBytesPerToken(const ModelConfig& config, const LayerConfig& layer, DType dtype) {
+  const int64_t vectors = config.has_latent_attention() ? 1 : 2 * layer.heads.num_kv_heads;
+  return vectors * layer.heads.head_dim * static_cast<int64_t>(DTypeSize(dtype));
+}
+
 /// Blocks that one sequence of max_len holds at most.
 int64_t BlocksOfOneSequence(const CacheGroup& group, const KvCacheOptions& o) {
   int64_t positions = o.max_len;
@@ -23,6 +29,14 @@ int64_t BlocksOfOneSequence(const CacheGroup& group, const KvCacheOptions& o) {
 
 }  // namespace
 
+int64_t CacheBytesPerToken(const ModelConfig& config, DType dtype) {
+  int64_t bytes = 0;
+  for (const LayerConfig& layer : config.layers) {
+    if (!layer.recurrent) bytes += LayerBytesPerToken(config, layer, dtype);
+  }
+  return bytes;
+}
+
 absl::StatusOr<KvCache> KvCache::Make(const ModelConfig& config, const KvCacheOptions& options,
                                       Device& device) {
   if (options.block_size <= 0 || options.block_size % 16 != 0) {
@@ -31,11 +45,6 @@ absl::StatusOr<KvCache> KvCache::Make(const ModelConfig& config, const KvCacheOp
   }
   KvCache cache;
   cache.options_ = options;
-  cache.heads_ = config.heads();
-  const int64_t layer_block_bytes = 2 * int64_t{config.num_kv_heads} * options.block_size *
-                                    config.head_dim *
-                                    static_cast<int64_t>(DTypeSize(options.dtype));
-  std::vector<int64_t> num_layers;
   for (const LayerConfig& layer : config.layers) {
     auto it = std::find_if(cache.groups_.begin(), cache.groups_.end(),
                            [&](const CacheGroup& g) { return g.window == layer.window; });
@@ -48,11 +57,10 @@ absl::StatusOr<KvCache> KvCache::Make(const ModelConfig& config, const KvCacheOp
       group.retention = layer.window > 0 ? CacheRetention::kWindow : CacheRetention::kFull;
       group.window = layer.window;
       it = cache.groups_.insert(cache.groups_.end(), group);
-      num_layers.push_back(0);
     }
     const auto g = static_cast<int32_t>(it - cache.groups_.begin());
-    cache.layers_.push_back({g, num_layers[g]++});
-    cache.groups_[g].block_bytes += layer_block_bytes;
+    cache.layers_.push_back({layer.heads, config.has_latent_attention(), g, it->block_bytes});
+    it->block_bytes += options.block_size * LayerBytesPerToken(config, layer, options.dtype);
   }
   int64_t one_sequence = 0;
   for (const CacheGroup& group : cache.groups_) {
@@ -80,12 +88,11 @@ KvLayer KvCache::layer(size_t layer, const BlockId* tables, int32_t max_blocks) 
   KvLayer view;
   view.dtype = options_.dtype;
   view.block_size = options_.block_size;
-  view.head_stride = int64_t{options_.block_size} * heads_.head_dim;
-  view.kv_stride = heads_.num_kv_heads * view.head_stride;
-  view.block_stride = 2 * view.kv_stride;
-  const int64_t layer_bytes = groups_[place.group].num_blocks * view.block_stride *
-                              static_cast<int64_t>(DTypeSize(view.dtype));
-  view.data = static_cast<std::byte*>(storage_[place.group].data()) + place.index * layer_bytes;
+  view.head_stride = int64_t{options_.block_size} * place.heads.head_dim;
+  view.kv_stride = place.latent ? 0 : place.heads.num_kv_heads * view.head_stride;
+  view.block_stride = place.latent ? view.head_stride : 2 * view.kv_stride;
+  view.data = static_cast<std::byte*>(storage_[place.group].data()) +
+              place.offset * groups_[place.group].num_blocks;
   view.tables = tables;
   view.max_blocks = max_blocks;
   return view;

@@ -21,6 +21,9 @@ struct KvCacheOptions {
   int32_t max_step_tokens = 0;
 };
 
+/// What one position takes in all layers that cache positions.
+int64_t CacheBytesPerToken(const ModelConfig& config, DType dtype);
+
 class KvCache {
  public:
   /// RESOURCE_EXHAUSTED, with the bytes needed, where not even one sequence of max_len fits the
@@ -36,15 +39,17 @@ class KvCache {
 
  private:
   struct LayerPlace {
+    HeadShape heads;
+    bool latent = false;  // keys are values: one vector a position
     int32_t group = 0;
-    int64_t index = 0;  // among the group's layers
+    int64_t offset = 0;  // bytes of a block of the group's layers before it
   };
 
   KvCacheOptions options_;
-  HeadShape heads_;
   std::vector<CacheGroup> groups_;
   std::vector<LayerPlace> layers_;
-  std::vector<DeviceBuffer> storage_;  // per group: [layer][block][K|V][kv_head][token][dim]
+  std::vector<DeviceBuffer> storage_;  // per group: [layer][block][K|V][kv_head][token][dim], or
+                                       // [layer][block][token][latent]
 };
 
 }  // namespace penstock

@@ -47,8 +47,10 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(LoadedModel* mode
                                  options.max_step_tokens, limits.max_context));
   r->decoder_ = std::make_unique<Decoder>(std::move(decoder));
   for (size_t i = 0; i < config.layers.size(); ++i) {
-    r->layers_.push_back(
-        r->cache_->layer(i, r->slots_->tables(r->cache_->group_of(i)), r->slots_->max_blocks()));
+    LayerCache layer;
+    layer.kv =
+        r->cache_->layer(i, r->slots_->tables(r->cache_->group_of(i)), r->slots_->max_blocks());
+    r->layers_.push_back(layer);
   }
   return r;
 }

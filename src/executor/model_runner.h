@@ -86,7 +86,7 @@ class ModelRunner {
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<SlotTable> slots_;
   std::unique_ptr<Decoder> decoder_;
-  std::vector<KvLayer> layers_;
+  std::vector<LayerCache> layers_;
   LogitsObserver observer_;
 
   // The step in progress.

@@ -1,16 +1,12 @@
 #include "model/decoder.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/status_macros.h"
 #include "model/rope.h"
 
 namespace penstock {
-namespace {
-
-const float* Floats(const DeviceBuffer& buffer) { return static_cast<const float*>(buffer.data()); }
-
-}  // namespace
 
 absl::StatusOr<Decoder> Decoder::Make(const ModelConfig* config, const ModelWeights* weights,
                                       Device* device, DType dtype, int32_t max_rows,
@@ -20,72 +16,218 @@ absl::StatusOr<Decoder> Decoder::Make(const ModelConfig* config, const ModelWeig
   d.weights_ = weights;
   d.device_ = device;
   d.dtype_ = dtype;
-  const ModelConfig& c = *config;
-  const int64_t q_size = int64_t{c.num_heads} * c.head_dim;
-  const int64_t qkv_size = q_size + 2 * int64_t{c.num_kv_heads} * c.head_dim;
-  const size_t row_bytes = max_rows * DTypeSize(dtype);
-  ASSIGN_OR_RETURN(d.hidden_buffer_, device->Allocate(row_bytes * c.hidden_size));
-  ASSIGN_OR_RETURN(d.normed_buffer_, device->Allocate(row_bytes * c.hidden_size));
-  ASSIGN_OR_RETURN(
-      d.wide_buffer_,
-      device->Allocate(row_bytes * std::max<int64_t>(qkv_size, 2 * c.intermediate_size)));
-  ASSIGN_OR_RETURN(d.narrow_buffer_,
-                   device->Allocate(row_bytes * std::max<int64_t>(q_size, c.intermediate_size)));
-  const std::vector<float> table = RopeTable(c.rope, c.head_dim, max_len);
-  ASSIGN_OR_RETURN(d.cos_sin_, device->Allocate(table.size() * sizeof(float)));
-  device->CopyToDevice(d.cos_sin_.data(), table.data(), table.size() * sizeof(float));
+  RETURN_IF_ERROR(d.AllocateActivations(max_rows));
+  RETURN_IF_ERROR(d.MakeTables(max_len));
   return d;
+}
+
+absl::Status Decoder::AllocateActivations(int32_t max_rows) {
+  const ModelConfig& c = *config_;
+  int64_t wide = (c.gated_mlp ? 2 : 1) * int64_t{c.intermediate_size};
+  int64_t narrow = c.intermediate_size;
+  int64_t side = 0;
+  int64_t scores = 0;
+  for (const LayerConfig& layer : c.layers) {
+    const int64_t q = int64_t{layer.heads.num_heads} * layer.heads.head_dim;
+    const int64_t kv = int64_t{layer.heads.num_kv_heads} * layer.heads.head_dim;
+    wide = std::max(wide, (c.attention_gate ? 2 : 1) * q + 2 * kv);
+    narrow = std::max(narrow, q);
+  }
+  if (c.has_latent_attention()) {
+    const int64_t heads = c.layers[0].heads.num_heads;
+    narrow = std::max<int64_t>(narrow, heads * c.latent.nope_dim);
+    side = std::max<int64_t>(c.latent.q_rank, heads * c.latent.value_dim);
+  }
+  if (c.has_recurrent_layers()) {
+    const int64_t values = int64_t{c.delta.num_value_heads} * c.delta.value_dim;
+    wide = std::max(wide, c.delta.channels());
+    narrow = std::max(narrow, values);
+    side = std::max(side, values);
+    scores = 2 * c.delta.num_value_heads;
+  }
+  const int64_t slots = c.experts.top_k + 1;
+  if (c.experts.num_experts > 0) scores = std::max<int64_t>(scores, c.experts.num_experts + 1);
+  const auto allocate = [&](int64_t row_bytes, DeviceBuffer& buffer) -> absl::Status {
+    ASSIGN_OR_RETURN(buffer, device_->Allocate(max_rows * row_bytes));
+    return absl::OkStatus();
+  };
+  const auto element = static_cast<int64_t>(DTypeSize(dtype_));
+  RETURN_IF_ERROR(allocate(c.hidden_size * element, hidden_buffer_));
+  RETURN_IF_ERROR(allocate(c.hidden_size * element, normed_buffer_));
+  RETURN_IF_ERROR(allocate(wide * element, wide_buffer_));
+  RETURN_IF_ERROR(allocate(narrow * element, narrow_buffer_));
+  RETURN_IF_ERROR(allocate(side * element, side_buffer_));
+  RETURN_IF_ERROR(allocate(scores * 4, scores_buffer_));
+  RETURN_IF_ERROR(allocate(slots * 4, route_ids_));
+  return allocate(slots * 4, route_weights_);
+}
+
+absl::Status Decoder::MakeTables(int32_t max_len) {
+  const ModelConfig& c = *config_;
+  const auto copy = [&](absl::Span<const float> values, DeviceBuffer& buffer) -> absl::Status {
+    ASSIGN_OR_RETURN(buffer, device_->Allocate(values.size() * sizeof(float)));
+    device_->CopyToDevice(buffer.data(), values.data(), values.size() * sizeof(float));
+    return absl::OkStatus();
+  };
+  for (size_t i = 0; i < c.ropes.size(); ++i) {
+    const bool used = std::any_of(c.layers.begin(), c.layers.end(),
+                                  [&](const LayerConfig& l) { return l.rope == int32_t(i); });
+    cos_sin_.emplace_back();
+    if (used) RETURN_IF_ERROR(copy(RopeTable(c.ropes[i], max_len), cos_sin_.back()));
+  }
+  if (c.query_scale_beta == 0) return absl::OkStatus();
+  std::vector<float> scale(max_len);
+  for (int32_t p = 0; p < max_len; ++p) {
+    const auto far = static_cast<float>(p / c.ropes[0].original_max_positions);
+    scale[p] = 1.0f + c.query_scale_beta * std::log(1.0f + far);
+  }
+  return copy(scale, q_scale_);
 }
 
 Tensor Decoder::Activations(const DeviceBuffer& buffer, int64_t rows, int64_t cols) const {
   return {buffer.data(), dtype_, rows, cols, cols};
 }
 
-void Decoder::Forward(const BatchRows& batch, absl::Span<const KvLayer> cache) {
+void Decoder::ApplyNorm(const NormWeights& w, const Tensor& x, const Tensor& y) {
+  device_->ops().Norm(
+      {.x = x,
+       .weight = FloatsOf(w.weight),
+       .eps = config_->norm_eps,
+       .y = y,
+       .bias = FloatsOf(w.bias),
+       .center = config_->norm == NormType::kLayer || config_->norm == NormType::kLayerNoBias});
+}
+
+void Decoder::AddToResidual(const PackedLinear& linear, const Tensor& x, const NormWeights& after,
+                            float scalar) {
+  const float scale = config_->residual_scale;
+  if (after.weight.data() == nullptr) {
+    device_->ops().Linear({.x = x, .w = &linear, .y = hidden_, .accumulate = true, .scale = scale});
+    return;
+  }
+  device_->ops().Linear({.x = x, .w = &linear, .y = normed_});
+  device_->ops().Norm({.x = normed_,
+                       .weight = FloatsOf(after.weight),
+                       .eps = config_->norm_eps,
+                       .y = hidden_,
+                       .accumulate = true,
+                       .scale = scalar});
+}
+
+RopeArgs Decoder::Rope(size_t index, const Tensor& qkv, const KvLayer& cache) const {
+  const LayerConfig& layer = config_->layers[index];
+  const LayerWeights& w = weights_->layers[index];
+  const bool per_head = config_->qk_norm == QkNorm::kPerHead;
+  RopeArgs args{.qkv = qkv, .heads = layer.heads, .cache = cache};
+  args.q_norm = per_head ? FloatsOf(w.q_norm.weight) : nullptr;
+  args.k_norm = per_head ? FloatsOf(w.k_norm.weight) : nullptr;
+  args.norm_eps = config_->norm_eps;
+  if (layer.rope >= 0) {
+    args.cos_sin = FloatsOf(cos_sin_[layer.rope]);
+    args.rotary_dim = config_->ropes[layer.rope].rotary_dim;
+  }
+  args.rotary_begin = config_->latent.kv_rank;
+  args.v_norm = config_->v_norm;
+  args.q_scale = FloatsOf(q_scale_);
+  return args;
+}
+
+Tensor Decoder::Attention(size_t index, const BatchRows& batch, const LayerCache& cache) {
+  const ModelConfig& c = *config_;
+  const LayerConfig& layer = c.layers[index];
+  const LayerWeights& w = weights_->layers[index];
+  Ops& ops = device_->ops();
+  const int64_t q_size = int64_t{layer.heads.num_heads} * layer.heads.head_dim;
+  const int64_t kv_size = int64_t{layer.heads.num_kv_heads} * layer.heads.head_dim;
+  const int64_t qkv_size = q_size + 2 * kv_size;
+  const Tensor all =
+      Activations(wide_buffer_, batch.num_rows, qkv_size + (c.attention_gate ? q_size : 0));
+  const Tensor q = ColumnsOf(all, 0, q_size);
+  const Tensor attended = Activations(narrow_buffer_, batch.num_rows, q_size);
+  ops.Linear({.x = input_, .w = &w.qkv, .y = all});
+  if (c.qk_norm == QkNorm::kWhole) {
+    const Tensor k = ColumnsOf(all, q_size, kv_size);
+    ApplyNorm(w.q_norm, q, q);
+    ApplyNorm(w.k_norm, k, k);
+  }
+  ops.RopeAndCache(Rope(index, ColumnsOf(all, 0, qkv_size), cache.kv), batch);
+  ops.Attention({.q = q,
+                 .heads = layer.heads,
+                 .cache = cache.kv,
+                 .scale = c.attention_scale,
+                 .soft_cap = c.attention_soft_cap,
+                 .window = layer.window,
+                 .sinks = FloatsOf(w.sinks),
+                 .y = attended},
+                batch);
+  if (c.attention_gate) {
+    ops.Activate({.f = Activation::kSigmoid,
+                  .gate = ColumnsOf(all, qkv_size, q_size),
+                  .up = attended,
+                  .y = attended});
+  }
+  return attended;
+}
+
+void Decoder::Mlp(size_t index, int64_t rows) {
+  const ModelConfig& c = *config_;
+  const LayerWeights& w = weights_->layers[index];
+  if (w.mixture != nullptr) return Mixture(*w.mixture, rows);
+  const int64_t inner = c.intermediate_size;
+  const Tensor up = Activations(wide_buffer_, rows, (c.gated_mlp ? 2 : 1) * inner);
+  ActivationArgs args = Activation();
+  args.gate = ColumnsOf(up, 0, inner);
+  if (c.gated_mlp) args.up = ColumnsOf(up, inner, inner);
+  args.y = Activations(narrow_buffer_, rows, inner);
+  device_->ops().Linear({.x = input_, .w = &w.gate_up, .y = up});
+  device_->ops().Activate(args);
+  AddToResidual(w.down, args.y, w.mlp_output, w.scalar);
+}
+
+void Decoder::ForwardLayer(size_t index, const BatchRows& batch, const LayerCache& cache) {
+  const LayerWeights& w = weights_->layers[index];
+  const auto read_residual = [&](const NormWeights& norm) {
+    input_ = hidden_;
+    if (norm.weight.data() == nullptr) return;
+    ApplyNorm(norm, hidden_, normed_);
+    input_ = normed_;
+  };
+  read_residual(w.attention_input);
+  const Tensor attended = w.delta != nullptr    ? DeltaRule(index, batch, cache)
+                          : w.latent != nullptr ? LatentAttention(index, batch, cache)
+                                                : Attention(index, batch, cache);
+  const PackedLinear& o = w.delta != nullptr ? w.delta->out : w.o;
+  if (config_->parallel_block) {
+    if (w.mlp_input.weight.data() != nullptr) read_residual(w.mlp_input);
+    AddToResidual(o, attended, {});
+  } else {
+    AddToResidual(o, attended, w.attention_output);
+    read_residual(w.mlp_input);
+  }
+  Mlp(index, batch.num_rows);
+}
+
+void Decoder::Forward(const BatchRows& batch, absl::Span<const LayerCache> cache) {
   const ModelConfig& c = *config_;
   Ops& ops = device_->ops();
-  const int64_t m = batch.num_rows;
-  const int64_t q_size = int64_t{c.num_heads} * c.head_dim;
-  const Tensor x = Activations(hidden_buffer_, m, c.hidden_size);
-  const Tensor normed = Activations(normed_buffer_, m, c.hidden_size);
-  const Tensor qkv =
-      Activations(wide_buffer_, m, q_size + 2 * int64_t{c.num_kv_heads} * c.head_dim);
-  const Tensor q = {qkv.data, dtype_, m, q_size, qkv.cols};
-  const Tensor attended = Activations(narrow_buffer_, m, q_size);
-  const Tensor gate_up = Activations(wide_buffer_, m, 2 * int64_t{c.intermediate_size});
-  const Tensor gated = Activations(narrow_buffer_, m, c.intermediate_size);
-
-  ops.Embed(weights_->embedding, batch, 1.0f, x);
-  for (size_t i = 0; i < c.layers.size(); ++i) {
-    const LayerWeights& w = weights_->layers[i];
-    ops.RmsNorm({x, Floats(w.input_norm), c.norm_eps, normed});
-    ops.Linear({normed, &w.qkv, qkv});
-    ops.RopeAndCache({qkv, c.heads(), Floats(w.q_norm), Floats(w.k_norm), c.norm_eps,
-                      Floats(cos_sin_), c.head_dim, cache[i]},
-                     batch);
-    ops.Attention({.q = q,
-                   .heads = c.heads(),
-                   .cache = cache[i],
-                   .scale = c.attention_scale,
-                   .window = c.layers[i].window,
-                   .y = attended},
-                  batch);
-    ops.Linear({.x = attended, .w = &w.o, .y = x, .accumulate = true});
-
-    ops.RmsNorm({x, Floats(w.post_norm), c.norm_eps, normed});
-    ops.Linear({normed, &w.gate_up, gate_up});
-    ops.GatedActivation(c.activation, gate_up, gated);
-    ops.Linear({.x = gated, .w = &w.down, .y = x, .accumulate = true});
+  hidden_ = Activations(hidden_buffer_, batch.num_rows, c.hidden_size);
+  normed_ = Activations(normed_buffer_, batch.num_rows, c.hidden_size);
+  ops.Embed({weights_->embedding, batch.ids, hidden_, c.embedding_scale});
+  if (c.position_table) {
+    ops.Embed(
+        {.table = weights_->positions, .ids = batch.positions, .y = hidden_, .accumulate = true});
   }
-  hidden_ = x;
+  for (size_t i = 0; i < c.layers.size(); ++i) ForwardLayer(i, batch, cache[i]);
 }
 
-void Decoder::FinalNorm(const Tensor& x, const Tensor& y) {
-  device_->ops().RmsNorm({x, Floats(weights_->final_norm), config_->norm_eps, y});
-}
+void Decoder::FinalNorm(const Tensor& x, const Tensor& y) { ApplyNorm(weights_->final_norm, x, y); }
 
 void Decoder::Logits(const Tensor& x, const Tensor& logits) {
-  device_->ops().Linear({x, &weights_->lm_head, logits});
+  device_->ops().Linear({.x = x,
+                         .w = &weights_->lm_head,
+                         .y = logits,
+                         .scale = config_->logit_scale,
+                         .soft_cap = config_->final_soft_cap});
 }
 
 }  // namespace penstock

@@ -1,4 +1,4 @@
-// The forward pass of a dense decoder.
+// The forward pass of a decoder.
 // Owns the activations; borrows weights, cache and device. Must not know sequences, sampling or
 // plans.
 // Threads: confined to one rank's thread.
@@ -15,6 +15,13 @@
 
 namespace penstock {
 
+/// What a layer remembers: keys and values in blocks, or one state a slot.
+struct LayerCache {
+  KvLayer kv;
+  float* states = nullptr;  // [num_slots, state_stride]; a recurrent layer's
+  int64_t state_stride = 0;
+};
+
 class Decoder {
  public:
   /// Room for `max_rows` positions per step and positions below `max_len`. `dtype` is that of the
@@ -25,7 +32,7 @@ class Decoder {
 
   /// Computes the batch's positions; cache[i] is layer i's. hidden() then has a row per row of the
   /// batch.
-  void Forward(const BatchRows& batch, absl::Span<const KvLayer> cache);
+  void Forward(const BatchRows& batch, absl::Span<const LayerCache> cache);
   /// [num_rows, hidden] of the last Forward, before the final norm.
   const Tensor& hidden() const { return hidden_; }
   /// y = norm(x); x and y [m, hidden].
@@ -35,18 +42,54 @@ class Decoder {
 
  private:
   Decoder() = default;
+  absl::Status AllocateActivations(int32_t max_rows);
+  absl::Status MakeTables(int32_t max_len);
   Tensor Activations(const DeviceBuffer& buffer, int64_t rows, int64_t cols) const;
+  void ApplyNorm(const NormWeights& w, const Tensor& x, const Tensor& y);
+  /// residual += residual_scale * (linear x), normalised first where `after` has a weight.
+  void AddToResidual(const PackedLinear& linear, const Tensor& x, const NormWeights& after,
+                     float scalar = 1.0f);
+
+  void ForwardLayer(size_t index, const BatchRows& batch, const LayerCache& cache);
+  /// input_ -> what the output projection reads.
+  Tensor Attention(size_t index, const BatchRows& batch, const LayerCache& cache);
+  Tensor LatentAttention(size_t index, const BatchRows& batch, const LayerCache& cache);
+  Tensor DeltaRule(size_t index, const BatchRows& batch, const LayerCache& cache);
+  /// input_ -> added to the residual.
+  void Mlp(size_t index, int64_t rows);
+  void Mixture(const MixtureWeights& w, int64_t rows);
+  RopeArgs Rope(size_t index, const Tensor& qkv, const KvLayer& cache) const;
+  ActivationArgs Activation() const;
 
   const ModelConfig* config_ = nullptr;
   const ModelWeights* weights_ = nullptr;
   Device* device_ = nullptr;
   DType dtype_ = DType::kFloat32;
-  DeviceBuffer cos_sin_;        // float32 [max_len, 2, head_dim / 2]
-  DeviceBuffer hidden_buffer_;  // [max_rows, hidden]
-  DeviceBuffer normed_buffer_;  // [max_rows, hidden]
-  DeviceBuffer wide_buffer_;    // [max_rows, max(qkv, 2 intermediate)]
-  DeviceBuffer narrow_buffer_;  // [max_rows, max(num_heads head_dim, intermediate)]
+  std::vector<DeviceBuffer> cos_sin_;  // per rope: float32 [max_len, 2, rotary_dim / 2]
+  DeviceBuffer q_scale_;               // float32 [max_len]; empty: none
+  DeviceBuffer hidden_buffer_;         // [max_rows, hidden]
+  DeviceBuffer normed_buffer_;         // [max_rows, hidden]
+  DeviceBuffer wide_buffer_;           // q, k and v; gate and up: [max_rows, the widest of them]
+  DeviceBuffer narrow_buffer_;         // what attention and the gate yield
+  DeviceBuffer side_buffer_;           // latent attention and the delta rule
+  DeviceBuffer scores_buffer_;         // float32: router logits, or b and a of the delta rule
+  DeviceBuffer route_ids_;             // int32 [max_rows, slots]
+  DeviceBuffer route_weights_;         // float32 [max_rows, slots]
   Tensor hidden_;
+  Tensor normed_;
+  Tensor input_;  // of the part at hand: normed_, or hidden_ where a family normalises after it
 };
+
+/// Columns [begin, begin + cols) of a tensor.
+inline Tensor ColumnsOf(const Tensor& t, int64_t begin, int64_t cols) {
+  Tensor view = t;
+  view.data = static_cast<std::byte*>(t.data) + begin * static_cast<int64_t>(DTypeSize(t.dtype));
+  view.cols = cols;
+  return view;
+}
+
+inline const float* FloatsOf(const DeviceBuffer& buffer) {
+  return static_cast<const float*>(buffer.data());
+}
 
 }  // namespace penstock

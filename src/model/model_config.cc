@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -10,7 +9,9 @@
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "format/json_text.h"
+#include "model/config_parts.h"
 #include "model/config_reader.h"
+#include "model/families.h"
 
 namespace penstock {
 namespace {
@@ -18,149 +19,25 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr size_t kMaxConfigBytes = 4 << 20;
-constexpr int32_t kMaxSize = 1 << 24;
-constexpr int32_t kMaxLayers = 4096;
 
-/// Where a family says which layers have a window.
-enum class Windows : uint8_t {
-  kNone,
-  kAll,   // sliding_window, where it is set, is every layer's
-  kQwen,  // use_sliding_window: layer_types, or the layers from max_window_layers on
-};
-
-/// Where a family's attention biases come from.
-enum class Biases : uint8_t { kNever, kQkv, kByConfig };
-
-/// A family: what its network is beyond what config.json spells out.
-struct Family {
-  std::string_view architecture;
-  std::string_view model_type;
-  Biases attention_bias;  // kByConfig: attention_bias is of q, k, v and o
-  bool mlp_bias_by_config;
-  bool qk_norm;
-  bool tied_by_default;
-  Windows windows;
-};
-
-// clang-format off
-constexpr Family kFamilies[] = {
-    // architecture         model_type  attention_bias    mlp_bias qk_norm tied   windows
-    {"LlamaForCausalLM",   "llama",    Biases::kByConfig, true,    false,  false, Windows::kNone},
-    {"MistralForCausalLM", "mistral",  Biases::kNever,    false,   false,  false, Windows::kAll},
-    {"Qwen2ForCausalLM",   "qwen2",    Biases::kQkv,      false,   false,  false, Windows::kQwen},
-    {"Qwen3ForCausalLM",   "qwen3",    Biases::kByConfig, false,   true,   false, Windows::kQwen},
-};
-// clang-format on
-
-const Family* FindFamily(std::string_view architecture, std::string_view model_type) {
-  for (const Family& family : kFamilies) {
-    if (architecture.empty() ? family.model_type == model_type
-                             : family.architecture == architecture) {
-      return &family;
-    }
+void ReadActivation(ConfigReader& config, const Family& family, ModelConfig& out) {
+  std::string_view key = "hidden_act";
+  for (const std::string_view other : {"hidden_activation", "activation_function"}) {
+    if (config.Find(other) != nullptr) key = other;
   }
-  return nullptr;
-}
-
-struct RopeName {
-  std::string_view name;
-  RopeType type;
-};
-constexpr RopeName kRopeNames[] = {{"default", RopeType::kDefault},
-                                   {"linear", RopeType::kLinear},
-                                   {"dynamic", RopeType::kDynamic},
-                                   {"llama3", RopeType::kLlama3},
-                                   {"yarn", RopeType::kYarn}};
-
-void ReadRopeType(std::string_view name, RopeConfig& rope, ConfigReader& errors) {
-  std::string known;
-  for (const RopeName& entry : kRopeNames) {
-    if (entry.name == name) {
-      rope.type = entry.type;
-      return;
-    }
-    absl::StrAppend(&known, known.empty() ? "" : ", ", ToAbsl(entry.name));
-  }
-  errors.Fail("rope_type", absl::StrCat("\"", ToAbsl(name), "\" is not known; known are ", known));
-}
-
-/// rope_parameters {rope_type, rope_theta, ...}, or rope_theta beside rope_scaling {rope_type or
-/// type, ...}.
-absl::Status ReadRope(ConfigReader& config, std::string_view what, ModelConfig& out) {
-  RopeConfig& rope = out.rope;
-  rope.theta = config.Number("rope_theta", 10000.0, 1.0, 1e12);
-  rope.original_max_positions =
-      config.Int("original_max_position_embeddings", out.max_positions, 1, kMaxSize);
-  const Json* json = config.Find("rope_parameters");
-  if (json == nullptr) json = config.Find("rope_scaling");
-  if (json == nullptr) return config.status();
-  if (!json->is_object()) {
-    config.Fail("rope_parameters", "expected an object");
-    return config.status();
-  }
-  ConfigReader reader(*json, what);
-  std::string type = reader.String("rope_type", "");
-  if (type.empty()) type = reader.String("type", "default");
-  ReadRopeType(type, rope, reader);
-  rope.theta = reader.Number("rope_theta", rope.theta, 1.0, 1e12);
-  rope.factor = reader.Number("factor", 1.0, 1e-6, 1e6);
-  rope.original_max_positions =
-      reader.Int("original_max_position_embeddings", rope.original_max_positions, 1, kMaxSize);
-  rope.low_freq_factor = reader.Number("low_freq_factor", 1.0, 1e-6, 1e6);
-  rope.high_freq_factor = reader.Number("high_freq_factor", 4.0, 1e-6, 1e6);
-  rope.beta_fast = reader.Number("beta_fast", 32.0, 1e-6, 1e6);
-  rope.beta_slow = reader.Number("beta_slow", 1.0, 1e-6, 1e6);
-  rope.attention_factor = reader.Number("attention_factor", 0.0, 0.0, 1e6);
-  rope.mscale = reader.Number("mscale", 0.0, 0.0, 1e6);
-  rope.mscale_all_dim = reader.Number("mscale_all_dim", 0.0, 0.0, 1e6);
-  rope.truncate = reader.Bool("truncate", true);
-  if (rope.type == RopeType::kLlama3 && rope.high_freq_factor <= rope.low_freq_factor) {
-    reader.Fail("high_freq_factor", "expected more than low_freq_factor");
-  }
-  RETURN_IF_ERROR(reader.status());
-  return config.status();
-}
-
-void ReadLayers(ConfigReader& config, Windows windows, ModelConfig& out) {
-  out.layers.resize(config.Int("num_hidden_layers", std::nullopt, 1, kMaxLayers));
-  if (windows == Windows::kNone) return;
-  if (windows == Windows::kQwen && !config.Bool("use_sliding_window", false)) return;
-  const int32_t window = config.Int("sliding_window", 0, 0, kMaxSize);
-  const auto num_layers = static_cast<int32_t>(out.layers.size());
-  const Json* types = windows == Windows::kQwen ? config.Find("layer_types") : nullptr;
-  if (types != nullptr) {
-    if (!types->is_array() || types->size() != out.layers.size()) {
-      config.Fail("layer_types",
-                  absl::StrCat("expected one entry for each of ", num_layers, " layers"));
-      return;
-    }
-    for (int32_t i = 0; i < num_layers; ++i) {
-      const Json& type = (*types)[i];
-      if (type == "sliding_attention") {
-        out.layers[i].window = window;
-      } else if (type != "full_attention") {
-        config.Fail("layer_types", "expected full_attention or sliding_attention in every entry");
-      }
-    }
-    return;
-  }
-  const int32_t first =
-      windows == Windows::kQwen ? config.Int("max_window_layers", 0, 0, kMaxLayers) : 0;
-  for (int32_t i = first; i < num_layers; ++i) out.layers[i].window = window;
-}
-
-void ReadActivation(ConfigReader& config, ModelConfig& out) {
-  const std::string name = config.String("hidden_act", "silu");
+  const std::string name = config.String(key, family.activation);
   if (name == "silu" || name == "swish") {
     out.activation = Activation::kSilu;
   } else if (name == "gelu") {
-    out.activation = Activation::kGelu;
-  } else if (name == "gelu_pytorch_tanh" || name == "gelu_new") {
+    // The first Gemma's files say gelu and mean the approximation.
+    out.activation =
+        family.activation == "gelu_pytorch_tanh" ? Activation::kGeluTanh : Activation::kGelu;
+  } else if (name == "gelu_pytorch_tanh" || name == "gelu_new" || name == "gelu_fast") {
     out.activation = Activation::kGeluTanh;
   } else if (name == "relu") {
     out.activation = Activation::kRelu;
   } else {
-    config.Fail("hidden_act",
+    config.Fail(key,
                 absl::StrCat("\"", name, "\" is not one of silu, gelu, gelu_pytorch_tanh, relu"));
   }
 }
@@ -179,68 +56,180 @@ std::string FirstArchitecture(const Json& json) {
   return (*it)[0].get<std::string>();
 }
 
-absl::Status ReadSizes(ConfigReader& config, const Family& family, ModelConfig& out) {
+/// The keys that a family's files call otherwise or leave out, in the words of the others.
+Json Standardized(Json body, const Family& family) {
+  constexpr std::pair<const char*, const char*> kNames[] = {
+      {"n_embd", "hidden_size"},
+      {"n_layer", "num_hidden_layers"},
+      {"n_head", "num_attention_heads"},
+      {"n_positions", "max_position_embeddings"},
+      {"n_inner", "intermediate_size"},
+      {"layer_norm_eps", "rms_norm_eps"},
+      {"layer_norm_epsilon", "rms_norm_eps"}};
+  const auto missing = [&](const char* key) { return !body.contains(key) || body[key].is_null(); };
+  for (const auto& [from, to] : kNames) {
+    if (!missing(from) && missing(to)) body[to] = body[from];
+  }
+  const Json defaults = Json::parse(family.defaults.begin(), family.defaults.end());
+  for (const auto& [key, value] : defaults.items()) {
+    if (!body.contains(key)) body[key] = value;
+  }
+  if (family.layout == Layout::kGpt2 && missing("intermediate_size") &&
+      body["hidden_size"].is_number_integer() && body["hidden_size"] > 0 &&
+      body["hidden_size"] < kMaxSize) {
+    body["intermediate_size"] = 4 * body["hidden_size"].get<int64_t>();
+  }
+  return body;
+}
+
+void ReadBiases(ConfigReader& config, const Family& family, ModelConfig& out) {
+  const bool by_config = config.Bool(
+      "attention_bias", family.bias == BiasRule::kAlways || family.experts == ExpertsRule::kGptOss);
+  switch (family.bias) {
+    case BiasRule::kNever:
+      break;
+    case BiasRule::kQkv:
+      out.qkv_bias = true;
+      break;
+    case BiasRule::kQkvByConfig:
+      out.qkv_bias = by_config;
+      break;
+    case BiasRule::kQkvKey:
+      out.qkv_bias = config.Bool("qkv_bias", true);
+      break;
+    case BiasRule::kConfig:
+    case BiasRule::kAlways:
+      out.qkv_bias = out.o_bias = by_config;
+      break;
+  }
+  out.mlp_bias = family.mlp_bias || (family.mlp_bias_by_config && config.Bool("mlp_bias", false));
+}
+
+/// What multiplies and caps: every one an explicit number of its family's files.
+void ReadScales(ConfigReader& config, const Family& family, int32_t head_dim, ModelConfig& out) {
+  const auto number = [&](std::string_view key, double fallback) {
+    return static_cast<float>(config.Number(key, fallback, 0.0, 1e6));
+  };
+  double scalar = head_dim;
+  if (family.query_scalar) scalar = config.Number("query_pre_attn_scalar", head_dim, 1e-3, 1e6);
+  out.attention_scale = family.unit_scale ? 1.0f : 1.0f / std::sqrt(static_cast<float>(scalar));
+  if (family.soft_caps) {
+    out.attention_soft_cap = number("attn_logit_softcapping", 0.0);
+    out.final_soft_cap = number("final_logit_softcapping", 0.0);
+  }
+  if (family.scaled_embedding) {
+    out.embedding_scale = std::sqrt(static_cast<float>(out.hidden_size));
+  }
+  if (family.multipliers) {
+    out.attention_scale = number("attention_multiplier", 1.0);
+    out.embedding_scale = number("embedding_multiplier", 1.0);
+    out.residual_scale = number("residual_multiplier", 1.0);
+    out.logit_scale = 1.0f / static_cast<float>(config.Number("logits_scaling", 1.0, 1e-6, 1e6));
+  }
+  if (family.logit_scale) out.logit_scale = number("logit_scale", 0.0625);
+}
+
+/// Features of a family that this server does not have.
+void RefuseUnsupported(ConfigReader& config, const Family& family) {
+  if (family.per_layer_heads) {
+    if (config.Int("hidden_size_per_layer_input", 0, 0, kMaxSize) > 0)
+      config.Fail("hidden_size_per_layer_input", "per-layer embeddings are not supported");
+    if (config.Int("num_kv_shared_layers", 0, 0, kMaxLayers) > 0)
+      config.Fail("num_kv_shared_layers", "layers that share a cache are not supported");
+    if (config.Bool("enable_moe_block", false))
+      config.Fail("enable_moe_block", "Gemma 4's mixture of experts is not supported");
+  }
+  if (config.Find("clip_qkv") != nullptr) config.Fail("clip_qkv", "is not supported");
+  if (config.Bool("scale_attn_by_inverse_layer_idx", false))
+    config.Fail("scale_attn_by_inverse_layer_idx", "is not supported");
+}
+
+absl::Status ReadSizes(ConfigReader& config, const Family& family, HeadShape& heads,
+                       ModelConfig& out) {
   out.hidden_size = config.Int("hidden_size", std::nullopt, 1, kMaxSize);
   out.intermediate_size = config.Int("intermediate_size", std::nullopt, 1, kMaxSize);
-  out.num_heads = config.Int("num_attention_heads", std::nullopt, 1, kMaxSize);
-  out.num_kv_heads = config.Int("num_key_value_heads", out.num_heads, 1, kMaxSize);
-  out.head_dim =
-      config.Int("head_dim", std::max(1, out.hidden_size / std::max(1, out.num_heads)), 1, 4096);
+  heads.num_heads = config.Int("num_attention_heads", std::nullopt, 1, kMaxSize);
+  heads.num_kv_heads = config.Int("num_key_value_heads", heads.num_heads, 1, kMaxSize);
+  heads.head_dim =
+      config.Int("head_dim", std::max(1, out.hidden_size / std::max(1, heads.num_heads)), 1, 4096);
   out.vocab_size = config.Int("vocab_size", std::nullopt, 1, kMaxSize);
   out.max_positions = config.Int("max_position_embeddings", 2048, 1, kMaxSize);
   out.norm_eps = static_cast<float>(config.Number("rms_norm_eps", 1e-6, 0.0, 1.0));
   out.tied_embeddings = config.Bool("tie_word_embeddings", family.tied_by_default);
-  const bool attention_bias = config.Bool("attention_bias", false);
-  out.qkv_bias = family.attention_bias == Biases::kQkv ||
-                 (family.attention_bias == Biases::kByConfig && attention_bias);
-  out.o_bias = family.attention_bias == Biases::kByConfig && attention_bias;
-  out.mlp_bias = family.mlp_bias_by_config && config.Bool("mlp_bias", false);
-  out.qk_norm = family.qk_norm;
   RETURN_IF_ERROR(config.status());
-  if (out.num_heads % out.num_kv_heads != 0) {
+  if (heads.num_heads % heads.num_kv_heads != 0) {
     config.Fail(
         "num_key_value_heads",
-        absl::StrCat(out.num_kv_heads, " does not divide num_attention_heads ", out.num_heads));
+        absl::StrCat(heads.num_kv_heads, " does not divide num_attention_heads ", heads.num_heads));
   }
-  if (out.head_dim % 2 != 0) config.Fail("head_dim", "expected an even number");
-  if (int64_t{out.num_heads} * out.head_dim > kMaxSize)
+  if (heads.head_dim % 2 != 0) config.Fail("head_dim", "expected an even number");
+  if (int64_t{heads.num_heads} * heads.head_dim > kMaxSize)
     config.Fail("head_dim", "too large for so many heads");
-  out.attention_scale = 1.0f / std::sqrt(static_cast<float>(out.head_dim));
   return config.status();
 }
 
-}  // namespace
-
-std::string KnownArchitectures() {
-  std::string names;
-  for (const Family& family : kFamilies) {
-    absl::StrAppend(&names, names.empty() ? "" : ", ", ToAbsl(family.architecture));
-  }
-  return names;
+void CopyFlags(ConfigReader& config, const Family& family, ModelConfig& out) {
+  out.norm = family.norm;
+  out.norm_names = family.norms;
+  out.layout = family.layout;
+  out.gated_mlp = family.gated_mlp;
+  out.position_table = family.position_table;
+  out.rope_interleaved = family.rope_interleaved;
+  if (family.latent) out.rope_interleaved = config.Bool("rope_interleave", true);
+  out.parallel_block = family.parallel_block && config.Bool("use_parallel_residual", true);
+  out.qk_norm = family.qk_norm;
+  if (family.qk_norm_by_config && !config.Bool("use_qk_norm", false)) out.qk_norm = QkNorm::kNone;
+  out.v_norm = family.v_norm;
+  out.attention_gate = family.attention_gate;
+  out.sinks = family.sinks;
+  out.layer_scalar = family.layer_scalar;
 }
+
+}  // namespace
 
 absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view text, std::string_view what) {
   ASSIGN_OR_RETURN(const Json json, ParseJson(text, what));
   if (!json.is_object())
     return absl::InvalidArgumentError(absl::StrCat(ToAbsl(what), ": expected an object"));
-  ModelConfig out;
-  out.architecture = FirstArchitecture(json);
+  const std::string architecture = FirstArchitecture(json);
   const auto nested = json.find("text_config");
-  const Json& body = nested != json.end() && nested->is_object() ? *nested : json;
-  ConfigReader config(body, what);
-  out.model_type = config.String("model_type", "");
-  const Family* family = FindFamily(out.architecture, out.model_type);
+  Json given = json;
+  if (nested != json.end() && nested->is_object()) {
+    given = *nested;
+    for (const char* key : {"dtype", "torch_dtype", "tie_word_embeddings"}) {
+      if (!given.contains(key) && json.contains(key)) given[key] = json[key];
+    }
+  }
+  const auto type = given.find("model_type");
+  const std::string model_type =
+      type != given.end() && type->is_string() ? type->get<std::string>() : "";
+  const Family* family = FindFamily(architecture, model_type);
   if (family == nullptr) {
     return absl::UnimplementedError(
-        absl::StrCat(ToAbsl(what), ": architecture \"", out.architecture, "\" (model_type \"",
-                     out.model_type, "\") is not known; known are ", KnownArchitectures()));
+        absl::StrCat(ToAbsl(what), ": architecture \"", architecture, "\" (model_type \"",
+                     model_type, "\") is not known; known are ", KnownArchitectures()));
   }
+  const Json body = Standardized(std::move(given), *family);
+  ConfigReader config(body, what);
+  ModelConfig out;
   out.architecture = family->architecture;
-  RETURN_IF_ERROR(ReadSizes(config, *family, out));
-  ReadActivation(config, out);
-  ReadLayers(config, family->windows, out);
+  out.model_type = model_type;
+  HeadShape heads;
+  RETURN_IF_ERROR(ReadSizes(config, *family, heads, out));
   out.file_dtype = ReadFileDType(config);
-  RETURN_IF_ERROR(ReadRope(config, what, out));
+  CopyFlags(config, *family, out);
+  ReadActivation(config, *family, out);
+  ReadBiases(config, *family, out);
+  ReadScales(config, *family, heads.head_dim, out);
+  RefuseUnsupported(config, *family);
+  ReadLayers(config, *family, heads, out);
+  RETURN_IF_ERROR(config.status());
+  ReadExperts(config, family->experts, out);
+  const int32_t rotary_head =
+      family->latent ? config.Int("qk_rope_head_dim", 0, 0, 4096) : heads.head_dim;
+  RETURN_IF_ERROR(ReadRopes(config, what, *family, rotary_head, out));
+  if (family->latent) ReadLatent(config, out);
+  RETURN_IF_ERROR(config.status());
   return out;
 }
 

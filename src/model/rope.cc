@@ -42,10 +42,13 @@ double YarnFrequency(const RopeConfig& rope, int32_t dim, int32_t pair, double f
 
 }  // namespace
 
-std::vector<float> RopeFrequencies(const RopeConfig& rope, int32_t rotary_dim) {
-  std::vector<float> out(rotary_dim / 2);
-  for (int32_t i = 0; i < rotary_dim / 2; ++i) {
-    double frequency = 1.0 / std::pow(rope.theta, 2.0 * i / rotary_dim);
+std::vector<float> RopeFrequencies(const RopeConfig& rope, int32_t num_positions) {
+  const int32_t dim = rope.rotary_dim;
+  std::vector<float> out(dim / 2);
+  const std::vector<double>& factors =
+      num_positions > rope.original_max_positions ? rope.long_factors : rope.short_factors;
+  for (int32_t i = 0; i < dim / 2; ++i) {
+    double frequency = 1.0 / std::pow(rope.theta, 2.0 * i / dim);
     switch (rope.type) {
       case RopeType::kLinear:
         frequency /= rope.factor;
@@ -54,9 +57,14 @@ std::vector<float> RopeFrequencies(const RopeConfig& rope, int32_t rotary_dim) {
         frequency = Llama3Frequency(rope, frequency);
         break;
       case RopeType::kYarn:
-        frequency = YarnFrequency(rope, rotary_dim, i, frequency);
+        frequency = YarnFrequency(rope, dim, i, frequency);
         break;
-      case RopeType::kNone:
+      case RopeType::kLongRope:
+        frequency /= factors[i];
+        break;
+      case RopeType::kProportional:
+        frequency = i < rope.rotated_pairs ? frequency / rope.factor : 0.0;
+        break;
       case RopeType::kDefault:
       case RopeType::kDynamic:
         break;
@@ -67,8 +75,13 @@ std::vector<float> RopeFrequencies(const RopeConfig& rope, int32_t rotary_dim) {
 }
 
 float RopeMagnitude(const RopeConfig& rope) {
-  if (rope.type != RopeType::kYarn) return 1.0f;
+  if (rope.type != RopeType::kYarn && rope.type != RopeType::kLongRope) return 1.0f;
   if (rope.attention_factor > 0) return static_cast<float>(rope.attention_factor);
+  if (rope.type == RopeType::kLongRope) {
+    if (rope.factor <= 1) return 1.0f;
+    return static_cast<float>(
+        std::sqrt(1.0 + std::log(rope.factor) / std::log(double(rope.original_max_positions))));
+  }
   const auto magnitude = [&](double mscale) {
     return rope.factor <= 1 ? 1.0 : 0.1 * mscale * std::log(rope.factor) + 1.0;
   };
@@ -78,8 +91,8 @@ float RopeMagnitude(const RopeConfig& rope) {
   return static_cast<float>(magnitude(1.0));
 }
 
-std::vector<float> RopeTable(const RopeConfig& rope, int32_t rotary_dim, int32_t num_positions) {
-  const std::vector<float> frequencies = RopeFrequencies(rope, rotary_dim);
+std::vector<float> RopeTable(const RopeConfig& rope, int32_t num_positions) {
+  const std::vector<float> frequencies = RopeFrequencies(rope, num_positions);
   const float magnitude = RopeMagnitude(rope);
   const size_t half = frequencies.size();
   std::vector<float> table(2 * half * num_positions);

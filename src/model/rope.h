@@ -11,15 +11,17 @@
 
 namespace penstock {
 
-/// Radians per position of each pair of dimensions: [rotary_dim / 2].
+/// Radians per position of each pair of dimensions: [rotary_dim / 2], where positions below
+/// `num_positions` are served.
 /// "linear": Chen et al. 2023; "dynamic": unscaled within the trained context, which is all that is
-/// served; "llama3": Llama 3.1; "yarn": Peng et al. 2023.
-std::vector<float> RopeFrequencies(const RopeConfig& rope, int32_t rotary_dim);
+/// served; "llama3": Llama 3.1; "yarn": Peng et al. 2023; "longrope": Ding et al. 2024, the long
+/// factors where more than the original context is served; "proportional": Gemma 4.
+std::vector<float> RopeFrequencies(const RopeConfig& rope, int32_t num_positions);
 
-/// What cos and sin are multiplied with (yarn's attention factor, else 1).
+/// What cos and sin are multiplied with (the attention factor of yarn and longrope, else 1).
 float RopeMagnitude(const RopeConfig& rope);
 
 /// [num_positions, 2, rotary_dim / 2]: cosines, then sines.
-std::vector<float> RopeTable(const RopeConfig& rope, int32_t rotary_dim, int32_t num_positions);
+std::vector<float> RopeTable(const RopeConfig& rope, int32_t num_positions);
 
 }  // namespace penstock

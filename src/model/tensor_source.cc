@@ -21,6 +21,8 @@ class FileSource final : public TensorSource {
     files_->DropPages();
   }  // weights are packed by now; a table that stays is read again
 
+  bool Has(const std::string& name) const override { return files_->Find(name) != nullptr; }
+
   absl::StatusOr<HostTensor> Get(const std::string& name,
                                  absl::Span<const int64_t> shape) override {
     const SafetensorsEntry* entry = files_->Find(name);
@@ -63,6 +65,8 @@ uint64_t Mix(uint64_t x) {
 
 class FormulaSource final : public TensorSource {
  public:
+  bool Has(const std::string& name) const override { return absl::StartsWith(name, "model."); }
+
   absl::StatusOr<HostTensor> Get(const std::string& name,
                                  absl::Span<const int64_t> shape) override {
     int64_t size = 1;

@@ -25,6 +25,7 @@ struct HostTensor {
 class TensorSource {
  public:
   virtual ~TensorSource() = default;
+  virtual bool Has(const std::string& name) const = 0;
   /// NOT_FOUND, or INVALID_ARGUMENT where the shape or the kind of number is not the expected one;
   /// names file and tensor.
   virtual absl::StatusOr<HostTensor> Get(const std::string& name,

@@ -1,151 +1,220 @@
 #include "model/weights.h"
 
-#include <cstring>
-
 #include "absl/strings/str_cat.h"
-#include "base/half.h"
 #include "base/status_macros.h"
+#include "base/strings.h"
+#include "model/weight_blocks.h"
+#include "model/weight_loader.h"
 
 namespace penstock {
 namespace {
 
-float ElementAsFloat(const HostTensor& t, int64_t i) {
-  const char* p = static_cast<const char*>(t.data) + i * DTypeSize(t.dtype);
-  if (t.dtype == DType::kFloat32) {
-    float f;
-    std::memcpy(&f, p, sizeof f);
-    return f;
-  }
-  uint16_t h;
-  std::memcpy(&h, p, sizeof h);
-  return t.dtype == DType::kBFloat16 ? Bf16ToFloat(h) : Fp16ToFloat(h);
-}
-
-HostTensor Widened(const HostTensor& t) {
-  int64_t size = 1;
-  for (const int64_t dim : t.shape) size *= dim;
-  auto values = std::make_shared<std::vector<float>>(size);
-  for (int64_t i = 0; i < size; ++i) (*values)[i] = ElementAsFloat(t, i);
-  return {DType::kFloat32, t.shape, values->data(), values};
-}
-
-WeightFormat FormatOf(DType dtype) {
-  if (dtype == DType::kBFloat16) return WeightFormat::kBFloat16;
-  return dtype == DType::kFloat16 ? WeightFormat::kFloat16 : WeightFormat::kFloat32;
-}
-
-struct Part {
-  std::string name;  // without ".weight"
-  int64_t rows;
+/// How a layout calls the tensors of a whole model.
+struct ModelNames {
+  std::string prefix;  // found by looking
+  std::string_view embedding, layers, final_norm, head, attention, o;
+  std::string head_prefix;
 };
 
-class Loader {
+ModelNames NamesOf(Layout layout) {
+  switch (layout) {
+    case Layout::kGpt2:
+      return {"", "wte", "h.", "ln_f", "lm_head", "attn.", "c_proj", ""};
+    case Layout::kGptNeoX:
+      return {"",          "embed_in",   "layers.", "final_layer_norm",
+              "embed_out", "attention.", "dense",   ""};
+    case Layout::kLlama:
+    case Layout::kFused:
+    case Layout::kFusedMlp:
+      break;
+  }
+  return {"", "embed_tokens", "layers.", "norm", "lm_head", "self_attn.", "o_proj", ""};
+}
+
+/// A text model of its own, or the language part of a larger one.
+ModelNames FindNames(Layout layout, const TensorSource& source) {
+  ModelNames names = NamesOf(layout);
+  constexpr std::string_view kPrefixes[] = {"model.",
+                                            "language_model.model.",
+                                            "model.language_model.",
+                                            "language_model.",
+                                            "transformer.",
+                                            "gpt_neox.",
+                                            ""};
+  for (const std::string_view prefix : kPrefixes) {
+    if (!source.Has(absl::StrCat(ToAbsl(prefix), ToAbsl(names.embedding), ".weight"))) continue;
+    names.prefix = prefix;
+    if (prefix == "language_model.model.") names.head_prefix = "language_model.";
+    return names;
+  }
+  names.prefix = layout == Layout::kGpt2      ? "transformer."
+                 : layout == Layout::kGptNeoX ? "gpt_neox."
+                                              : "model.";
+  return names;
+}
+
+class LayerLoader {
  public:
-  Loader(TensorSource& source, Device& device) : source_(source), device_(device) {}
+  LayerLoader(const ModelConfig& config, const ModelNames& names, WeightLoader& loader)
+      : c_(config), names_(names), loader_(loader) {}
 
-  absl::StatusOr<DeviceBuffer> Vector(const std::string& name, int64_t size) {
-    ASSIGN_OR_RETURN(const HostTensor tensor, source_.Get(name, {size}));
-    const HostTensor wide = Widened(tensor);
-    ASSIGN_OR_RETURN(DeviceBuffer buffer, device_.Allocate(size * sizeof(float)));
-    device_.CopyToDevice(buffer.data(), wide.data, size * sizeof(float));
-    return buffer;
-  }
-
-  /// The parts' rows in order, as one layer; in their own format where all have the same, else
-  /// float32.
-  absl::StatusOr<PackedLinear> Linear(absl::Span<const Part> parts, int64_t k, bool bias) {
-    std::vector<HostTensor> weights;
-    std::vector<HostTensor> biases;
-    bool mixed = false;
-    for (const Part& part : parts) {
-      ASSIGN_OR_RETURN(HostTensor weight,
-                       source_.Get(absl::StrCat(part.name, ".weight"), {part.rows, k}));
-      weights.push_back(std::move(weight));
-      mixed |= weights.back().dtype != weights.front().dtype;
-      if (!bias) continue;
-      ASSIGN_OR_RETURN(HostTensor values,
-                       source_.Get(absl::StrCat(part.name, ".bias"), {part.rows}));
-      biases.push_back(std::move(values));
+  absl::StatusOr<LayerWeights> Load(size_t index) {
+    const LayerConfig& layer = c_.layers[index];
+    const std::string prefix = absl::StrCat(names_.prefix, ToAbsl(names_.layers), index, ".");
+    LayerWeights w;
+    RETURN_IF_ERROR(Norms(prefix, w));
+    if (layer.recurrent) {
+      ASSIGN_OR_RETURN(w.delta, LoadDelta(c_, prefix, loader_));
+    } else {
+      RETURN_IF_ERROR(Attention(layer, prefix, w));
     }
-    if (mixed) {
-      for (HostTensor& weight : weights) weight = Widened(weight);
+    if (layer.experts) {
+      ASSIGN_OR_RETURN(w.mixture, LoadMixture(c_, prefix, loader_));
+    } else {
+      RETURN_IF_ERROR(Mlp(prefix + "mlp.", w));
     }
-    std::vector<LinearPart> linear;
-    for (size_t i = 0; i < parts.size(); ++i) {
-      linear.push_back({weights[i].data, bias ? biases[i].data : nullptr,
-                        bias ? biases[i].dtype : DType::kFloat32, parts[i].rows});
+    if (c_.layer_scalar) {
+      ASSIGN_OR_RETURN(const std::vector<float> scalar,
+                       loader_.Floats(prefix + "layer_scalar", {1}));
+      w.scalar = scalar[0];
     }
-    return device_.Pack(FormatOf(weights.front().dtype), k, linear);
-  }
-
-  absl::Status Embedding(const std::string& name, const ModelConfig& config, ModelWeights& out) {
-    ASSIGN_OR_RETURN(const HostTensor table,
-                     source_.Get(name, {config.vocab_size, config.hidden_size}));
-    out.embedding = {const_cast<void*>(table.data), table.dtype, config.vocab_size,
-                     config.hidden_size, config.hidden_size};
-    if (device_.shares_host_memory()) {
-      out.embedding_owner = table.owner;
-      return absl::OkStatus();
-    }
-    const size_t bytes = size_t(config.vocab_size) * config.hidden_size * DTypeSize(table.dtype);
-    ASSIGN_OR_RETURN(out.embedding_storage, device_.Allocate(bytes));
-    device_.CopyToDevice(out.embedding_storage.data(), table.data, bytes);
-    out.embedding.data = out.embedding_storage.data();
-    return absl::OkStatus();
+    return w;
   }
 
  private:
-  TensorSource& source_;
-  Device& device_;
-};
-
-absl::StatusOr<LayerWeights> LoadLayer(const ModelConfig& c, const std::string& prefix,
-                                       Loader& loader) {
-  LayerWeights w;
-  const std::string attention = prefix + "self_attn.";
-  const std::string mlp = prefix + "mlp.";
-  const int64_t q_size = int64_t{c.num_heads} * c.head_dim;
-  const int64_t kv_size = int64_t{c.num_kv_heads} * c.head_dim;
-  ASSIGN_OR_RETURN(w.input_norm, loader.Vector(prefix + "input_layernorm.weight", c.hidden_size));
-  ASSIGN_OR_RETURN(w.post_norm,
-                   loader.Vector(prefix + "post_attention_layernorm.weight", c.hidden_size));
-  if (c.qk_norm) {
-    ASSIGN_OR_RETURN(w.q_norm, loader.Vector(attention + "q_norm.weight", c.head_dim));
-    ASSIGN_OR_RETURN(w.k_norm, loader.Vector(attention + "k_norm.weight", c.head_dim));
+  absl::Status Norms(const std::string& prefix, LayerWeights& w) {
+    const auto load = [&](std::string_view name, NormWeights& norm) -> absl::Status {
+      if (name.empty()) return absl::OkStatus();
+      ASSIGN_OR_RETURN(norm,
+                       loader_.Norm(absl::StrCat(prefix, ToAbsl(name)), c_.norm, c_.hidden_size));
+      return absl::OkStatus();
+    };
+    RETURN_IF_ERROR(load(c_.norm_names.attention_input, w.attention_input));
+    RETURN_IF_ERROR(load(c_.norm_names.attention_output, w.attention_output));
+    RETURN_IF_ERROR(load(c_.norm_names.mlp_input, w.mlp_input));
+    return load(c_.norm_names.mlp_output, w.mlp_output);
   }
-  const Part qkv[] = {{attention + "q_proj", q_size},
-                      {attention + "k_proj", kv_size},
-                      {attention + "v_proj", kv_size}};
-  ASSIGN_OR_RETURN(w.qkv, loader.Linear(qkv, c.hidden_size, c.qkv_bias));
-  const Part o[] = {{attention + "o_proj", c.hidden_size}};
-  ASSIGN_OR_RETURN(w.o, loader.Linear(o, q_size, c.o_bias));
-  const Part gate_up[] = {{mlp + "gate_proj", c.intermediate_size},
-                          {mlp + "up_proj", c.intermediate_size}};
-  ASSIGN_OR_RETURN(w.gate_up, loader.Linear(gate_up, c.hidden_size, c.mlp_bias));
-  const Part down[] = {{mlp + "down_proj", c.hidden_size}};
-  ASSIGN_OR_RETURN(w.down, loader.Linear(down, c.intermediate_size, c.mlp_bias));
-  return w;
-}
+
+  absl::Status Attention(const LayerConfig& layer, const std::string& prefix, LayerWeights& w) {
+    const std::string attention = absl::StrCat(prefix, ToAbsl(names_.attention));
+    const HeadShape& heads = layer.heads;
+    int64_t out_size = int64_t{heads.num_heads} * heads.head_dim;
+    if (c_.has_latent_attention()) {
+      ASSIGN_OR_RETURN(w.latent, LoadLatent(c_, heads, prefix, loader_));
+      out_size = int64_t{heads.num_heads} * c_.latent.value_dim;
+    } else {
+      ASSIGN_OR_RETURN(w.qkv,
+                       loader_.Linear(QkvRows(layer, attention), c_.hidden_size, c_.qkv_bias));
+    }
+    if (c_.qk_norm != QkNorm::kNone) {
+      const bool whole = c_.qk_norm == QkNorm::kWhole;
+      const int64_t dim = heads.head_dim;
+      ASSIGN_OR_RETURN(w.q_norm, loader_.Norm(attention + "q_norm", c_.norm,
+                                              whole ? heads.num_heads * dim : dim));
+      ASSIGN_OR_RETURN(w.k_norm, loader_.Norm(attention + "k_norm", c_.norm,
+                                              whole ? heads.num_kv_heads * dim : dim));
+    }
+    if (c_.sinks) {
+      ASSIGN_OR_RETURN(w.sinks, loader_.Vector(attention + "sinks", heads.num_heads));
+    }
+    ASSIGN_OR_RETURN(w.o, loader_.Linear({.name = absl::StrCat(attention, ToAbsl(names_.o)),
+                                          .rows = c_.hidden_size,
+                                          .transposed = c_.layout == Layout::kGpt2},
+                                         out_size, c_.o_bias));
+    return absl::OkStatus();
+  }
+
+  std::vector<RowsOf> QkvRows(const LayerConfig& layer, const std::string& attention) const {
+    const int64_t heads = layer.heads.num_heads;
+    const int64_t kv_heads = layer.heads.num_kv_heads;
+    const int64_t dim = layer.heads.head_dim;
+    const int64_t all = (heads + 2 * kv_heads) * dim;
+    if (c_.layout == Layout::kFused) return {{.name = attention + "qkv_proj", .rows = all}};
+    if (c_.layout == Layout::kGpt2)
+      return {{.name = attention + "c_attn", .rows = all, .transposed = true}};
+    if (c_.layout == Layout::kGptNeoX) {
+      std::vector<int32_t> order;
+      for (int64_t part = 0; part < 3; ++part) {
+        const std::vector<int32_t> rows = RowsOfHeads(heads, dim, 3 * dim, part * dim);
+        order.insert(order.end(), rows.begin(), rows.end());
+      }
+      return {{.name = attention + "query_key_value", .rows = all, .order = std::move(order)}};
+    }
+    const int64_t turned =
+        c_.rope_interleaved && layer.rope >= 0 ? c_.ropes[layer.rope].rotary_dim : 0;
+    const int64_t stride = c_.attention_gate ? 2 * dim : dim;  // of a head in q_proj
+    const auto rows = [&](std::string_view name, int64_t num, int64_t step, int64_t offset,
+                          int64_t turn) {
+      RowsOf part{absl::StrCat(attention, ToAbsl(name)), num * dim, {}, num * step};
+      if (step != dim || turn > 0) part.order = RowsOfHeads(num, dim, step, offset, turn);
+      return part;
+    };
+    std::vector<RowsOf> parts = {
+        rows("q_proj", heads, stride, 0, turned), rows("k_proj", kv_heads, dim, 0, turned),
+        rows(layer.values_are_keys ? "k_proj" : "v_proj", kv_heads, dim, 0, 0)};
+    if (c_.attention_gate) parts.push_back(rows("q_proj", heads, stride, dim, 0));
+    return parts;
+  }
+
+  absl::Status Mlp(const std::string& mlp, LayerWeights& w) {
+    const int64_t inner = c_.intermediate_size;
+    std::vector<RowsOf> up;
+    RowsOf down{.name = mlp + "down_proj", .rows = c_.hidden_size};
+    switch (c_.layout) {
+      case Layout::kLlama:
+        up = {{.name = mlp + "gate_proj", .rows = inner}, {.name = mlp + "up_proj", .rows = inner}};
+        break;
+      case Layout::kFused:
+      case Layout::kFusedMlp:
+        up = {{.name = mlp + "gate_up_proj", .rows = 2 * inner}};
+        break;
+      case Layout::kGpt2:
+        up = {{.name = mlp + "c_fc", .rows = inner, .transposed = true}};
+        down = {.name = mlp + "c_proj", .rows = c_.hidden_size, .transposed = true};
+        break;
+      case Layout::kGptNeoX:
+        up = {{.name = mlp + "dense_h_to_4h", .rows = inner}};
+        down.name = mlp + "dense_4h_to_h";
+        break;
+    }
+    ASSIGN_OR_RETURN(w.gate_up, loader_.Linear(up, c_.hidden_size, c_.mlp_bias));
+    ASSIGN_OR_RETURN(w.down, loader_.Linear(std::move(down), inner, c_.mlp_bias));
+    return absl::OkStatus();
+  }
+
+  const ModelConfig& c_;
+  const ModelNames& names_;
+  WeightLoader& loader_;
+};
 
 }  // namespace
 
 absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, TensorSource& source,
                                          Device& device, const LoadProgress& progress) {
-  Loader loader(source, device);
+  WeightLoader loader(source, device);
+  const ModelNames names = FindNames(config.layout, source);
+  LayerLoader layers(config, names, loader);
   ModelWeights out;
   const auto total = static_cast<int64_t>(config.layers.size()) + 1;
-  RETURN_IF_ERROR(loader.Embedding("model.embed_tokens.weight", config, out));
+  const std::string embedding = absl::StrCat(names.prefix, ToAbsl(names.embedding));
+  ASSIGN_OR_RETURN(out.embedding,
+                   loader.Table(embedding + ".weight", config.vocab_size, config.hidden_size, out));
+  if (config.position_table) {
+    ASSIGN_OR_RETURN(out.positions, loader.Table(names.prefix + "wpe.weight", config.max_positions,
+                                                 config.hidden_size, out));
+  }
   for (size_t i = 0; i < config.layers.size(); ++i) {
     if (progress) progress("weights", static_cast<int64_t>(i), total);
-    ASSIGN_OR_RETURN(LayerWeights layer,
-                     LoadLayer(config, absl::StrCat("model.layers.", i, "."), loader));
+    ASSIGN_OR_RETURN(LayerWeights layer, layers.Load(i));
     out.layers.push_back(std::move(layer));
   }
   if (progress) progress("weights", total - 1, total);
-  ASSIGN_OR_RETURN(out.final_norm, loader.Vector("model.norm.weight", config.hidden_size));
-  const Part head[] = {
-      {config.tied_embeddings ? "model.embed_tokens" : "lm_head", config.vocab_size}};
-  ASSIGN_OR_RETURN(out.lm_head, loader.Linear(head, config.hidden_size, false));
+  ASSIGN_OR_RETURN(out.final_norm, loader.Norm(absl::StrCat(names.prefix, ToAbsl(names.final_norm)),
+                                               config.norm, config.hidden_size));
+  const std::string head =
+      config.tied_embeddings ? embedding : absl::StrCat(names.head_prefix, ToAbsl(names.head));
+  ASSIGN_OR_RETURN(out.lm_head, loader.Linear({.name = head, .rows = config.vocab_size},
+                                              config.hidden_size, false));
   if (progress) progress("weights", total, total);
   return out;
 }

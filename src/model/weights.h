@@ -16,25 +16,69 @@
 
 namespace penstock {
 
+/// float32 [n]; empty: none.
+struct NormWeights {
+  DeviceBuffer weight;
+  DeviceBuffer bias;
+};
+
+/// Latent attention with its up-projections taken into q and out of the result, so that attention
+/// reads the latents themselves (DeepSeek-V2, section 2.1).
+struct LatentWeights {
+  PackedLinear q_a;  // [q_rank, hidden]; empty where q is projected directly
+  NormWeights q_a_norm;
+  PackedLinear q_nope;               // [num_heads nope_dim, q_rank or hidden]
+  std::vector<PackedLinear> q_rope;  // per head [rope_dim, q_rank or hidden]
+  PackedLinear kv_a;                 // [kv_rank + rope_dim, hidden]
+  NormWeights kv_a_norm;             // [kv_rank]
+  std::vector<PackedLinear> k_up;    // per head [kv_rank, nope_dim]
+  std::vector<PackedLinear> v_up;    // per head [value_dim, kv_rank]
+};
+
+/// A layer of the gated delta rule.
+struct DeltaWeights {
+  PackedLinear qkv;      // [channels, hidden]
+  PackedLinear z;        // [num_value_heads value_dim, hidden]
+  PackedLinear ba;       // [2 num_value_heads, hidden]
+  DeviceBuffer conv;     // float32 [conv_width, channels]
+  DeviceBuffer decay;    // float32 [num_value_heads]
+  DeviceBuffer dt_bias;  // float32 [num_value_heads]
+  NormWeights norm;      // [value_dim]
+  PackedLinear out;      // [hidden, num_value_heads value_dim]
+};
+
+/// A mixture of experts; the last expert is the shared one, where there is one.
+struct MixtureWeights {
+  PackedLinear router;      // [num_experts, or one more for the shared expert's gate, hidden]
+  DeviceBuffer score_bias;  // float32 [num_experts]; empty: none
+  std::vector<ExpertWeights> experts;
+};
+
 struct LayerWeights {
-  DeviceBuffer input_norm;  // float32 [hidden]
-  DeviceBuffer post_norm;   // float32 [hidden]
-  DeviceBuffer q_norm;      // float32 [head_dim]; empty: none
-  DeviceBuffer k_norm;      // float32 [head_dim]; empty: none
-  PackedLinear qkv;         // [(num_heads + 2 num_kv_heads) head_dim, hidden]
-  PackedLinear o;           // [hidden, num_heads head_dim]
-  PackedLinear gate_up;     // [2 intermediate, hidden]
-  PackedLinear down;        // [hidden, intermediate]
+  NormWeights attention_input, attention_output;  // [hidden]
+  NormWeights mlp_input, mlp_output;              // [hidden]
+  NormWeights q_norm, k_norm;  // [head_dim], or of all heads where config.qk_norm is kWhole
+  DeviceBuffer sinks;          // float32 [num_heads]; empty: none
+  PackedLinear qkv;  // [(num_heads + 2 num_kv_heads) head_dim, hidden]; then the gate's num_heads
+                     // head_dim
+  PackedLinear o;    // [hidden, num_heads head_dim]
+  PackedLinear gate_up;  // [2 intermediate, hidden], or [intermediate, hidden] without a gate
+  PackedLinear down;     // [hidden, intermediate]
+  float scalar = 1;      // of the residual after the layer
+  std::unique_ptr<LatentWeights> latent;
+  std::unique_ptr<DeltaWeights> delta;
+  std::unique_ptr<MixtureWeights> mixture;
 };
 
 struct ModelWeights {
   Tensor embedding;  // [vocab, hidden]
+  Tensor positions;  // [max_positions, hidden]; no rows: none
   std::vector<LayerWeights> layers;
-  DeviceBuffer final_norm;  // float32 [hidden]
-  PackedLinear lm_head;     // [vocab, hidden]
+  NormWeights final_norm;  // [hidden]
+  PackedLinear lm_head;    // [vocab, hidden]
 
-  DeviceBuffer embedding_storage;               // where the table was copied
-  std::shared_ptr<const void> embedding_owner;  // where it lies on the host
+  std::vector<DeviceBuffer> tables;                 // where the tables were copied
+  std::vector<std::shared_ptr<const void>> owners;  // where they lie on the host
 };
 
 /// (what is being loaded, parts done, parts in all)

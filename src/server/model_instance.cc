@@ -17,9 +17,7 @@ namespace {
 /// full length needs.
 int64_t KvBytes(const EngineConfig& engine, const ModelConfig& model, const RunnerOptions& runner) {
   if (!engine.kv_memory.automatic()) return engine.kv_memory.value;
-  const int64_t per_token = int64_t{2} * model.num_kv_heads * model.head_dim *
-                            static_cast<int64_t>(DTypeSize(runner.kv_dtype)) *
-                            static_cast<int64_t>(model.layers.size());
+  const int64_t per_token = CacheBytesPerToken(model, runner.kv_dtype);
   const int64_t max_len =
       runner.max_len + runner.max_step_tokens;  // a window also holds the step's own positions
   return std::min(AllowedMemory() / 4, per_token * max_len * engine.max_batch);

@@ -13,6 +13,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!config.ok()) return 0;
   // What is accepted is fit for use.
   if (config->layers.empty() || config->num_heads % config->num_kv_heads != 0) std::abort();
-  penstock::RopeTable(config->rope, config->head_dim, 2);
+  for (const penstock::RopeConfig& rope : config->ropes) penstock::RopeTable(rope, 2);
   return 0;
 }

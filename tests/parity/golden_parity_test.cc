@@ -70,16 +70,20 @@ TEST_P(FamilyGolden, EveryWayMeetsTheReference) {
   ExpectGolden(dir, device, TypeOf(dtype));
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, FamilyGolden,
-                         ::testing::Combine(::testing::Values("cpu"),
-                                            ::testing::Values("llama", "llama3_rope", "llama_bias",
-                                                              "mistral_swa", "qwen2", "qwen2_yarn",
-                                                              "qwen3"),
-                                            ::testing::Values("float32", "bfloat16")),
-                         [](const auto& info) {
-                           return std::get<1>(info.param) + "_" + std::get<2>(info.param) + "_on_" +
-                                  std::get<0>(info.param);
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Devices, FamilyGolden,
+    ::testing::Combine(::testing::Values("cpu"),
+                       ::testing::Values("llama", "llama3_rope", "llama_bias", "mistral_swa",
+                                         "qwen2", "qwen2_yarn", "qwen3", "gemma2", "gemma3",
+                                         "gemma4", "phi3", "olmo2", "olmo3", "granite", "smollm3",
+                                         "ministral3", "glm4", "cohere2", "exaone4", "gpt2",
+                                         "gpt_neox", "mixtral", "qwen2_moe", "qwen3_moe", "olmoe",
+                                         "gpt_oss", "glm4_moe", "deepseek_v3"),
+                       ::testing::Values("float32", "bfloat16")),
+    [](const auto& info) {
+      return std::get<1>(info.param) + "_" + std::get<2>(info.param) + "_on_" +
+             std::get<0>(info.param);
+    });
 
 class Stories : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {};
 

@@ -70,29 +70,43 @@ TEST_P(OpsParity, LinearAcceptsNoRows) {
   EXPECT_TRUE(device_->Synchronize().ok());
 }
 
-TEST_P(OpsParity, RmsNorm) {
+TEST_P(OpsParity, Norms) {
   for (const DType dtype : Activations()) {
     for (const int64_t n : kSizes) {
-      const int64_t m = AnySize();
-      Matrix x = Random(m, n, dtype);
-      Matrix w = Random(1, n, DType::kFloat32);
-      Matrix y = Poisoned(m, n, dtype);
-      ops().RmsNorm({x.tensor(), w.values.data(), 1e-3f, y.tensor()});
-      y.Read();
-      std::vector<double> expected(m * n);
-      for (int64_t r = 0; r < m; ++r) {
-        double squares = 0;
-        for (int64_t i = 0; i < n; ++i) squares += double{x.at(r, i)} * x.at(r, i);
-        for (int64_t i = 0; i < n; ++i) {
-          expected[r * n + i] = x.at(r, i) / std::sqrt(squares / n + 1e-3) * w.at(0, i);
+      for (const bool center : {false, true}) {
+        const int64_t m = AnySize();
+        Matrix x = Random(m, n, dtype);
+        Matrix w = Random(1, n, DType::kFloat32);
+        Matrix b = Random(1, n, DType::kFloat32);
+        Matrix y = Random(m, n, dtype);
+        std::vector<double> expected(m * n);
+        for (int64_t r = 0; r < m; ++r) {
+          double mean = 0;
+          for (int64_t i = 0; center && i < n; ++i) mean += double{x.at(r, i)} / n;
+          double squares = 0;
+          for (int64_t i = 0; i < n; ++i) squares += std::pow(x.at(r, i) - mean, 2);
+          for (int64_t i = 0; i < n; ++i) {
+            const double unit = (x.at(r, i) - mean) / std::sqrt(squares / n + 1e-3);
+            const double normed = unit * w.at(0, i) + (center ? b.at(0, i) : 0.0f);
+            expected[r * n + i] = center ? 0.5 * (y.at(r, i) + normed) : normed;
+          }
         }
+        ops().Norm({.x = x.tensor(),
+                    .weight = w.values.data(),
+                    .eps = 1e-3f,
+                    .y = y.tensor(),
+                    .bias = center ? b.values.data() : nullptr,
+                    .center = center,
+                    .accumulate = center,
+                    .scale = center ? 0.5f : 1.0f});
+        y.Read();
+        ExpectClose(y, expected);
       }
-      ExpectClose(y, expected);
     }
   }
 }
 
-TEST_P(OpsParity, GatedActivations) {
+TEST_P(OpsParity, Activations) {
   const auto f = [](Activation activation, double x) {
     switch (activation) {
       case Activation::kSilu:
@@ -103,22 +117,40 @@ TEST_P(OpsParity, GatedActivations) {
         return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
       case Activation::kRelu:
         return std::max(x, 0.0);
+      case Activation::kSigmoid:
+        return 1 / (1 + std::exp(-x));
+      case Activation::kClampedSwiglu:
+        return std::min(x, 0.5) / (1 + std::exp(-1.7 * std::min(x, 0.5)));
     }
     return 0.0;
   };
   for (const DType dtype : Activations()) {
     for (const int64_t n : kSizes) {
       for (const Activation activation :
-           {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh, Activation::kRelu}) {
+           {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh, Activation::kRelu,
+            Activation::kSigmoid, Activation::kClampedSwiglu}) {
+        const bool clamped = activation == Activation::kClampedSwiglu;
+        const bool gated = clamped || random_() % 2 == 0;
         const int64_t m = 1 + random_() % 20;
         Matrix x = Random(m, 2 * n, dtype);
         Matrix y = Poisoned(m, n, dtype);
-        ops().GatedActivation(activation, x.tensor(), y.tensor());
+        const auto half = static_cast<int64_t>(DTypeSize(dtype)) * n;
+        ActivationArgs args{.f = activation, .gate = x.tensor(), .y = y.tensor(), .limit = 0.5f};
+        args.alpha = 1.7f;
+        args.gate.cols = n;
+        if (gated) {
+          args.up = args.gate;
+          args.up.data = x.tensor().row(0) + half;
+        }
+        ops().Activate(args);
         y.Read();
         std::vector<double> expected;
         for (int64_t r = 0; r < m; ++r) {
-          for (int64_t i = 0; i < n; ++i)
-            expected.push_back(f(activation, x.at(r, i)) * x.at(r, n + i));
+          for (int64_t i = 0; i < n; ++i) {
+            const double up = gated ? x.at(r, n + i) : 1.0;
+            expected.push_back(f(activation, x.at(r, i)) *
+                               (clamped ? std::clamp(up, -0.5, 0.5) + 1 : up));
+          }
         }
         ExpectClose(y, expected);
       }
@@ -134,11 +166,8 @@ TEST_P(OpsParity, EmbedAndGatherRows) {
       Matrix table = Random(50, n, table_type);
       std::vector<int32_t> ids(m);
       for (int32_t& id : ids) id = random_() % 50;
-      BatchRows batch;
-      batch.num_rows = static_cast<int32_t>(m);
-      batch.ids = ids.data();
       Matrix y = Poisoned(m, n, dtype);
-      ops().Embed(table.tensor(), batch, 2.5f, y.tensor());
+      ops().Embed({table.tensor(), ids.data(), y.tensor(), 2.5f});
       y.Read();
       std::vector<double> expected;
       for (const int32_t id : ids) {

@@ -80,9 +80,20 @@ bool NormAndGateAgree(const CpuKernels& kernels) {
     norm[i] = x[i] / std::sqrt(squares / kSize + 1e-5) * w[i];
     gated[i] = x[i] / (1 + std::exp(-double{x[i]})) * w[i];
   }
-  kernels.rms_norm_row(false, x.data(), w.data(), 1e-5f, kSize, y.data());
+  NormRowArgs n;
+  n.x = x.data();
+  n.weight = w.data();
+  n.eps = 1e-5f;
+  n.n = kSize;
+  n.y = y.data();
+  kernels.norm_row(n);
   if (!Close(y, norm, 1e-6)) return false;
-  kernels.gated_row(false, Activation::kSilu, x.data(), w.data(), kSize, y.data());
+  ActivationRowArgs a;
+  a.gate = x.data();
+  a.up = w.data();
+  a.n = kSize;
+  a.y = y.data();
+  kernels.activation_row(a);
   return Close(y, gated, 1e-6);
 }
 
@@ -137,15 +148,15 @@ bool ConversionsAgree(const CpuKernels& kernels) {
   x[70] = -INFINITY;
   std::vector<uint16_t> bf16(kSize), expected(kSize), fp16(kSize);
   std::transform(x.begin(), x.end(), expected.begin(), FloatToBf16);
-  kernels.convert_row(DType::kFloat32, x.data(), true, bf16.data(), kSize, 1.0f);
+  kernels.convert_row(DType::kFloat32, x.data(), true, bf16.data(), kSize, 1.0f, false);
   if (std::memcmp(bf16.data(), expected.data(), kSize * sizeof(uint16_t)) != 0) return false;
   const auto same = [](float a, float b) { return a == b || (std::isnan(a) && std::isnan(b)); };
-  kernels.convert_row(DType::kBFloat16, bf16.data(), false, back.data(), kSize, 1.0f);
+  kernels.convert_row(DType::kBFloat16, bf16.data(), false, back.data(), kSize, 1.0f, false);
   for (int64_t i = 0; i < kSize; ++i) {
     if (!same(back[i], Bf16ToFloat(bf16[i]))) return false;
   }
   std::transform(x.begin(), x.end(), fp16.begin(), FloatToFp16);
-  kernels.convert_row(DType::kFloat16, fp16.data(), false, back.data(), kSize, 1.0f);
+  kernels.convert_row(DType::kFloat16, fp16.data(), false, back.data(), kSize, 1.0f, false);
   for (int64_t i = 0; i < kSize; ++i) {
     if (!same(back[i], Fp16ToFloat(fp16[i]))) return false;
   }

@@ -46,7 +46,8 @@ absl::StatusOr<PackedLinear> CpuDevice::Pack(WeightFormat format, int64_t k,
   bool has_bias = false;
   for (const LinearPart& part : parts) {
     for (int64_t r = 0; r < part.rows; ++r) {
-      rows.push_back(static_cast<const char*>(part.weight) + r * k * FormatBytes(format));
+      const int64_t row = part.order.empty() ? r : part.order[r];
+      rows.push_back(static_cast<const char*>(part.weight) + row * k * FormatBytes(format));
     }
     has_bias |= part.bias != nullptr;
   }
@@ -64,8 +65,11 @@ absl::StatusOr<PackedLinear> CpuDevice::Pack(WeightFormat format, int64_t k,
     ASSIGN_OR_RETURN(packed.bias, Allocate(packed.n * sizeof(float)));
     auto* bias = static_cast<float*>(packed.bias.data());
     for (const LinearPart& part : parts) {
-      if (part.bias != nullptr) {
-        kernels_.convert_row(part.bias_dtype, part.bias, false, bias, part.rows, 1.0f);
+      const auto element = static_cast<int64_t>(DTypeSize(part.bias_dtype));
+      for (int64_t r = 0; part.bias != nullptr && r < part.rows; ++r) {
+        const int64_t row = part.order.empty() ? r : part.order[r];
+        kernels_.convert_row(part.bias_dtype, static_cast<const char*>(part.bias) + row * element,
+                             false, bias + r, 1, 1.0f, false);
       }
       bias += part.rows;
     }

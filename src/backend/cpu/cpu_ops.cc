@@ -9,8 +9,6 @@
 namespace penstock {
 namespace {
 
-constexpr int64_t kTileElements =
-    8192;  // of a row operation: below, a tile is not worth handing over
 constexpr int64_t kTileProducts = 64 * 1024;  // multiply-adds of a linear layer's tile, at least
 constexpr int64_t kTileRows = 96;             // of x in one tile of a linear layer
 constexpr int64_t kTileVectors = 64;          // (row, head) pairs in one tile of attention
@@ -30,26 +28,29 @@ float* ThreadScratch(int64_t floats) {
 
 }  // namespace
 
-template <class Fn>
-void CpuOps::ForRows(int64_t rows, int64_t row_cost, const Fn& fn) {
-  const int64_t per_tile = std::max<int64_t>(1, kTileElements / std::max<int64_t>(1, row_cost));
-  pool_->ParallelFor((rows + per_tile - 1) / per_tile, [&](int64_t tile) {
-    const int64_t end = std::min(rows, (tile + 1) * per_tile);
-    for (int64_t row = tile * per_tile; row < end; ++row) fn(row);
+void CpuOps::Embed(const EmbedArgs& a) {
+  const bool to_bf16 = IsBf16(a.y.dtype);
+  ForRows(a.y.rows, a.y.cols, [&](int64_t r) {
+    kernels_.convert_row(a.table.dtype, a.table.row(a.ids[r]), to_bf16, a.y.row(r), a.y.cols,
+                         a.scale, a.accumulate);
   });
 }
 
-void CpuOps::Embed(const Tensor& table, const BatchRows& batch, float scale, const Tensor& y) {
-  const bool to_bf16 = IsBf16(y.dtype);
-  ForRows(batch.num_rows, y.cols, [&](int64_t r) {
-    kernels_.convert_row(table.dtype, table.row(batch.ids[r]), to_bf16, y.row(r), y.cols, scale);
-  });
-}
-
-void CpuOps::RmsNorm(const NormArgs& a) {
-  const bool bf16 = IsBf16(a.x.dtype);
+void CpuOps::Norm(const NormArgs& a) {
+  NormRowArgs common;
+  common.bf16 = IsBf16(a.x.dtype);
+  common.weight = a.weight;
+  common.bias = a.bias;
+  common.eps = a.eps;
+  common.center = a.center;
+  common.accumulate = a.accumulate;
+  common.scale = a.scale;
+  common.n = a.x.cols;
   ForRows(a.x.rows, a.x.cols, [&](int64_t r) {
-    kernels_.rms_norm_row(bf16, a.x.row(r), a.weight, a.eps, a.x.cols, a.y.row(r));
+    NormRowArgs row = common;
+    row.x = a.x.row(r);
+    row.y = a.y.row(r);
+    kernels_.norm_row(row);
   });
 }
 
@@ -61,7 +62,8 @@ const float* CpuOps::Widen(const Tensor& x, int64_t& stride) {
   stride = x.cols;
   if (static_cast<int64_t>(widened_.size()) < x.rows * x.cols) widened_.resize(x.rows * x.cols);
   ForRows(x.rows, x.cols, [&](int64_t r) {
-    kernels_.convert_row(x.dtype, x.row(r), false, widened_.data() + r * x.cols, x.cols, 1.0f);
+    kernels_.convert_row(x.dtype, x.row(r), false, widened_.data() + r * x.cols, x.cols, 1.0f,
+                         false);
   });
   return widened_.data();
 }
@@ -119,6 +121,8 @@ void CpuOps::RopeAndCache(const RopeArgs& a, const BatchRows& batch) {
   common.k_norm = a.k_norm;
   common.norm_eps = a.norm_eps;
   common.rotary_dim = a.rotary_dim;
+  common.rotary_begin = a.rotary_begin;
+  common.v_norm = a.v_norm;
   common.head_stride = a.cache.head_stride;
   const auto kv_bytes = static_cast<int64_t>(DTypeSize(a.cache.dtype));
   ForRows(batch.num_rows, 2 * a.qkv.cols, [&](int64_t r) {
@@ -126,12 +130,15 @@ void CpuOps::RopeAndCache(const RopeArgs& a, const BatchRows& batch) {
     const int64_t position = batch.positions[r];
     row.qkv = a.qkv.row(r);
     row.cos_sin = a.cos_sin == nullptr ? nullptr : a.cos_sin + position * a.rotary_dim;
+    if (a.q_scale != nullptr) row.q_scale = a.q_scale[position];
     const int64_t size = a.cache.block_size;
     const BlockId block =
         a.cache.tables[int64_t{batch.slots[r]} * a.cache.max_blocks + position / size];
     const int64_t offset = block * a.cache.block_stride + position % size * a.heads.head_dim;
     row.k_out = static_cast<char*>(a.cache.data) + offset * kv_bytes;
-    row.v_out = static_cast<char*>(row.k_out) + a.cache.kv_stride * kv_bytes;
+    row.v_out = a.cache.kv_stride == 0
+                    ? nullptr
+                    : static_cast<char*>(row.k_out) + a.cache.kv_stride * kv_bytes;
     kernels_.rope_row(row);
   });
 }
@@ -191,11 +198,19 @@ void CpuOps::Attention(const AttentionArgs& a, const BatchRows& batch) {
   });
 }
 
-void CpuOps::GatedActivation(Activation f, const Tensor& x, const Tensor& y) {
-  const bool bf16 = IsBf16(x.dtype);
-  const auto element = static_cast<int64_t>(DTypeSize(x.dtype));
-  ForRows(x.rows, 4 * y.cols, [&](int64_t r) {
-    kernels_.gated_row(bf16, f, x.row(r), x.row(r) + y.cols * element, y.cols, y.row(r));
+void CpuOps::Activate(const ActivationArgs& a) {
+  ActivationRowArgs common;
+  common.bf16 = IsBf16(a.gate.dtype);
+  common.f = a.f;
+  common.limit = a.limit;
+  common.alpha = a.alpha;
+  common.n = a.y.cols;
+  ForRows(a.gate.rows, 4 * a.y.cols, [&](int64_t r) {
+    ActivationRowArgs row = common;
+    row.gate = a.gate.row(r);
+    row.up = a.up.data == nullptr ? nullptr : a.up.row(r);
+    row.y = a.y.row(r);
+    kernels_.activation_row(row);
   });
 }
 

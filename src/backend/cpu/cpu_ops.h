@@ -3,6 +3,7 @@
 // Threads: confined to one rank's thread.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "backend/cpu/kernels.h"
@@ -15,12 +16,15 @@ class CpuOps final : public Ops {
  public:
   CpuOps(WorkerPool* pool, const CpuKernels& kernels) : pool_(pool), kernels_(kernels) {}
 
-  void Embed(const Tensor& table, const BatchRows& batch, float scale, const Tensor& y) override;
-  void RmsNorm(const NormArgs& args) override;
+  void Embed(const EmbedArgs& args) override;
+  void Norm(const NormArgs& args) override;
   void Linear(const LinearArgs& args) override;
   void RopeAndCache(const RopeArgs& args, const BatchRows& batch) override;
   void Attention(const AttentionArgs& args, const BatchRows& batch) override;
-  void GatedActivation(Activation f, const Tensor& x, const Tensor& y) override;
+  void Activate(const ActivationArgs& args) override;
+  void Route(const RouteArgs& args) override;
+  void Experts(const ExpertsArgs& args) override;
+  void DeltaRule(const DeltaArgs& args, const BatchRows& batch) override;
   void GatherRows(const Tensor& x, absl::Span<const int32_t> rows, const Tensor& y) override;
   void Sample(const Tensor& logits, absl::Span<const SampleRow> rows,
               absl::Span<SampledToken> tokens) override;
@@ -32,11 +36,26 @@ class CpuOps final : public Ops {
   const float* Widen(const Tensor& x, int64_t& stride);
   /// fn(row) for every row; `row_cost` is about the number of elements a row touches.
   template <class Fn>
-  void ForRows(int64_t rows, int64_t row_cost, const Fn& fn);
+  void ForRows(int64_t rows, int64_t row_cost, const Fn& fn) {
+    constexpr int64_t kTileElements = 8192;  // below, a tile is not worth handing over
+    const int64_t per_tile = std::max<int64_t>(1, kTileElements / std::max<int64_t>(1, row_cost));
+    pool_->ParallelFor((rows + per_tile - 1) / per_tile, [&](int64_t tile) {
+      const int64_t end = std::min(rows, (tile + 1) * per_tile);
+      for (int64_t row = tile * per_tile; row < end; ++row) fn(row);
+    });
+  }
+
+  /// delta_in_ -> delta_conv_, with q and k of unit length; the states' inputs move on.
+  void Convolve(const DeltaArgs& args, const BatchRows& batch);
+  /// One value head over one sequence's rows: delta_conv_ -> delta_out_.
+  void Recur(const DeltaArgs& args, const SequenceRows& rows, int32_t head);
 
   WorkerPool* pool_;
   const CpuKernels& kernels_;
   std::vector<float> widened_;
+  std::vector<std::vector<int32_t>> visits_;  // of Experts, per expert
+  std::vector<float> expert_in_, expert_wide_, expert_down_, expert_out_;
+  std::vector<float> delta_in_, delta_conv_, delta_out_;
 };
 
 }  // namespace penstock

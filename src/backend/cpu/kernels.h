@@ -65,9 +65,52 @@ struct RopeRowArgs {
   float norm_eps = 1e-6f;
   const float* cos_sin = nullptr;  // [2, rotary_dim / 2] of this position; null: no rotation
   int32_t rotary_dim = 0;
+  int32_t rotary_begin = 0;
+  bool v_norm = false;
+  float q_scale = 1.0f;
   void* k_out = nullptr;  // KV head 0, this token; null: nothing is cached
-  void* v_out = nullptr;
+  void* v_out = nullptr;  // null: keys alone
   int64_t head_stride = 0;
+};
+
+/// One row of NormArgs.
+struct NormRowArgs {
+  bool bf16 = false;
+  const void* x = nullptr;
+  const float* weight = nullptr;
+  const float* bias = nullptr;
+  float eps = 1e-6f;
+  bool center = false;
+  bool accumulate = false;
+  float scale = 1.0f;
+  int64_t n = 0;
+  void* y = nullptr;
+};
+
+/// One row of ActivationArgs.
+struct ActivationRowArgs {
+  bool bf16 = false;
+  Activation f = Activation::kSilu;
+  const void* gate = nullptr;
+  const void* up = nullptr;
+  float limit = 0;
+  float alpha = 1;
+  int64_t n = 0;
+  void* y = nullptr;
+};
+
+/// One position of one value head of the gated delta rule, all float32.
+struct DeltaStepArgs {
+  const float* q = nullptr;  // [key_dim]
+  const float* k = nullptr;  // [key_dim]
+  const float* v = nullptr;  // [value_dim]
+  int64_t key_dim = 0;
+  int64_t value_dim = 0;
+  float decay = 1.0f;      // of the state
+  float beta = 0.0f;       // of what is written
+  float* state = nullptr;  // [key_dim, value_dim]
+  float* delta = nullptr;  // scratch [value_dim]
+  float* y = nullptr;      // [value_dim]
 };
 
 struct CpuKernels {
@@ -80,11 +123,17 @@ struct CpuKernels {
   void (*gemm_panel)(const GemmPanelArgs& args);
   void (*attention_tile)(const AttentionTileArgs& args);
   void (*rope_row)(const RopeRowArgs& args);
-  void (*rms_norm_row)(bool bf16, const void* x, const float* weight, float eps, int64_t n,
-                       void* y);
-  void (*gated_row)(bool bf16, Activation f, const void* gate, const void* up, int64_t n, void* y);
-  /// y = scale * x between float32, bfloat16 and float16 (source only).
-  void (*convert_row)(DType from, const void* x, bool to_bf16, void* y, int64_t n, float scale);
+  void (*norm_row)(const NormRowArgs& args);
+  void (*activation_row)(const ActivationRowArgs& args);
+  /// y += weight * x, both float32 [n].
+  void (*add_scaled_row)(const float* x, float weight, int64_t n, float* y);
+  /// y = scale * x, or added to y, between float32, bfloat16 and float16 (source only).
+  void (*convert_row)(DType from, const void* x, bool to_bf16, void* y, int64_t n, float scale,
+                      bool accumulate);
+  void (*delta_step)(const DeltaStepArgs& args);
+  /// y[c] = silu(sum over t of window[t][c] conv[t][c]): one position of a causal convolution.
+  void (*conv_step)(const float* const* window, int64_t width, const float* conv, int64_t channels,
+                    float* y);
 };
 
 /// Floats of scratch that an attention tile needs.

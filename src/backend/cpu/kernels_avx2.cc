@@ -6,9 +6,20 @@
 namespace penstock {
 
 const CpuKernels& Avx2Kernels() {
-  static constexpr CpuKernels kTable = {"avx2",        kPanelRows,       PackPanel,
-                                        GemmPanel,     AttentionTileAny, RopeRowAny,
-                                        RmsNormRowAny, GatedRowAny,      ConvertRowAny};
+  static constexpr CpuKernels kTable = {
+      .name = "avx2",
+      .panel_rows = kPanelRows,
+      .pack_panel = PackPanel,
+      .gemm_panel = GemmPanel,
+      .attention_tile = AttentionTileAny,
+      .rope_row = RopeRowAny,
+      .norm_row = NormRowAny,
+      .activation_row = ActivationRowAny,
+      .add_scaled_row = AddScaledRow,
+      .convert_row = ConvertRowAny,
+      .delta_step = DeltaStep,
+      .conv_step = ConvStep,
+  };
   return kTable;
 }
 

@@ -11,27 +11,66 @@ namespace penstock {
 namespace {
 
 template <class T>
-void RmsNormRow(const T* x, const float* weight, float eps, int64_t n, T* y) {
+float SumRow(const T* x, int64_t n) {
   V acc[4] = {Zero(), Zero(), Zero(), Zero()};
   int which = 0;
   ForVectors(n, [&](int64_t i, int count) {
-    const V v = LoadUpTo(x + i, count);
+    acc[which & 3] = acc[which & 3] + LoadUpTo(x + i, count);
+    ++which;
+  });
+  return ReduceAdd((acc[0] + acc[1]) + (acc[2] + acc[3]));
+}
+
+/// Sum of (x - center)^2 over a row.
+template <class T>
+float SquaresRow(const T* x, float center, int64_t n) {
+  V acc[4] = {Zero(), Zero(), Zero(), Zero()};
+  float centers[kLanes] = {};
+  for (int64_t i = 0; i < n % kLanes; ++i) centers[i] = center;
+  int which = 0;
+  ForVectors(n, [&](int64_t i, int count) {
+    const V v = LoadUpTo(x + i, count) - (count == kLanes ? Set1(center) : Load(centers));
     acc[which & 3] = Fma(v, v, acc[which & 3]);
     ++which;
   });
-  const float sum = ReduceAdd((acc[0] + acc[1]) + (acc[2] + acc[3]));
-  const V inverse = Set1(1.0f / __builtin_sqrtf(sum / static_cast<float>(n) + eps));
-  ForVectors(n, [&](int64_t i, int count) {
-    StoreUpTo(y + i, LoadUpTo(x + i, count) * inverse * LoadUpTo(weight + i, count), count);
+  return ReduceAdd((acc[0] + acc[1]) + (acc[2] + acc[3]));
+}
+
+template <class T>
+void NormRow(const T* x, const NormRowArgs& a, T* y) {
+  const float center = a.center ? SumRow(x, a.n) / static_cast<float>(a.n) : 0.0f;
+  const float mean = SquaresRow(x, center, a.n) / static_cast<float>(a.n);
+  const V inverse = Set1(1.0f / __builtin_sqrtf(mean + a.eps));
+  ForVectors(a.n, [&](int64_t i, int count) {
+    V v = LoadUpTo(x + i, count);
+    if (a.center) v = v - Set1(center);
+    v = v * inverse;
+    if (a.weight != nullptr) v = v * LoadUpTo(a.weight + i, count);
+    if (a.bias != nullptr) v = v + LoadUpTo(a.bias + i, count);
+    if (a.accumulate) v = LoadUpTo(y + i, count) + Rounded(v, y);
+    if (a.scale != 1.0f) v = v * Set1(a.scale);
+    StoreUpTo(y + i, v, count);
   });
 }
 
-void RmsNormRowAny(bool bf16, const void* x, const float* weight, float eps, int64_t n, void* y) {
-  if (bf16) {
-    RmsNormRow(static_cast<const Bf16*>(x), weight, eps, n, static_cast<Bf16*>(y));
+void NormRowAny(const NormRowArgs& a) {
+  if (a.bf16) {
+    NormRow(static_cast<const Bf16*>(a.x), a, static_cast<Bf16*>(a.y));
   } else {
-    RmsNormRow(static_cast<const float*>(x), weight, eps, n, static_cast<float*>(y));
+    NormRow(static_cast<const float*>(a.x), a, static_cast<float*>(a.y));
   }
+}
+
+/// RMSNorm of one head, in place; no weight: ones.
+template <class T>
+void NormHead(T* x, const float* weight, float eps, int64_t n) {
+  const float mean = SquaresRow(x, 0.0f, n) / static_cast<float>(n);
+  const V inverse = Set1(1.0f / __builtin_sqrtf(mean + eps));
+  ForVectors(n, [&](int64_t i, int count) {
+    V v = LoadUpTo(x + i, count) * inverse;
+    if (weight != nullptr) v = v * LoadUpTo(weight + i, count);
+    StoreUpTo(x + i, v, count);
+  });
 }
 
 /// (x1, x2) -> (x1 cos - x2 sin, x2 cos + x1 sin), i with i + half.
@@ -48,10 +87,12 @@ void Rotate(T* x, const float* cos_sin, int64_t half) {
 }
 
 template <class From, class To>
-void ConvertRow(const From* x, To* y, int64_t n, float scale) {
+void ConvertRow(const From* x, To* y, int64_t n, float scale, bool accumulate = false) {
   ForVectors(n, [&](int64_t i, int count) {
-    const V v = LoadUpTo(x + i, count);
-    StoreUpTo(y + i, scale == 1.0f ? v : v * Set1(scale), count);
+    V v = LoadUpTo(x + i, count);
+    if (scale != 1.0f) v = v * Set1(scale);
+    if (accumulate) v = v + LoadUpTo(y + i, count);
+    StoreUpTo(y + i, v, count);
   });
 }
 
@@ -61,14 +102,19 @@ void RopeRow(const RopeRowArgs& a) {
   T* head = static_cast<T*>(a.qkv);
   for (int h = 0; h < a.heads.num_heads + a.heads.num_kv_heads; ++h, head += dim) {
     const float* norm = h < a.heads.num_heads ? a.q_norm : a.k_norm;
-    if (norm != nullptr) RmsNormRow(head, norm, a.norm_eps, dim, head);
-    if (a.cos_sin != nullptr) Rotate(head, a.cos_sin, a.rotary_dim / 2);
+    if (norm != nullptr) NormHead(head, norm, a.norm_eps, dim);
+    if (a.cos_sin != nullptr) Rotate(head + a.rotary_begin, a.cos_sin, a.rotary_dim / 2);
+    if (a.q_scale != 1.0f && h < a.heads.num_heads) ConvertRow(head, head, dim, a.q_scale);
   }
   if (a.k_out == nullptr) return;
   const T* k = static_cast<const T*>(a.qkv) + a.heads.num_heads * dim;
-  const T* v = k + a.heads.num_kv_heads * dim;
   for (int h = 0; h < a.heads.num_kv_heads; ++h) {
     ConvertRow(k + h * dim, static_cast<Kv*>(a.k_out) + h * a.head_stride, dim, 1.0f);
+  }
+  if (a.v_out == nullptr) return;
+  T* v = static_cast<T*>(a.qkv) + (a.heads.num_heads + a.heads.num_kv_heads) * dim;
+  for (int h = 0; h < a.heads.num_kv_heads; ++h) {
+    if (a.v_norm) NormHead(v + h * dim, nullptr, a.norm_eps, dim);
     ConvertRow(v + h * dim, static_cast<Kv*>(a.v_out) + h * a.head_stride, dim, 1.0f);
   }
 }
@@ -97,48 +143,110 @@ inline V Activate(Activation f, V x) {
     }
     case Activation::kRelu:
       return Max(x, Zero());
+    case Activation::kSigmoid:
+      return Sigmoid(x);
+    case Activation::kClampedSwiglu:
+      break;
   }
   return x;
 }
 
 template <class T>
-void GatedRow(Activation f, const T* gate, const T* up, int64_t n, T* y) {
-  ForVectors(n, [&](int64_t i, int count) {
-    const V activated = Rounded(Activate(f, LoadUpTo(gate + i, count)), y);
-    StoreUpTo(y + i, activated * LoadUpTo(up + i, count), count);
+void ActivationRow(const ActivationRowArgs& a) {
+  const T* gate = static_cast<const T*>(a.gate);
+  const T* up = static_cast<const T*>(a.up);
+  T* y = static_cast<T*>(a.y);
+  ForVectors(a.n, [&](int64_t i, int count) {
+    V v = LoadUpTo(gate + i, count);
+    if (a.f == Activation::kClampedSwiglu) {
+      const V limit = Set1(a.limit);
+      const V g = Min(v, limit);
+      const V u = Max(Min(LoadUpTo(up + i, count), limit), Zero() - limit);
+      v = g * Sigmoid(Set1(a.alpha) * g) * (u + Set1(1.0f));
+    } else {
+      v = Activate(a.f, v);
+      if (up != nullptr) v = Rounded(v, y) * LoadUpTo(up + i, count);
+    }
+    StoreUpTo(y + i, v, count);
   });
 }
 
-void GatedRowAny(bool bf16, Activation f, const void* gate, const void* up, int64_t n, void* y) {
-  if (bf16) {
-    GatedRow(f, static_cast<const Bf16*>(gate), static_cast<const Bf16*>(up), n,
-             static_cast<Bf16*>(y));
-  } else {
-    GatedRow(f, static_cast<const float*>(gate), static_cast<const float*>(up), n,
-             static_cast<float*>(y));
-  }
+void ActivationRowAny(const ActivationRowArgs& a) {
+  a.bf16 ? ActivationRow<Bf16>(a) : ActivationRow<float>(a);
+}
+
+void AddScaledRow(const float* x, float weight, int64_t n, float* y) {
+  const V w = Set1(weight);
+  ForVectors(n, [&](int64_t i, int count) {
+    StoreUpTo(y + i, Fma(w, LoadUpTo(x + i, count), LoadUpTo(y + i, count)), count);
+  });
 }
 
 template <class To>
-void ConvertRowFrom(DType from, const void* x, To* y, int64_t n, float scale) {
+void ConvertRowFrom(DType from, const void* x, To* y, int64_t n, float scale, bool accumulate) {
   switch (from) {
     case DType::kFloat32:
-      return ConvertRow(static_cast<const float*>(x), y, n, scale);
+      return ConvertRow(static_cast<const float*>(x), y, n, scale, accumulate);
     case DType::kBFloat16:
-      return ConvertRow(static_cast<const Bf16*>(x), y, n, scale);
+      return ConvertRow(static_cast<const Bf16*>(x), y, n, scale, accumulate);
     case DType::kFloat16:
-      return ConvertRow(static_cast<const Fp16*>(x), y, n, scale);
+      return ConvertRow(static_cast<const Fp16*>(x), y, n, scale, accumulate);
     default:
       __builtin_trap();
   }
 }
 
-void ConvertRowAny(DType from, const void* x, bool to_bf16, void* y, int64_t n, float scale) {
+void ConvertRowAny(DType from, const void* x, bool to_bf16, void* y, int64_t n, float scale,
+                   bool accumulate) {
   if (to_bf16) {
-    ConvertRowFrom(from, x, static_cast<Bf16*>(y), n, scale);
+    ConvertRowFrom(from, x, static_cast<Bf16*>(y), n, scale, accumulate);
   } else {
-    ConvertRowFrom(from, x, static_cast<float*>(y), n, scale);
+    ConvertRowFrom(from, x, static_cast<float*>(y), n, scale, accumulate);
   }
+}
+
+/// One position of one value head of the gated delta rule: S [key_dim, value_dim] is updated, y =
+/// S^T q. `delta` is scratch [value_dim].
+void DeltaStep(const DeltaStepArgs& a) {
+  const int64_t n = a.value_dim;
+  for (int64_t i = 0; i < n; ++i) a.delta[i] = 0.0f;
+  const V decay = Set1(a.decay);
+  for (int64_t k = 0; k < a.key_dim; ++k) {
+    float* s = a.state + k * n;
+    const V key = Set1(a.k[k]);
+    ForVectors(n, [&](int64_t i, int count) {
+      const V decayed = LoadUpTo(s + i, count) * decay;
+      StoreUpTo(s + i, decayed, count);
+      StoreUpTo(a.delta + i, Fma(key, decayed, LoadUpTo(a.delta + i, count)), count);
+    });
+  }
+  ForVectors(n, [&](int64_t i, int count) {
+    const V error = LoadUpTo(a.v + i, count) - LoadUpTo(a.delta + i, count);
+    StoreUpTo(a.delta + i, error * Set1(a.beta), count);
+    StoreUpTo(a.y + i, Zero(), count);
+  });
+  for (int64_t k = 0; k < a.key_dim; ++k) {
+    float* s = a.state + k * n;
+    const V key = Set1(a.k[k]);
+    const V query = Set1(a.q[k]);
+    ForVectors(n, [&](int64_t i, int count) {
+      const V next = Fma(key, LoadUpTo(a.delta + i, count), LoadUpTo(s + i, count));
+      StoreUpTo(s + i, next, count);
+      StoreUpTo(a.y + i, Fma(query, next, LoadUpTo(a.y + i, count)), count);
+    });
+  }
+}
+
+/// y[c] = silu(sum over t of window[t][c] * conv[c][t]) for one position.
+void ConvStep(const float* const* window, int64_t width, const float* conv, int64_t channels,
+              float* y) {
+  ForVectors(channels, [&](int64_t i, int count) {
+    V sum = Zero();
+    for (int64_t t = 0; t < width; ++t) {
+      sum = Fma(LoadUpTo(window[t] + i, count), LoadUpTo(conv + t * channels + i, count), sum);
+    }
+    StoreUpTo(y + i, sum * Sigmoid(sum), count);
+  });
 }
 
 }  // namespace

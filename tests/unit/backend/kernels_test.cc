@@ -17,8 +17,8 @@ TEST(Kernels, Avx512PassesTheSelfTest) {
 
 TEST(Kernels, SelfTestFindsAWrongKernel) {
   CpuKernels broken = Avx2Kernels();
-  broken.rms_norm_row = [](bool, const void*, const float*, float, int64_t n, void* y) {
-    for (int64_t i = 0; i < n; ++i) static_cast<float*>(y)[i] = 1.0f;
+  broken.norm_row = [](const NormRowArgs& a) {
+    for (int64_t i = 0; i < a.n; ++i) static_cast<float*>(a.y)[i] = 1.0f;
   };
   EXPECT_FALSE(SelfTest(broken));
   broken = Avx2Kernels();
@@ -28,7 +28,7 @@ TEST(Kernels, SelfTestFindsAWrongKernel) {
   broken.rope_row = [](const RopeRowArgs&) {};
   EXPECT_FALSE(SelfTest(broken));
   broken = Avx2Kernels();
-  broken.convert_row = [](DType, const void*, bool, void*, int64_t, float) {};
+  broken.convert_row = [](DType, const void*, bool, void*, int64_t, float, bool) {};
   EXPECT_FALSE(SelfTest(broken));
   broken = Avx2Kernels();
   broken.gemm_panel = [](const GemmPanelArgs&) {};

@@ -10,10 +10,9 @@ namespace {
 
 ModelConfig Config(std::vector<int32_t> windows) {
   ModelConfig c;
-  c.num_heads = 4;
-  c.num_kv_heads = 2;
-  c.head_dim = 8;
-  for (const int32_t window : windows) c.layers.push_back({window});
+  for (const int32_t window : windows) {
+    c.layers.push_back({.heads = {4, 2, 8}, .window = window});
+  }
   return c;
 }
 

@@ -272,7 +272,7 @@ TEST_F(ModelRunnerTest, RefusesBrokenPlansWithAName) {
 
 TEST_F(ModelRunnerTest, LogitsWithoutANumberAreAStickyFault) {
   const std::vector<TokenId> prompt = TinyPrompt(6, 3);
-  auto* norm = static_cast<float*>(model_->weights.final_norm.data());
+  auto* norm = static_cast<float*>(model_->weights.final_norm.weight.data());
   norm[0] = NAN;
   const auto result = Step(OneSlice(prompt, 0, OutputKind::kToken, 1, true));
   EXPECT_EQ(result.status().code(), absl::StatusCode::kInternal);

@@ -25,14 +25,14 @@ TEST(ModelConfig, ReadsTheHubForm) {
       TinyConfig("LlamaForCausalLM",
                  R"("torch_dtype": "bfloat16", "attention_bias": true, "tie_word_embeddings": true,
       "rope_scaling": {"type": "linear", "factor": 4.0},)"));
-  EXPECT_EQ(c.head_dim, 20);
-  EXPECT_EQ(c.num_kv_heads, 2);
+  EXPECT_EQ(c.layers[0].heads.head_dim, 20);
+  EXPECT_EQ(c.layers[0].heads.num_kv_heads, 2);
   EXPECT_EQ(c.layers.size(), 2u);
   EXPECT_EQ(c.file_dtype, DType::kBFloat16);
   EXPECT_TRUE(c.tied_embeddings && c.qkv_bias && c.o_bias);
-  EXPECT_EQ(c.rope.type, RopeType::kLinear);
-  EXPECT_EQ(c.rope.factor, 4.0);
-  EXPECT_EQ(c.rope.theta, 10000.0);
+  EXPECT_EQ(c.ropes[0].type, RopeType::kLinear);
+  EXPECT_EQ(c.ropes[0].factor, 4.0);
+  EXPECT_EQ(c.ropes[0].theta, 10000.0);
 }
 
 TEST(ModelConfig, ReadsTheFormOfTransformers5) {
@@ -41,9 +41,9 @@ TEST(ModelConfig, ReadsTheFormOfTransformers5) {
       R"("dtype": "float16", "rope_parameters": {"rope_type": "llama3", "rope_theta": 500000.0,
       "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 128},)"));
   EXPECT_EQ(c.file_dtype, DType::kFloat16);
-  EXPECT_EQ(c.rope.type, RopeType::kLlama3);
-  EXPECT_EQ(c.rope.theta, 500000.0);
-  EXPECT_EQ(c.rope.original_max_positions, 128);
+  EXPECT_EQ(c.ropes[0].type, RopeType::kLlama3);
+  EXPECT_EQ(c.ropes[0].theta, 500000.0);
+  EXPECT_EQ(c.ropes[0].original_max_positions, 128);
 }
 
 TEST(ModelConfig, ReadsANestedTextConfig) {
@@ -62,7 +62,7 @@ TEST(ModelConfig, FallsBackToTheModelType) {
 TEST(ModelConfig, KnowsEachFamilysBiasesAndNorms) {
   EXPECT_TRUE(Parse(TinyConfig("Qwen2ForCausalLM")).qkv_bias);
   EXPECT_FALSE(Parse(TinyConfig("Qwen2ForCausalLM")).o_bias);
-  EXPECT_TRUE(Parse(TinyConfig("Qwen3ForCausalLM")).qk_norm);
+  EXPECT_EQ(Parse(TinyConfig("Qwen3ForCausalLM")).qk_norm, QkNorm::kPerHead);
   EXPECT_FALSE(Parse(TinyConfig("MistralForCausalLM", "\"attention_bias\": true,")).qkv_bias);
   EXPECT_TRUE(Parse(TinyConfig("LlamaForCausalLM", "\"mlp_bias\": true,")).mlp_bias);
 }
@@ -95,7 +95,7 @@ TEST(ModelConfig, NamesWhatItDoesNotKnow) {
   const std::string rope =
       ErrorOf(TinyConfig("LlamaForCausalLM", R"("rope_scaling": {"rope_type": "spiral"},)"));
   EXPECT_THAT(rope, HasSubstr("\"spiral\""));
-  EXPECT_THAT(rope, HasSubstr("default, linear, dynamic, llama3, yarn"));
+  EXPECT_THAT(rope, HasSubstr("default, linear, dynamic, llama3, yarn, longrope"));
   EXPECT_THAT(ErrorOf(TinyConfig("LlamaForCausalLM", R"("hidden_act": "sine",)")),
               HasSubstr("\"sine\""));
 }

@@ -7,9 +7,14 @@
 namespace penstock {
 namespace {
 
-TEST(Rope, TurnsPairIByThetaToTheMinus2IOverDim) {
+RopeConfig OfDim(int32_t dim) {
   RopeConfig rope;
-  const std::vector<float> f = RopeFrequencies(rope, 8);
+  rope.rotary_dim = dim;
+  return rope;
+}
+
+TEST(Rope, TurnsPairIByThetaToTheMinus2IOverDim) {
+  const std::vector<float> f = RopeFrequencies(OfDim(8), 1);
   ASSERT_EQ(f.size(), 4u);
   EXPECT_FLOAT_EQ(f[0], 1.0f);
   EXPECT_FLOAT_EQ(f[1], 0.1f);
@@ -17,7 +22,7 @@ TEST(Rope, TurnsPairIByThetaToTheMinus2IOverDim) {
 }
 
 TEST(Rope, TableHoldsCosinesThenSines) {
-  const std::vector<float> table = RopeTable(RopeConfig(), 4, 3);
+  const std::vector<float> table = RopeTable(OfDim(4), 3);
   ASSERT_EQ(table.size(), 12u);
   EXPECT_FLOAT_EQ(table[8], std::cos(2.0f));
   EXPECT_FLOAT_EQ(table[9], std::cos(0.02f));
@@ -26,29 +31,29 @@ TEST(Rope, TableHoldsCosinesThenSines) {
 }
 
 TEST(Rope, LinearDividesEveryFrequency) {
-  RopeConfig rope;
+  RopeConfig rope = OfDim(8);
   rope.type = RopeType::kLinear;
   rope.factor = 4;
-  EXPECT_FLOAT_EQ(RopeFrequencies(rope, 8)[1], 0.025f);
+  EXPECT_FLOAT_EQ(RopeFrequencies(rope, 1)[1], 0.025f);
 }
 
 TEST(Rope, DynamicLeavesTheTrainedContextAlone) {
-  RopeConfig rope;
+  RopeConfig rope = OfDim(8);
   rope.type = RopeType::kDynamic;
   rope.factor = 4;
-  EXPECT_EQ(RopeFrequencies(rope, 8), RopeFrequencies(RopeConfig(), 8));
+  EXPECT_EQ(RopeFrequencies(rope, 1), RopeFrequencies(OfDim(8), 1));
 }
 
 TEST(Rope, Llama3SlowsLongWavesOnly) {
-  RopeConfig rope;
+  RopeConfig rope = OfDim(128);
   rope.type = RopeType::kLlama3;
   rope.theta = 500000;
   rope.factor = 8;
   rope.original_max_positions = 8192;
-  RopeConfig plain;
+  RopeConfig plain = OfDim(128);
   plain.theta = 500000;
-  const std::vector<float> scaled = RopeFrequencies(rope, 128);
-  const std::vector<float> unscaled = RopeFrequencies(plain, 128);
+  const std::vector<float> scaled = RopeFrequencies(rope, 1);
+  const std::vector<float> unscaled = RopeFrequencies(plain, 1);
   EXPECT_EQ(scaled.front(), unscaled.front());
   EXPECT_FLOAT_EQ(scaled.back(), unscaled.back() / 8);
   for (size_t i = 0; i < scaled.size(); ++i) {
@@ -58,12 +63,12 @@ TEST(Rope, Llama3SlowsLongWavesOnly) {
 }
 
 TEST(Rope, YarnKeepsShortWavesSlowsLongOnesAndRaisesTheMagnitude) {
-  RopeConfig rope;
+  RopeConfig rope = OfDim(128);
   rope.type = RopeType::kYarn;
   rope.factor = 4;
   rope.original_max_positions = 2048;
-  const std::vector<float> scaled = RopeFrequencies(rope, 128);
-  const std::vector<float> unscaled = RopeFrequencies(RopeConfig(), 128);
+  const std::vector<float> scaled = RopeFrequencies(rope, 1);
+  const std::vector<float> unscaled = RopeFrequencies(OfDim(128), 1);
   EXPECT_FLOAT_EQ(scaled.front(), unscaled.front());
   EXPECT_FLOAT_EQ(scaled.back(), unscaled.back() / 4);
   EXPECT_FLOAT_EQ(RopeMagnitude(rope), 0.1f * std::log(4.0f) + 1.0f);
@@ -72,6 +77,25 @@ TEST(Rope, YarnKeepsShortWavesSlowsLongOnesAndRaisesTheMagnitude) {
   EXPECT_FLOAT_EQ(RopeMagnitude(rope), 1.0f);
   rope.attention_factor = 1.25;
   EXPECT_FLOAT_EQ(RopeMagnitude(rope), 1.25f);
+}
+
+TEST(Rope, LongRopePicksItsFactorsByWhatIsServed) {
+  RopeConfig rope = OfDim(4);
+  rope.type = RopeType::kLongRope;
+  rope.original_max_positions = 100;
+  rope.factor = 4;
+  rope.short_factors = {1, 2};
+  rope.long_factors = {4, 8};
+  EXPECT_FLOAT_EQ(RopeFrequencies(rope, 100)[1], 0.01f / 2);
+  EXPECT_FLOAT_EQ(RopeFrequencies(rope, 101)[1], 0.01f / 8);
+  EXPECT_FLOAT_EQ(RopeMagnitude(rope), std::sqrt(1 + std::log(4.0f) / std::log(100.0f)));
+}
+
+TEST(Rope, ProportionalLeavesTheLaterPairsAlone) {
+  RopeConfig rope = OfDim(8);
+  rope.type = RopeType::kProportional;
+  rope.rotated_pairs = 1;
+  EXPECT_EQ(RopeFrequencies(rope, 1), (std::vector<float>{1, 0, 0, 0}));
 }
 
 }  // namespace

@@ -1,0 +1,115 @@
+#include "model/decoder.h"
+
+namespace penstock {
+
+ActivationArgs Decoder::Activation() const {
+  ActivationArgs args;
+  args.f = config_->activation;
+  args.limit = config_->swiglu_limit;
+  args.alpha = config_->swiglu_alpha;
+  return args;
+}
+
+void Decoder::Mixture(const MixtureWeights& w, int64_t rows) {
+  const ExpertsConfig& e = config_->experts;
+  Ops& ops = device_->ops();
+  const Tensor logits = {scores_buffer_.data(), DType::kFloat32, rows, w.router.n, w.router.n};
+  RouteArgs route;
+  route.logits = logits;
+  route.rule = e.rule;
+  route.num_experts = e.num_experts;
+  route.top_k = e.top_k;
+  route.score_bias = FloatsOf(w.score_bias);
+  if (e.shared_intermediate_size > 0) {
+    route.shared = e.shared_gate ? RouteArgs::kGated : RouteArgs::kAlways;
+  }
+  route.ids = static_cast<int32_t*>(route_ids_.data());
+  route.weights = static_cast<float*>(route_weights_.data());
+  ops.Linear({.x = input_, .w = &w.router, .y = logits});
+  ops.Route(route);
+  ops.Experts({.x = input_,
+               .ids = route.ids,
+               .weights = route.weights,
+               .num_slots = e.top_k + (route.shared == RouteArgs::kNone ? 0 : 1),
+               .experts = w.experts,
+               .activation = Activation(),
+               .y = hidden_});
+}
+
+Tensor Decoder::LatentAttention(size_t index, const BatchRows& batch, const LayerCache& cache) {
+  const ModelConfig& c = *config_;
+  const LatentConfig& l = c.latent;
+  const LatentWeights& w = *weights_->layers[index].latent;
+  const HeadShape& heads = c.layers[index].heads;
+  Ops& ops = device_->ops();
+  const int64_t m = batch.num_rows;
+  const int64_t dim = heads.head_dim;  // kv_rank + rope_dim
+  // q as attention sees it: per head the latents it asks for, then what turns; last the position's
+  // own latent.
+  const Tensor all = Activations(wide_buffer_, m, (heads.num_heads + 1) * dim);
+  const Tensor nope = Activations(narrow_buffer_, m, int64_t{heads.num_heads} * l.nope_dim);
+  Tensor q_in = input_;
+  if (l.q_rank > 0) {
+    q_in = Activations(side_buffer_, m, l.q_rank);
+    ops.Linear({.x = input_, .w = &w.q_a, .y = q_in});
+    ApplyNorm(w.q_a_norm, q_in, q_in);
+  }
+  ops.Linear({.x = q_in, .w = &w.q_nope, .y = nope});
+  for (int32_t h = 0; h < heads.num_heads; ++h) {
+    ops.Linear({.x = ColumnsOf(nope, int64_t{h} * l.nope_dim, l.nope_dim),
+                .w = &w.k_up[h],
+                .y = ColumnsOf(all, h * dim, l.kv_rank)});
+    ops.Linear(
+        {.x = q_in, .w = &w.q_rope[h], .y = ColumnsOf(all, h * dim + l.kv_rank, l.rope_dim)});
+  }
+  const Tensor latent = ColumnsOf(all, heads.num_heads * dim, dim);
+  const Tensor compressed = ColumnsOf(latent, 0, l.kv_rank);
+  ops.Linear({.x = input_, .w = &w.kv_a, .y = latent});
+  ApplyNorm(w.kv_a_norm, compressed, compressed);
+  ops.RopeAndCache(Rope(index, all, cache.kv), batch);
+  const Tensor attended = Activations(narrow_buffer_, m, heads.num_heads * dim);
+  ops.Attention({.q = ColumnsOf(all, 0, heads.num_heads * dim),
+                 .heads = heads,
+                 .cache = cache.kv,
+                 .scale = c.attention_scale,
+                 .y = attended},
+                batch);
+  const Tensor values = Activations(side_buffer_, m, int64_t{heads.num_heads} * l.value_dim);
+  for (int32_t h = 0; h < heads.num_heads; ++h) {
+    ops.Linear({.x = ColumnsOf(attended, h * dim, l.kv_rank),
+                .w = &w.v_up[h],
+                .y = ColumnsOf(values, int64_t{h} * l.value_dim, l.value_dim)});
+  }
+  return values;
+}
+
+Tensor Decoder::DeltaRule(size_t index, const BatchRows& batch, const LayerCache& cache) {
+  const DeltaShape& d = config_->delta;
+  const DeltaWeights& w = *weights_->layers[index].delta;
+  Ops& ops = device_->ops();
+  const int64_t m = batch.num_rows;
+  const int64_t num_values = int64_t{d.num_value_heads} * d.value_dim;
+  const Tensor qkv = Activations(wide_buffer_, m, d.channels());
+  const Tensor z = Activations(side_buffer_, m, num_values);
+  const Tensor ba = {scores_buffer_.data(), DType::kFloat32, m, w.ba.n, w.ba.n};
+  const Tensor out = Activations(narrow_buffer_, m, num_values);
+  ops.Linear({.x = input_, .w = &w.qkv, .y = qkv});
+  ops.Linear({.x = input_, .w = &w.z, .y = z});
+  ops.Linear({.x = input_, .w = &w.ba, .y = ba});
+  ops.DeltaRule({.shape = d,
+                 .qkv = qkv,
+                 .ba = ba,
+                 .conv = FloatsOf(w.conv),
+                 .decay = FloatsOf(w.decay),
+                 .dt_bias = FloatsOf(w.dt_bias),
+                 .states = cache.states,
+                 .state_stride = cache.state_stride,
+                 .y = out},
+                batch);
+  const Tensor heads = Activations(narrow_buffer_, m * d.num_value_heads, d.value_dim);
+  ops.Norm({.x = heads, .weight = FloatsOf(w.norm.weight), .eps = config_->norm_eps, .y = heads});
+  ops.Activate({.f = Activation::kSilu, .gate = z, .up = out, .y = out});
+  return out;
+}
+
+}  // namespace penstock

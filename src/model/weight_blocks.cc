@@ -1,0 +1,206 @@
+#include "model/weight_blocks.h"
+
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "base/strings.h"
+
+namespace penstock {
+namespace {
+
+absl::StatusOr<ExpertWeights> LoadExpert(const std::string& prefix,
+                                         const std::string_view (&names)[3], int64_t hidden,
+                                         int64_t inner, WeightLoader& loader) {
+  ExpertWeights w;
+  const RowsOf gate_up[] = {{.name = absl::StrCat(prefix, ToAbsl(names[0])), .rows = inner},
+                            {.name = absl::StrCat(prefix, ToAbsl(names[1])), .rows = inner}};
+  ASSIGN_OR_RETURN(w.gate_up, loader.Linear(gate_up, hidden, false));
+  ASSIGN_OR_RETURN(
+      w.down, loader.Linear({.name = absl::StrCat(prefix, ToAbsl(names[2])), .rows = hidden}, inner,
+                            false));
+  return w;
+}
+
+/// Rows [k, n] -> [n, k], of one expert of a stacked tensor; `n_order` picks rows of the result.
+std::vector<float> ExpertRows(absl::Span<const float> values, int64_t k, int64_t n,
+                              absl::Span<const int32_t> n_order) {
+  std::vector<float> out(n_order.size() * k);
+  for (size_t r = 0; r < n_order.size(); ++r) {
+    for (int64_t i = 0; i < k; ++i) out[r * k + i] = values[i * n + n_order[r]];
+  }
+  return out;
+}
+
+std::vector<float> Picked(absl::Span<const float> values, absl::Span<const int32_t> order) {
+  std::vector<float> out;
+  for (const int32_t i : order) out.push_back(values[i]);
+  return out;
+}
+
+/// [num_experts, in, out] tensors with gate and up in turn, biases beside them.
+absl::Status LoadStacked(const ModelConfig& config, const std::string& prefix, WeightLoader& loader,
+                         MixtureWeights& out) {
+  const ExpertsConfig& e = config.experts;
+  const int64_t hidden = config.hidden_size;
+  const int64_t inner = e.intermediate_size;
+  const int64_t num = e.num_experts;
+  ASSIGN_OR_RETURN(const std::vector<float> up_bias,
+                   loader.Floats(absl::StrCat(prefix, "gate_up_proj_bias"), {num, 2 * inner}));
+  ASSIGN_OR_RETURN(const std::vector<float> down_bias,
+                   loader.Floats(absl::StrCat(prefix, "down_proj_bias"), {num, hidden}));
+  ASSIGN_OR_RETURN(const std::vector<float> up,
+                   loader.Floats(absl::StrCat(prefix, "gate_up_proj"), {num, hidden, 2 * inner}));
+  ASSIGN_OR_RETURN(const std::vector<float> down,
+                   loader.Floats(absl::StrCat(prefix, "down_proj"), {num, inner, hidden}));
+  std::vector<int32_t> halves;  // gates, then ups
+  for (int64_t i = 0; i < 2 * inner; ++i) halves.push_back(i < inner ? 2 * i : 2 * (i - inner) + 1);
+  std::vector<int32_t> identity(hidden);
+  for (int64_t i = 0; i < hidden; ++i) identity[i] = static_cast<int32_t>(i);
+  for (int64_t i = 0; i < num; ++i) {
+    ExpertWeights w;
+    const auto part = [&](const std::vector<float>& all) {
+      const size_t size = all.size() / num;
+      return absl::MakeConstSpan(all).subspan(i * size, size);
+    };
+    ASSIGN_OR_RETURN(w.gate_up, loader.LinearOf(ExpertRows(part(up), hidden, 2 * inner, halves),
+                                                2 * inner, hidden, Picked(part(up_bias), halves)));
+    ASSIGN_OR_RETURN(w.down, loader.LinearOf(ExpertRows(part(down), inner, hidden, identity),
+                                             hidden, inner, part(down_bias)));
+    out.experts.push_back(std::move(w));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LoadShared(const ModelConfig& config, const std::string& block, WeightLoader& loader,
+                        MixtureWeights& out) {
+  constexpr std::string_view kNames[3] = {"gate_proj", "up_proj", "down_proj"};
+  const std::string name =
+      absl::StrCat(block, config.experts.shared_gate ? "shared_expert." : "shared_experts.");
+  ASSIGN_OR_RETURN(ExpertWeights w, LoadExpert(name, kNames, config.hidden_size,
+                                               config.experts.shared_intermediate_size, loader));
+  out.experts.push_back(std::move(w));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<MixtureWeights>> LoadMixture(const ModelConfig& config,
+                                                            const std::string& prefix,
+                                                            WeightLoader& loader) {
+  const ExpertsConfig& e = config.experts;
+  auto w = std::make_unique<MixtureWeights>();
+  const std::string block = absl::StrCat(prefix, ToAbsl(e.block));
+  const std::string router = absl::StrCat(block, ToAbsl(e.router));
+  std::vector<RowsOf> routers = {{.name = router, .rows = e.num_experts}};
+  if (e.shared_gate)
+    routers.push_back({.name = absl::StrCat(block, "shared_expert_gate"), .rows = 1});
+  ASSIGN_OR_RETURN(w->router, loader.Linear(routers, config.hidden_size, e.router_bias));
+  if (e.score_bias) {
+    ASSIGN_OR_RETURN(w->score_bias, loader.Vector(absl::StrCat(router, ".e_score_correction_bias"),
+                                                  e.num_experts));
+  }
+  const std::string experts = absl::StrCat(block, "experts.");
+  if (e.stacked) {
+    RETURN_IF_ERROR(LoadStacked(config, experts, loader, *w));
+  } else {
+    for (int32_t i = 0; i < e.num_experts; ++i) {
+      ASSIGN_OR_RETURN(ExpertWeights expert,
+                       LoadExpert(absl::StrCat(experts, i, "."), e.projections, config.hidden_size,
+                                  e.intermediate_size, loader));
+      w->experts.push_back(std::move(expert));
+    }
+  }
+  if (e.shared_intermediate_size > 0) RETURN_IF_ERROR(LoadShared(config, block, loader, *w));
+  return w;
+}
+
+absl::StatusOr<std::unique_ptr<LatentWeights>> LoadLatent(const ModelConfig& config,
+                                                          const HeadShape& heads,
+                                                          const std::string& prefix,
+                                                          WeightLoader& loader) {
+  const LatentConfig& c = config.latent;
+  const std::string attention = prefix + "self_attn.";
+  const int64_t num_heads = heads.num_heads;
+  const int64_t q_head = c.nope_dim + c.rope_dim;
+  const int64_t turned = config.rope_interleaved ? c.rope_dim : 0;
+  auto w = std::make_unique<LatentWeights>();
+  std::string q = attention + "q_proj";
+  int64_t q_in = config.hidden_size;
+  if (c.q_rank > 0) {
+    ASSIGN_OR_RETURN(w->q_a, loader.Linear({.name = attention + "q_a_proj", .rows = c.q_rank},
+                                           config.hidden_size, config.qkv_bias));
+    ASSIGN_OR_RETURN(w->q_a_norm,
+                     loader.Norm(attention + "q_a_layernorm", NormType::kRms, c.q_rank));
+    q = attention + "q_b_proj";
+    q_in = c.q_rank;
+  }
+  RowsOf nope = {q, num_heads * c.nope_dim, RowsOfHeads(num_heads, c.nope_dim, q_head, 0),
+                 num_heads * q_head};
+  ASSIGN_OR_RETURN(w->q_nope, loader.Linear(std::move(nope), q_in, false));
+  for (int64_t h = 0; h < num_heads; ++h) {
+    RowsOf rope = {q, c.rope_dim, RowsOfHeads(1, c.rope_dim, 0, h * q_head + c.nope_dim, turned),
+                   num_heads * q_head};
+    ASSIGN_OR_RETURN(PackedLinear packed, loader.Linear(std::move(rope), q_in, false));
+    w->q_rope.push_back(std::move(packed));
+  }
+  const int64_t latent = c.kv_rank + c.rope_dim;
+  ASSIGN_OR_RETURN(w->kv_a,
+                   loader.Linear({.name = attention + "kv_a_proj_with_mqa",
+                                  .rows = latent,
+                                  .order = RowsOfHeads(1, latent, 0, 0, turned, c.kv_rank)},
+                                 config.hidden_size, config.qkv_bias));
+  ASSIGN_OR_RETURN(w->kv_a_norm,
+                   loader.Norm(attention + "kv_a_layernorm", NormType::kRms, c.kv_rank));
+  const int64_t up = c.nope_dim + c.value_dim;
+  ASSIGN_OR_RETURN(const std::vector<float> kv_b,
+                   loader.Floats(attention + "kv_b_proj.weight", {num_heads * up, c.kv_rank}));
+  for (int64_t h = 0; h < num_heads; ++h) {
+    const float* rows = kv_b.data() + h * up * c.kv_rank;
+    std::vector<float> turned_k(c.kv_rank * c.nope_dim);
+    for (int64_t i = 0; i < c.nope_dim; ++i) {
+      for (int64_t r = 0; r < c.kv_rank; ++r)
+        turned_k[r * c.nope_dim + i] = rows[i * c.kv_rank + r];
+    }
+    ASSIGN_OR_RETURN(PackedLinear k_up, loader.LinearOf(turned_k, c.kv_rank, c.nope_dim, {}));
+    w->k_up.push_back(std::move(k_up));
+    const absl::Span<const float> values(rows + c.nope_dim * c.kv_rank, c.value_dim * c.kv_rank);
+    ASSIGN_OR_RETURN(PackedLinear v_up, loader.LinearOf(values, c.value_dim, c.kv_rank, {}));
+    w->v_up.push_back(std::move(v_up));
+  }
+  return w;
+}
+
+absl::StatusOr<std::unique_ptr<DeltaWeights>> LoadDelta(const ModelConfig& config,
+                                                        const std::string& prefix,
+                                                        WeightLoader& loader) {
+  const DeltaShape& d = config.delta;
+  const std::string block = prefix + "linear_attn.";
+  const int64_t values = int64_t{d.num_value_heads} * d.value_dim;
+  auto w = std::make_unique<DeltaWeights>();
+  ASSIGN_OR_RETURN(w->qkv, loader.Linear({.name = block + "in_proj_qkv", .rows = d.channels()},
+                                         config.hidden_size, false));
+  ASSIGN_OR_RETURN(w->z, loader.Linear({.name = block + "in_proj_z", .rows = values},
+                                       config.hidden_size, false));
+  const RowsOf ba[] = {{.name = block + "in_proj_b", .rows = d.num_value_heads},
+                       {.name = block + "in_proj_a", .rows = d.num_value_heads}};
+  ASSIGN_OR_RETURN(w->ba, loader.Linear(ba, config.hidden_size, false));
+  ASSIGN_OR_RETURN(const std::vector<float> conv,
+                   loader.Floats(block + "conv1d.weight", {d.channels(), 1, d.conv_width}));
+  std::vector<float> turned(conv.size());
+  for (int64_t c = 0; c < d.channels(); ++c) {
+    for (int64_t t = 0; t < d.conv_width; ++t)
+      turned[t * d.channels() + c] = conv[c * d.conv_width + t];
+  }
+  ASSIGN_OR_RETURN(w->conv, loader.ToDevice(turned));
+  ASSIGN_OR_RETURN(std::vector<float> decay, loader.Floats(block + "A_log", {d.num_value_heads}));
+  for (float& a : decay) a = std::exp(a);
+  ASSIGN_OR_RETURN(w->decay, loader.ToDevice(decay));
+  ASSIGN_OR_RETURN(w->dt_bias, loader.Vector(block + "dt_bias", d.num_value_heads));
+  ASSIGN_OR_RETURN(w->norm, loader.Norm(block + "norm", NormType::kRms, d.value_dim));
+  ASSIGN_OR_RETURN(w->out, loader.Linear({.name = block + "out_proj", .rows = config.hidden_size},
+                                         values, false));
+  return w;
+}
+
+}  // namespace penstock

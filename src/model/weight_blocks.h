@@ -1,0 +1,27 @@
+// The weights of the blocks that are not attention and a dense layer: mixtures of experts, latent
+// attention, the gated delta rule.
+// Owns nothing. Must not know the order of computation.
+// Threads: confined to the loading thread.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "model/weight_loader.h"
+
+namespace penstock {
+
+/// `prefix` ends in "layers.<i>.".
+absl::StatusOr<std::unique_ptr<MixtureWeights>> LoadMixture(const ModelConfig& config,
+                                                            const std::string& prefix,
+                                                            WeightLoader& loader);
+absl::StatusOr<std::unique_ptr<LatentWeights>> LoadLatent(const ModelConfig& config,
+                                                          const HeadShape& heads,
+                                                          const std::string& prefix,
+                                                          WeightLoader& loader);
+absl::StatusOr<std::unique_ptr<DeltaWeights>> LoadDelta(const ModelConfig& config,
+                                                        const std::string& prefix,
+                                                        WeightLoader& loader);
+
+}  // namespace penstock

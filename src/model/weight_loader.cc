@@ -1,0 +1,171 @@
+#include "model/weight_loader.h"
+
+#include <cstring>
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "base/half.h"
+#include "base/status_macros.h"
+
+namespace penstock {
+namespace {
+
+int64_t NumElements(const HostTensor& t) {
+  int64_t size = 1;
+  for (const int64_t dim : t.shape) size *= dim;
+  return size;
+}
+
+std::vector<float> Widen(const HostTensor& t) {
+  const int64_t size = NumElements(t);
+  std::vector<float> values(size);
+  const char* p = static_cast<const char*>(t.data);
+  if (t.dtype == DType::kFloat32) {
+    std::memcpy(values.data(), p, size * sizeof(float));
+    return values;
+  }
+  for (int64_t i = 0; i < size; ++i) {
+    uint16_t h;
+    std::memcpy(&h, p + i * 2, sizeof h);
+    values[i] = t.dtype == DType::kBFloat16 ? Bf16ToFloat(h) : Fp16ToFloat(h);
+  }
+  return values;
+}
+
+HostTensor Widened(const HostTensor& t) {
+  auto values = std::make_shared<std::vector<float>>(Widen(t));
+  return {DType::kFloat32, t.shape, values->data(), values};
+}
+
+/// [k, rows] -> [rows, k]
+HostTensor Transposed(const HostTensor& t) {
+  const int64_t k = t.shape[0];
+  const int64_t rows = t.shape[1];
+  const size_t size = DTypeSize(t.dtype);
+  auto bytes = std::make_shared<std::vector<char>>(k * rows * size);
+  const char* from = static_cast<const char*>(t.data);
+  for (int64_t i = 0; i < k; ++i) {
+    for (int64_t r = 0; r < rows; ++r) {
+      std::memcpy(bytes->data() + (r * k + i) * size, from + (i * rows + r) * size, size);
+    }
+  }
+  return {t.dtype, {rows, k}, bytes->data(), bytes};
+}
+
+WeightFormat FormatOf(DType dtype) {
+  if (dtype == DType::kBFloat16) return WeightFormat::kBFloat16;
+  return dtype == DType::kFloat16 ? WeightFormat::kFloat16 : WeightFormat::kFloat32;
+}
+
+}  // namespace
+
+std::vector<int32_t> RowsOfHeads(int64_t num_heads, int64_t dim, int64_t stride, int64_t offset,
+                                 int64_t rotary_dim, int64_t rotary_begin) {
+  std::vector<int32_t> order;
+  order.reserve(num_heads * dim);
+  for (int64_t head = 0; head < num_heads; ++head) {
+    for (int64_t i = 0; i < dim; ++i) {
+      int64_t from = i;
+      const int64_t turn = i - rotary_begin;
+      if (turn >= 0 && turn < rotary_dim) {
+        const int64_t half = rotary_dim / 2;
+        from = rotary_begin + (turn < half ? 2 * turn : 2 * (turn - half) + 1);
+      }
+      order.push_back(static_cast<int32_t>(head * stride + offset + from));
+    }
+  }
+  return order;
+}
+
+absl::StatusOr<std::vector<float>> WeightLoader::Floats(const std::string& name,
+                                                        absl::Span<const int64_t> shape) {
+  ASSIGN_OR_RETURN(const HostTensor tensor, source_.Get(name, shape));
+  return Widen(tensor);
+}
+
+absl::StatusOr<DeviceBuffer> WeightLoader::ToDevice(absl::Span<const float> values) {
+  ASSIGN_OR_RETURN(DeviceBuffer buffer, device_.Allocate(values.size() * sizeof(float)));
+  device_.CopyToDevice(buffer.data(), values.data(), values.size() * sizeof(float));
+  return buffer;
+}
+
+absl::StatusOr<DeviceBuffer> WeightLoader::Vector(const std::string& name, int64_t size) {
+  ASSIGN_OR_RETURN(const std::vector<float> values, Floats(name, {size}));
+  return ToDevice(values);
+}
+
+absl::StatusOr<NormWeights> WeightLoader::Norm(const std::string& name, NormType type,
+                                               int64_t size) {
+  NormWeights norm;
+  ASSIGN_OR_RETURN(std::vector<float> weight, Floats(absl::StrCat(name, ".weight"), {size}));
+  if (type == NormType::kRmsPlusOne) {
+    for (float& w : weight) w += 1.0f;
+  }
+  ASSIGN_OR_RETURN(norm.weight, ToDevice(weight));
+  if (type == NormType::kLayer) {
+    ASSIGN_OR_RETURN(norm.bias, Vector(absl::StrCat(name, ".bias"), size));
+  }
+  return norm;
+}
+
+absl::StatusOr<PackedLinear> WeightLoader::Linear(absl::Span<const RowsOf> parts, int64_t k,
+                                                  bool bias) {
+  std::vector<HostTensor> weights;
+  std::vector<HostTensor> biases;
+  bool mixed = false;
+  for (const RowsOf& part : parts) {
+    const int64_t rows = part.tensor_rows > 0 ? part.tensor_rows : part.rows;
+    const std::string name = absl::StrCat(part.name, ".weight");
+    HostTensor weight;
+    if (part.transposed) {
+      ASSIGN_OR_RETURN(const HostTensor stored, source_.Get(name, {k, rows}));
+      weight = Transposed(stored);
+    } else {
+      ASSIGN_OR_RETURN(weight, source_.Get(name, {rows, k}));
+    }
+    weights.push_back(std::move(weight));
+    mixed |= weights.back().dtype != weights.front().dtype;
+    if (!bias) continue;
+    ASSIGN_OR_RETURN(HostTensor values, source_.Get(absl::StrCat(part.name, ".bias"), {rows}));
+    biases.push_back(std::move(values));
+  }
+  if (mixed) {
+    for (HostTensor& weight : weights) weight = Widened(weight);
+  }
+  std::vector<LinearPart> linear;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    linear.push_back({.weight = weights[i].data,
+                      .bias = bias ? biases[i].data : nullptr,
+                      .bias_dtype = bias ? biases[i].dtype : DType::kFloat32,
+                      .rows = parts[i].rows,
+                      .order = parts[i].order});
+  }
+  return device_.Pack(FormatOf(weights.front().dtype), k, linear);
+}
+
+absl::StatusOr<PackedLinear> WeightLoader::LinearOf(absl::Span<const float> weight, int64_t rows,
+                                                    int64_t k, absl::Span<const float> bias) {
+  LinearPart part;
+  part.weight = weight.data();
+  part.rows = rows;
+  if (!bias.empty()) part.bias = bias.data();
+  return device_.Pack(WeightFormat::kFloat32, k, {part});
+}
+
+absl::StatusOr<Tensor> WeightLoader::Table(const std::string& name, int64_t rows, int64_t cols,
+                                           ModelWeights& out) {
+  ASSIGN_OR_RETURN(const HostTensor table, source_.Get(name, {rows, cols}));
+  Tensor view{const_cast<void*>(table.data), table.dtype, rows, cols, cols};
+  if (device_.shares_host_memory()) {
+    out.owners.push_back(table.owner);
+    return view;
+  }
+  const size_t bytes = rows * cols * DTypeSize(table.dtype);
+  ASSIGN_OR_RETURN(DeviceBuffer storage, device_.Allocate(bytes));
+  device_.CopyToDevice(storage.data(), table.data, bytes);
+  view.data = storage.data();
+  out.tables.push_back(std::move(storage));
+  return view;
+}
+
+}  // namespace penstock
