@@ -305,6 +305,8 @@ class Device {
   /// Whether host pointers are device pointers: then a view may lie on a mapped file.
   virtual bool shares_host_memory() const = 0;
   virtual void CopyToDevice(void* device, const void* host, size_t bytes) = 0;
+  /// Within the device, in order with the operations; null `from`: zeros.
+  virtual void CopyOnDevice(void* to, const void* from, size_t bytes) = 0;
   virtual void CopyToHost(void* host, const void* device, size_t bytes) = 0;
   /// The parts' rows one after the other, all of `format`.
   virtual absl::StatusOr<PackedLinear> Pack(WeightFormat format, int64_t k,

@@ -71,6 +71,9 @@ class ModelRunner {
   ModelRunner() = default;
   absl::Status AddSlice(const SequenceSlice& slice);
   absl::Status AddTokens(Piece& piece);
+  /// Recurrent layers: what the slices start from, and the snapshots they leave.
+  absl::Status LoadStates();
+  void StoreStates();
   absl::Status ComputeOutputs();
   absl::Status ScorePrompt(size_t index);
   absl::Status ReadHidden(Piece& piece);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -23,7 +24,9 @@ struct DrivenSequence {
   SequenceId id;
   SlotId slot;
   bool setup_sent = false;
-  std::vector<int32_t> num_sent;  // per group: blocks that the slot knows
+  std::vector<int32_t> num_sent;      // per group: blocks that the slot knows
+  std::map<int32_t, BlockId> states;  // recurrent models: snapshots by position
+  BlockId state_load = kNoBlock;      // for the next slice
 };
 
 class RunnerDriver {
@@ -55,9 +58,11 @@ class RunnerDriver {
 
  private:
   void AddSlice(const Item& item, StepPlan& plan);
+  void AddStates(DrivenSequence& sequence, SequenceSlice& slice);
 
   ModelRunner* runner_;
   std::vector<std::vector<BlockId>> free_blocks_;  // per group
+  int32_t state_group_ = -1;                       // the recurrent one; -1: none
   std::vector<SlotId> free_slots_;
   uint64_t next_id_ = 1;
   uint64_t next_step_ = 1;

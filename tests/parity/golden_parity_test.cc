@@ -78,7 +78,7 @@ INSTANTIATE_TEST_SUITE_P(
                                          "gemma4", "phi3", "olmo2", "olmo3", "granite", "smollm3",
                                          "ministral3", "glm4", "cohere2", "exaone4", "gpt2",
                                          "gpt_neox", "mixtral", "qwen2_moe", "qwen3_moe", "olmoe",
-                                         "gpt_oss", "glm4_moe", "deepseek_v3"),
+                                         "gpt_oss", "glm4_moe", "deepseek_v3", "qwen3_5"),
                        ::testing::Values("float32", "bfloat16")),
     [](const auto& info) {
       return std::get<1>(info.param) + "_" + std::get<2>(info.param) + "_on_" +
