@@ -49,12 +49,23 @@ absl::Status LoadStacked(const ModelConfig& config, const std::string& prefix, W
                    loader.Floats(absl::StrCat(prefix, "gate_up_proj_bias"), {num, 2 * inner}));
   ASSIGN_OR_RETURN(const std::vector<float> down_bias,
                    loader.Floats(absl::StrCat(prefix, "down_proj_bias"), {num, hidden}));
+  std::vector<int32_t> halves;  // gates, then ups
+  for (int64_t i = 0; i < 2 * inner; ++i) halves.push_back(i < inner ? 2 * i : 2 * (i - inner) + 1);
+  if (loader.source().Has(prefix + "gate_up_proj_blocks")) {
+    for (int64_t i = 0; i < num; ++i) {
+      ExpertWeights w;
+      ASSIGN_OR_RETURN(w.gate_up, loader.ExpertOf(prefix + "gate_up_proj", {num, 2 * inner, hidden},
+                                                  i, up_bias, halves));
+      ASSIGN_OR_RETURN(
+          w.down, loader.ExpertOf(prefix + "down_proj", {num, hidden, inner}, i, down_bias, {}));
+      out.experts.push_back(std::move(w));
+    }
+    return absl::OkStatus();
+  }
   ASSIGN_OR_RETURN(const std::vector<float> up,
                    loader.Floats(absl::StrCat(prefix, "gate_up_proj"), {num, hidden, 2 * inner}));
   ASSIGN_OR_RETURN(const std::vector<float> down,
                    loader.Floats(absl::StrCat(prefix, "down_proj"), {num, inner, hidden}));
-  std::vector<int32_t> halves;  // gates, then ups
-  for (int64_t i = 0; i < 2 * inner; ++i) halves.push_back(i < inner ? 2 * i : 2 * (i - inner) + 1);
   std::vector<int32_t> identity(hidden);
   for (int64_t i = 0; i < hidden; ++i) identity[i] = static_cast<int32_t>(i);
   for (int64_t i = 0; i < num; ++i) {

@@ -142,6 +142,18 @@ absl::StatusOr<PackedLinear> WeightLoader::Linear(absl::Span<const RowsOf> parts
   return device_.Pack(k, linear);
 }
 
+absl::StatusOr<PackedLinear> WeightLoader::ExpertOf(const std::string& stack,
+                                                    absl::Span<const int64_t> shape, int64_t expert,
+                                                    absl::Span<const float> biases,
+                                                    absl::Span<const int32_t> order) {
+  ASSIGN_OR_RETURN(const HostLinear weight, source_.FindLinear(stack, shape, expert));
+  LinearPart part = PartOf(weight);
+  part.bias = biases.data() + expert * shape[1];
+  part.rows = shape[1];
+  part.order = order;
+  return device_.Pack(shape[2], {part});
+}
+
 absl::StatusOr<PackedLinear> WeightLoader::LinearOf(absl::Span<const float> weight, int64_t rows,
                                                     int64_t k, absl::Span<const float> bias) {
   LinearPart part;

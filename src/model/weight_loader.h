@@ -48,6 +48,11 @@ class WeightLoader {
   absl::StatusOr<PackedLinear> Linear(RowsOf part, int64_t k, bool bias) {
     return Linear(absl::MakeConstSpan(&part, 1), k, bias);
   }
+  /// Expert `expert` of a stack of `shape` [num_experts, rows, k]; `biases` [num_experts, rows];
+  /// `order` as in RowsOf.
+  absl::StatusOr<PackedLinear> ExpertOf(const std::string& stack, absl::Span<const int64_t> shape,
+                                        int64_t expert, absl::Span<const float> biases,
+                                        absl::Span<const int32_t> order);
   /// A layer from values at hand, row-major [rows, k]; no bias: empty.
   absl::StatusOr<PackedLinear> LinearOf(absl::Span<const float> weight, int64_t rows, int64_t k,
                                         absl::Span<const float> bias);
