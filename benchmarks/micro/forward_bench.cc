@@ -100,6 +100,7 @@ absl::Status Run(int argc, char** argv) {
   options.max_len = std::min(1024, model->config.max_positions);
   options.num_slots = kMaxBatch;
   options.kv_bytes = int64_t{kMaxBatch} * 512 * CacheBytesPerToken(model->config, dtype);
+  options.kv_bytes += 4 * int64_t{kMaxBatch} * StateBytes(model->config);
   ASSIGN_OR_RETURN(const std::unique_ptr<ModelRunner> runner,
                    ModelRunner::Make(model.get(), options));
   RunnerDriver driver(runner.get());

@@ -154,6 +154,7 @@ struct BatchRows {
   int32_t num_rows = 0;
   const int32_t* ids = nullptr;              // [num_rows]
   const int32_t* positions = nullptr;        // [num_rows]
+  const int32_t* rope_rows = nullptr;        // [num_rows] of cos_sin; null: positions
   const int32_t* slots = nullptr;            // [num_rows]
   absl::Span<const SequenceRows> sequences;  // host memory; in row order, covering all rows
 };
@@ -172,7 +173,7 @@ struct RopeArgs {
   const float* q_norm = nullptr;  // [head_dim]; null: none
   const float* k_norm = nullptr;  // [head_dim]; null: none
   float norm_eps = 1e-6f;
-  const float* cos_sin = nullptr;  // [max_len, 2, rotary_dim / 2]; null: no rotation
+  const float* cos_sin = nullptr;  // [rows, 2, rotary_dim / 2]; null: no rotation
   int32_t rotary_dim = 0;          // so many of head_dim are rotated, i with i + rotary_dim / 2
   KvLayer cache;
   int32_t rotary_begin = 0;        // from this one on
@@ -326,6 +327,8 @@ class Device {
   /// Whether host pointers are device pointers: then a view may lie on a mapped file.
   virtual bool shares_host_memory() const = 0;
   virtual void CopyToDevice(void* device, const void* host, size_t bytes) = 0;
+  /// Within the device, in order with the operations; null `from`: zeros.
+  virtual void CopyOnDevice(void* to, const void* from, size_t bytes) = 0;
   virtual void CopyToHost(void* host, const void* device, size_t bytes) = 0;
   /// The parts' rows one after the other. Reads codes a panel of rows at a time.
   virtual absl::StatusOr<PackedLinear> Pack(int64_t k, absl::Span<const LinearPart> parts) = 0;

@@ -19,6 +19,13 @@ class CacheTables {
  public:
   CacheTables(const ExecutorLimits& limits, bool prefix_cache, PrefixHasher hasher);
 
+  /// Call before each plan: snapshots of the one before can be loaded from here on.
+  void StartPlan() { fresh_states_.clear(); }
+  /// Whether the group's blocks hold positions (a recurrent group's hold states).
+  bool holds_positions(size_t group) const {
+    return groups_[group].retention != CacheRetention::kRecurrent;
+  }
+
   /// Blocks that `num_tokens` positions of one sequence can hold at once, per group; the step may
   /// compute `step` of them.
   int32_t BlocksFor(size_t group, int32_t num_tokens, int32_t step) const;
@@ -33,6 +40,12 @@ class CacheTables {
     kCompute,    // compute it
   };
   Next NextBlock(Sequence& seq);
+
+  /// How many of `num_tokens` more positions to compute, so that a recurrent state is at a block
+  /// border where a later prompt may want it.
+  int32_t AlignChunk(const Sequence& seq, int32_t num_tokens) const;
+  /// What a slice that ends before position `end` loads and stores; forgets the sequence's load.
+  StateBlocks TakeStates(Sequence& seq, int32_t end);
 
   /// Makes room for positions up to `end` and lets go of what no window reaches. False: nothing
   /// changed but the windows.
@@ -54,18 +67,23 @@ class CacheTables {
 
  private:
   bool CanGrow(const Sequence& seq, int32_t num_blocks) const;
+  Hash128 Root(const Sequence& seq) const;
   void ExtendHashes(Sequence& seq, int32_t num_blocks);
   bool TakesHits(const Sequence& seq) const;
   bool WindowCached(const Sequence& seq, size_t group, int32_t num_blocks) const;
   int32_t FirstNeeded(size_t group,
                       int32_t begin) const;  // first block that position `begin` reads
   void Claim(Sequence& seq);
+  bool StateCached(const Sequence& seq, int32_t num_blocks) const;
 
   std::vector<CacheGroup> groups_;
   std::vector<BlockPool> pools_;
   int32_t block_size_;
+  int32_t prefix_split_;
   bool prefix_cache_;
   PrefixHasher hasher_;
+  int32_t state_group_ = -1;           // the recurrent one; -1: none
+  std::vector<BlockId> fresh_states_;  // stored by the plan being made: loads come before stores
   struct Maker {
     SequenceId sequence;
     Rank rank;

@@ -113,6 +113,7 @@ StepPlan Scheduler::Plan(absl::Time now) {
   StepPlan plan;
   plan.step = StepId{++step_.value};
   budget_ = limits_.max_step_tokens;
+  tables_.StartPlan();
   AdmitHigherPriority();  // before anything is planned, when everyone can still be preempted
   PlanDecodes(plan, now);
   PlanPrompts(plan, now);
@@ -171,7 +172,7 @@ void Scheduler::PlanPrompt(Sequence& seq, StepPlan& plan, absl::Time now) {
       counters_.prefix_hit_tokens += limits_.block_size;
     }
   }
-  const int32_t num_tokens = std::min(seq.num_remaining(), budget_);
+  const int32_t num_tokens = tables_.AlignChunk(seq, std::min(seq.num_remaining(), budget_));
   if (!limits_.can_chunk && num_tokens < seq.num_remaining()) return;
   if (Grow(seq, seq.num_computed + num_tokens)) AddSlice(seq, num_tokens, plan, now);
 }
@@ -203,6 +204,7 @@ bool Scheduler::HasRoomFor(const Sequence& seq) const {
   for (size_t g = 0; g < tables_.num_groups(); ++g) {
     // What those that run still need for their prompts, and one block more for each to go on
     // decoding.
+    if (!tables_.holds_positions(g)) continue;
     int32_t reserved = 0;
     for (const auto& [rank, other] : running_) {
       reserved += tables_.Demand(*other, g, limits_.max_step_tokens) + 1;

@@ -27,6 +27,7 @@ void Scheduler::AddSlice(Sequence& seq, int32_t num_tokens, StepPlan& plan, absl
   }
   AddInput(seq, slice, plan);
   AddBlocks(seq, slice, plan);
+  slice.state = tables_.TakeStates(seq, slice.begin + num_tokens);
   plan.slices.push_back(slice);
 
   budget_ -= num_tokens;

@@ -46,8 +46,10 @@ struct Sequence {
   StepId planned_in;              // the last step that has a slice of it
   int32_t num_prompt_scored = 0;  // prompt positions whose log-probs the sink has
   std::array<BlockTable, kMaxCacheGroups> tables;
-  std::vector<Hash128> hashes;  // of the full blocks of `tokens`, as far as computed lazily
-  int32_t num_registered = 0;   // full blocks already made findable (or found) in the pools
+  std::vector<Hash128> hashes;    // of the full blocks of `tokens`, as far as computed lazily
+  int32_t num_registered = 0;     // full blocks already made findable (or found) in the pools
+  int32_t shared_prefix = 0;      // positions that another has computed, snapshot or not
+  BlockId state_load = kNoBlock;  // snapshot to start from, held until the first slice is planned
 
   absl::Time submitted = absl::InfinitePast();
   absl::Time first_planned = absl::InfiniteFuture();

@@ -13,6 +13,7 @@
 namespace penstock {
 namespace {
 
+constexpr int32_t kNumSnapshots = 64;
 constexpr int32_t kMaxStepTokens = 512;
 constexpr int32_t kNumStrangers = 3;
 constexpr size_t kJudgedLength = 5;  // shorter prompts are not judged per position
@@ -106,8 +107,12 @@ absl::Status RunBatched(RunnerDriver& driver, const GoldenPrompt& p, DrivenSeque
 absl::Status RunPrefixHit(RunnerDriver& driver, const GoldenPrompt& p, int32_t block_size,
                           DrivenSequence& out) {
   const int32_t shared = (static_cast<int32_t>(p.ids.size()) - 1) / block_size * block_size;
-  DrivenSequence donor = driver.Begin(absl::MakeConstSpan(p.ids).subspan(0, shared), true);
-  if (shared > 0) RETURN_IF_ERROR(driver.Run(donor, 11, 1));
+  DrivenSequence donor = driver.Begin(p.ids, true);
+  // Chunks that do not end with the blocks, and at last one that does: recurrent layers leave a
+  // snapshot there.
+  while (donor.num_computed < shared) {
+    RETURN_IF_ERROR(driver.Step({{&donor, std::min(11, shared - donor.num_computed)}}));
+  }
   out = driver.Begin(p.ids, true);
   driver.SharePrefix(donor, shared, out);
   RETURN_IF_ERROR(driver.Run(out, kMaxStepTokens, static_cast<int32_t>(p.greedy.size())));
@@ -233,6 +238,7 @@ absl::StatusOr<GoldenReport> CheckGolden(LoadedModel* model, DType dtype,
   if (options.max_len > config.max_positions) options.max_len = config.max_positions;
   options.kv_bytes = int64_t{options.num_slots + 1} * (options.max_len + kMaxStepTokens + 64) *
                      CacheBytesPerToken(config, dtype);
+  options.kv_bytes += (2 * options.num_slots + kNumSnapshots) * StateBytes(config);
   ASSIGN_OR_RETURN(const std::unique_ptr<ModelRunner> runner, ModelRunner::Make(model, options));
   RunnerDriver driver(runner.get());
   const GoldenTolerance tolerance = GoldenTolerance::For(config, dtype);

@@ -10,6 +10,8 @@ namespace {
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+constexpr int32_t kSnapshotsPerSequence = 2;
+
 /// Of one position in one layer.
 int64_t LayerBytesPerToken(const ModelConfig& config, const LayerConfig& layer, DType dtype) {
   const int64_t vectors = config.has_latent_attention() ? 1 : 2 * layer.heads.num_kv_heads;
@@ -18,6 +20,7 @@ int64_t LayerBytesPerToken(const ModelConfig& config, const LayerConfig& layer, 
 
 /// Blocks that one sequence of max_len holds at most.
 int64_t BlocksOfOneSequence(const CacheGroup& group, const KvCacheOptions& o) {
+  if (group.retention == CacheRetention::kRecurrent) return kSnapshotsPerSequence;
   int64_t positions = o.max_len;
   if (group.retention == CacheRetention::kWindow) {
     // The window before a step, the step's own positions, and a block that is cut by each end.
@@ -37,6 +40,12 @@ int64_t CacheBytesPerToken(const ModelConfig& config, DType dtype) {
   return bytes;
 }
 
+int64_t StateBytes(const ModelConfig& config) {
+  int64_t layers = 0;
+  for (const LayerConfig& layer : config.layers) layers += layer.recurrent ? 1 : 0;
+  return layers * config.delta.state_floats() * static_cast<int64_t>(sizeof(float));
+}
+
 absl::StatusOr<KvCache> KvCache::Make(const ModelConfig& config, const KvCacheOptions& options,
                                       Device& device) {
   if (options.block_size <= 0 || options.block_size % 16 != 0) {
@@ -46,41 +55,69 @@ absl::StatusOr<KvCache> KvCache::Make(const ModelConfig& config, const KvCacheOp
   KvCache cache;
   cache.options_ = options;
   for (const LayerConfig& layer : config.layers) {
-    auto it = std::find_if(cache.groups_.begin(), cache.groups_.end(),
-                           [&](const CacheGroup& g) { return g.window == layer.window; });
+    const CacheRetention retention = layer.recurrent    ? CacheRetention::kRecurrent
+                                     : layer.window > 0 ? CacheRetention::kWindow
+                                                        : CacheRetention::kFull;
+    auto it = std::find_if(cache.groups_.begin(), cache.groups_.end(), [&](const CacheGroup& g) {
+      return g.window == layer.window && g.retention == retention;
+    });
     if (it == cache.groups_.end()) {
       if (cache.groups_.size() == kMaxCacheGroups) {
         return absl::UnimplementedError(absl::StrCat("the model has more than ", kMaxCacheGroups,
                                                      " different attention windows"));
       }
       CacheGroup group;
-      group.retention = layer.window > 0 ? CacheRetention::kWindow : CacheRetention::kFull;
+      group.retention = retention;
       group.window = layer.window;
       it = cache.groups_.insert(cache.groups_.end(), group);
     }
     const auto g = static_cast<int32_t>(it - cache.groups_.begin());
     cache.layers_.push_back({layer.heads, config.has_latent_attention(), g, it->block_bytes});
-    it->block_bytes += options.block_size * LayerBytesPerToken(config, layer, options.dtype);
+    it->block_bytes += layer.recurrent
+                           ? config.delta.state_floats() * static_cast<int64_t>(sizeof(float))
+                           : options.block_size * LayerBytesPerToken(config, layer, options.dtype);
+    if (layer.recurrent) cache.state_group_ = g;
   }
+  cache.state_bytes_ = StateBytes(config);
+  const int64_t slot_bytes = cache.state_bytes_ * options.num_slots;
+  const int64_t budget = options.budget_bytes - slot_bytes;
   int64_t one_sequence = 0;
   for (const CacheGroup& group : cache.groups_) {
     one_sequence += BlocksOfOneSequence(group, options) * group.block_bytes;
   }
-  if (options.budget_bytes < one_sequence) {
+  if (budget < one_sequence) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "kv_memory is ", options.budget_bytes, " bytes, one sequence of max_len ", options.max_len,
-        " needs ", one_sequence, "; raise kv_memory or lower max_len"));
+        " needs ", one_sequence + slot_bytes, "; raise kv_memory or lower max_len"));
   }
   for (CacheGroup& group : cache.groups_) {
-    const double share =
-        static_cast<double>(options.budget_bytes) / static_cast<double>(one_sequence);
+    const double share = static_cast<double>(budget) / static_cast<double>(one_sequence);
     const double blocks = share * static_cast<double>(BlocksOfOneSequence(group, options));
     group.num_blocks =
         static_cast<int32_t>(std::min(blocks, 1e9));  // rounded down: never above the budget
     ASSIGN_OR_RETURN(DeviceBuffer buffer, device.Allocate(group.num_blocks * group.block_bytes));
     cache.storage_.push_back(std::move(buffer));
   }
+  ASSIGN_OR_RETURN(cache.slot_states_, device.Allocate(slot_bytes));
   return cache;
+}
+
+float* KvCache::states(size_t layer) const {
+  return reinterpret_cast<float*>(static_cast<std::byte*>(slot_states_.data()) +
+                                  layers_[layer].offset);
+}
+
+void KvCache::LoadState(SlotId slot, BlockId snapshot, Device& device) const {
+  auto* to = static_cast<std::byte*>(slot_states_.data()) + slot.value * state_bytes_;
+  const auto* from = static_cast<const std::byte*>(storage_[state_group_].data());
+  device.CopyOnDevice(to, snapshot == kNoBlock ? nullptr : from + snapshot * state_bytes_,
+                      state_bytes_);
+}
+
+void KvCache::StoreState(SlotId slot, BlockId snapshot, Device& device) const {
+  auto* to = static_cast<std::byte*>(storage_[state_group_].data()) + snapshot * state_bytes_;
+  const auto* from = static_cast<const std::byte*>(slot_states_.data()) + slot.value * state_bytes_;
+  device.CopyOnDevice(to, from, state_bytes_);
 }
 
 KvLayer KvCache::layer(size_t layer, const BlockId* tables, int32_t max_blocks) const {

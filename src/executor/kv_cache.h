@@ -19,10 +19,13 @@ struct KvCacheOptions {
   int32_t block_size = 16;  // a multiple of 16
   int32_t max_len = 0;      // positions of one sequence
   int32_t max_step_tokens = 0;
+  int32_t num_slots = 0;  // recurrent layers keep a state for each
 };
 
 /// What one position takes in all layers that cache positions.
 int64_t CacheBytesPerToken(const ModelConfig& config, DType dtype);
+/// One state of all recurrent layers.
+int64_t StateBytes(const ModelConfig& config);
 
 class KvCache {
  public:
@@ -36,6 +39,12 @@ class KvCache {
   int32_t group_of(size_t layer) const { return layers_[layer].group; }
   /// A layer's view; `tables` is [num_slots, max_blocks] of its group.
   KvLayer layer(size_t layer, const BlockId* tables, int32_t max_blocks) const;
+  /// A recurrent layer's state of slot 0; slots are StateBytes apart.
+  float* states(size_t layer) const;
+  bool has_states() const { return state_bytes_ > 0; }
+  /// The whole state of a slot := a snapshot, or zeros where that is kNoBlock; and back.
+  void LoadState(SlotId slot, BlockId snapshot, Device& device) const;
+  void StoreState(SlotId slot, BlockId snapshot, Device& device) const;
 
  private:
   struct LayerPlace {
@@ -48,6 +57,9 @@ class KvCache {
   KvCacheOptions options_;
   std::vector<CacheGroup> groups_;
   std::vector<LayerPlace> layers_;
+  int64_t state_bytes_ = 0;            // of one state; 0: no recurrent layers
+  int32_t state_group_ = -1;           // whose blocks are snapshots
+  DeviceBuffer slot_states_;           // float32 [num_slots][layer][state]
   std::vector<DeviceBuffer> storage_;  // per group: [layer][block][K|V][kv_head][token][dim], or
                                        // [layer][block][token][latent]
 };

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/half.h"
 #include "base/status_macros.h"
+#include "model/rope.h"
 
 namespace penstock {
 namespace {
@@ -36,8 +37,10 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(LoadedModel* mode
   limits.max_step_tokens = options.max_step_tokens;
   limits.max_context = options.max_len > 0 ? options.max_len : config.max_positions;
   limits.vocab_size = config.vocab_size;
-  const KvCacheOptions kv{options.kv_dtype, options.kv_bytes, options.block_size,
-                          limits.max_context, options.max_step_tokens};
+  for (const RopeConfig& rope : config.ropes)
+    limits.prefix_split = std::max(limits.prefix_split, RopeSplit(rope, limits.max_context));
+  const KvCacheOptions kv{options.kv_dtype,   options.kv_bytes,        options.block_size,
+                          limits.max_context, options.max_step_tokens, options.num_slots};
   ASSIGN_OR_RETURN(KvCache cache, KvCache::Make(config, kv, *model->device));
   limits.groups = cache.groups();
   r->cache_ = std::make_unique<KvCache>(std::move(cache));
@@ -48,6 +51,12 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(LoadedModel* mode
   r->decoder_ = std::make_unique<Decoder>(std::move(decoder));
   for (size_t i = 0; i < config.layers.size(); ++i) {
     LayerCache layer;
+    if (config.layers[i].recurrent) {
+      layer.states = r->cache_->states(i);
+      layer.state_stride = StateBytes(config) / static_cast<int64_t>(sizeof(float));
+      r->layers_.push_back(layer);
+      continue;
+    }
     layer.kv =
         r->cache_->layer(i, r->slots_->tables(r->cache_->group_of(i)), r->slots_->max_blocks());
     r->layers_.push_back(layer);
@@ -62,6 +71,7 @@ absl::Status ModelRunner::Forward(const StepPlan& plan) {
   ids_.clear();
   positions_.clear();
   row_slots_.clear();
+  rope_rows_.clear();
   sequences_.clear();
   for (const SlotSetup& setup : plan.setups) RETURN_IF_ERROR(slots_->Setup(setup));
   for (const SequenceSlice& slice : plan.slices) RETURN_IF_ERROR(AddSlice(slice));
@@ -69,10 +79,40 @@ absl::Status ModelRunner::Forward(const StepPlan& plan) {
   batch.num_rows = static_cast<int32_t>(ids_.size());
   batch.ids = ids_.data();
   batch.positions = positions_.data();
+  if (limits_.prefix_split > 0) batch.rope_rows = rope_rows_.data();
   batch.slots = row_slots_.data();
   batch.sequences = sequences_;
+  if (cache_->has_states()) RETURN_IF_ERROR(LoadStates());
   if (batch.num_rows > 0) decoder_->Forward(batch, layers_);
+  if (cache_->has_states()) StoreStates();
   return ComputeOutputs();
+}
+
+absl::Status ModelRunner::LoadStates() {
+  const auto exists = [&](BlockId block) {
+    for (const CacheGroup& group : limits_.groups) {
+      if (group.retention == CacheRetention::kRecurrent) return block < group.num_blocks;
+    }
+    return false;
+  };
+  for (const Piece& piece : pieces_) {
+    const StateBlocks& state = piece.slice->state;
+    if (state.load < kNoBlock || state.store < kNoBlock || !exists(state.load) ||
+        !exists(state.store)) {
+      return absl::InvalidArgumentError(absl::StrCat("broken plan: snapshot ", state.load, " or ",
+                                                     state.store, " does not exist"));
+    }
+    if (state.load != kNoBlock || piece.begin == 0)
+      cache_->LoadState(piece.slice->slot, state.load, *model_->device);
+  }
+  return absl::OkStatus();
+}
+
+void ModelRunner::StoreStates() {
+  for (const Piece& piece : pieces_) {
+    const BlockId store = piece.slice->state.store;
+    if (store != kNoBlock) cache_->StoreState(piece.slice->slot, store, *model_->device);
+  }
 }
 
 absl::Status ModelRunner::AddSlice(const SequenceSlice& slice) {
@@ -128,6 +168,9 @@ absl::Status ModelRunner::AddTokens(Piece& piece) {
     ids_.push_back(id);
     positions_.push_back(piece.begin + i);
     row_slots_.push_back(slice.slot.value);
+    const int32_t length = std::max(piece.slot->prompt_tokens, piece.begin + i + 1);
+    rope_rows_.push_back(piece.begin + i +
+                         (length > limits_.prefix_split ? limits_.max_context : 0));
   }
   return absl::OkStatus();
 }

@@ -71,6 +71,9 @@ class ModelRunner {
   ModelRunner() = default;
   absl::Status AddSlice(const SequenceSlice& slice);
   absl::Status AddTokens(Piece& piece);
+  /// Recurrent layers: what the slices start from, and the snapshots they leave.
+  absl::Status LoadStates();
+  void StoreStates();
   absl::Status ComputeOutputs();
   absl::Status ScorePrompt(size_t index);
   absl::Status ReadHidden(Piece& piece);
@@ -95,6 +98,7 @@ class ModelRunner {
   std::vector<int32_t> ids_;
   std::vector<int32_t> positions_;
   std::vector<int32_t> row_slots_;
+  std::vector<int32_t> rope_rows_;
   std::vector<SequenceRows> sequences_;
   DeviceBuffer gathered_;      // [rows, hidden], grown on demand
   DeviceBuffer draw_logits_;   // float32 [rows, vocab], grown on demand

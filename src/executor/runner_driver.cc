@@ -9,6 +9,8 @@ namespace penstock {
 
 RunnerDriver::RunnerDriver(ModelRunner* runner) : runner_(runner) {
   for (const CacheGroup& group : runner->limits().groups) {
+    if (group.retention == CacheRetention::kRecurrent)
+      state_group_ = static_cast<int32_t>(free_blocks_.size());
     std::vector<BlockId>& ids = free_blocks_.emplace_back(group.num_blocks);
     // Neither in order nor contiguous, so that a kernel which ignores the table is found out.
     for (int32_t i = 0; i < group.num_blocks; ++i) ids[i] = i;
@@ -43,7 +45,9 @@ DrivenSequence RunnerDriver::Begin(absl::Span<const TokenId> prompt, bool keep_l
 void RunnerDriver::SharePrefix(const DrivenSequence& donor, int32_t num_positions,
                                DrivenSequence& s) {
   const int32_t count = num_positions / runner_->limits().block_size;
+  if (state_group_ >= 0 && num_positions > 0) s.state_load = donor.states.at(num_positions);
   for (size_t g = 0; g < s.blocks.size(); ++g) {
+    if (static_cast<int32_t>(g) == state_group_) continue;
     s.blocks[g].assign(donor.blocks[g].begin(), donor.blocks[g].begin() + count);
   }
   s.num_computed = num_positions;
@@ -58,6 +62,8 @@ void RunnerDriver::Preempt(DrivenSequence& s) {
     s.blocks[g].clear();
     s.num_sent[g] = 0;
   }
+  for (const auto& [position, block] : s.states) free_blocks_[state_group_].push_back(block);
+  s.states.clear();
   s.num_computed = 0;
   s.setup_sent = false;
 }
@@ -65,9 +71,23 @@ void RunnerDriver::Preempt(DrivenSequence& s) {
 void RunnerDriver::End(DrivenSequence& s, int32_t num_shared_positions) {
   const int32_t shared = num_shared_positions / runner_->limits().block_size;
   for (size_t g = 0; g < s.blocks.size(); ++g)
-    s.blocks[g].erase(s.blocks[g].begin(), s.blocks[g].begin() + shared);
+    s.blocks[g].erase(s.blocks[g].begin(),
+                      s.blocks[g].begin() + std::min<size_t>(shared, s.blocks[g].size()));
   Preempt(s);
   free_slots_.push_back(s.slot);
+}
+
+/// A snapshot at each block border that a slice ends at, while there is room.
+void RunnerDriver::AddStates(DrivenSequence& s, SequenceSlice& slice) {
+  if (state_group_ < 0) return;
+  std::vector<BlockId>& free = free_blocks_[state_group_];
+  slice.state.load = s.state_load;
+  s.state_load = kNoBlock;
+  const int32_t end = slice.begin + slice.num_tokens;
+  if (end % runner_->limits().block_size != 0 || free.empty()) return;
+  slice.state.store = free.back();
+  s.states[end] = free.back();
+  free.pop_back();
 }
 
 void RunnerDriver::AddSlice(const Item& item, StepPlan& plan) {
@@ -102,7 +122,8 @@ void RunnerDriver::AddSlice(const Item& item, StepPlan& plan) {
   }
   for (size_t g = 0; g < s.blocks.size(); ++g) {
     const int32_t block_size = runner_->limits().block_size;
-    while (static_cast<int32_t>(s.blocks[g].size()) * block_size < end) {
+    while (static_cast<int32_t>(g) != state_group_ &&
+           static_cast<int32_t>(s.blocks[g].size()) * block_size < end) {
       CHECK(!free_blocks_[g].empty());
       s.blocks[g].push_back(free_blocks_[g].back());
       free_blocks_[g].pop_back();
@@ -113,6 +134,7 @@ void RunnerDriver::AddSlice(const Item& item, StepPlan& plan) {
                           s.blocks[g].end());
     s.num_sent[g] = static_cast<int32_t>(s.blocks[g].size());
   }
+  AddStates(s, slice);
   s.num_computed = end;
   plan.slices.push_back(slice);
 }
@@ -137,7 +159,8 @@ absl::Status RunnerDriver::Step(absl::Span<const Item> items) {
 }
 
 absl::Status RunnerDriver::Run(DrivenSequence& s, int32_t chunk, int32_t num_tokens) {
-  while (static_cast<int32_t>(s.tokens.size()) < s.num_prompt + num_tokens) {
+  while (static_cast<int32_t>(s.tokens.size()) < s.num_prompt + num_tokens ||
+         s.num_computed < s.num_prompt) {
     const int32_t left = static_cast<int32_t>(s.tokens.size()) - s.num_computed;
     RETURN_IF_ERROR(Step({{&s, std::min({left, chunk, runner_->limits().max_step_tokens})}}));
   }

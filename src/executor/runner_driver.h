@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -23,7 +24,9 @@ struct DrivenSequence {
   SequenceId id;
   SlotId slot;
   bool setup_sent = false;
-  std::vector<int32_t> num_sent;  // per group: blocks that the slot knows
+  std::vector<int32_t> num_sent;      // per group: blocks that the slot knows
+  std::map<int32_t, BlockId> states;  // recurrent models: snapshots by position
+  BlockId state_load = kNoBlock;      // for the next slice
 };
 
 class RunnerDriver {
@@ -49,15 +52,17 @@ class RunnerDriver {
   /// One step: the next num_tokens positions of each. A sequence whose last position is computed
   /// gets a token more.
   absl::Status Step(absl::Span<const Item> items);
-  /// Steps of at most `chunk` tokens until the sequence has `num_tokens` tokens more than its
-  /// prompt.
+  /// Steps of at most `chunk` tokens until the prompt is computed and has `num_tokens` tokens
+  /// after it.
   absl::Status Run(DrivenSequence& sequence, int32_t chunk, int32_t num_tokens);
 
  private:
   void AddSlice(const Item& item, StepPlan& plan);
+  void AddStates(DrivenSequence& sequence, SequenceSlice& slice);
 
   ModelRunner* runner_;
   std::vector<std::vector<BlockId>> free_blocks_;  // per group
+  int32_t state_group_ = -1;                       // the recurrent one; -1: none
   std::vector<SlotId> free_slots_;
   uint64_t next_id_ = 1;
   uint64_t next_step_ = 1;

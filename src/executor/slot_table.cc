@@ -71,6 +71,7 @@ absl::Status SlotTable::AppendBlocks(const StepPlan& plan, const SequenceSlice& 
 bool SlotTable::Covers(const Slot& slot, int32_t slot_index, int32_t begin, int32_t end) const {
   for (size_t g = 0; g < limits_.groups.size(); ++g) {
     const CacheGroup& group = limits_.groups[g];
+    if (group.retention == CacheRetention::kRecurrent) continue;
     const int32_t oldest =
         group.retention == CacheRetention::kWindow ? std::max(0, begin - group.window + 1) : 0;
     const BlockId* table = tables_[g].data() + int64_t{slot_index} * max_blocks_;

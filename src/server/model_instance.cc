@@ -20,7 +20,8 @@ int64_t KvBytes(const EngineConfig& engine, const ModelConfig& model, const Runn
   const int64_t per_token = CacheBytesPerToken(model, runner.kv_dtype);
   const int64_t max_len =
       runner.max_len + runner.max_step_tokens;  // a window also holds the step's own positions
-  return std::min(AllowedMemory() / 4, per_token * max_len * engine.max_batch);
+  const int64_t states = 3 * StateBytes(model) * engine.max_batch;  // one running, two snapshots
+  return std::min(AllowedMemory() / 4, per_token * max_len * engine.max_batch + states);
 }
 
 absl::StatusOr<RunnerOptions> MakeRunnerOptions(const EngineConfig& engine,

@@ -1,6 +1,7 @@
 // An executor without a model: it stores token ids where a real one stores K and V, and draws each
-// token from a hash of what it reads back through the block tables. A wrong block, a lost write or
-// a stale share shows as a wrong token.
+// token from a hash of what it reads back through the block tables, and of the state that its slot
+// carries where there is a recurrent group. A wrong block, a lost write or a stale share shows as
+// a wrong token.
 // Owns its storage. Must not know the scheduler.
 // Threads: confined to the test's thread (or the engine thread).
 #pragma once
@@ -20,6 +21,7 @@ class FakeExecutor final : public Executor {
   explicit FakeExecutor(ExecutorLimits limits) : limits_(std::move(limits)) {
     for (const CacheGroup& group : limits_.groups) {
       storage_.emplace_back(static_cast<size_t>(group.num_blocks) * limits_.block_size, Cell{});
+      if (Recurrent(group)) snapshots_.resize(group.num_blocks);
     }
     slots_.resize(limits_.num_slots);
   }
@@ -35,8 +37,10 @@ class FakeExecutor final : public Executor {
   static TokenId NextToken(const ExecutorLimits& limits, const std::vector<TokenId>& history) {
     uint64_t h = 0;
     for (const CacheGroup& group : limits.groups) {
+      uint64_t of_group = Recurrent(group) ? 0 : h;
       for (size_t p = First(group, history.size()); p < history.size(); ++p)
-        h = Mix(h, history[p], p);
+        of_group = Mix(of_group, history[p], p);
+      h = Recurrent(group) ? h ^ of_group : of_group;
     }
     return Draw(limits, h);
   }
@@ -79,11 +83,19 @@ class FakeExecutor final : public Executor {
     TokenId token = -1;
     int32_t position = -1;
   };
+  struct State {
+    uint64_t hash = 0;
+    int32_t position = 0;
+  };
   struct Slot {
     SequenceId sequence;
     std::vector<std::vector<BlockId>> tables;
     TokenId last_sample = -1;
+    State state;
   };
+  static bool Recurrent(const CacheGroup& group) {
+    return group.retention == CacheRetention::kRecurrent;
+  }
 
   static uint64_t Mix(uint64_t h, TokenId token, size_t position) {
     h ^= (static_cast<uint64_t>(token) + 1) * 0x9E3779B97F4A7C15ULL + position;
@@ -101,9 +113,12 @@ class FakeExecutor final : public Executor {
   void Execute(const StepPlan& plan, StepResult& result) {
     for (const SlotSetup& setup : plan.setups) {
       Slot& slot = slots_.at(setup.slot.value);
-      slot = Slot{setup.sequence, std::vector<std::vector<BlockId>>(limits_.groups.size()), -1};
+      // The state of whoever had the slot before stays: a slice says what it starts from.
+      slot = Slot{setup.sequence, std::vector<std::vector<BlockId>>(limits_.groups.size()), -1,
+                  slot.state};
     }
     int32_t total = 0;
+    for (const SequenceSlice& slice : plan.slices) LoadState(slice);
     for (const SequenceSlice& slice : plan.slices) {
       total += slice.num_tokens;
       Write(plan, slice);
@@ -112,6 +127,19 @@ class FakeExecutor final : public Executor {
     num_computed += total;
     for (const SequenceSlice& slice : plan.slices) {
       if (slice.num_outputs > 0) Read(plan, slice, result);
+    }
+    for (const SequenceSlice& slice : plan.slices) {
+      if (slice.state.store != kNoBlock)
+        snapshots_.at(slice.state.store) = slots_.at(slice.slot.value).state;
+    }
+  }
+
+  void LoadState(const SequenceSlice& slice) {
+    Slot& slot = slots_.at(slice.slot.value);
+    if (slice.state.load != kNoBlock) {
+      slot.state = snapshots_.at(slice.state.load);
+    } else if (slice.begin == 0) {
+      slot.state = State{};
     }
   }
 
@@ -127,8 +155,14 @@ class FakeExecutor final : public Executor {
       TokenId token = plan.tokens.at(slice.token_offset + i);
       if (slice.feed_last_sample) token = slot.last_sample;
       CHECK(token >= 0 && token < limits_.vocab_size);
-      for (size_t g = 0; g < limits_.groups.size(); ++g)
-        At(slot, g, slice.begin + i) = {token, slice.begin + i};
+      for (size_t g = 0; g < limits_.groups.size(); ++g) {
+        if (Recurrent(limits_.groups[g])) {
+          CHECK(slot.state.position == slice.begin + i);
+          slot.state = {Mix(slot.state.hash, token, slice.begin + i), slice.begin + i + 1};
+        } else {
+          At(slot, g, slice.begin + i) = {token, slice.begin + i};
+        }
+      }
     }
   }
 
@@ -169,6 +203,11 @@ class FakeExecutor final : public Executor {
   uint64_t Hash(const Slot& slot, int32_t end) {
     uint64_t h = 0;
     for (size_t g = 0; g < limits_.groups.size(); ++g) {
+      if (Recurrent(limits_.groups[g])) {
+        CHECK(slot.state.position == end);
+        h ^= slot.state.hash;
+        continue;
+      }
       for (size_t p = First(limits_.groups[g], end); p < static_cast<size_t>(end); ++p) {
         const Cell& cell = At(slot, g, p);
         CHECK(cell.position == static_cast<int32_t>(p));
@@ -180,6 +219,7 @@ class FakeExecutor final : public Executor {
 
   const ExecutorLimits limits_;
   std::vector<std::vector<Cell>> storage_;
+  std::vector<State> snapshots_;
   std::vector<Slot> slots_;
   std::deque<StepResult> results_;
   std::vector<absl::Status> controls_;

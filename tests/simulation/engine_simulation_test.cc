@@ -28,6 +28,7 @@ CacheGroup Full(int32_t blocks) { return {CacheRetention::kFull, 0, 1024, blocks
 CacheGroup Window(int32_t window, int32_t blocks) {
   return {CacheRetention::kWindow, window, 1024, blocks};
 }
+CacheGroup State(int32_t snapshots) { return {CacheRetention::kRecurrent, 0, 1024, snapshots}; }
 
 class Simulation {
  public:
@@ -292,7 +293,11 @@ INSTANTIATE_TEST_SUITE_P(
         Scenario{"NoPrefixCache", QueuePolicy::kPriority, 2, {Full(48)}, false, 2000},
         Scenario{"WindowOnly", QueuePolicy::kPriority, 2, {Window(40, 32)}, true, 4000},
         Scenario{
-            "FullAndWindow", QueuePolicy::kPriority, 2, {Full(48), Window(40, 32)}, true, 4000}),
+            "FullAndWindow", QueuePolicy::kPriority, 2, {Full(48), Window(40, 32)}, true, 4000},
+        Scenario{"FullAndState1", QueuePolicy::kPriority, 1, {Full(48), State(8)}, true, 4000},
+        Scenario{"FullAndState2", QueuePolicy::kFcfs, 2, {State(5), Full(48)}, true, 4000},
+        Scenario{
+            "WindowAndState", QueuePolicy::kPriority, 2, {Window(40, 32), State(30)}, true, 4000}),
     [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace

@@ -28,6 +28,13 @@ absl::StatusOr<DeviceBuffer> CpuDevice::Allocate(size_t bytes) {
 void CpuDevice::CopyToDevice(void* device, const void* host, size_t bytes) {
   std::memcpy(device, host, bytes);
 }
+void CpuDevice::CopyOnDevice(void* to, const void* from, size_t bytes) {
+  if (from == nullptr) {
+    std::memset(to, 0, bytes);
+  } else {
+    std::memcpy(to, from, bytes);
+  }
+}
 void CpuDevice::CopyToHost(void* host, const void* device, size_t bytes) {
   std::memcpy(host, device, bytes);
 }

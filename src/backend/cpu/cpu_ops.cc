@@ -48,7 +48,8 @@ void CpuOps::RopeAndCache(const RopeArgs& a, const BatchRows& batch) {
     RopeRowArgs row = common;
     const int64_t position = batch.positions[r];
     row.qkv = a.qkv.row(r);
-    row.cos_sin = a.cos_sin == nullptr ? nullptr : a.cos_sin + position * a.rotary_dim;
+    const int64_t turn = batch.rope_rows == nullptr ? position : batch.rope_rows[r];
+    row.cos_sin = a.cos_sin == nullptr ? nullptr : a.cos_sin + turn * a.rotary_dim;
     if (a.q_scale != nullptr) row.q_scale = a.q_scale[position];
     const int64_t size = a.cache.block_size;
     const BlockId block =

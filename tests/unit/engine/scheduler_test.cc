@@ -1,5 +1,6 @@
 #include "engine/scheduler.h"
 
+#include <algorithm>
 #include <numeric>
 
 #include "fakes/fake_executor.h"
@@ -299,6 +300,69 @@ TEST_F(SchedulerTest, FeedsTheLastSampleWhileItIsStillOnTheDevice) {
   EXPECT_TRUE(scheduler_->Plan(now_).slices.empty());  // all three outputs are drawn or in flight
   scheduler_->Commit(*executor_->Collect(), now_);
   EXPECT_EQ(sink->ids.size(), 3u);
+}
+
+/// A full group of `blocks` and a recurrent one of `snapshots`.
+void UseStates(ExecutorLimits& limits, std::unique_ptr<FakeExecutor>& executor,
+               std::unique_ptr<Scheduler>& scheduler, int32_t snapshots) {
+  limits.groups.push_back({CacheRetention::kRecurrent, 0, 1024, snapshots});
+  executor = std::make_unique<FakeExecutor>(limits);
+  scheduler = std::make_unique<Scheduler>(limits, SchedulerOptions());
+}
+
+TEST_F(SchedulerTest, StartsARecurrentPromptFromTheSnapshotOfItsBeginning) {
+  Make(64);
+  UseStates(limits_, executor_, scheduler_, 4);
+  Add(1, 40, 2);
+  StepPlan plan = Step();
+  EXPECT_EQ(plan.slices[0].num_tokens, 32);  // the last border before the end
+  EXPECT_NE(plan.slices[0].state.store, kNoBlock);
+  EXPECT_EQ(Step().slices[0].num_tokens, 8);
+  RunAll();
+  const auto again = Add(2, 50, 2);
+  plan = Step();
+  EXPECT_EQ(plan.slices[0].begin, 32);
+  EXPECT_NE(plan.slices[0].state.load, kNoBlock);
+  RunAll();
+  EXPECT_EQ(again->usage.cached_tokens, 32);
+  EXPECT_EQ(scheduler_->tables().pool(1).num_held(), 0);
+}
+
+TEST_F(SchedulerTest, LeavesASnapshotWhereRecurrentPromptsPart) {
+  Make(64);
+  UseStates(limits_, executor_, scheduler_, 8);
+  GenerateRequest request;
+  request.prompt.assign(60, 7);
+  request.max_tokens = 1;
+  for (uint64_t id = 1; id <= 3; ++id) {
+    GenerateRequest other = request;
+    std::fill(other.prompt.begin() + 35, other.prompt.end(), static_cast<TokenId>(10 + id));
+    const auto sink = Add(id, std::move(other));
+    RunAll();
+    EXPECT_EQ(sink->usage.cached_tokens, id < 3 ? 0 : 32) << id;
+  }
+}
+
+TEST_F(SchedulerTest, ComputesARecurrentPromptWithoutSnapshotsWhereThereIsNoRoomForAny) {
+  Make(64);
+  UseStates(limits_, executor_, scheduler_, 0);
+  for (uint64_t id = 1; id <= 2; ++id) {
+    const auto sink = Add(id, 40, 2);
+    RunAll();
+    EXPECT_EQ(sink->usage.cached_tokens, 0);
+  }
+}
+
+TEST_F(SchedulerTest, KeepsThePrefixesOfPromptsBeyondTheSplitApart) {
+  limits_.prefix_split = 100;
+  Make(64);
+  const int32_t lengths[] = {90, 120, 95, 130};
+  const int32_t cached[] = {0, 0, 80, 112};
+  for (uint64_t id = 0; id < 4; ++id) {
+    const auto sink = Add(id + 1, lengths[id], 1);
+    RunAll();
+    EXPECT_EQ(sink->usage.cached_tokens, cached[id]) << lengths[id];
+  }
 }
 
 }  // namespace
