@@ -156,7 +156,8 @@ int32_t ZeroGrid::At(int64_t row, int64_t group) const {
   const int64_t per_word = 32 / bits;
   const uint32_t word = WordAt(data, row / per_word * row_stride + group * group_stride);
   const int64_t within = interleaved ? kAwqNibbleOfRow[row % 8] : row % per_word;
-  return static_cast<int32_t>(word >> (within * bits) & ((1u << bits) - 1)) + add;
+  return static_cast<int32_t>((word >> (within * bits)) + static_cast<uint32_t>(add)) &
+         ((1 << bits) - 1);
 }
 
 void CheckpointRows::Read(int64_t begin, int64_t num_rows, uint8_t* codes, float* scales,

@@ -24,7 +24,8 @@ struct ScaleGrid {
   float At(int64_t row, int64_t group) const;
 };
 
-/// Zero points, packed along rows in 32-bit words where bits is 4 or 8, else int8.
+/// Zero points: int8 plus `add`, or, where bits is 4 or 8, packed along rows in 32-bit words, plus
+/// `add` modulo 1 << bits.
 struct ZeroGrid {
   const char* data = nullptr;  // null: every zero point is `add`
   int32_t bits = 0;            // 0: int8, laid out as the scales are
