@@ -48,14 +48,13 @@ class WeightLoader {
   absl::StatusOr<PackedLinear> Linear(RowsOf part, int64_t k, bool bias) {
     return Linear(absl::MakeConstSpan(&part, 1), k, bias);
   }
-  /// Expert `expert` of a stack of `shape` [num_experts, rows, k]; `biases` [num_experts, rows];
-  /// `order` as in RowsOf.
-  absl::StatusOr<PackedLinear> ExpertOf(const std::string& stack, absl::Span<const int64_t> shape,
-                                        int64_t expert, absl::Span<const float> biases,
-                                        absl::Span<const int32_t> order);
-  /// A layer from values at hand, row-major [rows, k]; no bias: empty.
-  absl::StatusOr<PackedLinear> LinearOf(absl::Span<const float> weight, int64_t rows, int64_t k,
+  /// A layer from a weight at hand, [rows, k]; `order`: which of its rows, empty: all; `bias`
+  /// [rows of the weight], empty: none.
+  absl::StatusOr<PackedLinear> LinearOf(const HostLinear& weight, int64_t k,
+                                        absl::Span<const int32_t> order,
                                         absl::Span<const float> bias);
+  /// The weight [rows, k] of a linear layer as numbers, even where the source has codes.
+  absl::StatusOr<HostTensor> Numbers(const std::string& name, int64_t rows, int64_t k);
   /// A table to look rows up in, where the device can read it.
   absl::StatusOr<Tensor> Table(const std::string& name, int64_t rows, int64_t cols,
                                ModelWeights& out);
