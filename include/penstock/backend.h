@@ -99,7 +99,7 @@ struct PackedLinear {
 
 /// y[r] = scale * table[ids[r]], or added to what y holds
 struct EmbedArgs {
-  Tensor table;                  // [n, k]
+  Tensor table = {};             // [n, k]
   const int32_t* ids = nullptr;  // [m]
   Tensor y = {};                 // [m, k]
   float scale = 1.0f;

@@ -14,7 +14,8 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& option
   if (options.weights == "formula") {
     source = MakeFormulaSource();
   } else if (options.weights == "file") {
-    ASSIGN_OR_RETURN(source, MakeFileSource(options.model_dir));
+    ASSIGN_OR_RETURN(QuantizationConfig quantization, LoadQuantizationConfig(options.model_dir));
+    ASSIGN_OR_RETURN(source, MakeFileSource(options.model_dir, std::move(quantization)));
   } else {
     return absl::InvalidArgumentError(
         absl::StrCat("weights is \"", options.weights, "\", expected file or formula"));
