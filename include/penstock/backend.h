@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -56,7 +57,11 @@ class DeviceBuffer {
   Deleter deleter_ = nullptr;
 };
 
-/// Some rows of a linear layer's weight on the host, row-major.
+enum class WeightFormat : uint8_t { kFloat32, kBFloat16, kFloat16, kCodes4, kCodes8 };
+
+class QuantizedRows;  // backend/quantized_rows.h
+
+/// Some rows of a linear layer's weight on the host, row-major: numbers, or codes.
 struct LinearPart {
   const void* weight = nullptr;  // [rows, k], any alignment
   const void* bias = nullptr;    // [rows], bias_dtype; null: none
@@ -64,15 +69,30 @@ struct LinearPart {
   int64_t rows = 0;
   absl::Span<const int32_t> order =
       {};  // [rows] which row of weight and bias each is; empty: in order
+  WeightFormat format = WeightFormat::kFloat32;  // of weight
+  const QuantizedRows* codes = nullptr;          // not null: in place of weight and format
 };
 
-enum class WeightFormat : uint8_t { kFloat32, kBFloat16, kFloat16 };
+/// Rows of a PackedLinear that are kept alike; what codes mean is in backend/quantized_rows.h.
+struct LinearSegment {
+  WeightFormat format = WeightFormat::kFloat32;
+  int64_t row_begin = 0;
+  int64_t num_rows = 0;
+  size_t byte_begin = 0;  // in PackedLinear::weight
+  int64_t group = 0;      // of codes, as are all below
+  int32_t center = 0;
+  bool has_book = false;
+  bool has_column_order = false;
+  bool has_offset = false;
+  DType scale_type = DType::kFloat32;   // the smallest that holds every scale exactly
+  DType offset_type = DType::kFloat32;  // likewise
+};
 
 /// A linear layer's weight [n, k] in the device's own order.
 struct PackedLinear {
-  WeightFormat format = WeightFormat::kFloat32;
   int64_t n = 0;
   int64_t k = 0;
+  std::vector<LinearSegment> segments;  // by row, covering all
   DeviceBuffer weight;
   DeviceBuffer bias;  // float32 [n]; empty: none
 };
@@ -84,6 +104,7 @@ struct EmbedArgs {
   Tensor y = {};                 // [m, k]
   float scale = 1.0f;
   bool accumulate = false;
+  const PackedLinear* packed = nullptr;  // not null: the table, in place of `table`
 };
 
 struct LinearArgs {
@@ -133,6 +154,7 @@ struct BatchRows {
   int32_t num_rows = 0;
   const int32_t* ids = nullptr;              // [num_rows]
   const int32_t* positions = nullptr;        // [num_rows]
+  const int32_t* rope_rows = nullptr;        // [num_rows] of cos_sin; null: positions
   const int32_t* slots = nullptr;            // [num_rows]
   absl::Span<const SequenceRows> sequences;  // host memory; in row order, covering all rows
 };
@@ -151,7 +173,7 @@ struct RopeArgs {
   const float* q_norm = nullptr;  // [head_dim]; null: none
   const float* k_norm = nullptr;  // [head_dim]; null: none
   float norm_eps = 1e-6f;
-  const float* cos_sin = nullptr;  // [max_len, 2, rotary_dim / 2]; null: no rotation
+  const float* cos_sin = nullptr;  // [rows, 2, rotary_dim / 2]; null: no rotation
   int32_t rotary_dim = 0;          // so many of head_dim are rotated, i with i + rotary_dim / 2
   KvLayer cache;
   int32_t rotary_begin = 0;        // from this one on
@@ -308,9 +330,8 @@ class Device {
   /// Within the device, in order with the operations; null `from`: zeros.
   virtual void CopyOnDevice(void* to, const void* from, size_t bytes) = 0;
   virtual void CopyToHost(void* host, const void* device, size_t bytes) = 0;
-  /// The parts' rows one after the other, all of `format`.
-  virtual absl::StatusOr<PackedLinear> Pack(WeightFormat format, int64_t k,
-                                            absl::Span<const LinearPart> parts) = 0;
+  /// The parts' rows one after the other. Reads codes a panel of rows at a time.
+  virtual absl::StatusOr<PackedLinear> Pack(int64_t k, absl::Span<const LinearPart> parts) = 0;
   /// Waits for what was enqueued; a device fault is sticky and returned from here on.
   virtual absl::Status Synchronize() = 0;
 };

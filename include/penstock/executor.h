@@ -40,6 +40,7 @@ struct ExecutorLimits {
   int32_t max_step_tokens = 0;     // positions one step may compute
   int32_t max_context = 0;         // positions of one sequence
   int32_t vocab_size = 0;
+  int32_t prefix_split = 0;  // > 0: prompts longer than this share no prefix with shorter ones
   bool can_chunk = true;  // false: a prompt must be computed in one slice
 };
 

@@ -40,7 +40,17 @@ inline constexpr AdapterId kNoAdapter{-1};
 inline constexpr BlockId kNoBlock = -1;
 inline constexpr int kMaxCacheGroups = 4;
 
-enum class DType : uint8_t { kFloat32, kFloat16, kBFloat16, kInt32, kInt8, kUInt8, kInt64 };
+enum class DType : uint8_t {
+  kFloat32,
+  kFloat16,
+  kBFloat16,
+  kInt32,
+  kInt8,
+  kUInt8,
+  kInt64,
+  kFloat8E4M3,  // the variant without infinities
+  kFloat8E8M0,  // a power of two
+};
 
 /// Bytes of one element.
 constexpr size_t DTypeSize(DType t) {
@@ -55,6 +65,8 @@ constexpr size_t DTypeSize(DType t) {
       return 2;
     case DType::kInt8:
     case DType::kUInt8:
+    case DType::kFloat8E4M3:
+    case DType::kFloat8E8M0:
       return 1;
   }
   return 0;
@@ -76,6 +88,10 @@ constexpr std::string_view DTypeName(DType t) {
       return "uint8";
     case DType::kInt64:
       return "int64";
+    case DType::kFloat8E4M3:
+      return "float8_e4m3";
+    case DType::kFloat8E8M0:
+      return "float8_e8m0";
   }
   return "?";
 }

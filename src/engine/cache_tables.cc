@@ -10,6 +10,7 @@ namespace penstock {
 CacheTables::CacheTables(const ExecutorLimits& limits, bool prefix_cache, PrefixHasher hasher)
     : groups_(limits.groups),
       block_size_(limits.block_size),
+      prefix_split_(limits.prefix_split),
       prefix_cache_(prefix_cache),
       hasher_(std::move(hasher)) {
   CHECK(groups_.size() <= kMaxCacheGroups);
@@ -35,11 +36,16 @@ bool CacheTables::TakesHits(const Sequence& seq) const {
   return prefix_cache_ && !groups_.empty() && seq.request.output != OutputKind::kPromptLogprobs;
 }
 
+Hash128 CacheTables::Root(const Sequence& seq) const {
+  const Hash128 root = hasher_.Root(seq.request.cache_salt, seq.request.adapter);
+  if (prefix_split_ == 0 || seq.num_prompt() <= prefix_split_) return root;
+  return hasher_.Next(root, {-1});  // a chain of its own: no token is -1
+}
+
 void CacheTables::ExtendHashes(Sequence& seq, int32_t num_blocks) {
   while (static_cast<int32_t>(seq.hashes.size()) < num_blocks) {
     const size_t i = seq.hashes.size();
-    const Hash128 parent =
-        i == 0 ? hasher_.Root(seq.request.cache_salt, seq.request.adapter) : seq.hashes[i - 1];
+    const Hash128 parent = i == 0 ? Root(seq) : seq.hashes[i - 1];
     seq.hashes.push_back(hasher_.Next(
         parent, {seq.tokens.data() + i * block_size_, static_cast<size_t>(block_size_)}));
   }

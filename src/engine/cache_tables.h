@@ -67,6 +67,7 @@ class CacheTables {
 
  private:
   bool CanGrow(const Sequence& seq, int32_t num_blocks) const;
+  Hash128 Root(const Sequence& seq) const;
   void ExtendHashes(Sequence& seq, int32_t num_blocks);
   bool TakesHits(const Sequence& seq) const;
   bool WindowCached(const Sequence& seq, size_t group, int32_t num_blocks) const;
@@ -78,6 +79,7 @@ class CacheTables {
   std::vector<CacheGroup> groups_;
   std::vector<BlockPool> pools_;
   int32_t block_size_;
+  int32_t prefix_split_;
   bool prefix_cache_;
   PrefixHasher hasher_;
   int32_t state_group_ = -1;           // the recurrent one; -1: none

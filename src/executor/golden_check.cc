@@ -107,7 +107,7 @@ absl::Status RunBatched(RunnerDriver& driver, const GoldenPrompt& p, DrivenSeque
 absl::Status RunPrefixHit(RunnerDriver& driver, const GoldenPrompt& p, int32_t block_size,
                           DrivenSequence& out) {
   const int32_t shared = (static_cast<int32_t>(p.ids.size()) - 1) / block_size * block_size;
-  DrivenSequence donor = driver.Begin(absl::MakeConstSpan(p.ids).subspan(0, shared), true);
+  DrivenSequence donor = driver.Begin(p.ids, true);
   // Chunks that do not end with the blocks, and at last one that does: recurrent layers leave a
   // snapshot there.
   while (donor.num_computed < shared) {

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/half.h"
 #include "base/status_macros.h"
+#include "model/rope.h"
 
 namespace penstock {
 namespace {
@@ -36,6 +37,8 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(LoadedModel* mode
   limits.max_step_tokens = options.max_step_tokens;
   limits.max_context = options.max_len > 0 ? options.max_len : config.max_positions;
   limits.vocab_size = config.vocab_size;
+  for (const RopeConfig& rope : config.ropes)
+    limits.prefix_split = std::max(limits.prefix_split, RopeSplit(rope, limits.max_context));
   const KvCacheOptions kv{options.kv_dtype,   options.kv_bytes,        options.block_size,
                           limits.max_context, options.max_step_tokens, options.num_slots};
   ASSIGN_OR_RETURN(KvCache cache, KvCache::Make(config, kv, *model->device));
@@ -68,6 +71,7 @@ absl::Status ModelRunner::Forward(const StepPlan& plan) {
   ids_.clear();
   positions_.clear();
   row_slots_.clear();
+  rope_rows_.clear();
   sequences_.clear();
   for (const SlotSetup& setup : plan.setups) RETURN_IF_ERROR(slots_->Setup(setup));
   for (const SequenceSlice& slice : plan.slices) RETURN_IF_ERROR(AddSlice(slice));
@@ -75,6 +79,7 @@ absl::Status ModelRunner::Forward(const StepPlan& plan) {
   batch.num_rows = static_cast<int32_t>(ids_.size());
   batch.ids = ids_.data();
   batch.positions = positions_.data();
+  if (limits_.prefix_split > 0) batch.rope_rows = rope_rows_.data();
   batch.slots = row_slots_.data();
   batch.sequences = sequences_;
   if (cache_->has_states()) RETURN_IF_ERROR(LoadStates());
@@ -163,6 +168,9 @@ absl::Status ModelRunner::AddTokens(Piece& piece) {
     ids_.push_back(id);
     positions_.push_back(piece.begin + i);
     row_slots_.push_back(slice.slot.value);
+    const int32_t length = std::max(piece.slot->prompt_tokens, piece.begin + i + 1);
+    rope_rows_.push_back(piece.begin + i +
+                         (length > limits_.prefix_split ? limits_.max_context : 0));
   }
   return absl::OkStatus();
 }

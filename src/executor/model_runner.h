@@ -98,6 +98,7 @@ class ModelRunner {
   std::vector<int32_t> ids_;
   std::vector<int32_t> positions_;
   std::vector<int32_t> row_slots_;
+  std::vector<int32_t> rope_rows_;
   std::vector<SequenceRows> sequences_;
   DeviceBuffer gathered_;      // [rows, hidden], grown on demand
   DeviceBuffer draw_logits_;   // float32 [rows, vocab], grown on demand

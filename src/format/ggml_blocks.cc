@@ -52,14 +52,15 @@ float HalvedPowerOfTwo(uint8_t e) {
 
 /// 32 codes from 16 bytes: the low halves, then the high ones.
 void Nibbles32(const uint8_t* packed, uint8_t* codes) {
-  for (int i = 0; i < 16; ++i) {
+  for (int i = 0; codes != nullptr && i < 16; ++i) {
     codes[i] = packed[i] & 15;
     codes[i + 16] = packed[i] >> 4;
   }
 }
 
 void FifthBits32(const uint8_t* packed, uint8_t* codes) {
-  for (int i = 0; i < 32; ++i) codes[i] |= ((packed[i / 8] >> (i % 8)) & 1) << 4;
+  for (int i = 0; codes != nullptr && i < 32; ++i)
+    codes[i] |= ((packed[i / 8] >> (i % 8)) & 1) << 4;
 }
 
 /// Eight 6-bit scales and eight 6-bit minima in 12 bytes: bytes 0-3 and 4-7 hold the first four of
@@ -74,7 +75,7 @@ void ScalesAndMinima(const uint8_t* packed, uint8_t* scales, uint8_t* minima) {
   }
 }
 
-void DecodeSimple(GgmlType type, const uint8_t* block, const QuantizedRows& out) {
+void DecodeSimple(GgmlType type, const uint8_t* block, const GgmlDecoded& out) {
   switch (type) {
     case GgmlType::kQ4_0:
     case GgmlType::kIQ4_NL:
@@ -98,26 +99,27 @@ void DecodeSimple(GgmlType type, const uint8_t* block, const QuantizedRows& out)
       return Nibbles32(block + 1, out.codes);
     default:  // Q8_0
       out.scales[0] = HalfAt(block);
-      for (int i = 0; i < 32; ++i) out.codes[i] = block[2 + i] ^ 0x80;  // int8 + 128
+      for (int i = 0; out.codes != nullptr && i < 32; ++i)
+        out.codes[i] = block[2 + i] ^ 0x80;  // int8 + 128
   }
 }
 
 /// 4-bit scales and minima [16], 2-bit codes [64], half scale, half minimum.
-void DecodeQ2K(const uint8_t* block, const QuantizedRows& out) {
+void DecodeQ2K(const uint8_t* block, const GgmlDecoded& out) {
   const float scale = HalfAt(block + 80);
   const float minimum = HalfAt(block + 82);
   for (int g = 0; g < 16; ++g) {
     out.scales[g] = scale * static_cast<float>(block[g] & 15);
     out.offsets[g] = -(minimum * static_cast<float>(block[g] >> 4));
   }
-  for (int i = 0; i < kSuperBlock; ++i) {
+  for (int i = 0; out.codes != nullptr && i < kSuperBlock; ++i) {
     const uint8_t packed = block[16 + i / 128 * 32 + i % 32];
     out.codes[i] = (packed >> (i % 128 / 32 * 2)) & 3;
   }
 }
 
 /// Third bits [32], 2-bit codes [64], 6-bit scales [12], half scale.
-void DecodeQ3K(const uint8_t* block, const QuantizedRows& out) {
+void DecodeQ3K(const uint8_t* block, const GgmlDecoded& out) {
   const uint8_t* packed_scales = block + 96;
   const float scale = HalfAt(block + 108);
   for (int g = 0; g < 16; ++g) {
@@ -125,7 +127,7 @@ void DecodeQ3K(const uint8_t* block, const QuantizedRows& out) {
     const int high = (packed_scales[8 + g % 4] >> (g / 4 * 2)) & 3;
     out.scales[g] = scale * static_cast<float>((low | (high << 4)) - 32);
   }
-  for (int i = 0; i < kSuperBlock; ++i) {
+  for (int i = 0; out.codes != nullptr && i < kSuperBlock; ++i) {
     const int low = (block[32 + i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2)) & 3;
     const int high = (block[i % 32] >> (i / 32)) & 1;
     out.codes[i] = static_cast<uint8_t>(low | (high << 2));
@@ -134,7 +136,7 @@ void DecodeQ3K(const uint8_t* block, const QuantizedRows& out) {
 
 /// Half scale, half minimum, 6-bit scales and minima [12], for Q5_K fifth bits [32], then 4-bit
 /// codes [128].
-void DecodeQ45K(const uint8_t* block, bool five_bits, const QuantizedRows& out) {
+void DecodeQ45K(const uint8_t* block, bool five_bits, const GgmlDecoded& out) {
   uint8_t scales[8];
   uint8_t minima[8];
   ScalesAndMinima(block + 4, scales, minima);
@@ -144,7 +146,7 @@ void DecodeQ45K(const uint8_t* block, bool five_bits, const QuantizedRows& out) 
   for (int g = 0; g < 8; ++g) {
     out.scales[g] = scale * static_cast<float>(scales[g]);
     out.offsets[g] = -(minimum * static_cast<float>(minima[g]));
-    for (int i = 0; i < 32; ++i) {
+    for (int i = 0; out.codes != nullptr && i < 32; ++i) {
       uint8_t code = (codes[g / 2 * 32 + i] >> (g % 2 * 4)) & 15;
       if (five_bits) code |= ((block[16 + i] >> g) & 1) << 4;
       out.codes[g * 32 + i] = code;
@@ -153,12 +155,12 @@ void DecodeQ45K(const uint8_t* block, bool five_bits, const QuantizedRows& out) 
 }
 
 /// Lower four bits [128], upper two [64], int8 scales [16], half scale.
-void DecodeQ6K(const uint8_t* block, const QuantizedRows& out) {
+void DecodeQ6K(const uint8_t* block, const GgmlDecoded& out) {
   const float scale = HalfAt(block + 208);
   for (int g = 0; g < 16; ++g) {
     out.scales[g] = scale * static_cast<float>(static_cast<int8_t>(block[192 + g]));
   }
-  for (int i = 0; i < kSuperBlock; ++i) {
+  for (int i = 0; out.codes != nullptr && i < kSuperBlock; ++i) {
     const int half = i / 128;
     const int low = (block[half * 64 + i % 64] >> (i % 128 / 64 * 4)) & 15;
     const int high = (block[128 + half * 32 + i % 32] >> (i % 128 / 32 * 2)) & 3;
@@ -166,7 +168,7 @@ void DecodeQ6K(const uint8_t* block, const QuantizedRows& out) {
   }
 }
 
-void DecodeBlock(GgmlType type, const uint8_t* block, const QuantizedRows& out) {
+void DecodeBlock(GgmlType type, const uint8_t* block, const GgmlDecoded& out) {
   switch (type) {
     case GgmlType::kQ2_K:
       return DecodeQ2K(block, out);
@@ -210,7 +212,7 @@ std::string_view DecodedGgmlTypes() {
 }
 
 bool IsDecodedGgmlType(GgmlType type) {
-  return PlainGgmlType(type).has_value() || QuantizedFormOf(type).has_value();
+  return PlainGgmlType(type).has_value() || GgmlFormOf(type).has_value();
 }
 
 std::optional<DType> PlainGgmlType(GgmlType type) {
@@ -220,30 +222,30 @@ std::optional<DType> PlainGgmlType(GgmlType type) {
   return std::nullopt;
 }
 
-std::optional<QuantizedForm> QuantizedFormOf(GgmlType type) {
+std::optional<GgmlForm> GgmlFormOf(GgmlType type) {
   switch (type) {
     case GgmlType::kQ4_0:
-      return QuantizedForm{.bits = 4, .center = 8};
+      return GgmlForm{.bits = 4, .center = 8};
     case GgmlType::kQ4_1:
     case GgmlType::kQ4_K:
-      return QuantizedForm{.bits = 4, .has_offset = true};
+      return GgmlForm{.bits = 4, .has_offset = true};
     case GgmlType::kQ5_0:
-      return QuantizedForm{.center = 16};
+      return GgmlForm{.center = 16};
     case GgmlType::kQ5_1:
     case GgmlType::kQ5_K:
-      return QuantizedForm{.has_offset = true};
+      return GgmlForm{.has_offset = true};
     case GgmlType::kQ8_0:
-      return QuantizedForm{.center = 128};
+      return GgmlForm{.center = 128};
     case GgmlType::kQ2_K:
-      return QuantizedForm{.bits = 4, .group = 16, .has_offset = true};
+      return GgmlForm{.bits = 4, .group = 16, .has_offset = true};
     case GgmlType::kQ3_K:
-      return QuantizedForm{.bits = 4, .group = 16, .center = 4};
+      return GgmlForm{.bits = 4, .group = 16, .center = 4};
     case GgmlType::kQ6_K:
-      return QuantizedForm{.group = 16, .center = 32};
+      return GgmlForm{.group = 16, .center = 32};
     case GgmlType::kIQ4_NL:
-      return QuantizedForm{.bits = 4, .book = kNonLinearBook};
+      return GgmlForm{.bits = 4, .book = kNonLinearBook};
     case GgmlType::kMXFP4:
-      return QuantizedForm{.bits = 4, .book = kMxfp4Book};
+      return GgmlForm{.bits = 4, .book = kMxfp4Book};
     default:
       return std::nullopt;
   }
@@ -256,25 +258,29 @@ int64_t GgmlRowBytes(GgmlType type, int64_t k) {
 }
 
 void DecodeGgmlRows(GgmlType type, const std::byte* data, int64_t num_rows, int64_t k,
-                    const QuantizedRows& out) {
-  const std::optional<QuantizedForm> form = QuantizedFormOf(type);
+                    const GgmlDecoded& out) {
+  const std::optional<GgmlForm> form = GgmlFormOf(type);
   CHECK(form.has_value());
   const GgmlTypeInfo& info = *FindGgmlType(static_cast<uint32_t>(type));
   CHECK(k % info.block_size == 0);
   const int64_t num_blocks = num_rows * (k / info.block_size);
   const int64_t groups = info.block_size / form->group;
   const auto* block = reinterpret_cast<const uint8_t*>(data);
+  float unused_scales[kSuperBlock / 16];
+  float unused_offsets[kSuperBlock / 16];
   for (int64_t b = 0; b < num_blocks; ++b, block += info.block_bytes) {
-    DecodeBlock(type, block,
-                {out.codes + b * info.block_size, out.scales + b * groups,
-                 form->has_offset ? out.offsets + b * groups : nullptr});
+    DecodeBlock(
+        type, block,
+        {out.codes != nullptr ? out.codes + b * info.block_size : nullptr,
+         out.scales != nullptr ? out.scales + b * groups : unused_scales,
+         out.offsets != nullptr && form->has_offset ? out.offsets + b * groups : unused_offsets});
   }
 }
 
 void DequantizeGgmlRows(GgmlType type, const std::byte* data, int64_t num_rows, int64_t k,
                         float* out) {
   if (PlainGgmlType(type)) return WidenPlain(type, data, num_rows * k, out);
-  const std::optional<QuantizedForm> form = QuantizedFormOf(type);
+  const std::optional<GgmlForm> form = GgmlFormOf(type);
   CHECK(form.has_value());
   const GgmlTypeInfo& info = *FindGgmlType(static_cast<uint32_t>(type));
   uint8_t codes[kSuperBlock];

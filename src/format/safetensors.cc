@@ -32,6 +32,8 @@ std::optional<DType> DTypeOf(std::string_view name) {
   if (name == "I32") return DType::kInt32;
   if (name == "I8") return DType::kInt8;
   if (name == "U8" || name == "BOOL") return DType::kUInt8;
+  if (name == "F8_E4M3") return DType::kFloat8E4M3;
+  if (name == "F8_E8M0") return DType::kFloat8E8M0;
   return std::nullopt;
 }
 
@@ -68,9 +70,9 @@ absl::StatusOr<SafetensorsEntry> ParseEntry(const Json& json, const std::string&
   const auto& dtype_name = json["dtype"].get_ref<const std::string&>();
   const std::optional<DType> dtype = DTypeOf(dtype_name);
   if (!dtype) {
-    return Bad(
-        path, name,
-        absl::StrCat("dtype ", dtype_name, " is not one of F32 F16 BF16 I64 I32 I8 U8 BOOL"));
+    return Bad(path, name,
+               absl::StrCat("dtype ", dtype_name,
+                            " is not one of F32 F16 BF16 F8_E4M3 F8_E8M0 I64 I32 I8 U8 BOOL"));
   }
   entry.dtype = *dtype;
   if (json["shape"].size() > kMaxRank) return Bad(path, name, "more than 16 dimensions");

@@ -115,7 +115,6 @@ absl::Status ReadRopes(ConfigReader& config, std::string_view what, const Family
   RopeConfig base;
   base.theta = config.Number("rope_theta", 10000.0, 1.0, 1e12);
   base.theta = config.Number("rotary_emb_base", base.theta, 1.0, 1e12);
-  base.max_positions = out.max_positions;
   base.original_max_positions =
       config.Int("original_max_position_embeddings", out.max_positions, 1, kMaxSize);
   double partial = config.Number("partial_rotary_factor", family.partial_rotary, 0.0, 1.0);

@@ -212,7 +212,11 @@ void Decoder::Forward(const BatchRows& batch, absl::Span<const LayerCache> cache
   Ops& ops = device_->ops();
   hidden_ = Activations(hidden_buffer_, batch.num_rows, c.hidden_size);
   normed_ = Activations(normed_buffer_, batch.num_rows, c.hidden_size);
-  ops.Embed({weights_->embedding, batch.ids, hidden_, c.embedding_scale});
+  ops.Embed({.table = weights_->embedding,
+             .ids = batch.ids,
+             .y = hidden_,
+             .scale = c.embedding_scale,
+             .packed = weights_->packed_table()});
   if (c.position_table) {
     ops.Embed(
         {.table = weights_->positions, .ids = batch.positions, .y = hidden_, .accumulate = true});

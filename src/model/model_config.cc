@@ -65,7 +65,12 @@ Json Standardized(Json body, const Family& family) {
       {"n_positions", "max_position_embeddings"},
       {"n_inner", "intermediate_size"},
       {"layer_norm_eps", "rms_norm_eps"},
-      {"layer_norm_epsilon", "rms_norm_eps"}};
+      {"layer_norm_epsilon", "rms_norm_eps"},
+      {"num_local_experts", "num_experts"},
+      {"num_local_experts", "n_routed_experts"},
+      {"num_experts", "num_local_experts"}};
+  if (family.norm == NormType::kLayer || family.norm == NormType::kLayerNoBias)
+    body.erase("rms_norm_eps");
   const auto missing = [&](const char* key) { return !body.contains(key) || body[key].is_null(); };
   for (const auto& [from, to] : kNames) {
     if (!missing(from) && missing(to)) body[to] = body[from];

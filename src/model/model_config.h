@@ -31,7 +31,6 @@ struct RopeConfig {
   int32_t rotary_dim = 0;     // dimensions that turn
   int32_t rotated_pairs = 0;  // proportional: pairs from here on stand still
   int32_t original_max_positions = 0;
-  int32_t max_positions = 0;          // what is served: longrope picks its factors by it
   double low_freq_factor = 1;         // llama3
   double high_freq_factor = 4;        // llama3
   double beta_fast = 32;              // yarn

@@ -42,11 +42,16 @@ double YarnFrequency(const RopeConfig& rope, int32_t dim, int32_t pair, double f
 
 }  // namespace
 
-std::vector<float> RopeFrequencies(const RopeConfig& rope, int32_t num_positions) {
+int32_t RopeSplit(const RopeConfig& rope, int32_t num_positions) {
+  const bool splits =
+      rope.type == RopeType::kLongRope && num_positions > rope.original_max_positions;
+  return splits ? rope.original_max_positions : 0;
+}
+
+std::vector<float> RopeFrequencies(const RopeConfig& rope, bool beyond) {
   const int32_t dim = rope.rotary_dim;
   std::vector<float> out(dim / 2);
-  const std::vector<double>& factors =
-      num_positions > rope.original_max_positions ? rope.long_factors : rope.short_factors;
+  const std::vector<double>& factors = beyond ? rope.long_factors : rope.short_factors;
   for (int32_t i = 0; i < dim / 2; ++i) {
     double frequency = 1.0 / std::pow(rope.theta, 2.0 * i / dim);
     switch (rope.type) {
@@ -92,12 +97,16 @@ float RopeMagnitude(const RopeConfig& rope) {
 }
 
 std::vector<float> RopeTable(const RopeConfig& rope, int32_t num_positions) {
-  const std::vector<float> frequencies = RopeFrequencies(rope, num_positions);
+  const std::vector<float> within = RopeFrequencies(rope);
+  const std::vector<float> beyond = RopeFrequencies(rope, true);
+  const int32_t num_rows = RopeSplit(rope, num_positions) > 0 ? 2 * num_positions : num_positions;
   const float magnitude = RopeMagnitude(rope);
-  const size_t half = frequencies.size();
-  std::vector<float> table(2 * half * num_positions);
-  for (int32_t position = 0; position < num_positions; ++position) {
-    float* cos_row = table.data() + 2 * half * position;
+  const size_t half = within.size();
+  std::vector<float> table(2 * half * num_rows);
+  for (int32_t row = 0; row < num_rows; ++row) {
+    const std::vector<float>& frequencies = row < num_positions ? within : beyond;
+    const int32_t position = row % num_positions;
+    float* cos_row = table.data() + 2 * half * row;
     for (size_t i = 0; i < half; ++i) {
       const float angle =
           static_cast<float>(position) * frequencies[i];  // in float32, as models are trained

@@ -65,7 +65,7 @@ uint64_t Mix(uint64_t x) {
 
 class FormulaSource final : public TensorSource {
  public:
-  bool Has(const std::string& name) const override { return absl::StartsWith(name, "model."); }
+  bool Has(const std::string&) const override { return false; }  // names are the layout's own
 
   absl::StatusOr<HostTensor> Get(const std::string& name,
                                  absl::Span<const int64_t> shape) override {
@@ -89,6 +89,26 @@ class FormulaSource final : public TensorSource {
 };
 
 }  // namespace
+
+absl::StatusOr<HostLinear> TensorSource::FindLinear(const std::string& name,
+                                                    absl::Span<const int64_t> shape,
+                                                    int64_t expert) {
+  return FindPlain(name, shape, expert);
+}
+
+absl::StatusOr<HostLinear> TensorSource::FindPlain(const std::string& name,
+                                                   absl::Span<const int64_t> shape,
+                                                   int64_t expert) {
+  const bool bare = expert >= 0 && Has(name);
+  HostLinear linear;
+  ASSIGN_OR_RETURN(linear.plain, Get(bare ? name : absl::StrCat(name, ".weight"), shape));
+  if (expert < 0) return linear;
+  HostTensor& t = linear.plain;
+  t.shape = {shape[1], shape[2]};
+  t.data = static_cast<const char*>(t.data) +
+           expert * shape[1] * shape[2] * static_cast<int64_t>(DTypeSize(t.dtype));
+  return linear;
+}
 
 absl::StatusOr<std::unique_ptr<TensorSource>> MakeFileSource(const std::string& dir) {
   ASSIGN_OR_RETURN(Safetensors files, Safetensors::OpenModel(dir));

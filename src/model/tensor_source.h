@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "backend/quantized_rows.h"
 #include "format/safetensors.h"
 #include "penstock/types.h"
 
@@ -22,6 +23,12 @@ struct HostTensor {
   std::shared_ptr<const void> owner;  // keeps `data` alive
 };
 
+/// A linear layer's weight [rows, k] on the host: numbers, or codes.
+struct HostLinear {
+  HostTensor plain;                            // float32, float16 or bfloat16, unless `codes`
+  std::shared_ptr<const QuantizedRows> codes;  // keeps its file mapped; null: `plain`
+};
+
 class TensorSource {
  public:
   virtual ~TensorSource() = default;
@@ -30,6 +37,18 @@ class TensorSource {
   /// names file and tensor.
   virtual absl::StatusOr<HostTensor> Get(const std::string& name,
                                          absl::Span<const int64_t> shape) = 0;
+  /// The weight of the linear layer `name` (without ".weight"), in whatever form the source has it.
+  /// `shape` is [rows, k], or [num_experts, rows, k] of experts stacked in one tensor: then `name`
+  /// is the stack's, and `expert` in [0, num_experts) picks one. Errors as Get's, or
+  /// UNIMPLEMENTED that names a form.
+  virtual absl::StatusOr<HostLinear> FindLinear(const std::string& name,
+                                                absl::Span<const int64_t> shape,
+                                                int64_t expert = -1);
+
+ protected:
+  /// Where the layer is plain: tensor `name`.weight; of a stack `name`, or else `name`.weight.
+  absl::StatusOr<HostLinear> FindPlain(const std::string& name, absl::Span<const int64_t> shape,
+                                       int64_t expert);
 };
 
 /// Tensors of dtype F32, F16 or BF16 of `dir`.

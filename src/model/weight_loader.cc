@@ -32,11 +32,6 @@ std::vector<float> Widen(const HostTensor& t) {
   return values;
 }
 
-HostTensor Widened(const HostTensor& t) {
-  auto values = std::make_shared<std::vector<float>>(Widen(t));
-  return {DType::kFloat32, t.shape, values->data(), values};
-}
-
 /// [k, rows] -> [rows, k]
 HostTensor Transposed(const HostTensor& t) {
   const int64_t k = t.shape[0];
@@ -55,6 +50,14 @@ HostTensor Transposed(const HostTensor& t) {
 WeightFormat FormatOf(DType dtype) {
   if (dtype == DType::kBFloat16) return WeightFormat::kBFloat16;
   return dtype == DType::kFloat16 ? WeightFormat::kFloat16 : WeightFormat::kFloat32;
+}
+
+LinearPart PartOf(const HostLinear& weight) {
+  LinearPart part;
+  part.weight = weight.plain.data;
+  part.format = FormatOf(weight.plain.dtype);
+  part.codes = weight.codes.get();
+  return part;
 }
 
 }  // namespace
@@ -110,37 +113,33 @@ absl::StatusOr<NormWeights> WeightLoader::Norm(const std::string& name, NormType
 
 absl::StatusOr<PackedLinear> WeightLoader::Linear(absl::Span<const RowsOf> parts, int64_t k,
                                                   bool bias) {
-  std::vector<HostTensor> weights;
+  std::vector<HostLinear> weights;
   std::vector<HostTensor> biases;
-  bool mixed = false;
   for (const RowsOf& part : parts) {
     const int64_t rows = part.tensor_rows > 0 ? part.tensor_rows : part.rows;
-    const std::string name = absl::StrCat(part.name, ".weight");
-    HostTensor weight;
+    HostLinear weight;
     if (part.transposed) {
-      ASSIGN_OR_RETURN(const HostTensor stored, source_.Get(name, {k, rows}));
-      weight = Transposed(stored);
+      ASSIGN_OR_RETURN(const HostTensor stored,
+                       source_.Get(absl::StrCat(part.name, ".weight"), {k, rows}));
+      weight.plain = Transposed(stored);
     } else {
-      ASSIGN_OR_RETURN(weight, source_.Get(name, {rows, k}));
+      ASSIGN_OR_RETURN(weight, source_.FindLinear(part.name, {rows, k}));
     }
     weights.push_back(std::move(weight));
-    mixed |= weights.back().dtype != weights.front().dtype;
     if (!bias) continue;
     ASSIGN_OR_RETURN(HostTensor values, source_.Get(absl::StrCat(part.name, ".bias"), {rows}));
     biases.push_back(std::move(values));
   }
-  if (mixed) {
-    for (HostTensor& weight : weights) weight = Widened(weight);
-  }
   std::vector<LinearPart> linear;
   for (size_t i = 0; i < parts.size(); ++i) {
-    linear.push_back({.weight = weights[i].data,
-                      .bias = bias ? biases[i].data : nullptr,
-                      .bias_dtype = bias ? biases[i].dtype : DType::kFloat32,
-                      .rows = parts[i].rows,
-                      .order = parts[i].order});
+    LinearPart part = PartOf(weights[i]);
+    part.bias = bias ? biases[i].data : nullptr;
+    part.bias_dtype = bias ? biases[i].dtype : DType::kFloat32;
+    part.rows = parts[i].rows;
+    part.order = parts[i].order;
+    linear.push_back(part);
   }
-  return device_.Pack(FormatOf(weights.front().dtype), k, linear);
+  return device_.Pack(k, linear);
 }
 
 absl::StatusOr<PackedLinear> WeightLoader::LinearOf(absl::Span<const float> weight, int64_t rows,
@@ -149,12 +148,32 @@ absl::StatusOr<PackedLinear> WeightLoader::LinearOf(absl::Span<const float> weig
   part.weight = weight.data();
   part.rows = rows;
   if (!bias.empty()) part.bias = bias.data();
-  return device_.Pack(WeightFormat::kFloat32, k, {part});
+  return device_.Pack(k, {part});
 }
 
 absl::StatusOr<Tensor> WeightLoader::Table(const std::string& name, int64_t rows, int64_t cols,
                                            ModelWeights& out) {
   ASSIGN_OR_RETURN(const HostTensor table, source_.Get(name, {rows, cols}));
+  return View(table, out);
+}
+
+absl::Status WeightLoader::Embedding(const std::string& name, const ModelConfig& config,
+                                     ModelWeights& out) {
+  const int64_t rows = config.vocab_size;
+  ASSIGN_OR_RETURN(const HostLinear table, source_.FindLinear(name, {rows, config.hidden_size}));
+  if (table.codes == nullptr) {
+    ASSIGN_OR_RETURN(out.embedding, View(table.plain, out));
+  } else if (!config.tied_embeddings) {
+    LinearPart part = PartOf(table);
+    part.rows = rows;
+    ASSIGN_OR_RETURN(out.packed_embedding, device_.Pack(config.hidden_size, {part}));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Tensor> WeightLoader::View(const HostTensor& table, ModelWeights& out) {
+  const int64_t rows = table.shape[0];
+  const int64_t cols = table.shape[1];
   Tensor view{const_cast<void*>(table.data), table.dtype, rows, cols, cols};
   if (device_.shares_host_memory()) {
     out.owners.push_back(table.owner);

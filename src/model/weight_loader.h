@@ -43,8 +43,7 @@ class WeightLoader {
   absl::StatusOr<DeviceBuffer> Vector(const std::string& name, int64_t size);
   /// `name`.weight and, for a LayerNorm with one, `name`.bias.
   absl::StatusOr<NormWeights> Norm(const std::string& name, NormType type, int64_t size);
-  /// The parts' rows in order, as one layer; in their own format where all have the same, else
-  /// float32.
+  /// The parts' rows in order, as one layer, each in its own format.
   absl::StatusOr<PackedLinear> Linear(absl::Span<const RowsOf> parts, int64_t k, bool bias);
   absl::StatusOr<PackedLinear> Linear(RowsOf part, int64_t k, bool bias) {
     return Linear(absl::MakeConstSpan(&part, 1), k, bias);
@@ -55,8 +54,13 @@ class WeightLoader {
   /// A table to look rows up in, where the device can read it.
   absl::StatusOr<Tensor> Table(const std::string& name, int64_t rows, int64_t cols,
                                ModelWeights& out);
+  /// The table of the layer `name` as out.embedding; where it is of codes, as out.packed_embedding,
+  /// or not at all where the head, which is loaded from it, serves both.
+  absl::Status Embedding(const std::string& name, const ModelConfig& config, ModelWeights& out);
 
  private:
+  absl::StatusOr<Tensor> View(const HostTensor& table, ModelWeights& out);
+
   TensorSource& source_;
   Device& device_;
 };

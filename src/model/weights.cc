@@ -197,8 +197,7 @@ absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, TensorSource
   ModelWeights out;
   const auto total = static_cast<int64_t>(config.layers.size()) + 1;
   const std::string embedding = absl::StrCat(names.prefix, ToAbsl(names.embedding));
-  ASSIGN_OR_RETURN(out.embedding,
-                   loader.Table(embedding + ".weight", config.vocab_size, config.hidden_size, out));
+  RETURN_IF_ERROR(loader.Embedding(embedding, config, out));
   if (config.position_table) {
     ASSIGN_OR_RETURN(out.positions, loader.Table(names.prefix + "wpe.weight", config.max_positions,
                                                  config.hidden_size, out));

@@ -71,11 +71,18 @@ struct LayerWeights {
 };
 
 struct ModelWeights {
-  Tensor embedding;  // [vocab, hidden]
-  Tensor positions;  // [max_positions, hidden]; no rows: none
+  Tensor embedding;  // [vocab, hidden]; no rows: packed_embedding, and where that is empty lm_head
+  PackedLinear packed_embedding;  // a table of codes that is not the head's as well
+  Tensor positions;               // [max_positions, hidden]; no rows: none
   std::vector<LayerWeights> layers;
   NormWeights final_norm;  // [hidden]
   PackedLinear lm_head;    // [vocab, hidden]
+
+  /// The table of codes that embeds; null: `embedding`.
+  const PackedLinear* packed_table() const {
+    if (embedding.rows > 0) return nullptr;
+    return packed_embedding.n > 0 ? &packed_embedding : &lm_head;
+  }
 
   std::vector<DeviceBuffer> tables;                 // where the tables were copied
   std::vector<std::shared_ptr<const void>> owners;  // where they lie on the host

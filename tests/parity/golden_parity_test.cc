@@ -1,13 +1,16 @@
 // Whole models against reference logits and tokens, in every way in which a prompt is computed.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <tuple>
 
 #include "executor/golden_check.h"
 #include "executor/runner_driver.h"
 #include "format/json_text.h"
+#include "model/families.h"
 
 namespace penstock {
 namespace {
@@ -17,17 +20,20 @@ std::string Shared(const std::string& path) {
 }
 
 absl::StatusOr<std::unique_ptr<LoadedModel>> Load(const std::string& dir, const std::string& device,
-                                                  WorkerPool* pool) {
+                                                  WorkerPool* pool,
+                                                  const std::string& weights = "file") {
   LoadOptions load;
   load.model_dir = dir;
+  load.weights = weights;
   load.device = device;
   load.pool = pool;
   return LoadModel(load);
 }
 
-void ExpectGolden(const std::string& dir, const std::string& device, DType dtype) {
+void ExpectGolden(const std::string& dir, const std::string& device, DType dtype,
+                  const std::string& weights = "file") {
   WorkerPool pool(2);
-  const auto model = Load(dir, device, &pool);
+  const auto model = Load(dir, device, &pool, weights);
   ASSERT_TRUE(model.ok()) << model.status();
   const auto prompts = LoadGolden(dir + "/golden.safetensors", (*model)->config.vocab_size);
   ASSERT_TRUE(prompts.ok()) << prompts.status();
@@ -84,6 +90,47 @@ INSTANTIATE_TEST_SUITE_P(
       return std::get<1>(info.param) + "_" + std::get<2>(info.param) + "_on_" +
              std::get<0>(info.param);
     });
+
+/// tests/goldens/families: every row of the table of families, with weights that need no file.
+std::vector<std::string> OwnFamilies() {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(std::string(PENSTOCK_SOURCE_DIR) +
+                                                               "/tests/goldens/families")) {
+    names.push_back(entry.path().filename());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+class OwnFamilyGolden
+    : public ::testing::TestWithParam<std::tuple<std::string, std::string, std::string>> {};
+
+TEST_P(OwnFamilyGolden, EveryWayMeetsTheReference) {
+  const auto& [device, family, dtype] = GetParam();
+  ExpectGolden(std::string(PENSTOCK_SOURCE_DIR) + "/tests/goldens/families/" + family, device,
+               TypeOf(dtype), "formula");
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, OwnFamilyGolden,
+                         ::testing::Combine(::testing::Values("cpu"),
+                                            ::testing::ValuesIn(OwnFamilies()),
+                                            ::testing::Values("float32", "bfloat16")),
+                         [](const auto& info) {
+                           return std::get<1>(info.param) + "_" + std::get<2>(info.param) + "_on_" +
+                                  std::get<0>(info.param);
+                         });
+
+TEST(OwnFamilies, CoverTheTableOfFamilies) {
+  std::set<std::string> missing;
+  for (const Family& family : Families()) missing.insert(std::string(family.architecture));
+  for (const std::string& name : OwnFamilies()) {
+    const auto config =
+        LoadModelConfig(std::string(PENSTOCK_SOURCE_DIR) + "/tests/goldens/families/" + name);
+    ASSERT_TRUE(config.ok()) << config.status();
+    missing.erase(config->architecture);
+  }
+  EXPECT_TRUE(missing.empty()) << *missing.begin();
+}
 
 class Stories : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {};
 

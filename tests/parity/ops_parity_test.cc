@@ -19,9 +19,13 @@ TEST_P(OpsParity, LinearOfEverySizeFormatAndType) {
       Matrix w2 = Random(3, k, weight_type);
       Matrix bias = Random(1, n, DType::kBFloat16);
       const bool accumulate = random_() % 2 == 0;
-      const LinearPart parts[] = {{w1.data(), bias.data(), DType::kBFloat16, n},
-                                  {w2.data(), nullptr, DType::kFloat32, 3}};
-      const auto packed = device_->Pack(format, k, parts);
+      const LinearPart parts[] = {{.weight = w1.data(),
+                                   .bias = bias.data(),
+                                   .bias_dtype = DType::kBFloat16,
+                                   .rows = n,
+                                   .format = format},
+                                  {.weight = w2.data(), .rows = 3, .format = format}};
+      const auto packed = device_->Pack(k, parts);
       ASSERT_TRUE(packed.ok());
       Matrix y = accumulate ? Random(m, n + 3, dtype) : Poisoned(m, n + 3, dtype);
       std::vector<double> expected(m * (n + 3));
@@ -45,8 +49,8 @@ TEST_P(OpsParity, LinearOfEverySizeFormatAndType) {
 TEST_P(OpsParity, LinearScalesAndCapsItsSum) {
   Matrix x = Random(5, 40, DType::kFloat32);
   Matrix w = Random(70, 40, DType::kFloat32);
-  const LinearPart part[] = {{w.data(), nullptr, DType::kFloat32, 70}};
-  const auto packed = device_->Pack(WeightFormat::kFloat32, 40, part);
+  const LinearPart part[] = {{.weight = w.data(), .rows = 70}};
+  const auto packed = device_->Pack(40, part);
   Matrix y = Poisoned(5, 70, DType::kFloat32);
   ops().Linear({.x = x.tensor(), .w = &*packed, .y = y.tensor(), .scale = 0.5f, .soft_cap = 3.0f});
   std::vector<double> expected;
@@ -63,8 +67,8 @@ TEST_P(OpsParity, LinearScalesAndCapsItsSum) {
 TEST_P(OpsParity, LinearAcceptsNoRows) {
   Matrix x = Random(0, 40, DType::kFloat32);
   Matrix w = Random(7, 40, DType::kFloat32);
-  const LinearPart part[] = {{w.data(), nullptr, DType::kFloat32, 7}};
-  const auto packed = device_->Pack(WeightFormat::kFloat32, 40, part);
+  const LinearPart part[] = {{.weight = w.data(), .rows = 7}};
+  const auto packed = device_->Pack(40, part);
   Matrix y = Poisoned(0, 7, DType::kFloat32);
   ops().Linear({.x = x.tensor(), .w = &*packed, .y = y.tensor()});
   EXPECT_TRUE(device_->Synchronize().ok());

@@ -6,15 +6,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "backend/cpu/pack_linear.h"
 #include "base/status_macros.h"
 
 namespace penstock {
-namespace {
-
-size_t FormatBytes(WeightFormat format) { return format == WeightFormat::kFloat32 ? 4 : 2; }
-
-}  // namespace
-
 CpuDevice::CpuDevice(WorkerPool* pool, const CpuKernels& kernels)
     : pool_(pool), kernels_(kernels), ops_(pool, kernels) {}
 
@@ -44,30 +39,21 @@ void CpuDevice::CopyToHost(void* host, const void* device, size_t bytes) {
   std::memcpy(host, device, bytes);
 }
 
-absl::StatusOr<PackedLinear> CpuDevice::Pack(WeightFormat format, int64_t k,
-                                             absl::Span<const LinearPart> parts) {
+absl::StatusOr<PackedLinear> CpuDevice::Pack(int64_t k, absl::Span<const LinearPart> parts) {
   PackedLinear packed;
-  packed.format = format;
   packed.k = k;
-  std::vector<const void*> rows;
+  packed.segments = PlanSegments(k, parts, kernels_.panel_rows, *pool_);
   bool has_bias = false;
   for (const LinearPart& part : parts) {
-    for (int64_t r = 0; r < part.rows; ++r) {
-      const int64_t row = part.order.empty() ? r : part.order[r];
-      rows.push_back(static_cast<const char*>(part.weight) + row * k * FormatBytes(format));
-    }
+    packed.n += part.rows;
     has_bias |= part.bias != nullptr;
   }
-  packed.n = static_cast<int64_t>(rows.size());
-  const int64_t num_panels = (packed.n + kernels_.panel_rows - 1) / kernels_.panel_rows;
-  const size_t panel_bytes = kernels_.panel_rows * k * FormatBytes(format);
-  ASSIGN_OR_RETURN(packed.weight, Allocate(num_panels * panel_bytes));
-  pool_->ParallelFor(num_panels, [&](int64_t panel) {
-    const int64_t first = panel * kernels_.panel_rows;
-    kernels_.pack_panel(format, rows.data() + first,
-                        std::min(kernels_.panel_rows, packed.n - first), k,
-                        static_cast<char*>(packed.weight.data()) + panel * panel_bytes);
-  });
+  size_t bytes = 0;
+  for (const LinearSegment& segment : packed.segments) {
+    bytes = segment.byte_begin + SegmentLayout(segment, k, kernels_.panel_rows).bytes;
+  }
+  ASSIGN_OR_RETURN(packed.weight, Allocate(bytes));
+  FillPanels(parts, kernels_, *pool_, packed);
   if (has_bias) {
     ASSIGN_OR_RETURN(packed.bias, Allocate(packed.n * sizeof(float)));
     auto* bias = static_cast<float*>(packed.bias.data());

@@ -25,8 +25,7 @@ class CpuDevice final : public Device {
   void CopyToDevice(void* device, const void* host, size_t bytes) override;
   void CopyOnDevice(void* to, const void* from, size_t bytes) override;
   void CopyToHost(void* host, const void* device, size_t bytes) override;
-  absl::StatusOr<PackedLinear> Pack(WeightFormat format, int64_t k,
-                                    absl::Span<const LinearPart> parts) override;
+  absl::StatusOr<PackedLinear> Pack(int64_t k, absl::Span<const LinearPart> parts) override;
   absl::Status Synchronize() override { return absl::OkStatus(); }
 
  private:

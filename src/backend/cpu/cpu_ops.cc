@@ -9,36 +9,13 @@
 namespace penstock {
 namespace {
 
-constexpr int64_t kTileProducts = 64 * 1024;  // multiply-adds of a linear layer's tile, at least
-constexpr int64_t kTileRows = 96;             // of x in one tile of a linear layer
-constexpr int64_t kTileVectors = 64;          // (row, head) pairs in one tile of attention
-
-bool IsBf16(DType dtype) {
-  CHECK(dtype == DType::kBFloat16 || dtype == DType::kFloat32);
-  return dtype == DType::kBFloat16;
-}
-
-/// This thread's scratch, at least `floats` of it, 64-byte aligned; contents are undefined.
-float* ThreadScratch(int64_t floats) {
-  thread_local std::vector<float> scratch;
-  if (static_cast<int64_t>(scratch.size()) < floats + 16) scratch.resize(floats + 16);
-  const auto address = reinterpret_cast<uintptr_t>(scratch.data());
-  return scratch.data() + ((64 - address % 64) % 64) / sizeof(float);
-}
+constexpr int64_t kTileVectors = 64;  // (row, head) pairs in one tile of attention
 
 }  // namespace
 
-void CpuOps::Embed(const EmbedArgs& a) {
-  const bool to_bf16 = IsBf16(a.y.dtype);
-  ForRows(a.y.rows, a.y.cols, [&](int64_t r) {
-    kernels_.convert_row(a.table.dtype, a.table.row(a.ids[r]), to_bf16, a.y.row(r), a.y.cols,
-                         a.scale, a.accumulate);
-  });
-}
-
 void CpuOps::Norm(const NormArgs& a) {
   NormRowArgs common;
-  common.bf16 = IsBf16(a.x.dtype);
+  common.bf16 = CpuIsBf16(a.x.dtype);
   common.weight = a.weight;
   common.bias = a.bias;
   common.eps = a.eps;
@@ -54,68 +31,10 @@ void CpuOps::Norm(const NormArgs& a) {
   });
 }
 
-const float* CpuOps::Widen(const Tensor& x, int64_t& stride) {
-  if (x.dtype == DType::kFloat32) {
-    stride = x.stride;
-    return static_cast<const float*>(x.data);
-  }
-  stride = x.cols;
-  if (static_cast<int64_t>(widened_.size()) < x.rows * x.cols) widened_.resize(x.rows * x.cols);
-  ForRows(x.rows, x.cols, [&](int64_t r) {
-    kernels_.convert_row(x.dtype, x.row(r), false, widened_.data() + r * x.cols, x.cols, 1.0f,
-                         false);
-  });
-  return widened_.data();
-}
-
-void CpuOps::Linear(const LinearArgs& a) {
-  const PackedLinear& w = *a.w;
-  GemmPanelArgs common;
-  const float* x = Widen(a.x, common.x_stride);
-  common.format = w.format;
-  common.k = w.k;
-  common.scale = a.scale;
-  common.soft_cap = a.soft_cap;
-  common.accumulate = a.accumulate;
-  common.bf16 = IsBf16(a.y.dtype);
-  common.y_stride = a.y.stride;
-  const int64_t panel_rows = kernels_.panel_rows;
-  const int64_t panel_bytes = panel_rows * w.k * (w.format == WeightFormat::kFloat32 ? 4 : 2);
-  const int64_t element = static_cast<int64_t>(DTypeSize(a.y.dtype));
-  const auto* bias = static_cast<const float*>(w.bias.data());
-
-  // A tile is a run of panels for a run of rows: one thread reads the run's weights as one stream.
-  const int64_t num_panels = (w.n + panel_rows - 1) / panel_rows;
-  const int64_t num_row_tiles = (a.x.rows + kTileRows - 1) / kTileRows;
-  const int64_t rows_per_tile =
-      num_row_tiles == 0 ? 0 : (a.x.rows + num_row_tiles - 1) / num_row_tiles;
-  const int64_t worth =
-      std::max<int64_t>(1, kTileProducts / std::max<int64_t>(1, rows_per_tile * panel_rows * w.k));
-  const int64_t even = num_panels * num_row_tiles / (8 * pool_->num_threads());
-  const int64_t panels_per_tile = std::clamp<int64_t>(even, worth, std::max(worth, int64_t{8}));
-  const int64_t num_panel_tiles = (num_panels + panels_per_tile - 1) / panels_per_tile;
-  pool_->ParallelFor(num_panel_tiles * num_row_tiles, [&](int64_t tile) {
-    GemmPanelArgs p = common;
-    const int64_t row = tile % num_row_tiles * rows_per_tile;
-    p.m = std::min(rows_per_tile, a.x.rows - row);
-    p.x = x + row * common.x_stride;
-    p.sums = ThreadScratch(p.m * panel_rows);
-    const int64_t first = tile / num_row_tiles * panels_per_tile;
-    for (int64_t panel = first; panel < std::min(num_panels, first + panels_per_tile); ++panel) {
-      const int64_t column = panel * panel_rows;
-      p.panel = static_cast<const char*>(w.weight.data()) + panel * panel_bytes;
-      p.n = std::min(panel_rows, w.n - column);
-      p.bias = bias == nullptr ? nullptr : bias + column;
-      p.y = a.y.row(row) + column * element;
-      kernels_.gemm_panel(p);
-    }
-  });
-}
-
 void CpuOps::RopeAndCache(const RopeArgs& a, const BatchRows& batch) {
   RopeRowArgs common;
-  common.bf16 = IsBf16(a.qkv.dtype);
-  common.kv_bf16 = IsBf16(a.cache.dtype);
+  common.bf16 = CpuIsBf16(a.qkv.dtype);
+  common.kv_bf16 = CpuIsBf16(a.cache.dtype);
   common.heads = a.heads;
   common.q_norm = a.q_norm;
   common.k_norm = a.k_norm;
@@ -129,7 +48,8 @@ void CpuOps::RopeAndCache(const RopeArgs& a, const BatchRows& batch) {
     RopeRowArgs row = common;
     const int64_t position = batch.positions[r];
     row.qkv = a.qkv.row(r);
-    row.cos_sin = a.cos_sin == nullptr ? nullptr : a.cos_sin + position * a.rotary_dim;
+    const int64_t turn = batch.rope_rows == nullptr ? position : batch.rope_rows[r];
+    row.cos_sin = a.cos_sin == nullptr ? nullptr : a.cos_sin + turn * a.rotary_dim;
     if (a.q_scale != nullptr) row.q_scale = a.q_scale[position];
     const int64_t size = a.cache.block_size;
     const BlockId block =
@@ -166,8 +86,8 @@ void CpuOps::Attention(const AttentionArgs& a, const BatchRows& batch) {
   });
   const auto element = static_cast<int64_t>(DTypeSize(a.q.dtype));
   const auto kv_bytes = static_cast<int64_t>(DTypeSize(a.cache.dtype));
-  const bool bf16 = IsBf16(a.q.dtype);
-  const bool kv_bf16 = IsBf16(a.cache.dtype);
+  const bool bf16 = CpuIsBf16(a.q.dtype);
+  const bool kv_bf16 = CpuIsBf16(a.cache.dtype);
   const auto num_pieces = static_cast<int64_t>(pieces.size());
   pool_->ParallelFor(num_pieces * a.heads.num_kv_heads, [&](int64_t tile) {
     const Piece& piece = pieces[tile / a.heads.num_kv_heads];
@@ -193,14 +113,14 @@ void CpuOps::Attention(const AttentionArgs& a, const BatchRows& batch) {
     t.soft_cap = a.soft_cap;
     t.window = a.window;
     t.sinks = a.sinks == nullptr ? nullptr : a.sinks + kv_head * group;
-    t.scratch = ThreadScratch(AttentionScratch(piece.count, group, dim));
+    t.scratch = CpuThreadScratch(AttentionScratch(piece.count, group, dim));
     kernels_.attention_tile(t);
   });
 }
 
 void CpuOps::Activate(const ActivationArgs& a) {
   ActivationRowArgs common;
-  common.bf16 = IsBf16(a.gate.dtype);
+  common.bf16 = CpuIsBf16(a.gate.dtype);
   common.f = a.f;
   common.limit = a.limit;
   common.alpha = a.alpha;

@@ -7,10 +7,16 @@
 #include <vector>
 
 #include "backend/cpu/kernels.h"
+#include "backend/cpu/pack_linear.h"
 #include "base/worker_pool.h"
 #include "penstock/backend.h"
 
 namespace penstock {
+
+/// Whether activations are bfloat16; else they are float32.
+bool CpuIsBf16(DType dtype);
+/// This thread's scratch, at least `floats` of it, 64-byte aligned; contents are undefined.
+float* CpuThreadScratch(int64_t floats);
 
 class CpuOps final : public Ops {
  public:
@@ -32,6 +38,19 @@ class CpuOps final : public Ops {
              absl::Span<SampledToken> tokens) override;
 
  private:
+  /// Panels [first_panel, first_panel + layout.num_panels) of a linear layer.
+  struct SegmentRun {
+    const LinearSegment* segment;
+    SegmentLayout layout;
+    int64_t first_panel;
+    const float* x;  // [m, k] in the order of the segment's columns
+    int64_t x_stride;
+  };
+
+  /// Fills `runs_`; the number of panels in all.
+  int64_t FindRuns(const LinearArgs& args);
+  /// Panels [begin, end) for p.m rows of x from `row` on.
+  void LinearTile(const LinearArgs& args, GemmPanelArgs p, int64_t row, int64_t begin, int64_t end);
   /// x as float: x itself, or a copy in `widened_`.
   const float* Widen(const Tensor& x, int64_t& stride);
   /// fn(row) for every row; `row_cost` is about the number of elements a row touches.
@@ -52,7 +71,8 @@ class CpuOps final : public Ops {
 
   WorkerPool* pool_;
   const CpuKernels& kernels_;
-  std::vector<float> widened_;
+  std::vector<float> widened_, reordered_;
+  std::vector<SegmentRun> runs_;
   std::vector<std::vector<int32_t>> visits_;  // of Experts, per expert
   std::vector<float> expert_in_, expert_wide_, expert_down_, expert_out_;
   std::vector<float> delta_in_, delta_conv_, delta_out_;

@@ -5,16 +5,14 @@
 // Threads: any, on disjoint outputs.
 #pragma once
 
+#include "backend/cpu/code_kernel.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/simd.h"
 
 namespace penstock {
 namespace {
 
-constexpr int kPanelVectors = 4;
-constexpr int kPanelRows = kPanelVectors * kLanes;
 constexpr int kMaxTileRows = kLanes == 16 ? 6 : 3;  // x kPanelVectors sums fill the registers
-constexpr int64_t kDepth = 256;                     // k per pass: a panel's part stays in L1
 
 /// Two of a panel's vectors of weights at one k, widened to float. bfloat16 interleaves the halves
 /// of such a pair.
@@ -84,12 +82,13 @@ void GemmRows(int64_t rows, const float* x, int64_t x_stride, const W* panel, in
   }
 }
 
-template <class W>
-void GemmSums(const GemmPanelArgs& a) {
+/// `part(k, depth)` are the panel's weights [depth, kPanelRows] from k on.
+template <class Part>
+void GemmSums(const GemmPanelArgs& a, const Part& part) {
   const int64_t num_tiles = (a.m + kMaxTileRows - 1) / kMaxTileRows;
-  for (int64_t k = 0; k < a.k || k == 0; k += kDepth) {
-    const int64_t depth = a.k - k < kDepth ? a.k - k : kDepth;
-    const W* panel = static_cast<const W*>(a.panel) + k * kPanelRows;
+  for (int64_t k = 0; k < a.k || k == 0; k += kGemmDepth) {
+    const int64_t depth = a.k - k < kGemmDepth ? a.k - k : kGemmDepth;
+    const auto* panel = part(k, depth);
     for (int64_t tile = 0, row = 0; tile < num_tiles;
          ++tile) {  // rows spread evenly over the tiles
       const int64_t rows = (a.m - row + num_tiles - tile - 1) / (num_tiles - tile);
@@ -98,6 +97,20 @@ void GemmSums(const GemmPanelArgs& a) {
       row += rows;
     }
   }
+}
+
+template <class W>
+void GemmSumsOf(const GemmPanelArgs& a) {
+  const W* panel = static_cast<const W*>(a.panel);
+  GemmSums(a, [panel](int64_t k, int64_t) { return panel + k * kPanelRows; });
+}
+
+void GemmSumsOfCodes(const GemmPanelArgs& a) {
+  const bool paired = a.format == WeightFormat::kCodes4;
+  GemmSums(a, [&a, paired](int64_t k, int64_t depth) -> const float* {
+    ExpandCodes(a.codes, paired, k, depth, a.weights);
+    return a.weights;
+  });
 }
 
 template <class T>
@@ -123,13 +136,17 @@ void GemmStore(const GemmPanelArgs& a) {
 void GemmPanel(const GemmPanelArgs& a) {
   switch (a.format) {
     case WeightFormat::kFloat32:
-      GemmSums<float>(a);
+      GemmSumsOf<float>(a);
       break;
     case WeightFormat::kBFloat16:
-      GemmSums<Bf16>(a);
+      GemmSumsOf<Bf16>(a);
       break;
     case WeightFormat::kFloat16:
-      GemmSums<Fp16>(a);
+      GemmSumsOf<Fp16>(a);
+      break;
+    case WeightFormat::kCodes4:
+    case WeightFormat::kCodes8:
+      GemmSumsOfCodes(a);
       break;
   }
   if (a.bf16) {
@@ -172,6 +189,9 @@ void PackPanel(WeightFormat format, const void* const* rows, int64_t num_rows, i
       return PackRows<Bf16>(rows, num_rows, k, true, panel);
     case WeightFormat::kFloat16:
       return PackRows<Fp16>(rows, num_rows, k, false, panel);
+    case WeightFormat::kCodes4:
+    case WeightFormat::kCodes8:
+      __builtin_trap();
   }
 }
 

@@ -10,6 +10,21 @@
 
 namespace penstock {
 
+constexpr int64_t kGemmDepth = 256;  // k per pass over a panel: its part stays in L1
+
+/// A panel of codes; their meaning is in backend/quantized_rows.h.
+struct CodePanel {
+  const void* codes = nullptr;    // [k, panel_rows] bytes; of 4 bits [k, panel_rows / 2], row r in
+                                  // the low and r + panel_rows / 2 in the high half
+  const void* scales = nullptr;   // scale_type [num_groups, panel_rows]
+  const void* offsets = nullptr;  // offset_type [num_groups, panel_rows]; null: none
+  DType scale_type = DType::kFloat32;
+  DType offset_type = DType::kFloat32;
+  const float* book = nullptr;  // [16] or [256]; null: none
+  int32_t center = 0;
+  int64_t group = 1;
+};
+
 /// One panel (`panel_rows` outputs) of a linear layer for m rows. Each output is summed over k in
 /// order.
 struct GemmPanelArgs {
@@ -19,6 +34,8 @@ struct GemmPanelArgs {
   int64_t m = 0;
   int64_t k = 0;
   const void* panel = nullptr;  // packed
+  CodePanel codes;              // in place of `panel` where the format is of codes
+  float* weights = nullptr;     // scratch [kGemmDepth, panel_rows] for codes, 64-byte aligned
   float* sums = nullptr;        // scratch [m, panel_rows], 64-byte aligned
   const float* bias = nullptr;  // [n]; null: none
   float scale = 1.0f;
@@ -117,7 +134,7 @@ struct CpuKernels {
   const char* name = nullptr;
   int64_t panel_rows = 0;
   /// rows x k weights, row-major at any alignment, into one panel of panel_rows x k; missing rows
-  /// are zero.
+  /// are zero. Not for codes.
   void (*pack_panel)(WeightFormat format, const void* const* rows, int64_t num_rows, int64_t k,
                      void* panel);
   void (*gemm_panel)(const GemmPanelArgs& args);

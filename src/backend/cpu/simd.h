@@ -41,6 +41,19 @@ inline V KeepWhereAtLeast(V a, V x, V limit) {
   return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, limit, _CMP_GE_OQ), a);
 }
 inline VBits LoadBits(const void* p) { return _mm512_loadu_si512(p); }
+/// A byte a lane.
+inline VBits LoadBytes(const uint8_t* p) {
+  return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline VBits LowNibbles(VBits v) { return _mm512_and_si512(v, _mm512_set1_epi32(15)); }
+inline VBits HighNibbles(VBits v) { return _mm512_srli_epi32(v, 4); }
+inline V ToFloat(VBits v) { return _mm512_cvtepi32_ps(v); }
+/// 2^(v - 127), v in [1, 254].
+inline V PowersOfTwo(VBits v) { return _mm512_castsi512_ps(_mm512_slli_epi32(v, 23)); }
+inline V Pick16(const float* table, VBits i) {
+  return _mm512_permutexvar_ps(i, _mm512_loadu_ps(table));
+}
+inline V Gather(const float* table, VBits i) { return _mm512_i32gather_ps(i, table, 4); }
 inline V LowHalves(VBits v) { return _mm512_castsi512_ps(_mm512_slli_epi32(v, 16)); }
 inline V HighHalves(VBits v) {
   return _mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
@@ -91,6 +104,19 @@ inline V KeepWhereAtLeast(V a, V x, V limit) {
   return _mm256_and_ps(_mm256_cmp_ps(x, limit, _CMP_GE_OQ), a);
 }
 inline VBits LoadBits(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+inline VBits LoadBytes(const uint8_t* p) {
+  return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+}
+inline VBits LowNibbles(VBits v) { return _mm256_and_si256(v, _mm256_set1_epi32(15)); }
+inline VBits HighNibbles(VBits v) { return _mm256_srli_epi32(v, 4); }
+inline V ToFloat(VBits v) { return _mm256_cvtepi32_ps(v); }
+inline V PowersOfTwo(VBits v) { return _mm256_castsi256_ps(_mm256_slli_epi32(v, 23)); }
+inline V Pick16(const float* table, VBits i) {
+  const V low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), i);
+  const V high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 8), i);
+  return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(i, 28)));
+}
+inline V Gather(const float* table, VBits i) { return _mm256_i32gather_ps(table, i, 4); }
 inline V LowHalves(VBits v) { return _mm256_castsi256_ps(_mm256_slli_epi32(v, 16)); }
 inline V HighHalves(VBits v) {
   return _mm256_castsi256_ps(_mm256_and_si256(v, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));

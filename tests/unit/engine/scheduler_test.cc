@@ -353,5 +353,17 @@ TEST_F(SchedulerTest, ComputesARecurrentPromptWithoutSnapshotsWhereThereIsNoRoom
   }
 }
 
+TEST_F(SchedulerTest, KeepsThePrefixesOfPromptsBeyondTheSplitApart) {
+  limits_.prefix_split = 100;
+  Make(64);
+  const int32_t lengths[] = {90, 120, 95, 130};
+  const int32_t cached[] = {0, 0, 80, 112};
+  for (uint64_t id = 0; id < 4; ++id) {
+    const auto sink = Add(id + 1, lengths[id], 1);
+    RunAll();
+    EXPECT_EQ(sink->usage.cached_tokens, cached[id]) << lengths[id];
+  }
+}
+
 }  // namespace
 }  // namespace penstock

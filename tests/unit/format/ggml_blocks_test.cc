@@ -43,7 +43,7 @@ TEST(GgmlBlocks, DecodedCodesScalesAndOffsetsGiveTheSameValues) {
   int num_quantized = 0;
   for (const std::string type : kTypes) {
     const GgufTensor* blocks = file->FindTensor(type + ".blocks");
-    const std::optional<QuantizedForm> form = QuantizedFormOf(blocks->type);
+    const std::optional<GgmlForm> form = GgmlFormOf(blocks->type);
     if (!form) continue;
     ++num_quantized;
     std::vector<uint8_t> codes(512, 255);
@@ -51,6 +51,9 @@ TEST(GgmlBlocks, DecodedCodesScalesAndOffsetsGiveTheSameValues) {
     std::vector<float> offsets(512 / form->group, 7.0f);
     DecodeGgmlRows(blocks->type, blocks->data.data(), 2, 256,
                    {codes.data(), scales.data(), offsets.data()});
+    std::vector<float> alone(scales.size());
+    DecodeGgmlRows(blocks->type, blocks->data.data(), 2, 256, {.scales = alone.data()});
+    EXPECT_EQ(alone, scales) << type;
     const std::vector<float> expected = FloatsOf(*file->FindTensor(type + ".values"));
     for (int i = 0; i < 512; ++i) {
       ASSERT_LT(codes[i], 1 << form->bits) << type;

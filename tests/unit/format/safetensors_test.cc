@@ -97,8 +97,8 @@ TEST(Safetensors, RefusesAShapeThatDoesNotFitItsBytes) {
 }
 
 TEST(Safetensors, NamesAnUnknownType) {
-  EXPECT_THAT(ErrorOf(SafetensorsFile(Entry("F8_E4M3", "[4]", "[0,4]"), "abcd")),
-              HasSubstr("F8_E4M3"));
+  EXPECT_THAT(ErrorOf(SafetensorsFile(Entry("F8_E5M2", "[4]", "[0,4]"), "abcd")),
+              HasSubstr("F8_E5M2"));
 }
 
 TEST(Safetensors, RefusesOverlapsAndHoles) {

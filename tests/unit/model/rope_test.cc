@@ -14,7 +14,7 @@ RopeConfig OfDim(int32_t dim) {
 }
 
 TEST(Rope, TurnsPairIByThetaToTheMinus2IOverDim) {
-  const std::vector<float> f = RopeFrequencies(OfDim(8), 1);
+  const std::vector<float> f = RopeFrequencies(OfDim(8));
   ASSERT_EQ(f.size(), 4u);
   EXPECT_FLOAT_EQ(f[0], 1.0f);
   EXPECT_FLOAT_EQ(f[1], 0.1f);
@@ -34,14 +34,14 @@ TEST(Rope, LinearDividesEveryFrequency) {
   RopeConfig rope = OfDim(8);
   rope.type = RopeType::kLinear;
   rope.factor = 4;
-  EXPECT_FLOAT_EQ(RopeFrequencies(rope, 1)[1], 0.025f);
+  EXPECT_FLOAT_EQ(RopeFrequencies(rope)[1], 0.025f);
 }
 
 TEST(Rope, DynamicLeavesTheTrainedContextAlone) {
   RopeConfig rope = OfDim(8);
   rope.type = RopeType::kDynamic;
   rope.factor = 4;
-  EXPECT_EQ(RopeFrequencies(rope, 1), RopeFrequencies(OfDim(8), 1));
+  EXPECT_EQ(RopeFrequencies(rope), RopeFrequencies(OfDim(8)));
 }
 
 TEST(Rope, Llama3SlowsLongWavesOnly) {
@@ -52,8 +52,8 @@ TEST(Rope, Llama3SlowsLongWavesOnly) {
   rope.original_max_positions = 8192;
   RopeConfig plain = OfDim(128);
   plain.theta = 500000;
-  const std::vector<float> scaled = RopeFrequencies(rope, 1);
-  const std::vector<float> unscaled = RopeFrequencies(plain, 1);
+  const std::vector<float> scaled = RopeFrequencies(rope);
+  const std::vector<float> unscaled = RopeFrequencies(plain);
   EXPECT_EQ(scaled.front(), unscaled.front());
   EXPECT_FLOAT_EQ(scaled.back(), unscaled.back() / 8);
   for (size_t i = 0; i < scaled.size(); ++i) {
@@ -67,8 +67,8 @@ TEST(Rope, YarnKeepsShortWavesSlowsLongOnesAndRaisesTheMagnitude) {
   rope.type = RopeType::kYarn;
   rope.factor = 4;
   rope.original_max_positions = 2048;
-  const std::vector<float> scaled = RopeFrequencies(rope, 1);
-  const std::vector<float> unscaled = RopeFrequencies(OfDim(128), 1);
+  const std::vector<float> scaled = RopeFrequencies(rope);
+  const std::vector<float> unscaled = RopeFrequencies(OfDim(128));
   EXPECT_FLOAT_EQ(scaled.front(), unscaled.front());
   EXPECT_FLOAT_EQ(scaled.back(), unscaled.back() / 4);
   EXPECT_FLOAT_EQ(RopeMagnitude(rope), 0.1f * std::log(4.0f) + 1.0f);
@@ -79,15 +79,19 @@ TEST(Rope, YarnKeepsShortWavesSlowsLongOnesAndRaisesTheMagnitude) {
   EXPECT_FLOAT_EQ(RopeMagnitude(rope), 1.25f);
 }
 
-TEST(Rope, LongRopePicksItsFactorsByWhatIsServed) {
+TEST(Rope, LongRopeHasFactorsWithinAndBeyondTheOriginalContext) {
   RopeConfig rope = OfDim(4);
   rope.type = RopeType::kLongRope;
   rope.original_max_positions = 100;
   rope.factor = 4;
   rope.short_factors = {1, 2};
   rope.long_factors = {4, 8};
-  EXPECT_FLOAT_EQ(RopeFrequencies(rope, 100)[1], 0.01f / 2);
-  EXPECT_FLOAT_EQ(RopeFrequencies(rope, 101)[1], 0.01f / 8);
+  EXPECT_FLOAT_EQ(RopeFrequencies(rope)[1], 0.01f / 2);
+  EXPECT_FLOAT_EQ(RopeFrequencies(rope, true)[1], 0.01f / 8);
+  EXPECT_EQ(RopeSplit(rope, 100), 0);
+  EXPECT_EQ(RopeTable(rope, 100).size(), 400u);
+  EXPECT_EQ(RopeSplit(rope, 101), 100);
+  EXPECT_EQ(RopeTable(rope, 101).size(), 808u);
   EXPECT_FLOAT_EQ(RopeMagnitude(rope), std::sqrt(1 + std::log(4.0f) / std::log(100.0f)));
 }
 
@@ -95,7 +99,7 @@ TEST(Rope, ProportionalLeavesTheLaterPairsAlone) {
   RopeConfig rope = OfDim(8);
   rope.type = RopeType::kProportional;
   rope.rotated_pairs = 1;
-  EXPECT_EQ(RopeFrequencies(rope, 1), (std::vector<float>{1, 0, 0, 0}));
+  EXPECT_EQ(RopeFrequencies(rope), (std::vector<float>{1, 0, 0, 0}));
 }
 
 }  // namespace

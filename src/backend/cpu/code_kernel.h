@@ -1,0 +1,92 @@
+// Codes of a quantised panel -> floats as the float kernels read them: lanes run over outputs.
+// Included by kernels_avx2.cc and kernels_avx512.cc only (through gemm_kernel.h).
+// Owns nothing. Must not know models or batches.
+// Threads: any, on disjoint outputs.
+#pragma once
+
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/simd.h"
+
+namespace penstock {
+namespace {
+
+constexpr int kPanelVectors = 4;
+constexpr int kPanelRows = kPanelVectors * kLanes;
+
+/// Scales [i, i + kLanes) of an array of `type`.
+inline V LoadScales(DType type, const void* scales, int64_t i) {
+  switch (type) {
+    case DType::kFloat8E8M0:
+      return PowersOfTwo(LoadBytes(static_cast<const uint8_t*>(scales) + i));
+    case DType::kBFloat16:
+      return Load(static_cast<const Bf16*>(scales) + i);
+    case DType::kFloat16:
+      return Load(static_cast<const Fp16*>(scales) + i);
+    default:
+      return Load(static_cast<const float*>(scales) + i);
+  }
+}
+
+struct CodeNumber {
+  V center;
+  V operator()(VBits code) const { return ToFloat(code) - center; }
+};
+struct Book16Number {
+  const float* book;
+  V operator()(VBits code) const { return Pick16(book, code); }
+};
+struct Book256Number {
+  const float* book;
+  V operator()(VBits code) const { return Gather(book, code); }
+};
+
+/// Vector v of a panel's codes at column k.
+template <bool kPaired>
+inline VBits LoadCodes(const uint8_t* codes, int64_t k, int v) {
+  if (!kPaired) return LoadBytes(codes + k * kPanelRows + v * kLanes);
+  constexpr int kHalf = kPanelVectors / 2;
+  const VBits pair = LoadBytes(codes + k * (kPanelRows / 2) + (v % kHalf) * kLanes);
+  return v < kHalf ? LowNibbles(pair) : HighNibbles(pair);
+}
+
+template <bool kPaired, class Number>
+void ExpandWith(const CodePanel& a, const Number& number, int64_t begin, int64_t depth,
+                float* out) {
+  const auto* codes = static_cast<const uint8_t*>(a.codes);
+  const int64_t end = begin + depth;
+  for (int64_t k = begin; k < end;) {
+    const int64_t group = k / a.group;
+    const int64_t group_end = (group + 1) * a.group < end ? (group + 1) * a.group : end;
+    V scales[kPanelVectors];
+    V offsets[kPanelVectors];
+    for (int v = 0; v < kPanelVectors; ++v) {
+      const int64_t at = group * kPanelRows + v * kLanes;
+      scales[v] = LoadScales(a.scale_type, a.scales, at);
+      offsets[v] = a.offsets == nullptr ? Zero() : LoadScales(a.offset_type, a.offsets, at);
+    }
+    for (; k < group_end; ++k) {
+      for (int v = 0; v < kPanelVectors; ++v, out += kLanes) {
+        Store(out, scales[v] * number(LoadCodes<kPaired>(codes, k, v)) + offsets[v]);
+      }
+    }
+  }
+}
+
+/// Columns [begin, begin + depth) of a panel: [depth, kPanelRows].
+void ExpandCodes(const CodePanel& a, bool paired, int64_t begin, int64_t depth, float* out) {
+  if (a.book == nullptr) {
+    const CodeNumber number{Set1(static_cast<float>(a.center))};
+    if (paired) {
+      ExpandWith<true>(a, number, begin, depth, out);
+    } else {
+      ExpandWith<false>(a, number, begin, depth, out);
+    }
+  } else if (paired) {
+    ExpandWith<true>(a, Book16Number{a.book}, begin, depth, out);
+  } else {
+    ExpandWith<false>(a, Book256Number{a.book}, begin, depth, out);
+  }
+}
+
+}  // namespace
+}  // namespace penstock

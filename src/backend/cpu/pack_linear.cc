@@ -1,0 +1,231 @@
+#include "backend/cpu/pack_linear.h"
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+#include <vector>
+
+#include "backend/quantized_rows.h"
+#include "backend/scale_type.h"
+
+namespace penstock {
+namespace {
+
+struct SourceRow {
+  size_t part;
+  int64_t row;
+};
+
+/// The rows of all parts, in order.
+std::vector<SourceRow> RowsOfParts(absl::Span<const LinearPart> parts) {
+  std::vector<SourceRow> rows;
+  for (size_t p = 0; p < parts.size(); ++p) {
+    for (int64_t r = 0; r < parts[p].rows; ++r) {
+      rows.push_back({p, parts[p].order.empty() ? r : parts[p].order[r]});
+    }
+  }
+  return rows;
+}
+
+WeightFormat FormatOf(const LinearPart& part) {
+  if (part.codes == nullptr) return part.format;
+  return part.codes->form().bits == 4 ? WeightFormat::kCodes4 : WeightFormat::kCodes8;
+}
+
+bool Alike(const LinearPart& a, const LinearPart& b) {
+  if (FormatOf(a) != FormatOf(b)) return false;
+  return a.codes == nullptr || a.codes->form() == b.codes->form();
+}
+
+/// Rows of quantised parts that have one form, into one run of memory; null: not wanted.
+void ReadRows(absl::Span<const LinearPart> parts, absl::Span<const SourceRow> rows, uint8_t* codes,
+              float* scales, float* offsets) {
+  size_t run = 1;
+  for (size_t i = 0; i < rows.size(); i += run) {
+    run = 1;
+    while (i + run < rows.size() && rows[i + run].part == rows[i].part &&
+           rows[i + run].row == rows[i].row + static_cast<int64_t>(run)) {
+      ++run;
+    }
+    const QuantizedRows& matrix = *parts[rows[i].part].codes;
+    const int64_t groups = static_cast<int64_t>(i) * matrix.num_groups();
+    matrix.Read(rows[i].row, static_cast<int64_t>(run),
+                codes == nullptr ? nullptr : codes + i * matrix.k(), scales + groups,
+                offsets == nullptr ? nullptr : offsets + groups);
+  }
+}
+
+/// codes [num_rows, k] -> [k, panel_rows]; of 4 bits, row r shares its byte with r + panel_rows / 2.
+void PackCodes(WeightFormat format, absl::Span<const uint8_t> codes, int64_t k, int64_t panel_rows,
+               uint8_t* panel) {
+  constexpr int64_t kBlock = 64;  // k per pass over the rows: reads whole cache lines
+  const int64_t num_rows = static_cast<int64_t>(codes.size()) / k;
+  const bool paired = format == WeightFormat::kCodes4;
+  const int64_t width = paired ? panel_rows / 2 : panel_rows;
+  for (int64_t begin = 0; begin < k; begin += kBlock) {
+    const int64_t end = std::min(k, begin + kBlock);
+    for (int64_t row = 0; row < num_rows; ++row) {
+      const bool high = row >= width;
+      uint8_t* out = panel + (high ? row - width : row);
+      const uint8_t* in = codes.data() + row * k;
+      for (int64_t i = begin; i < end; ++i) {
+        if (high) {
+          out[i * width] = static_cast<uint8_t>(out[i * width] | in[i] << 4);
+        } else {
+          out[i * width] = in[i];
+        }
+      }
+    }
+  }
+}
+
+/// scales [num_rows, num_groups] -> [num_groups, panel_rows]
+void PackScales(DType type, absl::Span<const float> scales, int64_t num_groups, int64_t panel_rows,
+                char* panel) {
+  const auto size = static_cast<int64_t>(DTypeSize(type));
+  for (size_t i = 0; i < scales.size(); ++i) {
+    const auto row = static_cast<int64_t>(i) / num_groups;
+    const auto group = static_cast<int64_t>(i) % num_groups;
+    StoreScale(type, scales[i], panel + (group * panel_rows + row) * size);
+  }
+}
+
+void FindScaleTypes(absl::Span<const LinearPart> parts, absl::Span<const SourceRow> rows,
+                    int64_t chunk, WorkerPool& pool, LinearSegment& segment) {
+  const int64_t num_groups = parts[rows[0].part].codes->num_groups();
+  const auto num_rows = static_cast<int64_t>(rows.size());
+  ScaleType scale_type;
+  ScaleType offset_type;
+  std::mutex mutex;
+  pool.ParallelFor((num_rows + chunk - 1) / chunk, [&](int64_t i) {
+    const auto part = rows.subspan(i * chunk, std::min(chunk, num_rows - i * chunk));
+    std::vector<float> scales(part.size() * num_groups);
+    std::vector<float> offsets(segment.has_offset ? scales.size() : 0);
+    ReadRows(parts, part, nullptr, scales.data(), segment.has_offset ? offsets.data() : nullptr);
+    ScaleType chunk_scales;
+    ScaleType chunk_offsets;
+    chunk_scales.Add(scales);
+    chunk_offsets.Add(offsets);
+    const std::scoped_lock lock(mutex);
+    scale_type.Add(chunk_scales);
+    offset_type.Add(chunk_offsets);
+  });
+  segment.scale_type = scale_type.Get();
+  segment.offset_type = offset_type.Get();
+}
+
+size_t Aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+bool IsCodes(WeightFormat format) {
+  return format == WeightFormat::kCodes4 || format == WeightFormat::kCodes8;
+}
+
+void FillCodePanel(absl::Span<const LinearPart> parts, absl::Span<const SourceRow> rows,
+                   const LinearSegment& segment, const SegmentLayout& layout, int64_t panel_rows,
+                   char* panel) {
+  const QuantizedRows& matrix = *parts[rows[0].part].codes;
+  std::vector<uint8_t> codes(rows.size() * matrix.k());
+  std::vector<float> scales(rows.size() * matrix.num_groups());
+  std::vector<float> offsets(segment.has_offset ? scales.size() : 0);
+  ReadRows(parts, rows, codes.data(), scales.data(), segment.has_offset ? offsets.data() : nullptr);
+  PackCodes(segment.format, codes, matrix.k(), panel_rows, reinterpret_cast<uint8_t*>(panel));
+  PackScales(segment.scale_type, scales, matrix.num_groups(), panel_rows,
+             panel + layout.scales_begin);
+  PackScales(segment.offset_type, offsets, matrix.num_groups(), panel_rows,
+             panel + layout.offsets_begin);
+}
+
+}  // namespace
+
+SegmentLayout::SegmentLayout(const LinearSegment& segment, int64_t k, int64_t panel_rows) {
+  num_panels = (segment.num_rows + panel_rows - 1) / panel_rows;
+  if (!IsCodes(segment.format)) {
+    panel_bytes = panel_rows * k * (segment.format == WeightFormat::kFloat32 ? 4 : 2);
+    bytes = num_panels * panel_bytes;
+    return;
+  }
+  const bool paired = segment.format == WeightFormat::kCodes4;
+  if (segment.has_book) order_begin = (paired ? 16 : 256) * sizeof(float);
+  panels_begin = order_begin;
+  if (segment.has_column_order) panels_begin += Aligned(k * sizeof(int32_t));
+  const int64_t per_panel = (k + segment.group - 1) / segment.group * panel_rows;
+  scales_begin = panel_rows * k / (paired ? 2 : 1);
+  offsets_begin = scales_begin + per_panel * DTypeSize(segment.scale_type);
+  panel_bytes =
+      offsets_begin + (segment.has_offset ? per_panel * DTypeSize(segment.offset_type) : 0);
+  panel_bytes = Aligned(panel_bytes);
+  bytes = panels_begin + num_panels * panel_bytes;
+}
+
+std::vector<LinearSegment> PlanSegments(int64_t k, absl::Span<const LinearPart> parts,
+                                        int64_t panel_rows, WorkerPool& pool) {
+  const std::vector<SourceRow> rows = RowsOfParts(parts);
+  std::vector<LinearSegment> segments;
+  int64_t row = 0;
+  for (size_t p = 0; p < parts.size(); ++p) {
+    const LinearPart& part = parts[p];
+    if (p == 0 || !Alike(parts[p - 1], part)) {
+      LinearSegment segment;
+      segment.format = FormatOf(part);
+      segment.row_begin = row;
+      if (part.codes != nullptr) {
+        const QuantizedForm& form = part.codes->form();
+        segment.group = form.group;
+        segment.center = form.center;
+        segment.has_book = !form.book.empty();
+        segment.has_column_order = !form.column_order.empty();
+        segment.has_offset = form.has_offset;
+      }
+      segments.push_back(segment);
+    }
+    segments.back().num_rows += part.rows;
+    row += part.rows;
+  }
+  size_t begin = 0;
+  for (LinearSegment& segment : segments) {
+    if (IsCodes(segment.format) && segment.num_rows > 0) {
+      FindScaleTypes(parts, absl::MakeConstSpan(rows).subspan(segment.row_begin, segment.num_rows),
+                     panel_rows, pool, segment);
+    }
+    segment.byte_begin = begin;
+    begin += Aligned(SegmentLayout(segment, k, panel_rows).bytes);
+  }
+  return segments;
+}
+
+void FillPanels(absl::Span<const LinearPart> parts, const CpuKernels& kernels, WorkerPool& pool,
+                PackedLinear& packed) {
+  const std::vector<SourceRow> all = RowsOfParts(parts);
+  const int64_t k = packed.k;
+  for (const LinearSegment& segment : packed.segments) {
+    const SegmentLayout layout(segment, k, kernels.panel_rows);
+    char* base = static_cast<char*>(packed.weight.data()) + segment.byte_begin;
+    const auto rows = absl::MakeConstSpan(all).subspan(segment.row_begin, segment.num_rows);
+    const bool codes = IsCodes(segment.format) && !rows.empty();
+    if (codes) {
+      const QuantizedForm& form = parts[rows[0].part].codes->form();
+      std::copy(form.book.begin(), form.book.end(), reinterpret_cast<float*>(base));
+      std::copy(form.column_order.begin(), form.column_order.end(),
+                reinterpret_cast<int32_t*>(base + layout.order_begin));
+    }
+    pool.ParallelFor(layout.num_panels, [&](int64_t panel) {
+      const auto panel_rows =
+          rows.subspan(panel * kernels.panel_rows,
+                       std::min(kernels.panel_rows, segment.num_rows - panel * kernels.panel_rows));
+      char* out = base + layout.panels_begin + panel * layout.panel_bytes;
+      if (codes) {
+        FillCodePanel(parts, panel_rows, segment, layout, kernels.panel_rows, out);
+        return;
+      }
+      const int64_t row_bytes = k * (segment.format == WeightFormat::kFloat32 ? 4 : 2);
+      std::vector<const void*> weights;
+      for (const SourceRow& row : panel_rows) {
+        weights.push_back(static_cast<const char*>(parts[row.part].weight) + row.row * row_bytes);
+      }
+      kernels.pack_panel(segment.format, weights.data(), static_cast<int64_t>(weights.size()), k,
+                         out);
+    });
+  }
+}
+
+}  // namespace penstock

@@ -1,0 +1,39 @@
+// Puts a linear layer's rows into panels for the CPU's kernels, and says where what lies in them.
+// Owns nothing. Must not know models or files.
+// Threads: confined to the loading thread; rows are read on the pool.
+#pragma once
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "backend/cpu/kernels.h"
+#include "base/worker_pool.h"
+#include "penstock/backend.h"
+
+namespace penstock {
+
+/// Where in its segment's bytes a panel and its parts lie. A segment is its book (float32 [1 <<
+/// bits]), its column order (int32 [k]) and its panels, each on a multiple of 64 bytes; a panel is
+/// its codes, scales [num_groups, panel_rows] and offsets (likewise).
+struct SegmentLayout {
+  SegmentLayout(const LinearSegment& segment, int64_t k, int64_t panel_rows);
+
+  int64_t num_panels = 0;
+  size_t order_begin = 0;
+  size_t panels_begin = 0;
+  size_t panel_bytes = 0;
+  size_t scales_begin = 0;   // in a panel
+  size_t offsets_begin = 0;  // in a panel
+  size_t bytes = 0;          // of the segment
+};
+
+/// The segments of `parts`, with the types that hold their scales; reads all scales.
+std::vector<LinearSegment> PlanSegments(int64_t k, absl::Span<const LinearPart> parts,
+                                        int64_t panel_rows, WorkerPool& pool);
+
+/// Fills `packed.weight`, which is large enough, as packed.segments say.
+void FillPanels(absl::Span<const LinearPart> parts, const CpuKernels& kernels, WorkerPool& pool,
+                PackedLinear& packed);
+
+}  // namespace penstock
