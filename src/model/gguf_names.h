@@ -16,9 +16,9 @@ namespace penstock {
 enum class GgufHeads : uint8_t { kNone, kQuery, kKey };
 
 struct GgufName {
-  std::string tensor;     // "blk.0.attn_q.weight"
-  int64_t expert = -1;    // which matrix of a stack [num_experts, rows, k]; -1: not of a stack
-  std::string unstacked;  // what older files call the expert's own tensor
+  std::string tensor;          // "blk.0.attn_q.weight"
+  int64_t expert = -1;         // which matrix of a stack [num_experts, rows, k]; -1: not of a stack
+  std::string unstacked = {};  // what older files call the expert's own tensor
   GgufHeads heads = GgufHeads::kNone;
 };
 
