@@ -3,7 +3,7 @@
 
     pip install gguf safetensors numpy && python tests/goldens/gguf_checkpoint.py DIR OUT.gguf --type Q8_0
 
-Matrices get --type where their rows divide into its blocks, else F16 (F32 where --type is F32); vectors stay F32.
+Matrices get --type where their rows divide into its blocks, else F16; vectors stay F32.
 """
 import argparse
 import json
@@ -170,7 +170,8 @@ def add_keys(writer: gguf.GGUFWriter, config: dict, arch: str, tensors: dict[str
         put("attention.scale", config["attention_multiplier"])
 
 
-def convert(directory: pathlib.Path, out: pathlib.Path, kind: str, shards: int = 1) -> None:
+def convert(directory: pathlib.Path, out: pathlib.Path, kind: str, shards: int = 1, dequantized: bool = False) -> None:
+    """`dequantized`: the values that the quantised file stands for, as F32."""
     config = json.loads((directory / "config.json").read_text())
     arch = ARCHITECTURES[config["model_type"]]
     tensors = converted(read_safetensors(directory / "model.safetensors"), config, arch)
@@ -185,7 +186,11 @@ def convert(directory: pathlib.Path, out: pathlib.Path, kind: str, shards: int =
             continue
         fits = values.shape[-1] % block == 0
         own = wanted if fits else gguf.GGMLQuantizationType.F16
-        writer.add_tensor(name, gguf.quantize(values, own), raw_dtype=own)
+        rows = gguf.quantize(values, own)
+        if dequantized:
+            writer.add_tensor(name, gguf.dequantize(rows, own).astype(np.float32).reshape(values.shape))
+        else:
+            writer.add_tensor(name, rows, raw_dtype=own)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -198,5 +203,6 @@ if __name__ == "__main__":
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--type", default="F32")
     parser.add_argument("--shards", type=int, default=1)
+    parser.add_argument("--dequantized", action="store_true")
     arguments = parser.parse_args()
-    convert(arguments.directory, arguments.out, arguments.type, arguments.shards)
+    convert(arguments.directory, arguments.out, arguments.type, arguments.shards, arguments.dequantized)

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cctype>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -163,9 +164,16 @@ TEST_P(Stories, GreedyTokensAreThoseOfThreeOtherImplementations) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Devices, Stories,
-                         ::testing::Combine(::testing::Values("cpu"), ::testing::Values("hf")),
+                         ::testing::Combine(::testing::Values("cpu"),
+                                            ::testing::Values("hf", "gguf/stories260K-F32.gguf",
+                                                              "gguf/stories260K-F16.gguf",
+                                                              "gguf/stories260K-Q8_0.gguf")),
                          [](const auto& info) {
-                           return std::get<1>(info.param) + "_on_" + std::get<0>(info.param);
+                           std::string files = std::get<1>(info.param);
+                           for (char& c : files) {
+                             if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
+                           }
+                           return files + "_on_" + std::get<0>(info.param);
                          });
 
 TEST(Stories, ShardsGiveTheModelThatOneFileGives) {
