@@ -166,8 +166,7 @@ TEST_P(Stories, GreedyTokensAreThoseOfThreeOtherImplementations) {
 INSTANTIATE_TEST_SUITE_P(Devices, Stories,
                          ::testing::Combine(::testing::Values("cpu"),
                                             ::testing::Values("hf", "gguf/stories260K-F32.gguf",
-                                                              "gguf/stories260K-F16.gguf",
-                                                              "gguf/stories260K-Q8_0.gguf")),
+                                                              "gguf/stories260K-F16.gguf")),
                          [](const auto& info) {
                            std::string files = std::get<1>(info.param);
                            for (char& c : files) {
