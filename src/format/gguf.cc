@@ -77,6 +77,13 @@ absl::Status Gguf::AddFile(const std::string& path, int64_t shard, int64_t num_s
   return absl::OkStatus();
 }
 
+absl::StatusOr<Gguf> Gguf::FromBytes(absl::Span<const std::byte> bytes, const std::string& path) {
+  Gguf result;
+  ASSIGN_OR_RETURN(result.contents_, ParseGguf(bytes, path, 0));
+  result.paths_.push_back(path);
+  return result;
+}
+
 absl::StatusOr<Gguf> Gguf::Open(const std::string& path) {
   Gguf result;
   RETURN_IF_ERROR(result.AddFile(path, 0, 1));

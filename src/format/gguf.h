@@ -66,6 +66,8 @@ class Gguf {
  public:
   /// A file, or all shards of which `path` names the first.
   static absl::StatusOr<Gguf> Open(const std::string& path);
+  /// One file's bytes, which outlive the result; `path` is for messages.
+  static absl::StatusOr<Gguf> FromBytes(absl::Span<const std::byte> bytes, const std::string& path);
 
   /// nullptr where the key is absent.
   const GgufValue* Find(std::string_view key) const;
