@@ -209,4 +209,6 @@ Result MakeNormalizer(const nlohmann::json& config) {
   return absl::UnimplementedError(absl::StrCat("normalizer type \"", type, "\" is not supported"));
 }
 
+Result MakeNormalizerNamed(const std::string& type) { return MakeNormalizer({{"type", type}}); }
+
 }  // namespace penstock

@@ -16,6 +16,7 @@
 #include "text/json_fields.h"
 #include "text/pipeline_tokenizer.h"
 #include "text/sentencepiece_model.h"
+#include "text/tiktoken.h"
 #include "text/tokenizer_json.h"
 #include "text/unigram.h"
 #include "text/word_piece.h"
@@ -163,20 +164,36 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> ParseTokenizer(std::string_view json_
 namespace {
 
 // The kind of a file is told by how it starts.
-absl::StatusOr<std::unique_ptr<Tokenizer>> ParseAnyTokenizer(std::string_view text) {
+absl::StatusOr<std::unique_ptr<Tokenizer>> ParseAnyTokenizer(const std::string& path,
+                                                             std::string_view text,
+                                                             const TokenizerOptions& options) {
   const size_t start = text.find_first_not_of(" \t\r\n\xEF\xBB\xBF");
   if (start != std::string_view::npos && text[start] == '{') return ParseTokenizer(text);
+  if (LooksLikeTiktoken(text)) {
+    const std::string name = path.substr(path.rfind('/') + 1);
+    const std::optional<TiktokenFamily> family = GuessTiktokenFamily(name, text);
+    if (!family) {
+      return absl::UnimplementedError(
+          "a tiktoken file whose name and number of tokens are not those of a known family");
+    }
+    return ParseTiktoken(text, *family);
+  }
   ASSIGN_OR_RETURN(SentencePieceModel model, ParseSentencePieceModel(text));
-  return MakeSentencePieceTokenizer(std::move(model), {});
+  SentencePieceOptions piece_options;
+  piece_options.add_bos = options.add_bos;
+  piece_options.add_eos = options.add_eos;
+  piece_options.prefix_every_part = options.legacy.value_or(true);
+  return MakeSentencePieceTokenizer(std::move(model), piece_options);
 }
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& path) {
+absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& path,
+                                                         const TokenizerOptions& options) {
   std::ifstream in(path, std::ios::binary);
   const std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
   if (!in) return absl::NotFoundError(absl::StrCat(path, ": cannot be read"));
-  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = ParseAnyTokenizer(text);
+  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = ParseAnyTokenizer(path, text, options);
   if (!tokenizer.ok()) return Annotate(tokenizer.status(), path);
   return tokenizer;
 }
