@@ -12,6 +12,7 @@
 
 #include "absl/status/statusor.h"
 #include "penstock/tokenizer.h"
+#include "text/added_tokens.h"
 
 namespace penstock {
 
@@ -44,8 +45,9 @@ struct SentencePieceModel {
 };
 
 struct SentencePieceOptions {
-  std::optional<bool> add_bos;  // absent: where the model has a bos_id
-  std::optional<bool> add_eos;  // absent: no
+  std::optional<bool> add_bos;           // absent: where the model has a bos_id
+  std::optional<bool> add_eos;           // absent: no
+  std::vector<AddedToken> added_tokens;  // beside those of the model, which give way
   // The blank that a text starts with is put before every part between special tokens; else before
   // the first only.
   bool prefix_every_part = true;

@@ -194,6 +194,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> MakeSentencePieceTokenizer(
       parts.added_tokens.push_back(std::move(token));
     }
   }
+  OverrideAddedTokens(options.added_tokens, &parts.added_tokens);
   if (model.algorithm == SentencePieceModel::Algorithm::kUnigram) {
     ASSIGN_OR_RETURN(parts.model, MakePieceUnigram(model, unk));
   } else {

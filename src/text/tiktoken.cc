@@ -188,8 +188,8 @@ std::optional<TiktokenFamily> GuessTiktokenFamily(std::string_view file_name,
   return std::nullopt;
 }
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> ParseTiktoken(std::string_view text,
-                                                         TiktokenFamily family) {
+absl::StatusOr<std::unique_ptr<Tokenizer>> ParseTiktoken(
+    std::string_view text, TiktokenFamily family, const std::vector<AddedToken>& added_tokens) {
   ASSIGN_OR_RETURN(BpeConfig config, ReadRanks(text));
   TokenizerParts parts;
   const auto first = static_cast<TokenId>(config.token_ranks.size());
@@ -201,6 +201,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> ParseTiktoken(std::string_view text,
     token.special = true;
     parts.added_tokens.push_back(std::move(token));
   }
+  OverrideAddedTokens(added_tokens, &parts.added_tokens);
   if (family == TiktokenFamily::kQwen) {
     ASSIGN_OR_RETURN(parts.normalizer, MakeNormalizerNamed("NFC"));
   }

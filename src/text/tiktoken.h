@@ -6,9 +6,11 @@
 #include <memory>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "penstock/tokenizer.h"
+#include "text/added_tokens.h"
 
 namespace penstock {
 
@@ -23,8 +25,9 @@ bool LooksLikeTiktoken(std::string_view text);
 std::optional<TiktokenFamily> GuessTiktokenFamily(std::string_view file_name,
                                                   std::string_view text);
 
+/// `added_tokens` are found beside those of the family, which give way.
 /// INVALID_ARGUMENT with the line where the file is malformed.
-absl::StatusOr<std::unique_ptr<Tokenizer>> ParseTiktoken(std::string_view text,
-                                                         TiktokenFamily family);
+absl::StatusOr<std::unique_ptr<Tokenizer>> ParseTiktoken(
+    std::string_view text, TiktokenFamily family, const std::vector<AddedToken>& added_tokens = {});
 
 }  // namespace penstock

@@ -176,10 +176,11 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> ParseAnyTokenizer(const std::string& 
       return absl::UnimplementedError(
           "a tiktoken file whose name and number of tokens are not those of a known family");
     }
-    return ParseTiktoken(text, *family);
+    return ParseTiktoken(text, *family, options.added_tokens);
   }
   ASSIGN_OR_RETURN(SentencePieceModel model, ParseSentencePieceModel(text));
   SentencePieceOptions piece_options;
+  piece_options.added_tokens = options.added_tokens;
   piece_options.add_bos = options.add_bos;
   piece_options.add_eos = options.add_eos;
   piece_options.prefix_every_part = options.legacy.value_or(true);

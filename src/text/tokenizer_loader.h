@@ -1,4 +1,5 @@
-// Makes a tokenizer of a file: a Hugging Face tokenizer.json, a SentencePiece model, a tiktoken file.
+// Makes a tokenizer of a file: a Hugging Face tokenizer.json, a SentencePiece model or a tiktoken
+// file.
 // Owns nothing. Must not know engines or the wire.
 // Threads: thread-safe.
 #pragma once
@@ -7,9 +8,11 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "penstock/tokenizer.h"
+#include "text/added_tokens.h"
 
 namespace penstock {
 
@@ -17,11 +20,13 @@ namespace penstock {
 struct TokenizerOptions {
   std::optional<bool> add_bos;
   std::optional<bool> add_eos;
+  std::vector<AddedToken> added_tokens;  // with their ids; those of the file give way
   std::optional<bool> legacy;  // a blank before every part between special tokens; absent: true
 };
 
-/// The kind of the file is told by its content. NOT_FOUND where the file cannot be read, INVALID_ARGUMENT where it is malformed, UNIMPLEMENTED
-/// where it needs a part that is not supported; the message starts with `path`.
+/// The kind of the file is told by its content. NOT_FOUND where the file cannot be read,
+/// INVALID_ARGUMENT where it is malformed, UNIMPLEMENTED where it needs a part that is not
+/// supported; the message starts with `path`.
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& path,
                                                          const TokenizerOptions& options = {});
 
