@@ -41,6 +41,7 @@ struct ModelEntry {
   std::string path;                  // directory, or org/name[@rev]
   std::string weights = "file";      // file | formula (benchmarks)
   std::vector<std::string> aliases;  // further served names
+  std::string chat_template;         // a file instead of the model's own; empty: the model's
   EngineConfig engine;               // the global engine section, overridden
 };
 

@@ -38,6 +38,7 @@ struct ServedModel {
   Engine* engine = nullptr;
   const Tokenizer* tokenizer = nullptr;         // null: ids in, ids out
   const ChatTemplate* chat_template = nullptr;  // null: no chat
+  const ChatTemplate* tool_template = nullptr;  // where there are tools; null: chat_template
   const RequestMetrics* metrics = nullptr;      // null: not counted
   GenerationDefaults defaults;
   int32_t max_context = 0;  // prompt + output tokens

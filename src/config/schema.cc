@@ -171,6 +171,8 @@ ConfigSection DescribeModel(ModelEntry& entry) {
                "config.json).",
                {"file", "formula"}},
               {"aliases", &entry.aliases, "Further names for the same model."},
+              {"chat_template", &entry.chat_template,
+               "A Jinja file instead of the model's own chat template; empty: the model's."},
           },
           {DescribeEngine(entry.engine)}};
 }

@@ -4,12 +4,13 @@
 // Threads: immutable.
 #pragma once
 
-#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "base/regex.h"
 
 namespace penstock {
 
@@ -18,14 +19,14 @@ class NamePattern {
   /// INVALID_ARGUMENT where `text` is longer than 1024 bytes or its expression cannot be compiled.
   static absl::StatusOr<NamePattern> Parse(std::string_view text);
 
-  /// INVALID_ARGUMENT where matching takes more than a fixed number of steps.
-  absl::StatusOr<bool> Matches(std::string_view name) const;
+  /// `name` is UTF-8. False as well where matching takes more than a fixed number of steps.
+  bool Matches(std::string_view name) const;
   const std::string& text() const { return text_; }
 
  private:
   std::string text_;
   std::vector<std::string> parts_;
-  std::shared_ptr<const void> expression_;  // pcre2_code; null: parts_
+  std::optional<Regex> expression_;  // none: parts_
 };
 
 }  // namespace penstock

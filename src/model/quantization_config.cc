@@ -264,17 +264,15 @@ const Json* FindSection(const Json& json, std::string& path) {
 
 }  // namespace
 
-absl::StatusOr<const QuantScheme*> QuantizationConfig::SchemeOf(std::string_view layer) const {
+const QuantScheme* QuantizationConfig::SchemeOf(std::string_view layer) const {
   for (const NamePattern& pattern : excluded) {
-    ASSIGN_OR_RETURN(const bool matches, pattern.Matches(layer));
-    if (matches) return nullptr;
+    if (pattern.Matches(layer)) return nullptr;
   }
   const QuantScheme* of_all = nullptr;  // names come before "every layer"
   for (const Group& group : groups) {
     if (group.targets.empty() && of_all == nullptr) of_all = &group.scheme;
     for (const NamePattern& pattern : group.targets) {
-      ASSIGN_OR_RETURN(const bool matches, pattern.Matches(layer));
-      if (matches) return &group.scheme;
+      if (pattern.Matches(layer)) return &group.scheme;
     }
   }
   return of_all;

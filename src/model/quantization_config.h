@@ -43,7 +43,7 @@ struct QuantizationConfig {
   std::vector<NamePattern> excluded;
 
   /// The scheme of a layer (a name without ".weight"), null where it is not to be quantised.
-  absl::StatusOr<const QuantScheme*> SchemeOf(std::string_view layer) const;
+  const QuantScheme* SchemeOf(std::string_view layer) const;
 };
 
 /// `text` is a whole config.json. UNIMPLEMENTED or INVALID_ARGUMENT name `what`, the key and what

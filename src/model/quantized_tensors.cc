@@ -320,7 +320,7 @@ absl::StatusOr<std::shared_ptr<const QuantizedRows>> FindQuantized(
     return absl::InvalidArgumentError(absl::StrCat(
         path, ": tensor \"", name, "\" is quantised, but config.json has no quantization_config"));
   }
-  ASSIGN_OR_RETURN(const QuantScheme* scheme, config.SchemeOf(layer));
+  const QuantScheme* scheme = config.SchemeOf(layer);
   if (scheme == nullptr ||
       std::find(storages.begin(), storages.end(), scheme->storage) == storages.end()) {
     return absl::InvalidArgumentError(

@@ -65,7 +65,7 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
   hub.progress = [](const std::string& line) { Log(LogLevel::kInfo, line); };
   ASSIGN_OR_RETURN(const std::string dir, ResolveModel(entry.path, hub));
   auto instance = std::make_unique<ModelInstance>();
-  ASSIGN_OR_RETURN(instance->assets_, LoadTextAssets(dir));
+  ASSIGN_OR_RETURN(instance->assets_, LoadTextAssets(dir, entry.chat_template));
 
   LoadOptions load;
   load.model_dir = dir;
@@ -102,7 +102,8 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
   served->aliases = entry.aliases;
   served->engine = instance->engine_.get();
   served->tokenizer = instance->assets_.tokenizer.get();
-  served->chat_template = instance->assets_.chat_template.get();
+  served->chat_template = instance->assets_.chat_templates.plain.get();
+  served->tool_template = instance->assets_.chat_templates.with_tools.get();
   served->metrics = &instance->metrics_;
   served->defaults = instance->assets_.defaults;
   served->max_context = info.max_context;
@@ -122,7 +123,7 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
        {"kv_mib", runner.kv_bytes >> 20},
        {"max_len", int64_t{info.max_context}},
        {"tokenizer", instance->assets_.tokenizer != nullptr},
-       {"chat", instance->assets_.chat_template != nullptr},
+       {"chat", instance->assets_.chat_templates.plain != nullptr},
        {"seconds", absl::ToDoubleSeconds(parts.clock->Now() - begin)}});
   return instance;
 }

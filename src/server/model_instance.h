@@ -14,7 +14,7 @@
 #include "penstock/config.h"
 #include "penstock/service.h"
 #include "penstock/tokenizer.h"
-#include "text/chat_template.h"
+#include "text/chat_template_files.h"
 
 namespace penstock {
 
@@ -22,13 +22,14 @@ namespace penstock {
 /// missing.
 struct TextAssets {
   std::unique_ptr<Tokenizer> tokenizer;
-  std::unique_ptr<ChatTemplate> chat_template;
+  ChatTemplates chat_templates;
   GenerationDefaults defaults;
   std::string bos_token, eos_token;
 };
 
 /// INVALID_ARGUMENT names the file and the key at fault.
-absl::StatusOr<TextAssets> LoadTextAssets(const std::string& dir);
+/// `chat_template`: a file instead of the directory's own; "": none.
+absl::StatusOr<TextAssets> LoadTextAssets(const std::string& dir, const std::string& chat_template);
 
 struct InstanceParts {
   WorkerPool* pool = nullptr;

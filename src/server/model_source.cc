@@ -68,14 +68,12 @@ absl::StatusOr<HubModel> ParseHubName(const std::string& model) {
 bool Wanted(const std::string& name) {
   if (name.find('/') != name.npos || name.starts_with(".") || name.starts_with("consolidated"))
     return false;
-  static const std::vector<std::string> kNames = {"config.json",
-                                                  "generation_config.json",
-                                                  "tokenizer.json",
-                                                  "tokenizer_config.json",
-                                                  "chat_template.jinja",
-                                                  "chat_template.json",
-                                                  "model.safetensors.index.json"};
-  return name.ends_with(".safetensors") ||
+  static const std::vector<std::string> kNames = {
+      "config.json",        "generation_config.json",
+      "tokenizer.json",     "tokenizer_config.json",
+      "tokenizer.model",    "chat_template.jinja",
+      "chat_template.json", "model.safetensors.index.json"};
+  return name.ends_with(".safetensors") || name.ends_with(".tiktoken") ||
          std::find(kNames.begin(), kNames.end(), name) != kNames.end();
 }
 

@@ -18,7 +18,7 @@ namespace penstock {
 namespace {
 
 struct ServeOptions {
-  std::string model, config, served_names, api_key, host, dtype;
+  std::string model, config, served_names, api_key, host, dtype, chat_template;
   int port = -1, grpc_port = -1, max_model_len = -1;
   bool allow_anonymous = false;
   std::vector<std::string> assignments;
@@ -50,11 +50,15 @@ absl::StatusOr<ServerConfig> MergeOptions(const ServeOptions& options) {
     ModelEntry entry;
     entry.path = options.model;
     entry.engine = config.engine;
+    entry.chat_template = options.chat_template;
     entry.aliases.assign(names.begin() + 1, names.end());
     if (!config.models.emplace(names[0], std::move(entry)).second) {
       return absl::InvalidArgumentError(
           absl::StrCat("models.", names[0], " is in the configuration already"));
     }
+  } else if (!options.chat_template.empty()) {
+    return absl::InvalidArgumentError(
+        "--chat-template goes with MODEL; in a configuration a model has chat_template");
   } else if (!options.served_names.empty()) {
     return absl::InvalidArgumentError(
         "--served-model-name goes with MODEL; in a configuration a model has aliases");
@@ -120,6 +124,8 @@ void AddServeCommand(CLI::App& app, int& exit_code) {
       ->expected(1);
   command->add_option("--served-model-name", options->served_names,
                       "Names that clients may use, separated by commas");
+  command->add_option("--chat-template", options->chat_template,
+                      "With MODEL: a Jinja file instead of the model's own chat template");
   command->add_option("--host", options->host, "Address to listen on (127.0.0.1)");
   command->add_option("--port", options->port, "HTTP port (8000); 0: any free one")
       ->check(CLI::Range(0, 65535));

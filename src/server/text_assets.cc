@@ -4,6 +4,7 @@
 #include <optional>
 #include <sstream>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
@@ -69,19 +70,63 @@ std::string TokenText(const Json& json, const char* key) {
   return it->is_object() ? it->value("content", "") : "";
 }
 
-/// The template's source: chat_template.jinja, else the config's string, or of a list the one named
-/// "default".
-std::string TemplateSource(const fs::path& dir, const Json& tokenizer_config) {
-  if (std::optional<std::string> file = ReadFile(dir / "chat_template.jinja")) return *file;
-  const auto it = tokenizer_config.find("chat_template");
-  if (it == tokenizer_config.end()) return "";
-  if (it->is_string()) return it->get<std::string>();
-  if (!it->is_array()) return "";
-  for (const Json& entry : *it) {
-    if (entry.is_object() && entry.value("name", "") == "default")
-      return entry.value("template", "");
+/// tokenizer.json, else a SentencePiece model, else a tiktoken file; empty where there is none.
+fs::path TokenizerFile(const fs::path& dir) {
+  for (const char* name : {"tokenizer.json", "tokenizer.model", "tiktoken.model", "spiece.model",
+                           "sentencepiece.bpe.model"}) {
+    if (fs::exists(dir / name)) return dir / name;
   }
-  return "";
+  fs::path found;
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(dir, error)) {
+    const bool is_first = found.empty() || entry.path() < found;
+    if (entry.path().extension() == ".tiktoken" && is_first) found = entry.path();
+  }
+  return found;
+}
+
+absl::Status ReadFlag(const Json& json, const fs::path& path, const char* key,
+                      std::optional<bool>& out) {
+  const auto it = json.find(key);
+  if (it == json.end() || it->is_null()) return absl::OkStatus();
+  if (!it->is_boolean()) return WrongType(path, key, "true or false");
+  out = it->get<bool>();
+  return absl::OkStatus();
+}
+
+/// {"32000": {"content": "<|im_start|>", "special": true, ...}, ...}
+absl::Status ReadAddedTokens(const Json& json, const fs::path& path, std::vector<AddedToken>& out) {
+  const auto it = json.find("added_tokens_decoder");
+  if (it == json.end() || !it->is_object()) return absl::OkStatus();
+  constexpr TokenId kMaxId = 1 << 24;
+  for (const auto& [key, value] : it->items()) {
+    AddedToken token;
+    if (!absl::SimpleAtoi(key, &token.id) || token.id < 0 || token.id > kMaxId ||
+        !value.is_object() || TokenText(value, "content").empty()) {
+      return WrongType(path, "added_tokens_decoder", "token ids and what their tokens are");
+    }
+    const auto flag = [&](const char* name) {
+      const auto field = value.find(name);
+      return field != value.end() && field->is_boolean() && field->get<bool>();
+    };
+    token.content = TokenText(value, "content");
+    token.special = flag("special");
+    token.single_word = flag("single_word");
+    token.lstrip = flag("lstrip");
+    token.rstrip = flag("rstrip");
+    token.normalized = false;
+    out.push_back(std::move(token));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<TokenizerOptions> ReadTokenizerOptions(const Json& json, const fs::path& path) {
+  TokenizerOptions options;
+  RETURN_IF_ERROR(ReadFlag(json, path, "add_bos_token", options.add_bos));
+  RETURN_IF_ERROR(ReadFlag(json, path, "add_eos_token", options.add_eos));
+  RETURN_IF_ERROR(ReadFlag(json, path, "legacy", options.legacy));
+  RETURN_IF_ERROR(ReadAddedTokens(json, path, options.added_tokens));
+  return options;
 }
 
 absl::Status ReadGeneration(const fs::path& dir, GenerationDefaults& out) {
@@ -107,25 +152,27 @@ absl::Status ReadGeneration(const fs::path& dir, GenerationDefaults& out) {
 
 }  // namespace
 
-absl::StatusOr<TextAssets> LoadTextAssets(const std::string& dir) {
+absl::StatusOr<TextAssets> LoadTextAssets(const std::string& dir,
+                                          const std::string& chat_template) {
   TextAssets assets;
   RETURN_IF_ERROR(ReadGeneration(dir, assets.defaults));
-  const fs::path tokenizer_path = fs::path(dir) / "tokenizer.json";
-  if (fs::exists(tokenizer_path)) {
-    ASSIGN_OR_RETURN(assets.tokenizer, LoadTokenizer(tokenizer_path.string()));
+  const fs::path config_path = fs::path(dir) / "tokenizer_config.json";
+  ASSIGN_OR_RETURN(const Json config, ReadJson(config_path));
+  if (const fs::path file = TokenizerFile(dir); !file.empty()) {
+    ASSIGN_OR_RETURN(const TokenizerOptions options, ReadTokenizerOptions(config, config_path));
+    ASSIGN_OR_RETURN(assets.tokenizer, LoadTokenizer(file.string(), options));
   }
-  ASSIGN_OR_RETURN(const Json config, ReadJson(fs::path(dir) / "tokenizer_config.json"));
   assets.bos_token = TokenText(config, "bos_token");
   assets.eos_token = TokenText(config, "eos_token");
   if (assets.tokenizer != nullptr && assets.defaults.eos_token_ids.empty()) {
     if (const auto id = assets.tokenizer->TokenToId(assets.eos_token))
       assets.defaults.eos_token_ids.push_back(*id);
   }
-  if (const std::string source = TemplateSource(dir, config); !source.empty()) {
-    absl::StatusOr<ChatTemplate> parsed = ChatTemplate::Parse(source);
-    if (!parsed.ok()) return Annotate(parsed.status(), dir + ": chat template");
-    assets.chat_template = std::make_unique<ChatTemplate>(*std::move(parsed));
+  absl::StatusOr<ChatTemplates> templates = LoadChatTemplates(dir, config, chat_template);
+  if (!templates.ok()) {
+    return Annotate(templates.status(), chat_template.empty() ? dir : "--chat-template");
   }
+  assets.chat_templates = *std::move(templates);
   return assets;
 }
 

@@ -38,6 +38,11 @@ Json TemplateContext(const GenerationCall& call, const ServedModel& model,
   return context;
 }
 
+const ChatTemplate* TemplateFor(const GenerationCall& call, const ServedModel& model) {
+  const bool has_tools = call.tools && !call.tools->is_null();
+  return has_tools && model.tool_template != nullptr ? model.tool_template : model.chat_template;
+}
+
 // Ends the text where the last message's own content ends, so that the output goes on with it.
 absl::Status CutAfterLastMessage(const Json& messages, std::string& text) {
   const Json& last = messages.back();
@@ -120,11 +125,11 @@ absl::StatusOr<std::string> RenderChat(const GenerationCall& call, const ServedM
       return InvalidField("chat_template",
                           absl::StrCat("chat_template: ", rendered.status().message()));
     text = *std::move(rendered);
-  } else if (model.chat_template == nullptr) {
+  } else if (const ChatTemplate* chosen = TemplateFor(call, model); chosen == nullptr) {
     return InvalidField(
         "messages", "this model has no chat template: use /v1/completions or send chat_template");
   } else {
-    absl::StatusOr<std::string> rendered = model.chat_template->Render(context, absl::Now());
+    absl::StatusOr<std::string> rendered = chosen->Render(context, absl::Now());
     if (!rendered.ok()) {
       return InvalidField("messages", absl::StrCat("the chat template refuses the messages: ",
                                                    rendered.status().message()));

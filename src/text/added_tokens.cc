@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/container/flat_hash_set.h"
 #include "base/utf8.h"
 #include "text/unicode.h"
 
@@ -41,6 +42,24 @@ size_t SkipSpaceRight(std::string_view text, size_t end) {
 }
 
 }  // namespace
+
+void OverrideAddedTokens(const std::vector<AddedToken>& more, std::vector<AddedToken>* tokens) {
+  if (more.empty()) return;
+  absl::flat_hash_set<std::string_view> contents;
+  absl::flat_hash_set<TokenId> ids;
+  for (const AddedToken& token : more) {
+    contents.insert(token.content);
+    ids.insert(token.id);
+  }
+  std::vector<AddedToken> all;
+  for (AddedToken& token : *tokens) {
+    if (!contents.contains(token.content) && !ids.contains(token.id)) {
+      all.push_back(std::move(token));
+    }
+  }
+  all.insert(all.end(), more.begin(), more.end());
+  *tokens = std::move(all);
+}
 
 AddedTokenMatcher::AddedTokenMatcher() : token_at_(1, -1) {}
 

@@ -26,6 +26,9 @@ struct AddedToken {
   bool special = false;
 };
 
+/// Adds `more` to `tokens`; one with the same content or id gives way.
+void OverrideAddedTokens(const std::vector<AddedToken>& more, std::vector<AddedToken>* tokens);
+
 /// A part of a text: an added token, or what lies between.
 struct AddedTokenSpan {
   size_t begin = 0;

@@ -15,6 +15,8 @@ namespace {
 constexpr size_t kShortWord = 48;  // symbols up to which scanning beats a heap
 constexpr char32_t kLowCharacters = 0x180;
 
+constexpr std::string_view kBlank = "\u2581";
+
 constexpr uint64_t PairKey(TokenId left, TokenId right) {
   return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
 }
@@ -25,7 +27,7 @@ absl::StatusOr<std::unique_ptr<Bpe>> Bpe::Make(BpeConfig config) {
   std::unique_ptr<Bpe> bpe(new Bpe(std::move(config)));
   ASSIGN_OR_RETURN(bpe->vocabulary_, Vocabulary::Build(std::move(bpe->config_.vocab)));
   bpe->config_.vocab.clear();
-  RETURN_IF_ERROR(bpe->IndexMerges());
+  RETURN_IF_ERROR(bpe->config_.token_ranks.empty() ? bpe->IndexMerges() : bpe->IndexRankedTokens());
   bpe->IndexCharacters();
   if (bpe->config_.unk_token) {
     bpe->unk_ = bpe->vocabulary_.Find(*bpe->config_.unk_token);
@@ -34,6 +36,7 @@ absl::StatusOr<std::unique_ptr<Bpe>> Bpe::Make(BpeConfig config) {
                                                      "\" is not in the vocabulary"));
     }
   }
+  bpe->splits_before_blank_ = bpe->NothingJoinsBeforeBlank();
   bpe->whole_ = std::make_unique<std::atomic<uint8_t>[]>(bpe->vocabulary_.size());
   return bpe;
 }
@@ -60,6 +63,53 @@ absl::Status Bpe::IndexMerges() {
   config_.merges.clear();
   config_.merges.shrink_to_fit();
   return absl::OkStatus();
+}
+
+absl::Status Bpe::IndexRankedTokens() {
+  constexpr size_t kMaxBytes = 1024;  // the work below grows with the square of the length
+  const std::vector<int32_t> ranks = std::move(config_.token_ranks);
+  merges_.reserve(2 * ranks.size());
+  for (size_t i = 0; i < ranks.size(); ++i) {
+    const auto id = static_cast<TokenId>(i);
+    const std::string* token = vocabulary_.Token(id);
+    if (ranks[i] < 0 || token == nullptr) continue;
+    if (token->size() > kMaxBytes) {
+      return absl::InvalidArgumentError(absl::StrCat("vocabulary: token ", id, " has ",
+                                                     token->size(), " bytes, expected at most ",
+                                                     kMaxBytes));
+    }
+    const std::string_view text = *token;
+    for (size_t at = DecodeUtf8(text, 0).length; at < text.size();
+         at += DecodeUtf8(text, at).length) {
+      const std::optional<TokenId> left = vocabulary_.Find(text.substr(0, at));
+      const std::optional<TokenId> right = left ? vocabulary_.Find(text.substr(at)) : std::nullopt;
+      if (!right) continue;
+      merges_.insert_or_assign(PairKey(*left, *right), Merge{static_cast<uint32_t>(ranks[i]), id});
+    }
+  }
+  return absl::OkStatus();
+}
+
+bool Bpe::NothingJoinsBeforeBlank() const {
+  const bool plain = config_.continuing_subword_prefix.empty() &&
+                     config_.end_of_word_suffix.empty() && !config_.ignore_merges;
+  if (!plain || !vocabulary_.Find(kBlank)) return false;
+  for (const auto& [key, unused] : merges_) {
+    const std::string_view right = *vocabulary_.Token(static_cast<TokenId>(key & 0xFFFFFFFF));
+    if (right.substr(0, kBlank.size()) != kBlank) continue;
+    const std::string_view left = *vocabulary_.Token(static_cast<TokenId>(key >> 32));
+    const bool blank =
+        left.size() >= kBlank.size() && left.substr(left.size() - kBlank.size()) == kBlank;
+    if (!blank) return false;
+  }
+  return true;
+}
+
+size_t Bpe::IndependentPrefix(std::string_view text) const {
+  if (!splits_before_blank_) return text.size();
+  size_t pos = 0;
+  while (text.substr(pos, kBlank.size()) == kBlank) pos += kBlank.size();
+  return std::min(text.find(kBlank, pos), text.size());
 }
 
 void Bpe::IndexCharacters() {

@@ -24,6 +24,9 @@ namespace penstock {
 struct BpeConfig {
   std::vector<std::pair<std::string, TokenId>> vocab;
   std::vector<std::pair<std::string, std::string>> merges;  // best first
+  // [tokens by id] Instead of merges, the way of SentencePiece and tiktoken: any two neighbours
+  // that together spell a token may become it, the one of the least rank first; -1: never.
+  std::vector<int32_t> token_ranks;
   std::optional<std::string> unk_token;
   std::string continuing_subword_prefix;  // of every character but a word's first
   std::string end_of_word_suffix;         // of a word's last character
@@ -34,7 +37,8 @@ struct BpeConfig {
 
 class Bpe final : public TokenizerModel {
  public:
-  /// INVALID_ARGUMENT where a merge or the unknown token is not in the vocabulary.
+  /// INVALID_ARGUMENT where a merge or the unknown token is not in the vocabulary, or a token with
+  /// a rank is longer than 1 KiB.
   static absl::StatusOr<std::unique_ptr<Bpe>> Make(BpeConfig config);
 
   void Tokenize(std::string_view word, std::vector<TokenId>* ids) const override;
@@ -44,6 +48,7 @@ class Bpe final : public TokenizerModel {
   const std::string* IdToToken(TokenId id) const override { return vocabulary_.Token(id); }
   int32_t vocab_size() const override { return vocabulary_.size(); }
   int32_t num_tokens() const override { return vocabulary_.num_tokens(); }
+  size_t IndependentPrefix(std::string_view text) const override;
 
  private:
   struct Merge {
@@ -55,6 +60,8 @@ class Bpe final : public TokenizerModel {
 
   explicit Bpe(BpeConfig config) : config_(std::move(config)) {}
   absl::Status IndexMerges();
+  absl::Status IndexRankedTokens();
+  bool NothingJoinsBeforeBlank() const;
   void IndexCharacters();
   const Merge* FindMerge(TokenId left, TokenId right) const;
   void AppendCharacters(std::string_view word, std::vector<TokenId>* symbols) const;
@@ -63,12 +70,13 @@ class Bpe final : public TokenizerModel {
   void MergeShort(std::vector<TokenId>* symbols) const;
   void MergeLong(std::vector<TokenId>* symbols) const;
 
-  BpeConfig config_;  // vocab and merges are emptied
+  BpeConfig config_;  // the tables are emptied
   Vocabulary vocabulary_;
   absl::flat_hash_map<uint64_t, Merge> merges_;  // key: left << 32 | right
   std::vector<TokenId> low_characters_;          // [0x180] by code point; -1: none
   std::array<TokenId, 256> byte_tokens_;         // -1: none
   std::optional<TokenId> unk_;
+  bool splits_before_blank_ = false;  // no merge joins a U+2581 to something else before it
   std::unique_ptr<std::atomic<uint8_t>[]> whole_;  // [vocab_size] of Whole
 };
 

@@ -5,11 +5,13 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "base/utf8.h"
 #include "text/byte_level.h"
+#include "text/charsmap.h"
 #include "text/json_fields.h"
 #include "text/pattern.h"
 #include "text/unicode.h"
@@ -169,6 +171,19 @@ Result MakePrepend(const nlohmann::json& config) {
   });
 }
 
+Result MakePrecompiled(const nlohmann::json& config) {
+  ASSIGN_OR_RETURN(const std::string encoded,
+                   json_fields::StringOr(config, "precompiled_charsmap", ""));
+  if (encoded.empty()) return Make([](std::string_view text) { return std::string(text); });
+  std::string blob;
+  if (!absl::Base64Unescape(encoded, &blob))
+    return absl::InvalidArgumentError("\"precompiled_charsmap\": expected base64");
+  ASSIGN_OR_RETURN(Charsmap parsed, Charsmap::Parse(blob));
+  return Make([map = std::make_shared<const Charsmap>(std::move(parsed))](std::string_view text) {
+    return map->NormalizeGraphemes(text);
+  });
+}
+
 Result MakeForm(unicode::NormalForm form) {
   return Make([form](std::string_view text) { return unicode::Normalize(form, text); });
 }
@@ -190,7 +205,10 @@ Result MakeNormalizer(const nlohmann::json& config) {
   if (type == "BertNormalizer") return MakeBert(config);
   if (type == "ByteLevel") return Make(byte_level::Encode);
   if (type == "Nmt") return Make(NmtClean);
+  if (type == "Precompiled") return MakePrecompiled(config);
   return absl::UnimplementedError(absl::StrCat("normalizer type \"", type, "\" is not supported"));
 }
+
+Result MakeNormalizerNamed(const std::string& type) { return MakeNormalizer({{"type", type}}); }
 
 }  // namespace penstock

@@ -21,5 +21,7 @@ class Normalizer {
 /// INVALID_ARGUMENT for a malformed description, UNIMPLEMENTED (by name) for a type that is not
 /// supported.
 absl::StatusOr<std::unique_ptr<Normalizer>> MakeNormalizer(const nlohmann::json& config);
+/// Of a type without options, such as "NFC".
+absl::StatusOr<std::unique_ptr<Normalizer>> MakeNormalizerNamed(const std::string& type);
 
 }  // namespace penstock

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "text/regex.h"
+#include "base/regex.h"
 
 namespace penstock {
 

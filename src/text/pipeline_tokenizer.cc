@@ -1,13 +1,25 @@
 #include "text/pipeline_tokenizer.h"
 
 #include <algorithm>
+#include <atomic>
 #include <utility>
 
 #include "base/utf8.h"
+#include "text/byte_level.h"
+#include "text/word_cache.h"
 
 namespace penstock {
+namespace {
 
-PipelineTokenizer::PipelineTokenizer(TokenizerParts parts) : parts_(std::move(parts)) {
+uint32_t NextCacheOwner() {
+  static std::atomic<uint32_t> next = 1;
+  return next.fetch_add(1, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+PipelineTokenizer::PipelineTokenizer(TokenizerParts parts)
+    : parts_(std::move(parts)), cache_owner_(NextCacheOwner()) {
   vocab_size_ = parts_.model->vocab_size();
   for (const AddedToken& token : parts_.added_tokens) {
     std::string text = token.content;
@@ -60,12 +72,46 @@ void PipelineTokenizer::EncodeSegment(std::string_view segment, bool starts_inpu
 void PipelineTokenizer::EncodeWords(std::string_view text, bool starts_input,
                                     std::vector<TokenId>* ids) const {
   if (parts_.pre_tokenizer == nullptr) {
-    parts_.model->Tokenize(text, ids);
+    EncodeWord(text, ids);
+    return;
+  }
+  if (const WordScanner* words = parts_.pre_tokenizer->byte_level_words()) {
+    EncodeByteLevelWords(*words, text, ids);
     return;
   }
   PreTokenized words{std::string(text), {{0, text.size()}}, starts_input};
   parts_.pre_tokenizer->Apply(&words);
-  for (const TextRange& word : words.pieces) parts_.model->Tokenize(words.Piece(word), ids);
+  for (const TextRange& word : words.pieces) EncodeWord(words.Piece(word), ids);
+}
+
+// The cache is asked for the words as they are in the text.
+void PipelineTokenizer::EncodeByteLevelWords(const WordScanner& words, std::string_view text,
+                                             std::vector<TokenId>* ids) const {
+  WordCache& cache = WordCache::OfThisThread();
+  std::string encoded;
+  for (size_t pos = 0; pos < text.size();) {
+    const size_t end = words.End(text, pos);
+    const std::string_view word = text.substr(pos, end - pos);
+    pos = end;
+    if (cache.Append(cache_owner_, word, ids)) continue;
+    const size_t before = ids->size();
+    encoded.clear();
+    byte_level::AppendEncoded(word, &encoded);
+    parts_.model->Tokenize(encoded, ids);
+    cache.Keep(cache_owner_, word, absl::MakeConstSpan(*ids).subspan(before));
+  }
+}
+
+void PipelineTokenizer::EncodeWord(std::string_view word, std::vector<TokenId>* ids) const {
+  WordCache& cache = WordCache::OfThisThread();
+  while (!word.empty()) {
+    const std::string_view part = word.substr(0, parts_.model->IndependentPrefix(word));
+    word.remove_prefix(part.size());
+    if (cache.Append(cache_owner_, part, ids)) continue;
+    const size_t before = ids->size();
+    parts_.model->Tokenize(part, ids);
+    cache.Keep(cache_owner_, part, absl::MakeConstSpan(*ids).subspan(before));
+  }
 }
 
 const std::string* PipelineTokenizer::TokenOf(TokenId id) const {

@@ -45,6 +45,10 @@ class PipelineTokenizer final : public Tokenizer {
 
  private:
   void EncodeSegment(std::string_view segment, bool starts_input, std::vector<TokenId>* ids) const;
+  void EncodeByteLevelWords(const WordScanner& words, std::string_view text,
+                            std::vector<TokenId>* ids) const;
+  // The tokens of a word as the model sees it, from the cache where they are there.
+  void EncodeWord(std::string_view word, std::vector<TokenId>* ids) const;
   void EncodeWords(std::string_view text, bool starts_input, std::vector<TokenId>* ids) const;
   // An added token that is searched in normalized text reads as its normalized content, as in the
   // reference.
@@ -57,6 +61,7 @@ class PipelineTokenizer final : public Tokenizer {
   absl::flat_hash_map<std::string, TokenId> added_ids_;  // by content
   absl::flat_hash_set<std::string> special_;             // contents
   int32_t vocab_size_ = 0;
+  uint32_t cache_owner_;  // of this object alone
 };
 
 }  // namespace penstock

@@ -1,5 +1,6 @@
 #include "text/pretokenizer.h"
 
+#include <algorithm>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -9,6 +10,7 @@
 #include "base/utf8.h"
 #include "text/byte_level.h"
 #include "text/json_fields.h"
+#include "text/split_patterns.h"
 #include "text/unicode.h"
 
 namespace penstock {
@@ -70,10 +72,23 @@ void RewritePieces(PreTokenized* input, Append append) {
   input->pieces = std::move(out.pieces);
 }
 
+void CutWords(const WordScanner& scanner, PreTokenized* input) {
+  std::vector<TextRange> words;
+  for (const TextRange& piece : input->pieces) {
+    const std::string_view text = input->Piece(piece);
+    for (size_t pos = 0; pos < text.size();) {
+      const size_t end = scanner.End(text, pos);
+      words.push_back({piece.begin + pos, piece.begin + end});
+      pos = end;
+    }
+  }
+  input->pieces = std::move(words);
+}
+
 class ByteLevelPreTokenizer final : public PreTokenizer {
  public:
-  ByteLevelPreTokenizer(bool add_prefix_space, std::optional<Regex> regex)
-      : add_prefix_space_(add_prefix_space), regex_(std::move(regex)) {}
+  ByteLevelPreTokenizer(bool add_prefix_space, std::optional<WordScanner> words)
+      : add_prefix_space_(add_prefix_space), words_(words) {}
 
   void Apply(PreTokenized* input) const override {
     if (add_prefix_space_) {
@@ -82,29 +97,32 @@ class ByteLevelPreTokenizer final : public PreTokenizer {
         out->append(piece);
       });
     }
-    if (regex_) SplitWords(input);
+    if (words_) CutWords(*words_, input);
     RewritePieces(input, [](std::string_view piece, bool, std::string* out) {
       byte_level::AppendEncoded(piece, out);
     });
   }
 
  private:
-  void SplitWords(PreTokenized* input) const {
-    std::vector<TextRange> words;
-    for (const TextRange& piece : input->pieces) {
-      size_t end = piece.begin;
-      regex_->ForEach(input->Piece(piece), [&](size_t match_begin, size_t match_end) {
-        if (end < piece.begin + match_begin) words.push_back({end, piece.begin + match_begin});
-        end = piece.begin + match_end;
-        if (match_begin < match_end) words.push_back({piece.begin + match_begin, end});
-      });
-      if (end < piece.end) words.push_back({end, piece.end});
-    }
-    input->pieces = std::move(words);
-  }
-
   bool add_prefix_space_;
-  std::optional<Regex> regex_;
+  std::optional<WordScanner> words_;
+};
+
+// The commonest pre-tokenizers: a well-known pattern, then the byte-level alphabet.
+class ScannedPreTokenizer final : public PreTokenizer {
+ public:
+  explicit ScannedPreTokenizer(const WordScanner& scanner) : scanner_(scanner) {}
+
+  void Apply(PreTokenized* input) const override {
+    CutWords(scanner_, input);
+    RewritePieces(input, [](std::string_view piece, bool, std::string* out) {
+      byte_level::AppendEncoded(piece, out);
+    });
+  }
+  const WordScanner* byte_level_words() const override { return &scanner_; }
+
+ private:
+  WordScanner scanner_;
 };
 
 class MetaspacePreTokenizer final : public PreTokenizer {
@@ -202,6 +220,23 @@ Result MakeSplitAt(SplitPreTokenizer::Find find, SplitBehavior behavior, bool in
   return std::make_unique<SplitPreTokenizer>(std::move(find), behavior, invert);
 }
 
+// The scanner of a "Split" at a well-known pattern; absent for any other step.
+std::optional<WordScanner> ScannerOf(const nlohmann::json& step) {
+  if (step.value("type", "") != "Split" || step.value("behavior", "") != "Isolated" ||
+      step.value("invert", false)) {
+    return std::nullopt;
+  }
+  const nlohmann::json* pattern = json_fields::Find(step, "pattern");
+  const nlohmann::json* regex = pattern == nullptr ? nullptr : json_fields::Find(*pattern, "Regex");
+  if (regex == nullptr || !regex->is_string()) return std::nullopt;
+  return WordScanner::Find(regex->get_ref<const std::string&>());
+}
+
+bool IsPlainByteLevel(const nlohmann::json& step) {
+  return step.value("type", "") == "ByteLevel" && !step.value("add_prefix_space", true) &&
+         !step.value("use_regex", true);
+}
+
 Result MakeSplit(const nlohmann::json& config) {
   ASSIGN_OR_RETURN(const Pattern pattern, MakePattern(config, "pattern"));
   ASSIGN_OR_RETURN(const std::string name, json_fields::String(config, "behavior"));
@@ -215,17 +250,13 @@ Result MakeSplit(const nlohmann::json& config) {
 }
 
 Result MakeByteLevel(const nlohmann::json& config) {
-  constexpr std::string_view kWords =
-      R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
   ASSIGN_OR_RETURN(const bool add_prefix_space,
                    json_fields::BoolOr(config, "add_prefix_space", true));
   ASSIGN_OR_RETURN(const bool use_regex, json_fields::BoolOr(config, "use_regex", true));
-  std::optional<Regex> regex;
-  if (use_regex) {
-    ASSIGN_OR_RETURN(Regex compiled, Regex::Compile(kWords));
-    regex = std::move(compiled);
-  }
-  return std::make_unique<ByteLevelPreTokenizer>(add_prefix_space, std::move(regex));
+  std::optional<WordScanner> scanner;
+  if (use_regex) scanner = WordScanner::Find(split_patterns::kGpt2);
+  if (scanner && !add_prefix_space) return std::make_unique<ScannedPreTokenizer>(*scanner);
+  return std::make_unique<ByteLevelPreTokenizer>(add_prefix_space, scanner);
 }
 
 Result MakeMetaspace(const nlohmann::json& config) {
@@ -253,6 +284,12 @@ Result MakeMetaspace(const nlohmann::json& config) {
 Result MakeSequence(const nlohmann::json& config) {
   ASSIGN_OR_RETURN(const nlohmann::json* list, json_fields::Array(config, "pretokenizers"));
   std::vector<std::unique_ptr<PreTokenizer>> steps;
+  const auto all_objects = [](const nlohmann::json& step) { return step.is_object(); };
+  if (list->size() == 2 && std::all_of(list->begin(), list->end(), all_objects) &&
+      IsPlainByteLevel((*list)[1])) {
+    if (const std::optional<WordScanner> scanner = ScannerOf((*list)[0]))
+      return std::make_unique<ScannedPreTokenizer>(*scanner);
+  }
   for (const nlohmann::json& step : *list) {
     ASSIGN_OR_RETURN(auto made, MakePreTokenizer(step));
     steps.push_back(std::move(made));

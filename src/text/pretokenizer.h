@@ -11,6 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "text/pattern.h"
+#include "text/word_scanner.h"
 
 namespace penstock {
 
@@ -30,6 +31,9 @@ class PreTokenizer {
   virtual ~PreTokenizer() = default;
   /// Cuts every piece further, and may rewrite it.
   virtual void Apply(PreTokenized* input) const = 0;
+  /// Where all it does is to cut words as a scanner does and to write their bytes in the byte-level
+  /// alphabet, that scanner; else nullptr.
+  virtual const WordScanner* byte_level_words() const { return nullptr; }
 };
 
 /// INVALID_ARGUMENT for a malformed description, UNIMPLEMENTED (by name) for a type that is not

@@ -307,6 +307,10 @@ Result MakeStep(const nlohmann::json& config, bool whole_text, int depth) {
 
 Result MakeTokenDecoder(const nlohmann::json& config) { return MakeStep(config, false, 0); }
 
+std::unique_ptr<TokenDecoder> MakeByteLevelDecoder() {
+  return std::make_unique<ByteLevelDecoder>();
+}
+
 std::unique_ptr<TokenDecoder> MakeSpacedDecoder() { return std::make_unique<SpacedDecoder>(); }
 
 }  // namespace penstock

@@ -30,4 +30,7 @@ absl::StatusOr<std::unique_ptr<TokenDecoder>> MakeTokenDecoder(const nlohmann::j
 /// For a tokenizer.json without a decoder: tokens with blanks between.
 std::unique_ptr<TokenDecoder> MakeSpacedDecoder();
 
+/// Tokens are bytes in the byte-level alphabet.
+std::unique_ptr<TokenDecoder> MakeByteLevelDecoder();
+
 }  // namespace penstock

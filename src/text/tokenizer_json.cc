@@ -17,15 +17,26 @@ class Reader final : public nlohmann::json_sax<json> {
 
   bool null() override { return Add(nullptr); }
   bool boolean(bool value) override { return Add(value); }
-  bool number_integer(number_integer_t value) override { return Add(value); }
-  bool number_unsigned(number_unsigned_t value) override {
-    if (mode_ == Mode::kVocab) return AddToken(value);
+  bool number_integer(number_integer_t value) override {
+    if (mode_ == Mode::kPiece) return AddScore(static_cast<double>(value));
     return Add(value);
   }
-  bool number_float(number_float_t value, const string_t&) override { return Add(value); }
+  bool number_unsigned(number_unsigned_t value) override {
+    if (mode_ == Mode::kVocab) return AddToken(value);
+    if (mode_ == Mode::kPiece) return AddScore(static_cast<double>(value));
+    return Add(value);
+  }
+  bool number_float(number_float_t value, const string_t&) override {
+    if (mode_ == Mode::kPiece) return AddScore(value);
+    return Add(value);
+  }
   bool string(string_t& value) override {
     if (mode_ == Mode::kMerges) return AddMerge(value);
     if (mode_ == Mode::kMergePair) return AddMergeHalf(value);
+    if (mode_ == Mode::kPiece && halves_++ == 0) {
+      out_->pieces.emplace_back(std::move(value), 0.0);
+      return true;
+    }
     return Add(std::move(value));
   }
   bool binary(binary_t&) override { return Fail("binary values have no place here"); }
@@ -55,7 +66,16 @@ class Reader final : public nlohmann::json_sax<json> {
       halves_ = 0;
       return true;
     }
+    if (mode_ == Mode::kPieces) {
+      mode_ = Mode::kPiece;
+      halves_ = 0;
+      return true;
+    }
     if (mode_ != Mode::kTree) return Fail("expected no array here");
+    if (AtModelKey("vocab")) {
+      mode_ = Mode::kPieces;
+      return true;
+    }
     if (AtModelKey("merges")) {
       mode_ = Mode::kMerges;
       return true;
@@ -63,9 +83,13 @@ class Reader final : public nlohmann::json_sax<json> {
     return Open(json::array());
   }
   bool end_array() override {
-    if (mode_ == Mode::kMerges) {
+    if (mode_ == Mode::kMerges || mode_ == Mode::kPieces) {
       mode_ = Mode::kTree;
       return true;
+    }
+    if (mode_ == Mode::kPiece) {
+      mode_ = Mode::kPieces;
+      return halves_ == 2 || Fail("\"vocab\": expected pairs of a token and a score");
     }
     if (mode_ == Mode::kMergePair) {
       mode_ = Mode::kMerges;
@@ -80,7 +104,7 @@ class Reader final : public nlohmann::json_sax<json> {
   const std::string& error() const { return error_; }
 
  private:
-  enum class Mode { kTree, kVocab, kMerges, kMergePair };
+  enum class Mode { kTree, kVocab, kPieces, kPiece, kMerges, kMergePair };
   struct Level {
     json value;
     std::string key;  // under which it will stand in its parent
@@ -114,6 +138,8 @@ class Reader final : public nlohmann::json_sax<json> {
   bool Add(json value) {
     if (mode_ == Mode::kVocab)
       return Fail(absl::StrCat("\"vocab\": token \"", key_, "\": expected an id"));
+    if (mode_ == Mode::kPieces || mode_ == Mode::kPiece)
+      return Fail("\"vocab\": expected pairs of a token and a score");
     if (mode_ != Mode::kTree) return Fail("\"merges\": expected strings or pairs of strings");
     if (levels_.empty()) {
       out_->root = std::move(value);
@@ -128,6 +154,12 @@ class Reader final : public nlohmann::json_sax<json> {
   bool AddToken(uint64_t id) {
     if (id > static_cast<uint64_t>(std::numeric_limits<TokenId>::max())) return Add(id);
     out_->vocab.emplace_back(std::move(key_), static_cast<TokenId>(id));
+    return true;
+  }
+
+  bool AddScore(double score) {
+    if (++halves_ != 2) return Fail("\"vocab\": expected pairs of a token and a score");
+    out_->pieces.back().second = score;
     return true;
   }
 

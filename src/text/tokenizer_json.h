@@ -1,5 +1,4 @@
-// Reads a tokenizer.json: the two large tables of a BPE model straight into vectors, the rest as
-// JSON.
+// Reads a tokenizer.json: the large tables of its model straight into vectors, the rest as JSON.
 // Owns what it has read. Must not know what the parts mean.
 // Threads: value.
 #pragma once
@@ -16,13 +15,15 @@
 namespace penstock {
 
 struct TokenizerJson {
-  nlohmann::json root;                                      // without the two below
+  nlohmann::json root;                                      // without the three below
   std::vector<std::pair<std::string, TokenId>> vocab;       // model.vocab, where it is an object
+  std::vector<std::pair<std::string, double>> pieces;       // model.vocab, where it is an array
   std::vector<std::pair<std::string, std::string>> merges;  // model.merges
 };
 
 /// INVALID_ARGUMENT with the byte offset where `text` is no JSON, is nested deeper than 64 levels,
-/// or has a vocabulary or merges of another form than {"token": id}, "a b" and ["a", "b"].
+/// or has a vocabulary or merges of another form than {"token": id}, ["token", score], "a b" and
+/// ["a", "b"].
 absl::StatusOr<TokenizerJson> ParseTokenizerJson(std::string_view text);
 
 }  // namespace penstock

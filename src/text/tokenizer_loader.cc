@@ -15,10 +15,16 @@
 #include "text/bpe.h"
 #include "text/json_fields.h"
 #include "text/pipeline_tokenizer.h"
+#include "text/sentencepiece_model.h"
+#include "text/tiktoken.h"
 #include "text/tokenizer_json.h"
+#include "text/unigram.h"
+#include "text/word_piece.h"
 
 namespace penstock {
 namespace {
+
+constexpr int64_t kMaxTokenId = 1 << 24;
 
 absl::StatusOr<std::unique_ptr<TokenizerModel>> MakeBpe(TokenizerJson& file,
                                                         const nlohmann::json& model) {
@@ -38,13 +44,52 @@ absl::StatusOr<std::unique_ptr<TokenizerModel>> MakeBpe(TokenizerJson& file,
   return Bpe::Make(std::move(config));
 }
 
-// Old files leave "type" out; only BPE has merges.
+absl::StatusOr<std::unique_ptr<TokenizerModel>> MakeUnigram(TokenizerJson& file,
+                                                            const nlohmann::json& model) {
+  UnigramConfig config;
+  config.pieces = std::move(file.pieces);
+  if (json_fields::Find(model, "unk_id") != nullptr) {
+    ASSIGN_OR_RETURN(const int64_t id, json_fields::Count(model, "unk_id", kMaxTokenId));
+    config.unk_id = static_cast<TokenId>(id);
+  }
+  ASSIGN_OR_RETURN(config.byte_fallback, json_fields::BoolOr(model, "byte_fallback", false));
+  return Unigram::Make(std::move(config));
+}
+
+absl::StatusOr<std::unique_ptr<TokenizerModel>> MakeWordPiece(TokenizerJson& file,
+                                                              const nlohmann::json& model,
+                                                              bool whole_words) {
+  WordPieceConfig config;
+  config.vocab = std::move(file.vocab);
+  config.whole_words = whole_words;
+  ASSIGN_OR_RETURN(config.unk_token,
+                   json_fields::StringOr(model, "unk_token", whole_words ? "<unk>" : "[UNK]"));
+  ASSIGN_OR_RETURN(config.continuing_subword_prefix,
+                   json_fields::StringOr(model, "continuing_subword_prefix", "##"));
+  if (json_fields::Find(model, "max_input_chars_per_word") != nullptr) {
+    ASSIGN_OR_RETURN(config.max_input_chars_per_word,
+                     json_fields::Count(model, "max_input_chars_per_word", int64_t{1} << 40));
+  }
+  return WordPiece::Make(std::move(config));
+}
+
+// Old files leave "type" out.
+std::string_view GuessType(const TokenizerJson& file, const nlohmann::json& model) {
+  if (!file.merges.empty()) return "BPE";
+  if (!file.pieces.empty()) return "Unigram";
+  if (json_fields::Find(model, "continuing_subword_prefix") != nullptr) return "WordPiece";
+  return file.vocab.empty() ? "none" : "WordLevel";
+}
+
 absl::StatusOr<std::unique_ptr<TokenizerModel>> MakeModel(TokenizerJson& file) {
   const nlohmann::json* model = json_fields::Find(file.root, "model");
   if (model == nullptr) return absl::InvalidArgumentError("\"model\" is missing");
   ASSIGN_OR_RETURN(const std::string type,
-                   json_fields::StringOr(*model, "type", file.merges.empty() ? "none" : "BPE"));
+                   json_fields::StringOr(*model, "type", GuessType(file, *model)));
   if (type == "BPE") return MakeBpe(file, *model);
+  if (type == "Unigram") return MakeUnigram(file, *model);
+  if (type == "WordPiece") return MakeWordPiece(file, *model, /*whole_words=*/false);
+  if (type == "WordLevel") return MakeWordPiece(file, *model, /*whole_words=*/true);
   return absl::UnimplementedError(absl::StrCat("model type \"", type, "\" is not supported"));
 }
 
@@ -116,11 +161,40 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> ParseTokenizer(std::string_view json_
   return std::make_unique<PipelineTokenizer>(std::move(parts));
 }
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& path) {
+namespace {
+
+// The kind of a file is told by how it starts.
+absl::StatusOr<std::unique_ptr<Tokenizer>> ParseAnyTokenizer(const std::string& path,
+                                                             std::string_view text,
+                                                             const TokenizerOptions& options) {
+  const size_t start = text.find_first_not_of(" \t\r\n\xEF\xBB\xBF");
+  if (start != std::string_view::npos && text[start] == '{') return ParseTokenizer(text);
+  if (LooksLikeTiktoken(text)) {
+    const std::string name = path.substr(path.rfind('/') + 1);
+    const std::optional<TiktokenFamily> family = GuessTiktokenFamily(name, text);
+    if (!family) {
+      return absl::UnimplementedError(
+          "a tiktoken file whose name and number of tokens are not those of a known family");
+    }
+    return ParseTiktoken(text, *family, options.added_tokens);
+  }
+  ASSIGN_OR_RETURN(SentencePieceModel model, ParseSentencePieceModel(text));
+  SentencePieceOptions piece_options;
+  piece_options.added_tokens = options.added_tokens;
+  piece_options.add_bos = options.add_bos;
+  piece_options.add_eos = options.add_eos;
+  piece_options.prefix_every_part = options.legacy.value_or(true);
+  return MakeSentencePieceTokenizer(std::move(model), piece_options);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& path,
+                                                         const TokenizerOptions& options) {
   std::ifstream in(path, std::ios::binary);
   const std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
   if (!in) return absl::NotFoundError(absl::StrCat(path, ": cannot be read"));
-  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = ParseTokenizer(text);
+  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = ParseAnyTokenizer(path, text, options);
   if (!tokenizer.ok()) return Annotate(tokenizer.status(), path);
   return tokenizer;
 }

@@ -4,6 +4,7 @@
 // Threads: n/a; pure functions.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -24,5 +25,8 @@ std::string ToLower(std::string_view text);
 enum class NormalForm { kNfc, kNfd, kNfkc, kNfkd };
 /// `text` must be valid UTF-8.
 std::string Normalize(NormalForm form, std::string_view text);
+
+/// Calls `fn` with each extended grapheme cluster (UAX 29) of `text`, which must be valid UTF-8.
+void ForEachGrapheme(std::string_view text, const std::function<void(std::string_view)>& fn);
 
 }  // namespace penstock::unicode

@@ -103,7 +103,7 @@ Value NoAttribute(const Value& value, std::string_view name) {
                                            "' has no attribute '", ToAbsl(name), "'"));
 }
 
-absl::StatusOr<std::optional<int64_t>> Bound(const Value& bound) {
+absl::StatusOr<std::optional<int64_t>> SliceBound(const Value& bound) {
   if (bound.is_none()) return std::nullopt;
   if (bound.is_undefined()) return UndefinedError(bound);
   if (!bound.is_integral())
@@ -116,9 +116,9 @@ absl::StatusOr<std::vector<size_t>> SlicePositions(Runtime& runtime, int64_t siz
                                                    const Value& start_value,
                                                    const Value& stop_value,
                                                    const Value& step_value) {
-  ASSIGN_OR_RETURN(const std::optional<int64_t> start_bound, Bound(start_value));
-  ASSIGN_OR_RETURN(const std::optional<int64_t> stop_bound, Bound(stop_value));
-  ASSIGN_OR_RETURN(const std::optional<int64_t> step_bound, Bound(step_value));
+  ASSIGN_OR_RETURN(const std::optional<int64_t> start_bound, SliceBound(start_value));
+  ASSIGN_OR_RETURN(const std::optional<int64_t> stop_bound, SliceBound(stop_value));
+  ASSIGN_OR_RETURN(const std::optional<int64_t> step_bound, SliceBound(step_value));
   const int64_t step = step_bound.value_or(1);
   if (step == 0) return ValueError("slice step cannot be zero");
   const int64_t low = step > 0 ? 0 : -1;

@@ -34,9 +34,7 @@ TEST(QuantizationConfig, IsEmptyWhereTheFileHasNone) {
   const auto config = ParseQuantizationConfig("{}", "config.json");
   ASSERT_TRUE(config.ok());
   EXPECT_EQ(config->method, "");
-  const auto scheme = config->SchemeOf("a.b");
-  ASSERT_TRUE(scheme.ok());
-  EXPECT_EQ(*scheme, nullptr);
+  EXPECT_EQ(config->SchemeOf("a.b"), nullptr);
 }
 
 TEST(QuantizationConfig, ReadsGptqAndItsTwoConventionsOfZeroPoints) {
@@ -88,9 +86,8 @@ TEST(QuantizationConfig, FindsTheSchemeByNamePatternAndLayer) {
       "b": {"targets": ["re:.*down_proj$"], "weights": {"num_bits": 8, "strategy": "channel"}}}})");
   ASSERT_TRUE(config.ok()) << config.status();
   const auto bits = [&](const std::string& name) {
-    const auto scheme = config->SchemeOf(name);
-    EXPECT_TRUE(scheme.ok()) << scheme.status();
-    return *scheme == nullptr ? 0 : (*scheme)->bits;
+    const QuantScheme* scheme = config->SchemeOf(name);
+    return scheme == nullptr ? 0 : scheme->bits;
   };
   EXPECT_EQ(bits("lm_head"), 0);
   EXPECT_EQ(bits("model.lm_heads"), 4);
@@ -110,8 +107,7 @@ TEST(QuantizationConfig, BoundsThePatternsOfAFile) {
   EXPECT_THAT(ignore(std::string(2000, 'a')).status().ToString(), HasSubstr("2000 bytes"));
   const auto slow = ignore("re:(a+)+(a+)+[bd]");
   ASSERT_TRUE(slow.ok()) << slow.status();
-  EXPECT_THAT(slow->SchemeOf(std::string(60, 'a') + "c").status().ToString(),
-              HasSubstr("too many steps"));
+  EXPECT_NE(slow->SchemeOf(std::string(60, 'a') + "c"), nullptr);  // given up: not ignored
 }
 
 TEST(QuantizationConfig, NamesWhatIsNotSupported) {

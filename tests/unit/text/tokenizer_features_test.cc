@@ -61,7 +61,9 @@ TEST(TokenizerFeatures, DemoTokenizerRoundTripsAnyTextWholeAndStreamed) {
     for (const TokenId id : ids) streamed += detokenizer.Append(id);
     streamed += detokenizer.Finish();
     EXPECT_EQ(streamed, (*tokenizer)->Decode(ids, false));
-    if (text.find('\xFF') == std::string::npos) EXPECT_EQ(streamed, text);
+    if (text.find('\xFF') == std::string::npos) {
+      EXPECT_EQ(streamed, text);
+    }
   }
   EXPECT_EQ((*tokenizer)->Encode("a", true).front(), 1);
 }
@@ -80,7 +82,13 @@ TEST(TokenizerFeatures, RefusesWhatItCannotRead) {
         "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1},\"merges\":[]}}",
         "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}}",
         "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a b\"]}}",
-        "{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}"}) {
+        "{\"model\":{\"type\":\"Sixgram\",\"vocab\":[]}}",
+        "{\"model\":{\"type\":\"Unigram\",\"unk_id\":1,\"vocab\":[[\"a\",0]]}}",
+        "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\"]]}}",
+        "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",0,1]]}}",
+        "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":99999999}}}",
+        "{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"AAAA\"},"
+        "\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",0]]}}"}) {
     EXPECT_FALSE(ParseTokenizer(text).ok()) << text;
   }
 }

@@ -1,6 +1,5 @@
-// Regular expressions as tokenizer files write them (Oniguruma's Ruby syntax), matched by PCRE2
-// with its JIT.
-// Owns the compiled pattern. Must not know tokens.
+// Regular expressions of outside files, by Oniguruma, within a limit of steps.
+// Owns the compiled pattern. Must not know what is matched.
 // Threads: immutable; matching state is per thread.
 #pragma once
 
@@ -15,15 +14,15 @@ namespace penstock {
 
 class Regex {
  public:
-  /// INVALID_ARGUMENT with the offset where `pattern` cannot be compiled.
+  /// INVALID_ARGUMENT with the reason where `pattern` cannot be compiled.
   static absl::StatusOr<Regex> Compile(std::string_view pattern);
 
   struct Match {
     size_t begin = 0;
     size_t end = 0;
   };
-  /// The leftmost match at or after `from`. False for none, and where matching exceeds PCRE2's
-  /// limit of steps.
+  /// The leftmost match at or after `from`. False for none, and where matching exceeds the
+  /// limit of steps, which grows with the text.
   /// `text` must be valid UTF-8 and `from` a boundary.
   bool Find(std::string_view text, size_t from, Match* match) const;
 
