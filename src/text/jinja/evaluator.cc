@@ -32,6 +32,12 @@ class Macro final : public Object {
   }
   absl::StatusOr<std::optional<Value>> Attribute(std::string_view name) override {
     if (name == "name") return Value::String(definition_->signature.name);
+    if (name == "arguments") {
+      std::vector<Value> names;
+      for (const Symbol parameter : definition_->signature.parameters)
+        names.push_back(Value::String(std::string(evaluator_->NameOf(parameter))));
+      return Value::MakeTuple(std::move(names));
+    }
     if (name == "caller") return Value::Bool(definition_->signature.uses_caller);
     if (name == "catch_kwargs") return Value::Bool(definition_->signature.uses_kwargs);
     if (name == "catch_varargs") return Value::Bool(definition_->signature.uses_varargs);

@@ -31,6 +31,7 @@ class Evaluator final : public Runtime {
  public:
   Evaluator(const Program& program, const Limits& limits, absl::Time now);
   ~Evaluator() override;
+  std::string_view NameOf(Symbol symbol) const { return program_.names[symbol]; }
 
   absl::StatusOr<std::string> Render(const Dict& context);
   absl::StatusOr<Value> Call(const Value& callable, Arguments arguments) override;
