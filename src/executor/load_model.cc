@@ -37,7 +37,8 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& option
     source = MakeFormulaSource();
   } else if (options.weights == "file") {
     if (!gguf) {
-      ASSIGN_OR_RETURN(source, MakeFileSource(options.model_dir));
+      ASSIGN_OR_RETURN(QuantizationConfig quantization, LoadQuantizationConfig(options.model_dir));
+      ASSIGN_OR_RETURN(source, MakeFileSource(options.model_dir, std::move(quantization)));
     }
   } else {
     return absl::InvalidArgumentError(

@@ -159,7 +159,8 @@ absl::Status RunnerDriver::Step(absl::Span<const Item> items) {
 }
 
 absl::Status RunnerDriver::Run(DrivenSequence& s, int32_t chunk, int32_t num_tokens) {
-  while (static_cast<int32_t>(s.tokens.size()) < s.num_prompt + num_tokens) {
+  while (static_cast<int32_t>(s.tokens.size()) < s.num_prompt + num_tokens ||
+         s.num_computed < s.num_prompt) {
     const int32_t left = static_cast<int32_t>(s.tokens.size()) - s.num_computed;
     RETURN_IF_ERROR(Step({{&s, std::min({left, chunk, runner_->limits().max_step_tokens})}}));
   }

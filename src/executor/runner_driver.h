@@ -52,8 +52,8 @@ class RunnerDriver {
   /// One step: the next num_tokens positions of each. A sequence whose last position is computed
   /// gets a token more.
   absl::Status Step(absl::Span<const Item> items);
-  /// Steps of at most `chunk` tokens until the sequence has `num_tokens` tokens more than its
-  /// prompt.
+  /// Steps of at most `chunk` tokens until the prompt is computed and has `num_tokens` tokens
+  /// after it.
   absl::Status Run(DrivenSequence& sequence, int32_t chunk, int32_t num_tokens);
 
  private:

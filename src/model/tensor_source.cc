@@ -8,14 +8,16 @@
 #include "absl/strings/str_join.h"
 #include "base/half.h"
 #include "base/status_macros.h"
+#include "model/quantized_tensors.h"
 
 namespace penstock {
 namespace {
 
 class FileSource final : public TensorSource {
  public:
-  explicit FileSource(Safetensors files)
-      : files_(std::make_shared<Safetensors>(std::move(files))) {}
+  FileSource(Safetensors files, QuantizationConfig quantization)
+      : files_(std::make_shared<Safetensors>(std::move(files))),
+        quantization_(std::move(quantization)) {}
 
   ~FileSource() override {
     files_->DropPages();
@@ -47,8 +49,17 @@ class FileSource final : public TensorSource {
     return HostTensor{entry->dtype, entry->shape, entry->data.data(), files_};
   }
 
+  absl::StatusOr<HostLinear> FindLinear(const std::string& name, absl::Span<const int64_t> shape,
+                                        int64_t expert) override {
+    HostLinear linear;
+    ASSIGN_OR_RETURN(linear.codes, FindQuantized(files_, quantization_, name, shape, expert));
+    if (linear.codes != nullptr) return linear;
+    return FindPlain(name, shape, expert);
+  }
+
  private:
   std::shared_ptr<Safetensors> files_;
+  QuantizationConfig quantization_;
 };
 
 uint64_t Fnv1a64(const std::string& s) {
@@ -65,7 +76,7 @@ uint64_t Mix(uint64_t x) {
 
 class FormulaSource final : public TensorSource {
  public:
-  bool Has(const std::string&) const override { return false; }  // names are the layout's own
+  bool Has(const std::string&) const override { return true; }
 
   absl::StatusOr<HostTensor> Get(const std::string& name,
                                  absl::Span<const int64_t> shape) override {
@@ -110,9 +121,10 @@ absl::StatusOr<HostLinear> TensorSource::FindPlain(const std::string& name,
   return linear;
 }
 
-absl::StatusOr<std::unique_ptr<TensorSource>> MakeFileSource(const std::string& dir) {
+absl::StatusOr<std::unique_ptr<TensorSource>> MakeFileSource(const std::string& dir,
+                                                             QuantizationConfig quantization) {
   ASSIGN_OR_RETURN(Safetensors files, Safetensors::OpenModel(dir));
-  return std::make_unique<FileSource>(std::move(files));
+  return std::make_unique<FileSource>(std::move(files), std::move(quantization));
 }
 
 std::unique_ptr<TensorSource> MakeFormulaSource() { return std::make_unique<FormulaSource>(); }

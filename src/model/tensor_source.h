@@ -11,6 +11,7 @@
 #include "absl/types/span.h"
 #include "backend/quantized_rows.h"
 #include "format/safetensors.h"
+#include "model/quantization_config.h"
 #include "penstock/types.h"
 
 namespace penstock {
@@ -51,8 +52,9 @@ class TensorSource {
                                        int64_t expert);
 };
 
-/// Tensors of dtype F32, F16 or BF16 of `dir`.
-absl::StatusOr<std::unique_ptr<TensorSource>> MakeFileSource(const std::string& dir);
+/// Tensors of dtype F32, F16 or BF16 of `dir`, and layers in the forms of its quantization_config.
+absl::StatusOr<std::unique_ptr<TensorSource>> MakeFileSource(const std::string& dir,
+                                                             QuantizationConfig quantization = {});
 
 /// BF16 values that are a function of (tensor name, index): mix(fnv1a64(name) + i *
 /// 0x9E3779B97F4A7C15) with splitmix64's finaliser, its upper 24 bits as u in [-1, 1), times sqrt(3

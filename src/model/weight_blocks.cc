@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "model/host_tensor.h"
 
 namespace penstock {
 namespace {
@@ -22,51 +23,38 @@ absl::StatusOr<ExpertWeights> LoadExpert(const std::string& prefix,
   return w;
 }
 
-/// Rows [k, n] -> [n, k], of one expert of a stacked tensor; `n_order` picks rows of the result.
-std::vector<float> ExpertRows(absl::Span<const float> values, int64_t k, int64_t n,
-                              absl::Span<const int32_t> n_order) {
-  std::vector<float> out(n_order.size() * k);
-  for (size_t r = 0; r < n_order.size(); ++r) {
-    for (int64_t i = 0; i < k; ++i) out[r * k + i] = values[i * n + n_order[r]];
-  }
-  return out;
-}
-
-std::vector<float> Picked(absl::Span<const float> values, absl::Span<const int32_t> order) {
-  std::vector<float> out;
-  for (const int32_t i : order) out.push_back(values[i]);
-  return out;
-}
-
-/// [num_experts, in, out] tensors with gate and up in turn, biases beside them.
+/// Experts in one tensor each for gate and up, in turn, and for down, with biases beside them:
+/// numbers as [num_experts, in, out], codes as [num_experts, out, in].
 absl::Status LoadStacked(const ModelConfig& config, const std::string& prefix, WeightLoader& loader,
                          MixtureWeights& out) {
   const ExpertsConfig& e = config.experts;
   const int64_t hidden = config.hidden_size;
   const int64_t inner = e.intermediate_size;
   const int64_t num = e.num_experts;
-  ASSIGN_OR_RETURN(const std::vector<float> up_bias,
-                   loader.Floats(absl::StrCat(prefix, "gate_up_proj_bias"), {num, 2 * inner}));
-  ASSIGN_OR_RETURN(const std::vector<float> down_bias,
-                   loader.Floats(absl::StrCat(prefix, "down_proj_bias"), {num, hidden}));
-  ASSIGN_OR_RETURN(const std::vector<float> up,
-                   loader.Floats(absl::StrCat(prefix, "gate_up_proj"), {num, hidden, 2 * inner}));
-  ASSIGN_OR_RETURN(const std::vector<float> down,
-                   loader.Floats(absl::StrCat(prefix, "down_proj"), {num, inner, hidden}));
   std::vector<int32_t> halves;  // gates, then ups
-  for (int64_t i = 0; i < 2 * inner; ++i) halves.push_back(i < inner ? 2 * i : 2 * (i - inner) + 1);
-  std::vector<int32_t> identity(hidden);
-  for (int64_t i = 0; i < hidden; ++i) identity[i] = static_cast<int32_t>(i);
+  for (int64_t i = 0; i < 2 * inner; ++i)
+    halves.push_back(static_cast<int32_t>(i < inner ? 2 * i : 2 * (i - inner) + 1));
+  const auto load = [&](const std::string& name, int64_t rows, int64_t k, int64_t expert,
+                        absl::Span<const int32_t> order,
+                        absl::Span<const float> biases) -> absl::StatusOr<PackedLinear> {
+    HostLinear weight;
+    if (loader.source().Has(name)) {
+      ASSIGN_OR_RETURN(const HostTensor all, loader.source().Get(name, {num, k, rows}));
+      weight.plain = Transposed(Element(all, expert));
+    } else {
+      ASSIGN_OR_RETURN(weight, loader.source().FindLinear(name, {num, rows, k}, expert));
+    }
+    return loader.LinearOf(weight, k, order, biases.subspan(expert * rows, rows));
+  };
+  const std::string up = prefix + "gate_up_proj";
+  const std::string down = prefix + "down_proj";
+  ASSIGN_OR_RETURN(const std::vector<float> up_bias, loader.Floats(up + "_bias", {num, 2 * inner}));
+  ASSIGN_OR_RETURN(const std::vector<float> down_bias,
+                   loader.Floats(down + "_bias", {num, hidden}));
   for (int64_t i = 0; i < num; ++i) {
     ExpertWeights w;
-    const auto part = [&](const std::vector<float>& all) {
-      const size_t size = all.size() / num;
-      return absl::MakeConstSpan(all).subspan(i * size, size);
-    };
-    ASSIGN_OR_RETURN(w.gate_up, loader.LinearOf(ExpertRows(part(up), hidden, 2 * inner, halves),
-                                                2 * inner, hidden, Picked(part(up_bias), halves)));
-    ASSIGN_OR_RETURN(w.down, loader.LinearOf(ExpertRows(part(down), inner, hidden, identity),
-                                             hidden, inner, part(down_bias)));
+    ASSIGN_OR_RETURN(w.gate_up, load(up, 2 * inner, hidden, i, halves, up_bias));
+    ASSIGN_OR_RETURN(w.down, load(down, hidden, inner, i, {}, down_bias));
     out.experts.push_back(std::move(w));
   }
   return absl::OkStatus();
@@ -153,19 +141,14 @@ absl::StatusOr<std::unique_ptr<LatentWeights>> LoadLatent(const ModelConfig& con
   ASSIGN_OR_RETURN(w->kv_a_norm,
                    loader.Norm(attention + "kv_a_layernorm", NormType::kRms, c.kv_rank));
   const int64_t up = c.nope_dim + c.value_dim;
-  ASSIGN_OR_RETURN(const std::vector<float> kv_b,
-                   loader.Floats(attention + "kv_b_proj.weight", {num_heads * up, c.kv_rank}));
+  ASSIGN_OR_RETURN(const HostTensor kv_b,
+                   loader.Numbers(attention + "kv_b_proj", num_heads * up, c.kv_rank));
   for (int64_t h = 0; h < num_heads; ++h) {
-    const float* rows = kv_b.data() + h * up * c.kv_rank;
-    std::vector<float> turned_k(c.kv_rank * c.nope_dim);
-    for (int64_t i = 0; i < c.nope_dim; ++i) {
-      for (int64_t r = 0; r < c.kv_rank; ++r)
-        turned_k[r * c.nope_dim + i] = rows[i * c.kv_rank + r];
-    }
-    ASSIGN_OR_RETURN(PackedLinear k_up, loader.LinearOf(turned_k, c.kv_rank, c.nope_dim, {}));
+    const HostLinear keys = {Transposed(SliceRows(kv_b, h * up, c.nope_dim)), nullptr};
+    ASSIGN_OR_RETURN(PackedLinear k_up, loader.LinearOf(keys, c.nope_dim, {}, {}));
     w->k_up.push_back(std::move(k_up));
-    const absl::Span<const float> values(rows + c.nope_dim * c.kv_rank, c.value_dim * c.kv_rank);
-    ASSIGN_OR_RETURN(PackedLinear v_up, loader.LinearOf(values, c.value_dim, c.kv_rank, {}));
+    const HostLinear values = {SliceRows(kv_b, h * up + c.nope_dim, c.value_dim), nullptr};
+    ASSIGN_OR_RETURN(PackedLinear v_up, loader.LinearOf(values, c.kv_rank, {}, {}));
     w->v_up.push_back(std::move(v_up));
   }
   return w;

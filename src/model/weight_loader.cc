@@ -4,48 +4,11 @@
 #include <memory>
 
 #include "absl/strings/str_cat.h"
-#include "base/half.h"
 #include "base/status_macros.h"
+#include "model/host_tensor.h"
 
 namespace penstock {
 namespace {
-
-int64_t NumElements(const HostTensor& t) {
-  int64_t size = 1;
-  for (const int64_t dim : t.shape) size *= dim;
-  return size;
-}
-
-std::vector<float> Widen(const HostTensor& t) {
-  const int64_t size = NumElements(t);
-  std::vector<float> values(size);
-  const char* p = static_cast<const char*>(t.data);
-  if (t.dtype == DType::kFloat32) {
-    std::memcpy(values.data(), p, size * sizeof(float));
-    return values;
-  }
-  for (int64_t i = 0; i < size; ++i) {
-    uint16_t h;
-    std::memcpy(&h, p + i * 2, sizeof h);
-    values[i] = t.dtype == DType::kBFloat16 ? Bf16ToFloat(h) : Fp16ToFloat(h);
-  }
-  return values;
-}
-
-/// [k, rows] -> [rows, k]
-HostTensor Transposed(const HostTensor& t) {
-  const int64_t k = t.shape[0];
-  const int64_t rows = t.shape[1];
-  const size_t size = DTypeSize(t.dtype);
-  auto bytes = std::make_shared<std::vector<char>>(k * rows * size);
-  const char* from = static_cast<const char*>(t.data);
-  for (int64_t i = 0; i < k; ++i) {
-    for (int64_t r = 0; r < rows; ++r) {
-      std::memcpy(bytes->data() + (r * k + i) * size, from + (i * rows + r) * size, size);
-    }
-  }
-  return {t.dtype, {rows, k}, bytes->data(), bytes};
-}
 
 WeightFormat FormatOf(DType dtype) {
   if (dtype == DType::kBFloat16) return WeightFormat::kBFloat16;
@@ -142,13 +105,24 @@ absl::StatusOr<PackedLinear> WeightLoader::Linear(absl::Span<const RowsOf> parts
   return device_.Pack(k, linear);
 }
 
-absl::StatusOr<PackedLinear> WeightLoader::LinearOf(absl::Span<const float> weight, int64_t rows,
-                                                    int64_t k, absl::Span<const float> bias) {
-  LinearPart part;
-  part.weight = weight.data();
-  part.rows = rows;
+absl::StatusOr<PackedLinear> WeightLoader::LinearOf(const HostLinear& weight, int64_t k,
+                                                    absl::Span<const int32_t> order,
+                                                    absl::Span<const float> bias) {
+  LinearPart part = PartOf(weight);
+  part.rows = !order.empty()            ? static_cast<int64_t>(order.size())
+              : weight.codes != nullptr ? weight.codes->rows()
+                                        : weight.plain.shape[0];
+  part.order = order;
   if (!bias.empty()) part.bias = bias.data();
   return device_.Pack(k, {part});
+}
+
+absl::StatusOr<HostTensor> WeightLoader::Numbers(const std::string& name, int64_t rows, int64_t k) {
+  ASSIGN_OR_RETURN(const HostLinear linear, source_.FindLinear(name, {rows, k}));
+  if (linear.codes == nullptr) return linear.plain;
+  auto values = std::make_shared<std::vector<float>>(rows * k);
+  Dequantize(*linear.codes, 0, rows, values->data());
+  return HostTensor{DType::kFloat32, {rows, k}, values->data(), values};
 }
 
 absl::StatusOr<Tensor> WeightLoader::Table(const std::string& name, int64_t rows, int64_t cols,

@@ -48,9 +48,13 @@ class WeightLoader {
   absl::StatusOr<PackedLinear> Linear(RowsOf part, int64_t k, bool bias) {
     return Linear(absl::MakeConstSpan(&part, 1), k, bias);
   }
-  /// A layer from values at hand, row-major [rows, k]; no bias: empty.
-  absl::StatusOr<PackedLinear> LinearOf(absl::Span<const float> weight, int64_t rows, int64_t k,
+  /// A layer from a weight at hand, [rows, k]; `order`: which of its rows, empty: all; `bias`
+  /// [rows of the weight], empty: none.
+  absl::StatusOr<PackedLinear> LinearOf(const HostLinear& weight, int64_t k,
+                                        absl::Span<const int32_t> order,
                                         absl::Span<const float> bias);
+  /// The weight [rows, k] of a linear layer as numbers, even where the source has codes.
+  absl::StatusOr<HostTensor> Numbers(const std::string& name, int64_t rows, int64_t k);
   /// A table to look rows up in, where the device can read it.
   absl::StatusOr<Tensor> Table(const std::string& name, int64_t rows, int64_t cols,
                                ModelWeights& out);

@@ -11,7 +11,7 @@ namespace {
 
 /// How a layout calls the tensors of a whole model.
 struct ModelNames {
-  std::string prefix;  // found by looking
+  std::string prefix;  // the layout's own, or what is found by looking
   std::string_view embedding, layers, final_norm, head, attention, o;
   std::string head_prefix;
 };
@@ -19,37 +19,31 @@ struct ModelNames {
 ModelNames NamesOf(Layout layout) {
   switch (layout) {
     case Layout::kGpt2:
-      return {"", "wte", "h.", "ln_f", "lm_head", "attn.", "c_proj", ""};
+      return {"transformer.", "wte", "h.", "ln_f", "lm_head", "attn.", "c_proj", ""};
     case Layout::kGptNeoX:
-      return {"",          "embed_in",   "layers.", "final_layer_norm",
+      return {"gpt_neox.", "embed_in",   "layers.", "final_layer_norm",
               "embed_out", "attention.", "dense",   ""};
     case Layout::kLlama:
     case Layout::kFused:
     case Layout::kFusedMlp:
       break;
   }
-  return {"", "embed_tokens", "layers.", "norm", "lm_head", "self_attn.", "o_proj", ""};
+  return {"model.", "embed_tokens", "layers.", "norm", "lm_head", "self_attn.", "o_proj", ""};
 }
 
 /// A text model of its own, or the language part of a larger one.
 ModelNames FindNames(Layout layout, const TensorSource& source) {
   ModelNames names = NamesOf(layout);
-  constexpr std::string_view kPrefixes[] = {"model.",
-                                            "language_model.model.",
-                                            "model.language_model.",
-                                            "language_model.",
-                                            "transformer.",
-                                            "gpt_neox.",
-                                            ""};
-  for (const std::string_view prefix : kPrefixes) {
+  const std::string own = names.prefix;
+  for (const std::string_view prefix :
+       {std::string_view(own), std::string_view("language_model.model."),
+        std::string_view("model.language_model."), std::string_view("language_model."),
+        std::string_view("")}) {
     if (!source.Has(absl::StrCat(ToAbsl(prefix), ToAbsl(names.embedding), ".weight"))) continue;
-    names.prefix = prefix;
     if (prefix == "language_model.model.") names.head_prefix = "language_model.";
+    names.prefix = std::string(prefix);
     return names;
   }
-  names.prefix = layout == Layout::kGpt2      ? "transformer."
-                 : layout == Layout::kGptNeoX ? "gpt_neox."
-                                              : "model.";
   return names;
 }
 
@@ -192,6 +186,12 @@ class LayerLoader {
 absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, TensorSource& source,
                                          Device& device, const LoadProgress& progress) {
   WeightLoader loader(source, device);
+  if (config.encoder.present) {
+    ModelWeights encoder;
+    ASSIGN_OR_RETURN(encoder.encoder, LoadEncoder(config, loader, encoder));
+    if (progress) progress("weights", 1, 1);
+    return encoder;
+  }
   const ModelNames names = FindNames(config.layout, source);
   LayerLoader layers(config, names, loader);
   ModelWeights out;

@@ -92,6 +92,28 @@ INSTANTIATE_TEST_SUITE_P(
              std::get<0>(info.param);
     });
 
+class QuantizedGolden : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {};
+
+TEST_P(QuantizedGolden, EveryWayMeetsTheReference) {
+  const auto& [form, dtype] = GetParam();
+  const std::string dir = Shared("quantized/" + form);
+  if (!std::filesystem::exists(dir)) GTEST_SKIP() << dir << " is not there";
+  ExpectGolden(dir, "cpu", TypeOf(dtype));
+}
+
+INSTANTIATE_TEST_SUITE_P(Forms, QuantizedGolden,
+                         ::testing::Combine(::testing::Values("gptq-4bit", "gptq-4bit-actorder",
+                                                              "awq-4bit", "ct-w8a8-int8",
+                                                              "ct-w4a16-g32", "ct-fp8-channel",
+                                                              "fp8-block128", "mxfp4-gpt-oss"),
+                                            ::testing::Values("float32", "bfloat16")),
+                         [](const auto& info) {
+                           std::string name =
+                               std::get<0>(info.param) + "_" + std::get<1>(info.param);
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
 /// tests/goldens/families: every row of the table of families, with weights that need no file.
 std::vector<std::string> OwnFamilies() {
   std::vector<std::string> names;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "backend/cpu/kernels.h"
+#include "backend/scale_type.h"
 #include "base/cpu_features.h"
 #include "base/half.h"
 
@@ -65,6 +66,83 @@ bool LinearAgrees(const CpuKernels& kernels, WeightFormat format) {
     }
   }
   return Close(y, expected, format == WeightFormat::kFloat16 ? 1e-3 : 1e-5);
+}
+
+/// Scales of `type`, of about 1: the stored bytes and what they stand for.
+std::vector<char> SomeScales(DType type, uint32_t& state, std::vector<float>& values) {
+  const size_t size = DTypeSize(type);
+  std::vector<char> stored(values.size() * size);
+  for (size_t i = 0; i < values.size(); ++i) {
+    const float v = Pseudo(state);
+    values[i] = type == DType::kFloat32    ? v
+                : type == DType::kFloat16  ? Fp16ToFloat(FloatToFp16(v))
+                : type == DType::kBFloat16 ? Bf16ToFloat(FloatToBf16(v))
+                                           : std::ldexp(1.0f, static_cast<int>(4 * v));
+    StoreScale(type, values[i], stored.data() + i * size);
+  }
+  return stored;
+}
+
+/// A short last group, and groups that are cut by the kernel's passes over k.
+bool CodesAgree(const CpuKernels& kernels, WeightFormat format, DType scale_type, bool with_book) {
+  constexpr int64_t kRows = 7;
+  constexpr int64_t kColumns = kGemmDepth + 77;
+  constexpr int64_t kGroup = 48;
+  constexpr int64_t kNumGroups = (kColumns + kGroup - 1) / kGroup;
+  const bool paired = format == WeightFormat::kCodes4;
+  const int64_t n = kernels.panel_rows;
+  const int64_t width = paired ? n / 2 : n;
+  uint32_t state = 7;
+  std::vector<float> x(kRows * kColumns), y(kRows * n), book(paired ? 16 : 256);
+  for (float& v : x) v = Pseudo(state);
+  for (float& v : book) v = Pseudo(state);
+  std::vector<uint8_t> codes(kColumns * width);
+  for (uint8_t& code : codes) code = static_cast<uint8_t>(Pseudo(state) * 128 + 128);
+  std::vector<float> scales(kNumGroups * n), offsets(kNumGroups * n);
+  const std::vector<char> stored_scales = SomeScales(scale_type, state, scales);
+  const std::vector<char> stored_offsets = SomeScales(scale_type, state, offsets);
+  std::vector<float> scratch((kGemmDepth + kRows) * n + 16);
+  GemmPanelArgs a;
+  a.format = format;
+  a.x = x.data();
+  a.x_stride = kColumns;
+  a.m = kRows;
+  a.k = kColumns;
+  a.codes = {codes.data(), stored_scales.data(), stored_offsets.data(), scale_type, scale_type};
+  a.codes.book = with_book ? book.data() : nullptr;
+  a.codes.center = 3;
+  a.codes.group = kGroup;
+  a.weights = scratch.data();
+  a.sums = scratch.data() + kGemmDepth * n;
+  a.y = y.data();
+  a.y_stride = n;
+  a.n = n;
+  kernels.gemm_panel(a);
+  std::vector<double> expected(kRows * n);
+  for (int64_t i = 0; i < kRows * n; ++i) {
+    const int64_t row = i % n;
+    for (int64_t k = 0; k < kColumns; ++k) {
+      int code = codes[k * width + row % width];
+      if (paired) code = row < width ? code & 15 : code >> 4;
+      const int64_t at = k / kGroup * n + row;
+      const double number = with_book ? double{book[code]} : code - 3.0;
+      expected[i] += x[i / n * kColumns + k] * (scales[at] * number + offsets[at]);
+    }
+  }
+  return Close(y, expected, 1e-5);
+}
+
+bool AllCodesAgree(const CpuKernels& kernels) {
+  for (const DType type :
+       {DType::kFloat32, DType::kFloat16, DType::kBFloat16, DType::kFloat8E8M0}) {
+    for (const bool book : {false, true}) {
+      if (!CodesAgree(kernels, WeightFormat::kCodes4, type, book) ||
+          !CodesAgree(kernels, WeightFormat::kCodes8, type, book)) {
+        return false;
+      }
+    }
+  }
+  return true;
 }
 
 bool NormAndGateAgree(const CpuKernels& kernels) {
@@ -197,8 +275,9 @@ bool RopeAgrees(const CpuKernels& kernels) {
 bool SelfTest(const CpuKernels& kernels) {
   return LinearAgrees(kernels, WeightFormat::kFloat32) &&
          LinearAgrees(kernels, WeightFormat::kBFloat16) &&
-         LinearAgrees(kernels, WeightFormat::kFloat16) && NormAndGateAgree(kernels) &&
-         AttentionAgrees(kernels) && ConversionsAgree(kernels) && RopeAgrees(kernels);
+         LinearAgrees(kernels, WeightFormat::kFloat16) && AllCodesAgree(kernels) &&
+         NormAndGateAgree(kernels) && AttentionAgrees(kernels) && ConversionsAgree(kernels) &&
+         RopeAgrees(kernels);
 }
 
 const CpuKernels& ChooseKernels(std::string& note) {

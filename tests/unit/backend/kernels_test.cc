@@ -33,6 +33,12 @@ TEST(Kernels, SelfTestFindsAWrongKernel) {
   broken = Avx2Kernels();
   broken.gemm_panel = [](const GemmPanelArgs&) {};
   EXPECT_FALSE(SelfTest(broken));
+  broken.gemm_panel = [](const GemmPanelArgs& args) {  // forgets the offsets
+    GemmPanelArgs a = args;
+    a.codes.offsets = nullptr;
+    Avx2Kernels().gemm_panel(a);
+  };
+  EXPECT_FALSE(SelfTest(broken));
 }
 
 TEST(Kernels, ChoosesWithoutANoteWhereAllIsWell) {

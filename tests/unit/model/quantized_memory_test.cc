@@ -1,0 +1,91 @@
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <fstream>
+#include <thread>
+
+#include "fakes/tiny_model.h"
+
+namespace penstock {
+namespace {
+
+constexpr int64_t kMebibyte = 1 << 20;
+
+/// Anonymous memory of this process that is resident.
+int64_t AnonymousBytes() {
+  int64_t size = 0;
+  int64_t resident = 0;
+  int64_t shared = 0;
+  std::ifstream("/proc/self/statm") >> size >> resident >> shared;
+  return (resident - shared) * ::sysconf(_SC_PAGESIZE);
+}
+
+/// The tensors of a GPTQ layer [rows, k] in groups of 128.
+void AddGptqLayer(const std::string& name, int64_t rows, int64_t k,
+                  std::vector<TensorToWrite>& tensors) {
+  tensors.push_back({name + ".qweight", "I32", {k / 8, rows}, std::string(rows * k / 2, '\x5a')});
+  tensors.push_back(
+      {name + ".qzeros", "I32", {k / 128, rows / 8}, std::string(rows * k / 256, '\x77')});
+  tensors.push_back({name + ".scales", "F16", {k / 128, rows}, std::string(rows * k / 64, '\x11')});
+}
+
+constexpr int64_t kHidden = 1024;
+constexpr int64_t kInner = 8192;
+
+std::vector<TensorToWrite> WideGptqModel() {
+  std::vector<TensorToWrite> tensors;
+  const auto zeros = [&](const std::string& name, std::vector<int64_t> shape, int64_t size) {
+    tensors.push_back({name, "BF16", std::move(shape), std::string(size * 2, '\0')});
+  };
+  zeros("model.embed_tokens.weight", {64, kHidden}, 64 * kHidden);
+  zeros("lm_head.weight", {64, kHidden}, 64 * kHidden);
+  zeros("model.norm.weight", {kHidden}, kHidden);
+  for (const std::string layer : {"model.layers.0.", "model.layers.1."}) {
+    zeros(layer + "input_layernorm.weight", {kHidden}, kHidden);
+    zeros(layer + "post_attention_layernorm.weight", {kHidden}, kHidden);
+    for (const char* name : {"q", "k", "v", "o"}) {
+      AddGptqLayer(layer + "self_attn." + name + "_proj", kHidden, kHidden, tensors);
+    }
+    AddGptqLayer(layer + "mlp.gate_proj", kInner, kHidden, tensors);
+    AddGptqLayer(layer + "mlp.up_proj", kInner, kHidden, tensors);
+    AddGptqLayer(layer + "mlp.down_proj", kHidden, kInner, tensors);
+  }
+  return tensors;
+}
+
+TEST(QuantizedMemory, PeaksAtTheFinalSizeAndABoundedRest) {
+  const TempDir dir;
+  dir.Write("config.json", R"({"architectures": ["LlamaForCausalLM"], "hidden_size": 1024,
+    "intermediate_size": 8192, "num_hidden_layers": 2, "num_attention_heads": 8,
+    "num_key_value_heads": 8, "vocab_size": 64, "max_position_embeddings": 512,
+    "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+    "quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128}})");
+  dir.Write("model.safetensors", SafetensorsFile(WideGptqModel()));
+  WorkerPool pool(2);
+  LoadOptions load;
+  load.model_dir = dir.path();
+  load.pool = &pool;
+  const int64_t before = AnonymousBytes();
+  std::atomic<int64_t> peak = before;
+  std::atomic<bool> done = false;
+  std::jthread watch([&] {
+    while (!done) peak = std::max<int64_t>(peak, AnonymousBytes());
+  });
+  const auto model = LoadModel(load);
+  done = true;
+  watch.join();
+  ASSERT_TRUE(model.ok()) << model.status();
+  const int64_t final_size = AnonymousBytes() - before;
+  constexpr int64_t kWeights = 2 * (4 * kHidden * kHidden + 3 * kHidden * kInner);
+  std::printf("%.1f MiB final, peak %.1f MiB over it\n",
+              static_cast<double>(final_size) / kMebibyte,
+              static_cast<double>(peak - before - final_size) / kMebibyte);
+  EXPECT_LT(final_size, kWeights * 5 / 8) << "codes of 4 bits are kept as such";
+  EXPECT_LE(peak - before, final_size + 8 * kMebibyte);
+}
+
+}  // namespace
+}  // namespace penstock
