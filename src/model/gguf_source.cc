@@ -1,6 +1,5 @@
 #include "model/gguf_source.h"
 
-#include <algorithm>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -76,20 +75,6 @@ absl::Span<const int64_t> WithoutLeadingOnes(absl::Span<const int64_t> shape) {
   return shape;
 }
 
-/// Row r, column c of `tensor`'s matrix i goes to out[i][c][r * step + first], out [.., k, n].
-void ScatterTransposed(const GgufTensor& tensor, int64_t rows, int64_t k, int64_t step,
-                       int64_t first, float* out) {
-  int64_t matrices = 1;
-  for (size_t i = 0; i + 2 < tensor.shape.size(); ++i) matrices *= tensor.shape[i];
-  const int64_t row_bytes = GgmlRowBytes(tensor.type, k);
-  std::vector<float> row(k);
-  for (int64_t i = 0; i < matrices * rows; ++i) {
-    DequantizeGgmlRows(tensor.type, tensor.data.data() + i * row_bytes, 1, k, row.data());
-    float* to = out + i / rows * k * rows * step + i % rows * step + first;
-    for (int64_t c = 0; c < k; ++c) to[c * rows * step] = row[c];
-  }
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<GgufSource>> GgufSource::Make(std::shared_ptr<const Gguf> file) {
@@ -119,7 +104,7 @@ absl::Status GgufSource::Problem(const GgufTensor* tensor, const std::string& na
 
 bool GgufSource::Has(const std::string& name) const {
   if (const auto stack = GgufStackOf(arch_, name)) {
-    return file_->FindTensor(stack->tensors[0]) != nullptr;
+    return stack->bias && file_->FindTensor(stack->tensors[0]) != nullptr;
   }
   const std::optional<GgufName> found = GgufNameOf(arch_, name);
   return found && (file_->FindTensor(found->tensor) != nullptr ||
@@ -219,39 +204,30 @@ HostTensor GgufSource::Plain(const Matrix& m, absl::Span<const int64_t> shape) c
   return out;
 }
 
-/// [num_experts, k, n * num_tensors] or, of a bias, [num_experts, n * num_tensors] as float32.
-absl::StatusOr<HostTensor> GgufSource::Stacked(const GgufStack& stack,
-                                               absl::Span<const int64_t> shape) const {
+/// [num_experts, n * num_tensors] as float32, the tensors' numbers in turn.
+absl::StatusOr<HostTensor> GgufSource::StackedBias(const GgufStack& stack,
+                                                   absl::Span<const int64_t> shape) const {
   const int64_t step = stack.num_tensors;
-  if (shape.size() != (stack.bias ? 2 : 3) || shape.back() % step != 0) {
+  if (shape.size() != 2 || shape[1] % step != 0) {
     return Problem(nullptr, stack.tensors[0],
                    absl::StrCat("cannot have shape [", absl::StrJoin(shape, ", "), "]"));
   }
-  const int64_t rows = shape.back() / step;
-  const int64_t k = stack.bias ? 1 : shape[1];
-  std::vector<int64_t> expected = {shape[0], rows};
-  if (!stack.bias) expected.push_back(k);
+  const int64_t k = shape[1] / step;
   auto values = std::make_shared<std::vector<float>>();
-  for (int32_t i = 0; i < stack.num_tensors; ++i) {
-    ASSIGN_OR_RETURN(const GgufTensor* tensor, Tensor(stack.tensors[i], expected));
-    if (stack.bias && !PlainGgmlType(tensor->type)) {
-      return Problem(tensor, stack.tensors[i], "is a quantised bias, expected F32, F16 or BF16");
-    }
-    values->resize(shape[0] * rows * k * step);
-    if (stack.bias) {  // rows of one number each
-      GgufTensor column = *tensor;
-      column.shape.push_back(1);
-      ScatterTransposed(column, rows, 1, step, i, values->data());
-    } else {
-      ScatterTransposed(*tensor, rows, k, step, i, values->data());
-    }
+  for (int64_t i = 0; i < step; ++i) {
+    ASSIGN_OR_RETURN(const GgufTensor* tensor, Tensor(stack.tensors[i], {shape[0], k}));
+    std::vector<float> own(shape[0] * k);
+    DequantizeGgmlRows(tensor->type, tensor->data.data(), shape[0], k, own.data());
+    values->resize(own.size() * step);
+    for (size_t c = 0; c < own.size(); ++c) (*values)[c * step + i] = own[c];
   }
   return HostTensor{DType::kFloat32, {shape.begin(), shape.end()}, values->data(), values};
 }
 
 absl::StatusOr<HostTensor> GgufSource::Get(const std::string& name,
                                            absl::Span<const int64_t> shape) {
-  if (const auto stack = GgufStackOf(arch_, name)) return Stacked(*stack, shape);
+  const auto stack = GgufStackOf(arch_, name);
+  if (stack && stack->bias) return StackedBias(*stack, shape);
   ASSIGN_OR_RETURN(const Matrix matrix, Locate(name, shape));
   return Plain(matrix, shape);
 }

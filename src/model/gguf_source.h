@@ -20,6 +20,7 @@ class GgufSource final : public TensorSource {
   static absl::StatusOr<std::unique_ptr<GgufSource>> Make(std::shared_ptr<const Gguf> file);
   ~GgufSource() override;
 
+  /// False for the weights of stacked experts, which are layers to FindLinear only.
   bool Has(const std::string& name) const override;
   /// Quantised tensors as float32.
   absl::StatusOr<HostTensor> Get(const std::string& name, absl::Span<const int64_t> shape) override;
@@ -39,7 +40,8 @@ class GgufSource final : public TensorSource {
   absl::StatusOr<const GgufTensor*> Tensor(const std::string& name,
                                            absl::Span<const int64_t> shape) const;
   absl::StatusOr<Matrix> Locate(const std::string& name, absl::Span<const int64_t> shape) const;
-  absl::StatusOr<HostTensor> Stacked(const GgufStack& stack, absl::Span<const int64_t> shape) const;
+  absl::StatusOr<HostTensor> StackedBias(const GgufStack& stack,
+                                         absl::Span<const int64_t> shape) const;
   HostTensor Plain(const Matrix& matrix, absl::Span<const int64_t> shape) const;
 
   std::shared_ptr<const Gguf> file_;

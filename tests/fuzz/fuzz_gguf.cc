@@ -53,7 +53,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       (void)(*source)->Get(layer + ".bias", {rows});
     }
   }
-  (void)(*source)->Get("model.layers.0.mlp.experts.gate_up_proj", {2, 32, 4});
+  (void)(*source)->Get("model.layers.0.mlp.experts.gate_up_proj_bias", {2, 4});
   (void)(*source)->FindLinear("model.layers.0.mlp.experts.gate_up_proj", {2, 4, 32}, 1);
   return 0;
 }
