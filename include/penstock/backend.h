@@ -154,6 +154,7 @@ struct BatchRows {
   int32_t num_rows = 0;
   const int32_t* ids = nullptr;              // [num_rows]
   const int32_t* positions = nullptr;        // [num_rows]
+  const int32_t* segments = nullptr;         // [num_rows] of encoders: the token types
   const int32_t* rope_rows = nullptr;        // [num_rows] of cos_sin; null: positions
   const int32_t* slots = nullptr;            // [num_rows]
   absl::Span<const SequenceRows> sequences;  // host memory; in row order, covering all rows
@@ -192,6 +193,14 @@ struct AttentionArgs {
   int32_t window = 0;     // 0: everything up to p
   const float* sinks =
       nullptr;    // [num_heads]: a logit that takes its share and yields nothing; null: none
+  Tensor y = {};  // [m, num_heads head_dim]
+};
+
+/// y = softmax(scale q k^T) v over all rows of the same sequence, nothing is cached.
+struct EncodeArgs {
+  Tensor qkv;  // [m, (num_heads + 2 num_kv_heads) head_dim]: q heads, k heads, v heads
+  HeadShape heads;
+  float scale = 1.0f;
   Tensor y = {};  // [m, num_heads head_dim]
 };
 
@@ -303,6 +312,7 @@ class Ops {
   virtual void Linear(const LinearArgs& args) = 0;
   virtual void RopeAndCache(const RopeArgs& args, const BatchRows& batch) = 0;
   virtual void Attention(const AttentionArgs& args, const BatchRows& batch) = 0;
+  virtual void Encode(const EncodeArgs& args, const BatchRows& batch) = 0;
   virtual void Activate(const ActivationArgs& args) = 0;
   virtual void Route(const RouteArgs& args) = 0;
   virtual void Experts(const ExpertsArgs& args) = 0;

@@ -41,7 +41,7 @@ struct ExecutorLimits {
   int32_t max_context = 0;         // positions of one sequence
   int32_t vocab_size = 0;
   int32_t prefix_split = 0;  // > 0: prompts longer than this share no prefix with shorter ones
-  bool can_chunk = true;  // false: a prompt must be computed in one slice
+  bool can_chunk = true;     // false: a prompt must be computed in one slice
 };
 
 /// A range of StepPlan::block_ids: the blocks appended to one slot's table of one group since its
@@ -90,6 +90,7 @@ struct SlotSetup {
   SequenceId sequence;
   SamplingParams sampling;
   std::vector<TokenId> stop_token_ids;  // masked while fewer than min_tokens are out
+  int32_t second_segment = 0;           // GenerateRequest's
   int32_t prompt_tokens = 0;            // positions before this are prompt, from here on output
   std::vector<TokenId>
       history;  // prompt and output so far, where sampling.needs_counts(); else empty

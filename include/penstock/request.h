@@ -55,7 +55,8 @@ struct GenerateRequest {
   std::string cache_salt;  // prefix blocks are shared only under an equal salt
   AdapterId adapter = kNoAdapter;
   OutputKind output =
-      OutputKind::kToken;  // kToken, kPromptLogprobs (as well as tokens) or kHidden (embedding)
+      OutputKind::kToken;      // kToken, kPromptLogprobs (as well as tokens) or kHidden (embedding)
+  int32_t second_segment = 0;  // encoders: first position of the second text of a pair; 0: none
   int32_t num_prompt_logprobs = 0;  // with kPromptLogprobs: and the n most likely
 };
 
@@ -84,7 +85,8 @@ struct RequestOutput {
   int32_t begin = 0;  // first prompt position that `prompt_logprobs` describes
   std::vector<SampledToken>
       prompt_logprobs;        // [n]; entry i: the prompt token at begin + i, given those before
-  std::vector<float> hidden;  // [hidden], final norm applied, of the last position
+  std::vector<float> hidden;  // [hidden], final norm applied, pooled as the model says; of a
+                              // classifier [num_labels]
 };
 
 /// What a request cost; times by the engine's clock.

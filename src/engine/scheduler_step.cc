@@ -45,6 +45,7 @@ void Scheduler::AddSetup(Sequence& seq, StepPlan& plan) {
   setup.sequence = seq.id;
   setup.sampling = seq.request.sampling;
   setup.stop_token_ids = seq.request.stop_token_ids;
+  setup.second_segment = seq.request.second_segment;
   setup.prompt_tokens = seq.num_prompt();
   if (seq.request.sampling.needs_counts()) setup.history = seq.tokens;
   plan.setups.push_back(std::move(setup));

@@ -54,6 +54,7 @@ absl::StatusOr<KvCache> KvCache::Make(const ModelConfig& config, const KvCacheOp
   }
   KvCache cache;
   cache.options_ = options;
+  if (config.encoder.present) return cache;
   for (const LayerConfig& layer : config.layers) {
     const CacheRetention retention = layer.recurrent    ? CacheRetention::kRecurrent
                                      : layer.window > 0 ? CacheRetention::kWindow

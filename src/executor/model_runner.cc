@@ -1,10 +1,13 @@
 #include "executor/model_runner.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "absl/strings/str_cat.h"
 #include "base/half.h"
 #include "base/status_macros.h"
+#include "model/decoder.h"
+#include "model/encoder.h"
 #include "model/rope.h"
 
 namespace penstock {
@@ -45,10 +48,16 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(LoadedModel* mode
   limits.groups = cache.groups();
   r->cache_ = std::make_unique<KvCache>(std::move(cache));
   r->slots_ = std::make_unique<SlotTable>(limits);
-  ASSIGN_OR_RETURN(Decoder decoder,
+  if (config.encoder.present) {
+    limits.can_chunk = false;
+    limits.max_step_tokens = std::max(limits.max_step_tokens, limits.max_context);
+    ASSIGN_OR_RETURN(r->network_, Encoder::Make(&config, &model->weights, model->device.get(),
+                                                options.dtype, limits.max_step_tokens));
+    return r;
+  }
+  ASSIGN_OR_RETURN(r->network_,
                    Decoder::Make(&config, &model->weights, model->device.get(), options.dtype,
                                  options.max_step_tokens, limits.max_context));
-  r->decoder_ = std::make_unique<Decoder>(std::move(decoder));
   for (size_t i = 0; i < config.layers.size(); ++i) {
     LayerCache layer;
     if (config.layers[i].recurrent) {
@@ -72,6 +81,7 @@ absl::Status ModelRunner::Forward(const StepPlan& plan) {
   positions_.clear();
   row_slots_.clear();
   rope_rows_.clear();
+  segments_.clear();
   sequences_.clear();
   for (const SlotSetup& setup : plan.setups) RETURN_IF_ERROR(slots_->Setup(setup));
   for (const SequenceSlice& slice : plan.slices) RETURN_IF_ERROR(AddSlice(slice));
@@ -81,9 +91,10 @@ absl::Status ModelRunner::Forward(const StepPlan& plan) {
   batch.positions = positions_.data();
   if (limits_.prefix_split > 0) batch.rope_rows = rope_rows_.data();
   batch.slots = row_slots_.data();
+  batch.segments = segments_.data();
   batch.sequences = sequences_;
   if (cache_->has_states()) RETURN_IF_ERROR(LoadStates());
-  if (batch.num_rows > 0) decoder_->Forward(batch, layers_);
+  if (batch.num_rows > 0) network_->Forward(batch, layers_);
   if (cache_->has_states()) StoreStates();
   return ComputeOutputs();
 }
@@ -142,6 +153,8 @@ absl::Status ModelRunner::AddSlice(const SequenceSlice& slice) {
     return broken("positions [", piece.begin, ", ", end, ") have no blocks");
   }
   if (slice.adapter != kNoAdapter) return broken("adapter ", slice.adapter.value, " is not loaded");
+  if (model_->config.encoder.present && slice.num_outputs > 0 && slice.kind != OutputKind::kHidden)
+    return broken("an encoder draws no tokens");
   RETURN_IF_ERROR(AddTokens(piece));
   sequences_.push_back({slice.slot.value, piece.row_begin, slice.num_tokens, piece.begin});
   pieces_.push_back(std::move(piece));
@@ -168,6 +181,8 @@ absl::Status ModelRunner::AddTokens(Piece& piece) {
     ids_.push_back(id);
     positions_.push_back(piece.begin + i);
     row_slots_.push_back(slice.slot.value);
+    const int32_t second = piece.slot->second_segment;
+    segments_.push_back(second > 0 && piece.begin + i >= second ? 1 : 0);
     const int32_t length = std::max(piece.slot->prompt_tokens, piece.begin + i + 1);
     rope_rows_.push_back(piece.begin + i +
                          (length > limits_.prefix_split ? limits_.max_context : 0));
@@ -192,17 +207,18 @@ absl::Status ModelRunner::ComputeOutputs() {
   return model_->device->Synchronize();
 }
 
-absl::StatusOr<Tensor> ModelRunner::LogitsOf(absl::Span<const int32_t> rows, DeviceBuffer& buffer) {
+absl::StatusOr<Tensor> ModelRunner::HeadOf(absl::Span<const int32_t> rows, int32_t width,
+                                           DeviceBuffer& buffer) {
   const int64_t n = static_cast<int64_t>(rows.size());
   const int64_t hidden = model_->config.hidden_size;
   Device& device = *model_->device;
   RETURN_IF_ERROR(Grow(device, n * hidden * DTypeSize(options_.dtype), gathered_));
-  RETURN_IF_ERROR(Grow(device, n * limits_.vocab_size * sizeof(float), buffer));
+  RETURN_IF_ERROR(Grow(device, n * width * sizeof(float), buffer));
   const Tensor x{gathered_.data(), options_.dtype, n, hidden, hidden};
-  const Tensor logits{buffer.data(), DType::kFloat32, n, limits_.vocab_size, limits_.vocab_size};
-  device.ops().GatherRows(decoder_->hidden(), rows, x);
-  decoder_->FinalNorm(x, x);
-  decoder_->Logits(x, logits);
+  const Tensor logits{buffer.data(), DType::kFloat32, n, width, width};
+  device.ops().GatherRows(network_->hidden(), rows, x);
+  network_->FinalNorm(x, x);
+  network_->Logits(x, logits);
   return logits;
 }
 
@@ -214,7 +230,7 @@ absl::Status ModelRunner::ComputeDrawLogits() {
     for (int32_t row = end - piece.num_draws; row < end; ++row) rows.push_back(row);
   }
   if (rows.empty()) return absl::OkStatus();
-  ASSIGN_OR_RETURN(draws_, LogitsOf(rows, draw_logits_));
+  ASSIGN_OR_RETURN(draws_, HeadOf(rows, limits_.vocab_size, draw_logits_));
   return absl::OkStatus();
 }
 
@@ -233,7 +249,7 @@ absl::Status ModelRunner::ScorePrompt(size_t index) {
       rows.push_back(piece.row_begin + i);
       next.push_back(plan_->tokens[slice.token_offset + i + 1]);
     }
-    ASSIGN_OR_RETURN(const Tensor logits, LogitsOf(rows, score_logits_));
+    ASSIGN_OR_RETURN(const Tensor logits, HeadOf(rows, limits_.vocab_size, score_logits_));
     if (observer_) {
       std::vector<float> row(limits_.vocab_size);
       for (int32_t i = begin; i < end; ++i) {
@@ -250,23 +266,49 @@ absl::Status ModelRunner::ScorePrompt(size_t index) {
 }
 
 absl::Status ModelRunner::ReadHidden(Piece& piece) {
-  const int64_t hidden = model_->config.hidden_size;
-  Device& device = *model_->device;
-  RETURN_IF_ERROR(Grow(device, hidden * DTypeSize(options_.dtype), gathered_));
-  const Tensor x{gathered_.data(), options_.dtype, 1, hidden, hidden};
-  device.ops().GatherRows(decoder_->hidden(), {piece.row_begin + piece.slice->num_tokens - 1}, x);
-  decoder_->FinalNorm(x, x);
-  std::vector<float>& out = piece.result.output.hidden;
-  piece.result.output.kind = OutputKind::kHidden;
-  out.resize(hidden);
-  if (options_.dtype == DType::kFloat32) {
-    device.CopyToHost(out.data(), x.data, hidden * sizeof(float));
+  const ModelConfig& config = model_->config;
+  RequestOutput& output = piece.result.output;
+  output.kind = OutputKind::kHidden;
+  const int32_t last = piece.row_begin + piece.slice->num_tokens - 1;
+  if (config.encoder.num_labels > 0) {
+    const int32_t labels = config.encoder.num_labels;
+    ASSIGN_OR_RETURN(const Tensor scores, HeadOf({piece.row_begin}, labels, score_logits_));
+    output.hidden.resize(labels);
+    model_->device->CopyToHost(output.hidden.data(), scores.data, labels * sizeof(float));
     return absl::OkStatus();
   }
-  std::vector<uint16_t> halves(hidden);
-  device.CopyToHost(halves.data(), x.data, hidden * sizeof(uint16_t));
-  std::transform(halves.begin(), halves.end(), out.begin(), Bf16ToFloat);
+  if (config.pooling != Pooling::kLast && piece.begin > 0) {
+    return absl::InvalidArgumentError(absl::StrCat("broken plan: sequence ",
+                                                   piece.slice->sequence.value,
+                                                   " is pooled over positions of other steps"));
+  }
+  const int32_t first = config.pooling == Pooling::kLast ? last : piece.row_begin;
+  const int32_t end = config.pooling == Pooling::kFirst ? first + 1 : last + 1;
+  ASSIGN_OR_RETURN(const std::vector<float> rows, NormedRows(first, end - first));
+  output.hidden.assign(config.hidden_size, 0.0f);
+  for (size_t i = 0; i < rows.size(); ++i) output.hidden[i % config.hidden_size] += rows[i];
+  for (float& v : output.hidden) v /= static_cast<float>(end - first);
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<float>> ModelRunner::NormedRows(int32_t first, int32_t count) {
+  const int64_t hidden = model_->config.hidden_size;
+  Device& device = *model_->device;
+  RETURN_IF_ERROR(Grow(device, count * hidden * DTypeSize(options_.dtype), gathered_));
+  const Tensor x{gathered_.data(), options_.dtype, count, hidden, hidden};
+  std::vector<int32_t> rows(count);
+  std::iota(rows.begin(), rows.end(), first);
+  device.ops().GatherRows(network_->hidden(), rows, x);
+  network_->FinalNorm(x, x);
+  std::vector<float> out(count * hidden);
+  if (options_.dtype == DType::kFloat32) {
+    device.CopyToHost(out.data(), x.data, out.size() * sizeof(float));
+    return out;
+  }
+  std::vector<uint16_t> halves(out.size());
+  device.CopyToHost(halves.data(), x.data, halves.size() * sizeof(uint16_t));
+  std::transform(halves.begin(), halves.end(), out.begin(), Bf16ToFloat);
+  return out;
 }
 
 absl::StatusOr<StepResult> ModelRunner::Sample(absl::Span<const OwnedMask> masks) {

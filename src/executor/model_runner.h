@@ -13,7 +13,7 @@
 #include "executor/kv_cache.h"
 #include "executor/load_model.h"
 #include "executor/slot_table.h"
-#include "model/decoder.h"
+#include "model/network.h"
 #include "penstock/executor.h"
 
 namespace penstock {
@@ -78,8 +78,11 @@ class ModelRunner {
   absl::Status ScorePrompt(size_t index);
   absl::Status ReadHidden(Piece& piece);
   absl::Status ComputeDrawLogits();
-  /// Final norm and logits of the given rows, into buffer `logits` from row 0.
-  absl::StatusOr<Tensor> LogitsOf(absl::Span<const int32_t> rows, DeviceBuffer& buffer);
+  /// Final norm and head [width] of the given rows, into `buffer` from row 0.
+  absl::StatusOr<Tensor> HeadOf(absl::Span<const int32_t> rows, int32_t width,
+                                DeviceBuffer& buffer);
+  /// [count, hidden] after the final norm, of rows of the batch.
+  absl::StatusOr<std::vector<float>> NormedRows(int32_t first, int32_t count);
   void SampleRound(int32_t round, absl::Span<const OwnedMask> masks);
   bool Take(Piece& piece, SampledToken token);
 
@@ -88,7 +91,7 @@ class ModelRunner {
   ExecutorLimits limits_;
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<SlotTable> slots_;
-  std::unique_ptr<Decoder> decoder_;
+  std::unique_ptr<Network> network_;
   std::vector<LayerCache> layers_;
   LogitsObserver observer_;
 
@@ -99,6 +102,7 @@ class ModelRunner {
   std::vector<int32_t> positions_;
   std::vector<int32_t> row_slots_;
   std::vector<int32_t> rope_rows_;
+  std::vector<int32_t> segments_;
   std::vector<SequenceRows> sequences_;
   DeviceBuffer gathered_;      // [rows, hidden], grown on demand
   DeviceBuffer draw_logits_;   // float32 [rows, vocab], grown on demand

@@ -25,6 +25,7 @@ absl::Status SlotTable::Setup(const SlotSetup& setup) {
   slot.sampling = setup.sampling;
   slot.stop_token_ids = setup.stop_token_ids;
   slot.prompt_tokens = setup.prompt_tokens;
+  slot.second_segment = setup.second_segment;
   if (!setup.sampling.needs_counts()) return absl::OkStatus();
   slot.counts.assign(2 * size_t(limits_.vocab_size), 0);
   for (size_t i = 0; i < setup.history.size(); ++i) {

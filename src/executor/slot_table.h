@@ -18,6 +18,7 @@ struct Slot {
   SamplingParams sampling;
   std::vector<TokenId> stop_token_ids;
   int32_t prompt_tokens = 0;
+  int32_t second_segment = 0;
   std::vector<int32_t>
       counts;  // [2, vocab]: occurrences in the prompt, in the output; empty: no penalties
   TokenId last_sample = -1;

@@ -3,6 +3,9 @@
 // Threads: value.
 #pragma once
 
+#include <string>
+#include <string_view>
+
 #include "model/config_reader.h"
 #include "model/families.h"
 #include "model/model_config.h"
@@ -11,6 +14,13 @@ namespace penstock {
 
 inline constexpr int32_t kMaxSize = 1 << 24;
 inline constexpr int32_t kMaxLayers = 4096;
+
+/// Whether `architecture` is an encoder's; then the whole config, but for the pooling.
+bool IsEncoder(std::string_view architecture);
+absl::Status ReadEncoder(ConfigReader& config, std::string_view architecture, ModelConfig& out);
+
+/// modules.json of sentence-transformers in `dir`, where there is one.
+absl::Status ReadPooling(const std::string& dir, ModelConfig& out);
 
 /// out.layers with windows, heads and which of out.ropes turns them; problems stay in `config`.
 void ReadLayers(ConfigReader& config, const Family& family, const HeadShape& heads,

@@ -8,16 +8,17 @@
 
 namespace penstock {
 
-absl::StatusOr<Decoder> Decoder::Make(const ModelConfig* config, const ModelWeights* weights,
-                                      Device* device, DType dtype, int32_t max_rows,
-                                      int32_t max_len) {
-  Decoder d;
-  d.config_ = config;
-  d.weights_ = weights;
-  d.device_ = device;
-  d.dtype_ = dtype;
-  RETURN_IF_ERROR(d.AllocateActivations(max_rows));
-  RETURN_IF_ERROR(d.MakeTables(max_len));
+absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Make(const ModelConfig* config,
+                                                       const ModelWeights* weights, Device* device,
+                                                       DType dtype, int32_t max_rows,
+                                                       int32_t max_len) {
+  std::unique_ptr<Decoder> d(new Decoder());
+  d->config_ = config;
+  d->weights_ = weights;
+  d->device_ = device;
+  d->dtype_ = dtype;
+  RETURN_IF_ERROR(d->AllocateActivations(max_rows));
+  RETURN_IF_ERROR(d->MakeTables(max_len));
   return d;
 }
 

@@ -5,40 +5,31 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "model/model_config.h"
+#include "model/network.h"
 #include "model/weights.h"
 #include "penstock/backend.h"
 
 namespace penstock {
 
-/// What a layer remembers: keys and values in blocks, or one state a slot.
-struct LayerCache {
-  KvLayer kv;
-  float* states = nullptr;  // [num_slots, state_stride]; a recurrent layer's
-  int64_t state_stride = 0;
-};
-
-class Decoder {
+class Decoder final : public Network {
  public:
   /// Room for `max_rows` positions per step and positions below `max_len`. `dtype` is that of the
   /// activations.
-  static absl::StatusOr<Decoder> Make(const ModelConfig* config, const ModelWeights* weights,
-                                      Device* device, DType dtype, int32_t max_rows,
-                                      int32_t max_len);
+  static absl::StatusOr<std::unique_ptr<Decoder>> Make(const ModelConfig* config,
+                                                       const ModelWeights* weights, Device* device,
+                                                       DType dtype, int32_t max_rows,
+                                                       int32_t max_len);
 
-  /// Computes the batch's positions; cache[i] is layer i's. hidden() then has a row per row of the
-  /// batch.
-  void Forward(const BatchRows& batch, absl::Span<const LayerCache> cache);
-  /// [num_rows, hidden] of the last Forward, before the final norm.
-  const Tensor& hidden() const { return hidden_; }
-  /// y = norm(x); x and y [m, hidden].
-  void FinalNorm(const Tensor& x, const Tensor& y);
-  /// logits = lm_head x; x [m, hidden] after FinalNorm, logits float32 [m, vocab].
-  void Logits(const Tensor& x, const Tensor& logits);
+  void Forward(const BatchRows& batch, absl::Span<const LayerCache> cache) override;
+  const Tensor& hidden() const override { return hidden_; }
+  void FinalNorm(const Tensor& x, const Tensor& y) override;
+  void Logits(const Tensor& x, const Tensor& logits) override;
 
  private:
   Decoder() = default;

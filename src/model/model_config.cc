@@ -208,6 +208,14 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view text, std::string_
   const auto type = given.find("model_type");
   const std::string model_type =
       type != given.end() && type->is_string() ? type->get<std::string>() : "";
+  if (IsEncoder(architecture)) {
+    ModelConfig out;
+    out.architecture = architecture;
+    out.model_type = model_type;
+    ConfigReader config(given, what);
+    RETURN_IF_ERROR(ReadEncoder(config, architecture, out));
+    return out;
+  }
   const Family* family = FindFamily(architecture, model_type);
   if (family == nullptr) {
     return absl::UnimplementedError(
@@ -241,7 +249,9 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view text, std::string_
 absl::StatusOr<ModelConfig> LoadModelConfig(const std::string& dir) {
   const std::string path = absl::StrCat(dir, "/config.json");
   ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path, kMaxConfigBytes));
-  return ParseModelConfig(text, path);
+  ASSIGN_OR_RETURN(ModelConfig config, ParseModelConfig(text, path));
+  RETURN_IF_ERROR(ReadPooling(dir, config));
+  return config;
 }
 
 }  // namespace penstock

@@ -98,6 +98,22 @@ struct LatentConfig {
   int32_t value_dim = 0;
 };
 
+/// What stands for a whole text.
+enum class Pooling : uint8_t {
+  kLast,  // the last position
+  kFirst,
+  kMean,
+};
+
+/// A bidirectional encoder (BERT, Devlin et al. 2019) in place of a decoder.
+struct EncoderConfig {
+  bool present = false;
+  int32_t position_offset = 0;  // row of the table that the first position has
+  int32_t num_types = 0;        // segments
+  int32_t num_labels = 0;       // of a classifier over the first position; 0: none
+  bool pooler = false;          // the classifier reads tanh of the pooler; else of its own dense
+};
+
 struct LayerConfig {
   HeadShape heads;               // as attention sees them; latent attention: one head of latents
   int32_t window = 0;            // 0: full attention
@@ -150,6 +166,10 @@ struct ModelConfig {
   float swiglu_alpha = 0;
   DType file_dtype = DType::kFloat32;  // what the file says its weights are
 
+  EncoderConfig encoder;
+  Pooling pooling = Pooling::kLast;  // of embeddings
+  bool normalize = true;             // embeddings are of unit length
+
   bool has_recurrent_layers() const { return delta.num_value_heads > 0; }
   bool has_latent_attention() const { return latent.kv_rank > 0; }
 };
@@ -157,7 +177,7 @@ struct ModelConfig {
 /// Errors name `what` (a path), the key and what was expected.
 absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json, std::string_view what);
 
-/// `dir`/config.json.
+/// `dir`/config.json, and what modules.json says of pooling.
 absl::StatusOr<ModelConfig> LoadModelConfig(const std::string& dir);
 
 }  // namespace penstock

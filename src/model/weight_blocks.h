@@ -1,5 +1,5 @@
 // The weights of the blocks that are not attention and a dense layer: mixtures of experts, latent
-// attention, the gated delta rule.
+// attention, the gated delta rule, encoders.
 // Owns nothing. Must not know the order of computation.
 // Threads: confined to the loading thread.
 #pragma once
@@ -23,5 +23,10 @@ absl::StatusOr<std::unique_ptr<LatentWeights>> LoadLatent(const ModelConfig& con
 absl::StatusOr<std::unique_ptr<DeltaWeights>> LoadDelta(const ModelConfig& config,
                                                         const std::string& prefix,
                                                         WeightLoader& loader);
+
+/// A whole encoder; tables are kept by `out`.
+absl::StatusOr<std::unique_ptr<EncoderWeights>> LoadEncoder(const ModelConfig& config,
+                                                            WeightLoader& loader,
+                                                            ModelWeights& out);
 
 }  // namespace penstock

@@ -186,6 +186,12 @@ class LayerLoader {
 absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, TensorSource& source,
                                          Device& device, const LoadProgress& progress) {
   WeightLoader loader(source, device);
+  if (config.encoder.present) {
+    ModelWeights encoder;
+    ASSIGN_OR_RETURN(encoder.encoder, LoadEncoder(config, loader, encoder));
+    if (progress) progress("weights", 1, 1);
+    return encoder;
+  }
   const ModelNames names = FindNames(config.layout, source);
   LayerLoader layers(config, names, loader);
   ModelWeights out;

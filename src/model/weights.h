@@ -70,7 +70,27 @@ struct LayerWeights {
   std::unique_ptr<MixtureWeights> mixture;
 };
 
+struct EncoderLayerWeights {
+  PackedLinear qkv;  // [3 hidden, hidden]
+  PackedLinear o;    // [hidden, hidden]
+  NormWeights attention_norm;
+  PackedLinear up;    // [intermediate, hidden]
+  PackedLinear down;  // [hidden, intermediate]
+  NormWeights mlp_norm;
+};
+
+struct EncoderWeights {
+  Tensor words;      // [vocab, hidden]
+  Tensor positions;  // [position_offset + max_positions, hidden]
+  Tensor types;      // [num_types, hidden]; no rows: none
+  NormWeights norm;
+  std::vector<EncoderLayerWeights> layers;
+  PackedLinear head_dense;  // [hidden, hidden]; empty: no classifier
+  PackedLinear head_out;    // [num_labels, hidden]
+};
+
 struct ModelWeights {
+  std::unique_ptr<EncoderWeights> encoder;  // of an encoder: all but tables and owners
   Tensor embedding;  // [vocab, hidden]; no rows: packed_embedding, and where that is empty lm_head
   PackedLinear packed_embedding;  // a table of codes that is not the head's as well
   Tensor positions;               // [max_positions, hidden]; no rows: none

@@ -118,7 +118,8 @@ void AddUnitToAll(const AttentionTileArgs& a, const TileState& s, const K* k, co
     const int position = a.position_begin + i / a.group;
     const int oldest = a.window > 0 && position >= a.window ? position - a.window + 1 : 0;
     const int begin = oldest > base ? oldest - base : 0;
-    const int end = position - base + 1 < kUnit ? position - base + 1 : kUnit;
+    const int seen = a.visible > 0 ? a.visible : position + 1;
+    const int end = seen - base < kUnit ? seen - base : kUnit;
     if (begin >= end) continue;
     AddUnit(a, s.q + i * s.padded, k, v, s.padded, begin, end, s.maximum[i], s.sum[i],
             s.o + i * s.padded);
@@ -172,7 +173,7 @@ void AttentionTile(const AttentionTileArgs& a) {
   const TileState s = StartTile<T>(a);
   const bool in_place =
       s.padded == a.head_dim && (sizeof(Kv) == sizeof(float) || s.num_vectors <= kFewVectors);
-  const int last = a.position_begin + a.num_rows - 1;
+  const int last = a.visible > 0 ? a.visible - 1 : a.position_begin + a.num_rows - 1;
   const int first =
       a.window > 0 && a.position_begin >= a.window ? a.position_begin - a.window + 1 : 0;
   for (int unit = first / kUnit; unit <= last / kUnit; ++unit) {

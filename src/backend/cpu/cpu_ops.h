@@ -27,6 +27,7 @@ class CpuOps final : public Ops {
   void Linear(const LinearArgs& args) override;
   void RopeAndCache(const RopeArgs& args, const BatchRows& batch) override;
   void Attention(const AttentionArgs& args, const BatchRows& batch) override;
+  void Encode(const EncodeArgs& args, const BatchRows& batch) override;
   void Activate(const ActivationArgs& args) override;
   void Route(const RouteArgs& args) override;
   void Experts(const ExpertsArgs& args) override;
@@ -75,6 +76,7 @@ class CpuOps final : public Ops {
   std::vector<SegmentRun> runs_;
   std::vector<std::vector<int32_t>> visits_;  // of Experts, per expert
   std::vector<float> expert_in_, expert_wide_, expert_down_, expert_out_;
+  std::vector<float> encode_kv_;
   std::vector<float> delta_in_, delta_conv_, delta_out_;
 };
 

@@ -67,6 +67,7 @@ struct AttentionTileArgs {
   float scale = 1.0f;
   float soft_cap = 0.0f;
   int32_t window = 0;
+  int32_t visible = 0;           // > 0: every row sees positions [0, visible); 0: up to its own
   const float* sinks = nullptr;  // [group]; null: none
   float* scratch = nullptr;      // AttentionScratch(...) floats, 64-byte aligned
 };

@@ -1,0 +1,35 @@
+// A network as the runner sees it: rows in, a hidden state for each row out.
+// Owns nothing. Must not know sequences, sampling or plans.
+// Threads: confined to one rank's thread.
+#pragma once
+
+#include <cstdint>
+
+#include "absl/types/span.h"
+#include "penstock/backend.h"
+
+namespace penstock {
+
+/// What a layer remembers: keys and values in blocks, or one state a slot.
+struct LayerCache {
+  KvLayer kv;
+  float* states = nullptr;  // [num_slots, state_stride]; a recurrent layer's
+  int64_t state_stride = 0;
+};
+
+class Network {
+ public:
+  virtual ~Network() = default;
+  /// Computes the batch's positions; cache[i] is layer i's. hidden() then has a row per row of the
+  /// batch.
+  virtual void Forward(const BatchRows& batch, absl::Span<const LayerCache> cache) = 0;
+  /// [num_rows, hidden] of the last Forward, before the final norm.
+  virtual const Tensor& hidden() const = 0;
+  /// y = norm(x); x and y [m, hidden].
+  virtual void FinalNorm(const Tensor& x, const Tensor& y) = 0;
+  /// Outputs of the head from x [m, hidden] after FinalNorm: logits float32 [m, vocab], or a
+  /// classifier's [m, num_labels].
+  virtual void Logits(const Tensor& x, const Tensor& logits) = 0;
+};
+
+}  // namespace penstock
