@@ -3,7 +3,6 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "base/strings.h"
@@ -12,8 +11,26 @@ namespace penstock {
 namespace {
 
 constexpr size_t kMaxPatternBytes = 1024;
-constexpr uint32_t kMaxSteps = 100'000;
+constexpr uint32_t kMaxSteps = 10'000;
 constexpr uint32_t kMaxHeapKibibytes = 4096;
+
+/// Takes the first dotted part off `name`.
+std::string_view NextPart(std::string_view& name) {
+  const size_t dot = name.find('.');
+  const std::string_view part = name.substr(0, dot);
+  name = dot == std::string_view::npos ? std::string_view() : name.substr(dot + 1);
+  return part;
+}
+
+/// Whether `name` begins with the parts.
+bool BeginsWith(std::string_view name, const std::vector<std::string>& parts) {
+  for (const std::string& part : parts) {
+    if (name.empty()) return false;
+    const std::string_view given = NextPart(name);
+    if (part != "*" && part != given) return false;
+  }
+  return true;
+}
 
 }  // namespace
 
@@ -46,11 +63,8 @@ absl::StatusOr<NamePattern> NamePattern::Parse(std::string_view text) {
 
 absl::StatusOr<bool> NamePattern::Matches(std::string_view name) const {
   if (expression_ == nullptr) {
-    const std::vector<std::string> given = absl::StrSplit(ToAbsl(name), '.');
-    for (size_t begin = 0; begin + parts_.size() <= given.size(); ++begin) {
-      size_t i = 0;
-      while (i < parts_.size() && (parts_[i] == "*" || parts_[i] == given[begin + i])) ++i;
-      if (i == parts_.size()) return true;
+    for (std::string_view rest = name; !rest.empty(); NextPart(rest)) {
+      if (BeginsWith(rest, parts_)) return true;
     }
     return false;
   }
