@@ -1,21 +1,45 @@
 #include "executor/load_model.h"
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "backend/make_backend.h"
 #include "base/status_macros.h"
+#include "format/gguf.h"
+#include "model/gguf_config.h"
+#include "model/gguf_source.h"
 
 namespace penstock {
+namespace {
+
+/// A GGUF file says both what the network is and what its weights are.
+absl::StatusOr<std::unique_ptr<TensorSource>> OpenGguf(const std::string& path,
+                                                       ModelConfig& config) {
+  ASSIGN_OR_RETURN(Gguf opened, Gguf::Open(path));
+  const auto file = std::make_shared<const Gguf>(std::move(opened));
+  ASSIGN_OR_RETURN(const std::string json, GgufConfigJson(*file));
+  ASSIGN_OR_RETURN(config, ParseModelConfig(json, path));
+  return GgufSource::Make(file);
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& options) {
   auto model = std::make_unique<LoadedModel>();
-  ASSIGN_OR_RETURN(model->config, LoadModelConfig(options.model_dir));
-  ASSIGN_OR_RETURN(model->device, MakeBackend(options.device, options.pool, model->note));
   std::unique_ptr<TensorSource> source;
+  const bool gguf = absl::EndsWith(options.model_dir, ".gguf");
+  if (gguf) {
+    ASSIGN_OR_RETURN(source, OpenGguf(options.model_dir, model->config));
+  } else {
+    ASSIGN_OR_RETURN(model->config, LoadModelConfig(options.model_dir));
+  }
+  ASSIGN_OR_RETURN(model->device, MakeBackend(options.device, options.pool, model->note));
   if (options.weights == "formula") {
     source = MakeFormulaSource();
   } else if (options.weights == "file") {
-    ASSIGN_OR_RETURN(QuantizationConfig quantization, LoadQuantizationConfig(options.model_dir));
-    ASSIGN_OR_RETURN(source, MakeFileSource(options.model_dir, std::move(quantization)));
+    if (!gguf) {
+      ASSIGN_OR_RETURN(QuantizationConfig quantization, LoadQuantizationConfig(options.model_dir));
+      ASSIGN_OR_RETURN(source, MakeFileSource(options.model_dir, std::move(quantization)));
+    }
   } else {
     return absl::InvalidArgumentError(
         absl::StrCat("weights is \"", options.weights, "\", expected file or formula"));

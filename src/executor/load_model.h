@@ -22,7 +22,7 @@ struct LoadedModel {
 };
 
 struct LoadOptions {
-  std::string model_dir;
+  std::string model_dir;         // or a GGUF file
   std::string device = "cpu";    // auto | cpu | cuda:N
   std::string weights = "file";  // file | formula
   WorkerPool* pool = nullptr;    // outlives the model

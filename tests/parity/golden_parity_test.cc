@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cctype>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -185,9 +186,15 @@ TEST_P(Stories, GreedyTokensAreThoseOfThreeOtherImplementations) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Devices, Stories,
-                         ::testing::Combine(::testing::Values("cpu"), ::testing::Values("hf")),
+                         ::testing::Combine(::testing::Values("cpu"),
+                                            ::testing::Values("hf", "gguf/stories260K-F32.gguf",
+                                                              "gguf/stories260K-F16.gguf")),
                          [](const auto& info) {
-                           return std::get<1>(info.param) + "_on_" + std::get<0>(info.param);
+                           std::string files = std::get<1>(info.param);
+                           for (char& c : files) {
+                             if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
+                           }
+                           return files + "_on_" + std::get<0>(info.param);
                          });
 
 TEST(Stories, ShardsGiveTheModelThatOneFileGives) {

@@ -1,0 +1,103 @@
+#include "model/gguf_architecture.h"
+
+#include <optional>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "base/strings.h"
+#include "format/gguf.h"
+
+namespace penstock {
+namespace {
+
+constexpr GgufArchitecture kGgufArchitectures[] = {
+    {.name = "llama", .hf_class = "LlamaForCausalLM", .model_type = "llama", .turned = true},
+    {.name = "qwen2", .hf_class = "Qwen2ForCausalLM", .model_type = "qwen2"},
+    {.name = "qwen3", .hf_class = "Qwen3ForCausalLM", .model_type = "qwen3"},
+    {.name = "qwen2moe",
+     .hf_class = "Qwen2MoeForCausalLM",
+     .model_type = "qwen2_moe",
+     .experts = GgufExperts::kQwen},
+    {.name = "qwen3moe",
+     .hf_class = "Qwen3MoeForCausalLM",
+     .model_type = "qwen3_moe",
+     .experts = GgufExperts::kQwen},
+    {.name = "gemma2",
+     .hf_class = "Gemma2ForCausalLM",
+     .model_type = "gemma2",
+     .norms_plus_one = true,
+     .norms = GgufNorms::kGemma,
+     .windows = GgufWindows::kPattern,
+     .window_pattern = 2},
+    {.name = "gemma3",
+     .hf_class = "Gemma3ForCausalLM",
+     .model_type = "gemma3_text",
+     .norms_plus_one = true,
+     .norms = GgufNorms::kGemma,
+     .windows = GgufWindows::kPattern,
+     .window_pattern = 6},
+    {.name = "phi3",
+     .hf_class = "Phi3ForCausalLM",
+     .model_type = "phi3",
+     .windows = GgufWindows::kAll},
+    {.name = "gpt-oss",
+     .hf_class = "GptOssForCausalLM",
+     .model_type = "gpt_oss",
+     .norms = GgufNorms::kGptOss,
+     .experts = GgufExperts::kGptOss,
+     .windows = GgufWindows::kPattern,
+     .window_pattern = 2},
+    {.name = "olmo2",
+     .hf_class = "Olmo2ForCausalLM",
+     .model_type = "olmo2",
+     .norms = GgufNorms::kOlmo2},
+    {.name = "olmoe",
+     .hf_class = "OlmoeForCausalLM",
+     .model_type = "olmoe",
+     .experts = GgufExperts::kOlmoe},
+    {.name = "glm4",
+     .hf_class = "Glm4ForCausalLM",
+     .model_type = "glm4",
+     .norms = GgufNorms::kGlm4},
+    {.name = "granite",
+     .hf_class = "GraniteForCausalLM",
+     .model_type = "granite",
+     .turned = true,
+     .multipliers = true},
+    {.name = "smollm3", .hf_class = "SmolLM3ForCausalLM", .model_type = "smollm3", .turned = true},
+};
+
+}  // namespace
+
+absl::StatusOr<GgufArchitecture> ArchitectureOf(const Gguf& file) {
+  ASSIGN_OR_RETURN(const std::optional<std::string_view> name, file.String("general.architecture"));
+  std::string known;
+  for (const GgufArchitecture& row : kGgufArchitectures) {
+    if (name != row.name) {
+      absl::StrAppend(&known, known.empty() ? "" : ", ", ToAbsl(row.name));
+      continue;
+    }
+    GgufArchitecture found = row;
+    if (row.name != "llama") return found;
+    // Mixtral and Mistral are spelt as llama.
+    ASSIGN_OR_RETURN(const std::optional<int64_t> experts, file.Int("llama.expert_count"));
+    ASSIGN_OR_RETURN(const auto window, file.Int("llama.attention.sliding_window"));
+    if (experts.value_or(0) > 0) {
+      found.hf_class = "MixtralForCausalLM";
+      found.model_type = "mixtral";
+      found.experts = GgufExperts::kMixtral;
+    } else if (window.value_or(0) > 0) {
+      found.hf_class = "MistralForCausalLM";
+      found.model_type = "mistral";
+    }
+    if (window.value_or(0) > 0) found.windows = GgufWindows::kAll;
+    return found;
+  }
+  return absl::UnimplementedError(absl::StrCat(
+      file.paths().front(), ": general.architecture ",
+      name ? absl::StrCat("\"", absl::CEscape(ToAbsl(name->substr(0, 64))), "\"") : "is missing;",
+      name ? " is not known; known are " : " known are ", known));
+}
+
+}  // namespace penstock

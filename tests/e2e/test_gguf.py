@@ -1,0 +1,85 @@
+"""GGUF files that package `gguf` writes, judged by the reference logits of the checkpoints they come from."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from conftest import BINARY, ROOT
+
+pytest.importorskip("gguf")
+sys.path.insert(0, str(ROOT / "tests/goldens"))
+import gguf_checkpoint  # noqa: E402
+
+SHARED = pathlib.Path(os.environ.get("PENSTOCK_SHARED_DATA", ROOT / "../shared/data"))
+DEMO = ROOT / "models/demo"
+FAMILIES = [
+    "llama",
+    "llama3_rope",
+    "llama_bias",
+    "mistral_swa",
+    "mixtral",
+    "qwen2",
+    "qwen2_yarn",
+    "qwen3",
+    "qwen2_moe",
+    "qwen3_moe",
+    "gemma2",
+    "gemma3",
+    "phi3",
+    "gpt_oss",
+    "olmo2",
+    "olmoe",
+    "glm4",
+    "granite",
+    "smollm3",
+]
+
+
+def family(name):
+    directory = SHARED / "models/families" / name
+    if not directory.exists():
+        pytest.skip(f"{directory} is not there")
+    return directory
+
+
+def check(file, directory):
+    result = subprocess.run(
+        [BINARY, "check-model", file, "--golden", directory / "golden.safetensors", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode in (0, 2), result.stderr
+    return json.loads(result.stdout)
+
+
+def test_the_demo_model_as_gguf_is_its_reference(tmp_path):
+    gguf_checkpoint.convert(DEMO, tmp_path / "m.gguf", "BF16")
+    assert check(tmp_path / "m.gguf", DEMO)["passed"]
+
+
+def test_split_files_are_one_model(tmp_path):
+    gguf_checkpoint.convert(DEMO, tmp_path / "m.gguf", "BF16", shards=3)
+    assert len(list(tmp_path.iterdir())) == 3
+    assert check(tmp_path / "m-00001-of-00003.gguf", DEMO)["passed"]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_as_gguf_is_its_reference(name, tmp_path):
+    directory = family(name)
+    gguf_checkpoint.convert(directory, tmp_path / "m.gguf", "F32")
+    report = check(tmp_path / "m.gguf", directory)
+    assert report["passed"], report
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "F16"])
+def test_codes_lie_as_far_from_the_reference_as_their_values(kind, tmp_path):
+    errors = []
+    for dequantized in (False, True):
+        file = tmp_path / f"{dequantized}.gguf"
+        gguf_checkpoint.convert(DEMO, file, kind, dequantized=dequantized)
+        errors.append([r["error"] for r in check(file, DEMO)["results"]])
+    assert errors[0] == pytest.approx(errors[1], rel=1e-3, abs=1e-5)
