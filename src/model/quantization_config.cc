@@ -15,6 +15,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr size_t kMaxConfigFileBytes = 64 << 20;
+constexpr size_t kMaxPatterns = 16384;
 constexpr int32_t kMaxGroup = 1024;
 constexpr int32_t kMaxBlock = 4096;
 
@@ -57,8 +58,8 @@ class SectionReader {
     std::vector<NamePattern> patterns;
     const Json* list = reader_.Find(key);
     if (list == nullptr) return patterns;
-    if (!list->is_array()) {
-      reader_.Fail(key, "expected a list of strings");
+    if (!list->is_array() || list->size() > kMaxPatterns) {
+      reader_.Fail(key, absl::StrCat("expected a list of at most ", kMaxPatterns, " strings"));
       return patterns;
     }
     for (const Json& entry : *list) {
