@@ -30,6 +30,9 @@ struct TextAssets {
 /// INVALID_ARGUMENT names the file and the key at fault.
 /// `chat_template`: a file instead of the directory's own; "": none.
 absl::StatusOr<TextAssets> LoadTextAssets(const std::string& dir, const std::string& chat_template);
+/// The same of a GGUF file.
+absl::StatusOr<TextAssets> LoadGgufTextAssets(const std::string& path,
+                                              const std::string& chat_template);
 
 struct InstanceParts {
   WorkerPool* pool = nullptr;

@@ -72,7 +72,8 @@ bool Wanted(const std::string& name) {
       "config.json",        "generation_config.json",
       "tokenizer.json",     "tokenizer_config.json",
       "tokenizer.model",    "chat_template.jinja",
-      "chat_template.json", "model.safetensors.index.json"};
+      "chat_template.json", "model.safetensors.index.json",
+      "spiece.model",       "sentencepiece.bpe.model"};
   return name.ends_with(".safetensors") || name.ends_with(".tiktoken") ||
          std::find(kNames.begin(), kNames.end(), name) != kNames.end();
 }
@@ -226,12 +227,33 @@ HubOptions HubOptionsFromEnvironment() {
   return options;
 }
 
+namespace {
+
+/// A directory without config.json that holds one GGUF model stands for that file.
+absl::StatusOr<std::string> DirectoryOrItsGguf(const std::string& dir) {
+  std::error_code error;
+  if (fs::exists(fs::path(dir) / "config.json", error)) return dir;
+  std::vector<std::string> files;
+  for (const fs::directory_entry& entry : fs::directory_iterator(dir, error)) {
+    const std::string name = entry.path().filename().string();
+    const bool later_shard = name.find("-of-") != name.npos && name.find("-00001-of-") == name.npos;
+    if (name.ends_with(".gguf") && !later_shard) files.push_back(entry.path().string());
+  }
+  if (files.empty()) return dir;
+  if (files.size() == 1) return files[0];
+  std::sort(files.begin(), files.end());
+  return absl::InvalidArgumentError(absl::StrCat("model '", dir, "': has ", files.size(),
+                                                 " GGUF files; name one, such as ", files[0]));
+}
+
+}  // namespace
+
 absl::StatusOr<std::string> ResolveModel(const std::string& model, const HubOptions& options) {
   std::error_code error;
-  if (fs::is_directory(model, error)) return model;
+  if (fs::is_directory(model, error)) return DirectoryOrItsGguf(model);
   if (model.ends_with(".gguf")) {
-    return absl::UnimplementedError(
-        absl::StrCat(model, ": GGUF files cannot be served yet; give a Hugging Face directory"));
+    if (fs::exists(model, error)) return model;
+    return absl::NotFoundError(absl::StrCat("model '", model, "': no such file"));
   }
   ASSIGN_OR_RETURN(const HubModel hub, ParseHubName(model));
   HubCache cache(hub, options);
@@ -247,6 +269,7 @@ absl::StatusOr<std::string> ResolveModel(const std::string& model, const HubOpti
 
 std::string DefaultModelName(const std::string& model) {
   std::error_code error;
+  if (model.ends_with(".gguf")) return fs::path(model).stem().string();
   if (!fs::is_directory(model, error)) return model.substr(0, model.find('@'));
   return fs::weakly_canonical(model, error).filename().string();
 }

@@ -1,4 +1,4 @@
-// What MODEL means: a directory, or org/name[@rev] from the Hugging Face cache, downloaded where it
+// What MODEL means: a directory, a GGUF file, or org/name[@rev] from the Hugging Face cache, downloaded where it
 // is not there.
 // Owns nothing; files land in the shared cache layout (blobs, snapshots, refs). Must not know what
 // is in the files.
@@ -24,7 +24,7 @@ struct HubOptions {
 /// From the environment variables named above.
 HubOptions HubOptionsFromEnvironment();
 
-/// The directory that holds the model. A download resumes where an earlier one stopped, and each
+/// The directory or GGUF file that holds the model. A download resumes where an earlier one stopped, and each
 /// file's checksum is verified before it becomes visible. NOT_FOUND, UNAVAILABLE, DATA_LOSS in one
 /// line that says what would help.
 absl::StatusOr<std::string> ResolveModel(const std::string& model, const HubOptions& options);

@@ -154,6 +154,7 @@ absl::Status ReadGeneration(const fs::path& dir, GenerationDefaults& out) {
 
 absl::StatusOr<TextAssets> LoadTextAssets(const std::string& dir,
                                           const std::string& chat_template) {
+  if (dir.ends_with(".gguf")) return LoadGgufTextAssets(dir, chat_template);
   TextAssets assets;
   RETURN_IF_ERROR(ReadGeneration(dir, assets.defaults));
   const fs::path config_path = fs::path(dir) / "tokenizer_config.json";
