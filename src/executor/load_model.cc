@@ -23,29 +23,32 @@ absl::StatusOr<std::unique_ptr<TensorSource>> OpenGguf(const std::string& path,
 
 }  // namespace
 
+absl::StatusOr<OpenedModel> OpenModel(const std::string& model_dir, const std::string& weights) {
+  OpenedModel opened;
+  if (weights != "file" && weights != "formula") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("weights is \"", weights, "\", expected file or formula"));
+  }
+  if (absl::EndsWith(model_dir, ".gguf")) {
+    ASSIGN_OR_RETURN(opened.source, OpenGguf(model_dir, opened.config));
+  } else {
+    ASSIGN_OR_RETURN(opened.config, LoadModelConfig(model_dir));
+    if (weights == "file") {
+      ASSIGN_OR_RETURN(QuantizationConfig quantization, LoadQuantizationConfig(model_dir));
+      ASSIGN_OR_RETURN(opened.source, MakeFileSource(model_dir, std::move(quantization)));
+    }
+  }
+  if (weights == "formula") opened.source = MakeFormulaSource();
+  return opened;
+}
+
 absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& options) {
   auto model = std::make_unique<LoadedModel>();
-  std::unique_ptr<TensorSource> source;
-  const bool gguf = absl::EndsWith(options.model_dir, ".gguf");
-  if (gguf) {
-    ASSIGN_OR_RETURN(source, OpenGguf(options.model_dir, model->config));
-  } else {
-    ASSIGN_OR_RETURN(model->config, LoadModelConfig(options.model_dir));
-  }
+  ASSIGN_OR_RETURN(OpenedModel opened, OpenModel(options.model_dir, options.weights));
+  model->config = std::move(opened.config);
   ASSIGN_OR_RETURN(model->device, MakeBackend(options.device, options.pool, model->note));
-  if (options.weights == "formula") {
-    source = MakeFormulaSource();
-  } else if (options.weights == "file") {
-    if (!gguf) {
-      ASSIGN_OR_RETURN(QuantizationConfig quantization, LoadQuantizationConfig(options.model_dir));
-      ASSIGN_OR_RETURN(source, MakeFileSource(options.model_dir, std::move(quantization)));
-    }
-  } else {
-    return absl::InvalidArgumentError(
-        absl::StrCat("weights is \"", options.weights, "\", expected file or formula"));
-  }
   ASSIGN_OR_RETURN(model->weights,
-                   LoadWeights(model->config, *source, *model->device, options.progress));
+                   LoadWeights(model->config, *opened.source, *model->device, options.progress));
   return model;
 }
 

@@ -29,6 +29,15 @@ struct LoadOptions {
   LoadProgress progress;         // may be empty
 };
 
+/// A model whose weights are not read yet.
+struct OpenedModel {
+  ModelConfig config;
+  std::unique_ptr<TensorSource> source;
+};
+
+/// `weights` as in LoadOptions.
+absl::StatusOr<OpenedModel> OpenModel(const std::string& model_dir, const std::string& weights);
+
 absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& options);
 
 /// "auto" (float32 on the CPU, which has no faster 16-bit arithmetic of its own here), "float32",

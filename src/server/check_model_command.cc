@@ -88,8 +88,8 @@ void AddCheckModelCommand(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand(
       "check-model",
       "Compare a model with reference logits, in every way in which a prompt is computed");
-  command->add_option("dir", flags->dir, "Model directory")->required();
-  command->add_option("--dtype", flags->dtype, "Activations and KV: float32 | bfloat16")
+  command->add_option("dir", flags->dir, "Model directory or .gguf file")->required();
+  command->add_option("--dtype", flags->dtype, "Activations and KV: auto | float32 | bfloat16")
       ->capture_default_str();
   command->add_option("--device", flags->device, "auto | cpu | cuda:N")->capture_default_str();
   command->add_option("--golden", flags->golden,

@@ -13,6 +13,7 @@ int RunCommand(int argc, char** argv) {
   AddCheckConfigCommand(app, exit_code);
   AddBenchCommand(app, exit_code);
   AddCheckModelCommand(app, exit_code);
+  AddInspectCommand(app, exit_code);
   AddTextCommands(app, exit_code);
   app.add_subcommand("version", "Print the version")->callback([] {
     std::printf("penstock %s\ncommit: %s\ngrpc: %s\n", PENSTOCK_VERSION, PENSTOCK_COMMIT,

@@ -1,5 +1,5 @@
-// The command line: `penstock serve | check-config | check-model | tokenize | render-chat | bench |
-// version`.
+// The command line: `penstock serve | check-config | check-model | inspect | tokenize |
+// render-chat | bench | version`.
 // Owns nothing. Must not know how a command does its work.
 // Threads: confined to the main thread.
 #pragma once
@@ -21,6 +21,7 @@ int RunCommand(int argc, char** argv);
 void AddServeCommand(CLI::App& app, int& exit_code);
 void AddCheckConfigCommand(CLI::App& app, int& exit_code);
 void AddCheckModelCommand(CLI::App& app, int& exit_code);
+void AddInspectCommand(CLI::App& app, int& exit_code);
 void AddTextCommands(CLI::App& app, int& exit_code);  // tokenize, render-chat
 void AddBenchCommand(CLI::App& app, int& exit_code);
 

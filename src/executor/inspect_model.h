@@ -1,0 +1,32 @@
+// What a model on disk is, without loading it: sizes, formats, what of it would be ignored.
+// Owns its strings. Must not know text or how a report is printed.
+// Threads: value.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "model/model_config.h"
+
+namespace penstock {
+
+struct FormatShare {
+  int64_t num_tensors = 0;
+  int64_t num_bytes = 0;
+};
+
+struct ModelReport {
+  ModelConfig config;
+  std::string family;        // for people
+  std::string quantization;  // "": none
+  int64_t num_parameters = 0;
+  std::map<std::string, FormatShare> formats;  // by element type of the files
+  std::map<std::string, FormatShare> ignored;  // groups of tensors that are not read, by prefix
+};
+
+/// Checks every tensor that loading would read; errors as LoadModel's.
+absl::StatusOr<ModelReport> InspectModel(const std::string& model_dir);
+
+}  // namespace penstock

@@ -1,0 +1,75 @@
+#include "executor/inspect_model.h"
+
+#include <gtest/gtest.h>
+
+#include "fakes/safetensors_writer.h"
+#include "fakes/tiny_model.h"
+
+namespace penstock {
+namespace {
+
+/// A language model of TinyConfig under `prefix`, float32 zeros, and some vision tensors.
+std::vector<TensorToWrite> Tensors(const std::string& prefix, const std::string& head) {
+  std::vector<TensorToWrite> tensors;
+  const auto add = [&](const std::string& name, std::vector<int64_t> shape) {
+    int64_t size = 4;
+    for (const int64_t dim : shape) size *= dim;
+    tensors.push_back({name, "F32", shape, std::string(size, '\0')});
+  };
+  add(prefix + "embed_tokens.weight", {317, 40});
+  for (const std::string layer : {"layers.0.", "layers.1."}) {
+    const std::string p = prefix + layer;
+    add(p + "input_layernorm.weight", {40});
+    add(p + "post_attention_layernorm.weight", {40});
+    add(p + "self_attn.q_proj.weight", {120, 40});
+    add(p + "self_attn.k_proj.weight", {40, 40});
+    add(p + "self_attn.v_proj.weight", {40, 40});
+    add(p + "self_attn.o_proj.weight", {40, 120});
+    add(p + "mlp.gate_proj.weight", {72, 40});
+    add(p + "mlp.up_proj.weight", {72, 40});
+    add(p + "mlp.down_proj.weight", {40, 72});
+  }
+  add(prefix + "norm.weight", {40});
+  add(head + "lm_head.weight", {317, 40});
+  add("vision_tower.blocks.0.weight", {8, 8});
+  add("vision_tower.blocks.1.weight", {8, 8});
+  return tensors;
+}
+
+absl::StatusOr<ModelReport> Inspect(const std::vector<TensorToWrite>& tensors) {
+  const TempDir dir;
+  dir.Write("config.json",
+            R"({"architectures": ["LlavaForConditionalGeneration"], "text_config": )" +
+                TinyConfig("LlamaForCausalLM", "\"model_type\": \"llama\",") + "}");
+  dir.Write("model.safetensors", SafetensorsFile(tensors));
+  return InspectModel(dir.path());
+}
+
+TEST(InspectModel, ReadsTheLanguagePartOfAMultimodalModelAndListsTheRest) {
+  struct Case {
+    std::string prefix, head;
+  };
+  for (const Case& c : {Case{"model.", ""}, Case{"language_model.model.", "language_model."},
+                        Case{"model.language_model.", ""}}) {
+    const auto report = Inspect(Tensors(c.prefix, c.head));
+    ASSERT_TRUE(report.ok()) << report.status();
+    EXPECT_EQ(report->config.architecture, "LlamaForCausalLM");
+    ASSERT_EQ(report->ignored.size(), 1u) << c.prefix;
+    EXPECT_EQ(report->ignored.begin()->first, "vision_tower.blocks.*");
+    EXPECT_EQ(report->ignored.begin()->second.num_tensors, 2);
+    EXPECT_EQ(report->ignored.begin()->second.num_bytes, 2 * 8 * 8 * 4);
+    const int64_t layer = 40 * (2 + 120 + 40 + 40 + 120 + 3 * 72);
+    EXPECT_EQ(report->num_parameters, 2 * 317 * 40 + 2 * layer + 40);
+    EXPECT_EQ(report->formats.at("float32").num_tensors, 23);
+  }
+}
+
+TEST(InspectModel, FindsWhatLoadingWouldRefuse) {
+  std::vector<TensorToWrite> tensors = Tensors("model.", "");
+  tensors[3].shape = {120, 41};
+  tensors[3].bytes = std::string(120 * 41 * 4, '\0');
+  EXPECT_NE(Inspect(tensors).status().ToString().find("q_proj.weight"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace penstock
