@@ -6,8 +6,9 @@ import pathlib
 import subprocess
 import sys
 
+import openai
 import pytest
-from conftest import BINARY, ROOT
+from conftest import BINARY, ROOT, Server
 
 pytest.importorskip("gguf")
 sys.path.insert(0, str(ROOT / "tests/goldens"))
@@ -83,3 +84,33 @@ def test_codes_lie_as_far_from_the_reference_as_their_values(kind, tmp_path):
         gguf_checkpoint.convert(DEMO, file, kind, dequantized=dequantized)
         errors.append([r["error"] for r in check(file, DEMO)["results"]])
     assert errors[0] == pytest.approx(errors[1], rel=1e-3, abs=1e-5)
+
+
+def test_a_served_file_answers_as_its_directory(tmp_path):
+    (tmp_path / "model").mkdir()
+    gguf_checkpoint.convert(DEMO, tmp_path / "model/some-name.gguf", "BF16")
+    texts = ["The old house", " two  spaces, \u00e9\u00e8 and 1234567 don't", "<|user|>hi<|end|>"]
+    messages = [{"role": "user", "content": "Tell me of the sea."}]
+    answers = []
+    for model in (str(DEMO), str(tmp_path / "model/some-name.gguf"), str(tmp_path / "model")):
+        server = Server(tmp_path, model=model)
+        try:
+            client = openai.OpenAI(base_url=server.url + "/v1", api_key="none")
+            name = client.models.list().data[0].id
+            got = [client.completions.create(model=name, prompt=t, max_tokens=16, temperature=0) for t in texts]
+            chat = client.chat.completions.create(model=name, messages=messages, max_tokens=32, temperature=0)
+            answers.append([(g.choices[0].text, g.usage.prompt_tokens) for g in got])
+            answers[-1].append((chat.choices[0].message.content, chat.choices[0].finish_reason))
+        finally:
+            assert server.stop() == 0
+    assert answers[1] == answers[0]
+    assert answers[2] == answers[0]
+    assert name == "model"
+
+
+def test_refuses_a_directory_of_several_files(tmp_path):
+    for name in ("a.gguf", "b.gguf"):
+        gguf_checkpoint.convert(DEMO, tmp_path / name, "Q8_0")
+    result = subprocess.run([BINARY, "inspect", tmp_path], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "a.gguf" in result.stderr and "2 GGUF files" in result.stderr

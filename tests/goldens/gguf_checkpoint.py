@@ -170,6 +170,25 @@ def add_keys(writer: gguf.GGUFWriter, config: dict, arch: str, tensors: dict[str
         put("attention.scale", config["attention_multiplier"])
 
 
+def add_tokenizer(writer: gguf.GGUFWriter, directory: pathlib.Path) -> None:
+    """A byte-level BPE of tokenizer.json whose words are cut as Llama 3 cuts them."""
+    tokenizer = json.loads((directory / "tokenizer.json").read_text())
+    settings = json.loads((directory / "tokenizer_config.json").read_text())
+    model = tokenizer["model"]
+    tokens = sorted(model["vocab"], key=model["vocab"].get)
+    special = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
+    kinds = [gguf.TokenType.CONTROL if t in special else gguf.TokenType.NORMAL for t in tokens]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("llama-bpe")
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    writer.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in model["merges"]])
+    writer.add_bos_token_id(special[settings["bos_token"]])
+    writer.add_eos_token_id(special[settings["eos_token"]])
+    writer.add_add_bos_token(True)
+    writer.add_chat_template(settings["chat_template"])
+
+
 def convert(directory: pathlib.Path, out: pathlib.Path, kind: str, shards: int = 1, dequantized: bool = False) -> None:
     """`dequantized`: the values that the quantised file stands for, as F32."""
     config = json.loads((directory / "config.json").read_text())
@@ -177,6 +196,8 @@ def convert(directory: pathlib.Path, out: pathlib.Path, kind: str, shards: int =
     tensors = converted(read_safetensors(directory / "model.safetensors"), config, arch)
     writer = gguf.GGUFWriter(out, arch, split_max_tensors=-(-(len(tensors) + 1) // shards) if shards > 1 else 0)
     add_keys(writer, config, arch, tensors)
+    if (directory / "tokenizer.json").exists():
+        add_tokenizer(writer, directory)
     wanted = gguf.GGMLQuantizationType[kind]
     block = gguf.GGML_QUANT_SIZES[wanted][0]
     for name, values in tensors.items():
