@@ -270,6 +270,39 @@ bool RopeAgrees(const CpuKernels& kernels) {
   return std::memcmp(cache.data(), x.data() + kDim, 2 * kDim * sizeof(float)) == 0;
 }
 
+bool DeltaAgrees(const CpuKernels& kernels) {
+  constexpr int64_t kKeys = 5, kValues = 21, kWidth = 3;
+  uint32_t state = 6;
+  std::vector<float> q(kKeys), k(kKeys), v(kValues), s(kKeys * kValues), scratch(kValues),
+      y(kValues);
+  for (auto* all : {&q, &k, &v, &s}) {
+    for (float& value : *all) value = Pseudo(state);
+  }
+  std::vector<double> expected(kValues);
+  for (int64_t c = 0; c < kValues; ++c) {
+    double read = 0;
+    for (int64_t i = 0; i < kKeys; ++i) read += 0.5 * s[i * kValues + c] * k[i];
+    for (int64_t i = 0; i < kKeys; ++i)
+      expected[c] += q[i] * (0.5 * s[i * kValues + c] + k[i] * 0.75 * (v[c] - read));
+  }
+  kernels.delta_step({q.data(), k.data(), v.data(), kKeys, kValues, 0.5f, 0.75f, s.data(),
+                      scratch.data(), y.data()});
+  if (!Close(y, expected, 1e-5)) return false;
+  std::vector<float> rows(kWidth * kValues), conv(kWidth * kValues);
+  for (float& value : rows) value = Pseudo(state);
+  for (float& value : conv) value = Pseudo(state);
+  const float* window[kWidth];
+  for (int64_t t = 0; t < kWidth; ++t) window[t] = &rows[t * kValues];
+  kernels.conv_step(window, kWidth, conv.data(), kValues, y.data());
+  for (int64_t c = 0; c < kValues; ++c) {
+    double sum = 0;
+    for (int64_t t = 0; t < kWidth; ++t)
+      sum += double{rows[t * kValues + c]} * conv[t * kValues + c];
+    expected[c] = sum / (1 + std::exp(-sum));
+  }
+  return Close(y, expected, 1e-5);
+}
+
 }  // namespace
 
 bool SelfTest(const CpuKernels& kernels) {
@@ -277,7 +310,7 @@ bool SelfTest(const CpuKernels& kernels) {
          LinearAgrees(kernels, WeightFormat::kBFloat16) &&
          LinearAgrees(kernels, WeightFormat::kFloat16) && AllCodesAgree(kernels) &&
          NormAndGateAgree(kernels) && AttentionAgrees(kernels) && ConversionsAgree(kernels) &&
-         RopeAgrees(kernels);
+         RopeAgrees(kernels) && DeltaAgrees(kernels);
 }
 
 const CpuKernels& ChooseKernels(std::string& note) {

@@ -31,6 +31,9 @@ TEST(Kernels, SelfTestFindsAWrongKernel) {
   broken.convert_row = [](DType, const void*, bool, void*, int64_t, float, bool) {};
   EXPECT_FALSE(SelfTest(broken));
   broken = Avx2Kernels();
+  broken.delta_step = [](const DeltaStepArgs&) {};
+  EXPECT_FALSE(SelfTest(broken));
+  broken = Avx2Kernels();
   broken.gemm_panel = [](const GemmPanelArgs&) {};
   EXPECT_FALSE(SelfTest(broken));
   broken.gemm_panel = [](const GemmPanelArgs& args) {  // forgets the offsets

@@ -34,9 +34,9 @@ TEST(Mailbox, HandsOverInOrderAndEndsAfterTheLastMessage) {
     for (const int message : mailbox.TakeAll()) EXPECT_EQ(message, expected++);
   }
   EXPECT_EQ(expected, 1000);
+  producer.join();  // it closes after its last message
   int late = 1;
   EXPECT_FALSE(mailbox.TryPush(late));
-  producer.join();
 }
 
 }  // namespace
