@@ -136,9 +136,12 @@ def test_answers_at_every_depth_and_type(serve, depth, dtype):
     )
 
 
-def test_no_such_model():
+def test_no_such_model(tmp_path):
     fails(run("serve", "/no/such/model", "--port", "0"), "/no/such/model")
-    fails(run("serve", "model.gguf", "--port", "0"), "GGUF")
+    fails(run("serve", "model.gguf", "--port", "0"), "model.gguf", "no such file")
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(b"GGUF\x03\x00\x00\x00\xff\xff")
+    fails(run("serve", str(cut), "--port", "0"), "cut.gguf")
 
 
 def test_a_misspelt_key(tmp_path):
