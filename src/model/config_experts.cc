@@ -95,7 +95,7 @@ void ReadExperts(ConfigReader& config, ExpertsRule rule, ModelConfig& out) {
       e.intermediate_size = out.intermediate_size;
       e.rule.score = RouterScore::kSoftmaxOfChosen;
       e.router_bias = true;
-      e.stacked = true;
+      e.interleaved = true;
       e.block = "mlp.";
       e.router = "router";
       out.activation = Activation::kClampedSwiglu;

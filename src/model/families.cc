@@ -251,6 +251,17 @@ constexpr Family kFamilies[] = {
      .partial_rotary = 0.25,
      .delta = true,
      .attention_gate = true},
+    {.architecture = "Qwen3_5MoeForCausalLM",
+     .model_type = "qwen3_5_moe_text",
+     .title = "Qwen 3.5 MoE",
+     .defaults = R"({"norm_topk_prob": true})",
+     .norm = NormType::kRmsPlusOne,
+     .bias = BiasRule::kConfig,
+     .qk_norm = QkNorm::kPerHead,
+     .partial_rotary = 0.25,
+     .delta = true,
+     .attention_gate = true,
+     .experts = ExpertsRule::kQwenMoe},
 };
 
 /// Language parts of checkpoints whose files call them by a name of their own.
@@ -259,17 +270,12 @@ struct Alias {
   std::string_view family;
 };
 constexpr Alias kAliases[] = {
-    {"gemma3", "Gemma3ForCausalLM"},
-    {"gemma4", "Gemma4ForCausalLM"},
-    {"gemma4_unified", "Gemma4ForCausalLM"},
-    {"qwen3_5", "Qwen3_5ForCausalLM"},
-    {"qwen2_vl", "Qwen2ForCausalLM"},
-    {"qwen2_vl_text", "Qwen2ForCausalLM"},
-    {"qwen2_5_vl", "Qwen2ForCausalLM"},
-    {"qwen2_5_vl_text", "Qwen2ForCausalLM"},
-    {"qwen3_vl", "Qwen3ForCausalLM"},
-    {"qwen3_vl_text", "Qwen3ForCausalLM"},
-    {"qwen3_vl_moe_text", "Qwen3MoeForCausalLM"},
+    {"gemma3", "Gemma3ForCausalLM"},          {"gemma4", "Gemma4ForCausalLM"},
+    {"gemma4_unified", "Gemma4ForCausalLM"},  {"qwen3_5", "Qwen3_5ForCausalLM"},
+    {"qwen3_5_moe", "Qwen3_5MoeForCausalLM"}, {"qwen2_vl", "Qwen2ForCausalLM"},
+    {"qwen2_vl_text", "Qwen2ForCausalLM"},    {"qwen2_5_vl", "Qwen2ForCausalLM"},
+    {"qwen2_5_vl_text", "Qwen2ForCausalLM"},  {"qwen3_vl", "Qwen3ForCausalLM"},
+    {"qwen3_vl_text", "Qwen3ForCausalLM"},    {"qwen3_vl_moe_text", "Qwen3MoeForCausalLM"},
 };
 
 const Family* ByArchitecture(std::string_view name) {

@@ -84,6 +84,10 @@ Json Standardized(Json body, const Family& family) {
       body["hidden_size"] < kMaxSize) {
     body["intermediate_size"] = 4 * body["hidden_size"].get<int64_t>();
   }
+  if (family.experts != ExpertsRule::kNone && missing("intermediate_size") &&
+      !missing("moe_intermediate_size")) {
+    body["intermediate_size"] = body["moe_intermediate_size"];
+  }
   return body;
 }
 

@@ -86,7 +86,7 @@ struct ExpertsConfig {
   std::string_view block;   // "mlp." or "block_sparse_moe."
   std::string_view router;  // tensor within the block, without ".weight"
   std::string_view projections[3] = {"gate_proj", "up_proj", "down_proj"};
-  bool stacked = false;  // one tensor [num_experts, in, out] with gate and up interleaved, biases
+  bool interleaved = false;  // gpt-oss: experts in one tensor, gate and up in turn, biases
 };
 
 /// Multi-head latent attention (DeepSeek-V2): the cache holds one latent per position.

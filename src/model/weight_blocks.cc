@@ -23,34 +23,38 @@ absl::StatusOr<ExpertWeights> LoadExpert(const std::string& prefix,
   return w;
 }
 
-/// Experts in one tensor each for gate and up, in turn, and for down, with biases beside them:
-/// numbers as [num_experts, in, out], codes as [num_experts, out, in].
+/// Experts in one tensor for gate and up and one for down: [num_experts, out, in] with the gates
+/// first; or, in turn, numbers as [num_experts, in, out] and codes as [num_experts, out, in].
 absl::Status LoadStacked(const ModelConfig& config, const std::string& prefix, WeightLoader& loader,
                          MixtureWeights& out) {
   const ExpertsConfig& e = config.experts;
   const int64_t hidden = config.hidden_size;
   const int64_t inner = e.intermediate_size;
   const int64_t num = e.num_experts;
+  const bool in_turn = e.interleaved;
   std::vector<int32_t> halves;  // gates, then ups
-  for (int64_t i = 0; i < 2 * inner; ++i)
+  for (int64_t i = 0; in_turn && i < 2 * inner; ++i)
     halves.push_back(static_cast<int32_t>(i < inner ? 2 * i : 2 * (i - inner) + 1));
   const auto load = [&](const std::string& name, int64_t rows, int64_t k, int64_t expert,
                         absl::Span<const int32_t> order,
                         absl::Span<const float> biases) -> absl::StatusOr<PackedLinear> {
     HostLinear weight;
-    if (loader.source().Has(name)) {
+    if (in_turn && loader.source().Has(name)) {
       ASSIGN_OR_RETURN(const HostTensor all, loader.source().Get(name, {num, k, rows}));
       weight.plain = Transposed(Element(all, expert));
     } else {
       ASSIGN_OR_RETURN(weight, loader.source().FindLinear(name, {num, rows, k}, expert));
     }
-    return loader.LinearOf(weight, k, order, biases.subspan(expert * rows, rows));
+    return loader.LinearOf(weight, k, order,
+                           in_turn ? biases.subspan(expert * rows, rows) : biases);
   };
   const std::string up = prefix + "gate_up_proj";
   const std::string down = prefix + "down_proj";
-  ASSIGN_OR_RETURN(const std::vector<float> up_bias, loader.Floats(up + "_bias", {num, 2 * inner}));
-  ASSIGN_OR_RETURN(const std::vector<float> down_bias,
-                   loader.Floats(down + "_bias", {num, hidden}));
+  std::vector<float> up_bias, down_bias;
+  if (in_turn) {
+    ASSIGN_OR_RETURN(up_bias, loader.Floats(up + "_bias", {num, 2 * inner}));
+    ASSIGN_OR_RETURN(down_bias, loader.Floats(down + "_bias", {num, hidden}));
+  }
   for (int64_t i = 0; i < num; ++i) {
     ExpertWeights w;
     ASSIGN_OR_RETURN(w.gate_up, load(up, 2 * inner, hidden, i, halves, up_bias));
@@ -89,7 +93,11 @@ absl::StatusOr<std::unique_ptr<MixtureWeights>> LoadMixture(const ModelConfig& c
                                                   e.num_experts));
   }
   const std::string experts = absl::StrCat(block, "experts.");
-  if (e.stacked) {
+  const bool stacked =
+      e.interleaved ||
+      (loader.source().Has(experts + "gate_up_proj") &&
+       !loader.source().Has(absl::StrCat(experts, "0.", ToAbsl(e.projections[0]), ".weight")));
+  if (stacked) {
     RETURN_IF_ERROR(LoadStacked(config, experts, loader, *w));
   } else {
     for (int32_t i = 0; i < e.num_experts; ++i) {

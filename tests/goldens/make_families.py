@@ -102,6 +102,16 @@ def gemma4(r):
                  attention_k_eq_v=r.random() < 0.5, num_global_key_value_heads=1)
 
 
+def qwen3_5_moe(r):
+    sizes = dense(r, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=1, head_dim=16,
+                  layer_types=["linear_attention", "full_attention"], linear_key_head_dim=8,
+                  linear_value_head_dim=12, linear_num_key_heads=2, linear_num_value_heads=2,
+                  num_experts=6, num_experts_per_tok=2, moe_intermediate_size=28,
+                  shared_expert_intermediate_size=20)
+    sizes.pop("intermediate_size")
+    return sizes
+
+
 FAMILIES = {
     "llama": ("llama", lambda r: dense(r, attention_bias=True, mlp_bias=True)),
     "llama3_rope": ("llama", lambda r: dense(r, rope_parameters=LLAMA3)),
@@ -157,6 +167,7 @@ FAMILIES = {
         n_routed_experts=8, num_experts_per_tok=3, moe_intermediate_size=28, n_shared_experts=2,
         first_k_dense_replace=1, n_group=4, topk_group=2,
         rope_parameters=yarn(mscale=1.0, mscale_all_dim=0.8))),
+    "qwen3_5_moe": ("qwen3_5_moe_text", lambda r: qwen3_5_moe(r)),
     "qwen3_5": ("qwen3_5_text", lambda r: dense(
         r, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
         layer_types=["linear_attention", "full_attention", "linear_attention"],
