@@ -43,6 +43,11 @@ struct ServedModel {
   GenerationDefaults defaults;
   int32_t max_context = 0;  // prompt + output tokens
   int32_t vocab_size = 0;
+  bool can_generate = true;          // a decoder
+  bool can_embed = true;             // embeddings of embedding_size numbers
+  bool can_rerank = false;           // one score for a pair of texts
+  bool normalize = true;             // embeddings are of unit length
+  int32_t embedding_size = 0;        // 0: no embeddings
   int64_t created = 0;               // seconds since 1970
   std::string bos_token, eos_token;  // as text, for chat templates
 };

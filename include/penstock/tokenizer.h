@@ -20,6 +20,18 @@ class Tokenizer {
   /// `text` is any bytes; invalid UTF-8 becomes U+FFFD. With `add_special` the post-processor adds
   /// what a prompt starts (and ends) with. Added tokens found in the text are matched as such.
   virtual std::vector<TokenId> Encode(std::string_view text, bool add_special) const = 0;
+  /// What Encode does with `add_special` to ids without it.
+  virtual void AddSpecial(std::vector<TokenId>* ids) const { (void)ids; }
+  /// Two texts, each encoded without special tokens, as one sequence with them. `second_begin`: from
+  /// here on token types are 1; 0: nowhere.
+  virtual std::vector<TokenId> JoinPair(absl::Span<const TokenId> first,
+                                        absl::Span<const TokenId> second,
+                                        int32_t* second_begin) const {
+    std::vector<TokenId> ids(first.begin(), first.end());
+    ids.insert(ids.end(), second.begin(), second.end());
+    *second_begin = static_cast<int32_t>(first.size());
+    return ids;
+  }
   /// The decoder's whole-sequence result; bytes that are no UTF-8 become U+FFFD. Ids outside the
   /// vocabulary are skipped.
   virtual std::string Decode(absl::Span<const TokenId> ids, bool skip_special) const = 0;

@@ -86,6 +86,7 @@ void Scheduler::CommitSlice(Sequence& seq, const SliceResult& slice, absl::Time 
   if (slice.output.kind != OutputKind::kNone) DeliverOutput(seq, slice.output);
   if (slice.output.kind == OutputKind::kHidden) {
     --seq.num_in_flight;
+    seq.first_token = seq.last_token = now;
     return Finish(seq, FinishReason::kStop, absl::OkStatus());
   }
   if (slice.tokens.empty()) return;  // a chunk of prompt log-probs

@@ -55,6 +55,17 @@ EngineOptions MakeEngineOptions(const EngineConfig& engine, const InstanceParts&
   return options;
 }
 
+/// What the model's output is good for.
+void SetAbilities(const ModelConfig& model, ServedModel& served) {
+  const EncoderConfig& encoder = model.encoder;
+  served.can_generate = !encoder.present;
+  // A decoder may compute a prompt in several steps, so only its last position can stand for it.
+  served.can_embed = encoder.present ? encoder.num_labels == 0 : model.pooling == Pooling::kLast;
+  served.can_rerank = encoder.present && encoder.num_labels == 1;
+  served.normalize = model.normalize;
+  served.embedding_size = served.can_embed ? model.hidden_size : 0;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::string& name,
@@ -85,6 +96,8 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
   if (!model->note.empty()) Log(LogLevel::kWarn, model->note, {{"model", name}});
   ASSIGN_OR_RETURN(const RunnerOptions runner, MakeRunnerOptions(entry.engine, model->config));
   const std::string architecture = model->config.architecture;
+  auto served = std::make_shared<ServedModel>();
+  SetAbilities(model->config, *served);
   ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor, MakeLocalExecutor(std::move(model), runner));
 
   const CacheConfigInfo cache{
@@ -97,7 +110,6 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
   parts.catalogue->SetCacheConfig(name, cache);
   instance->metrics_ = parts.catalogue->MakeRequestMetrics(name, info.max_context);
 
-  auto served = std::make_shared<ServedModel>();
   served->name = name;
   served->aliases = entry.aliases;
   served->engine = instance->engine_.get();

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <map>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
@@ -18,7 +19,7 @@ constexpr double kInt32Max = std::numeric_limits<int32_t>::max();
 constexpr double kDayMs = 86'400'000;
 
 const CallField kFields[] = {
-    {"model", kEverywhere, &Call::model, 0, 0, false,
+    {"model", kEverywhere | kPooling, &Call::model, 0, 0, false,
      "Name or alias of the model; may be absent where one is served."},
     {"max_tokens", kEverywhere, &Call::max_tokens, 0, kInt32Max, false,
      "Output tokens at most; completions: 16, chat: the rest of the context."},
@@ -60,9 +61,9 @@ const CallField kFields[] = {
     {"top_logprobs", kChat, &Call::top_logprobs, 0, 20, false, "And of so many most likely ones."},
     {"logprob_token_ids", kEverywhere, &Call::logprob_token_ids, 0, 0, false, "And of these."},
     {"echo", kCompletions | kGrpc, &Call::echo, 0, 0, false, "The prompt goes before the output."},
-    {"truncate_prompt_tokens", kEverywhere, &Call::truncate_prompt_tokens, -1, kInt32Max, false,
-     "Keep so many last tokens of the prompt; -1: what fits."},
-    {"add_special_tokens", kEverywhere, &Call::add_special_tokens, 0, 0, false,
+    {"truncate_prompt_tokens", kEverywhere | kPooling, &Call::truncate_prompt_tokens, -1, kInt32Max,
+     false, "Keep so many last tokens of the prompt (embeddings: the first ones); -1: what fits."},
+    {"add_special_tokens", kEverywhere | kEmbeddings, &Call::add_special_tokens, 0, 0, false,
      "Let the tokenizer add what a prompt starts with; completions: true, chat: false."},
     {"add_generation_prompt", kChat, &Call::add_generation_prompt, 0, 0, false,
      "The template opens the assistant's turn."},
@@ -76,13 +77,14 @@ const CallField kFields[] = {
      "Tokens per piece of a stream."},
     {"return_token_ids", kEverywhere, &Call::return_token_ids, 0, 0, false,
      "Token ids beside the text."},
-    {"priority", kEverywhere, &Call::priority, -kInt32Max, kInt32Max, false, "Lower runs earlier."},
-    {"cache_salt", kEverywhere, &Call::cache_salt, 0, 0, false,
+    {"priority", kEverywhere | kPooling, &Call::priority, -kInt32Max, kInt32Max, false,
+     "Lower runs earlier."},
+    {"cache_salt", kEverywhere | kPooling, &Call::cache_salt, 0, 0, false,
      "Prefix blocks are shared under an equal salt only."},
-    {"request_id", kHttp, &Call::client_request_id, 0, 0, false,
+    {"request_id", kHttp | kPooling, &Call::client_request_id, 0, 0, false,
      "Names the request in answers and logs."},
-    {"user", kHttp, &Call::user, 0, 0, false, "Accepted and not used."},
-    {"timeout_ms", kEverywhere, &Call::timeout_ms, 1, kDayMs, false,
+    {"user", kHttp | kPooling, &Call::user, 0, 0, false, "Accepted and not used."},
+    {"timeout_ms", kEverywhere | kPooling, &Call::timeout_ms, 1, kDayMs, false,
      "The answer must be complete by then."},
     {"ttft_timeout_ms", kEverywhere, &Call::ttft_timeout_ms, 1, kDayMs, false,
      "The first token must be out by then."},
@@ -116,11 +118,16 @@ absl::Status OutOfRange(const CallField& field, double value) {
 absl::Span<const CallField> CallFields() { return kFields; }
 
 const CallField* FindCallField(std::string_view name, Surface surface) {
-  static const FieldIndex completions = MakeIndex(kCompletions), chat = MakeIndex(kChat),
-                          grpc = MakeIndex(kGrpc);
-  const FieldIndex& index = surface == kCompletions ? completions : surface == kChat ? chat : grpc;
-  const auto it = index.find(name);
-  return it == index.end() ? nullptr : it->second;
+  constexpr Surface kSurfaces[] = {kCompletions, kChat, kGrpc, kEmbeddings, kRerank};
+  static const auto indexes = [&] {
+    std::map<Surface, FieldIndex> made;
+    for (const Surface each : kSurfaces) made.emplace(each, MakeIndex(each));
+    return made;
+  }();
+  const auto index = indexes.find(surface);
+  if (index == indexes.end()) return nullptr;
+  const auto it = index->second.find(name);
+  return it == index->second.end() ? nullptr : it->second;
 }
 
 std::string ExpectedValue(const CallField& field) {

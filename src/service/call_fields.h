@@ -20,8 +20,11 @@ enum Surface : uint8_t {
   kCompletions = 1,
   kChat = 2,
   kGrpc = 4,
+  kEmbeddings = 8,
+  kRerank = 16,
+  kPooling = kEmbeddings | kRerank,
   kHttp = kCompletions | kChat,
-  kEverywhere = 7
+  kEverywhere = kHttp | kGrpc,  // that generates
 };
 
 /// Where a field's value goes; its type is the member's.

@@ -23,15 +23,6 @@ constexpr size_t kPendingTokenBytes =
 
 bool StreamsOut(const GenerationCall& call) { return call.stream.value_or(false); }
 
-RequestRecord NewRecord(const GenerationCall& call) {
-  RequestRecord record;
-  record.request_id = call.request_id;
-  record.model = call.model.value_or("");
-  record.protocol = call.protocol;
-  record.stream = StreamsOut(call);
-  return record;
-}
-
 std::vector<std::string> EchoTexts(const GenerationCall& call, const ServedModel& model,
                                    const std::vector<std::vector<TokenId>>& prompts, int64_t n) {
   std::vector<std::string> echo;
@@ -50,6 +41,15 @@ std::vector<std::string> EchoTexts(const GenerationCall& call, const ServedModel
 }
 
 }  // namespace
+
+RequestRecord GenerationService::NewRecord(const GenerationCall& call) {
+  RequestRecord record;
+  record.request_id = call.request_id;
+  record.model = call.model.value_or("");
+  record.protocol = call.protocol;
+  record.stream = StreamsOut(call);
+  return record;
+}
 
 GenerationService::GenerationService(ServiceParts parts)
     : parts_(std::move(parts)), keys_(parts_.api_keys) {}
@@ -115,6 +115,11 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
     GenerationCall call, std::shared_ptr<ResponseSink> sink) {
   if (draining_) return absl::UnavailableError("the server is shutting down");
   ASSIGN_OR_RETURN(std::shared_ptr<const ServedModel> model, FindModel(call.model));
+  if (!model->can_generate) {
+    return InvalidField("model", absl::StrCat("the model \"", model->name,
+                                              "\" is an encoder, it generates no text: use ",
+                                              model->can_embed ? "/v1/embeddings" : "/v1/rerank"));
+  }
   RETURN_IF_ERROR(CheckFieldRanges(call));
   RETURN_IF_ERROR(CheckFieldsTogether(call, *model, parts_.limits.max_n));
   const int64_t n = call.n.value_or(1);

@@ -16,6 +16,7 @@
 #include "penstock/config.h"
 #include "penstock/service.h"
 #include "service/api_keys.h"
+#include "service/embedding_stream.h"
 #include "service/response_stream.h"
 #include "service/text_loop.h"
 
@@ -50,6 +51,10 @@ class GenerationService {
   /// hears nothing.
   absl::StatusOr<std::shared_ptr<ResponseStream>> Start(GenerationCall call,
                                                         std::shared_ptr<ResponseSink> sink);
+  /// The same of embeddings and reranking. After OK `done` is called once, on a text worker; after
+  /// an error never.
+  absl::StatusOr<std::shared_ptr<EmbeddingStream>> StartEmbedding(EmbeddingCall call,
+                                                                  EmbeddingDone done);
   /// Logs and counts a call that Start (or its codec) refused.
   void RecordRefusal(const GenerationCall& call, const absl::Status& status) const;
 
@@ -72,6 +77,7 @@ class GenerationService {
   Catalogue* catalogue() const { return parts_.catalogue; }
 
  private:
+  static RequestRecord NewRecord(const GenerationCall& call);
   absl::Status CheckRoom(size_t num_prompts, int64_t n) const;
   absl::Status Submit(ResponseStream& stream, const GenerationCall& call,
                       std::vector<GenerateRequest> requests, int64_t n, Engine& engine);

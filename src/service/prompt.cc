@@ -82,6 +82,13 @@ absl::StatusOr<std::vector<TokenId>> PlainPrompt(const GenerationCall& call,
   return model.tokenizer->Encode(prompt.text, call.add_special_tokens.value_or(true));
 }
 
+void Truncate(std::vector<TokenId>& ids, int64_t keep) {
+  if (keep >= 0 && static_cast<int64_t>(ids.size()) > keep)
+    ids.erase(ids.begin(), ids.end() - keep);
+}
+
+}  // namespace
+
 absl::Status CheckIds(const std::vector<TokenId>& ids, const ServedModel& model,
                       std::string_view field) {
   if (ids.empty())
@@ -96,13 +103,6 @@ absl::Status CheckIds(const std::vector<TokenId>& ids, const ServedModel& model,
   }
   return absl::OkStatus();
 }
-
-void Truncate(std::vector<TokenId>& ids, int64_t keep) {
-  if (keep >= 0 && static_cast<int64_t>(ids.size()) > keep)
-    ids.erase(ids.begin(), ids.end() - keep);
-}
-
-}  // namespace
 
 absl::StatusOr<std::string> RenderChat(const GenerationCall& call, const ServedModel& model) {
   if (!call.messages || !call.messages->is_array() || call.messages->empty()) {

@@ -3,30 +3,10 @@
 #include <utility>
 
 #include "metrics/catalogue.h"
-#include "service/call_error.h"
+#include "service/end_metrics.h"
 #include "service/response_stream.h"
 
 namespace penstock {
-namespace {
-
-const RequestMetrics& MetricsOf(const ServedModel& model) {
-  static const RequestMetrics none;
-  return model.metrics == nullptr ? none : *model.metrics;
-}
-
-std::optional<CallError> ErrorOf(CancelReason reason) {
-  switch (reason) {
-    case CancelReason::kDisconnect:
-      return CallError{absl::StatusCode::kCancelled, "the client went away", ""};
-    case CancelReason::kSlowReader:
-      return CallError{absl::StatusCode::kResourceExhausted, "the client reads too slowly", ""};
-    case CancelReason::kShutdown:
-      break;
-  }
-  return CallError{absl::StatusCode::kUnavailable, "the server is shutting down", ""};
-}
-
-}  // namespace
 
 void ResponseStream::End() {
   std::optional<CancelReason> cancelled;
@@ -39,31 +19,8 @@ void ResponseStream::End() {
   const double choices = static_cast<double>(choices_.size());
   RequestRecord record = setup_.record;
   FillRecord(record);
-  if (cancelled) {
-    record.code = 499;
-    record.finish = "abort";
-    metrics.success_abort.Add(choices);
-    switch (*cancelled) {
-      case CancelReason::kDisconnect:
-        metrics.cancelled_disconnect.Add(choices);
-        break;
-      case CancelReason::kSlowReader:
-        metrics.cancelled_slow_reader.Add(choices);
-        break;
-      case CancelReason::kShutdown:
-        metrics.cancelled_shutdown.Add(choices);
-        break;
-    }
-  } else if (error_) {
-    record.code = HttpStatus(error_->code);
-    record.error = error_->message;
-    const bool ours = error_->code != absl::StatusCode::kDeadlineExceeded &&
-                      error_->code != absl::StatusCode::kUnavailable;
-    record.finish = ours ? "error" : "abort";
-    (ours ? metrics.success_error : metrics.success_abort).Add(choices);
-    if (error_->code == absl::StatusCode::kDeadlineExceeded)
-      metrics.cancelled_deadline.Add(choices);
-    if (error_->code == absl::StatusCode::kUnavailable) metrics.cancelled_shutdown.Add(choices);
+  if (cancelled || error_) {
+    RecordFailure(cancelled, error_, choices, metrics, record);
   } else {
     for (const Choice& choice : choices_) {
       const bool stopped = choice.finish == FinishReason::kStop;
@@ -78,7 +35,8 @@ void ResponseStream::End() {
   if (!cancelled && !error_) ObserveEnd(record);
   if (setup_.log != nullptr) setup_.log->Record(record);
   const std::shared_ptr<ResponseSink> sink = std::exchange(sink_, nullptr);
-  sink->OnEnd({cancelled ? ErrorOf(*cancelled) : error_, record.usage});
+  if (cancelled) error_ = ErrorOf(*cancelled);
+  sink->OnEnd({error_, record.usage});
 }
 
 void ResponseStream::FillRecord(RequestRecord& record) const {

@@ -8,14 +8,10 @@
 #include "base/strings.h"
 #include "metrics/catalogue.h"
 #include "service/call_error.h"
+#include "service/end_metrics.h"
 
 namespace penstock {
 namespace {
-
-const RequestMetrics& MetricsOf(const ServedModel& model) {
-  static const RequestMetrics none;
-  return model.metrics == nullptr ? none : *model.metrics;
-}
 
 bool Contains(const std::vector<TokenId>& ids, TokenId id) {
   return std::find(ids.begin(), ids.end(), id) != ids.end();

@@ -47,8 +47,19 @@ std::vector<TokenId> PipelineTokenizer::Encode(std::string_view text, bool add_s
       EncodeSegment(text.substr(span.begin, span.end - span.begin), span.begin == 0, &ids);
     }
   }
-  if (add_special && parts_.post_processor) parts_.post_processor->Apply(&ids);
+  if (add_special) AddSpecial(&ids);
   return ids;
+}
+
+void PipelineTokenizer::AddSpecial(std::vector<TokenId>* ids) const {
+  if (parts_.post_processor) parts_.post_processor->Apply(ids);
+}
+
+std::vector<TokenId> PipelineTokenizer::JoinPair(absl::Span<const TokenId> first,
+                                                 absl::Span<const TokenId> second,
+                                                 int32_t* second_begin) const {
+  return parts_.post_processor ? parts_.post_processor->Join(first, second, second_begin)
+                               : Tokenizer::JoinPair(first, second, second_begin);
 }
 
 void PipelineTokenizer::EncodeSegment(std::string_view segment, bool starts_input,

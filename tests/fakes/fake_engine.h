@@ -121,6 +121,10 @@ class FakeEngine final : public Engine {
                              [&] { return done(num_submitted_, live_.size()); });
   }
 
+  /// What requests for a vector get; before the first request.
+  void set_hidden(std::function<std::vector<float>(const GenerateRequest&)> hidden) {
+    hidden_ = std::move(hidden);
+  }
   void set_submit_status(absl::Status status) {
     std::lock_guard lock(mutex_);
     submit_status_ = std::move(status);
@@ -178,6 +182,13 @@ class FakeEngine final : public Engine {
       return End(live, FinishReason::kDeadline, usage,
                  absl::DeadlineExceededError("the deadline has passed"));
     }
+    if (live.request.output == OutputKind::kHidden) {
+      RequestOutput output;
+      output.kind = OutputKind::kHidden;
+      if (hidden_) output.hidden = hidden_(live.request);
+      live.sink->OnOutput(output);
+      return End(live, FinishReason::kStop, usage, absl::OkStatus());
+    }
     if (live.given < live.script.size()) {
       if (live.given == 0 && live.request.output == OutputKind::kPromptLogprobs)
         GivePromptLogprobs(live);
@@ -230,6 +241,7 @@ class FakeEngine final : public Engine {
 
   const Script script_;
   const Clock* const clock_;
+  std::function<std::vector<float>(const GenerateRequest&)> hidden_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::map<RequestId, Live> live_;

@@ -5,6 +5,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "penstock/tokenizer.h"
 
@@ -17,6 +18,17 @@ class FakeTokenizer final : public Tokenizer {
     std::vector<TokenId> ids;
     if (add_special) ids.push_back(kBos);
     for (char c : text) ids.push_back(static_cast<unsigned char>(c));
+    return ids;
+  }
+  void AddSpecial(std::vector<TokenId>* ids) const override { ids->insert(ids->begin(), kBos); }
+  /// <bos> first <eos> second
+  std::vector<TokenId> JoinPair(absl::Span<const TokenId> first, absl::Span<const TokenId> second,
+                                int32_t* second_begin) const override {
+    std::vector<TokenId> ids = {kBos};
+    ids.insert(ids.end(), first.begin(), first.end());
+    ids.push_back(kEos);
+    *second_begin = static_cast<int32_t>(ids.size());
+    ids.insert(ids.end(), second.begin(), second.end());
     return ids;
   }
   std::string Decode(absl::Span<const TokenId> ids, bool skip_special) const override {

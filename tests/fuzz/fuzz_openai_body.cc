@@ -1,4 +1,4 @@
-// Bodies of /v1/completions and /v1/chat/completions, up to the checked call.
+// Bodies of /v1/completions, /v1/chat/completions, /v1/embeddings and /v1/rerank, up to the call.
 #include <cstddef>
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -6,6 +6,7 @@
 
 #include "api/http/json_text.h"
 #include "api/openai/call_codec.h"
+#include "api/openai/embedding_codec.h"
 #include "api/openai/json_body.h"
 #include "base/strings.h"
 #include "service/call_fields.h"
@@ -30,6 +31,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (!CheckFieldsTogether(call, model, 16).ok()) continue;
     const absl::StatusOr<GenerateRequest> request = MakeRequest(call, model, 10);
     if (request.ok() && (request->max_tokens < 1 || request->max_tokens > 4086)) __builtin_trap();
+  }
+  for (const auto read : {ReadEmbeddingCall, ReadRerankCall}) {
+    absl::StatusOr<nlohmann::ordered_json> body = ParseJson(text);
+    EmbeddingCall call;
+    EmbeddingShape shape;
+    if (read(*body, call, shape).ok() && call.base.prompts.empty()) __builtin_trap();
   }
   return 0;
 }

@@ -103,37 +103,17 @@ struct Assign {
   }
 };
 
-absl::Status ReadIds(const Json& value, PromptInput& prompt) {
+absl::Status ReadIds(const Json& value, std::string_view name, PromptInput& prompt) {
   prompt.is_ids = true;
   prompt.ids.reserve(value.size());
   for (const Json& item : value) {
     const std::optional<TokenId> id = ToTokenId(item);
-    if (!id)
-      return InvalidField("prompt", "prompt: an array of ids holds something that is no token id");
-    prompt.ids.push_back(*id);
-  }
-  return absl::OkStatus();
-}
-
-absl::Status ReadPrompt(Json& value, GenerationCall& call) {
-  constexpr std::string_view kExpected =
-      "a string, an array of strings, an array of token ids or an array of such arrays";
-  if (value.is_string()) {
-    call.prompts.push_back({std::move(value.get_ref<std::string&>()), {}, false});
-    return absl::OkStatus();
-  }
-  if (!value.is_array()) return WrongType("prompt", kExpected, value);
-  if (value.empty()) return InvalidField("prompt", "prompt is empty: at least one token is needed");
-  if (value.front().is_number()) return ReadIds(value, call.prompts.emplace_back());
-  for (Json& item : value) {
-    PromptInput& prompt = call.prompts.emplace_back();
-    if (item.is_string()) {
-      prompt.text = std::move(item.get_ref<std::string&>());
-    } else if (item.is_array()) {
-      RETURN_IF_ERROR(ReadIds(item, prompt));
-    } else {
-      return WrongType("prompt", kExpected, item);
+    if (!id) {
+      return InvalidField(
+          name,
+          absl::StrCat(ToAbsl(name), ": an array of ids holds something that ", "is no token id"));
     }
+    prompt.ids.push_back(*id);
   }
   return absl::OkStatus();
 }
@@ -177,7 +157,7 @@ absl::Status ReadSpecial(std::string_view name, Surface surface, Json& value,
                          GenerationCall& call) {
   if (name == "stream_options") return ReadStreamOptions(value, call);
   if (surface == kCompletions) {
-    if (name == "prompt") return ReadPrompt(value, call);
+    if (name == "prompt") return ReadPrompts(name, false, value, call.prompts);
   } else {
     if (name == "messages") return ReadMessages(value, call);
     if (name == "tools") return ReadTools(value, call);
@@ -191,6 +171,36 @@ absl::Status ReadSpecial(std::string_view name, Surface surface, Json& value,
 }
 
 }  // namespace
+
+absl::Status ReadPrompts(std::string_view name, bool name_entries, Json& value,
+                         std::vector<PromptInput>& prompts) {
+  constexpr std::string_view kExpected =
+      "a string, an array of strings, an array of token ids or an array of such arrays";
+  if (value.is_string()) {
+    prompts.push_back({std::move(value.get_ref<std::string&>()), {}, false});
+    return absl::OkStatus();
+  }
+  if (!value.is_array()) return WrongType(name, kExpected, value);
+  if (value.empty()) {
+    return InvalidField(name,
+                        absl::StrCat(ToAbsl(name), " is empty: at least one token is needed"));
+  }
+  if (value.front().is_number()) return ReadIds(value, name, prompts.emplace_back());
+  for (size_t i = 0; i < value.size(); ++i) {
+    Json& item = value[i];
+    std::string entry(name);
+    if (name_entries) absl::StrAppend(&entry, "[", i, "]");
+    PromptInput& prompt = prompts.emplace_back();
+    if (item.is_string()) {
+      prompt.text = std::move(item.get_ref<std::string&>());
+    } else if (item.is_array()) {
+      RETURN_IF_ERROR(ReadIds(item, entry, prompt));
+    } else {
+      return WrongType(entry, name_entries ? "a string or an array of token ids" : kExpected, item);
+    }
+  }
+  return absl::OkStatus();
+}
 
 absl::Status ReadField(const CallField& field, const Json& value, GenerationCall& call) {
   return std::visit(Assign{field, value, call}, field.member);

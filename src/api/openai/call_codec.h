@@ -20,6 +20,10 @@ absl::Status ReadCall(nlohmann::ordered_json& body, Surface surface, GenerationC
 absl::Status ReadField(const CallField& field, const nlohmann::ordered_json& value,
                        GenerationCall& call);
 
+/// A text, texts, ids, or lists of ids. `name_entries`: errors name `name[i]`.
+absl::Status ReadPrompts(std::string_view name, bool name_entries, nlohmann::ordered_json& value,
+                         std::vector<PromptInput>& prompts);
+
 /// A chat's messages: checks their form and joins text parts, so that templates see strings.
 absl::Status ReadMessages(nlohmann::ordered_json& value, GenerationCall& call);
 

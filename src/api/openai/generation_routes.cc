@@ -86,6 +86,7 @@ void AddGenerationRoutes(Router& router, GenerationService& service) {
 
 void AddOpenAiRoutes(Router& router, GenerationService& service) {
   AddGenerationRoutes(router, service);
+  AddEmbeddingRoutes(router, service);
   AddTokenRoutes(router, service);
   AddStatusRoutes(router, service);
 }

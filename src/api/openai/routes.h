@@ -15,6 +15,8 @@ void AddOpenAiRoutes(Router& router, GenerationService& service);
 // The groups that AddOpenAiRoutes is made of.
 void AddGenerationRoutes(Router& router,
                          GenerationService& service);  // /v1/completions, /v1/chat/completions
+void AddEmbeddingRoutes(Router& router,
+                        GenerationService& service);              // /v1/embeddings, /v1/rerank
 void AddTokenRoutes(Router& router, GenerationService& service);  // /tokenize, /detokenize
 void AddStatusRoutes(Router& router,
                      GenerationService& service);  // models, health, ready, metrics, version

@@ -37,7 +37,7 @@ TEST(Ids, AreCleanedAndDiffer) {
 }
 
 TEST(CallFields, AreListedOncePerSurfaceWithADescription) {
-  for (Surface surface : {kCompletions, kChat, kGrpc}) {
+  for (Surface surface : {kCompletions, kChat, kGrpc, kEmbeddings, kRerank}) {
     std::set<std::string_view> names;
     for (const CallField& field : CallFields()) {
       EXPECT_FALSE(field.doc.empty()) << field.name;

@@ -1,0 +1,83 @@
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "api/openai/embedding_codec.h"
+#include "api/openai/json_body.h"
+#include "api/openai/routes.h"
+#include "base/status_macros.h"
+#include "service/call_error.h"
+#include "service/ids.h"
+
+namespace penstock {
+namespace {
+
+struct EmbeddingRoute {
+  const char* path;
+  absl::Status (*read)(nlohmann::ordered_json&, EmbeddingCall&, EmbeddingShape&);
+  std::string (*write)(const EmbeddingShape&, const EmbeddingResult&);
+};
+
+constexpr EmbeddingRoute kEmbeddingRoutes[] = {
+    {"/v1/embeddings", ReadEmbeddingCall, EmbeddingBody},
+    {"/v1/rerank", ReadRerankCall, RerankBody},
+    {"/rerank", ReadRerankCall, RerankBody},
+    {"/v2/rerank", ReadRerankCall, RerankBody},
+};
+
+absl::Status ReadEmbeddingBody(HttpRequest& request, const EmbeddingRoute& route,
+                               EmbeddingCall& call, EmbeddingShape& shape) {
+  ASSIGN_OR_RETURN(nlohmann::ordered_json body, ParseJson(request.body));
+  request.body = {};
+  RETURN_IF_ERROR(route.read(body, call, shape));
+  if (call.base.client_request_id) {
+    const std::string id = CleanRequestId(*call.base.client_request_id);
+    if (!id.empty()) call.base.request_id = id;
+  }
+  return absl::OkStatus();
+}
+
+void AnswerEmbedding(HttpExchange& exchange, const EmbeddingRoute& route,
+                     const EmbeddingShape& shape, const EmbeddingResult& result) {
+  if (const auto& error = result.error)
+    return RespondError(exchange, HttpStatus(error->code), error->message, error->param);
+  HttpResponse response;
+  response.body = route.write(shape, result);
+  exchange.Respond(std::move(response));
+}
+
+void Embed(GenerationService& service, const EmbeddingRoute& route,
+           std::shared_ptr<HttpExchange> exchange) {
+  HttpRequest& request = exchange->request();
+  EmbeddingCall call;
+  call.base.request_id = request.request_id;
+  call.base.protocol = "http";
+  call.base.arrival = request.arrival;
+  auto shape = std::make_shared<EmbeddingShape>();
+  absl::Status status = ReadEmbeddingBody(request, route, call, *shape);
+  if (status.ok()) {
+    const auto stream =
+        service.StartEmbedding(call, [exchange, &route, shape](const EmbeddingResult& result) {
+          AnswerEmbedding(*exchange, route, *shape, result);
+        });
+    if (stream.ok()) {
+      return exchange->Watch([stream = *stream](CancelReason reason) { stream->Cancel(reason); },
+                             [] {});
+    }
+    status = stream.status();
+  }
+  service.RecordRefusal(call.base, status);
+  RespondStatus(*exchange, status);
+}
+
+}  // namespace
+
+void AddEmbeddingRoutes(Router& router, GenerationService& service) {
+  for (const EmbeddingRoute& route : kEmbeddingRoutes) {
+    router.Add("POST", route.path, Access::kKey,
+               OnTextWorker(service, [&service, &route](std::shared_ptr<HttpExchange> exchange) {
+                 Embed(service, route, std::move(exchange));
+               }));
+  }
+}
+
+}  // namespace penstock
