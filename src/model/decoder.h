@@ -71,16 +71,4 @@ class Decoder final : public Network {
   Tensor input_;  // of the part at hand: normed_, or hidden_ where a family normalises after it
 };
 
-/// Columns [begin, begin + cols) of a tensor.
-inline Tensor ColumnsOf(const Tensor& t, int64_t begin, int64_t cols) {
-  Tensor view = t;
-  view.data = static_cast<std::byte*>(t.data) + begin * static_cast<int64_t>(DTypeSize(t.dtype));
-  view.cols = cols;
-  return view;
-}
-
-inline const float* FloatsOf(const DeviceBuffer& buffer) {
-  return static_cast<const float*>(buffer.data());
-}
-
 }  // namespace penstock

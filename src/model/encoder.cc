@@ -6,12 +6,6 @@
 #include "base/status_macros.h"
 
 namespace penstock {
-namespace {
-
-const float* Values(const DeviceBuffer& buffer) { return static_cast<const float*>(buffer.data()); }
-
-}  // namespace
-
 absl::StatusOr<std::unique_ptr<Encoder>> Encoder::Make(const ModelConfig* config,
                                                        const ModelWeights* weights, Device* device,
                                                        DType dtype, int32_t max_rows) {
@@ -31,10 +25,10 @@ absl::StatusOr<std::unique_ptr<Encoder>> Encoder::Make(const ModelConfig* config
 
 void Encoder::ApplyNorm(const NormWeights& w, const Tensor& x) {
   device_->ops().Norm({.x = x,
-                       .weight = Values(w.weight),
+                       .weight = FloatsOf(w.weight),
                        .eps = config_->norm_eps,
                        .y = x,
-                       .bias = Values(w.bias),
+                       .bias = FloatsOf(w.bias),
                        .center = true});
 }
 

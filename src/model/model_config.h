@@ -146,7 +146,6 @@ struct ModelConfig {
   bool qkv_bias = false;
   bool o_bias = false;
   bool mlp_bias = false;
-  bool head_bias = false;
   QkNorm qk_norm = QkNorm::kNone;
   bool v_norm = false;          // RMSNorm of each head of v, without weights
   bool attention_gate = false;  // q_proj holds a gate beside each head of q

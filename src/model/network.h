@@ -32,4 +32,16 @@ class Network {
   virtual void Logits(const Tensor& x, const Tensor& logits) = 0;
 };
 
+/// Columns [begin, begin + cols) of a tensor.
+inline Tensor ColumnsOf(const Tensor& t, int64_t begin, int64_t cols) {
+  Tensor view = t;
+  view.data = static_cast<std::byte*>(t.data) + begin * static_cast<int64_t>(DTypeSize(t.dtype));
+  view.cols = cols;
+  return view;
+}
+
+inline const float* FloatsOf(const DeviceBuffer& buffer) {
+  return static_cast<const float*>(buffer.data());
+}
+
 }  // namespace penstock

@@ -37,6 +37,7 @@ absl::StatusOr<Report> Describe(const std::string& model) {
   out["family"] = report.family;
   out["parameters"] = report.num_parameters;
   out["quantization"] = report.quantization.empty() ? Report() : Report(report.quantization);
+  out["dtype"] = std::string(DTypeName(c.file_dtype));
   out["formats"] = Shares(report.formats);
   out["layers"] = c.layers.size();
   out["vocabulary"] = c.vocab_size;

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "gtest/gtest.h"
 #include "base/regex.h"
+#include "gtest/gtest.h"
 #include "text/split_patterns.h"
 
 namespace penstock {
