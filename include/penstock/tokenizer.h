@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "penstock/types.h"
 
@@ -23,10 +24,10 @@ class Tokenizer {
   /// What Encode does with `add_special` to ids without it.
   virtual void AddSpecial(std::vector<TokenId>* ids) const { (void)ids; }
   /// Two texts, each encoded without special tokens, as one sequence with them. `second_begin`: from
-  /// here on token types are 1; 0: nowhere.
-  virtual std::vector<TokenId> JoinPair(absl::Span<const TokenId> first,
-                                        absl::Span<const TokenId> second,
-                                        int32_t* second_begin) const {
+  /// here on token types are 1; 0: nowhere. UNIMPLEMENTED where the tokenizer's rule is not supported.
+  virtual absl::StatusOr<std::vector<TokenId>> JoinPair(absl::Span<const TokenId> first,
+                                                        absl::Span<const TokenId> second,
+                                                        int32_t* second_begin) const {
     std::vector<TokenId> ids(first.begin(), first.end());
     ids.insert(ids.end(), second.begin(), second.end());
     *second_begin = static_cast<int32_t>(first.size());

@@ -54,7 +54,7 @@ absl::StatusOr<int64_t> MaxInputTokens(const EmbeddingCall& call, const ServedMo
                                    model.max_context, "], the model's context, got ", keep));
 }
 
-// How many of `num_special` ids are beyond the limit that cuts texts.
+// Cutting leaves at least one token of the text.
 absl::Status CheckSpecialRoom(int64_t num_special, int64_t limit) {
   if (num_special < limit) return absl::OkStatus();
   return InvalidField("truncate_prompt_tokens",
@@ -112,14 +112,16 @@ absl::StatusOr<GenerateRequest> PairRequest(const EmbeddingCall& call, const Ser
   auto num_document = static_cast<int64_t>(document.size());
   GenerateRequest request;
   if (call.base.truncate_prompt_tokens) {
-    const auto num_special =
-        static_cast<int64_t>(tokenizer.JoinPair({}, {}, &request.second_segment).size());
+    ASSIGN_OR_RETURN(const std::vector<TokenId> special,
+                     tokenizer.JoinPair({}, {}, &request.second_segment));
+    const auto num_special = static_cast<int64_t>(special.size());
     RETURN_IF_ERROR(CheckSpecialRoom(num_special, limit));
     CutLongestFirst(limit - num_special, num_query, num_document);
   }
-  request.prompt =
+  ASSIGN_OR_RETURN(
+      request.prompt,
       tokenizer.JoinPair(query.first(num_query), absl::MakeConstSpan(document).first(num_document),
-                         &request.second_segment);
+                         &request.second_segment));
   return request;
 }
 

@@ -55,9 +55,9 @@ void PipelineTokenizer::AddSpecial(std::vector<TokenId>* ids) const {
   if (parts_.post_processor) parts_.post_processor->Apply(ids);
 }
 
-std::vector<TokenId> PipelineTokenizer::JoinPair(absl::Span<const TokenId> first,
-                                                 absl::Span<const TokenId> second,
-                                                 int32_t* second_begin) const {
+absl::StatusOr<std::vector<TokenId>> PipelineTokenizer::JoinPair(absl::Span<const TokenId> first,
+                                                                 absl::Span<const TokenId> second,
+                                                                 int32_t* second_begin) const {
   return parts_.post_processor ? parts_.post_processor->Join(first, second, second_begin)
                                : Tokenizer::JoinPair(first, second, second_begin);
 }

@@ -37,8 +37,9 @@ class PipelineTokenizer final : public Tokenizer {
 
   std::vector<TokenId> Encode(std::string_view text, bool add_special) const override;
   void AddSpecial(std::vector<TokenId>* ids) const override;
-  std::vector<TokenId> JoinPair(absl::Span<const TokenId> first, absl::Span<const TokenId> second,
-                                int32_t* second_begin) const override;
+  absl::StatusOr<std::vector<TokenId>> JoinPair(absl::Span<const TokenId> first,
+                                                absl::Span<const TokenId> second,
+                                                int32_t* second_begin) const override;
   std::string Decode(absl::Span<const TokenId> ids, bool skip_special) const override;
   std::string Piece(TokenId id) const override;
   bool strips_first_space() const override { return parts_.decoder->strips_first_space(); }

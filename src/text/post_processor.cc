@@ -107,13 +107,17 @@ absl::StatusOr<PairTemplate> MakePair(TemplateParts parts) {
   return pair;
 }
 
+absl::StatusOr<PairTemplate> ReadPair(const nlohmann::json& config) {
+  if (json_fields::Find(config, "pair") == nullptr) return PairTemplate();
+  ASSIGN_OR_RETURN(TemplateParts parts, ReadTemplate(config, "pair", 2));
+  return MakePair(std::move(parts));
+}
+
 absl::StatusOr<PostProcessor> MakeTemplate(const nlohmann::json& config) {
   ASSIGN_OR_RETURN(TemplateParts single, ReadTemplate(config, "single", 1));
-  PairTemplate pair;
-  if (json_fields::Find(config, "pair") != nullptr) {
-    ASSIGN_OR_RETURN(TemplateParts parts, ReadTemplate(config, "pair", 2));
-    ASSIGN_OR_RETURN(pair, MakePair(std::move(parts)));
-  }
+  absl::StatusOr<PairTemplate> pair = ReadPair(config);
+  // What cannot be kept is no fault of a model that is never asked about pairs.
+  if (!pair.ok() && !absl::IsUnimplemented(pair.status())) return pair.status();
   return PostProcessor(std::move(single.around[0]), std::move(single.around[1]), std::move(pair));
 }
 
@@ -159,12 +163,13 @@ absl::StatusOr<PostProcessor> MakeSequence(const nlohmann::json& config) {
   ASSIGN_OR_RETURN(const nlohmann::json* list, json_fields::Array(config, "processors"));
   std::vector<TokenId> before;
   std::vector<TokenId> after;
-  PairTemplate pair;
+  absl::StatusOr<PairTemplate> pair = PairTemplate();
   for (const nlohmann::json& step : *list) {
     ASSIGN_OR_RETURN(const PostProcessor made, MakePostProcessor(step));
     before.insert(before.begin(), made.before().begin(), made.before().end());
     after.insert(after.end(), made.after().begin(), made.after().end());
-    ASSIGN_OR_RETURN(pair, AroundPair(std::move(pair), made.pair()));
+    if (!pair.ok()) continue;
+    pair = made.pair().ok() ? AroundPair(*std::move(pair), *made.pair()) : made.pair();
   }
   return PostProcessor(std::move(before), std::move(after), std::move(pair));
 }
@@ -176,16 +181,17 @@ void PostProcessor::Apply(std::vector<TokenId>* ids) const {
   ids->insert(ids->end(), after_.begin(), after_.end());
 }
 
-std::vector<TokenId> PostProcessor::Join(absl::Span<const TokenId> first,
-                                         absl::Span<const TokenId> second,
-                                         int32_t* second_begin) const {
-  const int32_t border = pair_.num_first_between;
+absl::StatusOr<std::vector<TokenId>> PostProcessor::Join(absl::Span<const TokenId> first,
+                                                         absl::Span<const TokenId> second,
+                                                         int32_t* second_begin) const {
+  RETURN_IF_ERROR(pair_.status());
+  const int32_t border = pair_->num_first_between;
   *second_begin =
-      border < 0 ? 0 : static_cast<int32_t>(pair_.before.size() + first.size()) + border;
+      border < 0 ? 0 : static_cast<int32_t>(pair_->before.size() + first.size()) + border;
   std::vector<TokenId> ids;
   for (const absl::Span<const TokenId> part :
-       {absl::MakeConstSpan(pair_.before), first, absl::MakeConstSpan(pair_.between), second,
-        absl::MakeConstSpan(pair_.after)}) {
+       {absl::MakeConstSpan(pair_->before), first, absl::MakeConstSpan(pair_->between), second,
+        absl::MakeConstSpan(pair_->after)}) {
     ids.insert(ids.end(), part.begin(), part.end());
   }
   return ids;

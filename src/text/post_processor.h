@@ -25,22 +25,25 @@ class PostProcessor {
  public:
   /// `before` and `after` surround the text.
   PostProcessor(std::vector<TokenId> before, std::vector<TokenId> after)
-      : PostProcessor(before, after, {before, {}, after}) {}
-  PostProcessor(std::vector<TokenId> before, std::vector<TokenId> after, PairTemplate pair)
+      : PostProcessor(before, after, PairTemplate{before, {}, after}) {}
+  /// `pair`: why pairs are not supported, where they are not.
+  PostProcessor(std::vector<TokenId> before, std::vector<TokenId> after,
+                absl::StatusOr<PairTemplate> pair)
       : before_(std::move(before)), after_(std::move(after)), pair_(std::move(pair)) {}
   void Apply(std::vector<TokenId>* ids) const;
   /// The pair as one sequence; `second_begin`: its first position of type 1, 0: none.
-  std::vector<TokenId> Join(absl::Span<const TokenId> first, absl::Span<const TokenId> second,
-                            int32_t* second_begin) const;
+  absl::StatusOr<std::vector<TokenId>> Join(absl::Span<const TokenId> first,
+                                            absl::Span<const TokenId> second,
+                                            int32_t* second_begin) const;
 
   const std::vector<TokenId>& before() const { return before_; }
   const std::vector<TokenId>& after() const { return after_; }
-  const PairTemplate& pair() const { return pair_; }
+  const absl::StatusOr<PairTemplate>& pair() const { return pair_; }
 
  private:
   std::vector<TokenId> before_;
   std::vector<TokenId> after_;
-  PairTemplate pair_;
+  absl::StatusOr<PairTemplate> pair_;
 };
 
 /// INVALID_ARGUMENT for a malformed description, UNIMPLEMENTED (by name) for a type that is not

@@ -22,8 +22,9 @@ class FakeTokenizer final : public Tokenizer {
   }
   void AddSpecial(std::vector<TokenId>* ids) const override { ids->insert(ids->begin(), kBos); }
   /// <bos> first <eos> second
-  std::vector<TokenId> JoinPair(absl::Span<const TokenId> first, absl::Span<const TokenId> second,
-                                int32_t* second_begin) const override {
+  absl::StatusOr<std::vector<TokenId>> JoinPair(absl::Span<const TokenId> first,
+                                                absl::Span<const TokenId> second,
+                                                int32_t* second_begin) const override {
     std::vector<TokenId> ids = {kBos};
     ids.insert(ids.end(), first.begin(), first.end());
     ids.push_back(kEos);
