@@ -8,7 +8,7 @@ import sys
 
 import openai
 import pytest
-from conftest import BINARY, ROOT, Server
+from conftest import BINARY, ROOT, SANITIZED, Server
 
 pytest.importorskip("gguf")
 sys.path.insert(0, str(ROOT / "tests/goldens"))
@@ -68,7 +68,8 @@ def test_split_files_are_one_model(tmp_path):
     assert check(tmp_path / "m-00001-of-00003.gguf", DEMO)["passed"]
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+# A sanitizer's build is slow, and what it looks for is in the reader: two families show it.
+@pytest.mark.parametrize("name", FAMILIES[:2] if SANITIZED else FAMILIES)
 def test_a_family_as_gguf_is_its_reference(name, tmp_path):
     directory = family(name)
     gguf_checkpoint.convert(directory, tmp_path / "m.gguf", "F32")
