@@ -12,7 +12,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   const auto quantization = penstock::ParseQuantizationConfig(text, "fuzz");
   if (quantization.ok()) {
-    quantization->SchemeOf("model.layers.11.self_attn.q_proj").IgnoreError();
+    (void)quantization->SchemeOf("model.layers.11.self_attn.q_proj");
   }
   const auto config = penstock::ParseModelConfig(text, "fuzz");
   if (!config.ok()) return 0;
