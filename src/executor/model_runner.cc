@@ -182,7 +182,8 @@ absl::Status ModelRunner::AddTokens(Piece& piece) {
     positions_.push_back(piece.begin + i);
     row_slots_.push_back(slice.slot.value);
     const int32_t second = piece.slot->second_segment;
-    segments_.push_back(second > 0 && piece.begin + i >= second ? 1 : 0);
+    const bool in_second = second > 0 && piece.begin + i >= second;
+    segments_.push_back(in_second && model_->config.encoder.num_types > 1 ? 1 : 0);
     const int32_t length = std::max(piece.slot->prompt_tokens, piece.begin + i + 1);
     rope_rows_.push_back(piece.begin + i +
                          (length > limits_.prefix_split ? limits_.max_context : 0));
