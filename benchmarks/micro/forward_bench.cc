@@ -81,13 +81,14 @@ absl::Status Decode(RunnerDriver& driver, int32_t vocab, int32_t batch) {
 
 absl::Status Run(int argc, char** argv) {
   if (argc < 2)
-    return absl::InvalidArgumentError("usage: forward_bench DIR [dtype] [file|formula] [threads]");
+    return absl::InvalidArgumentError("usage: forward_bench DIR [dtype] [file|formula] [threads] [quantize]");
   const int threads =
       argc > 4 ? std::atoi(argv[4]) : static_cast<int>(std::thread::hardware_concurrency());
   WorkerPool pool(threads);
   LoadOptions load;
   load.model_dir = argv[1];
   load.weights = argc > 3 ? argv[3] : "file";
+  load.quantize = argc > 5 ? argv[5] : "none";
   load.pool = &pool;
   ASSIGN_OR_RETURN(const DType dtype, ParseActivationDType(argc > 2 ? argv[2] : "float32"));
   const double begin = Now();

@@ -71,6 +71,8 @@ struct LinearPart {
       {};  // [rows] which row of weight and bias each is; empty: in order
   WeightFormat format = WeightFormat::kFloat32;  // of weight
   const QuantizedRows* codes = nullptr;          // not null: in place of weight and format
+  bool integer_input = false;  // of codes that TakesIntegerInput: x is rounded to 8-bit
+                               // integers, a scale per group, and multiplied as such
 };
 
 /// Rows of a PackedLinear that are kept alike; what codes mean is in backend/quantized_rows.h.
@@ -84,6 +86,7 @@ struct LinearSegment {
   bool has_book = false;
   bool has_column_order = false;
   bool has_offset = false;
+  bool integer_input = false;
   DType scale_type = DType::kFloat32;   // the smallest that holds every scale exactly
   DType offset_type = DType::kFloat32;  // likewise
 };

@@ -22,16 +22,19 @@ struct Bytes {
 inline constexpr Bytes kAutoBytes{-1};
 
 struct EngineConfig {
-  std::string device = "auto";    // auto | cpu | cuda:N
-  std::string dtype = "auto";     // auto | float32 | bfloat16: activations
-  std::string kv_dtype = "auto";  // auto | float32 | bfloat16
-  int32_t block_size = 16;        // positions per KV block
-  int32_t max_batch = 256;        // sequences computed at once
-  int32_t max_step_tokens = 512;  // positions per step: decodes first, the rest is prefill
-  int32_t max_len = 0;            // positions of one request; 0: the model's
-  int32_t max_queue = 1024;       // requests waiting
-  Bytes kv_memory = kAutoBytes;   // KV cache, decided at start
-  int32_t pipeline_depth = 1;     // 1 | 2
+  std::string device = "auto";          // auto | cpu | cuda:N
+  std::string dtype = "auto";           // auto | float32 | bfloat16: activations
+  std::string kv_dtype = "auto";        // auto | float32 | bfloat16
+  std::string quantize = "none";        // none | int8 | int8-channel | int4 | int4-128: at load
+  std::string integer_inputs = "auto";  // auto: of layers that `quantize` rounded | on: of every
+                                        // layer of integer codes
+  int32_t block_size = 16;              // positions per KV block
+  int32_t max_batch = 256;              // sequences computed at once
+  int32_t max_step_tokens = 512;        // positions per step: decodes first, the rest is prefill
+  int32_t max_len = 0;                  // positions of one request; 0: the model's
+  int32_t max_queue = 1024;             // requests waiting
+  Bytes kv_memory = kAutoBytes;         // KV cache, decided at start
+  int32_t pipeline_depth = 1;           // 1 | 2
   bool prefix_cache = true;
   std::string policy = "priority";  // priority | fcfs
   int32_t threads = 0;              // 0: what the cgroup allows

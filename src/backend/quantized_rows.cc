@@ -2,6 +2,13 @@
 
 namespace penstock {
 
+bool TakesIntegerInput(const QuantizedForm& form, int64_t k) {
+  constexpr int64_t kMostColumns = 32768;  // 127 (255 + 256) times as many is below 2^31
+  const int32_t most = form.bits == 4 ? 15 : 255;
+  return form.book.empty() && (form.group % 8 == 0 || form.group >= k) && k <= kMostColumns &&
+         form.center >= 0 && form.center <= most;
+}
+
 void Dequantize(const QuantizedRows& matrix, int64_t begin, int64_t num_rows, float* values) {
   const QuantizedForm& form = matrix.form();
   const int64_t k = matrix.k();

@@ -24,6 +24,10 @@ struct QuantizedForm {
   friend bool operator==(const QuantizedForm&, const QuantizedForm&) = default;
 };
 
+/// Whether a layer of codes of this form can be multiplied in integers, group by group: no book, a
+/// group of whole runs of 8 columns or the row, a row that 32 bits can sum.
+bool TakesIntegerInput(const QuantizedForm& form, int64_t k);
+
 class QuantizedRows {
  public:
   virtual ~QuantizedRows() = default;

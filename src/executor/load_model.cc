@@ -7,6 +7,7 @@
 #include "format/gguf.h"
 #include "model/gguf_config.h"
 #include "model/gguf_source.h"
+#include "model/quantizing_source.h"
 
 namespace penstock {
 namespace {
@@ -46,6 +47,11 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& option
   auto model = std::make_unique<LoadedModel>();
   ASSIGN_OR_RETURN(OpenedModel opened, OpenModel(options.model_dir, options.weights));
   model->config = std::move(opened.config);
+  ASSIGN_OR_RETURN(const RoundingRule rule, ParseRoundingRule(options.quantize));
+  const bool integer_inputs = options.integer_inputs == "on";
+  if (rule.bits != 0 || integer_inputs) {
+    opened.source = MakeQuantizingSource(std::move(opened.source), rule, integer_inputs);
+  }
   ASSIGN_OR_RETURN(model->device, MakeBackend(options.device, options.pool, model->note));
   ASSIGN_OR_RETURN(model->weights,
                    LoadWeights(model->config, *opened.source, *model->device, options.progress));

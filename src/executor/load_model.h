@@ -22,11 +22,13 @@ struct LoadedModel {
 };
 
 struct LoadOptions {
-  std::string model_dir;         // or a GGUF file
-  std::string device = "cpu";    // auto | cpu | cuda:N
-  std::string weights = "file";  // file | formula
-  WorkerPool* pool = nullptr;    // outlives the model
-  LoadProgress progress;         // may be empty
+  std::string model_dir;                // or a GGUF file
+  std::string device = "cpu";           // auto | cpu | cuda:N
+  std::string weights = "file";         // file | formula
+  std::string quantize = "none";        // as ParseRoundingRule
+  std::string integer_inputs = "auto";  // auto | on: see EngineConfig
+  WorkerPool* pool = nullptr;           // outlives the model
+  LoadProgress progress;                // may be empty
 };
 
 /// A model whose weights are not read yet.

@@ -28,6 +28,7 @@ struct HostTensor {
 struct HostLinear {
   HostTensor plain;                            // float32, float16 or bfloat16, unless `codes`
   std::shared_ptr<const QuantizedRows> codes;  // keeps its file mapped; null: `plain`
+  bool integer_input = false;                  // wanted of the layer, where its codes allow it
 };
 
 class TensorSource {

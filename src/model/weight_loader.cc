@@ -15,11 +15,13 @@ WeightFormat FormatOf(DType dtype) {
   return dtype == DType::kFloat16 ? WeightFormat::kFloat16 : WeightFormat::kFloat32;
 }
 
-LinearPart PartOf(const HostLinear& weight) {
+LinearPart PartOf(const HostLinear& weight, int64_t k) {
   LinearPart part;
   part.weight = weight.plain.data;
   part.format = FormatOf(weight.plain.dtype);
   part.codes = weight.codes.get();
+  part.integer_input =
+      weight.integer_input && weight.codes != nullptr && TakesIntegerInput(weight.codes->form(), k);
   return part;
 }
 
@@ -95,7 +97,7 @@ absl::StatusOr<PackedLinear> WeightLoader::Linear(absl::Span<const RowsOf> parts
   }
   std::vector<LinearPart> linear;
   for (size_t i = 0; i < parts.size(); ++i) {
-    LinearPart part = PartOf(weights[i]);
+    LinearPart part = PartOf(weights[i], k);
     part.bias = bias ? biases[i].data : nullptr;
     part.bias_dtype = bias ? biases[i].dtype : DType::kFloat32;
     part.rows = parts[i].rows;
@@ -108,7 +110,7 @@ absl::StatusOr<PackedLinear> WeightLoader::Linear(absl::Span<const RowsOf> parts
 absl::StatusOr<PackedLinear> WeightLoader::LinearOf(const HostLinear& weight, int64_t k,
                                                     absl::Span<const int32_t> order,
                                                     absl::Span<const float> bias) {
-  LinearPart part = PartOf(weight);
+  LinearPart part = PartOf(weight, k);
   part.rows = !order.empty()            ? static_cast<int64_t>(order.size())
               : weight.codes != nullptr ? weight.codes->rows()
                                         : weight.plain.shape[0];
@@ -138,7 +140,7 @@ absl::Status WeightLoader::Embedding(const std::string& name, const ModelConfig&
   if (table.codes == nullptr) {
     ASSIGN_OR_RETURN(out.embedding, View(table.plain, out));
   } else if (!config.tied_embeddings) {
-    LinearPart part = PartOf(table);
+    LinearPart part = PartOf(table, config.hidden_size);
     part.rows = rows;
     ASSIGN_OR_RETURN(out.packed_embedding, device_.Pack(config.hidden_size, {part}));
   }

@@ -19,6 +19,8 @@ struct CheckModelFlags {
   std::string dtype = "float32";
   std::string device = "cpu";
   std::string golden;
+  std::string quantize = "none";
+  bool integer_inputs = false;
   bool json = false;
 };
 
@@ -65,6 +67,8 @@ absl::StatusOr<bool> CheckModel(const CheckModelFlags& flags) {
   LoadOptions load;
   load.model_dir = flags.dir;
   load.device = flags.device;
+  load.quantize = flags.quantize;
+  load.integer_inputs = flags.integer_inputs ? "on" : "auto";
   load.pool = &pool;
   ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadModel(load));
   if (!model->note.empty()) std::fprintf(stderr, "%s\n", model->note.c_str());
@@ -94,6 +98,11 @@ void AddCheckModelCommand(CLI::App& app, int& exit_code) {
   command->add_option("--device", flags->device, "auto | cpu | cuda:N")->capture_default_str();
   command->add_option("--golden", flags->golden,
                       "Reference logits (default: DIR/golden.safetensors)");
+  command->add_option("--quantize", flags->quantize,
+                      "Round weights at load: none | int8 | int8-channel | int4 | int4-128")
+      ->capture_default_str();
+  command->add_flag("--integer-inputs", flags->integer_inputs,
+                    "Multiply every layer of integer codes in integers");
   command->add_flag("--json", flags->json, "Print JSON");
   command->callback([flags, &exit_code] {
     const absl::StatusOr<bool> passed = CheckModel(*flags);

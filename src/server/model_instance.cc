@@ -82,6 +82,8 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
   load.model_dir = dir;
   load.device = entry.engine.device;
   load.weights = entry.weights;
+  load.quantize = entry.engine.quantize;
+  load.integer_inputs = entry.engine.integer_inputs;
   load.pool = parts.pool;
   absl::Time told = begin;
   load.progress = [&](std::string_view, int64_t done,

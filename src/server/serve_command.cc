@@ -18,7 +18,7 @@ namespace penstock {
 namespace {
 
 struct ServeOptions {
-  std::string model, config, served_names, api_key, host, dtype, chat_template;
+  std::string model, config, served_names, api_key, host, dtype, quantize, chat_template;
   int port = -1, grpc_port = -1, max_model_len = -1;
   bool allow_anonymous = false;
   std::vector<std::string> assignments;
@@ -36,6 +36,7 @@ std::string WithHostPort(const std::string& address, const std::string& host, in
 absl::StatusOr<ServerConfig> MergeOptions(const ServeOptions& options) {
   std::vector<std::string> assignments = options.assignments;
   if (!options.dtype.empty()) assignments.push_back("engine.dtype=" + options.dtype);
+  if (!options.quantize.empty()) assignments.push_back("engine.quantize=" + options.quantize);
   if (options.max_model_len >= 0)
     assignments.push_back(absl::StrCat("engine.max_len=", options.max_model_len));
   if (options.allow_anonymous) assignments.push_back("server.allow_anonymous=true");
@@ -136,6 +137,8 @@ void AddServeCommand(CLI::App& app, int& exit_code) {
   command->add_flag("--allow-anonymous", options->allow_anonymous,
                     "Listen beyond loopback without a key");
   command->add_option("--dtype", options->dtype, "auto, float32 or bfloat16");
+  command->add_option("--quantize", options->quantize,
+                      "Round weights at load: none, int8, int8-channel, int4 or int4-128");
   command->add_option("--max-model-len", options->max_model_len, "Positions of one request")
       ->check(CLI::Range(1, 1 << 24));
   command->callback([options, &exit_code] { exit_code = Serve(*options); });

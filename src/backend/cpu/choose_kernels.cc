@@ -3,6 +3,7 @@
 #include <cstring>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "backend/cpu/kernels.h"
 #include "backend/scale_type.h"
 #include "base/cpu_features.h"
@@ -83,6 +84,12 @@ std::vector<char> SomeScales(DType type, uint32_t& state, std::vector<float>& va
   return stored;
 }
 
+int CodeAt(const uint8_t* codes, int bits, int64_t row, int64_t panel_rows, int64_t k) {
+  const CodePlace place = PlaceOfCode(bits, k);
+  const uint8_t byte = codes[(place.unit * panel_rows + row) * kUnitBytes + place.shift / 8];
+  return byte >> place.shift % 8 & ((1 << bits) - 1);
+}
+
 /// A short last group, and groups that are cut by the kernel's passes over k.
 bool CodesAgree(const CpuKernels& kernels, WeightFormat format, DType scale_type, bool with_book) {
   constexpr int64_t kRows = 7;
@@ -90,13 +97,13 @@ bool CodesAgree(const CpuKernels& kernels, WeightFormat format, DType scale_type
   constexpr int64_t kGroup = 48;
   constexpr int64_t kNumGroups = (kColumns + kGroup - 1) / kGroup;
   const bool paired = format == WeightFormat::kCodes4;
+  const int bits = paired ? 4 : 8;
   const int64_t n = kernels.panel_rows;
-  const int64_t width = paired ? n / 2 : n;
   uint32_t state = 7;
   std::vector<float> x(kRows * kColumns), y(kRows * n), book(paired ? 16 : 256);
   for (float& v : x) v = Pseudo(state);
   for (float& v : book) v = Pseudo(state);
-  std::vector<uint8_t> codes(kColumns * width);
+  std::vector<uint8_t> codes(CodeUnits(bits, kColumns) * n * kUnitBytes);
   for (uint8_t& code : codes) code = static_cast<uint8_t>(Pseudo(state) * 128 + 128);
   std::vector<float> scales(kNumGroups * n), offsets(kNumGroups * n);
   const std::vector<char> stored_scales = SomeScales(scale_type, state, scales);
@@ -122,8 +129,7 @@ bool CodesAgree(const CpuKernels& kernels, WeightFormat format, DType scale_type
   for (int64_t i = 0; i < kRows * n; ++i) {
     const int64_t row = i % n;
     for (int64_t k = 0; k < kColumns; ++k) {
-      int code = codes[k * width + row % width];
-      if (paired) code = row < width ? code & 15 : code >> 4;
+      const int code = CodeAt(codes.data(), bits, row, n, k);
       const int64_t at = k / kGroup * n + row;
       const double number = with_book ? double{book[code]} : code - 3.0;
       expected[i] += x[i / n * kColumns + k] * (scales[at] * number + offsets[at]);
@@ -139,6 +145,78 @@ bool AllCodesAgree(const CpuKernels& kernels) {
       if (!CodesAgree(kernels, WeightFormat::kCodes4, type, book) ||
           !CodesAgree(kernels, WeightFormat::kCodes8, type, book)) {
         return false;
+      }
+    }
+  }
+  return true;
+}
+
+/// Bit for bit, at the ends of the codes' range, with a short last group, for one row and many.
+bool IntegersAgree(const CpuKernels& kernels, int bits, int64_t group, int64_t m) {
+  constexpr int64_t kColumns = 331;
+  constexpr int64_t kStride = 336;
+  const int64_t num_groups = (kColumns + group - 1) / group;
+  const int64_t n = kernels.panel_rows;
+  uint32_t state = 8;
+  std::vector<float> x(m * kColumns), y(m * n), scales(num_groups * n), offsets(num_groups * n);
+  for (float& v : x) v = Pseudo(state) > 0.9f ? 0.0f : 3 * Pseudo(state);
+  for (float& v : scales) v = Pseudo(state);
+  for (float& v : offsets) v = Pseudo(state);
+  std::vector<uint8_t> codes(CodeUnits(bits, kColumns) * n * kUnitBytes);
+  for (uint8_t& code : codes) {
+    code = Pseudo(state) > 0.8f ? 0 : static_cast<uint8_t>(Pseudo(state) * 128 + 128);
+  }
+  std::vector<int8_t> q(m * kStride);
+  std::vector<float> x_scales(m * num_groups), sums(m * n + 16);
+  std::vector<int32_t> x_sums(m * num_groups), starts(m * num_groups);
+  std::vector<int16_t> words(m * kStride);
+  GemmPanelArgs a;
+  a.format = bits == 4 ? WeightFormat::kCodes4 : WeightFormat::kCodes8;
+  a.m = m;
+  a.k = kColumns;
+  a.codes = {codes.data(), scales.data(), offsets.data()};
+  a.codes.center = bits == 4 ? 8 : 128;
+  a.codes.group = group;
+  a.input = {q.data(),      kStride,    x_scales.data(), x_sums.data(),
+             starts.data(), num_groups, words.data()};
+  a.sums = sums.data();
+  a.y = y.data();
+  a.y_stride = n;
+  a.n = n;
+  for (int64_t r = 0; r < m; ++r) {
+    kernels.quantize_row({&x[r * kColumns], kColumns, group, &q[r * kStride], kStride,
+                          &x_scales[r * num_groups], &x_sums[r * num_groups],
+                          &starts[r * num_groups], a.codes.center, &words[r * kStride]});
+  }
+  kernels.gemm_panel(a);
+  for (int64_t i = 0; i < m * n; ++i) {
+    const float* of_row = &x[i / n * kColumns];
+    float total = 0;
+    for (int64_t g = 0; g < num_groups; ++g) {
+      const int64_t end = std::min(kColumns, (g + 1) * group);
+      float amax = 0;
+      for (int64_t k = g * group; k < end; ++k) amax = std::max(amax, std::fabs(of_row[k]));
+      int64_t products = 0, sum = 0;
+      for (int64_t k = g * group; k < end; ++k) {
+        const auto number = static_cast<int64_t>(std::nearbyint(of_row[k] * (127.0f / amax)));
+        products += number * (CodeAt(codes.data(), bits, i % n, n, k) - a.codes.center);
+        sum += number;
+      }
+      const float scale = amax / 127.0f;
+      const int64_t at = g * n + i % n;
+      total = std::fma(static_cast<float>(products) * scale, scales[at], total);
+      total = std::fma(static_cast<float>(sum) * scale, offsets[at], total);
+    }
+    if (y[i] != total) return false;
+  }
+  return true;
+}
+
+bool AllIntegersAgree(const CpuKernels& kernels) {
+  for (const int bits : {4, 8}) {
+    for (const int64_t group : {32, 128, 331}) {
+      for (const int64_t m : {1, 2, 3, 7, 17}) {
+        if (!IntegersAgree(kernels, bits, group, m)) return false;
       }
     }
   }
@@ -309,14 +387,24 @@ bool SelfTest(const CpuKernels& kernels) {
   return LinearAgrees(kernels, WeightFormat::kFloat32) &&
          LinearAgrees(kernels, WeightFormat::kBFloat16) &&
          LinearAgrees(kernels, WeightFormat::kFloat16) && AllCodesAgree(kernels) &&
-         NormAndGateAgree(kernels) && AttentionAgrees(kernels) && ConversionsAgree(kernels) &&
-         RopeAgrees(kernels) && DeltaAgrees(kernels);
+         AllIntegersAgree(kernels) && NormAndGateAgree(kernels) && AttentionAgrees(kernels) &&
+         ConversionsAgree(kernels) && RopeAgrees(kernels) && DeltaAgrees(kernels);
 }
 
 const CpuKernels& ChooseKernels(std::string& note) {
-  if (CpuHasAvx512()) {
-    if (SelfTest(Avx512Kernels())) return Avx512Kernels();
-    note = "the AVX-512 kernels failed their self-test on this processor; AVX2 is used";
+  struct Candidate {
+    bool runs;
+    const CpuKernels& (*table)();
+  };
+  const Candidate candidates[] = {{CpuHasAvx512Vnni(), Avx512VnniKernels},
+                                  {CpuHasAvx512(), Avx512Kernels},
+                                  {CpuHasAvxVnni(), AvxVnniKernels}};
+  for (const Candidate& candidate : candidates) {
+    if (!candidate.runs) continue;
+    const CpuKernels& kernels = candidate.table();
+    if (SelfTest(kernels)) return kernels;
+    absl::StrAppend(&note, note.empty() ? "" : "; ", "the ", kernels.name,
+                    " kernels failed their self-test on this processor and are not used");
   }
   return Avx2Kernels();
 }

@@ -40,18 +40,10 @@ struct Book256Number {
   V operator()(VBits code) const { return Gather(book, code); }
 };
 
-/// Vector v of a panel's codes at column k.
-template <bool kPaired>
-inline VBits LoadCodes(const uint8_t* codes, int64_t k, int v) {
-  if (!kPaired) return LoadBytes(codes + k * kPanelRows + v * kLanes);
-  constexpr int kHalf = kPanelVectors / 2;
-  const VBits pair = LoadBytes(codes + k * (kPanelRows / 2) + (v % kHalf) * kLanes);
-  return v < kHalf ? LowNibbles(pair) : HighNibbles(pair);
-}
-
 template <bool kPaired, class Number>
 void ExpandWith(const CodePanel& a, const Number& number, int64_t begin, int64_t depth,
                 float* out) {
+  const VBits mask = Set1Bits(kPaired ? 15 : 255);
   const auto* codes = static_cast<const uint8_t*>(a.codes);
   const int64_t end = begin + depth;
   for (int64_t k = begin; k < end;) {
@@ -65,8 +57,11 @@ void ExpandWith(const CodePanel& a, const Number& number, int64_t begin, int64_t
       offsets[v] = a.offsets == nullptr ? Zero() : LoadScales(a.offset_type, a.offsets, at);
     }
     for (; k < group_end; ++k) {
+      const CodePlace place = PlaceOfCode(kPaired ? 4 : 8, k);
+      const uint8_t* unit = codes + place.unit * kPanelRows * kUnitBytes;
       for (int v = 0; v < kPanelVectors; ++v, out += kLanes) {
-        Store(out, scales[v] * number(LoadCodes<kPaired>(codes, k, v)) + offsets[v]);
+        const VBits four = LoadBits(unit + v * kLanes * kUnitBytes);
+        Store(out, scales[v] * number(And(ShiftRight(four, place.shift), mask)) + offsets[v]);
       }
     }
   }

@@ -49,9 +49,8 @@ float ScaleAt(DType type, const void* scales, int64_t i) {
 /// Row `row` of a panel: k values in the order of the codes' columns.
 void UnpackRow(const CodePanel& a, bool paired, int64_t row, int64_t panel_rows, int64_t k,
                float* out) {
-  const int64_t width = paired ? panel_rows / 2 : panel_rows;
-  const auto* codes = static_cast<const uint8_t*>(a.codes) + row % width;
-  const int shift = row < width ? 0 : 4;
+  const int bits = paired ? 4 : 8;
+  const auto* codes = static_cast<const uint8_t*>(a.codes) + row * kUnitBytes;
   float scale = 0;
   float offset = 0;
   for (int64_t c = 0; c < k; ++c) {
@@ -60,7 +59,9 @@ void UnpackRow(const CodePanel& a, bool paired, int64_t row, int64_t panel_rows,
       scale = ScaleAt(a.scale_type, a.scales, at);
       if (a.offsets != nullptr) offset = ScaleAt(a.offset_type, a.offsets, at);
     }
-    const int code = paired ? codes[c * width] >> shift & 15 : codes[c * width];
+    const CodePlace place = PlaceOfCode(bits, c);
+    const uint8_t byte = codes[place.unit * panel_rows * kUnitBytes + place.shift / 8];
+    const int code = paired ? byte >> place.shift % 8 & 15 : byte;
     out[c] = scale * (a.book == nullptr ? static_cast<float>(code - a.center) : a.book[code]);
     if (a.offsets != nullptr) out[c] += offset;
   }
@@ -85,6 +86,25 @@ void LookUp(const PackedLinear& w, int64_t row, int64_t panel_rows, float* value
 }
 
 }  // namespace
+
+QuantizeRowArgs QuantizedRowsBuffer::Reserve(int64_t columns, int64_t groups) {
+  if (static_cast<int64_t>(q_.size()) < columns) {
+    q_.resize(columns);
+    words_.resize(columns);
+  }
+  if (static_cast<int64_t>(scales_.size()) < groups) {
+    scales_.resize(groups);
+    sums_.resize(groups);
+    starts_.resize(groups);
+  }
+  QuantizeRowArgs first;
+  first.q = q_.data();
+  first.words = words_.data();
+  first.scales = scales_.data();
+  first.sums = sums_.data();
+  first.starts = starts_.data();
+  return first;
+}
 
 bool CpuIsBf16(DType dtype) {
   CHECK(dtype == DType::kBFloat16 || dtype == DType::kFloat32);
@@ -137,7 +157,7 @@ int64_t CpuOps::FindRuns(const LinearArgs& a) {
   runs_.clear();
   for (const LinearSegment& segment : w.segments) {
     runs_.push_back(
-        {&segment, SegmentLayout(segment, w.k, kernels_.panel_rows), num_panels, x, stride});
+        {&segment, SegmentLayout(segment, w.k, kernels_.panel_rows), num_panels, x, stride, {}});
     num_panels += runs_.back().layout.num_panels;
     num_ordered += segment.has_column_order ? 1 : 0;
   }
@@ -160,6 +180,46 @@ int64_t CpuOps::FindRuns(const LinearArgs& a) {
   return num_panels;
 }
 
+void CpuOps::QuantizeInputs(int64_t m, int64_t k) {
+  const int64_t stride = (k + 7) / 8 * 8;
+  int64_t num_inputs = 0;
+  int64_t num_groups = 0;
+  const auto groups_of = [k](const LinearSegment& s) { return (k + s.group - 1) / s.group; };
+  for (const SegmentRun& run : runs_) {
+    if (!run.segment->integer_input) continue;
+    ++num_inputs;
+    num_groups += groups_of(*run.segment);
+  }
+  if (num_inputs == 0) return;
+  QuantizeRowArgs row = inputs_.Reserve(num_inputs * m * stride, num_groups * m);
+  row.k = k;
+  row.stride = stride;
+  for (SegmentRun& run : runs_) {
+    if (!run.segment->integer_input) continue;
+    const int64_t of_row = groups_of(*run.segment);
+    row.group = run.segment->group;
+    row.center = run.segment->center;
+    const bool words = kernels_.word_inputs && run.segment->format == WeightFormat::kCodes8;
+    run.input = {
+        row.q, stride, row.scales, row.sums, row.starts, of_row, words ? row.words : nullptr};
+    ForRows(m, k, [&](int64_t r) {
+      QuantizeRowArgs one = row;
+      one.x = run.x + r * run.x_stride;
+      one.q += r * stride;
+      one.words = words ? one.words + r * stride : nullptr;
+      one.scales += r * of_row;
+      one.sums += r * of_row;
+      one.starts += r * of_row;
+      kernels_.quantize_row(one);
+    });
+    row.q += m * stride;
+    row.words += m * stride;
+    row.scales += m * of_row;
+    row.sums += m * of_row;
+    row.starts += m * of_row;
+  }
+}
+
 void CpuOps::LinearTile(const LinearArgs& a, GemmPanelArgs p, int64_t row, int64_t begin,
                         int64_t end) {
   const PackedLinear& w = *a.w;
@@ -179,6 +239,14 @@ void CpuOps::LinearTile(const LinearArgs& a, GemmPanelArgs p, int64_t row, int64
     p.format = segment.format;
     p.x = run.x + row * run.x_stride;
     p.x_stride = run.x_stride;
+    p.input = run.input;
+    if (p.input.q != nullptr) {
+      p.input.q += row * p.input.stride;
+      p.input.scales += row * p.input.num_groups;
+      p.input.sums += row * p.input.num_groups;
+      p.input.starts += row * p.input.num_groups;
+      if (p.input.words != nullptr) p.input.words += row * p.input.stride;
+    }
     if (IsOfCodes(segment)) {
       p.codes = CodesAt(segment, run.layout, base, within);
     } else {
@@ -202,6 +270,7 @@ void CpuOps::Linear(const LinearArgs& a) {
 
   // A tile is a run of panels for a run of rows: one thread reads the run's weights as one stream.
   const int64_t num_panels = FindRuns(a);
+  QuantizeInputs(a.x.rows, a.w->k);
   const int64_t num_row_tiles = (a.x.rows + kTileRows - 1) / kTileRows;
   const int64_t rows_per_tile =
       num_row_tiles == 0 ? 0 : (a.x.rows + num_row_tiles - 1) / num_row_tiles;

@@ -18,6 +18,19 @@ bool CpuIsBf16(DType dtype);
 /// This thread's scratch, at least `floats` of it, 64-byte aligned; contents are undefined.
 float* CpuThreadScratch(int64_t floats);
 
+/// Room for the integer inputs of a linear layer's segments.
+class QuantizedRowsBuffer {
+ public:
+  /// The first row's place; valid until the next call.
+  QuantizeRowArgs Reserve(int64_t columns, int64_t groups);
+
+ private:
+  std::vector<int8_t> q_;
+  std::vector<int16_t> words_;
+  std::vector<float> scales_;
+  std::vector<int32_t> sums_, starts_;
+};
+
 class CpuOps final : public Ops {
  public:
   CpuOps(WorkerPool* pool, const CpuKernels& kernels) : pool_(pool), kernels_(kernels) {}
@@ -46,10 +59,13 @@ class CpuOps final : public Ops {
     int64_t first_panel;
     const float* x;  // [m, k] in the order of the segment's columns
     int64_t x_stride;
+    QuantizedInput input;  // in place of x where the segment wants it
   };
 
   /// Fills `runs_`; the number of panels in all.
   int64_t FindRuns(const LinearArgs& args);
+  /// Fills the runs' `input` from their m rows of x.
+  void QuantizeInputs(int64_t m, int64_t k);
   /// Panels [begin, end) for p.m rows of x from `row` on.
   void LinearTile(const LinearArgs& args, GemmPanelArgs p, int64_t row, int64_t begin, int64_t end);
   /// x as float: x itself, or a copy in `widened_`.
@@ -74,6 +90,7 @@ class CpuOps final : public Ops {
   const CpuKernels& kernels_;
   std::vector<float> widened_, reordered_;
   std::vector<SegmentRun> runs_;
+  QuantizedRowsBuffer inputs_;
   std::vector<std::vector<int32_t>> visits_;  // of Experts, per expert
   std::vector<float> expert_in_, expert_wide_, expert_down_, expert_out_;
   std::vector<float> encode_kv_;

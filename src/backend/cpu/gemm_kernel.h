@@ -6,6 +6,7 @@
 #pragma once
 
 #include "backend/cpu/code_kernel.h"
+#include "backend/cpu/int_kernel.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/simd.h"
 
@@ -146,7 +147,11 @@ void GemmPanel(const GemmPanelArgs& a) {
       break;
     case WeightFormat::kCodes4:
     case WeightFormat::kCodes8:
-      GemmSumsOfCodes(a);
+      if (a.input.q != nullptr) {
+        IntegerSums(a);
+      } else {
+        GemmSumsOfCodes(a);
+      }
       break;
   }
   if (a.bf16) {

@@ -12,10 +12,27 @@ namespace penstock {
 
 constexpr int64_t kGemmDepth = 256;  // k per pass over a panel: its part stays in L1
 
+constexpr int64_t kUnitBytes = 4;  // of a row's codes that lie side by side in a panel
+
+/// Where column k of a row is: bits [shift, shift + bits) of the row's unit `unit`, little-endian.
+/// A unit's bytes are columns 4 u + (0, 1, 2, 3); of 4 bits, their low halves are 8 u + (0, 1, 2,
+/// 3) and the high halves the next four.
+struct CodePlace {
+  int64_t unit;
+  int shift;
+};
+constexpr int64_t UnitColumns(int bits) { return bits == 4 ? 8 : 4; }
+constexpr CodePlace PlaceOfCode(int bits, int64_t k) {
+  const int within = static_cast<int>(k % UnitColumns(bits));
+  return {k / UnitColumns(bits), within % 4 * 8 + within / 4 * 4};
+}
+constexpr int64_t CodeUnits(int bits, int64_t k) {
+  return (k + UnitColumns(bits) - 1) / UnitColumns(bits);
+}
+
 /// A panel of codes; their meaning is in backend/quantized_rows.h.
 struct CodePanel {
-  const void* codes = nullptr;    // [k, panel_rows] bytes; of 4 bits [k, panel_rows / 2], row r in
-                                  // the low and r + panel_rows / 2 in the high half
+  const void* codes = nullptr;    // [CodeUnits(bits, k), panel_rows, kUnitBytes]
   const void* scales = nullptr;   // scale_type [num_groups, panel_rows]
   const void* offsets = nullptr;  // offset_type [num_groups, panel_rows]; null: none
   DType scale_type = DType::kFloat32;
@@ -25,8 +42,41 @@ struct CodePanel {
   int64_t group = 1;
 };
 
+/// Rows of x as 8-bit integers, a scale per group of columns: x ~ scale * q. With s = amax / 127 of
+/// a group, q = rint(x * (127 / amax)), ties to even; both 0 where 127 / amax overflows, and s is
+/// NaN where an x is not finite.
+struct QuantizedInput {
+  const int8_t* q = nullptr;        // [m, stride]; columns [k, stride) are 0
+  int64_t stride = 0;               // a multiple of 8, >= k
+  const float* scales = nullptr;    // [m, num_groups]
+  const int32_t* sums = nullptr;    // [m, num_groups] of q
+  const int32_t* starts = nullptr;  // [m, num_groups]: -center * sums, of the codes' center
+  int64_t num_groups = 0;
+  const int16_t* words = nullptr;  // q again, at PlaceOfWord, where CpuKernels::word_inputs
+};
+
+/// One row of it.
+struct QuantizeRowArgs {
+  const float* x = nullptr;
+  int64_t k = 0;
+  int64_t group = 1;
+  int8_t* q = nullptr;  // [stride]
+  int64_t stride = 0;
+  float* scales = nullptr;
+  int32_t* sums = nullptr;
+  int32_t* starts = nullptr;
+  int32_t center = 0;
+  int16_t* words = nullptr;  // null: none are wanted
+};
+
+/// Where column k of a row of words is: beside the other of its unit that lies in the same half of
+/// the unit's 16-bit parts.
+constexpr int64_t PlaceOfWord(int64_t k) { return k / 4 * 4 + k % 2 * 2 + k % 4 / 2; }
+
 /// One panel (`panel_rows` outputs) of a linear layer for m rows. Each output is summed over k in
-/// order.
+/// order; of a quantised input, group by group, exactly within one: with i = sum of q (code -
+/// center), sum = fma(float(i) * x_scale, scale, sum), then fma(float(sum of q) * x_scale, offset,
+/// sum).
 struct GemmPanelArgs {
   WeightFormat format = WeightFormat::kFloat32;
   const float* x = nullptr;  // [m, k], stride x_stride
@@ -35,8 +85,10 @@ struct GemmPanelArgs {
   int64_t k = 0;
   const void* panel = nullptr;  // packed
   CodePanel codes;              // in place of `panel` where the format is of codes
-  float* weights = nullptr;     // scratch [kGemmDepth, panel_rows] for codes, 64-byte aligned
-  float* sums = nullptr;        // scratch [m, panel_rows], 64-byte aligned
+  QuantizedInput input;      // in place of x where q is not null: `codes` has the same groups, of
+                             // whole units, and no book
+  float* weights = nullptr;  // scratch [kGemmDepth, panel_rows] for codes, 64-byte aligned
+  float* sums = nullptr;     // scratch [m, panel_rows], 64-byte aligned
   const float* bias = nullptr;  // [n]; null: none
   float scale = 1.0f;
   float soft_cap = 0.0f;
@@ -134,11 +186,13 @@ struct DeltaStepArgs {
 struct CpuKernels {
   const char* name = nullptr;
   int64_t panel_rows = 0;
+  bool word_inputs = false;  // of codes of 8 bits
   /// rows x k weights, row-major at any alignment, into one panel of panel_rows x k; missing rows
   /// are zero. Not for codes.
   void (*pack_panel)(WeightFormat format, const void* const* rows, int64_t num_rows, int64_t k,
                      void* panel);
   void (*gemm_panel)(const GemmPanelArgs& args);
+  void (*quantize_row)(const QuantizeRowArgs& args);
   void (*attention_tile)(const AttentionTileArgs& args);
   void (*rope_row)(const RopeRowArgs& args);
   void (*norm_row)(const NormRowArgs& args);
@@ -161,7 +215,9 @@ constexpr int64_t AttentionScratch(int64_t num_rows, int64_t group, int64_t head
 }
 
 const CpuKernels& Avx2Kernels();
-const CpuKernels& Avx512Kernels();  // only where CpuHasAvx512()
+const CpuKernels& AvxVnniKernels();     // only where CpuHasAvxVnni()
+const CpuKernels& Avx512Kernels();      // only where CpuHasAvx512()
+const CpuKernels& Avx512VnniKernels();  // only where CpuHasAvx512Vnni()
 
 /// The fastest table that this processor runs and that agrees with plain arithmetic; `note` says
 /// what was passed over.

@@ -9,8 +9,10 @@ const CpuKernels& Avx512Kernels() {
   static constexpr CpuKernels kTable = {
       .name = "avx512",
       .panel_rows = kPanelRows,
+      .word_inputs = kWordInputs,
       .pack_panel = PackPanel,
       .gemm_panel = GemmPanel,
+      .quantize_row = QuantizeRow,
       .attention_tile = AttentionTileAny,
       .rope_row = RopeRowAny,
       .norm_row = NormRowAny,

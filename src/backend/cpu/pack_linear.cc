@@ -34,7 +34,8 @@ WeightFormat FormatOf(const LinearPart& part) {
 
 bool Alike(const LinearPart& a, const LinearPart& b) {
   if (FormatOf(a) != FormatOf(b)) return false;
-  return a.codes == nullptr || a.codes->form() == b.codes->form();
+  return a.codes == nullptr ||
+         (a.codes->form() == b.codes->form() && a.integer_input == b.integer_input);
 }
 
 /// Rows of quantised parts that have one form, into one run of memory; null: not wanted.
@@ -55,25 +56,19 @@ void ReadRows(absl::Span<const LinearPart> parts, absl::Span<const SourceRow> ro
   }
 }
 
-/// codes [num_rows, k] -> [k, panel_rows]; of 4 bits, row r shares its byte with r + panel_rows / 2.
-void PackCodes(WeightFormat format, absl::Span<const uint8_t> codes, int64_t k, int64_t panel_rows,
+/// codes [num_rows, k] -> [units, panel_rows, kUnitBytes]; the panel is zero.
+void PackCodes(int bits, absl::Span<const uint8_t> codes, int64_t k, int64_t panel_rows,
                uint8_t* panel) {
   constexpr int64_t kBlock = 64;  // k per pass over the rows: reads whole cache lines
   const int64_t num_rows = static_cast<int64_t>(codes.size()) / k;
-  const bool paired = format == WeightFormat::kCodes4;
-  const int64_t width = paired ? panel_rows / 2 : panel_rows;
   for (int64_t begin = 0; begin < k; begin += kBlock) {
     const int64_t end = std::min(k, begin + kBlock);
     for (int64_t row = 0; row < num_rows; ++row) {
-      const bool high = row >= width;
-      uint8_t* out = panel + (high ? row - width : row);
       const uint8_t* in = codes.data() + row * k;
       for (int64_t i = begin; i < end; ++i) {
-        if (high) {
-          out[i * width] = static_cast<uint8_t>(out[i * width] | in[i] << 4);
-        } else {
-          out[i * width] = in[i];
-        }
+        const CodePlace place = PlaceOfCode(bits, i);
+        uint8_t& out = panel[(place.unit * panel_rows + row) * kUnitBytes + place.shift / 8];
+        out = static_cast<uint8_t>(out | in[i] << place.shift % 8);
       }
     }
   }
@@ -128,7 +123,7 @@ void FillCodePanel(absl::Span<const LinearPart> parts, absl::Span<const SourceRo
   std::vector<float> scales(rows.size() * matrix.num_groups());
   std::vector<float> offsets(segment.has_offset ? scales.size() : 0);
   ReadRows(parts, rows, codes.data(), scales.data(), segment.has_offset ? offsets.data() : nullptr);
-  PackCodes(segment.format, codes, matrix.k(), panel_rows, reinterpret_cast<uint8_t*>(panel));
+  PackCodes(matrix.form().bits, codes, matrix.k(), panel_rows, reinterpret_cast<uint8_t*>(panel));
   PackScales(segment.scale_type, scales, matrix.num_groups(), panel_rows,
              panel + layout.scales_begin);
   PackScales(segment.offset_type, offsets, matrix.num_groups(), panel_rows,
@@ -149,7 +144,7 @@ SegmentLayout::SegmentLayout(const LinearSegment& segment, int64_t k, int64_t pa
   panels_begin = order_begin;
   if (segment.has_column_order) panels_begin += Aligned(k * sizeof(int32_t));
   const int64_t per_panel = (k + segment.group - 1) / segment.group * panel_rows;
-  scales_begin = panel_rows * k / (paired ? 2 : 1);
+  scales_begin = CodeUnits(paired ? 4 : 8, k) * panel_rows * kUnitBytes;
   offsets_begin = scales_begin + per_panel * DTypeSize(segment.scale_type);
   panel_bytes =
       offsets_begin + (segment.has_offset ? per_panel * DTypeSize(segment.offset_type) : 0);
@@ -175,6 +170,7 @@ std::vector<LinearSegment> PlanSegments(int64_t k, absl::Span<const LinearPart> 
         segment.has_book = !form.book.empty();
         segment.has_column_order = !form.column_order.empty();
         segment.has_offset = form.has_offset;
+        segment.integer_input = part.integer_input;
       }
       segments.push_back(segment);
     }

@@ -45,8 +45,23 @@ inline VBits LoadBits(const void* p) { return _mm512_loadu_si512(p); }
 inline VBits LoadBytes(const uint8_t* p) {
   return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
-inline VBits LowNibbles(VBits v) { return _mm512_and_si512(v, _mm512_set1_epi32(15)); }
-inline VBits HighNibbles(VBits v) { return _mm512_srli_epi32(v, 4); }
+inline VBits Set1Bits(int32_t x) { return _mm512_set1_epi32(x); }
+inline VBits And(VBits a, VBits b) { return _mm512_and_si512(a, b); }
+inline VBits ShiftRight(VBits v, int bits) { return _mm512_srl_epi32(v, _mm_cvtsi32_si128(bits)); }
+inline VBits Add32(VBits a, VBits b) { return _mm512_add_epi32(a, b); }
+inline VBits Add16(VBits a, VBits b) { return _mm512_add_epi16(a, b); }
+/// The high byte of each 16 bits.
+inline VBits HighBytes(VBits v) { return _mm512_srli_epi16(v, 8); }
+/// Sums of two products of unsigned bytes of a and signed bytes of b, in 16 bits.
+inline VBits MultiplyPairs8(VBits a, VBits b) { return _mm512_maddubs_epi16(a, b); }
+inline VBits MultiplyPairs16(VBits a, VBits b) { return _mm512_madd_epi16(a, b); }
+/// Nearest integers, ties to even.
+inline VBits ToInt(V v) { return _mm512_cvtps_epi32(v); }
+/// The low byte of each lane.
+inline void StoreLowBytes(int8_t* p, VBits v) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v));
+}
+inline V Abs(V v) { return _mm512_abs_ps(v); }
 inline V ToFloat(VBits v) { return _mm512_cvtepi32_ps(v); }
 /// 2^(v - 127), v in [1, 254].
 inline V PowersOfTwo(VBits v) { return _mm512_castsi512_ps(_mm512_slli_epi32(v, 23)); }
@@ -107,8 +122,20 @@ inline VBits LoadBits(const void* p) { return _mm256_loadu_si256(static_cast<con
 inline VBits LoadBytes(const uint8_t* p) {
   return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
 }
-inline VBits LowNibbles(VBits v) { return _mm256_and_si256(v, _mm256_set1_epi32(15)); }
-inline VBits HighNibbles(VBits v) { return _mm256_srli_epi32(v, 4); }
+inline VBits Set1Bits(int32_t x) { return _mm256_set1_epi32(x); }
+inline VBits And(VBits a, VBits b) { return _mm256_and_si256(a, b); }
+inline VBits ShiftRight(VBits v, int bits) { return _mm256_srl_epi32(v, _mm_cvtsi32_si128(bits)); }
+inline VBits Add32(VBits a, VBits b) { return _mm256_add_epi32(a, b); }
+inline VBits Add16(VBits a, VBits b) { return _mm256_add_epi16(a, b); }
+inline VBits HighBytes(VBits v) { return _mm256_srli_epi16(v, 8); }
+inline VBits MultiplyPairs8(VBits a, VBits b) { return _mm256_maddubs_epi16(a, b); }
+inline VBits MultiplyPairs16(VBits a, VBits b) { return _mm256_madd_epi16(a, b); }
+inline VBits ToInt(V v) { return _mm256_cvtps_epi32(v); }
+inline void StoreLowBytes(int8_t* p, VBits v) {
+  const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
+}
+inline V Abs(V v) { return _mm256_and_ps(v, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff))); }
 inline V ToFloat(VBits v) { return _mm256_cvtepi32_ps(v); }
 inline V PowersOfTwo(VBits v) { return _mm256_castsi256_ps(_mm256_slli_epi32(v, 23)); }
 inline V Pick16(const float* table, VBits i) {

@@ -15,6 +15,12 @@ TEST(Kernels, Avx512PassesTheSelfTest) {
   EXPECT_TRUE(SelfTest(Avx512Kernels()));
 }
 
+TEST(Kernels, VnniPassesTheSelfTest) {
+  if (!CpuHasAvxVnni() && !CpuHasAvx512Vnni()) GTEST_SKIP() << "this processor has no VNNI";
+  if (CpuHasAvxVnni()) EXPECT_TRUE(SelfTest(AvxVnniKernels()));
+  if (CpuHasAvx512Vnni()) EXPECT_TRUE(SelfTest(Avx512VnniKernels()));
+}
+
 TEST(Kernels, SelfTestFindsAWrongKernel) {
   CpuKernels broken = Avx2Kernels();
   broken.norm_row = [](const NormRowArgs& a) {
