@@ -19,17 +19,17 @@ ConfigSection DescribeEngine(EngineConfig& c) {
           {"kv_dtype",
            &c.kv_dtype,
            "KV cache. auto: as dtype. bfloat16 holds twice the tokens of float32.",
-           {"quantize",
-            &c.quantize,
-            "Rounds 16- and 32-bit weights as they load. int8, int4: a scale per 32 columns; "
-            "int8-channel: per row; int4-128: per 128. Embedding and head keep 8 bits.",
-            {"none", "int8", "int8-channel", "int4", "int4-128"}},
-           {"integer_inputs",
-            &c.integer_inputs,
-            "Linear layers that round their input to 8 bits per group and multiply integers. auto: "
-            "those that `quantize` rounded. on: all of integer codes, also of GPTQ, AWQ and GGUF.",
-            {"auto", "on"}},
            {"auto", "float32", "bfloat16"}},
+          {"quantize",
+           &c.quantize,
+           "Rounds 16- and 32-bit weights as they load. int8, int4: a scale per 32 columns; "
+           "int8-channel: per row; int4-128: per 128. Embedding and head keep 8 bits.",
+           {"none", "int8", "int8-channel", "int4", "int4-128"}},
+          {"integer_inputs",
+           &c.integer_inputs,
+           "Linear layers that round their input to 8 bits per group and multiply integers. auto: "
+           "those that `quantize` rounded. on: all of integer codes, also of GPTQ, AWQ and GGUF.",
+           {"auto", "on"}},
           {"block_size",
            &c.block_size,
            "Positions per KV block: 16, 32 or 64. Larger blocks share prefixes more coarsely.",

@@ -12,6 +12,7 @@ int RunCommand(int argc, char** argv) {
   AddServeCommand(app, exit_code);
   AddCheckConfigCommand(app, exit_code);
   AddBenchCommand(app, exit_code);
+  AddCompareCommand(app, exit_code);
   AddCheckModelCommand(app, exit_code);
   AddInspectCommand(app, exit_code);
   AddTextCommands(app, exit_code);
