@@ -221,13 +221,6 @@ absl::Status ReadConfigGroup(const Json& json, std::string_view what, const std:
   SectionReader args(*weights, what, path + ".weights");
   group.scheme = ReadWeightArgs(args, format);
   RETURN_IF_ERROR(args.status());
-  const Json* inputs = section.keys().Find("input_activations");
-  if (inputs != nullptr && inputs->is_object() && group.scheme.storage != CodeStorage::kFloat8) {
-    SectionReader activations(*inputs, what, path + ".input_activations");
-    group.scheme.integer_input = activations.OneOf("type", "int", {"int", "float"}) == "int" &&
-                                 activations.Bits("num_bits") == 8;
-    RETURN_IF_ERROR(activations.status());
-  }
   out.groups.push_back(std::move(group));
   return absl::OkStatus();
 }

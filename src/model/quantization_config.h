@@ -31,7 +31,6 @@ struct QuantScheme {
   bool per_tensor = false;     // one scale for all
   bool symmetric = true;       // else there are zero points
   bool zero_minus_one = true;  // kGptq: zero points are stored less one
-  bool integer_input = false;  // the checkpoint is meant to be run with 8-bit integer activations
 };
 
 struct QuantizationConfig {

@@ -53,11 +53,7 @@ class FileSource final : public TensorSource {
                                         int64_t expert) override {
     HostLinear linear;
     ASSIGN_OR_RETURN(linear.codes, FindQuantized(files_, quantization_, name, shape, expert));
-    if (linear.codes != nullptr) {
-      const QuantScheme* scheme = quantization_.SchemeOf(name);
-      linear.integer_input = scheme != nullptr && scheme->integer_input;
-      return linear;
-    }
+    if (linear.codes != nullptr) return linear;
     return FindPlain(name, shape, expert);
   }
 

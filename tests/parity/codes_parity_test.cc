@@ -1,5 +1,6 @@
 // Linear layers and tables of codes against plain arithmetic in double, in every form, alone and
 // side by side in one layer. Inputs are new in each run; the seed is printed.
+#include <cmath>
 #include <cstring>
 #include <numeric>
 
@@ -117,6 +118,115 @@ TEST_P(CodesParity, ARowsSumIsTheSameInEveryBatch) {
     row.rows = 1;
     ops().Linear({.x = row, .w = &*packed, .y = one.tensor()});
     EXPECT_EQ(std::memcmp(one.values.data(), all.values.data() + r * 100, 400), 0) << r;
+  }
+}
+
+/// x as a layer with groups of `group` rounds it, in the order of its columns.
+std::vector<double> RoundedInput(const Matrix& x, const QuantizedForm& form) {
+  std::vector<double> out(x.rows * x.cols);
+  for (int64_t r = 0; r < x.rows; ++r) {
+    const auto at = [&](int64_t c) {
+      return static_cast<float>(x.at(r, form.column_order.empty() ? c : form.column_order[c]));
+    };
+    for (int64_t begin = 0; begin < x.cols; begin += form.group) {
+      const int64_t end = std::min(x.cols, begin + form.group);
+      float most = 0;
+      for (int64_t c = begin; c < end; ++c) most = std::max(most, std::fabs(at(c)));
+      for (int64_t c = begin; c < end; ++c) {
+        out[r * x.cols + (form.column_order.empty() ? c : form.column_order[c])] =
+            most == 0 ? 0.0 : double{std::nearbyint(at(c) * (127.0f / most))} * (most / 127.0f);
+      }
+    }
+  }
+  return out;
+}
+
+TEST_P(CodesParity, IntegerInputsBesideOthers) {
+  for (int trial = 0; trial < 60; ++trial) {
+    const int64_t m = AnySize();
+    const int64_t k = random_() % 3 == 0 ? 300 + AnySize() : AnySize();
+    Matrix x = Random(m, k, Activations()[random_() % 2]);
+    std::unique_ptr<CodesInMemory> codes;
+    do {
+      codes = RandomCodes(AnySize(), k);
+    } while (!TakesIntegerInput(codes->form(), k));
+    const auto other = RandomCodes(AnySize(), k);
+    const LinearPart parts[] = {
+        {.rows = codes->rows(), .codes = codes.get(), .integer_input = true},
+        {.rows = other->rows(), .codes = other.get()},
+        {.rows = codes->rows(), .codes = codes.get()},
+        {.rows = codes->rows(), .codes = codes.get(), .integer_input = true}};
+    const auto packed = device_->Pack(k, parts);
+    ASSERT_TRUE(packed.ok()) << packed.status();
+    const std::vector<float> rows = Values(*codes);
+    const std::vector<float> between = Values(*other);
+    const std::vector<double> rounded = RoundedInput(x, codes->form());
+    const int64_t n = packed->n;
+    std::vector<double> expected(m * n);
+    for (int64_t i = 0; i < m * n; ++i) {
+      int64_t c = i % n;
+      const double* in = nullptr;
+      const float* w = nullptr;
+      if (c < codes->rows()) {
+        in = &rounded[i / n * k];
+        w = &rows[c * k];
+      } else if ((c -= codes->rows()) < other->rows()) {
+        w = &between[c * k];
+      } else {
+        c -= other->rows();
+        if (c >= codes->rows()) in = &rounded[i / n * k];
+        w = &rows[c % codes->rows() * k];
+      }
+      for (int64_t j = 0; j < k; ++j) {
+        expected[i] += (in == nullptr ? double{x.at(i / n, j)} : in[j]) * w[j];
+      }
+    }
+    Matrix y = Poisoned(m, n, DType::kFloat32);
+    ops().Linear({.x = x.tensor(), .w = &*packed, .y = y.tensor()});
+    ASSERT_TRUE(device_->Synchronize().ok());
+    y.Read();
+    ExpectClose(y, expected);
+  }
+}
+
+TEST_P(CodesParity, ARowOfIntegersIsTheSameInEveryBatch) {
+  QuantizedForm form;
+  form.center = 8;
+  form.group = 128;
+  std::vector<uint8_t> codes(100 * 700);
+  for (uint8_t& code : codes) code = static_cast<uint8_t>(random_() % 16);
+  const CodesInMemory matrix(100, 700, form, codes, RandomScales(100 * 6, 3), {});
+  const LinearPart parts[] = {{.rows = 100, .codes = &matrix, .integer_input = true}};
+  const auto packed = device_->Pack(700, parts);
+  ASSERT_TRUE(packed.ok());
+  Matrix x = Random(129, 700, DType::kFloat32);
+  Matrix all = Poisoned(129, 100, DType::kFloat32);
+  ops().Linear({.x = x.tensor(), .w = &*packed, .y = all.tensor()});
+  for (int64_t r = 0; r < 129; ++r) {
+    Matrix one = Poisoned(1, 100, DType::kFloat32);
+    Tensor row = x.tensor();
+    row.data = x.tensor().row(r);
+    row.rows = 1;
+    ops().Linear({.x = row, .w = &*packed, .y = one.tensor()});
+    EXPECT_EQ(std::memcmp(one.values.data(), all.values.data() + r * 100, 400), 0) << r;
+  }
+}
+
+TEST_P(CodesParity, AnInputThatIsNoNumberYieldsNone) {
+  const QuantizedForm form{.group = 32, .center = 8};
+  const CodesInMemory matrix(5, 64, form, std::vector<uint8_t>(5 * 64, 9), RandomScales(10, 3), {});
+  const LinearPart parts[] = {{.rows = 5, .codes = &matrix, .integer_input = true}};
+  const auto packed = device_->Pack(64, parts);
+  ASSERT_TRUE(packed.ok());
+  for (const float bad : {NAN, INFINITY}) {
+    Matrix x = Random(2, 64, DType::kFloat32);
+    x.values[40] = bad;
+    Matrix y = Poisoned(2, 5, DType::kFloat32);
+    ops().Linear({.x = x.tensor(), .w = &*packed, .y = y.tensor()});
+    for (int c = 0; c < 5; ++c) {
+      EXPECT_TRUE(std::isnan(y.values[c])) << c;
+      EXPECT_TRUE(std::isfinite(y.values[5 + c])) << c;
+    }
   }
 }
 
