@@ -5,8 +5,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
+
+#include "penstock/types.h"
 
 namespace penstock {
 
@@ -45,6 +48,10 @@ class QuantizedRows {
   /// none. Scales are cheap to read without codes.
   virtual void Read(int64_t begin, int64_t num_rows, uint8_t* codes, float* scales,
                     float* offsets) const = 0;
+
+  /// A type that holds every scale exactly, where the form has no offsets and the type is known
+  /// without reading them.
+  virtual std::optional<DType> scale_type() const { return std::nullopt; }
 
  private:
   int64_t rows_;

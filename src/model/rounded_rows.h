@@ -28,6 +28,7 @@ class RoundedRows final : public QuantizedRows {
   RoundedRows(HostTensor plain, RoundingRule rule);
   void Read(int64_t begin, int64_t num_rows, uint8_t* codes, float* scales,
             float* offsets) const override;
+  std::optional<DType> scale_type() const override;
 
  private:
   HostTensor plain_;

@@ -87,6 +87,13 @@ void PackScales(DType type, absl::Span<const float> scales, int64_t num_groups, 
 
 void FindScaleTypes(absl::Span<const LinearPart> parts, absl::Span<const SourceRow> rows,
                     int64_t chunk, WorkerPool& pool, LinearSegment& segment) {
+  bool known = true;
+  for (const SourceRow& row : rows) {
+    const std::optional<DType> type = parts[row.part].codes->scale_type();
+    known &= type.has_value();
+    segment.scale_type = type.value_or(segment.scale_type);
+  }
+  if (known) return;  // alike parts that know the type know the same
   const int64_t num_groups = parts[rows[0].part].codes->num_groups();
   const auto num_rows = static_cast<int64_t>(rows.size());
   ScaleType scale_type;
