@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "base/status_macros.h"
+#include "base/strings.h"
 #include "format/gguf.h"
 #include "server/model_instance.h"
 #include "text/gguf_vocabulary.h"
