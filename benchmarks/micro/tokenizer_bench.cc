@@ -1,12 +1,15 @@
-// Megabytes of text that one thread encodes per second of its time. Prints JSON lines.
+// Megabytes of text that one thread encodes per second of its time, and how the time of hostile
+// texts grows with their size. Prints JSON lines.
 //   tokenizer_bench TOKENIZER [TEXT_FILE [CHAT_TEMPLATE]]
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <ctime>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/time/clock.h"
@@ -56,6 +59,41 @@ std::string Repeat(const std::string& part, size_t bytes) {
   return text;
 }
 
+// Texts that make of a whole input one word, one run or one cluster.
+constexpr std::pair<const char*, const char*> kHostile[] = {
+    {"one letter", "a"},
+    {"two letters", "ab"},
+    {"blanks", " "},
+    {"line breaks", "\n"},
+    {"digits", "7"},
+    {"dashes", "-"},
+    {"combining marks", "\u0301"},
+    {"combining marks out of order", "\u0301\u0316"},
+    {"a letter without blanks", "\u4e2d"}};
+
+// The time for a quarter, a half, one and two megabytes: per byte it stays what it is. `growth` is
+// the exponent e of time ~ size^e over the whole range.
+void MeasureGrowth(const Tokenizer& tokenizer, const std::string& name, const std::string& part) {
+  constexpr size_t kSizes[] = {250000, 500000, 1000000, 2000000};
+  std::vector<double> best;
+  for (const size_t size : kSizes) {
+    const std::string text = Repeat(part, size);
+    double least = 1e9;
+    for (int run = 0; run < 4; ++run) {
+      const double begin = Seconds();
+      tokenizer.Encode(text, false);
+      least = std::min(least, Seconds() - begin);
+    }
+    best.push_back(least);
+  }
+  std::printf(
+      "{\"name\": \"%s\", \"mb_per_s\": %.1f, \"ms\": [%.1f, %.1f, %.1f, %.1f], "
+      "\"growth\": %.2f}\n",
+      name.c_str(), 1 / best[2], best[0] * 1e3, best[1] * 1e3, best[2] * 1e3, best[3] * 1e3,
+      std::log2(best[3] / best[0]) / 3);
+  std::fflush(stdout);
+}
+
 absl::Status MeasureTurn(const Tokenizer& tokenizer, const std::string& text,
                          const std::string& template_path) {
   ASSIGN_OR_RETURN(const ChatTemplate chat, ChatTemplate::Parse(ReadAll(template_path)));
@@ -85,10 +123,7 @@ absl::Status Run(int argc, char** argv) {
   if (text.empty()) return absl::NotFoundError("the text file is empty or cannot be read");
   text = Repeat(text, kMegabyte);
   Measure(*tokenizer, "text", text);
-  Measure(*tokenizer, "one letter", std::string(kMegabyte, 'a'));
-  Measure(*tokenizer, "blanks", std::string(kMegabyte, ' '));
-  Measure(*tokenizer, "combining marks", Repeat("\u0301", kMegabyte));
-  Measure(*tokenizer, "combining marks out of order", Repeat("\u0301\u0316", kMegabyte));
+  for (const auto& [name, part] : kHostile) MeasureGrowth(*tokenizer, name, part);
   return argc > 3 ? MeasureTurn(*tokenizer, text, argv[3]) : absl::OkStatus();
 }
 

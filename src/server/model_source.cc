@@ -66,6 +66,7 @@ absl::StatusOr<HubModel> ParseHubName(const std::string& model) {
 }
 
 bool Wanted(const std::string& name) {
+  if (name == "1_Pooling/config.json") return true;  // of sentence-transformers
   if (name.find('/') != name.npos || name.starts_with(".") || name.starts_with("consolidated"))
     return false;
   static const std::vector<std::string> kNames = {
@@ -73,7 +74,8 @@ bool Wanted(const std::string& name) {
       "tokenizer.json",     "tokenizer_config.json",
       "tokenizer.model",    "chat_template.jinja",
       "chat_template.json", "model.safetensors.index.json",
-      "spiece.model",       "sentencepiece.bpe.model"};
+      "spiece.model",       "sentencepiece.bpe.model",
+      "modules.json"};
   return name.ends_with(".safetensors") || name.ends_with(".tiktoken") ||
          std::find(kNames.begin(), kNames.end(), name) != kNames.end();
 }
@@ -194,12 +196,12 @@ class HubCache {
       }
       fs::rename(partial, blob);
     }
+    const fs::path link = snapshot / file.name;
     std::error_code error;
-    fs::remove(snapshot / file.name, error);
-    fs::create_symlink(fs::path("../../blobs") / file.digest, snapshot / file.name, error);
-    if (error)
-      return absl::UnavailableError(
-          absl::StrCat((snapshot / file.name).string(), ": ", error.message()));
+    fs::create_directories(link.parent_path(), error);
+    fs::remove(link, error);
+    fs::create_symlink(fs::proximate(blob, link.parent_path()), link, error);
+    if (error) return absl::UnavailableError(absl::StrCat(link.string(), ": ", error.message()));
     return absl::OkStatus();
   }
 

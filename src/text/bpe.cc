@@ -2,17 +2,17 @@
 
 #include <algorithm>
 #include <limits>
-#include <queue>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/status_macros.h"
 #include "base/utf8.h"
+#include "text/merge_queue.h"
 
 namespace penstock {
 namespace {
 
-constexpr size_t kShortWord = 48;  // symbols up to which scanning beats a heap
+constexpr size_t kShortWord = 48;  // symbols up to which scanning beats a queue
 constexpr char32_t kLowCharacters = 0x180;
 
 constexpr std::string_view kBlank = "\u2581";
@@ -72,7 +72,7 @@ absl::Status Bpe::IndexRankedTokens() {
   for (size_t i = 0; i < ranks.size(); ++i) {
     const auto id = static_cast<TokenId>(i);
     const std::string* token = vocabulary_.Token(id);
-    if (ranks[i] < 0 || token == nullptr) continue;
+    if (ranks[i] < 0 || token == nullptr || token->empty()) continue;
     if (token->size() > kMaxBytes) {
       return absl::InvalidArgumentError(absl::StrCat("vocabulary: token ", id, " has ",
                                                      token->size(), " bytes, expected at most ",
@@ -206,47 +206,42 @@ void Bpe::MergeShort(std::vector<TokenId>* symbols) const {
   symbols->resize(count);
 }
 
-// A heap of candidate merges over a linked list of symbols; a candidate whose symbols have changed
-// is passed over.
+// A linked list of symbols, each of which knows the merge with its neighbour; what the queue says of
+// a symbol that has another by then is passed over.
 void Bpe::MergeLong(std::vector<TokenId>* symbols) const {
+  constexpr uint32_t kNone = std::numeric_limits<uint32_t>::max();
   struct Node {
     int32_t previous;
     int32_t next;
-  };
-  struct Candidate {
-    uint32_t rank;
-    int32_t position;
-    TokenId left, right, merged;
-    bool operator<(const Candidate& other) const {  // the heap's top is its largest
-      return rank != other.rank ? rank > other.rank : position > other.position;
-    }
+    Merge merge;  // with the next one
   };
   std::vector<TokenId>& ids = *symbols;
   const auto count = static_cast<int32_t>(ids.size());
   std::vector<Node> nodes(ids.size());
-  std::vector<Candidate> initial;
-  const auto candidate = [&](int32_t position, auto add) {
+  MergeQueue queue(ids.size());
+  const auto look_up = [&](int32_t position) {
     const int32_t next = nodes[position].next;
-    if (next >= count) return;
-    const Merge* merge = FindMerge(ids[position], ids[next]);
-    if (merge != nullptr)
-      add(Candidate{merge->rank, position, ids[position], ids[next], merge->id});
+    const Merge* merge = next < count ? FindMerge(ids[position], ids[next]) : nullptr;
+    nodes[position].merge = merge == nullptr ? Merge{kNone, -1} : *merge;
+    if (merge != nullptr) queue.Push({merge->rank, position});
   };
-  for (int32_t i = 0; i < count; ++i) nodes[i] = {i - 1, i + 1};
-  for (int32_t i = 0; i < count; ++i) candidate(i, [&](Candidate c) { initial.push_back(c); });
-  std::priority_queue<Candidate> heap(std::less<Candidate>(), std::move(initial));
-  while (!heap.empty()) {
-    const Candidate top = heap.top();
-    heap.pop();
-    const int32_t next = nodes[top.position].next;
-    if (ids[top.position] != top.left || next >= count || ids[next] != top.right) continue;
-    ids[top.position] = top.merged;
+  for (int32_t i = 0; i < count; ++i) {
+    nodes[i].previous = i - 1;
+    nodes[i].next = i + 1;
+    look_up(i);
+  }
+  while (const std::optional<MergeQueue::Entry> best = queue.Pop()) {
+    const int32_t position = best->position;
+    Node& node = nodes[position];
+    if (node.merge.rank != best->rank) continue;
+    const int32_t next = node.next;
+    ids[position] = node.merge.id;
     ids[next] = -1;
-    nodes[top.position].next = nodes[next].next;
-    if (nodes[next].next < count) nodes[nodes[next].next].previous = top.position;
-    const int32_t previous = nodes[top.position].previous;
-    if (previous >= 0) candidate(previous, [&](Candidate c) { heap.push(c); });
-    candidate(top.position, [&](Candidate c) { heap.push(c); });
+    nodes[next].merge.rank = kNone;
+    node.next = nodes[next].next;
+    if (node.next < count) nodes[node.next].previous = position;
+    if (node.previous >= 0) look_up(node.previous);
+    look_up(position);
   }
   ids.erase(std::remove(ids.begin(), ids.end(), -1), ids.end());
 }

@@ -26,6 +26,8 @@ struct GgufVocabulary {
   std::string precompiled_charsmap;
   std::optional<TokenId> bos_id;
   std::optional<TokenId> eos_id;
+  std::optional<TokenId> eot_id;
+  std::optional<TokenId> eom_id;
   std::optional<TokenId> unk_id;
   std::optional<TokenId> sep_id;
   std::optional<bool> add_bos;

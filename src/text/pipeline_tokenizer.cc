@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "base/utf8.h"
-#include "text/byte_level.h"
+#include "text/byte_level_pretokenizer.h"
 #include "text/word_cache.h"
 
 namespace penstock {
@@ -86,8 +86,8 @@ void PipelineTokenizer::EncodeWords(std::string_view text, bool starts_input,
     EncodeWord(text, ids);
     return;
   }
-  if (const WordScanner* words = parts_.pre_tokenizer->byte_level_words()) {
-    EncodeByteLevelWords(*words, text, ids);
+  if (const ByteLevelPreTokenizer* byte_level = parts_.pre_tokenizer->as_byte_level()) {
+    EncodeByteLevelWords(*byte_level, text, ids);
     return;
   }
   PreTokenized words{std::string(text), {{0, text.size()}}, starts_input};
@@ -96,21 +96,16 @@ void PipelineTokenizer::EncodeWords(std::string_view text, bool starts_input,
 }
 
 // The cache is asked for the words as they are in the text.
-void PipelineTokenizer::EncodeByteLevelWords(const WordScanner& words, std::string_view text,
+void PipelineTokenizer::EncodeByteLevelWords(const ByteLevelPreTokenizer& byte_level,
+                                             std::string_view text,
                                              std::vector<TokenId>* ids) const {
   WordCache& cache = WordCache::OfThisThread();
-  std::string encoded;
-  for (size_t pos = 0; pos < text.size();) {
-    const size_t end = words.End(text, pos);
-    const std::string_view word = text.substr(pos, end - pos);
-    pos = end;
-    if (cache.Append(cache_owner_, word, ids)) continue;
+  byte_level.ForEachWord(text, [&](std::string_view word) {
+    if (cache.Append(cache_owner_, word, ids)) return;
     const size_t before = ids->size();
-    encoded.clear();
-    byte_level::AppendEncoded(word, &encoded);
-    parts_.model->Tokenize(encoded, ids);
+    byte_level.ForEachPart(word, [&](std::string_view part) { parts_.model->Tokenize(part, ids); });
     cache.Keep(cache_owner_, word, absl::MakeConstSpan(*ids).subspan(before));
-  }
+  });
 }
 
 void PipelineTokenizer::EncodeWord(std::string_view word, std::vector<TokenId>* ids) const {

@@ -49,7 +49,7 @@ class PipelineTokenizer final : public Tokenizer {
 
  private:
   void EncodeSegment(std::string_view segment, bool starts_input, std::vector<TokenId>* ids) const;
-  void EncodeByteLevelWords(const WordScanner& words, std::string_view text,
+  void EncodeByteLevelWords(const ByteLevelPreTokenizer& byte_level, std::string_view text,
                             std::vector<TokenId>* ids) const;
   // The tokens of a word as the model sees it, from the cache where they are there.
   void EncodeWord(std::string_view word, std::vector<TokenId>* ids) const;

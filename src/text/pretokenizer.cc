@@ -2,13 +2,14 @@
 
 #include <algorithm>
 #include <functional>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/utf8.h"
-#include "text/byte_level.h"
+#include "text/byte_level_pretokenizer.h"
 #include "text/json_fields.h"
 #include "text/split_patterns.h"
 #include "text/unicode.h"
@@ -38,6 +39,7 @@ class SplitPreTokenizer final : public PreTokenizer {
     }
     input->pieces = std::move(pieces);
   }
+  bool only_cuts() const override { return true; }
 
  private:
   Find find_;
@@ -51,6 +53,9 @@ class SequencePreTokenizer final : public PreTokenizer {
       : steps_(std::move(steps)) {}
   void Apply(PreTokenized* input) const override {
     for (const auto& step : steps_) step->Apply(input);
+  }
+  bool only_cuts() const override {
+    return std::all_of(steps_.begin(), steps_.end(), [](const auto& s) { return s->only_cuts(); });
   }
 
  private:
@@ -72,57 +77,15 @@ void RewritePieces(PreTokenized* input, Append append) {
   input->pieces = std::move(out.pieces);
 }
 
-void CutWords(const WordScanner& scanner, PreTokenized* input) {
-  std::vector<TextRange> words;
-  for (const TextRange& piece : input->pieces) {
-    const std::string_view text = input->Piece(piece);
-    for (size_t pos = 0; pos < text.size();) {
-      const size_t end = scanner.End(text, pos);
-      words.push_back({piece.begin + pos, piece.begin + end});
-      pos = end;
-    }
-  }
-  input->pieces = std::move(words);
-}
-
-class ByteLevelPreTokenizer final : public PreTokenizer {
+// Puts a blank in front of every piece that has none.
+class PrefixSpacePreTokenizer final : public PreTokenizer {
  public:
-  ByteLevelPreTokenizer(bool add_prefix_space, std::optional<WordScanner> words)
-      : add_prefix_space_(add_prefix_space), words_(words) {}
-
   void Apply(PreTokenized* input) const override {
-    if (add_prefix_space_) {
-      RewritePieces(input, [](std::string_view piece, bool, std::string* out) {
-        if (piece.front() != ' ') out->push_back(' ');
-        out->append(piece);
-      });
-    }
-    if (words_) CutWords(*words_, input);
     RewritePieces(input, [](std::string_view piece, bool, std::string* out) {
-      byte_level::AppendEncoded(piece, out);
+      if (piece.front() != ' ') out->push_back(' ');
+      out->append(piece);
     });
   }
-
- private:
-  bool add_prefix_space_;
-  std::optional<WordScanner> words_;
-};
-
-// The commonest pre-tokenizers: a well-known pattern, then the byte-level alphabet.
-class ScannedPreTokenizer final : public PreTokenizer {
- public:
-  explicit ScannedPreTokenizer(const WordScanner& scanner) : scanner_(scanner) {}
-
-  void Apply(PreTokenized* input) const override {
-    CutWords(scanner_, input);
-    RewritePieces(input, [](std::string_view piece, bool, std::string* out) {
-      byte_level::AppendEncoded(piece, out);
-    });
-  }
-  const WordScanner* byte_level_words() const override { return &scanner_; }
-
- private:
-  WordScanner scanner_;
 };
 
 class MetaspacePreTokenizer final : public PreTokenizer {
@@ -222,19 +185,17 @@ Result MakeSplitAt(SplitPreTokenizer::Find find, SplitBehavior behavior, bool in
 
 // The scanner of a "Split" at a well-known pattern; absent for any other step.
 std::optional<WordScanner> ScannerOf(const nlohmann::json& step) {
-  if (step.value("type", "") != "Split" || step.value("behavior", "") != "Isolated" ||
-      step.value("invert", false)) {
+  const auto is = [&](std::string_view key, std::string_view expected) {
+    const absl::StatusOr<std::string> value = json_fields::String(step, key);
+    return value.ok() && *value == expected;
+  };
+  const absl::StatusOr<bool> invert = json_fields::BoolOr(step, "invert", false);
+  if (!is("type", "Split") || !is("behavior", "Isolated") || !invert.ok() || *invert)
     return std::nullopt;
-  }
   const nlohmann::json* pattern = json_fields::Find(step, "pattern");
   const nlohmann::json* regex = pattern == nullptr ? nullptr : json_fields::Find(*pattern, "Regex");
   if (regex == nullptr || !regex->is_string()) return std::nullopt;
   return WordScanner::Find(regex->get_ref<const std::string&>());
-}
-
-bool IsPlainByteLevel(const nlohmann::json& step) {
-  return step.value("type", "") == "ByteLevel" && !step.value("add_prefix_space", true) &&
-         !step.value("use_regex", true);
 }
 
 Result MakeSplit(const nlohmann::json& config) {
@@ -253,10 +214,14 @@ Result MakeByteLevel(const nlohmann::json& config) {
   ASSIGN_OR_RETURN(const bool add_prefix_space,
                    json_fields::BoolOr(config, "add_prefix_space", true));
   ASSIGN_OR_RETURN(const bool use_regex, json_fields::BoolOr(config, "use_regex", true));
-  std::optional<WordScanner> scanner;
-  if (use_regex) scanner = WordScanner::Find(split_patterns::kGpt2);
-  if (scanner && !add_prefix_space) return std::make_unique<ScannedPreTokenizer>(*scanner);
-  return std::make_unique<ByteLevelPreTokenizer>(add_prefix_space, scanner);
+  ByteLevelSteps steps;
+  if (use_regex) steps.words = WordScanner::Find(split_patterns::kGpt2);
+  auto byte_level = std::make_unique<ByteLevelPreTokenizer>(std::move(steps));
+  if (!add_prefix_space) return byte_level;
+  std::vector<std::unique_ptr<PreTokenizer>> both;
+  both.push_back(std::make_unique<PrefixSpacePreTokenizer>());
+  both.push_back(std::move(byte_level));
+  return std::make_unique<SequencePreTokenizer>(std::move(both));
 }
 
 Result MakeMetaspace(const nlohmann::json& config) {
@@ -281,19 +246,37 @@ Result MakeMetaspace(const nlohmann::json& config) {
   return std::make_unique<MetaspacePreTokenizer>(replacement, prepend, split);
 }
 
+// One ByteLevelPreTokenizer of a byte-level step and the steps around it, where those only cut;
+// else nullptr, and `steps` is as it was. `scanner`: of the step before the byte-level one.
+std::unique_ptr<PreTokenizer> JoinByteLevel(
+    std::vector<std::unique_ptr<PreTokenizer>>* steps,
+    const std::vector<std::optional<WordScanner>>& scanners) {
+  const auto only_cuts = [](const auto& step) { return step->only_cuts(); };
+  const auto at = std::find_if_not(steps->begin(), steps->end(), only_cuts);
+  if (at == steps->end() || !std::all_of(at + 1, steps->end(), only_cuts)) return nullptr;
+  auto* byte_level = dynamic_cast<ByteLevelPreTokenizer*>(at->get());
+  if (byte_level == nullptr) return nullptr;
+  ByteLevelSteps joined = byte_level->TakeSteps();
+  joined.before.assign(std::make_move_iterator(steps->begin()), std::make_move_iterator(at));
+  joined.after.assign(std::make_move_iterator(at + 1), std::make_move_iterator(steps->end()));
+  const size_t index = joined.before.size();
+  if (index > 0 && !joined.words && scanners[index - 1]) {
+    joined.words = scanners[index - 1];
+    joined.before.pop_back();
+  }
+  return std::make_unique<ByteLevelPreTokenizer>(std::move(joined));
+}
+
 Result MakeSequence(const nlohmann::json& config) {
   ASSIGN_OR_RETURN(const nlohmann::json* list, json_fields::Array(config, "pretokenizers"));
   std::vector<std::unique_ptr<PreTokenizer>> steps;
-  const auto all_objects = [](const nlohmann::json& step) { return step.is_object(); };
-  if (list->size() == 2 && std::all_of(list->begin(), list->end(), all_objects) &&
-      IsPlainByteLevel((*list)[1])) {
-    if (const std::optional<WordScanner> scanner = ScannerOf((*list)[0]))
-      return std::make_unique<ScannedPreTokenizer>(*scanner);
-  }
+  std::vector<std::optional<WordScanner>> scanners;
   for (const nlohmann::json& step : *list) {
     ASSIGN_OR_RETURN(auto made, MakePreTokenizer(step));
     steps.push_back(std::move(made));
+    scanners.push_back(ScannerOf(step));
   }
+  if (auto joined = JoinByteLevel(&steps, scanners)) return joined;
   return std::make_unique<SequencePreTokenizer>(std::move(steps));
 }
 

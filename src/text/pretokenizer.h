@@ -11,7 +11,6 @@
 
 #include "absl/status/statusor.h"
 #include "text/pattern.h"
-#include "text/word_scanner.h"
 
 namespace penstock {
 
@@ -26,14 +25,17 @@ struct PreTokenized {
   }
 };
 
+class ByteLevelPreTokenizer;
+
 class PreTokenizer {
  public:
   virtual ~PreTokenizer() = default;
   /// Cuts every piece further, and may rewrite it.
   virtual void Apply(PreTokenized* input) const = 0;
-  /// Where all it does is to cut words as a scanner does and to write their bytes in the byte-level
-  /// alphabet, that scanner; else nullptr.
-  virtual const WordScanner* byte_level_words() const { return nullptr; }
+  /// Whether it leaves the text as it is and cuts each piece by what is in that piece alone.
+  virtual bool only_cuts() const { return false; }
+  /// Itself where it is a ByteLevelPreTokenizer.
+  virtual const ByteLevelPreTokenizer* as_byte_level() const { return nullptr; }
 };
 
 /// INVALID_ARGUMENT for a malformed description, UNIMPLEMENTED (by name) for a type that is not

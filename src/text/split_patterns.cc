@@ -125,6 +125,10 @@ absl::StatusOr<std::unique_ptr<PreTokenizer>> MakeByteLevelSplit(
     const std::vector<std::string_view>& patterns) {
   nlohmann::json steps = nlohmann::json::array();
   for (const std::string_view pattern : patterns) {
+    if (pattern == kDigit) {
+      steps.push_back({{"type", "Digits"}, {"individual_digits", true}});
+      continue;
+    }
     steps.push_back(
         {{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}});
   }

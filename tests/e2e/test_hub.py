@@ -4,11 +4,13 @@ import hashlib
 import http.server
 import json
 import pathlib
+import shutil
 import subprocess
 import threading
+import urllib.request
 
 import pytest
-from conftest import BINARY, DEMO
+from conftest import BINARY, DEMO, ROOT
 
 NAMES = [
     "config.json",
@@ -17,14 +19,16 @@ NAMES = [
     "tokenizer_config.json",
     "model.safetensors",
 ]
+ENCODER = ROOT / "tests/goldens/encoders/qwen3_embedding"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub(http.server.ThreadingHTTPServer):
-    """Serves models/demo as org/demo; `cut` ends the first transfers of large files early; `spoil` changes a byte."""
+    """Serves `root` as org/demo; `cut` ends the first transfers of large files early; `spoil` changes a byte."""
 
-    def __init__(self, cut=0, spoil=False, token=None):
+    def __init__(self, cut=0, spoil=False, token=None, root=DEMO, names=NAMES):
         super().__init__(("127.0.0.1", 0), Answer)
+        self.root, self.names = pathlib.Path(root), names
         self.cut, self.spoil, self.token, self.ranges, self.requests = cut, spoil, token, [], 0
         threading.Thread(target=self.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
@@ -42,13 +46,13 @@ class Answer(http.server.BaseHTTPRequestHandler):
         if self.path.startswith("/api/models/org/demo/revision/main"):
             return self.reply(
                 json.dumps(
-                    {"sha": COMMIT, "siblings": [self.describe(n) for n in NAMES + ["README.md"]]}
+                    {"sha": COMMIT, "siblings": [self.describe(n) for n in hub.names]}
                 ).encode()
             )
         prefix = f"/org/demo/resolve/{COMMIT}/"
         if not self.path.startswith(prefix):
             return self.send_error(404)
-        data = (pathlib.Path(DEMO) / self.path[len(prefix) :]).read_bytes()
+        data = (hub.root / self.path[len(prefix) :]).read_bytes()
         if hub.spoil and len(data) > 10**6:
             data = data[:1000] + bytes([data[1000] ^ 1]) + data[1001:]
         begin, status = 0, 200
@@ -62,7 +66,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
         self.reply(data[begin:], status, None if cut is None else data[begin:cut])
 
     def describe(self, name):
-        data = (pathlib.Path(DEMO) / name).read_bytes()
+        data = (self.server.root / name).read_bytes()
         entry = {
             "rfilename": name,
             "size": len(data),
@@ -92,7 +96,7 @@ def environment(hub, tmp_path, **more):
 
 
 def test_downloads_resumes_and_then_uses_the_cache(serve, tmp_path):
-    hub = Hub(cut=2)
+    hub = Hub(cut=2, names=NAMES + ["README.md"])
     server = serve(model="org/demo", env=environment(hub, tmp_path))
     assert '"demo"' in server.get("/v1/models") or "org/demo" in server.get("/v1/models")
     assert hub.ranges == [2 * 10**6, 4 * 10**6]
@@ -108,6 +112,27 @@ def test_downloads_resumes_and_then_uses_the_cache(serve, tmp_path):
     before = hub.requests
     serve(model="org/demo", env=environment(hub, tmp_path, HF_HUB_OFFLINE="1"))
     assert hub.requests == before
+
+
+def test_the_pooling_of_an_embedding_model_comes_with_it(serve, tmp_path):
+    root = tmp_path / "encoder"
+    shutil.copytree(ENCODER, root)
+    names = [str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()]
+    assert "modules.json" in names and "1_Pooling/config.json" in names
+    (root / "2_Other").mkdir()
+    (root / "2_Other/config.json").write_text("{}")
+    hub = Hub(root=root, names=names + ["2_Other/config.json"])
+    server = serve(model="org/demo", env=environment(hub, tmp_path))
+    body = json.dumps({"input": "the sea"}).encode()
+    request = urllib.request.Request(
+        server.url + "/v1/embeddings", body, {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        assert len(json.load(answer)["data"][0]["embedding"]) > 0
+    snapshot = tmp_path / "hf/hub/models--org--demo/snapshots" / COMMIT
+    for name in ["modules.json", "1_Pooling/config.json"]:
+        assert (snapshot / name).read_bytes() == (root / name).read_bytes()
+    assert not (snapshot / "2_Other").exists()
 
 
 def failure(model, env):

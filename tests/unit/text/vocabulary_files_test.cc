@@ -186,6 +186,20 @@ TEST(VocabularyFiles, GgufVocabulariesThatDoNotFitAreRefused) {
   EXPECT_EQ(MakeGgufTokenizer(v).status().code(), absl::StatusCode::kUnimplemented);
 }
 
+TEST(VocabularyFiles, AnEmptyGgufPieceIsNoPartOfAnyWord) {
+  GgufVocabulary v;
+  v.model = "llama";
+  v.tokens = {"<unk>", "", "a", "b", "ab"};
+  v.scores = {0, 0, -1, -2, -3};
+  v.token_types = {2, 1, 1, 1, 1};
+  v.unk_id = 0;
+  v.add_bos = false;
+  v.add_space_prefix = false;
+  const auto tokenizer = MakeGgufTokenizer(v);
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_EQ((*tokenizer)->Encode("abb", false), (Ids{4, 3}));
+}
+
 TEST(VocabularyFiles, GgufWordPieceTurnsItsSpellingBack) {
   GgufVocabulary v;
   v.model = "bert";
