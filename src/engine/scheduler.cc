@@ -114,6 +114,7 @@ StepPlan Scheduler::Plan(absl::Time now) {
   StepPlan plan;
   plan.step = StepId{++step_.value};
   budget_ = limits_.max_step_tokens;
+  if (AwaitsVerification()) return plan;
   tables_.StartPlan();
   AdmitHigherPriority();  // before anything is planned, when everyone can still be preempted
   PlanDecodes(plan, now);
@@ -149,6 +150,18 @@ void Scheduler::PlanDecodes(StepPlan& plan, absl::Time now) {
     const std::vector<TokenId> drafts = Drafts(*seq, budget_ - 1 - num_left);
     AddSlice(*seq, 1 + static_cast<int32_t>(drafts.size()), drafts, plan, now);
   }
+}
+
+bool Scheduler::AwaitsVerification() const {
+  if (!speculator_) return false;
+  int32_t num_decoding = 0;
+  int32_t num_unverified = 0;
+  for (const auto& [rank, seq] : running_) {
+    num_decoding += seq->decoding() ? 1 : 0;
+    num_unverified += seq->num_unverified() > 0 ? 1 : 0;
+  }
+  return num_unverified > 0 &&
+         num_unverified >= options_.speculation.most_unverified * num_decoding;
 }
 
 /// Guesses for the positions after the next one of a sequence, with blocks to compute them in.

@@ -63,7 +63,7 @@ class Scheduler {
   void ExpireDeadlines(absl::Time now);
   absl::Time next_deadline() const;  // InfiniteFuture: none
 
-  /// The next step; no slices where nothing can be computed now. The plan counts as launched.
+  /// The next step; no slices where nothing can be computed now, or better after the next Commit. The plan counts as launched.
   StepPlan Plan(absl::Time now);
   /// The results of a planned step, in launch order.
   void Commit(const StepResult& result, absl::Time now);
@@ -98,6 +98,7 @@ class Scheduler {
   Sequence* WorstUnplanned();
   void Preempt(Sequence& seq);
 
+  bool AwaitsVerification() const;
   std::vector<TokenId> Drafts(Sequence& seq, int32_t room);
   void AddSlice(Sequence& seq, int32_t num_tokens, absl::Span<const TokenId> drafts, StepPlan& plan,
                 absl::Time now);

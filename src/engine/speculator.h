@@ -18,8 +18,11 @@ namespace penstock {
 
 struct SpeculationOptions {
   bool ngram = false;
-  int32_t max_tokens = 8;     // drafts of one sequence in one step
-  int32_t min_match = 3;      // tokens that must have stood somewhere before
+  int32_t max_tokens = 8;  // drafts of one sequence in one step
+  int32_t min_match = 3;   // tokens that must have stood somewhere before
+  // Of those that decode: where so many have guesses in flight, the next step is planned when it is
+  // known which were right, and not on the hope that all were.
+  double most_unverified = 1.0 / 8;
   int64_t history = 1 << 15;  // outputs that are remembered, in tokens; a power of two
 };
 

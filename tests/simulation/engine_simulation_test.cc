@@ -20,6 +20,7 @@ struct Scenario {
   bool prefix_cache;
   int32_t num_requests;
   bool drafts = false;
+  double most_unverified = 1.0 / 8;
 };
 
 constexpr int32_t kBlock = 16;
@@ -44,6 +45,7 @@ class Simulation {
     EngineOptions options;
     options.scheduler.speculation.ngram = scenario.drafts;
     options.scheduler.speculation.min_match = 2;
+    options.scheduler.speculation.most_unverified = scenario.most_unverified;
     options.scheduler.policy = scenario.policy;
     options.scheduler.prefix_cache = scenario.prefix_cache;
     options.max_queue = 40;
@@ -309,8 +311,9 @@ INSTANTIATE_TEST_SUITE_P(
             "WindowAndState", QueuePolicy::kPriority, 2, {Window(40, 32), State(30)}, true, 4000},
         Scenario{"Drafts1", QueuePolicy::kPriority, 1, {Full(48)}, true, 10000, true},
         Scenario{"Drafts2", QueuePolicy::kPriority, 2, {Full(48)}, true, 10000, true},
+        Scenario{"DraftsUnawaited", QueuePolicy::kPriority, 2, {Full(48)}, true, 10000, true, 2},
         Scenario{"DraftsFcfs", QueuePolicy::kFcfs, 2, {Full(48)}, false, 4000, true},
-        Scenario{"DraftsWindow", QueuePolicy::kPriority, 2, {Window(40, 32)}, true, 4000, true},
+        Scenario{"DraftsWindow", QueuePolicy::kPriority, 2, {Window(40, 32)}, true, 4000, true, 2},
         Scenario{"DraftsFullAndWindow",
                  QueuePolicy::kPriority,
                  2,
