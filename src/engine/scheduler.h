@@ -63,7 +63,8 @@ class Scheduler {
   void ExpireDeadlines(absl::Time now);
   absl::Time next_deadline() const;  // InfiniteFuture: none
 
-  /// The next step; no slices where nothing can be computed now, or better after the next Commit. The plan counts as launched.
+  /// The next step; no slices where nothing can be computed now, or better after the next Commit.
+  /// The plan counts as launched.
   StepPlan Plan(absl::Time now);
   /// The results of a planned step, in launch order.
   void Commit(const StepResult& result, absl::Time now);
