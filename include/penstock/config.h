@@ -21,6 +21,13 @@ struct Bytes {
 };
 inline constexpr Bytes kAutoBytes{-1};
 
+/// Guesses at the next tokens, verified in the step that computes them.
+struct SpeculationConfig {
+  std::string method = "ngram";  // off | ngram
+  int32_t max_tokens = 8;        // guesses for one sequence in one step
+  int32_t min_match = 3;         // tokens that must have stood somewhere before
+};
+
 struct EngineConfig {
   std::string device = "auto";          // auto | cpu | cuda:N
   std::string dtype = "auto";           // auto | float32 | bfloat16: activations
@@ -38,6 +45,7 @@ struct EngineConfig {
   bool prefix_cache = true;
   std::string policy = "priority";  // priority | fcfs
   int32_t threads = 0;              // 0: what the cgroup allows
+  SpeculationConfig speculation;
 };
 
 struct ModelEntry {

@@ -84,7 +84,30 @@ ConfigSection DescribeEngine(EngineConfig& c) {
            {},
            0,
            1024},
-      }};
+      },
+      {{"speculation",
+        "Guesses at the next tokens, verified in the step that computes them: the answers stay the "
+        "same, token for token. They stop by themselves where they cost time.",
+        {
+            {"method",
+             &c.speculation.method,
+             "ngram: what followed when the same tokens stood before, in the request or in what "
+             "the model has lately answered under the same cache_salt. off: none. Models with a "
+             "recurrent state never guess.",
+             {"off", "ngram"}},
+            {"max_tokens",
+             &c.speculation.max_tokens,
+             "Guesses for one sequence in one step.",
+             {},
+             1,
+             64},
+            {"min_match",
+             &c.speculation.min_match,
+             "Tokens that must have stood somewhere before. Fewer guess more often, and worse.",
+             {},
+             1,
+             16},
+        }}}};
 }
 
 }  // namespace

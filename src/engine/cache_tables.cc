@@ -176,7 +176,9 @@ CacheTables::Next CacheTables::NextBlock(Sequence& seq) {
 bool CacheTables::Grow(Sequence& seq, int32_t end) {
   for (size_t g = 0; g < groups_.size(); ++g) {
     BlockTable& table = seq.tables[g];
-    const int32_t first = std::min<int32_t>(FirstNeeded(g, seq.num_computed), table.blocks.size());
+    // Where a verification is in flight, the next position may be before num_computed.
+    const int32_t next = seq.num_computed - seq.num_unverified();
+    const int32_t first = std::min<int32_t>(FirstNeeded(g, next), table.blocks.size());
     for (; table.first_live < first; ++table.first_live) {
       BlockId& block = table.blocks[table.first_live];
       if (block != kNoBlock) pools_[g].Release(block);

@@ -41,6 +41,8 @@ class CacheTables {
   };
   Next NextBlock(Sequence& seq);
 
+  /// Where the sequence's hashes start: what has another root shares nothing with it.
+  Hash128 Root(const Sequence& seq) const;
   /// How many of `num_tokens` more positions to compute, so that a recurrent state is at a block
   /// border where a later prompt may want it.
   int32_t AlignChunk(const Sequence& seq, int32_t num_tokens) const;
@@ -67,7 +69,6 @@ class CacheTables {
 
  private:
   bool CanGrow(const Sequence& seq, int32_t num_blocks) const;
-  Hash128 Root(const Sequence& seq) const;
   void ExtendHashes(Sequence& seq, int32_t num_blocks);
   bool TakesHits(const Sequence& seq) const;
   bool WindowCached(const Sequence& seq, size_t group, int32_t num_blocks) const;

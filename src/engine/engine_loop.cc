@@ -42,9 +42,10 @@ bool EngineLoop::RunOnce() {
   ReadMailbox();
   scheduler_.ExpireDeadlines(options_.clock->Now());
   if (!fault_.ok()) scheduler_.EndAll(FinishReason::kError, fault_);
-  const bool launched = fault_.ok() && num_in_flight_ < limits_.pipeline_depth && LaunchNext();
+  const bool launched =
+      fault_.ok() && num_steps_in_flight() < limits_.pipeline_depth && LaunchNext();
   const bool collect =
-      num_in_flight_ == limits_.pipeline_depth || (num_in_flight_ > 0 && !launched);
+      num_steps_in_flight() == limits_.pipeline_depth || (!in_flight_.empty() && !launched);
   if (collect) CollectOldest();
   Publish();
   return launched || collect;
@@ -73,9 +74,9 @@ void EngineLoop::Handle(ControlMessage message) {
 
 bool EngineLoop::LaunchNext() {
   const absl::Time begin = options_.clock->Now();
-  const StepPlan plan = scheduler_.Plan(begin);
+  StepPlan plan = scheduler_.Plan(begin);
   // An empty step carries the reports of commands where there is nothing to compute.
-  if (plan.slices.empty() && (controls_.empty() || num_in_flight_ > 0)) return false;
+  if (plan.slices.empty() && (controls_.empty() || !in_flight_.empty())) return false;
   const absl::Time planned = options_.clock->Now();
   absl::Status status = executor_->Launch(plan);
   if (status.ok()) status = executor_->Sample(plan.step, {});
@@ -83,11 +84,11 @@ bool EngineLoop::LaunchNext() {
     Fail(status);
     return false;
   }
-  ++num_in_flight_;
   options_.metrics.step_plan.Observe(absl::ToDoubleSeconds(planned - begin));
   options_.metrics.step_launch.Observe(absl::ToDoubleSeconds(options_.clock->Now() - planned));
   if (!plan.slices.empty())
     options_.metrics.iteration_tokens.Observe(scheduler_.num_planned_tokens());
+  in_flight_.push_back({std::move(plan), planned});
   return true;
 }
 
@@ -95,8 +96,12 @@ void EngineLoop::CollectOldest() {
   const absl::Time begin = options_.clock->Now();
   absl::StatusOr<StepResult> result = executor_->Collect();
   if (!result.ok()) return Fail(result.status());
-  --num_in_flight_;
   const absl::Time now = options_.clock->Now();
+  // A step begins when the one before it ends.
+  const Launched step = std::move(in_flight_.front());
+  in_flight_.pop_front();
+  scheduler_.ObserveStep(step.plan, now - std::max(step.at, last_collect_));
+  last_collect_ = now;
   last_step_nanos_ = absl::ToUnixNanos(now);
   for (const absl::Status& status : result->controls) {
     CHECK(!controls_.empty());
@@ -112,7 +117,7 @@ void EngineLoop::CollectOldest() {
 void EngineLoop::Fail(const absl::Status& status) {
   fault_ = Annotate(status, "the device failed");
   healthy_ = false;
-  num_in_flight_ = 0;
+  in_flight_.clear();
   scheduler_.EndAll(FinishReason::kError, fault_);
   for (DoneCallback& done : std::exchange(controls_, {})) done(fault_);
 }
@@ -155,6 +160,11 @@ void EngineLoop::ExportMetrics() {
   }
   if (now.prefix_hit_tokens != exported_.prefix_hit_tokens) {
     m.prefix_cache_hits.Add(now.prefix_hit_tokens - exported_.prefix_hit_tokens);
+  }
+  if (now.num_drafts != exported_.num_drafts) {
+    m.spec_drafts.Add(now.num_drafts - exported_.num_drafts);
+    m.spec_draft_tokens.Add(now.num_draft_tokens - exported_.num_draft_tokens);
+    m.spec_accepted_tokens.Add(now.num_accepted_tokens - exported_.num_accepted_tokens);
   }
   exported_ = now;
 }

@@ -79,6 +79,7 @@ class EngineLoop final : public Engine {
   void Publish();
   void WakeDrain();
   void ExportMetrics();
+  int32_t num_steps_in_flight() const { return static_cast<int32_t>(in_flight_.size()); }
   int64_t num_live() const { return num_submitted_.load() - num_finished_.load(); }
 
   const std::unique_ptr<Executor> executor_;
@@ -87,9 +88,14 @@ class EngineLoop final : public Engine {
   Scheduler scheduler_;
   Mailbox<Message> mailbox_{0};        // Submit bounds what can be in it
   std::deque<DoneCallback> controls_;  // sent to the executor, not yet reported
-  int32_t num_in_flight_ = 0;          // steps
-  absl::Status fault_;                 // sticky
-  SchedulerCounters exported_;         // what the metrics already hold
+  struct Launched {
+    StepPlan plan;
+    absl::Time at;
+  };
+  std::deque<Launched> in_flight_;  // steps, oldest first
+  absl::Time last_collect_ = absl::InfinitePast();
+  absl::Status fault_;          // sticky
+  SchedulerCounters exported_;  // what the metrics already hold
 
   std::atomic<bool> stopping_{false};
   std::atomic<bool> draining_{false};

@@ -14,6 +14,7 @@ Scheduler::Scheduler(const ExecutorLimits& limits, SchedulerOptions options)
               PrefixHasher(options_.hash_key, options_.model_digest)),
       waiting_(options_.policy) {
   for (int32_t i = limits.num_slots; i-- > 0;) free_slots_.push_back(SlotId{i});
+  if (options_.speculation.ngram && CanDraft(limits)) speculator_.emplace(options_.speculation);
 }
 
 absl::Status Scheduler::Check(const GenerateRequest& request) const {
@@ -113,6 +114,7 @@ StepPlan Scheduler::Plan(absl::Time now) {
   StepPlan plan;
   plan.step = StepId{++step_.value};
   budget_ = limits_.max_step_tokens;
+  if (AwaitsVerification()) return plan;
   tables_.StartPlan();
   AdmitHigherPriority();  // before anything is planned, when everyone can still be preempted
   PlanDecodes(plan, now);
@@ -133,11 +135,56 @@ void Scheduler::PlanDecodes(StepPlan& plan, absl::Time now) {
   for (const auto& [rank, seq] : running_) {
     if (seq->decoding() && !seq->exhausted()) decoding.push_back(seq);
   }
+  auto num_left = static_cast<int32_t>(decoding.size());
+  if (speculator_) {
+    const bool with_prompts = std::any_of(running_.begin(), running_.end(), [](const auto& entry) {
+      return !entry.second->decoding() && entry.second->num_remaining() > 0;
+    });
+    speculator_->StartPlan(num_left, with_prompts);
+  }
   for (Sequence* seq : decoding) {
     if (budget_ == 0) return;
+    --num_left;
     if (!seq->running()) continue;  // preempted for one before it
-    if (Grow(*seq, seq->num_computable())) AddSlice(*seq, 1, plan, now);
+    if (!Grow(*seq, seq->num_computable())) continue;
+    const std::vector<TokenId> drafts = Drafts(*seq, budget_ - 1 - num_left);
+    AddSlice(*seq, 1 + static_cast<int32_t>(drafts.size()), drafts, plan, now);
   }
+}
+
+bool Scheduler::AwaitsVerification() const {
+  if (!speculator_) return false;
+  int32_t num_decoding = 0;
+  int32_t num_unverified = 0;
+  for (const auto& [rank, seq] : running_) {
+    num_decoding += seq->decoding() ? 1 : 0;
+    num_unverified += seq->num_unverified() > 0 ? 1 : 0;
+  }
+  return num_unverified > 0 &&
+         num_unverified >= options_.speculation.most_unverified * num_decoding;
+}
+
+/// Guesses for the positions after the next one of a sequence, with blocks to compute them in.
+std::vector<TokenId> Scheduler::Drafts(Sequence& seq, int32_t room) {
+  if (!speculator_ || seq.request.output == OutputKind::kHidden) return {};
+  if (!seq.draft_state) seq.draft_state = speculator_->MakeState(tables_.Root(seq));
+  room = std::min(room, seq.request.max_tokens - seq.num_outputs() - seq.num_in_flight - 1);
+  for (size_t g = 0; g < tables_.num_groups(); ++g) {
+    // Guesses take no block that a running sequence will soon need to go on.
+    if (tables_.pool(g).num_free() <= num_running()) room = 0;
+  }
+  std::vector<TokenId> drafts =
+      speculator_->Propose(seq.tokens, seq.num_prompt(), seq.num_in_flight, room, *seq.draft_state);
+  const int32_t end = seq.num_computable() + static_cast<int32_t>(drafts.size());
+  if (!drafts.empty() && !tables_.Grow(seq, end)) drafts.clear();
+  return drafts;
+}
+
+bool Scheduler::CanDraft(const ExecutorLimits& limits) {
+  return !limits.groups.empty() && limits.can_chunk &&
+         std::none_of(limits.groups.begin(), limits.groups.end(), [](const CacheGroup& group) {
+           return group.retention == CacheRetention::kRecurrent;
+         });
 }
 
 void Scheduler::PlanPrompts(StepPlan& plan, absl::Time now) {
@@ -174,7 +221,7 @@ void Scheduler::PlanPrompt(Sequence& seq, StepPlan& plan, absl::Time now) {
   }
   const int32_t num_tokens = tables_.AlignChunk(seq, std::min(seq.num_remaining(), budget_));
   if (!limits_.can_chunk && num_tokens < seq.num_remaining()) return;
-  if (Grow(seq, seq.num_computed + num_tokens)) AddSlice(seq, num_tokens, plan, now);
+  if (Grow(seq, seq.num_computed + num_tokens)) AddSlice(seq, num_tokens, {}, plan, now);
 }
 
 bool Scheduler::Admit(Sequence& seq) {

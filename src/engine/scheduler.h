@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -16,8 +17,10 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "engine/cache_tables.h"
 #include "engine/sequence.h"
+#include "engine/speculator.h"
 #include "engine/wait_queue.h"
 #include "penstock/executor.h"
 
@@ -30,6 +33,7 @@ struct SchedulerOptions {
   std::array<uint64_t, 2> hash_key = {0, 0};  // secret; see PrefixHasher::RandomKey
   absl::Duration queue_ttl =
       absl::ZeroDuration();  // waiting longer before the first step: kDeadline; 0: forever
+  SpeculationOptions speculation;
 };
 
 /// Counts since the start, for metrics; the scheduler only adds.
@@ -38,6 +42,9 @@ struct SchedulerCounters {
   int64_t num_preemptions = 0;
   int64_t prefix_queried_tokens = 0;  // prompt tokens at first admission
   int64_t prefix_hit_tokens = 0;      // of those, found
+  int64_t num_drafts = 0;             // slices with drafts that were verified
+  int64_t num_draft_tokens = 0;
+  int64_t num_accepted_tokens = 0;  // of those, right
 };
 
 class Scheduler {
@@ -56,10 +63,15 @@ class Scheduler {
   void ExpireDeadlines(absl::Time now);
   absl::Time next_deadline() const;  // InfiniteFuture: none
 
-  /// The next step; no slices where nothing can be computed now. The plan counts as launched.
+  /// The next step; no slices where nothing can be computed now, or better after the next Commit.
+  /// The plan counts as launched.
   StepPlan Plan(absl::Time now);
   /// The results of a planned step, in launch order.
   void Commit(const StepResult& result, absl::Time now);
+  /// A planned step took so long.
+  void ObserveStep(const StepPlan& plan, absl::Duration took);
+  /// Whether drafts are proposed at all: what was computed for a wrong one must leave no trace.
+  static bool CanDraft(const ExecutorLimits& limits);
   /// Forgets all cached prefixes.
   void ResetCache() { tables_.Reset(); }
 
@@ -87,13 +99,18 @@ class Scheduler {
   Sequence* WorstUnplanned();
   void Preempt(Sequence& seq);
 
-  void AddSlice(Sequence& seq, int32_t num_tokens, StepPlan& plan, absl::Time now);
+  bool AwaitsVerification() const;
+  std::vector<TokenId> Drafts(Sequence& seq, int32_t room);
+  void AddSlice(Sequence& seq, int32_t num_tokens, absl::Span<const TokenId> drafts, StepPlan& plan,
+                absl::Time now);
   void AddSetup(Sequence& seq, StepPlan& plan);
-  void AddInput(Sequence& seq, SequenceSlice& slice, StepPlan& plan);
+  void AddInput(Sequence& seq, absl::Span<const TokenId> drafts, SequenceSlice& slice,
+                StepPlan& plan);
   void AddBlocks(Sequence& seq, SequenceSlice& slice, StepPlan& plan);
 
   void CommitSlice(Sequence& seq, const SliceResult& slice, absl::Time now);
   void DeliverOutput(Sequence& seq, const RequestOutput& output);
+  void SettleDrafts(Sequence& seq, const SliceResult& slice);
   bool DeliverTokens(Sequence& seq, const SliceResult& slice, absl::Time now);
   void Finish(Sequence& seq, FinishReason reason, const absl::Status& status);
   void LeaveSlot(Sequence& seq);
@@ -103,6 +120,7 @@ class Scheduler {
   const SchedulerOptions options_;
   CacheTables tables_;
   WaitQueue waiting_;
+  std::optional<Speculator> speculator_;  // where drafts are proposed
   LiveMap live_;
   absl::flat_hash_map<RequestId, Sequence*> by_request_;
   std::map<Rank, Sequence*> running_;

@@ -7,7 +7,9 @@
 
 namespace penstock {
 
-void Scheduler::AddSlice(Sequence& seq, int32_t num_tokens, StepPlan& plan, absl::Time now) {
+void Scheduler::AddSlice(Sequence& seq, int32_t num_tokens, absl::Span<const TokenId> drafts,
+                         StepPlan& plan, absl::Time now) {
+  const auto num_drafts = static_cast<int32_t>(drafts.size());
   if (!seq.setup_sent) AddSetup(seq, plan);
   SequenceSlice slice;
   slice.sequence = seq.id;
@@ -15,7 +17,9 @@ void Scheduler::AddSlice(Sequence& seq, int32_t num_tokens, StepPlan& plan, absl
   slice.adapter = seq.request.adapter;
   slice.begin = seq.num_computed;
   slice.num_tokens = num_tokens;
-  const bool reaches_end = seq.num_computed + num_tokens == seq.num_computable();
+  slice.num_drafts = num_drafts;
+  slice.begin_on_device = seq.num_unverified() > 0;
+  const bool reaches_end = seq.num_computed + num_tokens - num_drafts == seq.num_computable();
   if (seq.request.output == OutputKind::kPromptLogprobs && seq.num_computed < seq.num_prompt()) {
     slice.kind = OutputKind::kPromptLogprobs;
     slice.num_outputs = num_tokens;
@@ -23,9 +27,9 @@ void Scheduler::AddSlice(Sequence& seq, int32_t num_tokens, StepPlan& plan, absl
   } else if (reaches_end) {
     slice.kind =
         seq.request.output == OutputKind::kHidden ? OutputKind::kHidden : OutputKind::kToken;
-    slice.num_outputs = 1;
+    slice.num_outputs = 1 + num_drafts;
   }
-  AddInput(seq, slice, plan);
+  AddInput(seq, drafts, slice, plan);
   AddBlocks(seq, slice, plan);
   slice.state = tables_.TakeStates(seq, slice.begin + num_tokens);
   plan.slices.push_back(slice);
@@ -34,7 +38,10 @@ void Scheduler::AddSlice(Sequence& seq, int32_t num_tokens, StepPlan& plan, absl
   seq.planned_in = plan.step;
   seq.first_planned = std::min(seq.first_planned, now);
   seq.num_computed += num_tokens;
-  if (reaches_end) ++seq.num_in_flight;
+  if (reaches_end) {
+    seq.num_in_flight += 1 + num_drafts;
+    seq.drafts_in_flight.push_back(num_drafts);
+  }
   tables_.RegisterComputed(
       seq);  // steps run in launch order: whoever is planned from here on may read these blocks
 }
@@ -52,14 +59,17 @@ void Scheduler::AddSetup(Sequence& seq, StepPlan& plan) {
   seq.setup_sent = true;
 }
 
-void Scheduler::AddInput(Sequence& seq, SequenceSlice& slice, StepPlan& plan) {
+void Scheduler::AddInput(Sequence& seq, absl::Span<const TokenId> drafts, SequenceSlice& slice,
+                         StepPlan& plan) {
   slice.token_offset = static_cast<int32_t>(plan.tokens.size());
   // Prompt log-probs need the token after each position; the last position's is the one to be
   // drawn.
   const int32_t extra = slice.kind == OutputKind::kPromptLogprobs ? 1 : 0;
-  for (int32_t p = slice.begin; p < slice.begin + slice.num_tokens + extra; ++p) {
+  const int32_t end = slice.begin + slice.num_tokens - slice.num_drafts;
+  for (int32_t p = slice.begin; p < end + extra; ++p) {
     plan.tokens.push_back(p < seq.num_known() ? seq.tokens[p] : -1);
   }
+  plan.tokens.insert(plan.tokens.end(), drafts.begin(), drafts.end());
   slice.feed_last_sample = slice.begin >= seq.num_known();
 }
 
@@ -85,14 +95,35 @@ void Scheduler::Commit(const StepResult& result, absl::Time now) {
 void Scheduler::CommitSlice(Sequence& seq, const SliceResult& slice, absl::Time now) {
   if (slice.output.kind != OutputKind::kNone) DeliverOutput(seq, slice.output);
   if (slice.output.kind == OutputKind::kHidden) {
-    --seq.num_in_flight;
+    SettleDrafts(seq, slice);
     seq.first_token = seq.last_token = now;
     return Finish(seq, FinishReason::kStop, absl::OkStatus());
   }
   if (slice.tokens.empty()) return;  // a chunk of prompt log-probs
-  --seq.num_in_flight;
+  SettleDrafts(seq, slice);
   if (!DeliverTokens(seq, slice, now)) return;
   if (seq.running()) tables_.RegisterComputed(seq);
+}
+
+/// Takes a slice's outputs out of flight, and the positions of its wrong drafts back.
+void Scheduler::SettleDrafts(Sequence& seq, const SliceResult& slice) {
+  const int32_t num_drafts = seq.drafts_in_flight.front();
+  seq.drafts_in_flight.erase(seq.drafts_in_flight.begin());
+  seq.num_in_flight -= 1 + num_drafts;
+  if (seq.running()) seq.num_computed -= num_drafts - slice.num_accepted;
+  if (num_drafts == 0) return;
+  ++counters_.num_drafts;
+  counters_.num_draft_tokens += num_drafts;
+  counters_.num_accepted_tokens += slice.num_accepted;
+}
+
+void Scheduler::ObserveStep(const StepPlan& plan, absl::Duration took) {
+  if (!speculator_) return;
+  const bool only_decodes =
+      std::all_of(plan.slices.begin(), plan.slices.end(), [](const SequenceSlice& slice) {
+        return slice.kind == OutputKind::kToken && slice.num_outputs == slice.num_tokens;
+      });
+  if (only_decodes) speculator_->ObserveStep(static_cast<int32_t>(plan.tokens.size()), took);
 }
 
 void Scheduler::DeliverOutput(Sequence& seq, const RequestOutput& output) {
@@ -145,6 +176,7 @@ void Scheduler::Finish(Sequence& seq, FinishReason reason, const absl::Status& s
   } else {
     waiting_.Remove(&seq);
   }
+  if (seq.draft_state) speculator_->Remember(seq.draft_state->root, seq.tokens, seq.num_prompt());
   for (const absl::Time t : Deadlines(seq)) deadlines_.erase({t, seq.id});
   if (seq.first_planned != absl::InfiniteFuture())
     seq.usage.queue_time = seq.first_planned - seq.submitted;

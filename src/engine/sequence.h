@@ -7,10 +7,13 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/time/time.h"
 #include "base/siphash.h"
+#include "engine/speculator.h"
 #include "penstock/engine.h"
 #include "penstock/request.h"
 
@@ -38,10 +41,13 @@ struct Sequence {
   Rank rank;
 
   std::vector<TokenId> tokens;  // prompt, then the outputs that are known
-  int32_t num_computed =
-      0;  // positions launched so far: their K and V are, or will be, in the cache
-  int32_t num_in_flight = 0;  // outputs launched and not yet collected
-  SlotId slot{-1};            // -1: not running
+  // Positions launched so far: their K and V are, or will be, in the cache. While drafts are being
+  // verified this and num_in_flight count them all as right, and the commit takes the wrong ones off.
+  int32_t num_computed = 0;
+  int32_t num_in_flight = 0;                         // outputs launched and not yet collected
+  absl::InlinedVector<int32_t, 2> drafts_in_flight;  // of each slice launched with outputs to come
+  std::optional<DraftState> draft_state;
+  SlotId slot{-1};  // -1: not running
   bool setup_sent = false;
   StepId planned_in;              // the last step that has a slice of it
   int32_t num_prompt_scored = 0;  // prompt positions whose log-probs the sink has
@@ -62,6 +68,12 @@ struct Sequence {
   int32_t num_outputs() const { return num_known() - num_prompt(); }
   /// Positions that can be computed now: known tokens and the ones in flight.
   int32_t num_computable() const { return num_known() + num_in_flight; }
+  /// Drafts whose verification is in flight.
+  int32_t num_unverified() const {
+    int32_t count = 0;
+    for (const int32_t drafts : drafts_in_flight) count += drafts;
+    return count;
+  }
   int32_t num_remaining() const { return num_computable() - num_computed; }
   bool running() const { return slot.value >= 0; }
   /// Everything but the newest token is in the cache.

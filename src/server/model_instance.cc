@@ -49,6 +49,9 @@ EngineOptions MakeEngineOptions(const EngineConfig& engine, const InstanceParts&
   options.scheduler.model_digest = digest;
   options.scheduler.hash_key = PrefixHasher::RandomKey();
   options.scheduler.queue_ttl = parts.queue_ttl;
+  options.scheduler.speculation.ngram = engine.speculation.method == "ngram";
+  options.scheduler.speculation.max_tokens = engine.speculation.max_tokens;
+  options.scheduler.speculation.min_match = engine.speculation.min_match;
   options.max_queue = engine.max_queue;
   options.clock = parts.clock;
   options.metrics = parts.catalogue->MakeEngineMetrics(name);
@@ -106,6 +109,11 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
       runner.block_size,
       executor->limits().groups.empty() ? 0 : executor->limits().groups[0].num_blocks,
       entry.engine.prefix_cache, std::string(DTypeName(runner.kv_dtype))};
+  const bool guesses = entry.engine.speculation.method != "off" && served->can_generate;
+  if (guesses && !Scheduler::CanDraft(executor->limits())) {
+    Log(LogLevel::kInfo, "no speculation: a recurrent state cannot be rolled back",
+        {{"model", name}});
+  }
   instance->engine_ = std::make_unique<EngineLoop>(
       std::move(executor), MakeEngineOptions(entry.engine, parts, name, dir));
   const EngineInfo info = instance->engine_->info();

@@ -31,6 +31,7 @@ class FakeExecutor final : public Executor {
   std::function<absl::Status(const StepPlan&)> on_launch;
   int64_t num_steps = 0;
   int64_t num_computed = 0;  // positions
+  int64_t num_accepted = 0;  // drafts
   StepPlan last_plan;
 
   /// The token that follows `history` under these limits.
@@ -42,7 +43,7 @@ class FakeExecutor final : public Executor {
         of_group = Mix(of_group, history[p], p);
       h = Recurrent(group) ? h ^ of_group : of_group;
     }
-    return Draw(limits, h);
+    return Draw(limits, h, history.back());
   }
 
   const ExecutorLimits& limits() const override { return limits_; }
@@ -86,12 +87,14 @@ class FakeExecutor final : public Executor {
   struct State {
     uint64_t hash = 0;
     int32_t position = 0;
+    TokenId last = -1;
   };
   struct Slot {
     SequenceId sequence;
     std::vector<std::vector<BlockId>> tables;
     TokenId last_sample = -1;
     State state;
+    int32_t last_sample_position = -1;
   };
   static bool Recurrent(const CacheGroup& group) {
     return group.retention == CacheRetention::kRecurrent;
@@ -102,7 +105,10 @@ class FakeExecutor final : public Executor {
     h *= 0xBF58476D1CE4E5B9ULL;
     return h ^ (h >> 29);
   }
-  static TokenId Draw(const ExecutorLimits& limits, uint64_t h) {
+  /// Mostly a walk that comes round again, so that there is something to draft; at times a leap that
+  /// depends on everything before.
+  static TokenId Draw(const ExecutorLimits& limits, uint64_t h, TokenId last) {
+    if ((h >> 33) % 8 != 0) return (last * 7 + 3) % limits.vocab_size;
     return static_cast<TokenId>((h >> 7) % limits.vocab_size);
   }
   static size_t First(const CacheGroup& group, size_t end) {
@@ -115,7 +121,7 @@ class FakeExecutor final : public Executor {
       Slot& slot = slots_.at(setup.slot.value);
       // The state of whoever had the slot before stays: a slice says what it starts from.
       slot = Slot{setup.sequence, std::vector<std::vector<BlockId>>(limits_.groups.size()), -1,
-                  slot.state};
+                  slot.state, -1};
     }
     int32_t total = 0;
     for (const SequenceSlice& slice : plan.slices) LoadState(slice);
@@ -143,6 +149,13 @@ class FakeExecutor final : public Executor {
     }
   }
 
+  /// While a verification is in flight only the device knows where it ends.
+  static int32_t Begin(const Slot& slot, const SequenceSlice& slice) {
+    if (!slice.begin_on_device) return slice.begin;
+    CHECK(slot.last_sample_position >= 0 && slot.last_sample_position <= slice.begin);
+    return slot.last_sample_position;
+  }
+
   void Write(const StepPlan& plan, const SequenceSlice& slice) {
     Slot& slot = slots_.at(slice.slot.value);
     CHECK(slot.sequence == slice.sequence);
@@ -151,16 +164,17 @@ class FakeExecutor final : public Executor {
       const auto first = plan.block_ids.begin() + slice.blocks[g].begin;
       slot.tables[g].insert(slot.tables[g].end(), first, first + slice.blocks[g].count);
     }
+    const int32_t begin = Begin(slot, slice);
     for (int32_t i = 0; i < slice.num_tokens; ++i) {
       TokenId token = plan.tokens.at(slice.token_offset + i);
-      if (slice.feed_last_sample) token = slot.last_sample;
+      if (slice.feed_last_sample && i == 0) token = slot.last_sample;
       CHECK(token >= 0 && token < limits_.vocab_size);
       for (size_t g = 0; g < limits_.groups.size(); ++g) {
         if (Recurrent(limits_.groups[g])) {
-          CHECK(slot.state.position == slice.begin + i);
-          slot.state = {Mix(slot.state.hash, token, slice.begin + i), slice.begin + i + 1};
+          CHECK(slot.state.position == begin + i && slice.num_drafts == 0);
+          slot.state = {Mix(slot.state.hash, token, begin + i), begin + i + 1, token};
         } else {
-          At(slot, g, slice.begin + i) = {token, slice.begin + i};
+          At(slot, g, begin + i) = {token, begin + i};
         }
       }
     }
@@ -178,7 +192,8 @@ class FakeExecutor final : public Executor {
     SliceResult out;
     out.sequence = slice.sequence;
     out.slot = slice.slot;
-    const int32_t end = slice.begin + slice.num_tokens;
+    const int32_t begin = Begin(slot, slice);
+    const int32_t end = begin + slice.num_tokens;
     bool draws = slice.kind == OutputKind::kToken;
     if (slice.kind == OutputKind::kPromptLogprobs) {
       out.output.kind = slice.kind;
@@ -193,15 +208,21 @@ class FakeExecutor final : public Executor {
       out.output.kind = slice.kind;
       out.output.hidden = {static_cast<float>(Hash(slot, end) % 1000)};
     }
-    if (draws) {
-      slot.last_sample = Draw(limits_, Hash(slot, end));
+    for (int32_t p = end - slice.num_drafts; draws; ++p) {
+      const uint64_t hash = Hash(slot, p);  // leaves the last token that it has read
+      slot.last_sample = Draw(limits_, hash, last_token_);
+      slot.last_sample_position = p;
       out.tokens.push_back({.id = slot.last_sample, .top = {}});
+      if (p == end || plan.tokens.at(slice.token_offset + p - begin) != slot.last_sample) break;
+      ++out.num_accepted;
+      ++num_accepted;
     }
     result.slices.push_back(std::move(out));
   }
 
   uint64_t Hash(const Slot& slot, int32_t end) {
     uint64_t h = 0;
+    if (slot.state.position == end) last_token_ = slot.state.last;
     for (size_t g = 0; g < limits_.groups.size(); ++g) {
       if (Recurrent(limits_.groups[g])) {
         CHECK(slot.state.position == end);
@@ -212,6 +233,7 @@ class FakeExecutor final : public Executor {
         const Cell& cell = At(slot, g, p);
         CHECK(cell.position == static_cast<int32_t>(p));
         h = Mix(h, cell.token, p);
+        last_token_ = cell.token;
       }
     }
     return h;
@@ -221,6 +243,7 @@ class FakeExecutor final : public Executor {
   std::vector<std::vector<Cell>> storage_;
   std::vector<State> snapshots_;
   std::vector<Slot> slots_;
+  TokenId last_token_ = -1;  // that the last Hash has read
   std::deque<StepResult> results_;
   std::vector<absl::Status> controls_;
   absl::Status fault_;

@@ -19,6 +19,8 @@ struct Scenario {
   std::vector<CacheGroup> groups;
   bool prefix_cache;
   int32_t num_requests;
+  bool drafts = false;
+  double most_unverified = 1.0 / 8;
 };
 
 constexpr int32_t kBlock = 16;
@@ -41,6 +43,9 @@ class Simulation {
     limits_.max_context = kContext;
     limits_.vocab_size = 500;
     EngineOptions options;
+    options.scheduler.speculation.ngram = scenario.drafts;
+    options.scheduler.speculation.min_match = 2;
+    options.scheduler.speculation.most_unverified = scenario.most_unverified;
     options.scheduler.policy = scenario.policy;
     options.scheduler.prefix_cache = scenario.prefix_cache;
     options.max_queue = 40;
@@ -281,6 +286,12 @@ TEST_P(EngineSimulation, LosesNothingAndAnswersEveryone) {
   EXPECT_GT(counters.num_preemptions, 0) << "the scenario does not press";
   EXPECT_GT(simulation.num_cancelled(), 0);
   EXPECT_EQ(counters.prefix_hit_tokens > 0, scenario.prefix_cache);
+  std::printf("drafts %lld, right %lld of %lld tokens\n",
+              static_cast<long long>(counters.num_drafts),
+              static_cast<long long>(counters.num_accepted_tokens),
+              static_cast<long long>(counters.num_draft_tokens));
+  EXPECT_EQ(counters.num_accepted_tokens > 0, scenario.drafts);
+  EXPECT_EQ(counters.num_draft_tokens > counters.num_accepted_tokens, scenario.drafts);
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -297,7 +308,19 @@ INSTANTIATE_TEST_SUITE_P(
         Scenario{"FullAndState1", QueuePolicy::kPriority, 1, {Full(48), State(8)}, true, 4000},
         Scenario{"FullAndState2", QueuePolicy::kFcfs, 2, {State(5), Full(48)}, true, 4000},
         Scenario{
-            "WindowAndState", QueuePolicy::kPriority, 2, {Window(40, 32), State(30)}, true, 4000}),
+            "WindowAndState", QueuePolicy::kPriority, 2, {Window(40, 32), State(30)}, true, 4000},
+        Scenario{"Drafts1", QueuePolicy::kPriority, 1, {Full(48)}, true, 10000, true},
+        Scenario{"Drafts2", QueuePolicy::kPriority, 2, {Full(48)}, true, 10000, true},
+        Scenario{"DraftsUnawaited", QueuePolicy::kPriority, 2, {Full(48)}, true, 10000, true, 2},
+        Scenario{"DraftsFcfs", QueuePolicy::kFcfs, 2, {Full(48)}, false, 4000, true},
+        Scenario{"DraftsWindow", QueuePolicy::kPriority, 2, {Window(40, 32)}, true, 4000, true, 2},
+        Scenario{"DraftsFullAndWindow",
+                 QueuePolicy::kPriority,
+                 2,
+                 {Full(48), Window(40, 32)},
+                 true,
+                 4000,
+                 true}),
     [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace

@@ -144,6 +144,97 @@ TEST(Sample, FiltersAsFullSortingWould) {
   }
 }
 
+// What may be drawn and with what probability, in double precision: temperature, min_p, top_k, top_p
+// on the renormalised rest, and renormalised once more.
+std::map<TokenId, double> ExactDistribution(const std::vector<float>& logits,
+                                            const SamplingParams& p) {
+  std::vector<std::pair<double, TokenId>> order;  // probability up to a factor, the largest first
+  const double best = *std::max_element(logits.begin(), logits.end());
+  for (size_t i = 0; i < logits.size(); ++i)
+    order.push_back({std::exp((logits[i] - best) / p.temperature), static_cast<TokenId>(i)});
+  std::sort(order.rbegin(), order.rend());
+  std::erase_if(order, [&](const auto& x) { return x.first < p.min_p; });
+  if (p.top_k > 0 && static_cast<size_t>(p.top_k) < order.size()) order.resize(p.top_k);
+  double total = 0;
+  for (const auto& x : order) total += x.first;
+  double kept = 0;
+  size_t count = 0;
+  while (count < order.size() && (count == 0 || kept < p.top_p * total))
+    kept += order[count++].first;
+  order.resize(count);
+  std::map<TokenId, double> out;
+  for (const auto& [weight, id] : order) out[id] = weight / kept;
+  return out;
+}
+
+// Pearson's test. Its statistic has a chi-square distribution; by Wilson and Hilferty (1931) the
+// cube root of statistic over degrees of freedom is normal, which gives the number of deviations.
+double ChiSquareDeviations(const std::map<TokenId, double>& exact,
+                           const std::map<TokenId, int>& counts, int draws) {
+  double statistic = 0;
+  double rare_expected = 0;  // cells too small for the approximation count as one
+  double rare_seen = 0;
+  int cells = 0;
+  const auto add = [&](double seen, double expected) {
+    statistic += (seen - expected) * (seen - expected) / expected;
+    ++cells;
+  };
+  for (const auto& [id, probability] : exact) {
+    const auto it = counts.find(id);
+    const double seen = it == counts.end() ? 0 : it->second;
+    if (probability * draws >= 8) {
+      add(seen, probability * draws);
+    } else {
+      rare_expected += probability * draws;
+      rare_seen += seen;
+    }
+  }
+  if (rare_expected >= 8) add(rare_seen, rare_expected);
+  if (cells < 2) return 0;
+  const double freedom = cells - 1;
+  const double variance = 2 / (9 * freedom);
+  return (std::cbrt(statistic / freedom) - (1 - variance)) / std::sqrt(variance);
+}
+
+TEST(Sample, PassesAChiSquareTestAgainstTheExactDistribution) {
+  constexpr int kDraws = 20000;
+  struct Rules {
+    float temperature;
+    int32_t top_k;
+    float top_p, min_p;
+  };
+  for (const Rules& rules :
+       {Rules{1.0f, 0, 1.0f, 0.0f}, Rules{0.6f, 0, 1.0f, 0.0f}, Rules{1.5f, 0, 1.0f, 0.0f},
+        Rules{1.0f, 17, 1.0f, 0.0f}, Rules{1.0f, 0, 0.8f, 0.0f}, Rules{1.0f, 0, 1.0f, 0.05f},
+        Rules{0.8f, 40, 0.9f, 0.01f}, Rules{1.3f, 60, 0.95f, 0.02f}}) {
+    for (uint32_t round = 0; round < 2; ++round) {
+      const std::vector<float> logits = RandomLogits(200, 40 + round, 1.5f);
+      SamplingParams p;
+      p.temperature = rules.temperature;
+      p.top_k = rules.top_k;
+      p.top_p = rules.top_p;
+      p.min_p = rules.min_p;
+      const std::map<TokenId, double> exact = ExactDistribution(logits, p);
+      std::map<TokenId, int> counts;
+      for (int i = 0; i < kDraws; ++i) {  // seeds and positions both vary
+        p.seed = 1000 + i / 100;
+        const TokenId id = Draw(logits, p, i % 100);
+        ASSERT_TRUE(exact.contains(id)) << "token " << id << " cannot be drawn";
+        ++counts[id];
+      }
+      const double deviations = ChiSquareDeviations(exact, counts, kDraws);
+      EXPECT_LT(std::abs(deviations), 4) << "temperature " << p.temperature << " top_k " << p.top_k
+                                         << " top_p " << p.top_p << " min_p " << p.min_p;
+      // The same draws do not fit a distribution that is a little off.
+      std::map<TokenId, double> skewed = exact;
+      double total = 0;
+      for (auto& [id, probability] : skewed) total += probability *= id % 2 == 0 ? 1.25 : 1.0;
+      for (auto& [id, probability] : skewed) probability /= total;
+      EXPECT_GT(ChiSquareDeviations(skewed, counts, kDraws), 4) << exact.size() << " cells";
+    }
+  }
+}
+
 TEST(Sample, TopKOfOneIsGreedy) {
   const std::vector<float> logits = RandomLogits(100, 5, 1.0f);
   SamplingParams p;

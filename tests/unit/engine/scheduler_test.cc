@@ -3,62 +3,13 @@
 #include <algorithm>
 #include <numeric>
 
-#include "fakes/fake_executor.h"
 #include "gmock/gmock.h"
-#include "gtest/gtest.h"
+#include "unit/engine/scheduler_fixture.h"
 
 namespace penstock {
 namespace {
 
 using testing::HasSubstr;
-
-class SchedulerTest : public testing::Test {
- protected:
-  void Make(int32_t blocks, int32_t slots = 4, int32_t step_tokens = 64,
-            QueuePolicy policy = QueuePolicy::kPriority) {
-    limits_.groups = {{CacheRetention::kFull, 0, 1024, blocks}};
-    limits_.num_slots = slots;
-    limits_.max_step_tokens = step_tokens;
-    limits_.max_context = 512;
-    limits_.vocab_size = 100;
-    executor_ = std::make_unique<FakeExecutor>(limits_);
-    SchedulerOptions options;
-    options.policy = policy;
-    scheduler_ = std::make_unique<Scheduler>(limits_, options);
-  }
-  std::shared_ptr<RecordingSink> Add(uint64_t id, int32_t prompt_tokens, int32_t max_tokens,
-                                     int32_t first_token = 0, int32_t priority = 0) {
-    GenerateRequest request;
-    request.prompt.resize(prompt_tokens);
-    std::iota(request.prompt.begin(), request.prompt.end(), first_token);
-    for (TokenId& token : request.prompt) token %= 100;
-    request.max_tokens = max_tokens;
-    request.priority = priority;
-    return Add(id, std::move(request));
-  }
-  std::shared_ptr<RecordingSink> Add(uint64_t id, GenerateRequest request) {
-    auto sink = std::make_shared<RecordingSink>();
-    EXPECT_TRUE(scheduler_->Check(request).ok());
-    scheduler_->Add(RequestId{id}, std::move(request), sink, now_);
-    return sink;
-  }
-  StepPlan Step() {
-    now_ += absl::Milliseconds(1);
-    StepPlan plan = scheduler_->Plan(now_);
-    if (plan.slices.empty()) return plan;
-    CHECK(executor_->Launch(plan).ok());
-    scheduler_->Commit(*executor_->Collect(), now_);
-    return plan;
-  }
-  void RunAll() {
-    while (scheduler_->num_live() > 0) ASSERT_FALSE(Step().slices.empty());
-  }
-
-  ExecutorLimits limits_;
-  std::unique_ptr<FakeExecutor> executor_;
-  std::unique_ptr<Scheduler> scheduler_;
-  absl::Time now_ = absl::FromUnixSeconds(1);
-};
 
 TEST_F(SchedulerTest, CutsALongPromptIntoChunksBesideDecodes) {
   Make(64);

@@ -1,0 +1,213 @@
+// Drafts change no token: the demo model through the engine, with and without speculation.
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/status_macros.h"
+#include "base/worker_pool.h"
+#include "engine/engine_loop.h"
+#include "executor/kv_cache.h"
+#include "executor/local_executor.h"
+
+namespace penstock {
+namespace {
+
+constexpr int32_t kOutputs = 72;
+
+/// Keeps whole tokens, log-probs and all.
+class KeepingSink final : public TokenSink {
+ public:
+  void OnTokens(absl::Span<const SampledToken> t) override {
+    tokens.insert(tokens.end(), t.begin(), t.end());
+  }
+  void OnOutput(const RequestOutput&) override {}
+  void OnDone(FinishReason r, const Usage& u, absl::Status) override {
+    reason = r;
+    usage = u;
+  }
+  std::vector<SampledToken> tokens;
+  FinishReason reason = FinishReason::kError;
+  Usage usage;
+};
+
+/// Prompts that say something twice, half of them with one beginning.
+std::vector<TokenId> Prompt(uint32_t seed) {
+  const auto noise = [](uint32_t s, int32_t count) {
+    std::vector<TokenId> ids;
+    for (; count > 0; --count) {
+      s = s * 1664525u + 1013904223u;
+      ids.push_back(static_cast<TokenId>(16 + (s >> 8) % 4000));
+    }
+    return ids;
+  };
+  std::vector<TokenId> prompt = noise(seed % 2, 40);
+  const std::vector<TokenId> passage = noise(seed / 2, 12);
+  for (int twice = 0; twice < 2; ++twice)
+    prompt.insert(prompt.end(), passage.begin(), passage.end());
+  return prompt;
+}
+
+/// Each rule of sampling is in one of them; every request comes twice.
+std::vector<GenerateRequest> Requests() {
+  std::vector<GenerateRequest> requests;
+  for (uint32_t i = 0; i < 20; ++i) {
+    GenerateRequest r;
+    const uint32_t kind = i % 10;
+    r.prompt = Prompt(kind);
+    r.max_tokens = kOutputs - static_cast<int32_t>(i % 3);
+    r.sampling.seed = 100 + kind;
+    r.sampling.temperature = kind < 4 ? 0.0f : 0.7f;
+    if (kind == 1) r.sampling.num_logprobs = 3;
+    if (kind == 2) r.sampling.repetition_penalty = 1.1f;
+    if (kind == 3) r.sampling.frequency_penalty = 0.2f;
+    if (kind == 5) r.sampling.presence_penalty = 0.1f;
+    if (kind == 6) r.sampling.top_p = 0.8f;
+    if (kind == 7) r.sampling.top_k = 20;
+    if (kind == 8) r.sampling.min_p = 0.1f;
+    if (kind == 8) r.sampling.num_logprobs = 0;
+    if (kind == 9) r.sampling.logit_bias = {{20, 4.0f}, {300, -100.0f}};
+    requests.push_back(r);
+  }
+  return requests;
+}
+
+class Speculation : public ::testing::TestWithParam<std::tuple<int, std::string>> {
+ protected:
+  std::unique_ptr<EngineLoop> MakeEngine(bool drafts, int64_t kv_blocks) {
+    LoadOptions load;
+    load.model_dir = std::string(PENSTOCK_SOURCE_DIR) + "/models/demo";
+    load.pool = &pool_;
+    auto model = LoadModel(load);
+    CHECK(model.ok());
+    RunnerOptions runner;
+    runner.dtype = runner.kv_dtype =
+        std::get<1>(GetParam()) == "float32" ? DType::kFloat32 : DType::kBFloat16;
+    runner.max_len = 256;
+    runner.num_slots = 8;
+    runner.max_step_tokens = 64;
+    runner.pipeline_depth = std::get<0>(GetParam());
+    runner.kv_bytes = kv_blocks * 16 * CacheBytesPerToken((*model)->config, runner.kv_dtype);
+    auto executor = MakeLocalExecutor(*std::move(model), runner);
+    CHECK(executor.ok());
+    EngineOptions options;
+    options.clock = &clock_;
+    options.scheduler.speculation.ngram = drafts;
+    options.scheduler.speculation.min_match = 2;
+    return std::make_unique<EngineLoop>(*std::move(executor), options);
+  }
+
+  std::vector<std::shared_ptr<KeepingSink>> Run(EngineLoop& engine,
+                                                const std::vector<GenerateRequest>& requests,
+                                                int32_t cancel_every = 0) {
+    std::vector<std::shared_ptr<KeepingSink>> sinks;
+    for (const GenerateRequest& request : requests) {
+      sinks.push_back(std::make_shared<KeepingSink>());
+      CHECK(engine.Submit(RequestId{next_id_++}, request, sinks.back()).ok());
+    }
+    for (int32_t turn = 1; engine.RunOnce(); ++turn) {
+      if (cancel_every > 0 && turn % cancel_every == 0)
+        engine.Cancel(RequestId{next_id_ - 1 - (turn / cancel_every) % requests.size()});
+    }
+    return sinks;
+  }
+
+  static void ExpectPrefix(const std::vector<SampledToken>& part,
+                           const std::vector<SampledToken>& whole) {
+    ASSERT_LE(part.size(), whole.size());
+    for (size_t i = 0; i < part.size(); ++i) {
+      ASSERT_EQ(part[i].id, whole[i].id) << "output " << i;
+      ASSERT_EQ(part[i].rank, whole[i].rank) << "output " << i;
+      ASSERT_EQ(part[i].top.size(), whole[i].top.size());
+      if (part[i].rank > 0) {
+        ASSERT_EQ(part[i].logprob, whole[i].logprob) << "output " << i;
+      }
+      for (size_t j = 0; j < part[i].top.size(); ++j) {
+        ASSERT_EQ(part[i].top[j].id, whole[i].top[j].id);
+        ASSERT_EQ(part[i].top[j].logprob, whole[i].top[j].logprob);
+      }
+    }
+  }
+
+  WorkerPool pool_{2};
+  FakeClock clock_;
+  uint64_t next_id_ = 1;
+};
+
+TEST_P(Speculation, AnswersTokenForTokenTheSame) {
+  const auto plain_engine = MakeEngine(false, 400);
+  const auto expected = Run(*plain_engine, Requests());
+  EXPECT_EQ(plain_engine->scheduler().counters().num_draft_tokens, 0);
+  for (const int64_t kv_blocks : {400, 30}) {  // 30: sequences are preempted
+    const auto engine = MakeEngine(true, kv_blocks);
+    const auto answers = Run(*engine, Requests());
+    for (size_t i = 0; i < answers.size(); ++i) {
+      SCOPED_TRACE(i);
+      EXPECT_EQ(answers[i]->tokens.size(), expected[i]->tokens.size());
+      ExpectPrefix(answers[i]->tokens, expected[i]->tokens);
+    }
+    const SchedulerCounters& counters = engine->scheduler().counters();
+    EXPECT_GT(counters.num_accepted_tokens, 100);
+    EXPECT_GT(counters.num_draft_tokens, counters.num_accepted_tokens);
+    EXPECT_GT(counters.prefix_hit_tokens, 0);
+    EXPECT_EQ(counters.num_preemptions > 0, kv_blocks == 30);
+    EXPECT_EQ(engine->scheduler().tables().pool(0).num_held(), 0);
+  }
+}
+
+TEST_P(Speculation, CancelledRequestsHaveABeginningOfTheSameAnswer) {
+  const auto plain_engine = MakeEngine(false, 400);
+  const auto expected = Run(*plain_engine, Requests());
+  const auto engine = MakeEngine(true, 60);
+  const auto answers = Run(*engine, Requests(), 7);
+  int num_cancelled = 0;
+  for (size_t i = 0; i < answers.size(); ++i) {
+    SCOPED_TRACE(i);
+    ExpectPrefix(answers[i]->tokens, expected[i]->tokens);
+    num_cancelled += answers[i]->reason == FinishReason::kCancelled ? 1 : 0;
+  }
+  EXPECT_GT(num_cancelled, 0);
+  EXPECT_GT(engine->scheduler().counters().num_accepted_tokens, 0);
+  EXPECT_EQ(engine->scheduler().tables().pool(0).num_held(), 0);
+}
+
+/// The second time the answer is known beforehand, so that the stop token lies inside drafts.
+TEST_P(Speculation, StopsWhereItDoesWithout) {
+  const auto engine = MakeEngine(true, 400);
+  std::vector<GenerateRequest> requests = {Requests()[0], Requests()[4]};
+  const auto whole = Run(*engine, requests);
+  int num_inside = 0;
+  for (size_t r = 0; r < requests.size(); ++r) {
+    for (size_t stop = 1; stop < whole[r]->tokens.size(); stop += 5) {
+      GenerateRequest request = requests[r];
+      request.stop_token_ids = {whole[r]->tokens[stop].id};
+      size_t end = 0;
+      while (whole[r]->tokens[end].id != request.stop_token_ids[0]) ++end;
+      const int64_t before = engine->scheduler().counters().num_accepted_tokens;
+      const auto answer = Run(*engine, {request})[0];
+      SCOPED_TRACE(stop);
+      EXPECT_EQ(answer->reason, FinishReason::kStop);
+      EXPECT_EQ(answer->usage.stop_token, request.stop_token_ids[0]);
+      ASSERT_EQ(answer->tokens.size(), end + 1);
+      ExpectPrefix(answer->tokens, whole[r]->tokens);
+      // More was accepted than the request may have: the stop token was followed by right drafts.
+      const int64_t accepted = engine->scheduler().counters().num_accepted_tokens - before;
+      num_inside += accepted > static_cast<int64_t>(end) ? 1 : 0;
+    }
+  }
+  EXPECT_GT(num_inside, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, Speculation,
+                         ::testing::Combine(::testing::Values(1, 2),
+                                            ::testing::Values("float32", "bfloat16")),
+                         [](const auto& info) {
+                           return "Depth" + std::to_string(std::get<0>(info.param)) +
+                                  std::get<1>(info.param);
+                         });
+
+}  // namespace
+}  // namespace penstock
