@@ -52,6 +52,12 @@ constexpr GgufArchitecture kGgufArchitectures[] = {
      .hf_class = "Olmo2ForCausalLM",
      .model_type = "olmo2",
      .norms = GgufNorms::kOlmo2},
+    {.name = "exaone4",
+     .hf_class = "Exaone4ForCausalLM",
+     .model_type = "exaone4",
+     .norms = GgufNorms::kOlmo2,
+     .windows = GgufWindows::kPattern,
+     .window_pattern = 4},
     {.name = "olmoe",
      .hf_class = "OlmoeForCausalLM",
      .model_type = "olmoe",
@@ -79,6 +85,15 @@ absl::StatusOr<GgufArchitecture> ArchitectureOf(const Gguf& file) {
       continue;
     }
     GgufArchitecture found = row;
+    if (row.name == "olmo2") {  // OLMo 3 too, with a window
+      ASSIGN_OR_RETURN(const auto window, file.Int("olmo2.attention.sliding_window"));
+      if (window.value_or(0) <= 0) return found;
+      found.hf_class = "Olmo3ForCausalLM";
+      found.model_type = "olmo3";
+      found.windows = GgufWindows::kPattern;
+      found.window_pattern = 4;
+      return found;
+    }
     if (row.name != "llama") return found;
     // Mixtral and Mistral are spelt as llama.
     ASSIGN_OR_RETURN(const std::optional<int64_t> experts, file.Int("llama.expert_count"));

@@ -75,7 +75,8 @@ bool Wanted(const std::string& name) {
       "tokenizer.model",    "chat_template.jinja",
       "chat_template.json", "model.safetensors.index.json",
       "spiece.model",       "sentencepiece.bpe.model",
-      "modules.json"};
+      "modules.json",       "vocab.txt",
+      "vocab.json",         "merges.txt"};
   return name.ends_with(".safetensors") || name.ends_with(".tiktoken") ||
          std::find(kNames.begin(), kNames.end(), name) != kNames.end();
 }

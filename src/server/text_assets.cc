@@ -10,6 +10,7 @@
 #include "base/strings.h"
 #include "server/model_instance.h"
 #include "text/tokenizer_loader.h"
+#include "text/vocabulary_directory.h"
 
 namespace penstock {
 namespace {
@@ -67,7 +68,9 @@ std::string TokenText(const Json& json, const char* key) {
   const auto it = json.find(key);
   if (it == json.end()) return "";
   if (it->is_string()) return it->get<std::string>();
-  return it->is_object() ? it->value("content", "") : "";
+  if (!it->is_object()) return "";
+  const auto content = it->find("content");
+  return content != it->end() && content->is_string() ? content->get<std::string>() : "";
 }
 
 /// tokenizer.json, else a SentencePiece model, else a tiktoken file; empty where there is none.
@@ -162,6 +165,9 @@ absl::StatusOr<TextAssets> LoadTextAssets(const std::string& dir,
   if (const fs::path file = TokenizerFile(dir); !file.empty()) {
     ASSIGN_OR_RETURN(const TokenizerOptions options, ReadTokenizerOptions(config, config_path));
     ASSIGN_OR_RETURN(assets.tokenizer, LoadTokenizer(file.string(), options));
+  } else if (HasVocabularyFiles(dir)) {
+    ASSIGN_OR_RETURN(const TokenizerOptions options, ReadTokenizerOptions(config, config_path));
+    ASSIGN_OR_RETURN(assets.tokenizer, LoadVocabularyFiles(dir, config, options));
   }
   assets.bos_token = TokenText(config, "bos_token");
   assets.eos_token = TokenText(config, "eos_token");

@@ -14,6 +14,7 @@
 #include "text/byte_level.h"
 #include "text/pipeline_tokenizer.h"
 #include "text/split_patterns.h"
+#include "text/vocabulary.h"
 
 namespace penstock {
 namespace {
@@ -149,10 +150,10 @@ absl::StatusOr<BpeConfig> ReadRanks(std::string_view text) {
     config.vocab.emplace_back(byte_level::Encode(parsed->token), parsed->rank);
     last = std::max(last, parsed->rank);
   }
-  constexpr TokenId kMaxRank = 1 << 24;
+  const TokenId max_rank = Vocabulary::MaxId(config.vocab.size());
   if (last < 0) return absl::InvalidArgumentError("a tiktoken file without tokens");
-  if (last > kMaxRank)
-    return absl::InvalidArgumentError(absl::StrCat("rank ", last, ", expected at most ", kMaxRank));
+  if (last > max_rank)
+    return absl::InvalidArgumentError(absl::StrCat("rank ", last, ", expected at most ", max_rank));
   config.token_ranks.assign(static_cast<size_t>(last) + 1, -1);
   for (const auto& [token, rank] : config.vocab) config.token_ranks[rank] = rank;
   return config;

@@ -6,13 +6,18 @@
 
 namespace penstock {
 
+TokenId Vocabulary::MaxId(size_t num_tokens) {
+  constexpr size_t kMost = 1 << 24;
+  return static_cast<TokenId>(std::min(kMost, (1 << 20) + 8 * num_tokens));
+}
+
 absl::StatusOr<Vocabulary> Vocabulary::Build(std::vector<std::pair<std::string, TokenId>> entries) {
-  constexpr TokenId kMaxId = 1 << 24;
+  const TokenId max_id = MaxId(entries.size());
   TokenId last = -1;
   for (const auto& [token, id] : entries) {
-    if (id < 0 || id > kMaxId) {
+    if (id < 0 || id > max_id) {
       return absl::InvalidArgumentError(absl::StrCat("vocabulary: token \"", token, "\" has id ",
-                                                     id, ", expected one in [0, ", kMaxId, "]"));
+                                                     id, ", expected one in [0, ", max_id, "]"));
     }
     last = std::max(last, id);
   }

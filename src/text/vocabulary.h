@@ -17,6 +17,8 @@ namespace penstock {
 
 class Vocabulary {
  public:
+  /// The greatest id in a vocabulary of so many tokens: few have holes, and memory follows it.
+  static TokenId MaxId(size_t num_tokens);
   Vocabulary() = default;
   Vocabulary(Vocabulary&&) = default;
   Vocabulary& operator=(Vocabulary&&) = default;

@@ -4,6 +4,7 @@ import base64
 import concurrent.futures
 import json
 import math
+import shutil
 import struct
 import urllib.error
 import urllib.request
@@ -80,6 +81,19 @@ def test_texts_get_the_embeddings_of_the_reference(serve, name):
                 vector = list(struct.unpack(f"<{len(raw) // 4}f", raw))
             assert close(vector, row["embedding"]), row["text"]
         assert answer.usage.prompt_tokens == answer.usage.total_tokens > 0
+
+
+def test_a_directory_with_a_vocab_txt_needs_no_tokenizer_json(serve, tmp_path):
+    directory = tmp_path / "bert"
+    shutil.copytree(ENCODERS / "bert", directory)
+    vocab = json.loads((directory / "tokenizer.json").read_text())["model"]["vocab"]
+    (directory / "tokenizer.json").unlink()
+    (directory / "vocab.txt").write_text("".join(w + "\n" for w in sorted(vocab, key=vocab.get)))
+    server = serve(*FLOAT32, model=str(directory))
+    rows = golden("bert")["texts"]
+    answer = post(server, "/v1/embeddings", input=[row["text"] for row in rows])
+    for row, got in zip(rows, answer["data"]):
+        assert close(got["embedding"], row["embedding"]), row["text"]
 
 
 @pytest.mark.parametrize(

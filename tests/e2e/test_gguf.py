@@ -32,6 +32,8 @@ FAMILIES = [
     "phi3",
     "gpt_oss",
     "olmo2",
+    "olmo3",
+    "exaone4",
     "olmoe",
     "glm4",
     "granite",

@@ -16,8 +16,8 @@ import numpy as np
 ARCHITECTURES = {
     "llama": "llama", "mistral": "llama", "mixtral": "llama", "qwen2": "qwen2", "qwen3": "qwen3",
     "qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe", "gemma2": "gemma2", "gemma3_text": "gemma3", "phi3": "phi3",
-    "gpt_oss": "gpt-oss", "olmo2": "olmo2", "olmoe": "olmoe", "glm4": "glm4", "granite": "granite",
-    "smollm3": "smollm3"}
+    "gpt_oss": "gpt-oss", "olmo2": "olmo2", "olmo3": "olmo2", "exaone4": "exaone4", "olmoe": "olmoe", "glm4": "glm4",
+    "granite": "granite", "smollm3": "smollm3"}
 TURNED = {"llama", "granite", "smollm3"}
 
 COMMON = {
@@ -62,7 +62,7 @@ def turn(values: np.ndarray, heads: int) -> np.ndarray:
 def converted(tensors: dict[str, np.ndarray], config: dict, arch: str) -> dict[str, np.ndarray]:
     names = dict(COMMON)
     names["post_attention_layernorm"] = (
-        "post_attention_norm" if arch in ("gemma2", "gemma3", "gpt-oss", "olmo2") else "ffn_norm")
+        "post_attention_norm" if arch in ("gemma2", "gemma3", "gpt-oss", "olmo2", "exaone4") else "ffn_norm")
     out: dict[str, np.ndarray] = {}
     stacks: dict[str, dict[int, np.ndarray]] = {}
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
@@ -103,6 +103,7 @@ def converted(tensors: dict[str, np.ndarray], config: dict, arch: str) -> dict[s
 
 def rope_of(config: dict) -> tuple[float, dict]:
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    rope = rope.get("full_attention", rope)
     return rope.get("rope_theta", config.get("rope_theta", 10000.0)), rope
 
 
@@ -154,14 +155,15 @@ def add_keys(writer: gguf.GGUFWriter, config: dict, arch: str, tensors: dict[str
     put("expert_used_count", config.get("num_experts_per_tok"))
     put("expert_feed_forward_length", config.get("moe_intermediate_size"))
     put("expert_shared_feed_forward_length", config.get("shared_expert_intermediate_size"))
-    if arch in ("gemma2", "gemma3", "gpt-oss", "phi3", "llama"):
+    if arch in ("gemma2", "gemma3", "gpt-oss", "phi3", "llama", "olmo2", "exaone4"):
         put("attention.sliding_window", config.get("sliding_window"))
     if arch in ("gemma2", "gemma3"):
         put("attn_logit_softcapping", config.get("attn_logit_softcapping"))
         put("final_logit_softcapping", config.get("final_logit_softcapping"))
         put("attention.scale", config["query_pre_attn_scalar"] ** -0.5)
-    if arch == "gemma3":
+    if arch in ("gemma3", "olmo2", "exaone4") and config.get("sliding_window"):
         put("attention.sliding_window_pattern", [t == "sliding_attention" for t in config["layer_types"]])
+    if arch == "gemma3":
         put("rope.freq_base_swa", float(config["rope_local_base_freq"]))
     if arch == "granite":
         put("embedding_scale", config["embedding_multiplier"])

@@ -51,6 +51,28 @@ Result ForceEscape(Runtime& runtime, const Value& value, const Arguments& argume
   return Escape(runtime, Value::String(ToText(value)), arguments);
 }
 
+// key="value" for each entry that has a value; a key that would end the attribute is an error.
+Result XmlAttributes(Runtime& runtime, const Value& value, const Arguments& arguments) {
+  ASSIGN_OR_RETURN(const Bound bound, BindArguments("xmlattr", {"autospace"}, 0, arguments));
+  if (!value.is_dict()) return TypeError("xmlattr expects a dict");
+  std::string out;
+  const std::string first_separator = TruthOr(bound[0], true) ? " " : "";
+  for (const auto& [key, item] : value.dict().entries()) {
+    if (item.is_none() || item.is_undefined()) continue;
+    const std::string name = ToText(key);
+    if (name.find_first_of(" \t\n\r\f\v/>=") != std::string::npos) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("ValueError: Invalid character in attribute name: ", ToText(key)));
+    }
+    const std::string text = ToText(item);
+    RETURN_IF_ERROR(runtime.ChargeText(name.size() + text.size()));
+    absl::StrAppend(&out, out.empty() ? first_separator : " ",
+                    key.is_safe() ? name : EscapeHtml(name), "=\"",
+                    item.is_safe() ? text : EscapeHtml(text), "\"");
+  }
+  return Value::String(std::move(out));
+}
+
 std::string AsText(std::string_view text) { return std::string(text); }
 
 // Words start at the text's beginning and behind blanks, hyphens and opening brackets.
@@ -333,6 +355,7 @@ const FilterTable& TextFilters() {
       {"escape", Escape},
       {"e", Escape},
       {"forceescape", ForceEscape},
+      {"xmlattr", XmlAttributes},
       {"urlencode", Mapped<UrlEncode>},
       {"striptags", Mapped<StripTags>},
       {"trim", Trim},

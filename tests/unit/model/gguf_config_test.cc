@@ -42,6 +42,32 @@ std::string GgufConfigError(const GgufWriter& writer) {
   return std::string(GgufConfigOf(writer).status().message());
 }
 
+TEST(GgufConfig, AnOlmo2WithAWindowIsAnOlmo3) {
+  GgufWriter writer = GgufModel("olmo2");
+  const auto two = GgufConfigOf(writer);
+  ASSERT_TRUE(two.ok()) << two.status();
+  EXPECT_EQ(two->architecture, "Olmo2ForCausalLM");
+  EXPECT_EQ(two->layers[0].window, 0);
+  writer.AddInt("olmo2.attention.sliding_window", 24);
+  const auto three = GgufConfigOf(writer);
+  ASSERT_TRUE(three.ok()) << three.status();
+  EXPECT_EQ(three->architecture, "Olmo3ForCausalLM");
+  EXPECT_EQ(three->layers[2].window, 24);
+  EXPECT_EQ(three->layers[3].window, 0);
+}
+
+TEST(GgufConfig, AnExaone4TurnsNothingWhereItHasNoWindow) {
+  GgufWriter writer = GgufModel("exaone4");
+  writer.AddInt("exaone4.attention.sliding_window", 24);
+  const auto c = GgufConfigOf(writer);
+  ASSERT_TRUE(c.ok()) << c.status();
+  EXPECT_EQ(c->architecture, "Exaone4ForCausalLM");
+  EXPECT_EQ(c->layers[0].window, 24);
+  EXPECT_GE(c->layers[0].rope, 0);
+  EXPECT_EQ(c->layers[3].window, 0);
+  EXPECT_EQ(c->layers[3].rope, -1);
+}
+
 TEST(GgufConfig, ReadsALlama) {
   GgufWriter writer = GgufModel("llama");
   writer.AddFloat("llama.rope.freq_base", 5000.0f);

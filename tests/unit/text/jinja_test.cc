@@ -50,6 +50,10 @@ TEST(Jinja, ErrorsSayLineAndColumn) {
   EXPECT_THAT(std::string(Fails("a\n  {{ 1 / 0 }}").message()), HasSubstr("line 2, column 8"));
   EXPECT_THAT(std::string(Fails("a\n{% if %}").message()), HasSubstr("line 2, column 7"));
   EXPECT_THAT(std::string(Fails("{{ raise_exception('why') }}").message()), HasSubstr("why"));
+  EXPECT_THAT(std::string(Fails("{{ {'a onclick': 1}|xmlattr }}").message()),
+              HasSubstr("a onclick"));
+  EXPECT_THAT(std::string(Fails("{{ [1, 2]|random }}").message()),
+              HasSubstr("No filter named 'random'"));
 }
 
 TEST(Jinja, StopsTemplatesThatTakeTooMuch) {

@@ -82,6 +82,7 @@ TEST(TokenizerFeatures, RefusesWhatItCannotRead) {
         "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1},\"merges\":[]}}",
         "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}}",
         "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a b\"]}}",
+        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":16000000},\"merges\":[]}}",
         "{\"model\":{\"type\":\"Sixgram\",\"vocab\":[]}}",
         "{\"model\":{\"type\":\"Unigram\",\"unk_id\":1,\"vocab\":[[\"a\",0]]}}",
         "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\"]]}}",
