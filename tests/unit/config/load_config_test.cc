@@ -41,6 +41,24 @@ TEST(LoadConfig, ModelsInheritTheEngineSectionAndOverrideIt) {
   EXPECT_EQ(config->models.at("small").engine.max_batch, 8);
 }
 
+TEST(LoadConfig, ModelsOverrideSingleKeysOfSpeculation) {
+  const auto config = Load(
+      "engine: {speculation: {max_tokens: 4, min_match: 5}}\n"
+      "models:\n  m: {path: /m, engine: {speculation: {method: off}}}\n",
+      {"models.m.engine.speculation.min_match=2"},
+      {{"PENSTOCK_ENGINE_SPECULATION_METHOD", "ngram"}});
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->engine.speculation.method, "ngram");
+  EXPECT_EQ(config->engine.speculation.min_match, 5);
+  const SpeculationConfig& of_model = config->models.at("m").engine.speculation;
+  EXPECT_EQ(of_model.max_tokens, 4);
+  EXPECT_EQ(of_model.min_match, 2);
+  EXPECT_EQ(of_model.method, "off");
+  EXPECT_THAT(ErrorOf(Load("engine: {speculation: {method: draft}}")),
+              HasSubstr("expected off | ngram, got 'draft'"));
+  EXPECT_THAT(ErrorOf(Load("engine: {speculation: {min_match: 0}}")), HasSubstr("from 1 to 16"));
+}
+
 TEST(LoadConfig, LaterSourcesWin) {
   const auto config = Load("engine: {max_batch: 8, max_len: 100}\nmodels: {m: {path: /m}}",
                            {"engine.max_batch=32", "models.m.engine.max_len=300"},
