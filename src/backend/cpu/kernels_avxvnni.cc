@@ -1,27 +1,9 @@
-#include "backend/cpu/attention_kernel.h"
-#include "backend/cpu/gemm_kernel.h"
-#include "backend/cpu/kernels.h"
-#include "backend/cpu/row_kernels.h"
+#include "backend/cpu/kernels_table.h"
 
 namespace penstock {
 
 const CpuKernels& AvxVnniKernels() {
-  static constexpr CpuKernels kTable = {
-      .name = "avx2-vnni",
-      .panel_rows = kPanelRows,
-      .word_inputs = kWordInputs,
-      .pack_panel = PackPanel,
-      .gemm_panel = GemmPanel,
-      .quantize_row = QuantizeRow,
-      .attention_tile = AttentionTileAny,
-      .rope_row = RopeRowAny,
-      .norm_row = NormRowAny,
-      .activation_row = ActivationRowAny,
-      .add_scaled_row = AddScaledRow,
-      .convert_row = ConvertRowAny,
-      .delta_step = DeltaStep,
-      .conv_step = ConvStep,
-  };
+  static constexpr CpuKernels kTable = KernelsNamed("avx2-vnni");
   return kTable;
 }
 
