@@ -56,7 +56,20 @@ void ExpandWith(const CodePanel& a, const Number& number, int64_t begin, int64_t
       scales[v] = LoadScales(a.scale_type, a.scales, at);
       offsets[v] = a.offsets == nullptr ? Zero() : LoadScales(a.offset_type, a.offsets, at);
     }
-    for (; k < group_end; ++k) {
+    constexpr int kColumns = kPaired ? 8 : 4;  // of a unit
+    for (; k % kColumns == 0 && k + kColumns <= group_end; k += kColumns) {
+      const uint8_t* unit = codes + k / kColumns * kPanelRows * kUnitBytes;
+      for (int v = 0; v < kPanelVectors; ++v) {
+        const VBits all = LoadBits(unit + v * kLanes * kUnitBytes);
+#pragma GCC unroll 8
+        for (int c = 0; c < kColumns; ++c) {
+          const VBits code = And(ShiftRight(all, PlaceOfCode(kPaired ? 4 : 8, c).shift), mask);
+          Store(out + c * kPanelRows + v * kLanes, scales[v] * number(code) + offsets[v]);
+        }
+      }
+      out += kColumns * kPanelRows;
+    }
+    for (; k < group_end; ++k) {  // of a unit that two groups or two passes share
       const CodePlace place = PlaceOfCode(kPaired ? 4 : 8, k);
       const uint8_t* unit = codes + place.unit * kPanelRows * kUnitBytes;
       for (int v = 0; v < kPanelVectors; ++v, out += kLanes) {
