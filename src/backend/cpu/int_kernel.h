@@ -18,19 +18,6 @@ inline VBits LoadInput(const void* x) {
   return Set1Bits(bytes);
 }
 
-/// The two halves of a unit of codes of 4 bits: its first four columns and its next.
-template <int kVectors>
-inline __attribute__((always_inline)) void LoadHalves(const uint8_t* codes,
-                                                      VBits (&first)[kVectors],
-                                                      VBits (&second)[kVectors]) {
-  const VBits low = Set1Bits(0x0f0f0f0f);
-  for (int v = 0; v < kVectors; ++v) {
-    const VBits w = LoadBits(codes + v * kLanes * kUnitBytes);
-    first[v] = And(w, low);
-    second[v] = And(ShiftRight(w, 4), low);
-  }
-}
-
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
 constexpr bool kWordInputs = false;
 using Input8 = int8_t;
@@ -43,6 +30,19 @@ inline VBits DotBytes(VBits sums, VBits codes, VBits x) {
   return _mm256_dpbusd_avx_epi32(sums, codes, x);
 }
 #endif
+
+/// The two halves of a unit of codes of 4 bits: its first four columns and its next.
+template <int kVectors>
+inline __attribute__((always_inline)) void LoadHalves(const uint8_t* codes,
+                                                      VBits (&first)[kVectors],
+                                                      VBits (&second)[kVectors]) {
+  const VBits low = Set1Bits(0x0f0f0f0f);
+  for (int v = 0; v < kVectors; ++v) {
+    const VBits w = LoadBits(codes + v * kLanes * kUnitBytes);
+    first[v] = And(w, low);
+    second[v] = And(ShiftRight(w, 4), low);
+  }
+}
 
 /// acc[r][v] += codes of 8 bits of `units` units, from `codes` on, times rows of x.
 template <int kRows, int kVectors>
@@ -79,6 +79,22 @@ inline __attribute__((always_inline)) void SumUnits4(const uint8_t* codes, const
 constexpr bool kWordInputs = true;
 using Input8 = int16_t;
 
+/// acc[r][v] += half the codes of a unit of 8 bits times two words of each row of x. The empty asm
+/// keeps the sums in their registers: left alone, the compiler adds products of both halves first
+/// and has too few.
+template <int kRows, int kVectors>
+inline __attribute__((always_inline)) void SumHalf8(const VBits (&w)[kVectors], const int16_t* x,
+                                                    int64_t x_stride,
+                                                    VBits (&acc)[kRows][kVectors]) {
+  for (int r = 0; r < kRows; ++r) {
+    const VBits two = LoadInput(x + r * x_stride);
+    for (int v = 0; v < kVectors; ++v) {
+      acc[r][v] = Add32(acc[r][v], MultiplyPairs16(w[v], two));
+      asm("" : "+x"(acc[r][v]));
+    }
+  }
+}
+
 /// acc[r][v] += codes of 8 bits of `units` units, from `codes` on, times rows of x in words, as
 /// PlaceOfWord has them. Bytes would overflow 16 bits in pairs.
 template <int kRows, int kVectors>
@@ -87,21 +103,28 @@ inline __attribute__((always_inline)) void SumUnits8(const uint8_t* codes, const
                                                      VBits (&acc)[kRows][kVectors]) {
   const VBits even = Set1Bits(0x00ff00ff);
   for (int64_t u = 0; u < units; ++u, codes += kPanelRows * kUnitBytes, x += 4) {
-    VBits first[kVectors], second[kVectors];
+    VBits half[kVectors];
     for (int v = 0; v < kVectors; ++v) {
-      const VBits w = LoadBits(codes + v * kLanes * kUnitBytes);
-      first[v] = And(w, even);
-      second[v] = HighBytes(w);
+      half[v] = And(LoadBits(codes + v * kLanes * kUnitBytes), even);
     }
-    for (int r = 0; r < kRows; ++r) {
-      const VBits two = LoadInput(x + r * x_stride);
-      for (int v = 0; v < kVectors; ++v) {
-        acc[r][v] = Add32(acc[r][v], MultiplyPairs16(first[v], two));
-      }
-      const VBits next = LoadInput(x + r * x_stride + 2);
-      for (int v = 0; v < kVectors; ++v) {
-        acc[r][v] = Add32(acc[r][v], MultiplyPairs16(second[v], next));
-      }
+    SumHalf8(half, x, x_stride, acc);
+    for (int v = 0; v < kVectors; ++v) {
+      half[v] = HighBytes(LoadBits(codes + v * kLanes * kUnitBytes));
+    }
+    SumHalf8(half, x + 2, x_stride, acc);
+  }
+}
+
+/// As SumHalf8, of four columns of codes of 4 bits, in words.
+template <int kRows, int kVectors>
+inline __attribute__((always_inline)) void SumHalf4(const VBits (&w)[kVectors], const int8_t* x,
+                                                    int64_t x_stride,
+                                                    VBits (&words)[kRows][kVectors]) {
+  for (int r = 0; r < kRows; ++r) {
+    const VBits four = LoadInput(x + r * x_stride);
+    for (int v = 0; v < kVectors; ++v) {
+      words[r][v] = Add16(words[r][v], MultiplyPairs8(w[v], four));
+      asm("" : "+x"(words[r][v]));
     }
   }
 }
@@ -114,6 +137,7 @@ inline __attribute__((always_inline)) void SumUnits4(const uint8_t* codes, const
                                                      VBits (&acc)[kRows][kVectors]) {
   constexpr int64_t kUnitsOf16 = 4;
   const VBits ones = Set1Bits(0x00010001);
+  const VBits low = Set1Bits(0x0f0f0f0f);
   while (units > 0) {
     const int64_t some = units < kUnitsOf16 ? units : kUnitsOf16;
     VBits words[kRows][kVectors];
@@ -121,18 +145,14 @@ inline __attribute__((always_inline)) void SumUnits4(const uint8_t* codes, const
       for (int v = 0; v < kVectors; ++v) words[r][v] = Set1Bits(0);
     }
     for (int64_t u = 0; u < some; ++u, codes += kPanelRows * kUnitBytes, x += 8) {
-      VBits first[kVectors], second[kVectors];
-      LoadHalves(codes, first, second);
-      for (int r = 0; r < kRows; ++r) {
-        const VBits four = LoadInput(x + r * x_stride);
-        for (int v = 0; v < kVectors; ++v) {
-          words[r][v] = Add16(words[r][v], MultiplyPairs8(first[v], four));
-        }
-        const VBits next = LoadInput(x + r * x_stride + 4);
-        for (int v = 0; v < kVectors; ++v) {
-          words[r][v] = Add16(words[r][v], MultiplyPairs8(second[v], next));
-        }
+      VBits half[kVectors];
+      for (int v = 0; v < kVectors; ++v)
+        half[v] = And(LoadBits(codes + v * kLanes * kUnitBytes), low);
+      SumHalf4(half, x, x_stride, words);
+      for (int v = 0; v < kVectors; ++v) {
+        half[v] = And(ShiftRight(LoadBits(codes + v * kLanes * kUnitBytes), 4), low);
       }
+      SumHalf4(half, x + 4, x_stride, words);
     }
     units -= some;
     for (int r = 0; r < kRows; ++r) {
