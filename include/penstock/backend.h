@@ -131,12 +131,24 @@ struct NormArgs {
   float scale = 1.0f;
 };
 
-/// One group's part of a layer's KV cache: [block][K|V][kv_head][token][dim], strides in elements.
+/// Positions of the cache that attention sums together.
+constexpr int32_t kCacheUnit = 16;
+
+/// From a block's first key of one head to that of position `within` of it, in elements: keys lie
+/// [unit][head_dim][kCacheUnit], so that scores need no sums across lanes, or one after the other
+/// where they are values too.
+constexpr int64_t KeyOffset(int64_t within, int64_t head_dim, bool keys_are_values) {
+  if (keys_are_values) return within * head_dim;
+  return within / kCacheUnit * kCacheUnit * head_dim + within % kCacheUnit;
+}
+
+/// One group's part of a layer's KV cache: [block][K|V][kv_head], keys as KeyOffset has them,
+/// values [token][head_dim]; strides in elements.
 struct KvLayer {
   void* data = nullptr;
   DType dtype = DType::kFloat32;
   int64_t block_stride = 0;
-  int64_t kv_stride = 0;  // from K to V
+  int64_t kv_stride = 0;  // from K to V; 0: keys are values
   int64_t head_stride = 0;
   int32_t block_size = 16;
   const BlockId* tables = nullptr;  // [num_slots, max_blocks]

@@ -60,8 +60,7 @@ class KvCache {
   int64_t state_bytes_ = 0;            // of one state; 0: no recurrent layers
   int32_t state_group_ = -1;           // whose blocks are snapshots
   DeviceBuffer slot_states_;           // float32 [num_slots][layer][state]
-  std::vector<DeviceBuffer> storage_;  // per group: [layer][block][K|V][kv_head][token][dim], or
-                                       // [layer][block][token][latent]
+  std::vector<DeviceBuffer> storage_;  // per group: [layer][block] as KvLayer has it
 };
 
 }  // namespace penstock

@@ -5,6 +5,9 @@
 // Threads: any, on disjoint outputs.
 #pragma once
 
+#include <algorithm>
+#include <type_traits>
+
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/row_kernels.h"
 #include "backend/cpu/simd.h"
@@ -12,97 +15,139 @@
 namespace penstock {
 namespace {
 
-constexpr int kUnit = 16;  // positions that are summed together
+constexpr int kUnit = kCacheUnit;
+constexpr int kUnitVectors = kUnit / kLanes;
+constexpr int kTileQueries = kLanes == 16 ? 6 : 3;  // whose sums fit the registers
+constexpr int kChunk = kLanes;                      // queries whose maxima move together
 
-/// One unit's K or V as float, [kUnit, padded], columns beyond head_dim zero.
+/// One unit's rows as float, [count, padded], columns beyond dim left alone.
 template <class Kv>
-void LoadUnit(const Kv* from, int64_t dim, int64_t padded, int count, float* to) {
-  for (int t = 0; t < count; ++t) {
-    ConvertRow(from + t * dim, to + t * padded, dim, 1.0f);
-  }
+void LoadRows(const Kv* from, int64_t dim, int64_t padded, int count, float* to) {
+  for (int t = 0; t < count; ++t) ConvertRow(from + t * dim, to + t * padded, dim, 1.0f);
 }
 
-/// scores[t] = q . k[t] for t in [0, kUnit).
-template <class K>
-inline void Scores(const float* q, const K* k, int64_t padded, float* scores) {
+/// to[d][t] = from[t][d], columns up to dim rounded up to 4: within `padded`.
+void TransposeUnit(const float* from, int64_t dim, int64_t padded, float* to) {
   for (int t = 0; t < kUnit; t += 4) {
-    const K* k0 = k + t * padded;
-    V s0 = Zero(), s1 = Zero(), s2 = Zero(), s3 = Zero();
-    for (int64_t d = 0; d < padded; d += kLanes) {
-      const V qd = Load(q + d);
-      s0 = Fma(qd, Load(k0 + d), s0);
-      s1 = Fma(qd, Load(k0 + padded + d), s1);
-      s2 = Fma(qd, Load(k0 + 2 * padded + d), s2);
-      s3 = Fma(qd, Load(k0 + 3 * padded + d), s3);
+    for (int64_t d = 0; d < dim; d += 4) {
+      const float* p = from + t * padded + d;
+      __m128 r0 = _mm_loadu_ps(p), r1 = _mm_loadu_ps(p + padded);
+      __m128 r2 = _mm_loadu_ps(p + 2 * padded), r3 = _mm_loadu_ps(p + 3 * padded);
+      _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
+      float* out = to + d * kUnit + t;
+      _mm_storeu_ps(out, r0);
+      _mm_storeu_ps(out + kUnit, r1);
+      _mm_storeu_ps(out + 2 * kUnit, r2);
+      _mm_storeu_ps(out + 3 * kUnit, r3);
     }
-    _mm_storeu_ps(scores + t, ReduceAdd4(s0, s1, s2, s3));
   }
 }
 
-/// kVectors vectors of o, as AddValues.
-template <int kVectors, class K>
-inline __attribute__((always_inline)) void AddValueColumns(const float* p, const K* v, int begin,
-                                                           int end, int64_t padded, V alpha,
-                                                           float* o) {
-  V acc[kVectors];
-  for (int j = 0; j < kVectors; ++j) acc[j] = Load(o + j * kLanes) * alpha;
-  for (int t = begin; t < end; ++t) {
-    const V pt = Set1(p[t]);
-    for (int j = 0; j < kVectors; ++j) acc[j] = Fma(pt, Load(v + t * padded + j * kLanes), acc[j]);
+/// scores[i][t] = q[i] . k[:, t] for t in [0, kUnit), lanes over t; even and odd dimensions are
+/// summed apart and added at last.
+template <int kQueries, class K>
+inline void Scores(const float* q, int64_t padded, const K* k, int64_t dim, float* scores) {
+  V sums[2][kQueries][kUnitVectors];
+  for (auto& half : sums) {
+    for (auto& of_query : half) {
+      for (V& sum : of_query) sum = Zero();
+    }
   }
-  for (int j = 0; j < kVectors; ++j) Store(o + j * kLanes, acc[j]);
-}
-
-/// o = alpha o + sum over t in [begin, end) of p[t] v[t], in the order of t
-template <class K>
-inline void AddValues(const float* p, const K* v, int begin, int end, int64_t padded, float alpha,
-                      float* o) {
-  const V va = Set1(alpha);
+  const auto add = [&](int64_t d, int half) __attribute__((always_inline)) {
+    V kd[kUnitVectors];
+    for (int j = 0; j < kUnitVectors; ++j) kd[j] = Load(k + d * kUnit + j * kLanes);
+    for (int i = 0; i < kQueries; ++i) {
+      const V qd = Set1(q[i * padded + d]);
+      for (int j = 0; j < kUnitVectors; ++j) sums[half][i][j] = Fma(qd, kd[j], sums[half][i][j]);
+    }
+  };
   int64_t d = 0;
-  for (; d + 8 * kLanes <= padded; d += 8 * kLanes)
-    AddValueColumns<8>(p, v + d, begin, end, padded, va, o + d);
-  for (; d + 4 * kLanes <= padded; d += 4 * kLanes)
-    AddValueColumns<4>(p, v + d, begin, end, padded, va, o + d);
-  for (; d < padded; d += kLanes) AddValueColumns<1>(p, v + d, begin, end, padded, va, o + d);
+  for (; d + 1 < dim; d += 2) {
+    add(d, 0);
+    add(d + 1, 1);
+  }
+  if (d < dim) add(d, 0);
+  for (int i = 0; i < kQueries; ++i) {
+    for (int j = 0; j < kUnitVectors; ++j) {
+      Store(scores + i * kUnit + j * kLanes, sums[0][i][j] + sums[1][i][j]);
+    }
+  }
 }
 
-/// Takes one unit into a row's running maximum, sum and output; positions [begin, end) of the unit
-/// are visible.
-template <class K>
-inline void AddUnit(const AttentionTileArgs& a, const float* q, const K* k, const K* v,
-                    int64_t padded, int begin, int end, float& maximum, float& sum, float* o) {
-  alignas(64) float s[kUnit];
-  Scores(q, k, padded, s);
-  V best = Set1(-__builtin_inff());
-  for (int i = 0; i < kUnit; i += kLanes) {
-    V x = Load(s + i) * Set1(a.scale);
-    if (a.soft_cap != 0.0f) x = Set1(a.soft_cap) * Tanh(x / Set1(a.soft_cap));
-    Store(s + i, x);
+/// kVectors vectors of each o, as AddValues.
+template <int kQueries, int kVectors, class K>
+inline __attribute__((always_inline)) void AddValueColumns(const float* p, const float* alpha,
+                                                           const K* v, int begin, int end,
+                                                           int64_t padded, float* o) {
+  V acc[kQueries][kVectors];
+  for (int i = 0; i < kQueries; ++i) {
+    for (int j = 0; j < kVectors; ++j) {
+      acc[i][j] = Load(o + i * padded + j * kLanes) * Set1(alpha[i]);
+    }
   }
-  for (int t = 0; t < kUnit; ++t) {
-    if (t < begin || t >= end) s[t] = -__builtin_inff();
+  for (int t = begin; t < end; ++t) {
+    V vt[kVectors];
+    for (int j = 0; j < kVectors; ++j) vt[j] = Load(v + t * padded + j * kLanes);
+    for (int i = 0; i < kQueries; ++i) {
+      const V pt = Set1(p[i * kUnit + t]);
+      for (int j = 0; j < kVectors; ++j) acc[i][j] = Fma(pt, vt[j], acc[i][j]);
+    }
   }
-  for (int i = 0; i < kUnit; i += kLanes) best = Max(best, Load(s + i));
-  const float reached = ReduceMax(best);
-  const float next = reached > maximum ? reached : maximum;
-  V total = Zero();
-  for (int i = 0; i < kUnit; i += kLanes) {
-    const V p = Exp(Load(s + i) - Set1(next));
-    Store(s + i, p);
-    total = total + p;
+  for (int i = 0; i < kQueries; ++i) {
+    for (int j = 0; j < kVectors; ++j) Store(o + i * padded + j * kLanes, acc[i][j]);
   }
-  alignas(64) float scale[kLanes];
-  Store(scale, Exp(Set1(maximum - next)));
-  sum = sum * scale[0] + ReduceAdd(total);
-  maximum = next;
-  AddValues(s, v, begin, end, padded, scale[0], o);
+}
+
+/// o[i] = alpha[i] o[i] + sum over t in [begin, end) of p[i][t] v[t], in the order of t
+template <int kQueries, class K>
+inline void AddValues(const float* p, const float* alpha, const K* v, int begin, int end,
+                      int64_t padded, float* o) {
+  constexpr int kWide = kQueries == 1 ? 8 : 4;
+  int64_t d = 0;
+  for (; d + kWide * kLanes <= padded; d += kWide * kLanes)
+    AddValueColumns<kQueries, kWide>(p, alpha, v + d, begin, end, padded, o + d);
+  for (; d < padded; d += kLanes)
+    AddValueColumns<kQueries, 1>(p, alpha, v + d, begin, end, padded, o + d);
+}
+
+/// Calls fn(number) with a constant of `count`, 1 to kTileQueries.
+template <class Fn>
+inline __attribute__((always_inline)) void WithCount(int count, const Fn& fn) {
+  switch (count) {
+    case 1:
+      return fn(std::integral_constant<int, 1>());
+    case 2:
+      return fn(std::integral_constant<int, 2>());
+    case 3:
+      return fn(std::integral_constant<int, 3>());
+#if defined(__AVX512F__)
+    case 4:
+      return fn(std::integral_constant<int, 4>());
+    case 5:
+      return fn(std::integral_constant<int, 5>());
+    case 6:
+      return fn(std::integral_constant<int, 6>());
+#endif
+    default:
+      __builtin_unreachable();
+  }
+}
+
+/// Calls fn(number, first) for tiles of queries of [0, count).
+template <class Fn>
+inline __attribute__((always_inline)) void ForTiles(int count, const Fn& fn) {
+  for (int i = 0; i < count; i += kTileQueries) {
+    WithCount(
+        std::min(kTileQueries, count - i), [&](auto number)
+                                               __attribute__((always_inline)) { fn(number, i); });
+  }
 }
 
 /// The tile's running state: vectors of `padded` floats, one per (row, head) pair.
 struct TileState {
   int num_vectors;
   int64_t padded;
-  float* k;        // [kUnit, padded]
+  float* k;        // [padded, kUnit]
   float* v;        // [kUnit, padded]
   float* q;        // [num_vectors, padded]
   float* o;        // [num_vectors, padded]
@@ -110,19 +155,84 @@ struct TileState {
   float* sum;      // [num_vectors]
 };
 
-/// Takes the unit that begins at position `base` into every pair that sees any of it.
+/// Positions of a unit, from its first one on.
+struct Visible {
+  int begin;
+  int end;
+  bool operator==(const Visible& other) const = default;
+};
+
+/// What pair i sees of the unit that begins at position `base`.
+inline Visible VisibleTo(const AttentionTileArgs& a, int i, int base) {
+  const int position = a.position_begin + i / a.group;
+  const int oldest = a.window > 0 && position >= a.window ? position - a.window + 1 : 0;
+  const int seen = a.visible > 0 ? a.visible : position + 1;
+  return {oldest > base ? oldest - base : 0, seen - base < kUnit ? seen - base : kUnit};
+}
+
+/// Takes one unit into the running maximum, sum and output of pairs [i, i + count), count at most
+/// kChunk, which all see `range` of it.
+template <class K>
+void AddUnit(const AttentionTileArgs& a, const TileState& s, int i, int count, const K* k,
+             const K* v, Visible range) {
+  alignas(64) float scores[kChunk * kUnit];
+  alignas(64) float reached[kChunk] = {};
+  alignas(64) float before[kChunk] = {};
+  alignas(64) float after[kChunk];
+  alignas(64) float alpha[kChunk];
+  ForTiles(
+      count, [&](auto number, int first) __attribute__((always_inline)) {
+        Scores<number()>(s.q + (i + first) * s.padded, s.padded, k, a.head_dim,
+                         scores + first * kUnit);
+      });
+  for (int c = 0; c < count; ++c) {
+    float* row = scores + c * kUnit;
+    V best = Set1(-__builtin_inff());
+    for (int j = 0; j < kUnit; j += kLanes) {
+      V x = Load(row + j) * Set1(a.scale);
+      if (a.soft_cap != 0.0f) x = Set1(a.soft_cap) * Tanh(x / Set1(a.soft_cap));
+      Store(row + j, x);
+    }
+    for (int t = 0; t < range.begin; ++t) row[t] = -__builtin_inff();
+    for (int t = range.end; t < kUnit; ++t) row[t] = -__builtin_inff();
+    for (int j = 0; j < kUnit; j += kLanes) best = Max(best, Load(row + j));
+    reached[c] = ReduceMax(best);
+    before[c] = s.maximum[i + c];
+  }
+  const V next = Max(Load(reached), Load(before));
+  Store(after, next);
+  Store(alpha, Exp(Load(before) - next));
+  for (int c = 0; c < count; ++c) {
+    float* row = scores + c * kUnit;
+    V total = Zero();
+    for (int j = 0; j < kUnit; j += kLanes) {
+      const V p = Exp(Load(row + j) - Set1(after[c]));
+      Store(row + j, p);
+      total = total + p;
+    }
+    s.sum[i + c] = s.sum[i + c] * alpha[c] + ReduceAdd(total);
+    s.maximum[i + c] = after[c];
+  }
+  ForTiles(
+      count, [&](auto number, int first) __attribute__((always_inline)) {
+        AddValues<number()>(scores + first * kUnit, alpha + first, v, range.begin, range.end,
+                            s.padded, s.o + (i + first) * s.padded);
+      });
+}
+
+/// Takes the unit that begins at position `base` into every pair that sees any of it. Pairs go
+/// together only where they see the same: what a row does not see is never multiplied by zero.
 template <class K>
 void AddUnitToAll(const AttentionTileArgs& a, const TileState& s, const K* k, const K* v,
                   int base) {
-  for (int i = 0; i < s.num_vectors; ++i) {
-    const int position = a.position_begin + i / a.group;
-    const int oldest = a.window > 0 && position >= a.window ? position - a.window + 1 : 0;
-    const int begin = oldest > base ? oldest - base : 0;
-    const int seen = a.visible > 0 ? a.visible : position + 1;
-    const int end = seen - base < kUnit ? seen - base : kUnit;
-    if (begin >= end) continue;
-    AddUnit(a, s.q + i * s.padded, k, v, s.padded, begin, end, s.maximum[i], s.sum[i],
-            s.o + i * s.padded);
+  for (int begin = 0, end = 0; begin < s.num_vectors; begin = end) {
+    const Visible range = VisibleTo(a, begin, base);
+    end = begin + a.group;
+    while (end < s.num_vectors && VisibleTo(a, end, base) == range) end += a.group;
+    if (range.begin >= range.end) continue;
+    for (int i = begin; i < end; i += kChunk) {
+      AddUnit(a, s, i, std::min(kChunk, end - i), k, v, range);
+    }
   }
 }
 
@@ -171,8 +281,9 @@ void AttentionTile(const AttentionTileArgs& a) {
   constexpr int kFewVectors =
       3;  // so few widen the cache on the fly; more share one widened copy. Equal bits.
   const TileState s = StartTile<T>(a);
-  const bool in_place =
-      s.padded == a.head_dim && (sizeof(Kv) == sizeof(float) || s.num_vectors <= kFewVectors);
+  const bool latent = a.kv_stride == 0;  // rows are keys and values
+  const bool in_place = !latent && s.padded == a.head_dim &&
+                        (sizeof(Kv) == sizeof(float) || s.num_vectors <= kFewVectors);
   const int last = a.visible > 0 ? a.visible - 1 : a.position_begin + a.num_rows - 1;
   const int first =
       a.window > 0 && a.position_begin >= a.window ? a.position_begin - a.window + 1 : 0;
@@ -181,13 +292,18 @@ void AttentionTile(const AttentionTileArgs& a) {
     const int64_t offset =
         a.table[base / a.block_size] * a.block_stride + (base % a.block_size) * int64_t{a.head_dim};
     const Kv* keys = static_cast<const Kv*>(a.cache) + offset;
+    const Kv* values = keys + a.kv_stride;
     if (in_place) {
-      AddUnitToAll(a, s, keys, keys + a.kv_stride, base);
+      AddUnitToAll(a, s, keys, values, base);
       continue;
     }
     const int count = last - base + 1 < kUnit ? last - base + 1 : kUnit;
-    LoadUnit(keys, a.head_dim, s.padded, count, s.k);
-    LoadUnit(keys + a.kv_stride, a.head_dim, s.padded, count, s.v);
+    LoadRows(values, a.head_dim, s.padded, count, s.v);
+    if (latent) {
+      TransposeUnit(s.v, a.head_dim, s.padded, s.k);
+    } else {
+      ConvertRow(keys, s.k, int64_t{a.head_dim} * kUnit, 1.0f);
+    }
     AddUnitToAll(a, s, static_cast<const float*>(s.k), static_cast<const float*>(s.v), base);
   }
   FinishTile<T>(a, s);

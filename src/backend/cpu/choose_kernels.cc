@@ -257,7 +257,7 @@ bool AttentionAgrees(const CpuKernels& kernels) {
   constexpr int kDim = 24, kLength = 20, kGroup = 2;
   uint32_t state = 3;
   std::vector<float> q(kGroup * kDim), cache(2 * 2 * 16 * kDim),
-      y(q.size());  // [block][K|V][token][dim]
+      y(q.size());  // [block][K|V]
   for (float& v : q) v = Pseudo(state);
   for (float& v : cache) v = Pseudo(state);
   const BlockId table[] = {1, 0};
@@ -280,12 +280,14 @@ bool AttentionAgrees(const CpuKernels& kernels) {
   for (int h = 0; h < kGroup; ++h) {
     double total = 0;
     for (int t = 0; t < kLength; ++t) {
-      const float* k = &cache[table[t / 16] * a.block_stride + t % 16 * kDim];
+      const float* block = &cache[table[t / 16] * a.block_stride];
+      const float* k = block + KeyOffset(t % 16, kDim, false);
+      const float* v = block + a.kv_stride + t % 16 * kDim;
       double score = 0;
-      for (int d = 0; d < kDim; ++d) score += double{q[h * kDim + d]} * k[d];
+      for (int d = 0; d < kDim; ++d) score += double{q[h * kDim + d]} * k[d * kCacheUnit];
       const double weight = std::exp(0.7 * score);
       total += weight;
-      for (int d = 0; d < kDim; ++d) expected[h * kDim + d] += weight * k[a.kv_stride + d];
+      for (int d = 0; d < kDim; ++d) expected[h * kDim + d] += weight * v[d];
     }
     for (int d = 0; d < kDim; ++d) expected[h * kDim + d] /= total;
   }
@@ -322,7 +324,7 @@ bool ConversionsAgree(const CpuKernels& kernels) {
 bool RopeAgrees(const CpuKernels& kernels) {
   constexpr int kDim = 40, kHalf = 18;  // one q, one k, one v head; 36 of 40 dimensions turn
   uint32_t state = 5;
-  std::vector<float> x(3 * kDim), cos_sin(2 * kHalf), cache(2 * kDim);
+  std::vector<float> x(3 * kDim), cos_sin(2 * kHalf), keys(kDim * kCacheUnit), values(kDim);
   for (float& v : x) v = Pseudo(state);
   for (float& v : cos_sin) v = Pseudo(state);
   std::vector<double> expected(x.begin(), x.end());
@@ -340,12 +342,15 @@ bool RopeAgrees(const CpuKernels& kernels) {
   args.heads = {1, 1, kDim};
   args.cos_sin = cos_sin.data();
   args.rotary_dim = 2 * kHalf;
-  args.k_out = cache.data();
-  args.v_out = cache.data() + kDim;
+  args.k_out = keys.data();
+  args.v_out = values.data();
   args.head_stride = kDim;
   kernels.rope_row(args);
   if (!Close(x, expected, 1e-6)) return false;
-  return std::memcmp(cache.data(), x.data() + kDim, 2 * kDim * sizeof(float)) == 0;
+  for (int i = 0; i < kDim; ++i) {
+    if (keys[i * kCacheUnit] != x[kDim + i]) return false;
+  }
+  return std::memcmp(values.data(), x.data() + 2 * kDim, kDim * sizeof(float)) == 0;
 }
 
 bool DeltaAgrees(const CpuKernels& kernels) {

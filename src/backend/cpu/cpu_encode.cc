@@ -6,7 +6,6 @@
 namespace penstock {
 namespace {
 
-constexpr int32_t kBlock = 16;
 constexpr int32_t kRowsPerTile = 32;
 
 }  // namespace
@@ -15,9 +14,11 @@ void CpuOps::Encode(const EncodeArgs& a, const BatchRows& batch) {
   // Keys and values as a cache would hold them, in blocks of one sequence after the other.
   const int64_t dim = a.heads.head_dim;
   const int64_t kv_heads = a.heads.num_kv_heads;
-  const int64_t head_floats = kBlock * dim;
+  const int64_t head_floats = kCacheUnit * dim;
   const int64_t block_floats = 2 * kv_heads * head_floats;
-  const auto blocks_of = [](const SequenceRows& s) { return (s.num_rows + kBlock - 1) / kBlock; };
+  const auto blocks_of = [](const SequenceRows& s) {
+    return (s.num_rows + kCacheUnit - 1) / kCacheUnit;
+  };
   std::vector<int32_t> first_block;
   int32_t num_blocks = 0;
   for (const SequenceRows& s : batch.sequences) {
@@ -38,12 +39,15 @@ void CpuOps::Encode(const EncodeArgs& a, const BatchRows& batch) {
   for (size_t i = 0; i < batch.sequences.size(); ++i) {
     const SequenceRows& s = batch.sequences[i];
     ForRows(s.num_rows, 2 * kv_heads * dim, [&](int64_t r) {
-      float* block = &encode_kv_[(first_block[i] + r / kBlock) * block_floats];
-      const auto* from = a.qkv.row(s.row_begin + r) + a.heads.num_heads * dim * element;
-      for (int64_t h = 0; h < 2 * kv_heads; ++h) {  // k heads, then v heads, as in a block
-        kernels_.convert_row(a.qkv.dtype, from + h * dim * element, false,
-                             block + h * head_floats + r % kBlock * dim, dim, 1.0f, false);
-      }
+      RopeRowArgs row;
+      row.bf16 = a.qkv.dtype == DType::kBFloat16;
+      row.qkv = a.qkv.row(s.row_begin + r);
+      row.heads = a.heads;
+      float* keys = &encode_kv_[(first_block[i] + r / kCacheUnit) * block_floats];
+      row.k_out = keys + KeyOffset(r % kCacheUnit, dim, false);
+      row.v_out = keys + kv_heads * head_floats + r % kCacheUnit * dim;
+      row.head_stride = head_floats;
+      kernels_.rope_row(row);
     });
     for (int32_t begin = 0; begin < s.num_rows; begin += kRowsPerTile)
       pieces.push_back({i, begin, std::min(kRowsPerTile, s.num_rows - begin)});

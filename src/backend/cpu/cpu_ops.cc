@@ -54,11 +54,11 @@ void CpuOps::RopeAndCache(const RopeArgs& a, const BatchRows& batch) {
     const int64_t size = a.cache.block_size;
     const BlockId block =
         a.cache.tables[int64_t{batch.slots[r]} * a.cache.max_blocks + position / size];
-    const int64_t offset = block * a.cache.block_stride + position % size * a.heads.head_dim;
-    row.k_out = static_cast<char*>(a.cache.data) + offset * kv_bytes;
-    row.v_out = a.cache.kv_stride == 0
-                    ? nullptr
-                    : static_cast<char*>(row.k_out) + a.cache.kv_stride * kv_bytes;
+    const bool keys_alone = a.cache.kv_stride == 0;
+    const int64_t within = position % size;
+    char* keys = static_cast<char*>(a.cache.data) + block * a.cache.block_stride * kv_bytes;
+    row.k_out = keys + KeyOffset(within, a.heads.head_dim, keys_alone) * kv_bytes;
+    if (!keys_alone) row.v_out = keys + (a.cache.kv_stride + within * a.heads.head_dim) * kv_bytes;
     kernels_.rope_row(row);
   });
 }

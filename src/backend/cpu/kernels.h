@@ -138,8 +138,8 @@ struct RopeRowArgs {
   int32_t rotary_begin = 0;
   bool v_norm = false;
   float q_scale = 1.0f;
-  void* k_out = nullptr;  // KV head 0, this token; null: nothing is cached
-  void* v_out = nullptr;  // null: keys alone
+  void* k_out = nullptr;  // KV head 0, this token, kCacheUnit apart; null: nothing is cached
+  void* v_out = nullptr;  // null: keys alone, next to each other
   int64_t head_stride = 0;
 };
 

@@ -96,6 +96,16 @@ void ConvertRow(const From* x, To* y, int64_t n, float scale, bool accumulate = 
   });
 }
 
+/// x, kCacheUnit elements apart.
+template <class T, class Kv>
+void StoreApart(const T* x, int64_t n, Kv* out) {
+  ForVectors(n, [&](int64_t i, int count) {
+    Kv lanes[kLanes];
+    Store(lanes, LoadUpTo(x + i, count));
+    for (int j = 0; j < count; ++j) out[(i + j) * kCacheUnit] = lanes[j];
+  });
+}
+
 template <class T, class Kv>
 void RopeRow(const RopeRowArgs& a) {
   const int64_t dim = a.heads.head_dim;
@@ -109,7 +119,12 @@ void RopeRow(const RopeRowArgs& a) {
   if (a.k_out == nullptr) return;
   const T* k = static_cast<const T*>(a.qkv) + a.heads.num_heads * dim;
   for (int h = 0; h < a.heads.num_kv_heads; ++h) {
-    ConvertRow(k + h * dim, static_cast<Kv*>(a.k_out) + h * a.head_stride, dim, 1.0f);
+    Kv* out = static_cast<Kv*>(a.k_out) + h * a.head_stride;
+    if (a.v_out == nullptr) {
+      ConvertRow(k + h * dim, out, dim, 1.0f);
+    } else {
+      StoreApart(k + h * dim, dim, out);
+    }
   }
   if (a.v_out == nullptr) return;
   T* v = static_cast<T*>(a.qkv) + (a.heads.num_heads + a.heads.num_kv_heads) * dim;
