@@ -17,8 +17,8 @@ namespace {
 
 constexpr int kUnit = kCacheUnit;
 constexpr int kUnitVectors = kUnit / kLanes;
-constexpr int kTileQueries = kLanes == 16 ? 6 : 3;  // whose sums fit the registers
-constexpr int kChunk = kLanes;                      // queries whose maxima move together
+constexpr int kTileQueries = kLanes == 16 ? 6 : 3;            // whose sums fit the registers
+constexpr int kChunk = kLanes / kTileQueries * kTileQueries;  // of many whose maxima move together
 
 /// One unit's rows as float, [count, padded], columns beyond dim left alone.
 template <class Kv>
@@ -110,37 +110,17 @@ inline void AddValues(const float* p, const float* alpha, const K* v, int begin,
     AddValueColumns<kQueries, 1>(p, alpha, v + d, begin, end, padded, o + d);
 }
 
-/// Calls fn(number) with a constant of `count`, 1 to kTileQueries.
-template <class Fn>
-inline __attribute__((always_inline)) void WithCount(int count, const Fn& fn) {
-  switch (count) {
-    case 1:
-      return fn(std::integral_constant<int, 1>());
-    case 2:
-      return fn(std::integral_constant<int, 2>());
-    case 3:
-      return fn(std::integral_constant<int, 3>());
-#if defined(__AVX512F__)
-    case 4:
-      return fn(std::integral_constant<int, 4>());
-    case 5:
-      return fn(std::integral_constant<int, 5>());
-    case 6:
-      return fn(std::integral_constant<int, 6>());
-#endif
-    default:
-      __builtin_unreachable();
+/// Calls fn(number, first) for tiles of at most kMost queries of [0, count).
+template <int kMost, class Fn>
+inline __attribute__((always_inline)) void ForTilesFrom(int first, int count, const Fn& fn) {
+  for (; first + kMost <= count; first += kMost) fn(std::integral_constant<int, kMost>(), first);
+  if constexpr (kMost > 1) {
+    if (first < count) ForTilesFrom<kMost - 1>(first, count, fn);
   }
 }
-
-/// Calls fn(number, first) for tiles of queries of [0, count).
 template <class Fn>
 inline __attribute__((always_inline)) void ForTiles(int count, const Fn& fn) {
-  for (int i = 0; i < count; i += kTileQueries) {
-    WithCount(
-        std::min(kTileQueries, count - i), [&](auto number)
-                                               __attribute__((always_inline)) { fn(number, i); });
-  }
+  ForTilesFrom<kTileQueries>(0, count, fn);
 }
 
 /// The tile's running state: vectors of `padded` floats, one per (row, head) pair.
@@ -171,15 +151,15 @@ inline Visible VisibleTo(const AttentionTileArgs& a, int i, int base) {
 }
 
 /// Takes one unit into the running maximum, sum and output of pairs [i, i + count), count at most
-/// kChunk, which all see `range` of it.
+/// kLanes, which all see `range` of it.
 template <class K>
 void AddUnit(const AttentionTileArgs& a, const TileState& s, int i, int count, const K* k,
              const K* v, Visible range) {
-  alignas(64) float scores[kChunk * kUnit];
-  alignas(64) float reached[kChunk] = {};
-  alignas(64) float before[kChunk] = {};
-  alignas(64) float after[kChunk];
-  alignas(64) float alpha[kChunk];
+  alignas(64) float scores[kLanes * kUnit];
+  alignas(64) float reached[kLanes] = {};
+  alignas(64) float before[kLanes] = {};
+  alignas(64) float after[kLanes];
+  alignas(64) float alpha[kLanes];
   ForTiles(
       count, [&](auto number, int first) __attribute__((always_inline)) {
         Scores<number()>(s.q + (i + first) * s.padded, s.padded, k, a.head_dim,
@@ -230,8 +210,10 @@ void AddUnitToAll(const AttentionTileArgs& a, const TileState& s, const K* k, co
     end = begin + a.group;
     while (end < s.num_vectors && VisibleTo(a, end, base) == range) end += a.group;
     if (range.begin >= range.end) continue;
-    for (int i = begin; i < end; i += kChunk) {
-      AddUnit(a, s, i, std::min(kChunk, end - i), k, v, range);
+    for (int i = begin; i < end;) {
+      const int count = end - i <= kLanes ? end - i : kChunk;
+      AddUnit(a, s, i, count, k, v, range);
+      i += count;
     }
   }
 }
