@@ -1,6 +1,6 @@
 // Tokens per second of the model runner alone: prefill, and decode of 1 to 64 sequences. Prints
 // JSON lines.
-//   forward_bench DIR [float32|bfloat16] [file|formula] [threads]
+//   forward_bench DIR [float32|bfloat16] [file|formula] [threads] [none|int8|int4|...]
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -17,9 +17,11 @@
 namespace penstock {
 namespace {
 
-constexpr int32_t kPrefill = 512;
+constexpr int32_t kPrefills[] = {512, 2048};
 constexpr int32_t kContext = 128;  // positions before the decodes
-constexpr int32_t kMaxBatch = 64;
+constexpr int32_t kStep = 512;  // positions of a prompt in one step
+constexpr int32_t kBatches[] = {1, 4, 16, 32};
+constexpr int32_t kMaxBatch = 32;
 
 double Now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -44,17 +46,18 @@ void Print(const std::string& name, int64_t tokens, std::vector<double> seconds)
   std::fflush(stdout);
 }
 
-absl::Status Prefill(RunnerDriver& driver, int32_t vocab) {
+absl::Status Prefill(RunnerDriver& driver, int32_t vocab, int32_t length) {
   std::vector<double> seconds;
   const double start = Now();
-  for (int run = 0; run < 20 && (run < 3 || Now() - start < 6); ++run) {
-    DrivenSequence s = driver.Begin(Prompt(kPrefill, vocab, run + 1), false);
+  for (int run = 0; run < 20 && (run < 2 || Now() - start < 6); ++run) {
+    DrivenSequence s = driver.Begin(Prompt(length, vocab, run + 1), false);
     const double begin = Now();
-    RETURN_IF_ERROR(driver.Step({{&s, kPrefill}}));
+    for (int32_t done = 0; done < length; done += kStep)
+      RETURN_IF_ERROR(driver.Step({{&s, std::min(kStep, length - done)}}));
     seconds.push_back(Now() - begin);
     driver.End(s);
   }
-  Print("prefill 512", kPrefill, seconds);
+  Print(absl::StrCat("prefill ", length), length, seconds);
   return absl::OkStatus();
 }
 
@@ -81,7 +84,8 @@ absl::Status Decode(RunnerDriver& driver, int32_t vocab, int32_t batch) {
 
 absl::Status Run(int argc, char** argv) {
   if (argc < 2)
-    return absl::InvalidArgumentError("usage: forward_bench DIR [dtype] [file|formula] [threads] [quantize]");
+    return absl::InvalidArgumentError(
+        "usage: forward_bench DIR [dtype] [file|formula] [threads] [quantize]");
   const int threads =
       argc > 4 ? std::atoi(argv[4]) : static_cast<int>(std::thread::hardware_concurrency());
   WorkerPool pool(threads);
@@ -98,15 +102,18 @@ absl::Status Run(int argc, char** argv) {
   RunnerOptions options;
   options.dtype = dtype;
   options.kv_dtype = dtype;
-  options.max_len = std::min(1024, model->config.max_positions);
+  options.max_len = std::min(kPrefills[1] + 1, model->config.max_positions);
   options.num_slots = kMaxBatch;
   options.kv_bytes = int64_t{kMaxBatch} * 512 * CacheBytesPerToken(model->config, dtype);
   options.kv_bytes += 4 * int64_t{kMaxBatch} * StateBytes(model->config);
   ASSIGN_OR_RETURN(const std::unique_ptr<ModelRunner> runner,
                    ModelRunner::Make(model.get(), options));
   RunnerDriver driver(runner.get());
-  RETURN_IF_ERROR(Prefill(driver, model->config.vocab_size));
-  for (const int32_t batch : {1, 4, 16, kMaxBatch})
+  for (const int32_t length : kPrefills) {
+    if (length < options.max_len)
+      RETURN_IF_ERROR(Prefill(driver, model->config.vocab_size, length));
+  }
+  for (const int32_t batch : kBatches)
     RETURN_IF_ERROR(Decode(driver, model->config.vocab_size, batch));
   return absl::OkStatus();
 }

@@ -69,14 +69,14 @@ absl::Status SetScenarioField(Scenario& scenario, const std::string& key,
   };
   if (key == "rate") return number(scenario.rate);
   if (key == "temperature") return number(scenario.temperature);
-  if (key == "seed") {
+  if (key == "seed" || key == "prefix_seed") {
     double seed = 0;
     RETURN_IF_ERROR(number(seed));
-    scenario.seed = static_cast<uint64_t>(seed);
+    (key == "seed" ? scenario.seed : scenario.prefix_seed) = static_cast<uint64_t>(seed);
     return absl::OkStatus();
   }
   const ConfigSection described = Describe(scenario);
-  std::vector<std::string_view> names = {"rate", "temperature", "seed"};
+  std::vector<std::string_view> names = {"rate", "temperature", "seed", "prefix_seed"};
   for (const ConfigField& field : described.fields) {
     if (field.name == key) return Annotate(SetField(field, value), key);
     names.push_back(field.name);
@@ -111,7 +111,7 @@ absl::StatusOr<std::vector<Scenario>> LoadScenarios(const std::string& path) {
 }
 
 std::string RequestBody(const Scenario& scenario, const std::string& model, int32_t index) {
-  std::mt19937_64 prefix_random(scenario.seed);
+  std::mt19937_64 prefix_random(scenario.prefix_seed == 0 ? scenario.seed : scenario.prefix_seed);
   std::mt19937_64 random(scenario.seed * 0x9E3779B97F4A7C15ULL + static_cast<uint64_t>(index) + 1);
   int32_t words = scenario.prompt_words;
   if (scenario.min_words > 0 && scenario.min_words < words) {

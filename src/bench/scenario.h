@@ -26,6 +26,7 @@ struct Scenario {
   bool ignore_eos = true;
   double temperature = 0;
   uint64_t seed = 1;              // of prompts and arrivals
+  uint64_t prefix_seed = 0;       // of the shared prefix; 0: seed
   int32_t timeout_seconds = 300;  // of the whole run
 };
 
