@@ -102,9 +102,14 @@ void Attention(benchmark::State& state, Bench* bench, DType kv, int32_t sequence
   constexpr HeadShape kHeads{14, 2, 64};
   constexpr int32_t kBlock = 16;
   const int32_t blocks = (context + rows + kBlock - 1) / kBlock;
-  const int64_t block_stride = 2 * kHeads.num_kv_heads * kBlock * kHeads.head_dim;
+  KvLayer cache;
+  cache.dtype = kv;
+  cache.scales_at = kv == DType::kInt8 ? kBlock * kHeads.head_dim : 0;
+  cache.head_stride = kBlock * kHeads.head_dim + (kv == DType::kInt8 ? 4 * kBlock : 0);
+  cache.kv_stride = kHeads.num_kv_heads * cache.head_stride;
+  cache.block_stride = 2 * cache.kv_stride;
   const auto memory =
-      bench->device->Allocate(int64_t{sequences} * blocks * block_stride * DTypeSize(kv));
+      bench->device->Allocate(int64_t{sequences} * blocks * cache.block_stride * DTypeSize(kv));
   CHECK(memory.ok());
   std::vector<BlockId> tables(sequences * blocks);
   std::vector<SequenceRows> slices;
@@ -116,8 +121,11 @@ void Attention(benchmark::State& state, Bench* bench, DType kv, int32_t sequence
   }
   AttentionArgs a;
   a.heads = kHeads;
-  a.cache = {memory->data(),           kv,     block_stride,  block_stride / 2,
-             kBlock * kHeads.head_dim, kBlock, tables.data(), blocks};
+  cache.data = memory->data();
+  cache.block_size = kBlock;
+  cache.tables = tables.data();
+  cache.max_blocks = blocks;
+  a.cache = cache;
   a.scale = 0.125f;
   const int64_t width = kHeads.num_heads * kHeads.head_dim;
   std::vector<float> q(sequences * rows * width, 0.1f), y(q.size());
@@ -148,7 +156,7 @@ void RegisterAll(Bench* bench) {
       }
     }
   }
-  for (const DType kv : {DType::kFloat32, DType::kBFloat16}) {
+  for (const DType kv : {DType::kFloat32, DType::kBFloat16, DType::kInt8}) {
     const std::string name(DTypeName(kv));
     const auto add = [&](const std::string& what, int32_t sequences, int32_t rows,
                          int32_t context) {

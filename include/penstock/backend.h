@@ -143,12 +143,14 @@ constexpr int64_t KeyOffset(int64_t within, int64_t head_dim, bool keys_are_valu
 }
 
 /// One group's part of a layer's KV cache: [block][K|V][kv_head], keys as KeyOffset has them,
-/// values [token][head_dim]; strides in elements.
+/// values [token][head_dim]; strides in elements. kInt8: round(x / scale), |.| <= 127, with a float32
+/// scale per position and head, those of a block after its codes.
 struct KvLayer {
   void* data = nullptr;
   DType dtype = DType::kFloat32;
   int64_t block_stride = 0;
   int64_t kv_stride = 0;  // from K to V; 0: keys are values
+  int64_t scales_at = 0;  // from a head's first code in a block to its scales, in bytes; 0: none
   int64_t head_stride = 0;
   int32_t block_size = 16;
   const BlockId* tables = nullptr;  // [num_slots, max_blocks]

@@ -31,7 +31,7 @@ struct SpeculationConfig {
 struct EngineConfig {
   std::string device = "auto";          // auto | cpu | cuda:N
   std::string dtype = "auto";           // auto | float32 | bfloat16: activations
-  std::string kv_dtype = "auto";        // auto | float32 | bfloat16
+  std::string kv_dtype = "auto";        // auto | float32 | bfloat16 | int8
   std::string quantize = "none";        // none | int8 | int8-channel | int4 | int4-128: at load
   std::string integer_inputs = "auto";  // auto: of layers that `quantize` rounded | on: of every
                                         // layer of integer codes

@@ -18,8 +18,10 @@ ConfigSection DescribeEngine(EngineConfig& c) {
            {"auto", "float32", "bfloat16"}},
           {"kv_dtype",
            &c.kv_dtype,
-           "KV cache. auto: as dtype. bfloat16 holds twice the tokens of float32.",
-           {"auto", "float32", "bfloat16"}},
+           "KV cache. auto: as dtype. bfloat16 holds twice the tokens of float32, int8 nearly four "
+           "times (a scale "
+           "per position and head).",
+           {"auto", "float32", "bfloat16", "int8"}},
           {"quantize",
            &c.quantize,
            "Rounds 16- and 32-bit weights as they load. int8, int4: a scale per 32 columns; "

@@ -12,10 +12,16 @@ int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 constexpr int32_t kSnapshotsPerSequence = 2;
 
+/// Beside each vector of the cache.
+int64_t ScaleBytes(DType dtype) {
+  return dtype == DType::kInt8 ? static_cast<int64_t>(sizeof(float)) : 0;
+}
+
 /// Of one position in one layer.
 int64_t LayerBytesPerToken(const ModelConfig& config, const LayerConfig& layer, DType dtype) {
   const int64_t vectors = config.has_latent_attention() ? 1 : 2 * layer.heads.num_kv_heads;
-  return vectors * layer.heads.head_dim * static_cast<int64_t>(DTypeSize(dtype));
+  const auto codes = layer.heads.head_dim * static_cast<int64_t>(DTypeSize(dtype));
+  return vectors * (codes + ScaleBytes(dtype));
 }
 
 /// Blocks that one sequence of max_len holds at most.
@@ -126,7 +132,10 @@ KvLayer KvCache::layer(size_t layer, const BlockId* tables, int32_t max_blocks) 
   KvLayer view;
   view.dtype = options_.dtype;
   view.block_size = options_.block_size;
-  view.head_stride = int64_t{options_.block_size} * place.heads.head_dim;
+  const int64_t elements = int64_t{options_.block_size} * place.heads.head_dim;
+  const int64_t scale_bytes = options_.block_size * ScaleBytes(options_.dtype);
+  view.scales_at = scale_bytes == 0 ? 0 : elements;
+  view.head_stride = elements + scale_bytes;
   view.kv_stride = place.latent ? 0 : place.heads.num_kv_heads * view.head_stride;
   view.block_stride = place.latent ? view.head_stride : 2 * view.kv_stride;
   view.data = static_cast<std::byte*>(storage_[place.group].data()) +

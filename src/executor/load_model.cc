@@ -65,4 +65,13 @@ absl::StatusOr<DType> ParseActivationDType(const std::string& name) {
       absl::StrCat("dtype is \"", name, "\", expected auto, float32 or bfloat16"));
 }
 
+absl::StatusOr<DType> ParseCacheDType(const std::string& name, DType activations) {
+  if (name == "auto") return activations;
+  if (name == "float32") return DType::kFloat32;
+  if (name == "bfloat16") return DType::kBFloat16;
+  if (name == "int8") return DType::kInt8;
+  return absl::InvalidArgumentError(
+      absl::StrCat("kv_dtype is \"", name, "\", expected auto, float32, bfloat16 or int8"));
+}
+
 }  // namespace penstock

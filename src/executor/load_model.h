@@ -45,5 +45,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& option
 /// "auto" (float32 on the CPU, which has no faster 16-bit arithmetic of its own here), "float32",
 /// "bfloat16".
 absl::StatusOr<DType> ParseActivationDType(const std::string& name);
+/// auto: `activations`.
+absl::StatusOr<DType> ParseCacheDType(const std::string& name, DType activations);
 
 }  // namespace penstock

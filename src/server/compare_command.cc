@@ -64,7 +64,7 @@ absl::Status Compare(const CompareFlags& flags) {
   ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> reference, Load(flags, true, &pool));
   ModelUnderTest tested{model.get()};
   ASSIGN_OR_RETURN(tested.dtype, ParseActivationDType(flags.dtype));
-  ASSIGN_OR_RETURN(tested.kv_dtype, ParseActivationDType(flags.kv_dtype));
+  ASSIGN_OR_RETURN(tested.kv_dtype, ParseCacheDType(flags.kv_dtype, tested.dtype));
   const int32_t window = std::min(flags.window, model->config.max_positions);
   ASSIGN_OR_RETURN(const TextQuality q, MeasureTextQuality(tested, {reference.get()}, ids, window));
   if (flags.json) {
@@ -105,7 +105,7 @@ void AddCompareCommand(CLI::App& app, int& exit_code) {
                     "Multiply every layer of integer codes in integers");
   command->add_option("--dtype", flags->dtype, "Activations: float32 | bfloat16")
       ->capture_default_str();
-  command->add_option("--kv-dtype", flags->kv_dtype, "KV cache: float32 | bfloat16")
+  command->add_option("--kv-dtype", flags->kv_dtype, "KV cache: auto | float32 | bfloat16 | int8")
       ->capture_default_str();
   command->add_option("--device", flags->device, "auto | cpu | cuda:N")->capture_default_str();
   command->add_option("--tokens", flags->max_tokens, "At most so many tokens of the text")

@@ -28,10 +28,7 @@ absl::StatusOr<RunnerOptions> MakeRunnerOptions(const EngineConfig& engine,
                                                 const ModelConfig& model) {
   RunnerOptions runner;
   ASSIGN_OR_RETURN(runner.dtype, ParseActivationDType(engine.dtype));
-  runner.kv_dtype = runner.dtype;
-  if (engine.kv_dtype != "auto") {
-    ASSIGN_OR_RETURN(runner.kv_dtype, ParseActivationDType(engine.kv_dtype));
-  }
+  ASSIGN_OR_RETURN(runner.kv_dtype, ParseCacheDType(engine.kv_dtype, runner.dtype));
   runner.block_size = engine.block_size;
   runner.num_slots = engine.max_batch;
   runner.max_step_tokens = engine.max_step_tokens;

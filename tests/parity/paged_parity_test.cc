@@ -269,6 +269,76 @@ TEST_P(PagedParity, AttentionReadsNothingBeyondItsPositions) {
   EXPECT_EQ(std::memcmp(clean.data(), poisoned.data(), clean.size() * sizeof(float)), 0);
 }
 
+/// A cache of codes holds what a cache of floats holds to half a scale, and attention over it is
+/// attention over the numbers that the codes stand for.
+TEST_P(PagedParity, EightBitCache) {
+  for (int round = 0; round < 24; ++round) {
+    const HeadShape heads = AnyHeads();
+    const DType dtype = Activations()[round % 2];
+    const int32_t block_size = round % 3 == 0 ? 32 : 16;
+    Paged floats = MakePaged(heads, block_size, DType::kFloat32, 3, 100, false);
+    const int64_t codes = int64_t{block_size} * heads.head_dim;
+    const int64_t head_stride = codes + block_size * static_cast<int64_t>(sizeof(float));
+    std::vector<int8_t> bytes(floats.tables.size() * 2 * heads.num_kv_heads * head_stride, 99);
+    KvLayer coded = floats.layer();
+    coded.data = bytes.data();
+    coded.dtype = DType::kInt8;
+    coded.scales_at = codes;
+    coded.head_stride = head_stride;
+    coded.kv_stride = heads.num_kv_heads * head_stride;
+    coded.block_stride = 2 * coded.kv_stride;
+    Rows rows;
+    rows.Add(2, 0, 37);
+    rows.Add(0, 0, 1 + static_cast<int32_t>(AnySize()) % 90);
+    const auto m = static_cast<int64_t>(rows.positions.size());
+    const int64_t width = (heads.num_heads + 2 * heads.num_kv_heads) * heads.head_dim;
+    Matrix qkv = Random(m, width, dtype);
+    const auto write = [&](const KvLayer& cache) {
+      Matrix once = qkv;
+      ops().RopeAndCache(
+          {once.tensor(), heads, nullptr, nullptr, 1e-3f, nullptr, 0, cache, 0, false, nullptr},
+          rows.batch());
+    };
+    write(floats.layer());
+    write(coded);
+    for (int64_t r = 0; r < m; ++r) {
+      const int position = rows.positions[r];
+      const int64_t block =
+          floats.tables[rows.slots[r] * floats.max_blocks + position / block_size];
+      const int64_t within = position % block_size;
+      for (int kv = 0; kv < 2; ++kv) {
+        for (int head = 0; head < heads.num_kv_heads; ++head) {
+          const int8_t* base =
+              &bytes[block * coded.block_stride + kv * coded.kv_stride + head * head_stride];
+          float scale = 0;
+          std::memcpy(&scale, base + codes + within * sizeof(float), sizeof(float));
+          double most = 0;
+          for (int d = 0; d < heads.head_dim; ++d) {
+            float& number =
+                floats.storage.values[floats.index(rows.slots[r], kv, head, position, d)];
+            const int8_t code =
+                kv == 0 ? base[KeyOffset(within, heads.head_dim, false) + d * kCacheUnit]
+                        : base[within * heads.head_dim + d];
+            most = std::max(most, std::abs(double{number}));
+            ASSERT_NEAR(code * scale, number, 0.5001 * scale);
+            number = static_cast<float>(code) * scale;
+          }
+          ASSERT_NEAR(scale, most / 127, 1e-6 * most);
+        }
+      }
+    }
+    Matrix q = Random(m, heads.num_heads * heads.head_dim, dtype);
+    Matrix y = Poisoned(m, q.cols, dtype);
+    AttentionArgs args{.q = q.tensor(), .heads = heads, .cache = coded, .scale = 0.2f};
+    args.window = round % 4 == 3 ? 24 : 0;
+    args.y = y.tensor();
+    ops().Attention(args, rows.batch());
+    ASSERT_TRUE(device_->Synchronize().ok());
+    y.Read();
+    ExpectClose(y, ExpectedAttention(q, floats, rows, {0.2f, 0, args.window, false}, {}));
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Devices, PagedParity, ::testing::Values("cpu"),
                          [](const auto& info) { return info.param; });
 

@@ -150,11 +150,17 @@ inline Visible VisibleTo(const AttentionTileArgs& a, int i, int base) {
   return {oldest > base ? oldest - base : 0, seen - base < kUnit ? seen - base : kUnit};
 }
 
+/// The scales of one unit's codes; null where the cache has none.
+struct UnitScales {
+  const float* k = nullptr;  // [kUnit]
+  const float* v = nullptr;
+};
+
 /// Takes one unit into the running maximum, sum and output of pairs [i, i + count), count at most
 /// kLanes, which all see `range` of it.
 template <class K>
 void AddUnit(const AttentionTileArgs& a, const TileState& s, int i, int count, const K* k,
-             const K* v, Visible range) {
+             const K* v, UnitScales scales, Visible range) {
   alignas(64) float scores[kLanes * kUnit];
   alignas(64) float reached[kLanes] = {};
   alignas(64) float before[kLanes] = {};
@@ -169,7 +175,9 @@ void AddUnit(const AttentionTileArgs& a, const TileState& s, int i, int count, c
     float* row = scores + c * kUnit;
     V best = Set1(-__builtin_inff());
     for (int j = 0; j < kUnit; j += kLanes) {
-      V x = Load(row + j) * Set1(a.scale);
+      V x = Load(row + j);
+      if (scales.k != nullptr) x = x * Load(scales.k + j);
+      x = x * Set1(a.scale);
       if (a.soft_cap != 0.0f) x = Set1(a.soft_cap) * Tanh(x / Set1(a.soft_cap));
       Store(row + j, x);
     }
@@ -187,7 +195,7 @@ void AddUnit(const AttentionTileArgs& a, const TileState& s, int i, int count, c
     V total = Zero();
     for (int j = 0; j < kUnit; j += kLanes) {
       const V p = Exp(Load(row + j) - Set1(after[c]));
-      Store(row + j, p);
+      Store(row + j, scales.v == nullptr ? p : p * Load(scales.v + j));
       total = total + p;
     }
     s.sum[i + c] = s.sum[i + c] * alpha[c] + ReduceAdd(total);
@@ -204,7 +212,7 @@ void AddUnit(const AttentionTileArgs& a, const TileState& s, int i, int count, c
 /// together only where they see the same: what a row does not see is never multiplied by zero.
 template <class K>
 void AddUnitToAll(const AttentionTileArgs& a, const TileState& s, const K* k, const K* v,
-                  int base) {
+                  UnitScales scales, int base) {
   for (int begin = 0, end = 0; begin < s.num_vectors; begin = end) {
     const Visible range = VisibleTo(a, begin, base);
     end = begin + a.group;
@@ -212,7 +220,7 @@ void AddUnitToAll(const AttentionTileArgs& a, const TileState& s, const K* k, co
     if (range.begin >= range.end) continue;
     for (int i = begin; i < end;) {
       const int count = end - i <= kLanes ? end - i : kChunk;
-      AddUnit(a, s, i, count, k, v, range);
+      AddUnit(a, s, i, count, k, v, scales, range);
       i += count;
     }
   }
@@ -271,12 +279,18 @@ void AttentionTile(const AttentionTileArgs& a) {
       a.window > 0 && a.position_begin >= a.window ? a.position_begin - a.window + 1 : 0;
   for (int unit = first / kUnit; unit <= last / kUnit; ++unit) {
     const int base = unit * kUnit;
-    const int64_t offset =
-        a.table[base / a.block_size] * a.block_stride + (base % a.block_size) * int64_t{a.head_dim};
-    const Kv* keys = static_cast<const Kv*>(a.cache) + offset;
+    const Kv* block =
+        static_cast<const Kv*>(a.cache) + a.table[base / a.block_size] * a.block_stride;
+    const Kv* keys = block + (base % a.block_size) * int64_t{a.head_dim};
     const Kv* values = keys + a.kv_stride;
+    UnitScales scales;
+    if constexpr (sizeof(Kv) == 1) {
+      scales.k = reinterpret_cast<const float*>(block + a.scales_at) + base % a.block_size;
+      scales.v =
+          reinterpret_cast<const float*>(block + a.kv_stride + a.scales_at) + base % a.block_size;
+    }
     if (in_place) {
-      AddUnitToAll(a, s, keys, values, base);
+      AddUnitToAll(a, s, keys, values, scales, base);
       continue;
     }
     const int count = last - base + 1 < kUnit ? last - base + 1 : kUnit;
@@ -286,17 +300,26 @@ void AttentionTile(const AttentionTileArgs& a) {
     } else {
       ConvertRow(keys, s.k, int64_t{a.head_dim} * kUnit, 1.0f);
     }
-    AddUnitToAll(a, s, static_cast<const float*>(s.k), static_cast<const float*>(s.v), base);
+    AddUnitToAll(a, s, static_cast<const float*>(s.k), static_cast<const float*>(s.v), scales,
+                 base);
   }
   FinishTile<T>(a, s);
 }
 
-void AttentionTileAny(const AttentionTileArgs& a) {
-  if (a.bf16) {
-    a.kv_bf16 ? AttentionTile<Bf16, Bf16>(a) : AttentionTile<Bf16, float>(a);
-  } else {
-    a.kv_bf16 ? AttentionTile<float, Bf16>(a) : AttentionTile<float, float>(a);
+template <class T>
+void AttentionTileOf(const AttentionTileArgs& a) {
+  switch (a.kv_type) {
+    case DType::kBFloat16:
+      return AttentionTile<T, Bf16>(a);
+    case DType::kInt8:
+      return AttentionTile<T, int8_t>(a);
+    default:
+      return AttentionTile<T, float>(a);
   }
+}
+
+void AttentionTileAny(const AttentionTileArgs& a) {
+  a.bf16 ? AttentionTileOf<Bf16>(a) : AttentionTileOf<float>(a);
 }
 
 }  // namespace

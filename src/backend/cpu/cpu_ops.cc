@@ -34,7 +34,7 @@ void CpuOps::Norm(const NormArgs& a) {
 void CpuOps::RopeAndCache(const RopeArgs& a, const BatchRows& batch) {
   RopeRowArgs common;
   common.bf16 = CpuIsBf16(a.qkv.dtype);
-  common.kv_bf16 = CpuIsBf16(a.cache.dtype);
+  common.kv_type = a.cache.dtype;
   common.heads = a.heads;
   common.q_norm = a.q_norm;
   common.k_norm = a.k_norm;
@@ -59,6 +59,10 @@ void CpuOps::RopeAndCache(const RopeArgs& a, const BatchRows& batch) {
     char* keys = static_cast<char*>(a.cache.data) + block * a.cache.block_stride * kv_bytes;
     row.k_out = keys + KeyOffset(within, a.heads.head_dim, keys_alone) * kv_bytes;
     if (!keys_alone) row.v_out = keys + (a.cache.kv_stride + within * a.heads.head_dim) * kv_bytes;
+    if (a.cache.scales_at > 0) {
+      row.k_scale = reinterpret_cast<float*>(keys + a.cache.scales_at) + within;
+      row.v_scale = reinterpret_cast<float*>(keys + a.cache.kv_stride + a.cache.scales_at) + within;
+    }
     kernels_.rope_row(row);
   });
 }
@@ -87,7 +91,6 @@ void CpuOps::Attention(const AttentionArgs& a, const BatchRows& batch) {
   const auto element = static_cast<int64_t>(DTypeSize(a.q.dtype));
   const auto kv_bytes = static_cast<int64_t>(DTypeSize(a.cache.dtype));
   const bool bf16 = CpuIsBf16(a.q.dtype);
-  const bool kv_bf16 = CpuIsBf16(a.cache.dtype);
   const auto num_pieces = static_cast<int64_t>(pieces.size());
   pool_->ParallelFor(num_pieces * a.heads.num_kv_heads, [&](int64_t tile) {
     const Piece& piece = pieces[tile / a.heads.num_kv_heads];
@@ -95,7 +98,7 @@ void CpuOps::Attention(const AttentionArgs& a, const BatchRows& batch) {
     const int64_t row = piece.sequence->row_begin + piece.begin;
     AttentionTileArgs t;
     t.bf16 = bf16;
-    t.kv_bf16 = kv_bf16;
+    t.kv_type = a.cache.dtype;
     t.q = a.q.row(row) + kv_head * group * dim * element;
     t.q_stride = a.q.stride;
     t.y = a.y.row(row) + kv_head * group * dim * element;
@@ -107,6 +110,7 @@ void CpuOps::Attention(const AttentionArgs& a, const BatchRows& batch) {
     t.cache = static_cast<const char*>(a.cache.data) + kv_head * a.cache.head_stride * kv_bytes;
     t.block_stride = a.cache.block_stride;
     t.kv_stride = a.cache.kv_stride;
+    t.scales_at = a.cache.scales_at;
     t.block_size = a.cache.block_size;
     t.table = a.cache.tables + int64_t{piece.sequence->slot} * a.cache.max_blocks;
     t.scale = a.scale;

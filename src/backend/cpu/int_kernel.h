@@ -6,6 +6,7 @@
 
 #include "backend/cpu/code_kernel.h"
 #include "backend/cpu/kernels.h"
+#include "backend/cpu/row_kernels.h"
 #include "backend/cpu/simd.h"
 
 namespace penstock {
@@ -287,28 +288,8 @@ void QuantizeRow(const QuantizeRowArgs& a) {
   for (int64_t k = a.k; k < a.stride; ++k) a.q[k] = 0;
   for (int64_t begin = 0, g = 0; begin < a.k; begin += a.group, ++g) {
     const int64_t size = a.k - begin < a.group ? a.k - begin : a.group;
-    const float* x = a.x + begin;
-    V most = Zero();
-    V poison = Zero();  // NaN where an x is not finite
-    ForVectors(
-        size, [&](int64_t i, int count) __attribute__((always_inline)) {
-          const V v = LoadUpTo(x + i, count);
-          most = Max(most, Abs(v));
-          poison = Fma(v, Zero(), poison);
-        });
-    const float amax = ReduceMax(most);
-    float inverse = 127.0f / amax;
-    a.scales[g] = amax / 127.0f;
-    if (!(inverse <= 3.4e38f)) a.scales[g] = inverse = 0.0f;
-    a.scales[g] += ReduceAdd(poison);
+    a.scales[g] = RoundToBytes(a.x + begin, size, a.q + begin);
     int32_t sum = 0;
-    ForVectors(
-        size, [&](int64_t i, int count) __attribute__((always_inline)) {
-          const V scaled = LoadUpTo(x + i, count) * Set1(inverse);
-          int8_t q[kLanes];
-          StoreLowBytes(q, ToInt(Min(Max(scaled, Set1(-127.0f)), Set1(127.0f))));
-          __builtin_memcpy(a.q + begin + i, q, static_cast<size_t>(count));
-        });
     for (int64_t i = 0; i < size; ++i) sum += a.q[begin + i];
     a.sums[g] = sum;
     a.starts[g] = -a.center * sum;

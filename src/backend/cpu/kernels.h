@@ -10,6 +10,7 @@
 
 namespace penstock {
 
+constexpr int64_t kMaxHeadDim = 4096;
 constexpr int64_t kGemmDepth = 256;  // k per pass over a panel: its part stays in L1
 
 constexpr int64_t kUnitBytes = 4;  // of a row's codes that lie side by side in a panel
@@ -101,9 +102,9 @@ struct GemmPanelArgs {
 
 /// Consecutive positions of one sequence, the query heads that share one KV head.
 struct AttentionTileArgs {
-  bool bf16 = false;        // q and y, else float
-  bool kv_bf16 = false;     // the cache, else float
-  const void* q = nullptr;  // row 0, first head of the group; head h at + h * head_dim
+  bool bf16 = false;                // q and y, else float
+  DType kv_type = DType::kFloat32;  // of the cache: float32, bfloat16 or int8
+  const void* q = nullptr;          // row 0, first head of the group; head h at + h * head_dim
   int64_t q_stride = 0;
   void* y = nullptr;
   int64_t y_stride = 0;
@@ -114,6 +115,7 @@ struct AttentionTileArgs {
   const void* cache = nullptr;  // K of this KV head in block 0
   int64_t block_stride = 0;
   int64_t kv_stride = 0;
+  int64_t scales_at = 0;  // as KvLayer has it
   int32_t block_size = 16;
   const BlockId* table = nullptr;
   float scale = 1.0f;
@@ -127,7 +129,7 @@ struct AttentionTileArgs {
 /// One token: all its heads.
 struct RopeRowArgs {
   bool bf16 = false;
-  bool kv_bf16 = false;
+  DType kv_type = DType::kFloat32;
   void* qkv = nullptr;
   HeadShape heads;
   const float* q_norm = nullptr;
@@ -138,8 +140,10 @@ struct RopeRowArgs {
   int32_t rotary_begin = 0;
   bool v_norm = false;
   float q_scale = 1.0f;
-  void* k_out = nullptr;  // KV head 0, this token, kCacheUnit apart; null: nothing is cached
-  void* v_out = nullptr;  // null: keys alone, next to each other
+  void* k_out = nullptr;     // KV head 0, this token, kCacheUnit apart; null: nothing is cached
+  void* v_out = nullptr;     // null: keys alone, next to each other
+  float* k_scale = nullptr;  // int8: of KV head 0, this token
+  float* v_scale = nullptr;
   int64_t head_stride = 0;
 };
 

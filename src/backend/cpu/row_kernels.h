@@ -96,14 +96,48 @@ void ConvertRow(const From* x, To* y, int64_t n, float scale, bool accumulate = 
   });
 }
 
-/// x, kCacheUnit elements apart.
+/// q = round(x / scale), ties to even, |q| <= 127, scale = max |x| / 127, which is returned: 0 with
+/// zeros where that is no number's inverse, NaN where an x is not finite.
+template <class T>
+float RoundToBytes(const T* x, int64_t n, int8_t* q) {
+  V most = Zero();
+  V poison = Zero();  // NaN where an x is not finite
+  ForVectors(
+      n, [&](int64_t i, int count) __attribute__((always_inline)) {
+        const V v = LoadUpTo(x + i, count);
+        most = Max(most, Abs(v));
+        poison = Fma(v, Zero(), poison);
+      });
+  const float amax = ReduceMax(most);
+  float inverse = 127.0f / amax;
+  float scale = amax / 127.0f;
+  if (!(inverse <= 3.4e38f)) scale = inverse = 0.0f;
+  ForVectors(
+      n, [&](int64_t i, int count) __attribute__((always_inline)) {
+        const V scaled = LoadUpTo(x + i, count) * Set1(inverse);
+        int8_t lanes[kLanes];
+        StoreLowBytes(lanes, ToInt(Min(Max(scaled, Set1(-127.0f)), Set1(127.0f))));
+        __builtin_memcpy(q + i, lanes, static_cast<size_t>(count));
+      });
+  return scale + ReduceAdd(poison);
+}
+
+/// Writes a head's key or value where the cache has it.
 template <class T, class Kv>
-void StoreApart(const T* x, int64_t n, Kv* out) {
+void CacheHead(const T* x, int64_t n, bool apart, Kv* out, float*) {
+  if (!apart) return ConvertRow(x, out, n, 1.0f);
   ForVectors(n, [&](int64_t i, int count) {
     Kv lanes[kLanes];
     Store(lanes, LoadUpTo(x + i, count));
     for (int j = 0; j < count; ++j) out[(i + j) * kCacheUnit] = lanes[j];
   });
+}
+template <class T>
+void CacheHead(const T* x, int64_t n, bool apart, int8_t* out, float* scale) {
+  int8_t q[kMaxHeadDim];
+  *scale = RoundToBytes(x, n, apart ? q : out);
+  if (!apart) return;
+  for (int64_t i = 0; i < n; ++i) out[i * kCacheUnit] = q[i];
 }
 
 template <class T, class Kv>
@@ -117,30 +151,36 @@ void RopeRow(const RopeRowArgs& a) {
     if (a.q_scale != 1.0f && h < a.heads.num_heads) ConvertRow(head, head, dim, a.q_scale);
   }
   if (a.k_out == nullptr) return;
+  const auto scale_of = [&](float* first, int h) {
+    return first == nullptr ? nullptr : first + h * a.head_stride / int64_t{sizeof(float)};
+  };
   const T* k = static_cast<const T*>(a.qkv) + a.heads.num_heads * dim;
   for (int h = 0; h < a.heads.num_kv_heads; ++h) {
-    Kv* out = static_cast<Kv*>(a.k_out) + h * a.head_stride;
-    if (a.v_out == nullptr) {
-      ConvertRow(k + h * dim, out, dim, 1.0f);
-    } else {
-      StoreApart(k + h * dim, dim, out);
-    }
+    CacheHead(k + h * dim, dim, a.v_out != nullptr, static_cast<Kv*>(a.k_out) + h * a.head_stride,
+              scale_of(a.k_scale, h));
   }
   if (a.v_out == nullptr) return;
   T* v = static_cast<T*>(a.qkv) + (a.heads.num_heads + a.heads.num_kv_heads) * dim;
   for (int h = 0; h < a.heads.num_kv_heads; ++h) {
     if (a.v_norm) NormHead(v + h * dim, nullptr, a.norm_eps, dim);
-    ConvertRow(v + h * dim, static_cast<Kv*>(a.v_out) + h * a.head_stride, dim, 1.0f);
+    CacheHead(v + h * dim, dim, false, static_cast<Kv*>(a.v_out) + h * a.head_stride,
+              scale_of(a.v_scale, h));
   }
 }
 
-void RopeRowAny(const RopeRowArgs& a) {
-  if (a.bf16) {
-    a.kv_bf16 ? RopeRow<Bf16, Bf16>(a) : RopeRow<Bf16, float>(a);
-  } else {
-    a.kv_bf16 ? RopeRow<float, Bf16>(a) : RopeRow<float, float>(a);
+template <class T>
+void RopeRowInto(const RopeRowArgs& a) {
+  switch (a.kv_type) {
+    case DType::kBFloat16:
+      return RopeRow<T, Bf16>(a);
+    case DType::kInt8:
+      return RopeRow<T, int8_t>(a);
+    default:
+      return RopeRow<T, float>(a);
   }
 }
+
+void RopeRowAny(const RopeRowArgs& a) { a.bf16 ? RopeRowInto<Bf16>(a) : RopeRowInto<float>(a); }
 
 inline V Activate(Activation f, V x) {
   switch (f) {
