@@ -38,10 +38,11 @@ struct EngineConfig {
   int32_t block_size = 16;              // positions per KV block
   int32_t max_batch = 256;              // sequences computed at once
   int32_t max_step_tokens = 512;        // positions per step: decodes first, the rest is prefill
-  int32_t max_len = 0;                  // positions of one request; 0: the model's
-  int32_t max_queue = 1024;             // requests waiting
-  Bytes kv_memory = kAutoBytes;         // KV cache, decided at start
-  int32_t pipeline_depth = 1;           // 1 | 2
+  absl::Duration itl_target = absl::Milliseconds(100);  // of a step beside streams; 0: none
+  int32_t max_len = 0;                                  // positions of one request; 0: the model's
+  int32_t max_queue = 1024;                             // requests waiting
+  Bytes kv_memory = kAutoBytes;                         // KV cache, decided at start
+  int32_t pipeline_depth = 1;                           // 1 | 2
   bool prefix_cache = true;
   std::string policy = "priority";  // priority | fcfs
   int32_t threads = 0;              // 0: what the cgroup allows

@@ -52,6 +52,12 @@ ConfigSection DescribeEngine(EngineConfig& c) {
            {},
            16,
            65536},
+          {"itl_target", &c.itl_target,
+           "What a step may take while answers are streamed: prompts are read in pieces that fit, "
+           "of 16 "
+           "positions at least, by what steps were seen to take. Less is smoother, more reads "
+           "prompts "
+           "sooner. 0s: pieces of max_step_tokens."},
           {"max_len",
            &c.max_len,
            "Positions of one request (prompt and output). 0: what the model was made for.",

@@ -12,9 +12,11 @@ Scheduler::Scheduler(const ExecutorLimits& limits, SchedulerOptions options)
       options_(std::move(options)),
       tables_(limits, options_.prefix_cache,
               PrefixHasher(options_.hash_key, options_.model_digest)),
-      waiting_(options_.policy) {
+      waiting_(options_.policy),
+      step_budget_(options_.itl_target, &decode_costs_) {
   for (int32_t i = limits.num_slots; i-- > 0;) free_slots_.push_back(SlotId{i});
-  if (options_.speculation.ngram && CanDraft(limits)) speculator_.emplace(options_.speculation);
+  if (options_.speculation.ngram && CanDraft(limits))
+    speculator_.emplace(options_.speculation, &decode_costs_);
 }
 
 absl::Status Scheduler::Check(const GenerateRequest& request) const {
@@ -114,10 +116,13 @@ StepPlan Scheduler::Plan(absl::Time now) {
   StepPlan plan;
   plan.step = StepId{++step_.value};
   budget_ = limits_.max_step_tokens;
+  num_planned_ = 0;
   if (AwaitsVerification()) return plan;
   tables_.StartPlan();
   AdmitHigherPriority();  // before anything is planned, when everyone can still be preempted
   PlanDecodes(plan, now);
+  if (limits_.can_chunk)
+    budget_ = step_budget_.PromptPositions(num_planned_, NumPrompts(), budget_);
   PlanPrompts(plan, now);
   return plan;
 }
@@ -185,6 +190,15 @@ bool Scheduler::CanDraft(const ExecutorLimits& limits) {
          std::none_of(limits.groups.begin(), limits.groups.end(), [](const CacheGroup& group) {
            return group.retention == CacheRetention::kRecurrent;
          });
+}
+
+/// Those that are being read or could be.
+int32_t Scheduler::NumPrompts() const {
+  auto count = static_cast<int32_t>(std::min<size_t>(waiting_.size(), free_slots_.size()));
+  for (const auto& [rank, seq] : running_) {
+    if (!seq->decoding() && seq->num_remaining() > 0) ++count;
+  }
+  return count;
 }
 
 void Scheduler::PlanPrompts(StepPlan& plan, absl::Time now) {

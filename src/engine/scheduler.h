@@ -21,6 +21,7 @@
 #include "engine/cache_tables.h"
 #include "engine/sequence.h"
 #include "engine/speculator.h"
+#include "engine/step_budget.h"
 #include "engine/wait_queue.h"
 #include "penstock/executor.h"
 
@@ -34,6 +35,7 @@ struct SchedulerOptions {
   absl::Duration queue_ttl =
       absl::ZeroDuration();  // waiting longer before the first step: kDeadline; 0: forever
   SpeculationOptions speculation;
+  absl::Duration itl_target = absl::ZeroDuration();  // of a step beside streams; see StepBudget
 };
 
 /// Counts since the start, for metrics; the scheduler only adds.
@@ -78,9 +80,7 @@ class Scheduler {
   int32_t num_running() const { return static_cast<int32_t>(running_.size()); }
   int32_t num_waiting() const { return waiting_.size(); }
   int32_t num_live() const { return static_cast<int32_t>(live_.size()); }
-  int32_t num_planned_tokens() const {
-    return limits_.max_step_tokens - budget_;
-  }  // by the last Plan
+  int32_t num_planned_tokens() const { return num_planned_; }  // by the last Plan
   int64_t num_waiting_tokens() const { return waiting_.num_tokens(); }
   const CacheTables& tables() const { return tables_; }
   const SchedulerCounters& counters() const { return counters_; }
@@ -90,6 +90,7 @@ class Scheduler {
 
   void AdmitHigherPriority();
   void PlanDecodes(StepPlan& plan, absl::Time now);
+  int32_t NumPrompts() const;
   void PlanPrompts(StepPlan& plan, absl::Time now);
   void PlanPrompt(Sequence& seq, StepPlan& plan, absl::Time now);
   bool Admit(Sequence& seq);
@@ -120,15 +121,18 @@ class Scheduler {
   const SchedulerOptions options_;
   CacheTables tables_;
   WaitQueue waiting_;
+  StepCosts decode_costs_;
   std::optional<Speculator> speculator_;  // where drafts are proposed
+  StepBudget step_budget_;
   LiveMap live_;
   absl::flat_hash_map<RequestId, Sequence*> by_request_;
   std::map<Rank, Sequence*> running_;
   std::vector<SlotId> free_slots_;
   std::set<std::pair<absl::Time, SequenceId>> deadlines_;
   uint64_t next_sequence_ = 1;
-  StepId step_{0};      // the last one planned
-  int32_t budget_ = 0;  // positions that the plan being made may still take
+  StepId step_{0};           // the last one planned
+  int32_t budget_ = 0;       // positions that the plan being made may still take
+  int32_t num_planned_ = 0;  // positions that it has
   SchedulerCounters counters_;
 };
 

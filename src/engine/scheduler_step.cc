@@ -35,6 +35,7 @@ void Scheduler::AddSlice(Sequence& seq, int32_t num_tokens, absl::Span<const Tok
   plan.slices.push_back(slice);
 
   budget_ -= num_tokens;
+  num_planned_ += num_tokens;
   seq.planned_in = plan.step;
   seq.first_planned = std::min(seq.first_planned, now);
   seq.num_computed += num_tokens;
@@ -118,12 +119,19 @@ void Scheduler::SettleDrafts(Sequence& seq, const SliceResult& slice) {
 }
 
 void Scheduler::ObserveStep(const StepPlan& plan, absl::Duration took) {
-  if (!speculator_) return;
-  const bool only_decodes =
-      std::all_of(plan.slices.begin(), plan.slices.end(), [](const SequenceSlice& slice) {
-        return slice.kind == OutputKind::kToken && slice.num_outputs == slice.num_tokens;
-      });
-  if (only_decodes) speculator_->ObserveStep(static_cast<int32_t>(plan.tokens.size()), took);
+  int32_t decodes = 0;
+  int32_t prompts = 0;
+  for (const SequenceSlice& slice : plan.slices) {
+    const bool decodes_all =
+        slice.kind == OutputKind::kToken && slice.num_outputs == slice.num_tokens;
+    (decodes_all ? decodes : prompts) += slice.num_tokens;
+  }
+  const double seconds = absl::ToDoubleSeconds(took);
+  if (prompts > 0) {
+    step_budget_.Observe(decodes, prompts, seconds);
+  } else {
+    decode_costs_.Observe(decodes, seconds);
+  }
 }
 
 void Scheduler::DeliverOutput(Sequence& seq, const RequestOutput& output) {

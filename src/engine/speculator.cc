@@ -88,13 +88,13 @@ std::vector<Speculator::Guess> Speculator::GuessesAfter(absl::Span<const TokenId
 size_t Speculator::NumThatPay(const std::vector<Guess>& guesses) {
   size_t num_likely = 0;
   while (num_likely < guesses.size() && guesses[num_likely].chance >= kLikely) ++num_likely;
-  const double now = costs_.Seconds(rows_);
+  const double now = costs_->Seconds(rows_);
   // Beside prompts a draft takes a row from them, and no time; before any measurement one is needed.
   if (with_prompts_ || now <= 0 || probes_) return num_likely;
   double best = kLeastGain * expected_ / now;
   size_t count = 0;
   for (size_t n = 1; n <= guesses.size(); ++n) {
-    const double seconds = std::max(now, costs_.Seconds(rows_ + static_cast<int32_t>(n)));
+    const double seconds = std::max(now, costs_->Seconds(rows_ + static_cast<int32_t>(n)));
     const double value = (expected_ + guesses[n - 1].expected) / seconds;
     if (value <= best) continue;
     best = value;

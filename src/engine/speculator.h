@@ -1,5 +1,5 @@
 // Proposes drafts: which tokens to guess after a sequence's next input, and whether they pay.
-// Owns the history of outputs and what steps cost; each sequence owns its DraftState. Must not know
+// Owns the history of outputs; each sequence owns its DraftState. Must not know
 // blocks, slots or executors.
 // Threads: confined to the engine thread.
 #pragma once
@@ -47,8 +47,9 @@ struct DraftState {
 
 class Speculator {
  public:
-  explicit Speculator(const SpeculationOptions& options)
-      : options_(options), history_(options.min_match, options.history) {}
+  /// `costs` are those of steps that decode and do nothing else; it outlives this.
+  Speculator(const SpeculationOptions& options, const StepCosts* costs)
+      : options_(options), history_(options.min_match, options.history), costs_(costs) {}
 
   DraftState MakeState(const Hash128& root) const {
     return {root, NgramIndex(options_.min_match), {}, rates_};
@@ -60,10 +61,6 @@ class Speculator {
   /// on the way: at most `room`, and none where they would cost more time than they save.
   std::vector<TokenId> Propose(absl::Span<const TokenId> tokens, int32_t num_prompt,
                                int32_t num_in_flight, int32_t room, DraftState& state);
-  /// A step of `rows` decoded and drafted positions, and nothing else, took so long.
-  void ObserveStep(int32_t rows, absl::Duration took) {
-    costs_.Observe(rows, absl::ToDoubleSeconds(took));
-  }
   /// A sequence ends: what it put out may help others of its root.
   void Remember(const Hash128& root, absl::Span<const TokenId> tokens, int32_t num_prompt);
 
@@ -84,7 +81,7 @@ class Speculator {
 
   const SpeculationOptions options_;
   OutputHistory history_;
-  StepCosts costs_;
+  const StepCosts* costs_;
   AgreementRates rates_;  // of all sequences: where a new one starts
 
   // The plan being made.

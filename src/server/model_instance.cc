@@ -46,6 +46,7 @@ EngineOptions MakeEngineOptions(const EngineConfig& engine, const InstanceParts&
   options.scheduler.model_digest = digest;
   options.scheduler.hash_key = PrefixHasher::RandomKey();
   options.scheduler.queue_ttl = parts.queue_ttl;
+  options.scheduler.itl_target = engine.itl_target;
   options.scheduler.speculation.ngram = engine.speculation.method == "ngram";
   options.scheduler.speculation.max_tokens = engine.speculation.max_tokens;
   options.scheduler.speculation.min_match = engine.speculation.min_match;

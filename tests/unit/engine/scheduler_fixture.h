@@ -25,6 +25,7 @@ class SchedulerTest : public testing::Test {
     SchedulerOptions options;
     options.policy = policy;
     options.speculation = speculation_;
+    options.itl_target = itl_target_;
     scheduler_ = std::make_unique<Scheduler>(limits_, options);
   }
   std::shared_ptr<RecordingSink> Add(uint64_t id, int32_t prompt_tokens, int32_t max_tokens,
@@ -57,6 +58,7 @@ class SchedulerTest : public testing::Test {
 
   ExecutorLimits limits_;
   SpeculationOptions speculation_;
+  absl::Duration itl_target_ = absl::ZeroDuration();
   std::unique_ptr<FakeExecutor> executor_;
   std::unique_ptr<Scheduler> scheduler_;
   absl::Time now_ = absl::FromUnixSeconds(1);

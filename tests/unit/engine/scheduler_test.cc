@@ -316,5 +316,23 @@ TEST_F(SchedulerTest, KeepsThePrefixesOfPromptsBeyondTheSplitApart) {
   }
 }
 
+TEST_F(SchedulerTest, PromptsBesideStreamsTakeWhatFitsTheTarget) {
+  itl_target_ = absl::Milliseconds(100);
+  Make(100, 4, 256);
+  auto stream = Add(1, 20, 400);
+  Step();
+  auto prompt = Add(2, 300, 1, 50);
+  StepPlan plan = Step();
+  ASSERT_EQ(plan.slices.size(), 2u);
+  EXPECT_EQ(plan.slices[1].num_tokens, 64);
+  EXPECT_EQ(scheduler_->num_planned_tokens(), 65);
+  for (int i = 0; i < 3; ++i) scheduler_->ObserveStep(plan, absl::Milliseconds(65));
+  plan = Step();  // a position takes a millisecond, as far as is known
+  EXPECT_EQ(plan.slices[1].num_tokens, 96);
+  for (int i = 0; i < 20; ++i) scheduler_->ObserveStep(plan, absl::Seconds(1));
+  plan = Step();
+  EXPECT_EQ(plan.slices[1].num_tokens, 16);
+}
+
 }  // namespace
 }  // namespace penstock

@@ -12,7 +12,7 @@ constexpr Hash128 kSomeRoot{1, 2};
 /// A sequence that says the same twenty tokens again and again.
 class SpeculatorTest : public testing::Test {
  protected:
-  SpeculatorTest() : speculator_({.ngram = true, .max_tokens = 8, .min_match = 3}) {
+  SpeculatorTest() : speculator_({.ngram = true, .max_tokens = 8, .min_match = 3}, &costs_) {
     for (int i = 0; i < 100; ++i) tokens_.push_back(i % 20);
   }
   std::vector<TokenId> Propose(int32_t num_sequences = 1, int32_t room = 8,
@@ -24,11 +24,11 @@ class SpeculatorTest : public testing::Test {
   template <class F>
   void Measure(const F& seconds) {
     for (int i = 0; i < 16; ++i) {
-      for (int32_t rows = 1; rows <= 80; ++rows)
-        speculator_.ObserveStep(rows, absl::Seconds(seconds(rows)));
+      for (int32_t rows = 1; rows <= 80; ++rows) costs_.Observe(rows, seconds(rows));
     }
   }
 
+  StepCosts costs_;
   Speculator speculator_;
   DraftState state_ = speculator_.MakeState(kSomeRoot);
   std::vector<TokenId> tokens_;
