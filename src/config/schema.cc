@@ -84,6 +84,12 @@ ConfigSection DescribeEngine(EngineConfig& c) {
            {},
            0,
            1024},
+          {"cpu_kernels",
+           &c.cpu_kernels,
+           "The CPU's instructions. auto: for each kind of product what is fastest when measured "
+           "at "
+           "start. Others: for everything, refused where the processor lacks them.",
+           {"auto", "avx512-vnni", "avx512", "avx2-vnni", "avx2"}},
       },
       {{"speculation",
         "Guesses at the next tokens, verified in the step that computes them: the answers stay the "

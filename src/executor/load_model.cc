@@ -7,6 +7,7 @@
 #include "format/gguf.h"
 #include "model/gguf_config.h"
 #include "model/gguf_source.h"
+#include "model/prediction_layers.h"
 #include "model/quantizing_source.h"
 
 namespace penstock {
@@ -37,6 +38,8 @@ absl::StatusOr<OpenedModel> OpenModel(const std::string& model_dir, const std::s
     if (weights == "file") {
       ASSIGN_OR_RETURN(QuantizationConfig quantization, LoadQuantizationConfig(model_dir));
       ASSIGN_OR_RETURN(opened.source, MakeFileSource(model_dir, std::move(quantization)));
+      opened.skipped_layers = PredictionLayers(opened.source->Names(),
+                                               static_cast<int64_t>(opened.config.layers.size()));
     }
   }
   if (weights == "formula") opened.source = MakeFormulaSource();
@@ -47,12 +50,17 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& option
   auto model = std::make_unique<LoadedModel>();
   ASSIGN_OR_RETURN(OpenedModel opened, OpenModel(options.model_dir, options.weights));
   model->config = std::move(opened.config);
+  model->skipped_layers = std::move(opened.skipped_layers);
   ASSIGN_OR_RETURN(const RoundingRule rule, ParseRoundingRule(options.quantize));
   const bool integer_inputs = options.integer_inputs == "on";
   if (rule.bits != 0 || integer_inputs) {
     opened.source = MakeQuantizingSource(std::move(opened.source), rule, integer_inputs);
   }
-  ASSIGN_OR_RETURN(model->device, MakeBackend(options.device, options.pool, model->note));
+  ASSIGN_OR_RETURN(OpenedBackend backend,
+                   OpenBackend({options.device, options.pool, options.cpu_kernels}));
+  model->device = std::move(backend.device);
+  model->kernels = std::move(backend.kernels);
+  model->note = std::move(backend.note);
   ASSIGN_OR_RETURN(model->weights,
                    LoadWeights(model->config, *opened.source, *model->device, options.progress));
   return model;

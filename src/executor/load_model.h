@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "base/worker_pool.h"
@@ -18,7 +19,9 @@ struct LoadedModel {
   ModelConfig config;
   std::unique_ptr<Device> device;
   ModelWeights weights;  // lies on `device`
+  std::string kernels;   // of the device, that compute the linear layers
   std::string note;      // what an operator should know about the device; empty: nothing
+  std::vector<std::string> skipped_layers;  // of the checkpoint, for prediction further ahead
 };
 
 struct LoadOptions {
@@ -27,6 +30,7 @@ struct LoadOptions {
   std::string weights = "file";         // file | formula
   std::string quantize = "none";        // as ParseRoundingRule
   std::string integer_inputs = "auto";  // auto | on: see EngineConfig
+  std::string cpu_kernels = "auto";     // as BackendOptions
   WorkerPool* pool = nullptr;           // outlives the model
   LoadProgress progress;                // may be empty
 };
@@ -35,6 +39,7 @@ struct LoadOptions {
 struct OpenedModel {
   ModelConfig config;
   std::unique_ptr<TensorSource> source;
+  std::vector<std::string> skipped_layers;  // as LoadedModel
 };
 
 /// `weights` as in LoadOptions.

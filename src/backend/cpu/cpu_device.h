@@ -7,8 +7,8 @@
 #include <memory>
 #include <string_view>
 
+#include "backend/cpu/choose_kernels.h"
 #include "backend/cpu/cpu_ops.h"
-#include "backend/cpu/kernels.h"
 #include "base/worker_pool.h"
 #include "penstock/backend.h"
 
@@ -16,7 +16,7 @@ namespace penstock {
 
 class CpuDevice final : public Device {
  public:
-  CpuDevice(WorkerPool* pool, const CpuKernels& kernels);
+  CpuDevice(WorkerPool* pool, const KernelChoice& kernels);
 
   std::string_view name() const override { return "cpu"; }
   Ops& ops() override { return ops_; }
@@ -30,7 +30,7 @@ class CpuDevice final : public Device {
 
  private:
   WorkerPool* pool_;
-  const CpuKernels& kernels_;
+  KernelChoice kernels_;
   CpuOps ops_;
 };
 

@@ -160,7 +160,7 @@ SegmentLayout::SegmentLayout(const LinearSegment& segment, int64_t k, int64_t pa
 }
 
 std::vector<LinearSegment> PlanSegments(int64_t k, absl::Span<const LinearPart> parts,
-                                        int64_t panel_rows, WorkerPool& pool) {
+                                        const KernelChoice& kernels, WorkerPool& pool) {
   const std::vector<SourceRow> rows = RowsOfParts(parts);
   std::vector<LinearSegment> segments;
   int64_t row = 0;
@@ -186,6 +186,7 @@ std::vector<LinearSegment> PlanSegments(int64_t k, absl::Span<const LinearPart> 
   }
   size_t begin = 0;
   for (LinearSegment& segment : segments) {
+    const int64_t panel_rows = kernels.Of(segment).panel_rows;
     if (IsCodes(segment.format) && segment.num_rows > 0) {
       FindScaleTypes(parts, absl::MakeConstSpan(rows).subspan(segment.row_begin, segment.num_rows),
                      panel_rows, pool, segment);
@@ -196,11 +197,12 @@ std::vector<LinearSegment> PlanSegments(int64_t k, absl::Span<const LinearPart> 
   return segments;
 }
 
-void FillPanels(absl::Span<const LinearPart> parts, const CpuKernels& kernels, WorkerPool& pool,
+void FillPanels(absl::Span<const LinearPart> parts, const KernelChoice& choice, WorkerPool& pool,
                 PackedLinear& packed) {
   const std::vector<SourceRow> all = RowsOfParts(parts);
   const int64_t k = packed.k;
   for (const LinearSegment& segment : packed.segments) {
+    const CpuKernels& kernels = choice.Of(segment);
     const SegmentLayout layout(segment, k, kernels.panel_rows);
     char* base = static_cast<char*>(packed.weight.data()) + segment.byte_begin;
     const auto rows = absl::MakeConstSpan(all).subspan(segment.row_begin, segment.num_rows);

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
+#include "backend/cpu/choose_kernels.h"
 #include "backend/cpu/kernels.h"
 #include "base/worker_pool.h"
 #include "penstock/backend.h"
@@ -30,10 +31,10 @@ struct SegmentLayout {
 
 /// The segments of `parts`, with the types that hold their scales; reads all scales.
 std::vector<LinearSegment> PlanSegments(int64_t k, absl::Span<const LinearPart> parts,
-                                        int64_t panel_rows, WorkerPool& pool);
+                                        const KernelChoice& kernels, WorkerPool& pool);
 
 /// Fills `packed.weight`, which is large enough, as packed.segments say.
-void FillPanels(absl::Span<const LinearPart> parts, const CpuKernels& kernels, WorkerPool& pool,
+void FillPanels(absl::Span<const LinearPart> parts, const KernelChoice& choice, WorkerPool& pool,
                 PackedLinear& packed);
 
 }  // namespace penstock
