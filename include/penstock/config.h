@@ -46,6 +46,7 @@ struct EngineConfig {
   std::string policy = "priority";   // priority | fcfs
   int32_t threads = 0;               // 0: what the cgroup allows
   std::string cpu_kernels = "auto";  // auto | avx512-vnni | avx512 | avx2-vnni | avx2
+  std::string packed_cache;          // folder for packed weights; empty: none are kept
   SpeculationConfig speculation;
 };
 

@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "backend/make_backend.h"
 #include "base/status_macros.h"
+#include "executor/packed_cache.h"
 #include "format/gguf.h"
 #include "model/gguf_config.h"
 #include "model/gguf_source.h"
@@ -51,6 +52,10 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& option
   ASSIGN_OR_RETURN(OpenedModel opened, OpenModel(options.model_dir, options.weights));
   model->config = std::move(opened.config);
   model->skipped_layers = std::move(opened.skipped_layers);
+  std::vector<std::string> files = opened.source->Files();
+  if (!files.empty() && !absl::EndsWith(options.model_dir, ".gguf")) {
+    files.push_back(options.model_dir + "/config.json");
+  }
   ASSIGN_OR_RETURN(const RoundingRule rule, ParseRoundingRule(options.quantize));
   const bool integer_inputs = options.integer_inputs == "on";
   if (rule.bits != 0 || integer_inputs) {
@@ -58,11 +63,24 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& option
   }
   ASSIGN_OR_RETURN(OpenedBackend backend,
                    OpenBackend({options.device, options.pool, options.cpu_kernels}));
+  model->kernels = backend.kernels;
+  model->note = backend.note;
+  if (files.empty() || options.packed_cache.empty()) {
+    ASSIGN_OR_RETURN(model->weights,
+                     LoadWeights(model->config, *opened.source, *backend.device, options.progress));
+  } else {
+    const PackedCacheOptions cache{
+        options.packed_cache, options.model_dir,
+        absl::StrCat("quantize ", options.quantize, ", integer inputs ", options.integer_inputs),
+        options.build, options.pool};
+    ASSIGN_OR_RETURN(PackedLoad load, LoadThroughCache(cache, files, model->config, *opened.source,
+                                                       backend, options.progress));
+    model->weights = std::move(load.weights);
+    model->packed_file = std::move(load.what);
+    model->packed_bytes = load.bytes;
+    absl::StrAppend(&model->note, model->note.empty() || load.note.empty() ? "" : "; ", load.note);
+  }
   model->device = std::move(backend.device);
-  model->kernels = std::move(backend.kernels);
-  model->note = std::move(backend.note);
-  ASSIGN_OR_RETURN(model->weights,
-                   LoadWeights(model->config, *opened.source, *model->device, options.progress));
   return model;
 }
 

@@ -22,6 +22,8 @@ struct LoadedModel {
   std::string kernels;   // of the device, that compute the linear layers
   std::string note;      // what an operator should know about the device; empty: nothing
   std::vector<std::string> skipped_layers;  // of the checkpoint, for prediction further ahead
+  std::string packed_file;                  // "read", "written"; empty: neither
+  int64_t packed_bytes = 0;                 // of that file
 };
 
 struct LoadOptions {
@@ -31,6 +33,8 @@ struct LoadOptions {
   std::string quantize = "none";        // as ParseRoundingRule
   std::string integer_inputs = "auto";  // auto | on: see EngineConfig
   std::string cpu_kernels = "auto";     // as BackendOptions
+  std::string packed_cache;             // folder of packed weights; empty: none are kept
+  std::string build;                    // what packs them: another program's are not read
   WorkerPool* pool = nullptr;           // outlives the model
   LoadProgress progress;                // may be empty
 };

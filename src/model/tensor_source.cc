@@ -31,6 +31,8 @@ class FileSource final : public TensorSource {
     return names;
   }
 
+  std::vector<std::string> Files() const override { return files_->paths(); }
+
   absl::StatusOr<HostTensor> Get(const std::string& name,
                                  absl::Span<const int64_t> shape) override {
     const SafetensorsEntry* entry = files_->Find(name);

@@ -8,6 +8,7 @@
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "executor/local_executor.h"
+#include "server/build_info.h"
 #include "server/logging.h"
 #include "server/model_source.h"
 
@@ -89,6 +90,8 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
   load.quantize = entry.engine.quantize;
   load.integer_inputs = entry.engine.integer_inputs;
   load.cpu_kernels = entry.engine.cpu_kernels;
+  load.packed_cache = entry.engine.packed_cache;
+  load.build = BuildName();
   load.pool = parts.pool;
   absl::Time told = begin;
   load.progress = [&](std::string_view, int64_t done,
@@ -107,6 +110,10 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
   }
   ASSIGN_OR_RETURN(const RunnerOptions runner, MakeRunnerOptions(entry.engine, model->config));
   const std::string kernels = model->kernels;
+  if (!model->packed_file.empty()) {
+    Log(LogLevel::kInfo, absl::StrCat("packed weights ", model->packed_file),
+        {{"model", name}, {"mib", model->packed_bytes >> 20}});
+  }
   const std::string architecture = model->config.architecture;
   auto served = std::make_shared<ServedModel>();
   SetAbilities(model->config, *served);

@@ -48,11 +48,7 @@ absl::StatusOr<PackedLinear> CpuDevice::Pack(int64_t k, absl::Span<const LinearP
     packed.n += part.rows;
     has_bias |= part.bias != nullptr;
   }
-  size_t bytes = 0;
-  for (const LinearSegment& segment : packed.segments) {
-    bytes = segment.byte_begin + SegmentLayout(segment, k, kernels_.Of(segment).panel_rows).bytes;
-  }
-  ASSIGN_OR_RETURN(packed.weight, Allocate(bytes));
+  ASSIGN_OR_RETURN(packed.weight, Allocate(PlaceSegments(k, kernels_, packed.segments)));
   FillPanels(parts, kernels_, *pool_, packed);
   if (has_bias) {
     ASSIGN_OR_RETURN(packed.bias, Allocate(packed.n * sizeof(float)));

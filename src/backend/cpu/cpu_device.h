@@ -26,6 +26,7 @@ class CpuDevice final : public Device {
   void CopyOnDevice(void* to, const void* from, size_t bytes) override;
   void CopyToHost(void* host, const void* device, size_t bytes) override;
   absl::StatusOr<PackedLinear> Pack(int64_t k, absl::Span<const LinearPart> parts) override;
+  const KernelChoice& kernels() const { return kernels_; }
   absl::Status Synchronize() override { return absl::OkStatus(); }
 
  private:

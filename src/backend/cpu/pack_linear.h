@@ -29,7 +29,13 @@ struct SegmentLayout {
   size_t bytes = 0;          // of the segment
 };
 
-/// The segments of `parts`, with the types that hold their scales; reads all scales.
+/// The segments of `parts`, but for the types that hold their scales and where they lie.
+std::vector<LinearSegment> ShapeSegments(absl::Span<const LinearPart> parts);
+
+/// Puts segments whose types are known one after the other; the bytes of all.
+size_t PlaceSegments(int64_t k, const KernelChoice& kernels, std::vector<LinearSegment>& segments);
+
+/// The segments of `parts` with the types of their scales; reads all of these.
 std::vector<LinearSegment> PlanSegments(int64_t k, absl::Span<const LinearPart> parts,
                                         const KernelChoice& kernels, WorkerPool& pool);
 
