@@ -1,12 +1,17 @@
 #include "backend/cpu/packed_reader.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -30,14 +35,59 @@ class OpenFile {
   int fd_;
 };
 
-/// Pages of the file that are read and hashed as one section.
-struct SectionToRead {
-  int64_t file_begin;
-  std::byte* to;
+/// Pages of the file that are hashed as one section.
+struct Section {
+  int64_t begin;
   int64_t bytes;
   uint64_t hash;
-  size_t first_chunk;
+  DeviceBuffer* buffer;
 };
+
+/// The file, mapped until its parts are handed out or it is copied.
+class Mapping {
+ public:
+  Mapping(int fd, int64_t bytes) : bytes_(bytes) {
+    void* data = ::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (data != MAP_FAILED) data_ = static_cast<std::byte*>(data);
+  }
+  ~Mapping() {
+    if (data_ != nullptr) ::munmap(data_, bytes_);
+  }
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
+
+  std::byte* data() const { return data_; }
+
+  /// Each section keeps its pages; all others are unmapped.
+  void HandOut(absl::Span<const Section> sections) {
+    int64_t at = 0;
+    for (const Section& s : sections) {
+      if (s.bytes == 0) continue;
+      if (s.begin > at) ::munmap(data_ + at, s.begin - at);
+      *s.buffer = DeviceBuffer(data_ + s.begin, s.bytes, [](void* p, size_t n) { ::munmap(p, n); });
+      at = s.begin + s.bytes;
+    }
+    if (bytes_ > at) ::munmap(data_ + at, bytes_ - at);
+    data_ = nullptr;
+  }
+
+ private:
+  std::byte* data_ = nullptr;
+  int64_t bytes_;
+};
+
+/// Bytes of the mapping that begins at `data` that huge pages of the page cache hold.
+int64_t BytesInHugePages(const void* data) {
+  std::ifstream smaps("/proc/self/smaps");
+  const std::string begin = absl::StrCat(absl::Hex(reinterpret_cast<uintptr_t>(data)), "-");
+  bool found = false;
+  for (std::string line; std::getline(smaps, line);) {
+    if (line.starts_with(begin)) found = true;
+    long long kib = 0;
+    if (found && std::sscanf(line.c_str(), "FilePmdMapped: %lld kB", &kib) == 1) return kib << 10;
+  }
+  return 0;
+}
 
 absl::StatusOr<std::vector<PackedLayer>> ReadIndex(int fd, const PackedFile& file,
                                                    int64_t file_bytes) {
@@ -56,35 +106,53 @@ absl::StatusOr<std::vector<PackedLayer>> ReadIndex(int fd, const PackedFile& fil
   return ParsePackedIndex(index, header.index_begin);
 }
 
-absl::Status ReadSections(int fd, absl::Span<const SectionToRead> sections, WorkerPool& pool) {
-  std::vector<std::pair<size_t, int64_t>> chunks;  // section, offset in it
+/// [section, offset in it] of the chunks that are hashed and copied.
+std::vector<std::pair<size_t, int64_t>> ChunksOf(absl::Span<const Section> sections) {
+  std::vector<std::pair<size_t, int64_t>> chunks;
   for (size_t s = 0; s < sections.size(); ++s) {
     for (int64_t at = 0; at < sections[s].bytes; at += kHashChunk) chunks.emplace_back(s, at);
   }
+  return chunks;
+}
+
+absl::Status CheckSections(const std::byte* file, absl::Span<const Section> sections,
+                           WorkerPool& pool) {
+  const auto chunks = ChunksOf(sections);
   std::vector<uint64_t> hashes(chunks.size());
-  std::atomic<bool> failed = false;
   pool.ParallelFor(static_cast<int64_t>(chunks.size()), [&](int64_t i) {
     const auto [s, at] = chunks[i];
-    const SectionToRead& section = sections[s];
-    const int64_t size = std::min(kHashChunk, section.bytes - at);
-    if (!ReadFully(fd, section.file_begin + at, section.to + at, size).ok()) failed = true;
-    hashes[i] = ContentHash({section.to + at, static_cast<size_t>(size)});
+    const int64_t size = std::min(kHashChunk, sections[s].bytes - at);
+    hashes[i] = ContentHash({file + sections[s].begin + at, static_cast<size_t>(size)});
   });
-  if (failed) return absl::DataLossError("it cannot be read to its end");
-  for (const SectionToRead& section : sections) {
+  size_t first = 0;
+  for (const Section& section : sections) {
     const size_t count = (section.bytes + kHashChunk - 1) / kHashChunk;
-    if (JoinHashes(absl::MakeConstSpan(hashes).subspan(section.first_chunk, count)) !=
-        section.hash) {
+    if (JoinHashes(absl::MakeConstSpan(hashes).subspan(first, count)) != section.hash) {
       return absl::DataLossError("its weights do not match their hash");
     }
+    first += count;
   }
+  return absl::OkStatus();
+}
+
+absl::Status CopySections(const std::byte* file, absl::Span<const Section> sections, Device& device,
+                          WorkerPool& pool) {
+  for (const Section& section : sections) {
+    ASSIGN_OR_RETURN(*section.buffer, device.Allocate(section.bytes));
+  }
+  const auto chunks = ChunksOf(sections);
+  pool.ParallelFor(static_cast<int64_t>(chunks.size()), [&](int64_t i) {
+    const auto [s, at] = chunks[i];
+    std::memcpy(static_cast<std::byte*>(sections[s].buffer->data()) + at,
+                file + sections[s].begin + at, std::min(kHashChunk, sections[s].bytes - at));
+  });
   return absl::OkStatus();
 }
 
 }  // namespace
 
 absl::StatusOr<StoredLayers> ReadStoredLayers(const PackedFile& file, Device& device,
-                                              WorkerPool& pool) {
+                                              WorkerPool& pool, double least_huge) {
   const OpenFile open(file.path);
   if (open.fd() < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", file.path));
   struct stat info {};
@@ -94,23 +162,28 @@ absl::StatusOr<StoredLayers> ReadStoredLayers(const PackedFile& file, Device& de
   StoredLayers stored;
   stored.file_bytes = info.st_size;
   ASSIGN_OR_RETURN(std::vector<PackedLayer> layers, ReadIndex(open.fd(), file, info.st_size));
-  std::vector<SectionToRead> sections;
+  stored.layers.resize(layers.size());
+  std::vector<Section> sections;
   int64_t at = kPackedPage;
-  size_t num_chunks = 0;
-  for (PackedLayer& layer : layers) {
-    StoredLayer& one = stored.layers.emplace_back();
-    one.layer = std::move(layer);
-    for (auto [section, buffer] :
+  for (size_t i = 0; i < layers.size(); ++i) {
+    StoredLayer& one = stored.layers[i];
+    one.layer = std::move(layers[i]);
+    for (const auto& [section, buffer] :
          {std::pair(&one.layer.weight, &one.weight), std::pair(&one.layer.bias, &one.bias)}) {
-      const int64_t bytes = PackedPages(section->bytes);
-      ASSIGN_OR_RETURN(*buffer, device.Allocate(bytes));
-      sections.push_back(
-          {at, static_cast<std::byte*>(buffer->data()), bytes, section->hash, num_chunks});
-      num_chunks += (bytes + kHashChunk - 1) / kHashChunk;
-      at += bytes;
+      sections.push_back({at, PackedPages(section->bytes), section->hash, buffer});
+      at += sections.back().bytes;
     }
   }
-  RETURN_IF_ERROR(ReadSections(open.fd(), sections, pool));
+  Mapping mapping(open.fd(), info.st_size);
+  if (mapping.data() == nullptr) return absl::ErrnoToStatus(errno, "it cannot be mapped");
+  RETURN_IF_ERROR(CheckSections(mapping.data(), sections, pool));
+  const auto huge = static_cast<double>(BytesInHugePages(mapping.data()));
+  if (huge >= least_huge * static_cast<double>(info.st_size)) {
+    stored.mapped = true;
+    mapping.HandOut(sections);
+  } else {
+    RETURN_IF_ERROR(CopySections(mapping.data(), sections, device, pool));
+  }
   return stored;
 }
 

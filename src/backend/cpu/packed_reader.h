@@ -1,6 +1,7 @@
-// Reads a file of packed layers into a device's memory, on all threads, and checks every byte.
+// Reads a file of packed layers and checks every byte, on all threads. The layers stay mapped where
+// the page cache has them in huge pages; else they are copied to the device's own.
 // Owns the buffers. Must not know which layer is which.
-// Threads: confined to the loading thread; reads on the pool.
+// Threads: confined to the loading thread; hashes and copies on the pool.
 #pragma once
 
 #include <vector>
@@ -22,10 +23,12 @@ struct StoredLayer {
 struct StoredLayers {
   std::vector<StoredLayer> layers;
   int64_t file_bytes = 0;
+  bool mapped = false;
 };
 
-/// Errors as ReadPacked's. Memory is taken for what the file holds, not for what it says.
+/// Errors as ReadPacked's. Memory is taken for what the file holds, not for what it says. The file
+/// stays mapped where huge pages hold `least_huge` of it.
 absl::StatusOr<StoredLayers> ReadStoredLayers(const PackedFile& file, Device& device,
-                                              WorkerPool& pool);
+                                              WorkerPool& pool, double least_huge = 0.5);
 
 }  // namespace penstock
