@@ -24,10 +24,9 @@ struct Bench {
   std::unique_ptr<Device> device;
   Roofline limits;
   explicit Bench(int threads) : pool(threads) {
-    std::string note;
-    auto made = MakeBackend("cpu", &pool, note);
+    auto made = OpenBackend({"cpu", &pool});
     CHECK(made.ok());
-    device = *std::move(made);
+    device = std::move(made->device);
     limits = MeasureRoofline(pool);
   }
 };

@@ -1,6 +1,10 @@
 // Tokens per second of the model runner alone: prefill, and decode of 1 to 64 sequences. Prints
 // JSON lines.
+<<<<<<< HEAD
 //   forward_bench DIR [float32|bfloat16] [file|formula] [threads] [none|int8|int4|...]
+=======
+//   forward_bench DIR [float32|bfloat16] [file|formula] [threads] [quantize] [packed cache]
+>>>>>>> packed
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -85,7 +89,12 @@ absl::Status Decode(RunnerDriver& driver, int32_t vocab, int32_t batch) {
 absl::Status Run(int argc, char** argv) {
   if (argc < 2)
     return absl::InvalidArgumentError(
+<<<<<<< HEAD
         "usage: forward_bench DIR [dtype] [file|formula] [threads] [quantize]");
+=======
+        "usage: forward_bench DIR [dtype] [file|formula] [threads] [quantize] "
+        "[packed cache]");
+>>>>>>> packed
   const int threads =
       argc > 4 ? std::atoi(argv[4]) : static_cast<int>(std::thread::hardware_concurrency());
   WorkerPool pool(threads);
@@ -93,6 +102,7 @@ absl::Status Run(int argc, char** argv) {
   load.model_dir = argv[1];
   load.weights = argc > 3 ? argv[3] : "file";
   load.quantize = argc > 5 ? argv[5] : "none";
+  load.packed_cache = argc > 6 ? argv[6] : "";
   load.pool = &pool;
   ASSIGN_OR_RETURN(const DType dtype, ParseActivationDType(argc > 2 ? argv[2] : "float32"));
   const double begin = Now();

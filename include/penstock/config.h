@@ -44,8 +44,10 @@ struct EngineConfig {
   Bytes kv_memory = kAutoBytes;                         // KV cache, decided at start
   int32_t pipeline_depth = 1;                           // 1 | 2
   bool prefix_cache = true;
-  std::string policy = "priority";  // priority | fcfs
-  int32_t threads = 0;              // 0: what the cgroup allows
+  std::string policy = "priority";   // priority | fcfs
+  int32_t threads = 0;               // 0: what the cgroup allows
+  std::string cpu_kernels = "auto";  // auto | avx512-vnni | avx512 | avx2-vnni | avx2
+  std::string packed_cache;          // folder for packed weights; empty: none are kept
   SpeculationConfig speculation;
 };
 

@@ -1,4 +1,4 @@
-// Opens a device by its name in the configuration.
+// Opens a device by its name in the configuration, and says how fast the CPU's kernels are.
 // Owns nothing. The one place that knows which backends were built. Must not know models or
 // batches.
 // Threads: thread-safe.
@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "base/worker_pool.h"
@@ -13,9 +14,30 @@
 
 namespace penstock {
 
-/// `device`: auto | cpu | cuda:N. The pool outlives the device. `note` gets what an operator should
-/// know, if anything.
-absl::StatusOr<std::unique_ptr<Device>> MakeBackend(const std::string& device, WorkerPool* pool,
-                                                    std::string& note);
+struct BackendOptions {
+  std::string device = "cpu";        // auto | cpu | cuda:N
+  WorkerPool* pool = nullptr;        // outlives the device
+  std::string cpu_kernels = "auto";  // or the instruction set for everything
+};
+
+struct OpenedBackend {
+  std::unique_ptr<Device> device;
+  std::string kernels;  // which of them compute what; layouts of packed weights follow it
+  std::string note;     // what an operator should know; empty: nothing
+};
+
+absl::StatusOr<OpenedBackend> OpenBackend(const BackendOptions& options);
+
+/// A set of the CPU's kernels on one thread, in 1e9 multiplications and additions per second.
+struct CpuKernelSpeed {
+  std::string name;
+  bool agrees = false;  // with plain arithmetic; else it is not used, and not measured
+  double plain_gops = 0;
+  double codes_gops = 0;     // weights in codes
+  double integers_gops = 0;  // codes, 8-bit inputs
+};
+
+/// Measured once per process.
+std::vector<CpuKernelSpeed> CpuKernelSpeeds();
 
 }  // namespace penstock

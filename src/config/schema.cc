@@ -92,6 +92,16 @@ ConfigSection DescribeEngine(EngineConfig& c) {
            {},
            0,
            1024},
+          {"cpu_kernels",
+           &c.cpu_kernels,
+           "The CPU's instructions. auto: for each kind of product what is fastest when measured "
+           "at "
+           "start. Others: for everything, refused where the processor lacks them.",
+           {"auto", "avx512-vnni", "avx512", "avx2-vnni", "avx2"}},
+          {"packed_cache", &c.packed_cache,
+           "A folder where weights are kept as the CPU wants them, so that the next start reads "
+           "them instead of packing: a file for each model and form, about as large as the "
+           "weights in memory, checked and rebuilt where model or program changed. Empty: off."},
       },
       {{"speculation",
         "Guesses at the next tokens, verified in the step that computes them: the answers stay the "

@@ -13,6 +13,7 @@
 #include "format/gguf.h"
 #include "format/safetensors.h"
 #include "model/families.h"
+#include "model/prediction_layers.h"
 #include "model/quantization_config.h"
 
 namespace penstock {
@@ -79,7 +80,10 @@ absl::Status ReadFormats(const std::string& path, const WatchedSource& source,
   ASSIGN_OR_RETURN(const Safetensors files, Safetensors::OpenModel(path));
   for (const auto& [name, entry] : files.entries()) {
     Add(entry.data.size(), report.formats[std::string(DTypeName(entry.dtype))]);
-    if (!source.Covers(name)) Add(entry.data.size(), report.ignored[GroupOf(name)]);
+    if (source.Covers(name)) continue;
+    const std::string layer =
+        PredictionLayerOf(name, static_cast<int64_t>(report.config.layers.size()));
+    Add(entry.data.size(), report.ignored[layer.empty() ? GroupOf(name) : layer + ".*"]);
   }
   return absl::OkStatus();
 }

@@ -4,9 +4,11 @@
 #include "absl/strings/str_cat.h"
 #include "backend/make_backend.h"
 #include "base/status_macros.h"
+#include "executor/packed_cache.h"
 #include "format/gguf.h"
 #include "model/gguf_config.h"
 #include "model/gguf_source.h"
+#include "model/prediction_layers.h"
 #include "model/quantizing_source.h"
 
 namespace penstock {
@@ -37,6 +39,8 @@ absl::StatusOr<OpenedModel> OpenModel(const std::string& model_dir, const std::s
     if (weights == "file") {
       ASSIGN_OR_RETURN(QuantizationConfig quantization, LoadQuantizationConfig(model_dir));
       ASSIGN_OR_RETURN(opened.source, MakeFileSource(model_dir, std::move(quantization)));
+      opened.skipped_layers = PredictionLayers(opened.source->Names(),
+                                               static_cast<int64_t>(opened.config.layers.size()));
     }
   }
   if (weights == "formula") opened.source = MakeFormulaSource();
@@ -47,14 +51,36 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& option
   auto model = std::make_unique<LoadedModel>();
   ASSIGN_OR_RETURN(OpenedModel opened, OpenModel(options.model_dir, options.weights));
   model->config = std::move(opened.config);
+  model->skipped_layers = std::move(opened.skipped_layers);
+  std::vector<std::string> files = opened.source->Files();
+  if (!files.empty() && !absl::EndsWith(options.model_dir, ".gguf")) {
+    files.push_back(options.model_dir + "/config.json");
+  }
   ASSIGN_OR_RETURN(const RoundingRule rule, ParseRoundingRule(options.quantize));
   const bool integer_inputs = options.integer_inputs == "on";
   if (rule.bits != 0 || integer_inputs) {
     opened.source = MakeQuantizingSource(std::move(opened.source), rule, integer_inputs);
   }
-  ASSIGN_OR_RETURN(model->device, MakeBackend(options.device, options.pool, model->note));
-  ASSIGN_OR_RETURN(model->weights,
-                   LoadWeights(model->config, *opened.source, *model->device, options.progress));
+  ASSIGN_OR_RETURN(OpenedBackend backend,
+                   OpenBackend({options.device, options.pool, options.cpu_kernels}));
+  model->kernels = backend.kernels;
+  model->note = backend.note;
+  if (files.empty() || options.packed_cache.empty()) {
+    ASSIGN_OR_RETURN(model->weights,
+                     LoadWeights(model->config, *opened.source, *backend.device, options.progress));
+  } else {
+    const PackedCacheOptions cache{
+        options.packed_cache, options.model_dir,
+        absl::StrCat("quantize ", options.quantize, ", integer inputs ", options.integer_inputs),
+        options.build, options.pool};
+    ASSIGN_OR_RETURN(PackedLoad load, LoadThroughCache(cache, files, model->config, *opened.source,
+                                                       backend, options.progress));
+    model->weights = std::move(load.weights);
+    model->packed_file = std::move(load.what);
+    model->packed_bytes = load.bytes;
+    absl::StrAppend(&model->note, model->note.empty() || load.note.empty() ? "" : "; ", load.note);
+  }
+  model->device = std::move(backend.device);
   return model;
 }
 

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "base/worker_pool.h"
@@ -18,7 +19,11 @@ struct LoadedModel {
   ModelConfig config;
   std::unique_ptr<Device> device;
   ModelWeights weights;  // lies on `device`
+  std::string kernels;   // of the device, that compute the linear layers
   std::string note;      // what an operator should know about the device; empty: nothing
+  std::vector<std::string> skipped_layers;  // of the checkpoint, for prediction further ahead
+  std::string packed_file;                  // "read", "written"; empty: neither
+  int64_t packed_bytes = 0;                 // of that file
 };
 
 struct LoadOptions {
@@ -27,6 +32,9 @@ struct LoadOptions {
   std::string weights = "file";         // file | formula
   std::string quantize = "none";        // as ParseRoundingRule
   std::string integer_inputs = "auto";  // auto | on: see EngineConfig
+  std::string cpu_kernels = "auto";     // as BackendOptions
+  std::string packed_cache;             // folder of packed weights; empty: none are kept
+  std::string build;                    // what packs them: another program's are not read
   WorkerPool* pool = nullptr;           // outlives the model
   LoadProgress progress;                // may be empty
 };
@@ -35,6 +43,7 @@ struct LoadOptions {
 struct OpenedModel {
   ModelConfig config;
   std::unique_ptr<TensorSource> source;
+  std::vector<std::string> skipped_layers;  // as LoadedModel
 };
 
 /// `weights` as in LoadOptions.

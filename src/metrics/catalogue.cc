@@ -171,6 +171,10 @@ void Catalogue::SetCacheConfig(const std::string& model_name, const CacheConfigI
       .Set(1);
 }
 
+void Catalogue::SetKernelSelfTest(const std::string& kernel_set, bool failed) {
+  MakeGauge("penstock_kernel_selftest_failed", {{"kernel_set", kernel_set}}).Set(failed ? 1 : 0);
+}
+
 void Catalogue::CountRequest(int code) {
   for (const auto& [known, counter] : request_codes_) {
     if (known == code) return counter.Add();

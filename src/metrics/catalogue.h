@@ -110,6 +110,8 @@ class Catalogue {
   /// `max_context` bounds the buckets of the token histograms.
   RequestMetrics MakeRequestMetrics(const std::string& model_name, int32_t max_context);
   void SetCacheConfig(const std::string& model_name, const CacheConfigInfo& info);
+  /// penstock_kernel_selftest_failed{kernel_set}.
+  void SetKernelSelfTest(const std::string& kernel_set, bool failed);
   /// penstock_requests_total{code}: one answered request, by HTTP status.
   void CountRequest(int code);
 

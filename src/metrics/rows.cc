@@ -88,6 +88,10 @@ constexpr MetricInfo kRows[] = {
      "Choices that ended early: disconnect, slow_reader, deadline, shutdown."},
     {"penstock_requests_total", kCounter, "code", "",
      "Answered requests by HTTP status; 499: the client went away."},
+    {"penstock_kernel_selftest_failed", kGauge, "kernel_set", "",
+     "1: a set of kernels that this processor runs, but that disagreed with plain arithmetic and "
+     "is "
+     "not used."},
     {"penstock_build_info", kGauge, "version", "", "Constant 1; the labels describe the build."},
     {"process_cpu_seconds_total", kCounter, "", "", "CPU time of the process."},
     {"process_resident_memory_bytes", kGauge, "", "", "Resident memory of the process."},

@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "format/gguf.h"
 #include "model/gguf_architecture.h"
@@ -22,6 +23,7 @@ class GgufSource final : public TensorSource {
 
   /// False for the weights of stacked experts, which are layers to FindLinear only.
   bool Has(const std::string& name) const override;
+  std::vector<std::string> Files() const override { return file_->paths(); }
   /// Quantised tensors as float32.
   absl::StatusOr<HostTensor> Get(const std::string& name, absl::Span<const int64_t> shape) override;
   /// Quantised layers as codes, in no more memory than the file's.

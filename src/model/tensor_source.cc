@@ -25,6 +25,14 @@ class FileSource final : public TensorSource {
 
   bool Has(const std::string& name) const override { return files_->Find(name) != nullptr; }
 
+  std::vector<std::string> Names() const override {
+    std::vector<std::string> names;
+    for (const auto& [name, entry] : files_->entries()) names.push_back(name);
+    return names;
+  }
+
+  std::vector<std::string> Files() const override { return files_->paths(); }
+
   absl::StatusOr<HostTensor> Get(const std::string& name,
                                  absl::Span<const int64_t> shape) override {
     const SafetensorsEntry* entry = files_->Find(name);

@@ -35,6 +35,10 @@ class TensorSource {
  public:
   virtual ~TensorSource() = default;
   virtual bool Has(const std::string& name) const = 0;
+  /// Of all tensors; empty where the source does not list them.
+  virtual std::vector<std::string> Names() const { return {}; }
+  /// That are read; empty where there are none.
+  virtual std::vector<std::string> Files() const { return {}; }
   /// NOT_FOUND, or INVALID_ARGUMENT where the shape or the kind of number is not the expected one;
   /// names file and tensor.
   virtual absl::StatusOr<HostTensor> Get(const std::string& name,

@@ -3,6 +3,8 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "backend/make_backend.h"
+
 namespace penstock {
 
 int RunCommand(int argc, char** argv) {
@@ -16,10 +18,19 @@ int RunCommand(int argc, char** argv) {
   AddCheckModelCommand(app, exit_code);
   AddInspectCommand(app, exit_code);
   AddTextCommands(app, exit_code);
-  app.add_subcommand("version", "Print the version")->callback([] {
-    std::printf("penstock %s\ncommit: %s\ngrpc: %s\n", PENSTOCK_VERSION, PENSTOCK_COMMIT,
-                PENSTOCK_HAVE_GRPC ? "yes" : "no");
-  });
+  app.add_subcommand("version", "Print the version and the speed of the CPU's kernels")
+      ->callback([] {
+        std::printf("penstock %s\ncommit: %s\ngrpc: %s\n", PENSTOCK_VERSION, PENSTOCK_COMMIT,
+                    PENSTOCK_HAVE_GRPC ? "yes" : "no");
+        for (const CpuKernelSpeed& set : CpuKernelSpeeds()) {
+          if (set.agrees) {
+            std::printf("%s: plain %.0f, codes %.0f, integers %.0f GOP/s of one thread\n",
+                        set.name.c_str(), set.plain_gops, set.codes_gops, set.integers_gops);
+          } else {
+            std::printf("%s: failed its self-test\n", set.name.c_str());
+          }
+        }
+      });
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -3,10 +3,12 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/machine.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "executor/local_executor.h"
+#include "server/build_info.h"
 #include "server/logging.h"
 #include "server/model_source.h"
 
@@ -85,6 +87,9 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
   load.weights = entry.weights;
   load.quantize = entry.engine.quantize;
   load.integer_inputs = entry.engine.integer_inputs;
+  load.cpu_kernels = entry.engine.cpu_kernels;
+  load.packed_cache = entry.engine.packed_cache;
+  load.build = BuildName();
   load.pool = parts.pool;
   absl::Time told = begin;
   load.progress = [&](std::string_view, int64_t done,
@@ -97,7 +102,16 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
   };
   ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, LoadModel(load));
   if (!model->note.empty()) Log(LogLevel::kWarn, model->note, {{"model", name}});
+  if (!model->skipped_layers.empty()) {
+    Log(LogLevel::kInfo, "prediction layers of the checkpoint are not used",
+        {{"model", name}, {"layers", absl::StrJoin(model->skipped_layers, ", ")}});
+  }
   ASSIGN_OR_RETURN(const RunnerOptions runner, MakeRunnerOptions(entry.engine, model->config));
+  const std::string kernels = model->kernels;
+  if (!model->packed_file.empty()) {
+    Log(LogLevel::kInfo, absl::StrCat("packed weights ", model->packed_file),
+        {{"model", name}, {"mib", model->packed_bytes >> 20}});
+  }
   const std::string architecture = model->config.architecture;
   auto served = std::make_shared<ServedModel>();
   SetAbilities(model->config, *served);
@@ -137,6 +151,8 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
       {{"model", name},
        {"path", dir},
        {"architecture", architecture},
+       {"kernels", kernels},
+       {"quantize", entry.engine.quantize},
        {"dtype", std::string(DTypeName(runner.dtype))},
        {"kv_dtype", cache.kv_dtype},
        {"kv_tokens", int64_t{cache.num_blocks} * cache.block_size},

@@ -1,5 +1,7 @@
 #include "server/server.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -9,6 +11,7 @@
 #include "api/http/http_server.h"
 #include "api/http/router.h"
 #include "api/openai/routes.h"
+#include "backend/make_backend.h"
 #include "base/clock.h"
 #include "base/machine.h"
 #include "base/status_macros.h"
@@ -59,6 +62,7 @@ struct Server::Parts {
              kMaxWaitingCalls) {}
 
   absl::Status BindHttp();
+  void ReportKernels();
   absl::Status LoadModels();
   absl::Status Serve();
 
@@ -88,7 +92,28 @@ absl::Status Server::Parts::BindHttp() {
   return absl::OkStatus();
 }
 
+/// How fast each kind of product is in each instruction set of the processor, once per process.
+void Server::Parts::ReportKernels() {
+  std::string plain, codes, integers;
+  for (const CpuKernelSpeed& set : CpuKernelSpeeds()) {
+    catalogue.SetKernelSelfTest(set.name, !set.agrees);
+    if (!set.agrees) continue;
+    const auto add = [&](std::string& text, double gops) {
+      absl::StrAppend(&text, text.empty() ? "" : ", ", set.name, " ", std::llround(gops));
+    };
+    add(plain, set.plain_gops);
+    add(codes, set.codes_gops);
+    add(integers, set.integers_gops);
+  }
+  Log(LogLevel::kInfo, "cpu kernels, GOP/s of one thread",
+      {{"plain", plain}, {"codes", codes}, {"integers", integers}});
+}
+
 absl::Status Server::Parts::LoadModels() {
+  const bool on_cpu = std::any_of(
+      config.models.begin(), config.models.end(),
+      [](const auto& model) { return !model.second.engine.device.starts_with("cuda"); });
+  if (on_cpu) ReportKernels();
   std::vector<std::shared_ptr<const ServedModel>> served;
   for (const auto& [name, entry] : config.models) {
     const InstanceParts parts{&pool, &catalogue, &SystemClock::Get(), config.limits.queue_ttl};

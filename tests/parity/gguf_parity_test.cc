@@ -58,9 +58,9 @@ void ExpectCodesGiveTheLogitsOfTheirValues(const std::string& path) {
   WidenedSource widened(*std::move(source));
   LoadedModel plain;
   plain.config = (*coded)->config;
-  auto device = MakeBackend("cpu", &pool, plain.note);
+  auto device = OpenBackend({"cpu", &pool});
   ASSERT_TRUE(device.ok()) << device.status();
-  plain.device = *std::move(device);
+  plain.device = std::move(device->device);
   auto weights = LoadWeights(plain.config, widened, *plain.device, {});
   ASSERT_TRUE(weights.ok()) << weights.status();
   plain.weights = *std::move(weights);

@@ -75,9 +75,9 @@ class OpsParity : public ::testing::TestWithParam<std::string> {
     const uint32_t seed = std::random_device()();
     std::printf("seed %u\n", seed);
     random_.seed(seed);
-    auto device = MakeBackend(GetParam(), &pool_, note_);
+    auto device = OpenBackend({GetParam(), &pool_});
     if (!device.ok()) GTEST_SKIP() << device.status();
-    device_ = *std::move(device);
+    device_ = std::move(device->device);
   }
   float Normal() { return std::normal_distribution<float>()(random_); }
   int64_t AnySize() { return kSizes[random_() % std::size(kSizes)]; }
@@ -92,7 +92,6 @@ class OpsParity : public ::testing::TestWithParam<std::string> {
 
   std::mt19937 random_;
   WorkerPool pool_{2};
-  std::string note_;
   std::unique_ptr<Device> device_;
 };
 

@@ -1,417 +1,193 @@
+#include "backend/cpu/choose_kernels.h"
+
 #include <algorithm>
+#include <chrono>
 #include <cmath>
-#include <cstring>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "backend/cpu/kernels.h"
-#include "backend/scale_type.h"
+#include "absl/strings/str_join.h"
 #include "base/cpu_features.h"
-#include "base/half.h"
+#include "base/strings.h"
 
 namespace penstock {
 namespace {
 
-/// Numbers in (-1, 1) that need no library.
-float Pseudo(uint32_t& state) {
-  state = state * 1664525u + 1013904223u;
-  return static_cast<float>(static_cast<int32_t>(state)) * 0x1p-31f;
-}
+using SteadyClock = std::chrono::steady_clock;
 
-bool Close(const std::vector<float>& got, const std::vector<double>& expected, double tolerance) {
-  double error = 0;
-  double norm = 0;
-  for (size_t i = 0; i < expected.size(); ++i) {
-    error += (got[i] - expected[i]) * (got[i] - expected[i]);
-    norm += expected[i] * expected[i];
-  }
-  return error <= tolerance * tolerance * norm;  // false where anything is NaN
-}
+constexpr std::string_view kNames[] = {"avx512-vnni", "avx512", "avx2-vnni", "avx2"};
+constexpr double kClearlyFaster = 1.05;
+constexpr auto kPatience = std::chrono::microseconds(250);  // per kind and width of codes
 
-bool LinearAgrees(const CpuKernels& kernels, WeightFormat format) {
-  constexpr int64_t kRows = 7;
-  constexpr int64_t kDepth = 77;
-  const int64_t n = kernels.panel_rows - 3;
-  uint32_t state = 1;
-  std::vector<float> x(kRows * kDepth), w(n * kDepth), y(kRows * n);
-  for (float& v : x) v = Pseudo(state);
-  for (float& v : w) v = Bf16ToFloat(FloatToBf16(Pseudo(state)));
-  std::vector<uint16_t> halves(w.size());
-  std::transform(w.begin(), w.end(), halves.begin(), [&](float v) {
-    return format == WeightFormat::kFloat16 ? FloatToFp16(v) : FloatToBf16(v);
-  });
-  std::vector<const void*> rows;
-  for (int64_t r = 0; r < n; ++r) {
-    rows.push_back(format == WeightFormat::kFloat32 ? static_cast<const void*>(&w[r * kDepth])
-                                                    : &halves[r * kDepth]);
+/// A layer of one panel that lies in L2 with its inputs, and the arguments of its product.
+class MeasuredLayer {
+ public:
+  MeasuredLayer(const CpuKernels& kernels, WeightFormat format, bool integers)
+      : kernels_(kernels), coded_(format != WeightFormat::kBFloat16) {
+    const int64_t n = kernels.panel_rows;
+    const int bits = format == WeightFormat::kCodes4 ? 4 : 8;
+    x_.assign(kRows * kDepth, 0.5f);
+    panel_.assign(coded_ ? CodeUnits(bits, kDepth) * n * kUnitBytes : n * kDepth * 2, 0x3c);
+    scales_.assign(kDepth / kGroup * n, 0.25f);
+    y_.resize(kRows * n);
+    scratch_.resize((kGemmDepth + kRows) * n + 16);
+    const auto address = reinterpret_cast<uintptr_t>(scratch_.data());
+    args_.weights = scratch_.data() + (64 - address % 64) % 64 / sizeof(float);
+    args_.sums = args_.weights + kGemmDepth * n;
+    args_.format = format;
+    args_.x = x_.data();
+    args_.x_stride = kDepth;
+    args_.m = kRows;
+    args_.k = kDepth;
+    args_.panel = panel_.data();
+    args_.codes.codes = panel_.data();
+    args_.codes.scales = scales_.data();
+    args_.codes.center = 1 << (bits - 1);
+    args_.codes.group = kGroup;
+    args_.y = y_.data();
+    args_.y_stride = n;
+    args_.n = n;
+    if (integers) RoundInputs();
   }
-  std::vector<float> panel(kernels.panel_rows * kDepth), sums(kRows * kernels.panel_rows + 16);
-  kernels.pack_panel(format, rows.data(), n, kDepth, panel.data());
-  GemmPanelArgs a;
-  a.format = format;
-  a.x = x.data();
-  a.x_stride = kDepth;
-  a.m = kRows;
-  a.k = kDepth;
-  a.panel = panel.data();
-  a.sums = sums.data();
-  a.y = y.data();
-  a.y_stride = n;
-  a.n = n;
-  kernels.gemm_panel(a);
-  std::vector<double> expected(kRows * n);
-  for (int64_t m = 0; m < kRows; ++m) {
-    for (int64_t i = 0; i < n; ++i) {
-      for (int64_t k = 0; k < kDepth; ++k)
-        expected[m * n + i] += double{x[m * kDepth + k]} * w[i * kDepth + k];
+
+  /// The least time of a product: others may have the core for some of them.
+  double BestSeconds() {
+    const auto begin = SteadyClock::now();
+    auto before = begin;
+    auto best = SteadyClock::duration::max();
+    for (int run = 0; run < kLeastRuns || before - begin < kPatience; ++run) {
+      kernels_.gemm_panel(args_);
+      const auto after = SteadyClock::now();
+      best = std::min(best, after - before);
+      before = after;
     }
+    return std::chrono::duration<double>(best).count();
   }
-  return Close(y, expected, format == WeightFormat::kFloat16 ? 1e-3 : 1e-5);
-}
 
-/// Scales of `type`, of about 1: the stored bytes and what they stand for.
-std::vector<char> SomeScales(DType type, uint32_t& state, std::vector<float>& values) {
-  const size_t size = DTypeSize(type);
-  std::vector<char> stored(values.size() * size);
-  for (size_t i = 0; i < values.size(); ++i) {
-    const float v = Pseudo(state);
-    values[i] = type == DType::kFloat32    ? v
-                : type == DType::kFloat16  ? Fp16ToFloat(FloatToFp16(v))
-                : type == DType::kBFloat16 ? Bf16ToFloat(FloatToBf16(v))
-                                           : std::ldexp(1.0f, static_cast<int>(4 * v));
-    StoreScale(type, values[i], stored.data() + i * size);
+  double operations() const {
+    return 2.0 * kRows * kDepth * static_cast<double>(kernels_.panel_rows);
   }
-  return stored;
-}
 
-int CodeAt(const uint8_t* codes, int bits, int64_t row, int64_t panel_rows, int64_t k) {
-  const CodePlace place = PlaceOfCode(bits, k);
-  const uint8_t byte = codes[(place.unit * panel_rows + row) * kUnitBytes + place.shift / 8];
-  return byte >> place.shift % 8 & ((1 << bits) - 1);
-}
+ private:
+  static constexpr int64_t kRows = 24;
+  static constexpr int64_t kDepth = 512;
+  static constexpr int64_t kGroup = 32;
+  static constexpr int kLeastRuns = 8;
 
-/// A short last group, and groups that are cut by the kernel's passes over k.
-bool CodesAgree(const CpuKernels& kernels, WeightFormat format, DType scale_type, bool with_book) {
-  constexpr int64_t kRows = 7;
-  constexpr int64_t kColumns = kGemmDepth + 77;
-  constexpr int64_t kGroup = 48;
-  constexpr int64_t kNumGroups = (kColumns + kGroup - 1) / kGroup;
-  const bool paired = format == WeightFormat::kCodes4;
-  const int bits = paired ? 4 : 8;
-  const int64_t n = kernels.panel_rows;
-  uint32_t state = 7;
-  std::vector<float> x(kRows * kColumns), y(kRows * n), book(paired ? 16 : 256);
-  for (float& v : x) v = Pseudo(state);
-  for (float& v : book) v = Pseudo(state);
-  std::vector<uint8_t> codes(CodeUnits(bits, kColumns) * n * kUnitBytes);
-  for (uint8_t& code : codes) code = static_cast<uint8_t>(Pseudo(state) * 128 + 128);
-  std::vector<float> scales(kNumGroups * n), offsets(kNumGroups * n);
-  const std::vector<char> stored_scales = SomeScales(scale_type, state, scales);
-  const std::vector<char> stored_offsets = SomeScales(scale_type, state, offsets);
-  std::vector<float> scratch((kGemmDepth + kRows) * n + 16);
-  GemmPanelArgs a;
-  a.format = format;
-  a.x = x.data();
-  a.x_stride = kColumns;
-  a.m = kRows;
-  a.k = kColumns;
-  a.codes = {codes.data(), stored_scales.data(), stored_offsets.data(), scale_type, scale_type};
-  a.codes.book = with_book ? book.data() : nullptr;
-  a.codes.center = 3;
-  a.codes.group = kGroup;
-  a.weights = scratch.data();
-  a.sums = scratch.data() + kGemmDepth * n;
-  a.y = y.data();
-  a.y_stride = n;
-  a.n = n;
-  kernels.gemm_panel(a);
-  std::vector<double> expected(kRows * n);
-  for (int64_t i = 0; i < kRows * n; ++i) {
-    const int64_t row = i % n;
-    for (int64_t k = 0; k < kColumns; ++k) {
-      const int code = CodeAt(codes.data(), bits, row, n, k);
-      const int64_t at = k / kGroup * n + row;
-      const double number = with_book ? double{book[code]} : code - 3.0;
-      expected[i] += x[i / n * kColumns + k] * (scales[at] * number + offsets[at]);
+  void RoundInputs() {
+    constexpr int64_t kGroups = kDepth / kGroup;
+    q_.resize(kRows * kDepth);
+    words_.resize(kRows * kDepth);
+    input_scales_.resize(kRows * kGroups);
+    sums_.resize(kRows * kGroups);
+    starts_.resize(kRows * kGroups);
+    for (int64_t r = 0; r < kRows; ++r) {
+      kernels_.quantize_row({&x_[r * kDepth], kDepth, kGroup, &q_[r * kDepth], kDepth,
+                             &input_scales_[r * kGroups], &sums_[r * kGroups],
+                             &starts_[r * kGroups], args_.codes.center, &words_[r * kDepth]});
     }
+    const bool words = kernels_.word_inputs && args_.format == WeightFormat::kCodes8;
+    args_.input = {q_.data(),      kDepth,  input_scales_.data(),           sums_.data(),
+                   starts_.data(), kGroups, words ? words_.data() : nullptr};
   }
-  return Close(y, expected, 1e-5);
+
+  const CpuKernels& kernels_;
+  bool coded_;
+  std::vector<float> x_, scales_, y_, scratch_, input_scales_;
+  std::vector<uint8_t> panel_;
+  std::vector<int8_t> q_;
+  std::vector<int16_t> words_;
+  std::vector<int32_t> sums_, starts_;
+  GemmPanelArgs args_;
+};
+
+double GopsOf(const CpuKernels& kernels, absl::Span<const WeightFormat> formats, bool integers) {
+  double operations = 0;
+  double seconds = 0;
+  for (const WeightFormat format : formats) {
+    MeasuredLayer layer(kernels, format, integers);
+    operations += layer.operations();
+    seconds += layer.BestSeconds();
+  }
+  return seconds > 0 ? operations / seconds * 1e-9 : 0;
 }
 
-bool AllCodesAgree(const CpuKernels& kernels) {
-  for (const DType type :
-       {DType::kFloat32, DType::kFloat16, DType::kBFloat16, DType::kFloat8E8M0}) {
-    for (const bool book : {false, true}) {
-      if (!CodesAgree(kernels, WeightFormat::kCodes4, type, book) ||
-          !CodesAgree(kernels, WeightFormat::kCodes8, type, book)) {
-        return false;
-      }
-    }
+const CpuKernels* Fastest(absl::Span<const MeasuredKernels> measured,
+                          double MeasuredKernels::*gops) {
+  const MeasuredKernels* best = nullptr;
+  for (const MeasuredKernels& one : measured) {
+    if (!one.agrees) continue;
+    if (best == nullptr || one.*gops > best->*gops * kClearlyFaster) best = &one;
   }
-  return true;
-}
-
-/// Bit for bit, at the ends of the codes' range, with a short last group, for one row and many.
-bool IntegersAgree(const CpuKernels& kernels, int bits, int64_t group, int64_t m) {
-  constexpr int64_t kColumns = 331;
-  constexpr int64_t kStride = 336;
-  const int64_t num_groups = (kColumns + group - 1) / group;
-  const int64_t n = kernels.panel_rows;
-  uint32_t state = 8;
-  std::vector<float> x(m * kColumns), y(m * n), scales(num_groups * n), offsets(num_groups * n);
-  for (float& v : x) v = Pseudo(state) > 0.9f ? 0.0f : 3 * Pseudo(state);
-  for (float& v : scales) v = Pseudo(state);
-  for (float& v : offsets) v = Pseudo(state);
-  std::vector<uint8_t> codes(CodeUnits(bits, kColumns) * n * kUnitBytes);
-  for (uint8_t& code : codes) {
-    code = Pseudo(state) > 0.8f ? 0 : static_cast<uint8_t>(Pseudo(state) * 128 + 128);
-  }
-  std::vector<int8_t> q(m * kStride);
-  std::vector<float> x_scales(m * num_groups), sums(m * n + 16);
-  std::vector<int32_t> x_sums(m * num_groups), starts(m * num_groups);
-  std::vector<int16_t> words(m * kStride);
-  GemmPanelArgs a;
-  a.format = bits == 4 ? WeightFormat::kCodes4 : WeightFormat::kCodes8;
-  a.m = m;
-  a.k = kColumns;
-  a.codes = {codes.data(), scales.data(), offsets.data()};
-  a.codes.center = bits == 4 ? 8 : 128;
-  a.codes.group = group;
-  a.input = {q.data(),      kStride,    x_scales.data(), x_sums.data(),
-             starts.data(), num_groups, words.data()};
-  a.sums = sums.data();
-  a.y = y.data();
-  a.y_stride = n;
-  a.n = n;
-  for (int64_t r = 0; r < m; ++r) {
-    kernels.quantize_row({&x[r * kColumns], kColumns, group, &q[r * kStride], kStride,
-                          &x_scales[r * num_groups], &x_sums[r * num_groups],
-                          &starts[r * num_groups], a.codes.center, &words[r * kStride]});
-  }
-  kernels.gemm_panel(a);
-  for (int64_t i = 0; i < m * n; ++i) {
-    const float* of_row = &x[i / n * kColumns];
-    float total = 0;
-    for (int64_t g = 0; g < num_groups; ++g) {
-      const int64_t end = std::min(kColumns, (g + 1) * group);
-      float amax = 0;
-      for (int64_t k = g * group; k < end; ++k) amax = std::max(amax, std::fabs(of_row[k]));
-      int64_t products = 0, sum = 0;
-      for (int64_t k = g * group; k < end; ++k) {
-        const auto number = static_cast<int64_t>(std::nearbyint(of_row[k] * (127.0f / amax)));
-        products += number * (CodeAt(codes.data(), bits, i % n, n, k) - a.codes.center);
-        sum += number;
-      }
-      const float scale = amax / 127.0f;
-      const int64_t at = g * n + i % n;
-      total = std::fma(static_cast<float>(products) * scale, scales[at], total);
-      total = std::fma(static_cast<float>(sum) * scale, offsets[at], total);
-    }
-    if (y[i] != total) return false;
-  }
-  return true;
-}
-
-bool AllIntegersAgree(const CpuKernels& kernels) {
-  for (const int bits : {4, 8}) {
-    for (const int64_t group : {32, 128, 331}) {
-      for (const int64_t m : {1, 2, 3, 7, 17}) {
-        if (!IntegersAgree(kernels, bits, group, m)) return false;
-      }
-    }
-  }
-  return true;
-}
-
-bool NormAndGateAgree(const CpuKernels& kernels) {
-  constexpr int64_t kSize = 77;
-  uint32_t state = 2;
-  std::vector<float> x(kSize), w(kSize), y(kSize);
-  for (float& v : x) v = 3 * Pseudo(state);
-  for (float& v : w) v = Pseudo(state);
-  double squares = 0;
-  for (const float v : x) squares += double{v} * v;
-  std::vector<double> norm(kSize), gated(kSize);
-  for (int64_t i = 0; i < kSize; ++i) {
-    norm[i] = x[i] / std::sqrt(squares / kSize + 1e-5) * w[i];
-    gated[i] = x[i] / (1 + std::exp(-double{x[i]})) * w[i];
-  }
-  NormRowArgs n;
-  n.x = x.data();
-  n.weight = w.data();
-  n.eps = 1e-5f;
-  n.n = kSize;
-  n.y = y.data();
-  kernels.norm_row(n);
-  if (!Close(y, norm, 1e-6)) return false;
-  ActivationRowArgs a;
-  a.gate = x.data();
-  a.up = w.data();
-  a.n = kSize;
-  a.y = y.data();
-  kernels.activation_row(a);
-  return Close(y, gated, 1e-6);
-}
-
-bool AttentionAgrees(const CpuKernels& kernels) {
-  constexpr int kDim = 24, kLength = 20, kGroup = 2;
-  uint32_t state = 3;
-  std::vector<float> q(kGroup * kDim), cache(2 * 2 * 16 * kDim),
-      y(q.size());  // [block][K|V]
-  for (float& v : q) v = Pseudo(state);
-  for (float& v : cache) v = Pseudo(state);
-  const BlockId table[] = {1, 0};
-  AttentionTileArgs a;
-  a.q = q.data();
-  a.y = y.data();
-  a.num_rows = 1;
-  a.group = kGroup;
-  a.head_dim = kDim;
-  a.position_begin = kLength - 1;
-  a.cache = cache.data();
-  a.block_stride = 2 * 16 * kDim;
-  a.kv_stride = 16 * kDim;
-  a.table = table;
-  a.scale = 0.7f;
-  std::vector<float> scratch(AttentionScratch(1, kGroup, kDim));
-  a.scratch = scratch.data();
-  kernels.attention_tile(a);
-  std::vector<double> expected(q.size());
-  for (int h = 0; h < kGroup; ++h) {
-    double total = 0;
-    for (int t = 0; t < kLength; ++t) {
-      const float* block = &cache[table[t / 16] * a.block_stride];
-      const float* k = block + KeyOffset(t % 16, kDim, false);
-      const float* v = block + a.kv_stride + t % 16 * kDim;
-      double score = 0;
-      for (int d = 0; d < kDim; ++d) score += double{q[h * kDim + d]} * k[d * kCacheUnit];
-      const double weight = std::exp(0.7 * score);
-      total += weight;
-      for (int d = 0; d < kDim; ++d) expected[h * kDim + d] += weight * v[d];
-    }
-    for (int d = 0; d < kDim; ++d) expected[h * kDim + d] /= total;
-  }
-  return Close(y, expected, 1e-5);
-}
-
-/// Bit for bit, tails, ties and NaN included.
-bool ConversionsAgree(const CpuKernels& kernels) {
-  constexpr int64_t kSize = 77;
-  uint32_t state = 4;
-  std::vector<float> x(kSize), back(kSize);
-  for (float& v : x) v = 100 * Pseudo(state);
-  x[3] = 1.0f + 0x1p-8f;
-  x[4] = 1.0f + 0x1p-7f + 0x1p-8f;
-  x[5] = NAN;
-  x[70] = -INFINITY;
-  std::vector<uint16_t> bf16(kSize), expected(kSize), fp16(kSize);
-  std::transform(x.begin(), x.end(), expected.begin(), FloatToBf16);
-  kernels.convert_row(DType::kFloat32, x.data(), true, bf16.data(), kSize, 1.0f, false);
-  if (std::memcmp(bf16.data(), expected.data(), kSize * sizeof(uint16_t)) != 0) return false;
-  const auto same = [](float a, float b) { return a == b || (std::isnan(a) && std::isnan(b)); };
-  kernels.convert_row(DType::kBFloat16, bf16.data(), false, back.data(), kSize, 1.0f, false);
-  for (int64_t i = 0; i < kSize; ++i) {
-    if (!same(back[i], Bf16ToFloat(bf16[i]))) return false;
-  }
-  std::transform(x.begin(), x.end(), fp16.begin(), FloatToFp16);
-  kernels.convert_row(DType::kFloat16, fp16.data(), false, back.data(), kSize, 1.0f, false);
-  for (int64_t i = 0; i < kSize; ++i) {
-    if (!same(back[i], Fp16ToFloat(fp16[i]))) return false;
-  }
-  return true;
-}
-
-bool RopeAgrees(const CpuKernels& kernels) {
-  constexpr int kDim = 40, kHalf = 18;  // one q, one k, one v head; 36 of 40 dimensions turn
-  uint32_t state = 5;
-  std::vector<float> x(3 * kDim), cos_sin(2 * kHalf), keys(kDim * kCacheUnit), values(kDim);
-  for (float& v : x) v = Pseudo(state);
-  for (float& v : cos_sin) v = Pseudo(state);
-  std::vector<double> expected(x.begin(), x.end());
-  for (int head = 0; head < 2; ++head) {
-    for (int i = 0; i < kHalf; ++i) {
-      double& a = expected[head * kDim + i];
-      double& b = expected[head * kDim + kHalf + i];
-      const double rotated = b * cos_sin[i] + a * cos_sin[kHalf + i];
-      a = a * cos_sin[i] - b * cos_sin[kHalf + i];
-      b = rotated;
-    }
-  }
-  RopeRowArgs args;
-  args.qkv = x.data();
-  args.heads = {1, 1, kDim};
-  args.cos_sin = cos_sin.data();
-  args.rotary_dim = 2 * kHalf;
-  args.k_out = keys.data();
-  args.v_out = values.data();
-  args.head_stride = kDim;
-  kernels.rope_row(args);
-  if (!Close(x, expected, 1e-6)) return false;
-  for (int i = 0; i < kDim; ++i) {
-    if (keys[i * kCacheUnit] != x[kDim + i]) return false;
-  }
-  return std::memcmp(values.data(), x.data() + 2 * kDim, kDim * sizeof(float)) == 0;
-}
-
-bool DeltaAgrees(const CpuKernels& kernels) {
-  constexpr int64_t kKeys = 5, kValues = 21, kWidth = 3;
-  uint32_t state = 6;
-  std::vector<float> q(kKeys), k(kKeys), v(kValues), s(kKeys * kValues), scratch(kValues),
-      y(kValues);
-  for (auto* all : {&q, &k, &v, &s}) {
-    for (float& value : *all) value = Pseudo(state);
-  }
-  std::vector<double> expected(kValues);
-  for (int64_t c = 0; c < kValues; ++c) {
-    double read = 0;
-    for (int64_t i = 0; i < kKeys; ++i) read += 0.5 * s[i * kValues + c] * k[i];
-    for (int64_t i = 0; i < kKeys; ++i)
-      expected[c] += q[i] * (0.5 * s[i * kValues + c] + k[i] * 0.75 * (v[c] - read));
-  }
-  kernels.delta_step({q.data(), k.data(), v.data(), kKeys, kValues, 0.5f, 0.75f, s.data(),
-                      scratch.data(), y.data()});
-  if (!Close(y, expected, 1e-5)) return false;
-  std::vector<float> rows(kWidth * kValues), conv(kWidth * kValues);
-  for (float& value : rows) value = Pseudo(state);
-  for (float& value : conv) value = Pseudo(state);
-  const float* window[kWidth];
-  for (int64_t t = 0; t < kWidth; ++t) window[t] = &rows[t * kValues];
-  kernels.conv_step(window, kWidth, conv.data(), kValues, y.data());
-  for (int64_t c = 0; c < kValues; ++c) {
-    double sum = 0;
-    for (int64_t t = 0; t < kWidth; ++t)
-      sum += double{rows[t * kValues + c]} * conv[t * kValues + c];
-    expected[c] = sum / (1 + std::exp(-sum));
-  }
-  return Close(y, expected, 1e-5);
+  return best == nullptr ? nullptr : best->table;
 }
 
 }  // namespace
 
-bool SelfTest(const CpuKernels& kernels) {
-  return LinearAgrees(kernels, WeightFormat::kFloat32) &&
-         LinearAgrees(kernels, WeightFormat::kBFloat16) &&
-         LinearAgrees(kernels, WeightFormat::kFloat16) && AllCodesAgree(kernels) &&
-         AllIntegersAgree(kernels) && NormAndGateAgree(kernels) && AttentionAgrees(kernels) &&
-         ConversionsAgree(kernels) && RopeAgrees(kernels) && DeltaAgrees(kernels);
+int64_t KernelChoice::max_panel_rows() const {
+  return std::max({plain->panel_rows, codes->panel_rows, integers->panel_rows});
 }
 
-const CpuKernels& ChooseKernels(std::string& note) {
-  struct Candidate {
-    bool runs;
-    const CpuKernels& (*table)();
-  };
-  const Candidate candidates[] = {{CpuHasAvx512Vnni(), Avx512VnniKernels},
-                                  {CpuHasAvx512(), Avx512Kernels},
-                                  {CpuHasAvxVnni(), AvxVnniKernels}};
-  for (const Candidate& candidate : candidates) {
-    if (!candidate.runs) continue;
-    const CpuKernels& kernels = candidate.table();
-    if (SelfTest(kernels)) return kernels;
-    absl::StrAppend(&note, note.empty() ? "" : "; ", "the ", kernels.name,
-                    " kernels failed their self-test on this processor and are not used");
+std::string KernelChoice::Describe() const {
+  if (plain == codes && codes == integers) return plain->name;
+  return absl::StrCat("plain ", plain->name, ", codes ", codes->name, ", integers ",
+                      integers->name);
+}
+
+absl::Span<const std::string_view> KernelNames() { return kNames; }
+
+std::vector<const CpuKernels*> RunnableKernels() {
+  std::vector<const CpuKernels*> tables;
+  if (CpuHasAvx512Vnni()) tables.push_back(&Avx512VnniKernels());
+  if (CpuHasAvx512()) tables.push_back(&Avx512Kernels());
+  if (CpuHasAvxVnni()) tables.push_back(&AvxVnniKernels());
+  tables.push_back(&Avx2Kernels());
+  return tables;
+}
+
+std::vector<MeasuredKernels> MeasureKernels(absl::Span<const CpuKernels* const> tables) {
+  std::vector<MeasuredKernels> measured;
+  for (const CpuKernels* table : tables) {
+    MeasuredKernels& one = measured.emplace_back();
+    one.table = table;
+    one.agrees = SelfTest(*table);
+    if (!one.agrees) continue;
+    one.plain_gops = GopsOf(*table, {WeightFormat::kBFloat16}, false);
+    one.codes_gops = GopsOf(*table, {WeightFormat::kCodes4, WeightFormat::kCodes8}, false);
+    one.integers_gops = GopsOf(*table, {WeightFormat::kCodes4, WeightFormat::kCodes8}, true);
   }
-  return Avx2Kernels();
+  return measured;
+}
+
+const std::vector<MeasuredKernels>& ProcessKernels() {
+  static const std::vector<MeasuredKernels> measured = MeasureKernels(RunnableKernels());
+  return measured;
+}
+
+absl::StatusOr<KernelChoice> ChooseKernels(absl::Span<const MeasuredKernels> measured,
+                                           std::string_view name) {
+  if (name == "auto") {
+    KernelChoice choice;
+    choice.plain = Fastest(measured, &MeasuredKernels::plain_gops);
+    choice.codes = Fastest(measured, &MeasuredKernels::codes_gops);
+    choice.integers = Fastest(measured, &MeasuredKernels::integers_gops);
+    if (choice.plain == nullptr) {
+      return absl::FailedPreconditionError(
+          "no kernels agree with plain arithmetic on this processor");
+    }
+    return choice;
+  }
+  std::vector<std::string> usable;
+  for (const MeasuredKernels& one : measured) {
+    if (one.agrees && one.table->name == name) return KernelChoice(*one.table);
+    if (one.agrees) usable.emplace_back(one.table->name);
+  }
+  const bool failed = std::any_of(measured.begin(), measured.end(),
+                                  [&](const MeasuredKernels& m) { return m.table->name == name; });
+  return absl::FailedPreconditionError(
+      absl::StrCat("cpu_kernels is ", ToAbsl(name),
+                   failed ? ", which failed its self-test on this processor; expected auto or "
+                          : ", which this processor does not run; expected auto or ",
+                   absl::StrJoin(usable, ", ")));
 }
 
 }  // namespace penstock

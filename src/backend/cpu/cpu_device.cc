@@ -10,7 +10,7 @@
 #include "base/status_macros.h"
 
 namespace penstock {
-CpuDevice::CpuDevice(WorkerPool* pool, const CpuKernels& kernels)
+CpuDevice::CpuDevice(WorkerPool* pool, const KernelChoice& kernels)
     : pool_(pool), kernels_(kernels), ops_(pool, kernels) {}
 
 absl::StatusOr<DeviceBuffer> CpuDevice::Allocate(size_t bytes) {
@@ -42,17 +42,13 @@ void CpuDevice::CopyToHost(void* host, const void* device, size_t bytes) {
 absl::StatusOr<PackedLinear> CpuDevice::Pack(int64_t k, absl::Span<const LinearPart> parts) {
   PackedLinear packed;
   packed.k = k;
-  packed.segments = PlanSegments(k, parts, kernels_.panel_rows, *pool_);
+  packed.segments = PlanSegments(k, parts, kernels_, *pool_);
   bool has_bias = false;
   for (const LinearPart& part : parts) {
     packed.n += part.rows;
     has_bias |= part.bias != nullptr;
   }
-  size_t bytes = 0;
-  for (const LinearSegment& segment : packed.segments) {
-    bytes = segment.byte_begin + SegmentLayout(segment, k, kernels_.panel_rows).bytes;
-  }
-  ASSIGN_OR_RETURN(packed.weight, Allocate(bytes));
+  ASSIGN_OR_RETURN(packed.weight, Allocate(PlaceSegments(k, kernels_, packed.segments)));
   FillPanels(parts, kernels_, *pool_, packed);
   if (has_bias) {
     ASSIGN_OR_RETURN(packed.bias, Allocate(packed.n * sizeof(float)));
@@ -61,8 +57,9 @@ absl::StatusOr<PackedLinear> CpuDevice::Pack(int64_t k, absl::Span<const LinearP
       const auto element = static_cast<int64_t>(DTypeSize(part.bias_dtype));
       for (int64_t r = 0; part.bias != nullptr && r < part.rows; ++r) {
         const int64_t row = part.order.empty() ? r : part.order[r];
-        kernels_.convert_row(part.bias_dtype, static_cast<const char*>(part.bias) + row * element,
-                             false, bias + r, 1, 1.0f, false);
+        kernels_.plain->convert_row(part.bias_dtype,
+                                    static_cast<const char*>(part.bias) + row * element, false,
+                                    bias + r, 1, 1.0f, false);
       }
       bias += part.rows;
     }

@@ -7,8 +7,8 @@
 #include <memory>
 #include <string_view>
 
+#include "backend/cpu/choose_kernels.h"
 #include "backend/cpu/cpu_ops.h"
-#include "backend/cpu/kernels.h"
 #include "base/worker_pool.h"
 #include "penstock/backend.h"
 
@@ -16,7 +16,7 @@ namespace penstock {
 
 class CpuDevice final : public Device {
  public:
-  CpuDevice(WorkerPool* pool, const CpuKernels& kernels);
+  CpuDevice(WorkerPool* pool, const KernelChoice& kernels);
 
   std::string_view name() const override { return "cpu"; }
   Ops& ops() override { return ops_; }
@@ -26,11 +26,12 @@ class CpuDevice final : public Device {
   void CopyOnDevice(void* to, const void* from, size_t bytes) override;
   void CopyToHost(void* host, const void* device, size_t bytes) override;
   absl::StatusOr<PackedLinear> Pack(int64_t k, absl::Span<const LinearPart> parts) override;
+  const KernelChoice& kernels() const { return kernels_; }
   absl::Status Synchronize() override { return absl::OkStatus(); }
 
  private:
   WorkerPool* pool_;
-  const CpuKernels& kernels_;
+  KernelChoice kernels_;
   CpuOps ops_;
 };
 

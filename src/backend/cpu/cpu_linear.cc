@@ -68,12 +68,13 @@ void UnpackRow(const CodePanel& a, bool paired, int64_t row, int64_t panel_rows,
 }
 
 /// values [k]: row `row` of a layer of codes.
-void LookUp(const PackedLinear& w, int64_t row, int64_t panel_rows, float* values) {
+void LookUp(const PackedLinear& w, int64_t row, const KernelChoice& choice, float* values) {
   const auto next =
       std::upper_bound(w.segments.begin(), w.segments.end(), row,
                        [](int64_t r, const LinearSegment& s) { return r < s.row_begin; });
   const LinearSegment& segment = *(next - 1);
   CHECK(IsOfCodes(segment));
+  const int64_t panel_rows = choice.Of(segment).panel_rows;
   const SegmentLayout layout(segment, w.k, panel_rows);
   const char* base = static_cast<const char*>(w.weight.data()) + segment.byte_begin;
   const int64_t within = row - segment.row_begin;
@@ -127,7 +128,7 @@ void CpuOps::Embed(const EmbedArgs& a) {
       return;
     }
     float* values = CpuThreadScratch(2 * a.packed->k);
-    LookUp(*a.packed, a.ids[r], kernels_.panel_rows, values);
+    LookUp(*a.packed, a.ids[r], choice_, values);
     kernels_.convert_row(DType::kFloat32, values, to_bf16, a.y.row(r), a.y.cols, a.scale,
                          a.accumulate);
   });
@@ -156,8 +157,12 @@ int64_t CpuOps::FindRuns(const LinearArgs& a) {
   int64_t num_ordered = 0;
   runs_.clear();
   for (const LinearSegment& segment : w.segments) {
-    runs_.push_back(
-        {&segment, SegmentLayout(segment, w.k, kernels_.panel_rows), num_panels, x, stride, {}});
+    runs_.push_back({&segment,
+                     SegmentLayout(segment, w.k, choice_.Of(segment).panel_rows),
+                     num_panels,
+                     x,
+                     stride,
+                     {}});
     num_panels += runs_.back().layout.num_panels;
     num_ordered += segment.has_column_order ? 1 : 0;
   }
@@ -199,7 +204,8 @@ void CpuOps::QuantizeInputs(int64_t m, int64_t k) {
     const int64_t of_row = groups_of(*run.segment);
     row.group = run.segment->group;
     row.center = run.segment->center;
-    const bool words = kernels_.word_inputs && run.segment->format == WeightFormat::kCodes8;
+    const CpuKernels& kernels = *choice_.integers;
+    const bool words = kernels.word_inputs && run.segment->format == WeightFormat::kCodes8;
     run.input = {
         row.q, stride, row.scales, row.sums, row.starts, of_row, words ? row.words : nullptr};
     ForRows(m, k, [&](int64_t r) {
@@ -210,7 +216,7 @@ void CpuOps::QuantizeInputs(int64_t m, int64_t k) {
       one.scales += r * of_row;
       one.sums += r * of_row;
       one.starts += r * of_row;
-      kernels_.quantize_row(one);
+      kernels.quantize_row(one);
     });
     row.q += m * stride;
     row.words += m * stride;
@@ -223,16 +229,18 @@ void CpuOps::QuantizeInputs(int64_t m, int64_t k) {
 void CpuOps::LinearTile(const LinearArgs& a, GemmPanelArgs p, int64_t row, int64_t begin,
                         int64_t end) {
   const PackedLinear& w = *a.w;
-  const int64_t panel_rows = kernels_.panel_rows;
+  const int64_t max_panel_rows = choice_.max_panel_rows();
   const auto element = static_cast<int64_t>(DTypeSize(a.y.dtype));
   const auto* bias = static_cast<const float*>(w.bias.data());
-  p.weights = CpuThreadScratch((kGemmDepth + p.m) * panel_rows);
-  p.sums = p.weights + kGemmDepth * panel_rows;
+  p.weights = CpuThreadScratch((kGemmDepth + p.m) * max_panel_rows);
+  p.sums = p.weights + kGemmDepth * max_panel_rows;
   size_t i = 0;
   for (int64_t panel = begin; panel < end; ++panel) {
     while (panel >= runs_[i].first_panel + runs_[i].layout.num_panels) ++i;
     const SegmentRun& run = runs_[i];
     const LinearSegment& segment = *run.segment;
+    const CpuKernels& kernels = choice_.Of(segment);
+    const int64_t panel_rows = kernels.panel_rows;
     const char* base = static_cast<const char*>(w.weight.data()) + segment.byte_begin;
     const int64_t within = panel - run.first_panel;
     const int64_t column = segment.row_begin + within * panel_rows;
@@ -255,7 +263,7 @@ void CpuOps::LinearTile(const LinearArgs& a, GemmPanelArgs p, int64_t row, int64
     p.n = std::min(panel_rows, segment.num_rows - within * panel_rows);
     p.bias = bias == nullptr ? nullptr : bias + column;
     p.y = a.y.row(row) + column * element;
-    kernels_.gemm_panel(p);
+    kernels.gemm_panel(p);
   }
 }
 
@@ -274,7 +282,7 @@ void CpuOps::Linear(const LinearArgs& a) {
   const int64_t num_row_tiles = (a.x.rows + kTileRows - 1) / kTileRows;
   const int64_t rows_per_tile =
       num_row_tiles == 0 ? 0 : (a.x.rows + num_row_tiles - 1) / num_row_tiles;
-  const int64_t panel_products = rows_per_tile * kernels_.panel_rows * common.k;
+  const int64_t panel_products = rows_per_tile * choice_.max_panel_rows() * common.k;
   const int64_t worth = std::max<int64_t>(1, kTileProducts / std::max<int64_t>(1, panel_products));
   const int64_t even = num_panels * num_row_tiles / (8 * pool_->num_threads());
   const int64_t panels_per_tile = std::clamp<int64_t>(even, worth, std::max(worth, int64_t{8}));

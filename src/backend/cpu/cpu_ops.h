@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "backend/cpu/choose_kernels.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/pack_linear.h"
 #include "base/worker_pool.h"
@@ -33,7 +34,8 @@ class QuantizedRowsBuffer {
 
 class CpuOps final : public Ops {
  public:
-  CpuOps(WorkerPool* pool, const CpuKernels& kernels) : pool_(pool), kernels_(kernels) {}
+  CpuOps(WorkerPool* pool, const KernelChoice& choice)
+      : pool_(pool), choice_(choice), kernels_(*choice.plain) {}
 
   void Embed(const EmbedArgs& args) override;
   void Norm(const NormArgs& args) override;
@@ -87,7 +89,8 @@ class CpuOps final : public Ops {
   void Recur(const DeltaArgs& args, const SequenceRows& rows, int32_t head);
 
   WorkerPool* pool_;
-  const CpuKernels& kernels_;
+  KernelChoice choice_;        // of linear layers
+  const CpuKernels& kernels_;  // of everything else
   std::vector<float> widened_, reordered_;
   std::vector<SegmentRun> runs_;
   QuantizedRowsBuffer inputs_;

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 
 #include "penstock/backend.h"
 
@@ -222,10 +221,6 @@ const CpuKernels& Avx2Kernels();
 const CpuKernels& AvxVnniKernels();     // only where CpuHasAvxVnni()
 const CpuKernels& Avx512Kernels();      // only where CpuHasAvx512()
 const CpuKernels& Avx512VnniKernels();  // only where CpuHasAvx512Vnni()
-
-/// The fastest table that this processor runs and that agrees with plain arithmetic; `note` says
-/// what was passed over.
-const CpuKernels& ChooseKernels(std::string& note);
 
 /// Compares a table with plain arithmetic; false where a result is off.
 bool SelfTest(const CpuKernels& kernels);

@@ -159,9 +159,7 @@ SegmentLayout::SegmentLayout(const LinearSegment& segment, int64_t k, int64_t pa
   bytes = panels_begin + num_panels * panel_bytes;
 }
 
-std::vector<LinearSegment> PlanSegments(int64_t k, absl::Span<const LinearPart> parts,
-                                        int64_t panel_rows, WorkerPool& pool) {
-  const std::vector<SourceRow> rows = RowsOfParts(parts);
+std::vector<LinearSegment> ShapeSegments(absl::Span<const LinearPart> parts) {
   std::vector<LinearSegment> segments;
   int64_t row = 0;
   for (size_t p = 0; p < parts.size(); ++p) {
@@ -184,23 +182,38 @@ std::vector<LinearSegment> PlanSegments(int64_t k, absl::Span<const LinearPart> 
     segments.back().num_rows += part.rows;
     row += part.rows;
   }
+  return segments;
+}
+
+size_t PlaceSegments(int64_t k, const KernelChoice& kernels, std::vector<LinearSegment>& segments) {
   size_t begin = 0;
+  size_t bytes = 0;
   for (LinearSegment& segment : segments) {
-    if (IsCodes(segment.format) && segment.num_rows > 0) {
-      FindScaleTypes(parts, absl::MakeConstSpan(rows).subspan(segment.row_begin, segment.num_rows),
-                     panel_rows, pool, segment);
-    }
     segment.byte_begin = begin;
-    begin += Aligned(SegmentLayout(segment, k, panel_rows).bytes);
+    bytes = begin + SegmentLayout(segment, k, kernels.Of(segment).panel_rows).bytes;
+    begin = Aligned(bytes);
+  }
+  return bytes;
+}
+
+std::vector<LinearSegment> PlanSegments(int64_t k, absl::Span<const LinearPart> parts,
+                                        const KernelChoice& kernels, WorkerPool& pool) {
+  const std::vector<SourceRow> rows = RowsOfParts(parts);
+  std::vector<LinearSegment> segments = ShapeSegments(parts);
+  for (LinearSegment& segment : segments) {
+    if (!IsCodes(segment.format) || segment.num_rows == 0) continue;
+    FindScaleTypes(parts, absl::MakeConstSpan(rows).subspan(segment.row_begin, segment.num_rows),
+                   kernels.Of(segment).panel_rows, pool, segment);
   }
   return segments;
 }
 
-void FillPanels(absl::Span<const LinearPart> parts, const CpuKernels& kernels, WorkerPool& pool,
+void FillPanels(absl::Span<const LinearPart> parts, const KernelChoice& choice, WorkerPool& pool,
                 PackedLinear& packed) {
   const std::vector<SourceRow> all = RowsOfParts(parts);
   const int64_t k = packed.k;
   for (const LinearSegment& segment : packed.segments) {
+    const CpuKernels& kernels = choice.Of(segment);
     const SegmentLayout layout(segment, k, kernels.panel_rows);
     char* base = static_cast<char*>(packed.weight.data()) + segment.byte_begin;
     const auto rows = absl::MakeConstSpan(all).subspan(segment.row_begin, segment.num_rows);

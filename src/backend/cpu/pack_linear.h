@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
+#include "backend/cpu/choose_kernels.h"
 #include "backend/cpu/kernels.h"
 #include "base/worker_pool.h"
 #include "penstock/backend.h"
@@ -28,12 +29,18 @@ struct SegmentLayout {
   size_t bytes = 0;          // of the segment
 };
 
-/// The segments of `parts`, with the types that hold their scales; reads all scales.
+/// The segments of `parts`, but for the types that hold their scales and where they lie.
+std::vector<LinearSegment> ShapeSegments(absl::Span<const LinearPart> parts);
+
+/// Puts segments whose types are known one after the other; the bytes of all.
+size_t PlaceSegments(int64_t k, const KernelChoice& kernels, std::vector<LinearSegment>& segments);
+
+/// The segments of `parts` with the types of their scales; reads all of these.
 std::vector<LinearSegment> PlanSegments(int64_t k, absl::Span<const LinearPart> parts,
-                                        int64_t panel_rows, WorkerPool& pool);
+                                        const KernelChoice& kernels, WorkerPool& pool);
 
 /// Fills `packed.weight`, which is large enough, as packed.segments say.
-void FillPanels(absl::Span<const LinearPart> parts, const CpuKernels& kernels, WorkerPool& pool,
+void FillPanels(absl::Span<const LinearPart> parts, const KernelChoice& choice, WorkerPool& pool,
                 PackedLinear& packed);
 
 }  // namespace penstock

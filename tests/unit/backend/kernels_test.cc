@@ -17,8 +17,12 @@ TEST(Kernels, Avx512PassesTheSelfTest) {
 
 TEST(Kernels, VnniPassesTheSelfTest) {
   if (!CpuHasAvxVnni() && !CpuHasAvx512Vnni()) GTEST_SKIP() << "this processor has no VNNI";
-  if (CpuHasAvxVnni()) EXPECT_TRUE(SelfTest(AvxVnniKernels()));
-  if (CpuHasAvx512Vnni()) EXPECT_TRUE(SelfTest(Avx512VnniKernels()));
+  if (CpuHasAvxVnni()) {
+    EXPECT_TRUE(SelfTest(AvxVnniKernels()));
+  }
+  if (CpuHasAvx512Vnni()) {
+    EXPECT_TRUE(SelfTest(Avx512VnniKernels()));
+  }
 }
 
 TEST(Kernels, SelfTestFindsAWrongKernel) {
@@ -50,20 +54,18 @@ TEST(Kernels, SelfTestFindsAWrongKernel) {
   EXPECT_FALSE(SelfTest(broken));
 }
 
-TEST(Kernels, ChoosesWithoutANoteWhereAllIsWell) {
-  std::string note;
-  EXPECT_NE(ChooseKernels(note).name, nullptr);
-  EXPECT_EQ(note, "");
-}
-
-TEST(MakeBackend, RefusesWhatIsNotThere) {
+TEST(OpenBackend, RefusesWhatIsNotThere) {
   WorkerPool pool(1);
-  std::string note;
-  EXPECT_TRUE(MakeBackend("cpu", &pool, note).ok());
-  EXPECT_TRUE(MakeBackend("auto", &pool, note).ok());
-  EXPECT_EQ(MakeBackend("cuda:0", &pool, note).status().code(),
+  const auto cpu = OpenBackend({"cpu", &pool});
+  ASSERT_TRUE(cpu.ok());
+  EXPECT_EQ(cpu->note, "");
+  EXPECT_NE(cpu->kernels, "");
+  EXPECT_TRUE(OpenBackend({"auto", &pool}).ok());
+  EXPECT_EQ(OpenBackend({"cuda:0", &pool}).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(OpenBackend({"tpu", &pool}).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(OpenBackend({"cpu", &pool, "avx2"})->kernels, "avx2");
+  EXPECT_EQ(OpenBackend({"cpu", &pool, "neon"}).status().code(),
             absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(MakeBackend("tpu", &pool, note).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace

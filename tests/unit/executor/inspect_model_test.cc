@@ -64,6 +64,26 @@ TEST(InspectModel, ReadsTheLanguagePartOfAMultimodalModelAndListsTheRest) {
   }
 }
 
+TEST(InspectModel, ListsLayersForPredictionFurtherAhead) {
+  std::vector<TensorToWrite> tensors = Tensors("model.", "");
+  tensors.push_back({"model.layers.2.eh_proj.weight", "F32", {8, 8}, std::string(256, '\0')});
+  tensors.push_back({"mtp.fc.weight", "F32", {8, 8}, std::string(256, '\0')});
+  const TempDir dir;
+  dir.Write("config.json", TinyConfig("LlamaForCausalLM"));
+  dir.Write("model.safetensors", SafetensorsFile(tensors));
+  const auto report = InspectModel(dir.path());
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->ignored.at("model.layers.2.*").num_tensors, 1);
+  EXPECT_EQ(report->ignored.at("mtp.*").num_bytes, 256);
+  WorkerPool pool(1);
+  LoadOptions load;
+  load.model_dir = dir.path();
+  load.pool = &pool;
+  const auto model = LoadModel(load);
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ((*model)->skipped_layers, (std::vector<std::string>{"model.layers.2", "mtp"}));
+}
+
 TEST(InspectModel, FindsWhatLoadingWouldRefuse) {
   std::vector<TensorToWrite> tensors = Tensors("model.", "");
   tensors[3].shape = {120, 41};

@@ -28,8 +28,7 @@ class KvCacheTest : public ::testing::Test {
   }
   int32_t block_size_ = 16;
   WorkerPool pool_{1};
-  std::string note_;
-  std::unique_ptr<Device> device_ = *MakeBackend("cpu", &pool_, note_);
+  std::unique_ptr<Device> device_ = std::move(OpenBackend({"cpu", &pool_})->device);
 };
 
 constexpr int64_t kLayerBlock = 2 * 2 * 16 * 8 * 4;  // K and V, heads, positions, dim, float32

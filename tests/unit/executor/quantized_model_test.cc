@@ -58,9 +58,9 @@ std::unique_ptr<LoadedModel> LoadCoded(bool as_codes, bool tied, WorkerPool* poo
   auto config = ParseModelConfig(TinyConfig("LlamaForCausalLM", tie), "config.json");
   CHECK(config.ok());
   model->config = *std::move(config);
-  auto device = MakeBackend("cpu", pool, model->note);
+  auto device = OpenBackend({"cpu", pool});
   CHECK(device.ok());
-  model->device = *std::move(device);
+  model->device = std::move(device->device);
   CodedFormula source(as_codes);
   auto weights = LoadWeights(model->config, source, *model->device, {});
   CHECK(weights.ok());

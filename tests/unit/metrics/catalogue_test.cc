@@ -1,12 +1,11 @@
 #include "metrics/catalogue.h"
 
-#include <fstream>
-#include <sstream>
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <set>
+#include <sstream>
 
 namespace penstock {
 namespace {
@@ -35,6 +34,7 @@ TEST(Catalogue, EveryRowAppearsInTheTextOnceAllHandlesAreMade) {
   catalogue.MakeRequestMetrics("m", 4096);
   catalogue.SetCacheConfig(
       "m", {.block_size = 16, .num_blocks = 10, .prefix_cache = true, .kv_dtype = "float32"});
+  catalogue.SetKernelSelfTest("avx2", false);
   const std::string text = catalogue.Text();
   std::set<std::string_view> names;
   for (const MetricInfo& row : MetricCatalogue()) {
@@ -72,6 +72,15 @@ TEST(Catalogue, UnknownCodesShareOneSeries) {
   catalogue.CountRequest(200);
   EXPECT_THAT(catalogue.Text(), HasSubstr("penstock_requests_total{code=\"other\"} 1\n"));
   EXPECT_THAT(catalogue.Text(), HasSubstr("penstock_requests_total{code=\"200\"} 1\n"));
+}
+
+TEST(Catalogue, KernelSetsThatFailedTheirSelfTestAreOne) {
+  Catalogue catalogue("1");
+  catalogue.SetKernelSelfTest("avx2", false);
+  catalogue.SetKernelSelfTest("avx512", true);
+  const std::string text = catalogue.Text();
+  EXPECT_THAT(text, HasSubstr("penstock_kernel_selftest_failed{kernel_set=\"avx2\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("penstock_kernel_selftest_failed{kernel_set=\"avx512\"} 1\n"));
 }
 
 TEST(Catalogue, ReadsItsOwnProcess) {
