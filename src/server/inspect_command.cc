@@ -52,6 +52,7 @@ absl::StatusOr<Report> Describe(const std::string& model) {
   out["eos_token"] = text.eos_token;
   out["eos_token_ids"] = text.defaults.eos_token_ids;
   out["ignored"] = Shares(report.ignored);
+  if (!report.ignored_keys.empty()) out["ignored_keys"] = report.ignored_keys;
   return out;
 }
 
