@@ -55,6 +55,9 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& option
   ASSIGN_OR_RETURN(model->device, MakeBackend(options.device, options.pool, model->note));
   ASSIGN_OR_RETURN(model->weights,
                    LoadWeights(model->config, *opened.source, *model->device, options.progress));
+  if (options.weights == "file") {
+    ASSIGN_OR_RETURN(model->dense, LoadDenseModules(options.model_dir, model->config));
+  }
   return model;
 }
 

@@ -5,9 +5,11 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "base/worker_pool.h"
+#include "model/dense_modules.h"
 #include "model/model_config.h"
 #include "model/weights.h"
 #include "penstock/backend.h"
@@ -17,8 +19,9 @@ namespace penstock {
 struct LoadedModel {
   ModelConfig config;
   std::unique_ptr<Device> device;
-  ModelWeights weights;  // lies on `device`
-  std::string note;      // what an operator should know about the device; empty: nothing
+  ModelWeights weights;            // lies on `device`
+  std::vector<DenseModule> dense;  // over what is pooled of a text
+  std::string note;                // what an operator should know about the device; empty: nothing
 };
 
 struct LoadOptions {

@@ -124,12 +124,8 @@ constexpr GgufArchitecture kGgufArchitectures[] = {
 
 absl::StatusOr<GgufArchitecture> ArchitectureOf(const Gguf& file) {
   ASSIGN_OR_RETURN(const std::optional<std::string_view> name, file.String("general.architecture"));
-  std::string known;
   for (const GgufArchitecture& row : kGgufArchitectures) {
-    if (name != row.name) {
-      absl::StrAppend(&known, known.empty() ? "" : ", ", ToAbsl(row.name));
-      continue;
-    }
+    if (name != row.name) continue;
     GgufArchitecture found = row;
     if (row.name == "olmo2") {  // OLMo 3 too, with a window
       ASSIGN_OR_RETURN(const auto window, file.Int("olmo2.attention.sliding_window"));
@@ -158,7 +154,14 @@ absl::StatusOr<GgufArchitecture> ArchitectureOf(const Gguf& file) {
   return absl::UnimplementedError(absl::StrCat(
       file.paths().front(), ": general.architecture ",
       name ? absl::StrCat("\"", absl::CEscape(ToAbsl(name->substr(0, 64))), "\"") : "is missing;",
-      name ? " is not known; known are " : " known are ", known));
+      name ? " is not known; known are " : " known are ", KnownGgufArchitectures()));
+}
+
+std::string KnownGgufArchitectures() {
+  std::string known;
+  for (const GgufArchitecture& row : kGgufArchitectures)
+    absl::StrAppend(&known, known.empty() ? "" : ", ", ToAbsl(row.name));
+  return known;
 }
 
 }  // namespace penstock

@@ -49,4 +49,7 @@ struct GgufArchitecture {
 /// The architecture of a file; UNIMPLEMENTED with the list of known ones for any other.
 absl::StatusOr<GgufArchitecture> ArchitectureOf(const Gguf& file);
 
+/// Every architecture of the table, for messages.
+std::string KnownGgufArchitectures();
+
 }  // namespace penstock
