@@ -26,9 +26,10 @@ constexpr int64_t kMaxGgufLayers = 4096;
 void PutNumLayers(GgufKeys& keys, Json& out) {
   const int64_t ahead = keys.Int("nextn_predict_layers").value_or(0);
   const int64_t layers = keys.RequiredInt("block_count");
-  if (ahead < 0 || layers - ahead < 1 || layers > kMaxGgufLayers) {
-    keys.Fail("block_count",
-              absl::StrCat("expected ", std::max<int64_t>(ahead, 0) + 1, " to ", kMaxGgufLayers));
+  if (layers > kMaxGgufLayers || ahead < 0 || ahead >= layers) {
+    keys.Fail("block_count", absl::StrCat("expected more than the ", std::max<int64_t>(ahead, 0),
+                                          " that predict ahead, and at most ", kMaxGgufLayers));
+    return;
   }
   out["num_hidden_layers"] = layers - ahead;
 }

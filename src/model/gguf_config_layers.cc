@@ -35,12 +35,14 @@ void PutGgufLatent(GgufKeys& keys, Json& out) {
   std::optional<int64_t> value = keys.Int("attention.value_length_mla");
   if (!key) key = cached_key;
   if (!value) value = cached_value;
-  if (!key || *key <= rope)
-    keys.Fail("attention.key_length_mla", absl::StrCat("expected more than ", rope));
-  if (!value) keys.Fail("attention.value_length_mla", "is missing, expected an integer");
-  out["qk_nope_head_dim"] = key.value_or(0) - rope;
+  if (rope < 1 || !key || *key <= rope) {
+    return keys.Fail("attention.key_length_mla",
+                     absl::StrCat("expected more than rope.dimension_count ", rope));
+  }
+  if (!value) return keys.Fail("attention.value_length_mla", "is missing, expected an integer");
+  out["qk_nope_head_dim"] = *key - rope;
   out["qk_rope_head_dim"] = rope;
-  out["v_head_dim"] = value.value_or(0);
+  out["v_head_dim"] = *value;
   out["head_dim"] = rope;
   out["num_key_value_heads"] = out["num_attention_heads"];
   keys.Find("attention.head_count_kv");  // 1, or as many as heads: the latent is one for all

@@ -18,12 +18,16 @@ namespace {
 
 constexpr int64_t kMaxGgufHeads = 1 << 24;  // and dimensions of a head
 
-std::vector<int64_t> WithoutOnes(absl::Span<const int64_t> shape) {
-  std::vector<int64_t> out;
-  for (const int64_t dim : shape) {
-    if (dim != 1) out.push_back(dim);
-  }
-  return out;
+/// The same rows, however many dimensions of 1 stand before them.
+bool SameShape(absl::Span<const int64_t> a, absl::Span<const int64_t> b) {
+  const auto without_ones = [](absl::Span<const int64_t> shape) {
+    std::vector<int64_t> out;
+    for (const int64_t dim : shape) {
+      if (dim != 1) out.push_back(dim);
+    }
+    return out;
+  };
+  return a.back() == b.back() && without_ones(a) == without_ones(b);
 }
 
 }  // namespace
@@ -85,7 +89,7 @@ absl::StatusOr<const GgufTensor*> GgufSource::Tensor(const std::string& name,
                                             "\" is missing, expected with shape [",
                                             absl::StrJoin(shape, ", "), "]"));
   }
-  if (WithoutOnes(tensor->shape) != WithoutOnes(shape)) {
+  if (tensor->shape.empty() || shape.empty() || !SameShape(tensor->shape, shape)) {
     return Problem(tensor, name,
                    absl::StrCat("has shape [", absl::StrJoin(tensor->shape, ", "),
                                 "], the metadata asks for [", absl::StrJoin(shape, ", "), "]"));

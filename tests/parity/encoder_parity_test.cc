@@ -150,7 +150,10 @@ TEST_P(EncoderParity, DenseLayersSeeWhatWasPooled) {
   model_->config.pooling = Pooling::kMean;
   std::vector<EncoderInput> inputs = Inputs("mean");
   const int32_t size = model_->config.hidden_size;
-  DenseModule twice{{.folder = "", .in_size = size, .out_size = 2}, {}, {1.0f, -1.0f}};
+  DenseModule twice;
+  twice.config.in_size = size;
+  twice.config.out_size = 2;
+  twice.bias = {1.0f, -1.0f};
   twice.weight.assign(2 * size, 0.5f);
   std::fill(twice.weight.begin() + size, twice.weight.end(), -2.0f);
   model_->dense = {twice};
