@@ -1,10 +1,6 @@
 // Tokens per second of the model runner alone: prefill, and decode of 1 to 64 sequences. Prints
 // JSON lines.
-<<<<<<< HEAD
-//   forward_bench DIR [float32|bfloat16] [file|formula] [threads] [none|int8|int4|...]
-=======
 //   forward_bench DIR [float32|bfloat16] [file|formula] [threads] [quantize] [packed cache]
->>>>>>> packed
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -23,7 +19,7 @@ namespace {
 
 constexpr int32_t kPrefills[] = {512, 2048};
 constexpr int32_t kContext = 128;  // positions before the decodes
-constexpr int32_t kStep = 512;  // positions of a prompt in one step
+constexpr int32_t kStep = 512;     // positions of a prompt in one step
 constexpr int32_t kBatches[] = {1, 4, 16, 32};
 constexpr int32_t kMaxBatch = 32;
 
@@ -89,12 +85,8 @@ absl::Status Decode(RunnerDriver& driver, int32_t vocab, int32_t batch) {
 absl::Status Run(int argc, char** argv) {
   if (argc < 2)
     return absl::InvalidArgumentError(
-<<<<<<< HEAD
-        "usage: forward_bench DIR [dtype] [file|formula] [threads] [quantize]");
-=======
         "usage: forward_bench DIR [dtype] [file|formula] [threads] [quantize] "
         "[packed cache]");
->>>>>>> packed
   const int threads =
       argc > 4 ? std::atoi(argv[4]) : static_cast<int>(std::thread::hardware_concurrency());
   WorkerPool pool(threads);

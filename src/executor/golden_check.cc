@@ -235,7 +235,7 @@ absl::StatusOr<GoldenReport> CheckGolden(LoadedModel* model, DType dtype,
   options.num_slots = kNumStrangers + 2;
   options.max_step_tokens = kMaxStepTokens;
   options.max_len = (Longest(prompts) + 63) / 16 * 16;
-  if (options.max_len > config.max_positions) options.max_len = config.max_positions;
+  options.max_len = std::min(options.max_len, config.context());
   options.kv_bytes = int64_t{options.num_slots + 1} * (options.max_len + kMaxStepTokens + 64) *
                      CacheBytesPerToken(config, dtype);
   options.kv_bytes += (2 * options.num_slots + kNumSnapshots) * StateBytes(config);

@@ -13,6 +13,9 @@
 #include "format/gguf.h"
 #include "format/safetensors.h"
 #include "model/families.h"
+#include "model/gguf_architecture.h"
+#include "model/gguf_config.h"
+#include "model/gguf_names.h"
 #include "model/prediction_layers.h"
 #include "model/quantization_config.h"
 
@@ -34,6 +37,8 @@ class WatchedSource final : public TensorSource {
     asked_.insert(name);
     return source_.FindLinear(name, shape, expert);
   }
+  bool keeps_in_out_order() const override { return source_.keeps_in_out_order(); }
+  const std::set<std::string>& asked() const { return asked_; }
   /// Whether `tensor` is one that was asked for, or a part of a layer that was.
   bool Covers(const std::string& tensor) const {
     if (asked_.contains(tensor)) return true;
@@ -68,15 +73,28 @@ void Add(int64_t bytes, FormatShare& share) {
   share.num_bytes += bytes;
 }
 
+absl::Status ReadGguf(const std::string& path, const WatchedSource& source, ModelReport& report) {
+  ASSIGN_OR_RETURN(const Gguf file, Gguf::Open(path));
+  ASSIGN_OR_RETURN(const GgufArchitecture arch, ArchitectureOf(file));
+  ASSIGN_OR_RETURN(report.ignored_keys, GgufIgnoredKeys(file));
+  // The metadata's reader asks for the factors of rotary frequencies.
+  std::set<std::string, std::less<>> read = {"rope_freqs.weight", "rope_factors_long.weight",
+                                             "rope_factors_short.weight"};
+  for (const std::string& name : source.asked()) {
+    for (std::string& tensor : GgufTensorsOf(arch, name)) read.insert(std::move(tensor));
+  }
+  for (const auto& [name, tensor] : file.contents().tensors) {
+    const auto size = static_cast<int64_t>(tensor.data.size());
+    const GgmlTypeInfo* type = FindGgmlType(static_cast<uint32_t>(tensor.type));
+    Add(size, report.formats[std::string(type->name)]);
+    if (!read.contains(name)) Add(size, report.ignored[GroupOf(std::string(name))]);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ReadFormats(const std::string& path, const WatchedSource& source,
                          ModelReport& report) {
-  if (absl::EndsWith(path, ".gguf")) {
-    ASSIGN_OR_RETURN(const Gguf file, Gguf::Open(path));
-    for (const auto& [name, tensor] : file.contents().tensors)
-      Add(tensor.data.size(),
-          report.formats[std::string(FindGgmlType(static_cast<uint32_t>(tensor.type))->name)]);
-    return absl::OkStatus();
-  }
+  if (absl::EndsWith(path, ".gguf")) return ReadGguf(path, source, report);
   ASSIGN_OR_RETURN(const Safetensors files, Safetensors::OpenModel(path));
   for (const auto& [name, entry] : files.entries()) {
     Add(entry.data.size(), report.formats[std::string(DTypeName(entry.dtype))]);

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "model/model_config.h"
@@ -24,6 +25,7 @@ struct ModelReport {
   int64_t num_parameters = 0;
   std::map<std::string, FormatShare> formats;  // by element type of the files
   std::map<std::string, FormatShare> ignored;  // groups of tensors that are not read, by prefix
+  std::vector<std::string> ignored_keys;       // of a GGUF file's architecture
 };
 
 /// Checks every tensor that loading would read; errors as LoadModel's.

@@ -81,6 +81,9 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& option
     absl::StrAppend(&model->note, model->note.empty() || load.note.empty() ? "" : "; ", load.note);
   }
   model->device = std::move(backend.device);
+  if (options.weights == "file") {
+    ASSIGN_OR_RETURN(model->dense, LoadDenseModules(options.model_dir, model->config));
+  }
   return model;
 }
 

@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/worker_pool.h"
+#include "model/dense_modules.h"
 #include "model/model_config.h"
 #include "model/weights.h"
 #include "penstock/backend.h"
@@ -18,9 +19,10 @@ namespace penstock {
 struct LoadedModel {
   ModelConfig config;
   std::unique_ptr<Device> device;
-  ModelWeights weights;  // lies on `device`
-  std::string kernels;   // of the device, that compute the linear layers
-  std::string note;      // what an operator should know about the device; empty: nothing
+  ModelWeights weights;            // lies on `device`
+  std::vector<DenseModule> dense;  // over what is pooled of a text
+  std::string kernels;             // of the device, that compute the linear layers
+  std::string note;                // what an operator should know about the device; empty: nothing
   std::vector<std::string> skipped_layers;  // of the checkpoint, for prediction further ahead
   std::string packed_file;                  // "read", "written"; empty: neither
   int64_t packed_bytes = 0;                 // of that file

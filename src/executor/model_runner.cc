@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/half.h"
@@ -29,16 +30,16 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(LoadedModel* mode
   std::unique_ptr<ModelRunner> r(new ModelRunner());
   r->model_ = model;
   r->options_ = options;
-  if (options.max_len > config.max_positions) {
+  if (options.max_len > config.context()) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "max_len is ", options.max_len, ", the model has ", config.max_positions, " positions"));
+        "max_len is ", options.max_len, ", the model has ", config.context(), " positions"));
   }
   ExecutorLimits& limits = r->limits_;
   limits.block_size = options.block_size;
   limits.num_slots = options.num_slots;
   limits.pipeline_depth = options.pipeline_depth;
   limits.max_step_tokens = options.max_step_tokens;
-  limits.max_context = options.max_len > 0 ? options.max_len : config.max_positions;
+  limits.max_context = options.max_len > 0 ? options.max_len : config.context();
   limits.vocab_size = config.vocab_size;
   for (const RopeConfig& rope : config.ropes)
     limits.prefix_split = std::max(limits.prefix_split, RopeSplit(rope, limits.max_context));
@@ -289,6 +290,7 @@ absl::Status ModelRunner::ReadHidden(Piece& piece) {
   output.hidden.assign(config.hidden_size, 0.0f);
   for (size_t i = 0; i < rows.size(); ++i) output.hidden[i % config.hidden_size] += rows[i];
   for (float& v : output.hidden) v /= static_cast<float>(end - first);
+  output.hidden = ApplyDenseModules(model_->dense, std::move(output.hidden));
   return absl::OkStatus();
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
@@ -181,10 +182,28 @@ absl::StatusOr<Safetensors> Safetensors::OpenFile(const std::string& path) {
   return result;
 }
 
+namespace {
+
+/// The one file of a directory, whatever its name; `usual` where there are none or several.
+std::string OnlyFileOf(const std::string& dir, const std::string& usual) {
+  std::string only;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(dir, error)) {
+    if (entry.path().extension() != ".safetensors") continue;
+    if (!only.empty()) return usual;
+    only = entry.path().string();
+  }
+  return only.empty() ? usual : only;
+}
+
+}  // namespace
+
 absl::StatusOr<Safetensors> Safetensors::OpenModel(const std::string& dir) {
   const std::string single = absl::StrCat(dir, "/model.safetensors");
   const std::string index_path = absl::StrCat(single, ".index.json");
-  if (::access(index_path.c_str(), F_OK) != 0) return OpenFile(single);
+  if (::access(index_path.c_str(), F_OK) != 0) {
+    return OpenFile(::access(single.c_str(), F_OK) == 0 ? single : OnlyFileOf(dir, single));
+  }
   ASSIGN_OR_RETURN(const std::string text, ReadTextFile(index_path, kMaxIndexBytes));
   ASSIGN_OR_RETURN(const Json index, ParseJson(text, index_path));
   if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {

@@ -31,7 +31,7 @@ class Safetensors {
   /// One file.
   static absl::StatusOr<Safetensors> OpenFile(const std::string& path);
   /// `dir`/model.safetensors, or the shards of `dir`/model.safetensors.index.json where there is
-  /// one.
+  /// one, or else the only file of the kind in `dir`.
   static absl::StatusOr<Safetensors> OpenModel(const std::string& dir);
 
   /// Lets resident pages go, for when most tensors were copied elsewhere.

@@ -1,19 +1,15 @@
-#include <filesystem>
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "base/status_macros.h"
 #include "base/strings.h"
-#include "format/json_text.h"
 #include "model/config_parts.h"
 
 namespace penstock {
 namespace {
 
 using Json = nlohmann::json;
-
-constexpr size_t kMaxModulesBytes = 1 << 20;
 
 constexpr std::string_view kBert[] = {"BertModel", "BertForMaskedLM",
                                       "BertForSequenceClassification"};
@@ -23,39 +19,6 @@ constexpr std::string_view kRoberta[] = {
 
 bool IsOneOf(std::string_view name, absl::Span<const std::string_view> names) {
   return std::find(names.begin(), names.end(), name) != names.end();
-}
-
-absl::StatusOr<Json> ReadObjectOrList(const std::string& path) {
-  ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path, kMaxModulesBytes));
-  return ParseJson(text, path);
-}
-
-absl::Status ReadPoolingModule(const std::string& path, ModelConfig& out) {
-  ASSIGN_OR_RETURN(const Json json, ReadObjectOrList(path));
-  if (!json.is_object())
-    return absl::InvalidArgumentError(absl::StrCat(path, ": expected an object"));
-  struct Mode {
-    const char* key;
-    Pooling pooling;
-  };
-  constexpr Mode kModes[] = {{"pooling_mode_cls_token", Pooling::kFirst},
-                             {"pooling_mode_mean_tokens", Pooling::kMean},
-                             {"pooling_mode_lasttoken", Pooling::kLast}};
-  int32_t found = 0;
-  for (const auto& [key, value] : json.items()) {
-    if (!absl::StartsWith(key, "pooling_mode_") || value != true) continue;
-    ++found;
-    bool known = false;
-    for (const Mode& mode : kModes) {
-      if (key != mode.key) continue;
-      out.pooling = mode.pooling;
-      known = true;
-    }
-    if (!known) return absl::UnimplementedError(absl::StrCat(path, ": ", key, " is not supported"));
-  }
-  if (found == 1) return absl::OkStatus();
-  return absl::UnimplementedError(
-      absl::StrCat(path, ": ", found, " pooling modes are set, expected one"));
 }
 
 }  // namespace
@@ -109,35 +72,6 @@ absl::Status ReadEncoder(ConfigReader& config, std::string_view architecture, Mo
   }
   out.pooling = Pooling::kMean;
   return config.status();
-}
-
-absl::Status ReadPooling(const std::string& dir, ModelConfig& out) {
-  const std::string path = dir + "/modules.json";
-  if (!std::filesystem::exists(path)) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const Json modules, ReadObjectOrList(path));
-  if (!modules.is_array())
-    return absl::InvalidArgumentError(absl::StrCat(path, ": expected a list of modules"));
-  out.normalize = false;
-  for (const Json& module : modules) {
-    const auto text = [&](const char* key) {
-      const auto it = module.is_object() ? module.find(key) : module.end();
-      return it != module.end() && it->is_string() ? it->get<std::string>() : std::string();
-    };
-    const std::string type = text("type");
-    const std::string folder = text("path");
-    if (folder.find("..") != std::string::npos || absl::StartsWith(folder, "/"))
-      return absl::InvalidArgumentError(
-          absl::StrCat(path, ": path \"", folder, "\" leaves the model"));
-    if (absl::EndsWith(type, ".Pooling")) {
-      RETURN_IF_ERROR(ReadPoolingModule(absl::StrCat(dir, "/", folder, "/config.json"), out));
-    } else if (absl::EndsWith(type, ".Normalize")) {
-      out.normalize = true;
-    } else if (!absl::EndsWith(type, ".Transformer")) {
-      return absl::UnimplementedError(
-          absl::StrCat(path, ": module \"", type, "\" is not supported"));
-    }
-  }
-  return absl::OkStatus();
 }
 
 }  // namespace penstock

@@ -44,7 +44,7 @@ constexpr GgufArchitecture kGgufArchitectures[] = {
     {.name = "gpt-oss",
      .hf_class = "GptOssForCausalLM",
      .model_type = "gpt_oss",
-     .norms = GgufNorms::kGptOss,
+     .norms = GgufNorms::kAfterAttention,
      .experts = GgufExperts::kGptOss,
      .windows = GgufWindows::kPattern,
      .window_pattern = 2},
@@ -71,6 +71,52 @@ constexpr GgufArchitecture kGgufArchitectures[] = {
      .model_type = "granite",
      .turned = true,
      .multipliers = true},
+    {.name = "deepseek2",
+     .hf_class = "DeepseekV3ForCausalLM",
+     .model_type = "deepseek_v3",
+     .latent = true,
+     .experts = GgufExperts::kDeepSeek},
+    {.name = "glm4moe",
+     .hf_class = "Glm4MoeForCausalLM",
+     .model_type = "glm4_moe",
+     .norms = GgufNorms::kAfterAttention,
+     .experts = GgufExperts::kDeepSeek},
+    {.name = "mistral3",
+     .hf_class = "Ministral3ForCausalLM",
+     .model_type = "ministral3",
+     .turned = true,
+     .windows = GgufWindows::kAll},
+    {.name = "cohere2",
+     .hf_class = "Cohere2ForCausalLM",
+     .model_type = "cohere2",
+     .layer_norm = true,
+     .windows = GgufWindows::kPattern,
+     .window_pattern = 4},
+    {.name = "gpt2",
+     .hf_class = "GPT2LMHeadModel",
+     .model_type = "gpt2",
+     .layer_norm = true,
+     .gpt2 = true},
+    {.name = "qwen35",
+     .hf_class = "Qwen3_5ForCausalLM",
+     .model_type = "qwen3_5_text",
+     .norms_plus_one = true,
+     .delta = true,
+     .norms = GgufNorms::kAfterAttention},
+    {.name = "qwen35moe",
+     .hf_class = "Qwen3_5MoeForCausalLM",
+     .model_type = "qwen3_5_moe_text",
+     .norms_plus_one = true,
+     .delta = true,
+     .norms = GgufNorms::kAfterAttention,
+     .experts = GgufExperts::kQwen},
+    {.name = "gemma4",
+     .hf_class = "Gemma4ForCausalLM",
+     .model_type = "gemma4_text",
+     .per_layer_heads = true,
+     .norms = GgufNorms::kGemma,
+     .windows = GgufWindows::kPattern,
+     .window_pattern = 6},
     {.name = "smollm3", .hf_class = "SmolLM3ForCausalLM", .model_type = "smollm3", .turned = true},
 };
 
@@ -78,12 +124,8 @@ constexpr GgufArchitecture kGgufArchitectures[] = {
 
 absl::StatusOr<GgufArchitecture> ArchitectureOf(const Gguf& file) {
   ASSIGN_OR_RETURN(const std::optional<std::string_view> name, file.String("general.architecture"));
-  std::string known;
   for (const GgufArchitecture& row : kGgufArchitectures) {
-    if (name != row.name) {
-      absl::StrAppend(&known, known.empty() ? "" : ", ", ToAbsl(row.name));
-      continue;
-    }
+    if (name != row.name) continue;
     GgufArchitecture found = row;
     if (row.name == "olmo2") {  // OLMo 3 too, with a window
       ASSIGN_OR_RETURN(const auto window, file.Int("olmo2.attention.sliding_window"));
@@ -112,7 +154,14 @@ absl::StatusOr<GgufArchitecture> ArchitectureOf(const Gguf& file) {
   return absl::UnimplementedError(absl::StrCat(
       file.paths().front(), ": general.architecture ",
       name ? absl::StrCat("\"", absl::CEscape(ToAbsl(name->substr(0, 64))), "\"") : "is missing;",
-      name ? " is not known; known are " : " known are ", known));
+      name ? " is not known; known are " : " known are ", KnownGgufArchitectures()));
+}
+
+std::string KnownGgufArchitectures() {
+  std::string known;
+  for (const GgufArchitecture& row : kGgufArchitectures)
+    absl::StrAppend(&known, known.empty() ? "" : ", ", ToAbsl(row.name));
+  return known;
 }
 
 }  // namespace penstock

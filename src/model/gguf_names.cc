@@ -16,7 +16,11 @@ struct NamePair {
 constexpr NamePair kWholeNames[] = {{"model.embed_tokens.weight", "token_embd.weight"},
                                     {"model.norm.weight", "output_norm.weight"},
                                     {"lm_head.weight", "output.weight"},
-                                    {"lm_head.bias", "output.bias"}};
+                                    {"lm_head.bias", "output.bias"},
+                                    {"transformer.wte.weight", "token_embd.weight"},
+                                    {"transformer.wpe.weight", "position_embd.weight"},
+                                    {"transformer.ln_f.weight", "output_norm.weight"},
+                                    {"transformer.ln_f.bias", "output_norm.bias"}};
 
 constexpr NamePair kLayerNames[] = {{"self_attn.q_proj", "attn_q"},
                                     {"self_attn.k_proj", "attn_k"},
@@ -25,7 +29,19 @@ constexpr NamePair kLayerNames[] = {{"self_attn.q_proj", "attn_q"},
                                     {"self_attn.qkv_proj", "attn_qkv"},
                                     {"self_attn.q_norm", "attn_q_norm"},
                                     {"self_attn.k_norm", "attn_k_norm"},
-                                    {"self_attn.sinks", "attn_sinks"},
+                                    {"self_attn.q_a_proj", "attn_q_a"},
+                                    {"self_attn.q_a_layernorm", "attn_q_a_norm"},
+                                    {"self_attn.q_b_proj", "attn_q_b"},
+                                    {"self_attn.kv_a_proj_with_mqa", "attn_kv_a_mqa"},
+                                    {"self_attn.kv_a_layernorm", "attn_kv_a_norm"},
+                                    {"self_attn.kv_b_proj", "attn_kv_b"},
+                                    {"linear_attn.in_proj_qkv", "attn_qkv"},
+                                    {"linear_attn.in_proj_z", "attn_gate"},
+                                    {"linear_attn.in_proj_b", "ssm_beta"},
+                                    {"linear_attn.in_proj_a", "ssm_alpha"},
+                                    {"linear_attn.conv1d", "ssm_conv1d"},
+                                    {"linear_attn.norm", "ssm_norm"},
+                                    {"linear_attn.out_proj", "ssm_out"},
                                     {"mlp.gate_proj", "ffn_gate"},
                                     {"mlp.up_proj", "ffn_up"},
                                     {"mlp.gate_up_proj", "ffn_up"},
@@ -37,13 +53,40 @@ constexpr NamePair kLayerNames[] = {{"self_attn.q_proj", "attn_q"},
                                     {"mlp.shared_expert.gate_proj", "ffn_gate_shexp"},
                                     {"mlp.shared_expert.up_proj", "ffn_up_shexp"},
                                     {"mlp.shared_expert.down_proj", "ffn_down_shexp"},
+                                    {"mlp.shared_experts.gate_proj", "ffn_gate_shexp"},
+                                    {"mlp.shared_experts.up_proj", "ffn_up_shexp"},
+                                    {"mlp.shared_experts.down_proj", "ffn_down_shexp"},
                                     {"input_layernorm", "attn_norm"}};
+
+/// Those without a suffix of the checkpoint's.
+constexpr NamePair kBareNames[] = {{"self_attn.sinks", "attn_sinks.weight"},
+                                   {"mlp.gate.e_score_correction_bias", "exp_probs_b.bias"},
+                                   {"linear_attn.A_log", "ssm_a"},
+                                   {"linear_attn.dt_bias", "ssm_dt.bias"},
+                                   {"layer_scalar", "layer_output_scale.weight"}};
+
+constexpr NamePair kGpt2Names[] = {{"ln_1", "attn_norm"},          {"attn.c_attn", "attn_qkv"},
+                                   {"attn.c_proj", "attn_output"}, {"ln_2", "ffn_norm"},
+                                   {"mlp.c_fc", "ffn_up"},         {"mlp.c_proj", "ffn_down"}};
+
+struct NameOrder {
+  std::string_view hub;
+  GgufOrder order;
+};
+constexpr NameOrder kDeltaOrders[] = {{"linear_attn.in_proj_qkv", GgufOrder::kMixedRows},
+                                      {"linear_attn.conv1d", GgufOrder::kMixedRows},
+                                      {"linear_attn.in_proj_z", GgufOrder::kValueRows},
+                                      {"linear_attn.in_proj_b", GgufOrder::kValues},
+                                      {"linear_attn.in_proj_a", GgufOrder::kValues},
+                                      {"linear_attn.A_log", GgufOrder::kValues},
+                                      {"linear_attn.dt_bias", GgufOrder::kValues},
+                                      {"linear_attn.out_proj", GgufOrder::kValueColumns}};
 
 constexpr NamePair kTwoNorms[] = {{"post_attention_layernorm", "ffn_norm"}};
 constexpr NamePair kGemmaNorms[] = {{"post_attention_layernorm", "post_attention_norm"},
                                     {"pre_feedforward_layernorm", "ffn_norm"},
                                     {"post_feedforward_layernorm", "post_ffw_norm"}};
-constexpr NamePair kGptOssNorms[] = {{"post_attention_layernorm", "post_attention_norm"}};
+constexpr NamePair kAfterAttentionNorms[] = {{"post_attention_layernorm", "post_attention_norm"}};
 constexpr NamePair kOlmo2Norms[] = {{"post_attention_layernorm", "post_attention_norm"},
                                     {"post_feedforward_layernorm", "post_ffw_norm"}};
 constexpr NamePair kGlm4Norms[] = {{"post_self_attn_layernorm", "post_attention_norm"},
@@ -58,8 +101,8 @@ absl::Span<const NamePair> NormsOf(GgufNorms norms) {
   switch (norms) {
     case GgufNorms::kGemma:
       return kGemmaNorms;
-    case GgufNorms::kGptOss:
-      return kGptOssNorms;
+    case GgufNorms::kAfterAttention:
+      return kAfterAttentionNorms;
     case GgufNorms::kOlmo2:
       return kOlmo2Norms;
     case GgufNorms::kGlm4:
@@ -97,19 +140,29 @@ std::optional<int64_t> SkipNumber(std::string_view& text) {
 
 /// "blk.<layer>." of "model.layers.<layer>.", which is taken off `name`.
 std::optional<std::string> SkipLayer(std::string_view& name) {
-  if (!Skip(name, "model.layers.")) return std::nullopt;
+  if (!Skip(name, "model.layers.") && !Skip(name, "transformer.h.")) return std::nullopt;
   const std::optional<int64_t> layer = SkipNumber(name);
   if (!layer) return std::nullopt;
   return absl::StrCat("blk.", *layer, ".");
 }
 
+/// ".weight", ".bias", or "".
 std::string_view SkipSuffix(std::string_view& name) {
   for (const std::string_view suffix : {".weight", ".bias"}) {
     if (!absl::EndsWith(ToAbsl(name), ToAbsl(suffix))) continue;
     name.remove_suffix(suffix.size());
     return suffix;
   }
-  return ".weight";  // such as self_attn.sinks
+  return "";
+}
+
+GgufOrder OrderOf(const GgufArchitecture& arch, std::string_view hub) {
+  if (arch.turned && hub == "self_attn.q_proj") return GgufOrder::kQueryHeads;
+  if (arch.turned && hub == "self_attn.k_proj") return GgufOrder::kKeyHeads;
+  for (const NameOrder& entry : kDeltaOrders) {
+    if (entry.hub == hub) return entry.order;
+  }
+  return GgufOrder::kSame;
 }
 
 }  // namespace
@@ -118,7 +171,11 @@ std::optional<GgufName> GgufNameOf(const GgufArchitecture& arch, std::string_vie
   if (const auto whole = Lookup(kWholeNames, name)) return GgufName{.tensor = std::string(*whole)};
   const std::optional<std::string> layer = SkipLayer(name);
   if (!layer) return std::nullopt;
+  if (const auto bare = Lookup(kBareNames, name)) {
+    return GgufName{.tensor = absl::StrCat(*layer, ToAbsl(*bare)), .order = OrderOf(arch, name)};
+  }
   const std::string_view suffix = SkipSuffix(name);
+  if (suffix.empty()) return std::nullopt;
   if (Skip(name, "mlp.experts.") || Skip(name, "block_sparse_moe.experts.")) {
     const std::optional<int64_t> expert = SkipNumber(name);
     const std::optional<std::string_view> role = Lookup(kExpertNames, name);
@@ -128,13 +185,18 @@ std::optional<GgufName> GgufNameOf(const GgufArchitecture& arch, std::string_vie
                     .expert = *expert,
                     .unstacked = absl::StrCat(stem, ".", *expert, ToAbsl(suffix))};
   }
-  std::optional<std::string_view> found = Lookup(kLayerNames, name);
+  std::optional<std::string_view> found =
+      Lookup(arch.gpt2 ? absl::MakeConstSpan(kGpt2Names) : absl::MakeConstSpan(kLayerNames), name);
   if (!found) found = Lookup(NormsOf(arch.norms), name);
   if (!found) return std::nullopt;
-  GgufName out{.tensor = absl::StrCat(*layer, ToAbsl(*found), ToAbsl(suffix))};
-  if (arch.turned && *found == "attn_q") out.heads = GgufHeads::kQuery;
-  if (arch.turned && *found == "attn_k") out.heads = GgufHeads::kKey;
-  return out;
+  return GgufName{.tensor = absl::StrCat(*layer, ToAbsl(*found), ToAbsl(suffix)),
+                  .order = OrderOf(arch, name)};
+}
+
+std::optional<GgufLatentUp> GgufLatentUpOf(std::string_view name) {
+  const std::optional<std::string> layer = SkipLayer(name);
+  if (!layer || name != "self_attn.kv_b_proj") return std::nullopt;
+  return GgufLatentUp{*layer + "attn_k_b.weight", *layer + "attn_v_b.weight"};
 }
 
 std::optional<GgufStack> GgufStackOf(const GgufArchitecture& arch, std::string_view name) {
@@ -158,6 +220,22 @@ std::optional<GgufStack> GgufStackOf(const GgufArchitecture& arch, std::string_v
     absl::StrAppend(&out.tensors[i], out.bias ? ".bias" : ".weight");
   }
   return out;
+}
+
+std::vector<std::string> GgufTensorsOf(const GgufArchitecture& arch, std::string_view name) {
+  std::vector<std::string> tensors;
+  if (const auto stack = GgufStackOf(arch, name)) {
+    tensors.assign(stack->tensors, stack->tensors + stack->num_tensors);
+    return tensors;
+  }
+  if (const auto halves = GgufLatentUpOf(name)) tensors = {halves->keys, halves->values};
+  std::optional<GgufName> found = GgufNameOf(arch, name);
+  if (!found) found = GgufNameOf(arch, absl::StrCat(ToAbsl(name), ".weight"));
+  if (found) {
+    tensors.push_back(found->tensor);
+    tensors.push_back(found->unstacked);
+  }
+  return tensors;
 }
 
 }  // namespace penstock

@@ -7,19 +7,28 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "model/gguf_architecture.h"
 
 namespace penstock {
 
-/// Whose heads' rows a tensor holds.
-enum class GgufHeads : uint8_t { kNone, kQuery, kKey };
+/// What conversion did to the order of a tensor's rows or columns.
+enum class GgufOrder : uint8_t {
+  kSame,
+  kQueryHeads,    // the halves of each query head's rows in turn
+  kKeyHeads,      // of each key head's
+  kValues,        // tiled value heads of one row each
+  kValueRows,     // tiled value heads
+  kMixedRows,     // tiled value heads behind the rows of q and k
+  kValueColumns,  // tiled value heads, by columns
+};
 
 struct GgufName {
   std::string tensor;          // "blk.0.attn_q.weight"
   int64_t expert = -1;         // which matrix of a stack [num_experts, rows, k]; -1: not of a stack
   std::string unstacked = {};  // what older files call the expert's own tensor
-  GgufHeads heads = GgufHeads::kNone;
+  GgufOrder order = GgufOrder::kSame;
 };
 
 /// Of "model.layers.0.self_attn.q_proj.weight" and the like; nullopt where GGUF has no such tensor.
@@ -32,7 +41,19 @@ struct GgufStack {
   bool bias = false;
 };
 
+/// The two halves of "blk.0.attn_kv_b.weight" in newer files: keys [heads, rank, dim] and values
+/// [heads, dim, rank].
+struct GgufLatentUp {
+  std::string keys, values;
+};
+
+/// Of "model.layers.0.self_attn.kv_b_proj".
+std::optional<GgufLatentUp> GgufLatentUpOf(std::string_view name);
+
 /// Of "model.layers.0.mlp.experts.gate_up_proj", "down_proj" and their biases.
 std::optional<GgufStack> GgufStackOf(const GgufArchitecture& arch, std::string_view name);
+
+/// The file's tensors that a source reads for `name`, be it a tensor's or a linear layer's.
+std::vector<std::string> GgufTensorsOf(const GgufArchitecture& arch, std::string_view name);
 
 }  // namespace penstock

@@ -1,6 +1,7 @@
 #include "model/gguf_source.h"
 
-#include <cstring>
+#include <cmath>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -9,89 +10,58 @@
 #include "absl/strings/str_join.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "model/host_tensor.h"
 
 namespace penstock {
 
-/// Rows of one tensor, or of two in turn, in the order of the hub's checkpoint.
-struct GgufSource::Matrix {
-  GgmlType type = GgmlType::kF32;
-  const std::byte* data = nullptr;
-  const std::byte* odd_rows = nullptr;  // null: all rows lie at `data`
-  int64_t rows = 0;
-  int64_t k = 0;
-  int64_t row_bytes = 0;
-  int64_t turned_dim = 0;  // rows of a head whose halves the file interleaves; 0: as they are
-  bool minus_one = false;
-
-  bool in_order() const { return odd_rows == nullptr && turned_dim == 0; }
-
-  const std::byte* Row(int64_t r) const {
-    if (odd_rows != nullptr) return (r % 2 == 0 ? data : odd_rows) + r / 2 * row_bytes;
-    if (turned_dim == 0) return data + r * row_bytes;
-    const int64_t within = r % turned_dim;
-    const int64_t half = turned_dim / 2;
-    const int64_t from = within < half ? 2 * within : 2 * (within - half) + 1;
-    return data + (r - within + from) * row_bytes;
-  }
-};
-
 namespace {
 
-std::vector<float> GgmlBook(absl::Span<const float> book) { return {book.begin(), book.end()}; }
+constexpr int64_t kMaxGgufHeads = 1 << 24;  // and dimensions of a head
 
-/// Codes decoded from the mapping when they are read.
-template <class M>
-class GgufCodes final : public QuantizedRows {
- public:
-  GgufCodes(const M& matrix, const GgmlForm& form, std::shared_ptr<const Gguf> file)
-      : QuantizedRows(matrix.rows, matrix.k,
-                      QuantizedForm{.bits = form.bits,
-                                    .group = form.group,
-                                    .center = form.center,
-                                    .has_offset = form.has_offset,
-                                    .book = GgmlBook(form.book),
-                                    .column_order = {}}),
-        matrix_(matrix),
-        file_(std::move(file)) {}
-
-  void Read(int64_t begin, int64_t num_rows, uint8_t* codes, float* scales,
-            float* offsets) const override {
-    const int64_t groups = num_groups();
-    for (int64_t i = 0; i < num_rows; ++i) {
-      DecodeGgmlRows(matrix_.type, matrix_.Row(begin + i), 1, matrix_.k,
-                     {codes != nullptr ? codes + i * matrix_.k : nullptr,
-                      scales != nullptr ? scales + i * groups : nullptr,
-                      offsets != nullptr ? offsets + i * groups : nullptr});
+/// The same rows, however many dimensions of 1 stand before them.
+bool SameShape(absl::Span<const int64_t> a, absl::Span<const int64_t> b) {
+  const auto without_ones = [](absl::Span<const int64_t> shape) {
+    std::vector<int64_t> out;
+    for (const int64_t dim : shape) {
+      if (dim != 1) out.push_back(dim);
     }
-  }
-
- private:
-  M matrix_;
-  std::shared_ptr<const Gguf> file_;
-};
-
-absl::Span<const int64_t> WithoutLeadingOnes(absl::Span<const int64_t> shape) {
-  while (shape.size() > 1 && shape[0] == 1) shape.remove_prefix(1);
-  return shape;
+    return out;
+  };
+  return a.back() == b.back() && without_ones(a) == without_ones(b);
 }
 
 }  // namespace
 
+absl::StatusOr<GgufSource::Heads> GgufSource::ReadHeads(const Gguf& file,
+                                                        const GgufArchitecture& arch) {
+  const auto number = [&](std::string_view key,
+                          std::optional<int64_t> fallback) -> absl::StatusOr<int64_t> {
+    const std::string name = absl::StrCat(ToAbsl(arch.name), ".", ToAbsl(key));
+    ASSIGN_OR_RETURN(const std::optional<int64_t> value, file.Int(name));
+    const int64_t found = value.value_or(fallback.value_or(0));
+    if (found >= 1 && found <= kMaxGgufHeads) return found;
+    return absl::InvalidArgumentError(
+        absl::StrCat(file.paths().front(), ": ", name, ": expected 1 to ", kMaxGgufHeads));
+  };
+  Heads heads;
+  if (arch.turned || arch.latent) {
+    ASSIGN_OR_RETURN(heads.queries, number("attention.head_count", std::nullopt));
+    ASSIGN_OR_RETURN(heads.keys, number("attention.head_count_kv", heads.queries));
+  }
+  if (arch.delta) {
+    ASSIGN_OR_RETURN(heads.delta_keys, number("ssm.group_count", std::nullopt));
+    ASSIGN_OR_RETURN(heads.delta_values, number("ssm.time_step_rank", std::nullopt));
+    ASSIGN_OR_RETURN(heads.delta_key_dim, number("ssm.state_size", std::nullopt));
+    ASSIGN_OR_RETURN(const int64_t inner, number("ssm.inner_size", std::nullopt));
+    heads.delta_value_dim = inner / heads.delta_values;
+  }
+  return heads;
+}
+
 absl::StatusOr<std::unique_ptr<GgufSource>> GgufSource::Make(std::shared_ptr<const Gguf> file) {
   ASSIGN_OR_RETURN(const GgufArchitecture arch, ArchitectureOf(*file));
-  int64_t heads[2] = {0, 0};
-  if (arch.turned) {
-    const std::string key = absl::StrCat(ToAbsl(arch.name), ".attention.head_count");
-    ASSIGN_OR_RETURN(const std::optional<int64_t> all, file->Int(key));
-    ASSIGN_OR_RETURN(const std::optional<int64_t> kv, file->Int(key + "_kv"));
-    heads[0] = all.value_or(0);
-    heads[1] = kv.value_or(heads[0]);
-    if (heads[0] < 1 || heads[1] < 1) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(file->paths().front(), ": ", key, " and _kv: expected at least 1"));
-    }
-  }
-  return std::unique_ptr<GgufSource>(new GgufSource(std::move(file), arch, heads[0], heads[1]));
+  ASSIGN_OR_RETURN(const Heads heads, ReadHeads(*file, arch));
+  return std::unique_ptr<GgufSource>(new GgufSource(std::move(file), arch, heads));
 }
 
 GgufSource::~GgufSource() { file_->DropPages(); }
@@ -119,7 +89,7 @@ absl::StatusOr<const GgufTensor*> GgufSource::Tensor(const std::string& name,
                                             "\" is missing, expected with shape [",
                                             absl::StrJoin(shape, ", "), "]"));
   }
-  if (WithoutLeadingOnes(tensor->shape) != WithoutLeadingOnes(shape)) {
+  if (tensor->shape.empty() || shape.empty() || !SameShape(tensor->shape, shape)) {
     return Problem(tensor, name,
                    absl::StrCat("has shape [", absl::StrJoin(tensor->shape, ", "),
                                 "], the metadata asks for [", absl::StrJoin(shape, ", "), "]"));
@@ -133,8 +103,8 @@ absl::StatusOr<const GgufTensor*> GgufSource::Tensor(const std::string& name,
   return tensor;
 }
 
-absl::StatusOr<GgufSource::Matrix> GgufSource::Locate(const std::string& name,
-                                                      absl::Span<const int64_t> shape) const {
+absl::StatusOr<GgufRows> GgufSource::Locate(const std::string& name,
+                                            absl::Span<const int64_t> shape) const {
   const std::optional<GgufName> found = GgufNameOf(arch_, name);
   if (!found || shape.empty()) {
     return absl::NotFoundError(absl::StrCat(file_->paths().front(),
@@ -154,54 +124,47 @@ absl::StatusOr<GgufSource::Matrix> GgufSource::Locate(const std::string& name,
     tensor_name = found->unstacked;
   }
   ASSIGN_OR_RETURN(const GgufTensor* tensor, Tensor(tensor_name, expected));
-  Matrix m{.type = tensor->type, .data = tensor->data.data(), .rows = 1, .k = shape.back()};
+  GgufRows m{.type = tensor->type, .data = tensor->data.data(), .rows = 1, .k = shape.back()};
   for (size_t i = 0; i + 1 < shape.size(); ++i) m.rows *= shape[i];
-  m.minus_one = arch_.norms_plus_one && absl::EndsWith(name, "norm.weight");
-  if (found->heads != GgufHeads::kNone) {
-    const int64_t heads = found->heads == GgufHeads::kQuery ? num_heads_ : num_kv_heads_;
-    if (shape.size() == 1) std::swap(m.rows, m.k);  // a bias: numbers, one a row
-    if (m.rows % (2 * heads) != 0 || (m.k == 1 && !PlainGgmlType(m.type))) {
-      return Problem(tensor, tensor_name,
-                     absl::StrCat("has ", m.rows, " rows, expected an even number for each of ",
-                                  heads, " heads"));
-    }
-    m.turned_dim = m.rows / heads;
-  }
+  m.minus_one = arch_.norms_plus_one && absl::EndsWith(name, "norm.weight") &&
+                !absl::EndsWith(name, "linear_attn.norm.weight");
+  RETURN_IF_ERROR(SetOrder(tensor_name, found->order, shape.size() == 1, m));
   m.row_bytes = GgmlRowBytes(m.type, m.k);
   if (stack != nullptr) m.data += found->expert * m.rows * m.row_bytes;
   return m;
 }
 
-HostTensor GgufSource::Plain(const Matrix& m, absl::Span<const int64_t> shape) const {
-  HostTensor out;
-  out.shape.assign(shape.begin(), shape.end());
-  const std::optional<DType> plain = PlainGgmlType(m.type);
-  if (plain && m.in_order() && !m.minus_one) {
-    out.dtype = *plain;
-    out.data = m.data;
-    out.owner = file_;
-    return out;
+/// `vector`: the rows of a matrix with one number each, such as a bias.
+absl::Status GgufSource::SetOrder(const std::string& tensor, GgufOrder order, bool vector,
+                                  GgufRows& m) const {
+  if (order == GgufOrder::kSame) return absl::OkStatus();
+  if (vector) std::swap(m.rows, m.k);
+  if (m.k == 1 && !PlainGgmlType(m.type)) {
+    return Problem(file_->FindTensor(tensor), tensor, "expected F32, F16 or BF16");
   }
-  if (plain && !m.minus_one) {
-    auto bytes = std::make_shared<std::vector<std::byte>>(m.rows * m.row_bytes);
-    for (int64_t r = 0; r < m.rows; ++r) {
-      std::memcpy(bytes->data() + r * m.row_bytes, m.Row(r), m.row_bytes);
+  if (order == GgufOrder::kQueryHeads || order == GgufOrder::kKeyHeads) {
+    const int64_t heads = order == GgufOrder::kQueryHeads ? heads_.queries : heads_.keys;
+    if (m.rows % (2 * heads) != 0) {
+      return Problem(file_->FindTensor(tensor), tensor,
+                     absl::StrCat("has ", m.rows, " rows, expected an even number for each of ",
+                                  heads, " heads"));
     }
-    out.dtype = *plain;
-    out.data = bytes->data();
-    out.owner = bytes;
-    return out;
+    m.turned_dim = m.rows / heads;
+    return absl::OkStatus();
   }
-  auto values = std::make_shared<std::vector<float>>(m.rows * m.k);
-  for (int64_t r = 0; r < m.rows; ++r) {
-    DequantizeGgmlRows(m.type, m.Row(r), 1, m.k, values->data() + r * m.k);
+  if (heads_.delta_values == heads_.delta_keys) return absl::OkStatus();
+  TiledHeads tiled{.key_heads = heads_.delta_keys,
+                   .per_key = heads_.delta_values / heads_.delta_keys,
+                   .size = order == GgufOrder::kValues ? 1 : heads_.delta_value_dim};
+  m.tiled_begin = order == GgufOrder::kMixedRows ? 2 * heads_.delta_keys * heads_.delta_key_dim : 0;
+  const int64_t tiled_size = order == GgufOrder::kValueColumns ? m.k : m.rows - m.tiled_begin;
+  if (tiled_size != tiled.key_heads * tiled.per_key * tiled.size) {
+    return Problem(file_->FindTensor(tensor), tensor,
+                   absl::StrCat("has ", tiled_size, " of its value heads, expected ",
+                                heads_.delta_values, " times ", tiled.size));
   }
-  if (m.minus_one) {
-    for (float& value : *values) value -= 1.0f;
-  }
-  out.data = values->data();
-  out.owner = values;
-  return out;
+  (order == GgufOrder::kValueColumns ? m.tiled_columns : m.tiled_rows) = tiled;
+  return absl::OkStatus();
 }
 
 /// [num_experts, n * num_tensors] as float32, the tensors' numbers in turn.
@@ -224,17 +187,83 @@ absl::StatusOr<HostTensor> GgufSource::StackedBias(const GgufStack& stack,
   return HostTensor{DType::kFloat32, {shape.begin(), shape.end()}, values->data(), values};
 }
 
+/// [heads * (key dim + value dim), rank] as float32, each head's keys before its values.
+absl::StatusOr<HostTensor> GgufSource::JoinedLatentUp(const GgufLatentUp& halves,
+                                                      absl::Span<const int64_t> shape) const {
+  const int64_t heads = heads_.queries;
+  const int64_t rank = shape[1];
+  const GgufTensor* found = file_->FindTensor(halves.values);
+  const int64_t value_dim = found != nullptr && found->shape.size() == 3 ? found->shape[1] : 0;
+  const int64_t key_dim = shape[0] / heads - value_dim;
+  if (key_dim < 1) {
+    return Problem(
+        found, halves.values,
+        absl::StrCat("expected [", heads, ", fewer than ", shape[0] / heads, ", ", rank, "]"));
+  }
+  ASSIGN_OR_RETURN(const GgufTensor* keys, Tensor(halves.keys, {heads, rank, key_dim}));
+  ASSIGN_OR_RETURN(const GgufTensor* values, Tensor(halves.values, {heads, value_dim, rank}));
+  auto out = std::make_shared<std::vector<float>>(shape[0] * rank);
+  std::vector<float> key(rank * key_dim);  // of one head, transposed
+  for (int64_t h = 0; h < heads; ++h) {
+    float* to = out->data() + h * (key_dim + value_dim) * rank;
+    DequantizeGgmlRows(keys->type, keys->data.data() + h * rank * GgmlRowBytes(keys->type, key_dim),
+                       rank, key_dim, key.data());
+    for (int64_t i = 0; i < key_dim; ++i) {
+      for (int64_t r = 0; r < rank; ++r) to[i * rank + r] = key[r * key_dim + i];
+    }
+    DequantizeGgmlRows(values->type,
+                       values->data.data() + h * value_dim * GgmlRowBytes(values->type, rank),
+                       value_dim, rank, to + key_dim * rank);
+  }
+  return HostTensor{DType::kFloat32, {shape.begin(), shape.end()}, out->data(), out};
+}
+
 absl::StatusOr<HostTensor> GgufSource::Get(const std::string& name,
                                            absl::Span<const int64_t> shape) {
   const auto stack = GgufStackOf(arch_, name);
   if (stack && stack->bias) return StackedBias(*stack, shape);
-  ASSIGN_OR_RETURN(const Matrix matrix, Locate(name, shape));
-  return Plain(matrix, shape);
+  ASSIGN_OR_RETURN(const GgufRows rows, Locate(name, shape));
+  const HostTensor tensor = GgufNumbers(rows, shape, file_);
+  if (!absl::EndsWith(name, ".A_log")) return tensor;
+  // The file holds what the network multiplies by.
+  auto logs = std::make_shared<std::vector<float>>(Widen(tensor));
+  for (float& value : *logs) {
+    if (!(value < 0)) return Problem(nullptr, name, "expected negative numbers in the file");
+    value = std::log(-value);
+  }
+  return HostTensor{DType::kFloat32, {shape.begin(), shape.end()}, logs->data(), logs};
+}
+
+absl::StatusOr<GgufRows> GgufSource::OfStack(const GgufStack& stack,
+                                             absl::Span<const int64_t> shape,
+                                             int64_t expert) const {
+  const int64_t rows = shape[1] / stack.num_tensors;
+  const std::vector<int64_t> expected = {shape[0], rows, shape[2]};
+  ASSIGN_OR_RETURN(const GgufTensor* first, Tensor(stack.tensors[0], expected));
+  GgufRows m{.type = first->type, .data = first->data.data(), .rows = shape[1], .k = shape[2]};
+  m.row_bytes = GgmlRowBytes(m.type, m.k);
+  const int64_t skipped = expert * rows * m.row_bytes;
+  m.data += skipped;
+  if (stack.num_tensors == 2) {
+    ASSIGN_OR_RETURN(const GgufTensor* second, Tensor(stack.tensors[1], expected));
+    if (second->type != first->type) {
+      return Problem(second, stack.tensors[1],
+                     absl::StrCat("is of another type than \"", stack.tensors[0], "\""));
+    }
+    m.odd_rows = second->data.data() + skipped;
+  }
+  return m;
 }
 
 absl::StatusOr<HostLinear> GgufSource::FindLinear(const std::string& name,
                                                   absl::Span<const int64_t> shape, int64_t expert) {
-  Matrix m;
+  HostLinear out;
+  if (const auto halves = GgufLatentUpOf(name);
+      halves && shape.size() == 2 && file_->FindTensor(halves->keys) != nullptr) {
+    ASSIGN_OR_RETURN(out.plain, JoinedLatentUp(*halves, shape));
+    return out;
+  }
+  GgufRows m;
   if (expert < 0) {
     ASSIGN_OR_RETURN(m, Locate(absl::StrCat(name, ".weight"), shape));
   } else {
@@ -245,28 +274,10 @@ absl::StatusOr<HostLinear> GgufSource::FindLinear(const std::string& name,
                                               name, "\" of shape [", absl::StrJoin(shape, ", "),
                                               "] with expert ", expert));
     }
-    const int64_t rows = shape[1] / stack->num_tensors;
-    const std::vector<int64_t> expected = {shape[0], rows, shape[2]};
-    ASSIGN_OR_RETURN(const GgufTensor* first, Tensor(stack->tensors[0], expected));
-    m = {.type = first->type, .data = first->data.data(), .rows = shape[1], .k = shape[2]};
-    m.row_bytes = GgmlRowBytes(m.type, m.k);
-    const int64_t skipped = expert * rows * m.row_bytes;
-    m.data += skipped;
-    if (stack->num_tensors == 2) {
-      ASSIGN_OR_RETURN(const GgufTensor* second, Tensor(stack->tensors[1], expected));
-      if (second->type != first->type) {
-        return Problem(second, stack->tensors[1],
-                       absl::StrCat("is of another type than \"", stack->tensors[0], "\""));
-      }
-      m.odd_rows = second->data.data() + skipped;
-    }
+    ASSIGN_OR_RETURN(m, OfStack(*stack, shape, expert));
   }
-  HostLinear out;
-  if (const std::optional<GgmlForm> form = GgmlFormOf(m.type)) {
-    out.codes = std::make_shared<GgufCodes<Matrix>>(m, *form, file_);
-  } else {
-    out.plain = Plain(m, {m.rows, m.k});
-  }
+  out.codes = GgufCodes(m, file_);
+  if (out.codes == nullptr) out.plain = GgufNumbers(m, {m.rows, m.k}, file_);
   return out;
 }
 

@@ -11,6 +11,7 @@
 #include "format/gguf.h"
 #include "model/gguf_architecture.h"
 #include "model/gguf_names.h"
+#include "model/gguf_rows.h"
 #include "model/tensor_source.h"
 
 namespace penstock {
@@ -29,27 +30,40 @@ class GgufSource final : public TensorSource {
   /// Quantised layers as codes, in no more memory than the file's.
   absl::StatusOr<HostLinear> FindLinear(const std::string& name, absl::Span<const int64_t> shape,
                                         int64_t expert) override;
+  bool keeps_in_out_order() const override { return false; }
 
  private:
-  struct Matrix;
+  /// What the order of rows depends on; 0 where the architecture has no such heads.
+  struct Heads {
+    int64_t queries = 0;
+    int64_t keys = 0;
+    int64_t delta_keys = 0;
+    int64_t delta_values = 0;
+    int64_t delta_key_dim = 0;
+    int64_t delta_value_dim = 0;
+  };
 
-  GgufSource(std::shared_ptr<const Gguf> file, const GgufArchitecture& arch, int64_t num_heads,
-             int64_t num_kv_heads)
-      : file_(std::move(file)), arch_(arch), num_heads_(num_heads), num_kv_heads_(num_kv_heads) {}
+  GgufSource(std::shared_ptr<const Gguf> file, const GgufArchitecture& arch, const Heads& heads)
+      : file_(std::move(file)), arch_(arch), heads_(heads) {}
+  static absl::StatusOr<Heads> ReadHeads(const Gguf& file, const GgufArchitecture& arch);
 
   absl::Status Problem(const GgufTensor* tensor, const std::string& name,
                        const std::string& problem) const;
   absl::StatusOr<const GgufTensor*> Tensor(const std::string& name,
                                            absl::Span<const int64_t> shape) const;
-  absl::StatusOr<Matrix> Locate(const std::string& name, absl::Span<const int64_t> shape) const;
+  absl::StatusOr<GgufRows> Locate(const std::string& name, absl::Span<const int64_t> shape) const;
+  absl::Status SetOrder(const std::string& tensor, GgufOrder order, bool vector,
+                        GgufRows& rows) const;
+  absl::StatusOr<GgufRows> OfStack(const GgufStack& stack, absl::Span<const int64_t> shape,
+                                   int64_t expert) const;
+  absl::StatusOr<HostTensor> JoinedLatentUp(const GgufLatentUp& halves,
+                                            absl::Span<const int64_t> shape) const;
   absl::StatusOr<HostTensor> StackedBias(const GgufStack& stack,
                                          absl::Span<const int64_t> shape) const;
-  HostTensor Plain(const Matrix& matrix, absl::Span<const int64_t> shape) const;
 
   std::shared_ptr<const Gguf> file_;
   GgufArchitecture arch_;
-  int64_t num_heads_;
-  int64_t num_kv_heads_;
+  Heads heads_;
 };
 
 }  // namespace penstock

@@ -114,6 +114,15 @@ struct EncoderConfig {
   bool pooler = false;          // the classifier reads tanh of the pooler; else of its own dense
 };
 
+/// A dense layer over what was pooled, of a folder of its own.
+struct DenseConfig {
+  std::string folder = {};
+  int32_t in_size = 0;
+  int32_t out_size = 0;
+  bool bias = true;
+  bool tanh = false;  // else there is nothing behind it
+};
+
 struct LayerConfig {
   HeadShape heads;               // as attention sees them; latent attention: one head of latents
   int32_t window = 0;            // 0: full attention
@@ -167,7 +176,14 @@ struct ModelConfig {
 
   EncoderConfig encoder;
   Pooling pooling = Pooling::kLast;  // of embeddings
+  std::vector<DenseConfig> dense;    // over what was pooled
   bool normalize = true;             // embeddings are of unit length
+  int32_t max_input = 0;  // of the longest input that the model was made for; 0: all positions
+
+  /// The longest input.
+  int32_t context() const {
+    return max_input > 0 && max_input < max_positions ? max_input : max_positions;
+  }
 
   bool has_recurrent_layers() const { return delta.num_value_heads > 0; }
   bool has_latent_attention() const { return latent.kv_rank > 0; }

@@ -1,5 +1,6 @@
 #include "model/quantization_config.h"
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/ascii.h"
@@ -279,21 +280,15 @@ const QuantScheme* QuantizationConfig::SchemeOf(std::string_view layer) const {
   return of_all;
 }
 
-absl::StatusOr<QuantizationConfig> ParseQuantizationConfig(std::string_view text,
-                                                           std::string_view what) {
-  ASSIGN_OR_RETURN(const Json json, ParseJson(text, what));
+namespace {
+
+/// `usual`: the method where the section does not say.
+absl::StatusOr<QuantizationConfig> ParseSection(const Json& json, std::string_view what,
+                                                const std::string& path, std::string_view usual) {
   QuantizationConfig out;
-  std::string path;
-  const Json* found = json.is_object() ? FindSection(json, path) : nullptr;
-  if (found == nullptr) return out;
-  if (!found->is_object()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(ToAbsl(what), ": ", path, ": expected an object"));
-  }
-  SectionReader section(*found, what, path);
+  SectionReader section(json, what, path);
   out.method =
-      section.OneOf("quant_method", found->contains("config_groups") ? "compressed-tensors" : "",
-                    {"gptq", "awq", "compressed-tensors", "fp8", "mxfp4"});
+      section.OneOf("quant_method", usual, {"gptq", "awq", "compressed-tensors", "fp8", "mxfp4"});
   RETURN_IF_ERROR(section.status());
   if (out.method == "gptq") ReadGptq(section, out);
   if (out.method == "awq") ReadAwq(section, out);
@@ -306,10 +301,33 @@ absl::StatusOr<QuantizationConfig> ParseQuantizationConfig(std::string_view text
   return out;
 }
 
+}  // namespace
+
+absl::StatusOr<QuantizationConfig> ParseQuantizationConfig(std::string_view text,
+                                                           std::string_view what) {
+  ASSIGN_OR_RETURN(const Json json, ParseJson(text, what));
+  std::string path;
+  const Json* found = json.is_object() ? FindSection(json, path) : nullptr;
+  if (found == nullptr) return QuantizationConfig();
+  if (!found->is_object()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(ToAbsl(what), ": ", path, ": expected an object"));
+  }
+  return ParseSection(*found, what, path,
+                      found->contains("config_groups") ? "compressed-tensors" : "");
+}
+
 absl::StatusOr<QuantizationConfig> LoadQuantizationConfig(const std::string& dir) {
   const std::string path = absl::StrCat(dir, "/config.json");
   ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path, kMaxConfigFileBytes));
-  return ParseQuantizationConfig(text, path);
+  ASSIGN_OR_RETURN(QuantizationConfig config, ParseQuantizationConfig(text, path));
+  const std::string own = absl::StrCat(dir, "/quantize_config.json");
+  if (!config.method.empty() || !std::filesystem::exists(own)) return config;
+  ASSIGN_OR_RETURN(const std::string own_text, ReadTextFile(own, kMaxConfigFileBytes));
+  ASSIGN_OR_RETURN(const Json json, ParseJson(own_text, own));
+  if (!json.is_object())
+    return absl::InvalidArgumentError(absl::StrCat(own, ": expected an object"));
+  return ParseSection(json, own, "quantize_config", "gptq");
 }
 
 }  // namespace penstock

@@ -51,7 +51,8 @@ struct QuantizationConfig {
 absl::StatusOr<QuantizationConfig> ParseQuantizationConfig(std::string_view text,
                                                            std::string_view what);
 
-/// `dir`/config.json.
+/// `dir`/config.json, or the quantize_config.json beside one that has no such section: older GPTQ
+/// checkpoints.
 absl::StatusOr<QuantizationConfig> LoadQuantizationConfig(const std::string& dir);
 
 }  // namespace penstock

@@ -43,6 +43,7 @@ class QuantizingSource final : public TensorSource {
     linear.integer_input |= integer_inputs_;
     return linear;
   }
+  bool keeps_in_out_order() const override { return source_->keeps_in_out_order(); }
 
  private:
   std::unique_ptr<TensorSource> source_;

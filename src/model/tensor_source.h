@@ -50,6 +50,8 @@ class TensorSource {
   virtual absl::StatusOr<HostLinear> FindLinear(const std::string& name,
                                                 absl::Span<const int64_t> shape,
                                                 int64_t expert = -1);
+  /// Whether layers that a family stores as [in, out] lie so here; else they are as all others.
+  virtual bool keeps_in_out_order() const { return true; }
 
  protected:
   /// Where the layer is plain: tensor `name`.weight; of a stack `name`, or else `name`.weight.

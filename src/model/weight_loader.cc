@@ -83,7 +83,7 @@ absl::StatusOr<PackedLinear> WeightLoader::Linear(absl::Span<const RowsOf> parts
   for (const RowsOf& part : parts) {
     const int64_t rows = part.tensor_rows > 0 ? part.tensor_rows : part.rows;
     HostLinear weight;
-    if (part.transposed) {
+    if (part.transposed && source_.keeps_in_out_order()) {
       ASSIGN_OR_RETURN(const HostTensor stored,
                        source_.Get(absl::StrCat(part.name, ".weight"), {k, rows}));
       weight.plain = Transposed(stored);

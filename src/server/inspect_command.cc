@@ -41,7 +41,7 @@ absl::StatusOr<Report> Describe(const std::string& model) {
   out["formats"] = Shares(report.formats);
   out["layers"] = c.layers.size();
   out["vocabulary"] = c.vocab_size;
-  out["context"] = c.max_positions;
+  out["context"] = c.context();
   out["kv_bytes_per_token"] = {{"bfloat16", CacheBytesPerToken(c, DType::kBFloat16)},
                                {"float32", CacheBytesPerToken(c, DType::kFloat32)}};
   if (StateBytes(c) > 0) out["state_bytes_per_sequence"] = StateBytes(c);
@@ -52,6 +52,7 @@ absl::StatusOr<Report> Describe(const std::string& model) {
   out["eos_token"] = text.eos_token;
   out["eos_token_ids"] = text.defaults.eos_token_ids;
   out["ignored"] = Shares(report.ignored);
+  if (!report.ignored_keys.empty()) out["ignored_keys"] = report.ignored_keys;
   return out;
 }
 

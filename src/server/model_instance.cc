@@ -34,7 +34,7 @@ absl::StatusOr<RunnerOptions> MakeRunnerOptions(const EngineConfig& engine,
   runner.block_size = engine.block_size;
   runner.num_slots = engine.max_batch;
   runner.max_step_tokens = engine.max_step_tokens;
-  runner.max_len = engine.max_len > 0 ? engine.max_len : model.max_positions;
+  runner.max_len = engine.max_len > 0 ? engine.max_len : model.context();
   runner.pipeline_depth = engine.pipeline_depth;
   runner.kv_bytes = KvBytes(engine, model, runner);
   return runner;

@@ -1,7 +1,9 @@
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <sstream>
 
 #include "absl/strings/numbers.h"
@@ -97,14 +99,15 @@ absl::Status ReadFlag(const Json& json, const fs::path& path, const char* key,
   return absl::OkStatus();
 }
 
+constexpr TokenId kMaxAddedId = 1 << 24;
+
 /// {"32000": {"content": "<|im_start|>", "special": true, ...}, ...}
 absl::Status ReadAddedTokens(const Json& json, const fs::path& path, std::vector<AddedToken>& out) {
   const auto it = json.find("added_tokens_decoder");
   if (it == json.end() || !it->is_object()) return absl::OkStatus();
-  constexpr TokenId kMaxId = 1 << 24;
   for (const auto& [key, value] : it->items()) {
     AddedToken token;
-    if (!absl::SimpleAtoi(key, &token.id) || token.id < 0 || token.id > kMaxId ||
+    if (!absl::SimpleAtoi(key, &token.id) || token.id < 0 || token.id > kMaxAddedId ||
         !value.is_object() || TokenText(value, "content").empty()) {
       return WrongType(path, "added_tokens_decoder", "token ids and what their tokens are");
     }
@@ -123,12 +126,53 @@ absl::Status ReadAddedTokens(const Json& json, const fs::path& path, std::vector
   return absl::OkStatus();
 }
 
+/// The texts of all special tokens that an object names: bos_token and its like, and the list
+/// additional_special_tokens.
+void AppendSpecialTexts(const Json& json, std::set<std::string>& texts) {
+  for (const auto& [key, value] : json.items()) {
+    if (key.ends_with("_token")) texts.insert(TokenText(json, key.c_str()));
+    if (key != "additional_special_tokens" || !value.is_array()) continue;
+    for (const Json& token : value) texts.insert(TokenText({{"token", token}}, "token"));
+  }
+}
+
+/// added_tokens.json, {"<|im_start|>": 32000, ...}: older directories have it instead of
+/// added_tokens_decoder, and name the special ones elsewhere.
+absl::Status ReadAddedTokensFile(const fs::path& dir, const Json& config,
+                                 std::vector<AddedToken>& out) {
+  const fs::path path = dir / "added_tokens.json";
+  ASSIGN_OR_RETURN(const Json json, ReadJson(path));
+  std::set<std::string> special;
+  AppendSpecialTexts(config, special);
+  ASSIGN_OR_RETURN(const Json map, ReadJson(dir / "special_tokens_map.json"));
+  AppendSpecialTexts(map, special);
+  for (const auto& [content, id] : json.items()) {
+    if (content.empty() || !id.is_number_integer() || id < 0 || id > kMaxAddedId) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(path.string(), ": \"", content, "\": expected a token and its id"));
+    }
+    AddedToken token;
+    token.id = id.get<TokenId>();
+    token.content = content;
+    token.special = special.contains(content);
+    token.normalized = !token.special;
+    out.push_back(std::move(token));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<TokenizerOptions> ReadTokenizerOptions(const Json& json, const fs::path& path) {
   TokenizerOptions options;
   RETURN_IF_ERROR(ReadFlag(json, path, "add_bos_token", options.add_bos));
   RETURN_IF_ERROR(ReadFlag(json, path, "add_eos_token", options.add_eos));
   RETURN_IF_ERROR(ReadFlag(json, path, "legacy", options.legacy));
-  RETURN_IF_ERROR(ReadAddedTokens(json, path, options.added_tokens));
+  if (json.contains("added_tokens_decoder")) {
+    RETURN_IF_ERROR(ReadAddedTokens(json, path, options.added_tokens));
+  } else {
+    RETURN_IF_ERROR(ReadAddedTokensFile(path.parent_path(), json, options.added_tokens));
+  }
+  std::sort(options.added_tokens.begin(), options.added_tokens.end(),
+            [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
   return options;
 }
 

@@ -1,5 +1,6 @@
 #include "text/gguf_vocabulary.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string_view>
 #include <utility>
@@ -95,6 +96,43 @@ absl::StatusOr<std::unique_ptr<PreTokenizer>> MakeGgufPreTokenizer(
       {"type": "Split", "pattern": {"Regex": "[0-9][0-9][0-9]"}, "behavior": "Isolated"}]})"));
 }
 
+/// Pre-tokenizers whose families compose characters first (NFC).
+constexpr std::string_view kComposed[] = {"qwen2", "qwen35", "deepseek-r1-qwen", "f2llmv2"};
+/// Whose texts start with the token where the file does not say.
+constexpr std::string_view kStartsWithBos[] = {"llama-bpe", "llama-v3",  "llama3",      "falcon3",
+                                               "falcon-h1", "pixtral",   "lfm2",        "midm-2.0",
+                                               "tekken",    "smaug-bpe", "jina-v5-nano"};
+/// Beside those, whose words that are a token are that token.
+constexpr std::string_view kIgnoresMerges[] = {"gpt-4o", "llama4",      "kanana2",  "glm4",
+                                               "glm5",   "chatglm-bpe", "minicpm5", "dbrx"};
+
+template <class List>
+bool Named(const List& list, std::string_view name) {
+  return std::find(std::begin(list), std::end(list), name) != std::end(list);
+}
+
+/// Gemma 4: merges run over a text whose blanks are U+2581, without bytes' own alphabet.
+GgufResult MakeGgufBlankBpe(GgufVocabulary v) {
+  TokenizerParts parts;
+  parts.added_tokens = AddedTokensOf(v);
+  parts.post_processor = Around(v, true, false);
+  BpeConfig config;
+  RETURN_IF_ERROR(SplitMerges(v.merges, &config));
+  config.byte_fallback = true;
+  config.fuse_unk = true;
+  if (v.unk_id) config.unk_token = v.tokens[*v.unk_id];
+  for (size_t i = 0; i < v.tokens.size(); ++i)
+    config.vocab.emplace_back(std::move(v.tokens[i]), static_cast<TokenId>(i));
+  ASSIGN_OR_RETURN(parts.model, Bpe::Make(std::move(config)));
+  ASSIGN_OR_RETURN(
+      parts.normalizer,
+      MakeNormalizer({{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}}));
+  ASSIGN_OR_RETURN(parts.decoder, MakeTokenDecoder(nlohmann::json::parse(R"({"type": "Sequence",
+      "decoders": [{"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "},
+                   {"type": "ByteFallback"}, {"type": "Fuse"}]})")));
+  return std::make_unique<PipelineTokenizer>(std::move(parts));
+}
+
 GgufResult MakeGgufBpe(GgufVocabulary v) {
   const std::string pre = v.pre.empty() ? "default" : v.pre;
   const std::vector<std::string_view>* patterns = split_patterns::FindByGgufName(pre);
@@ -105,16 +143,14 @@ GgufResult MakeGgufBpe(GgufVocabulary v) {
   }
   TokenizerParts parts;
   parts.added_tokens = AddedTokensOf(v);
-  const bool composes = pre == "qwen2" || pre == "qwen35" || pre == "deepseek-r1-qwen";
-  if (composes) {
+  if (Named(kComposed, pre)) {
     ASSIGN_OR_RETURN(parts.normalizer, MakeNormalizerNamed("NFC"));
   }
   ASSIGN_OR_RETURN(parts.pre_tokenizer, MakeGgufPreTokenizer(pre, *patterns));
-  const bool starts_with_bos = *patterns == std::vector<std::string_view>{split_patterns::kLlama3};
-  parts.post_processor = Around(v, starts_with_bos, false);
+  parts.post_processor = Around(v, Named(kStartsWithBos, pre), false);
   BpeConfig config;
   RETURN_IF_ERROR(SplitMerges(v.merges, &config));
-  config.ignore_merges = starts_with_bos || pre == "gpt-4o" || pre == "tekken" || pre == "llama4";
+  config.ignore_merges = Named(kIgnoresMerges, pre) || Named(kStartsWithBos, pre);
   for (size_t i = 0; i < v.tokens.size(); ++i)
     config.vocab.emplace_back(std::move(v.tokens[i]), static_cast<TokenId>(i));
   ASSIGN_OR_RETURN(parts.model, Bpe::Make(std::move(config)));
@@ -180,6 +216,8 @@ GgufResult MakeGgufWordPiece(GgufVocabulary v) {
 GgufResult MakeGgufTokenizer(GgufVocabulary vocabulary) {
   RETURN_IF_ERROR(CheckTables(vocabulary));
   const std::string model = vocabulary.model;
+  if (model == "gemma4" || (model == "gpt2" && vocabulary.pre == "gemma4"))
+    return MakeGgufBlankBpe(std::move(vocabulary));
   if (model == "gpt2") return MakeGgufBpe(std::move(vocabulary));
   if (model == "llama") {
     return MakeGgufPieces(std::move(vocabulary), SentencePieceModel::Algorithm::kBpe);
@@ -190,7 +228,7 @@ GgufResult MakeGgufTokenizer(GgufVocabulary vocabulary) {
   if (model == "bert") return MakeGgufWordPiece(std::move(vocabulary));
   return absl::UnimplementedError(absl::StrCat("tokenizer.ggml.model \"", model,
                                                "\" is not supported; known are gpt2, llama, t5, "
-                                               "bert"));
+                                               "bert, gemma4"));
 }
 
 }  // namespace penstock

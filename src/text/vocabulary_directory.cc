@@ -210,7 +210,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> LoadVocabularyFiles(const std::string
     if ((*tokenizer)->TokenToId(token.content) != token.id) {
       return absl::InvalidArgumentError(
           absl::StrCat(path, ": added token \"", token.content, "\" has id ", token.id,
-                       " in tokenizer_config.json, expected that of the vocabulary or the next"));
+                       ", expected that of the vocabulary or the next"));
     }
   }
   return tokenizer;

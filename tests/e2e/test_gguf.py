@@ -38,6 +38,13 @@ FAMILIES = [
     "glm4",
     "granite",
     "smollm3",
+    "deepseek_v3",
+    "glm4_moe",
+    "ministral3",
+    "cohere2",
+    "gpt2",
+    "qwen3_5",
+    "gemma4",
 ]
 KINDS = ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "F16"]
 if SANITIZED:  # such a build is slow, and what it looks for is in the reader: a few show it
@@ -89,6 +96,23 @@ def test_codes_lie_as_far_from_the_reference_as_their_values(kind, tmp_path):
         gguf_checkpoint.convert(DEMO, file, kind, dequantized=dequantized)
         errors.append([r["error"] for r in check(file, DEMO)["results"]])
     assert errors[0] == pytest.approx(errors[1], rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["deepseek_v3", "gpt2", "qwen3_5"])
+def test_codes_in_another_order_are_their_values(name, tmp_path):
+    """Whose rows or columns the file has in another order or form than the checkpoint."""
+    errors = []
+    for dequantized in (False, True):
+        file = tmp_path / f"{dequantized}.gguf"
+        gguf_checkpoint.convert(family(name), file, "Q8_0", dequantized=dequantized)
+        errors.append([r["error"] for r in check(file, family(name))["results"]])
+    assert errors[0] == pytest.approx(errors[1], rel=1e-3, abs=1e-5)
+
+
+def test_an_older_file_of_latent_attention_is_its_reference(tmp_path):
+    directory = family("deepseek_v3")
+    gguf_checkpoint.convert(directory, tmp_path / "m.gguf", "F32", old=True)
+    assert check(tmp_path / "m.gguf", directory)["passed"]
 
 
 def test_a_served_file_answers_as_its_directory(tmp_path):

@@ -40,12 +40,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!opened.ok()) return 0;
   const auto file = std::make_shared<const penstock::Gguf>(*std::move(opened));
   ReadAll(*file);
+  (void)penstock::GgufIgnoredKeys(*file);
   const auto json = penstock::GgufConfigJson(*file);
   if (json.ok()) (void)penstock::ParseModelConfig(*json, "fuzz");
   const auto source = penstock::GgufSource::Make(file);
   if (!source.ok()) return 0;
-  for (const char* name :
-       {"self_attn.q_proj", "self_attn.k_proj", "mlp.experts.0.up_proj", "mlp.down_proj"}) {
+  for (const char* name : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.kv_b_proj",
+                           "linear_attn.in_proj_qkv", "linear_attn.in_proj_a",
+                           "linear_attn.out_proj", "mlp.experts.0.up_proj", "mlp.down_proj"}) {
     const std::string layer = std::string("model.layers.0.") + name;
     for (const int64_t rows : {2, 4, 64}) {
       (void)(*source)->FindLinear(layer, {rows, 32}, -1);
@@ -53,6 +55,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       (void)(*source)->Get(layer + ".bias", {rows});
     }
   }
+  (void)(*source)->Get("model.layers.0.linear_attn.A_log", {4});
+  (void)(*source)->Get("model.layers.0.linear_attn.conv1d.weight", {64, 1, 4});
   (void)(*source)->Get("model.layers.0.mlp.experts.gate_up_proj_bias", {2, 4});
   (void)(*source)->FindLinear("model.layers.0.mlp.experts.gate_up_proj", {2, 4, 32}, 1);
   return 0;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <random>
 
 #include "absl/strings/str_cat.h"
@@ -143,6 +144,25 @@ class EncoderParity : public ::testing::TestWithParam<std::string> {
 TEST_P(EncoderParity, Float32) { ExpectWithin(DType::kFloat32, 1e-4); }
 
 TEST_P(EncoderParity, Bfloat16) { ExpectWithin(DType::kBFloat16, 4e-2); }
+
+TEST_P(EncoderParity, DenseLayersSeeWhatWasPooled) {
+  if (classifies()) GTEST_SKIP() << "a classifier pools nothing";
+  model_->config.pooling = Pooling::kMean;
+  std::vector<EncoderInput> inputs = Inputs("mean");
+  const int32_t size = model_->config.hidden_size;
+  DenseModule twice;
+  twice.config.in_size = size;
+  twice.config.out_size = 2;
+  twice.bias = {1.0f, -1.0f};
+  twice.weight.assign(2 * size, 0.5f);
+  std::fill(twice.weight.begin() + size, twice.weight.end(), -2.0f);
+  model_->dense = {twice};
+  for (EncoderInput& input : inputs) {
+    const float sum = std::accumulate(input.expected.begin(), input.expected.end(), 0.0f);
+    input.expected = {0.5f * sum + 1.0f, -2.0f * sum - 1.0f};
+  }
+  EXPECT_LE(Error(DType::kFloat32, inputs, {{0}, {1, 2}, {3, 4}}), 1e-4);
+}
 
 INSTANTIATE_TEST_SUITE_P(Models, EncoderParity,
                          ::testing::Values("bert", "xlm_roberta", "bert_reranker",

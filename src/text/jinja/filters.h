@@ -25,4 +25,8 @@ const FilterTable& NumberFilters();
 const FilterTable& ListFilters();
 const FilterTable& SelectFilters();
 
+// Single filters of TextFilters.
+absl::StatusOr<Value> PrettyPrint(Runtime& runtime, const Value& value, const Arguments& arguments);
+absl::StatusOr<Value> Urlize(Runtime& runtime, const Value& value, const Arguments& arguments);
+
 }  // namespace penstock::jinja

@@ -367,6 +367,8 @@ const FilterTable& TextFilters() {
       {"wordwrap", WordWrap},
       {"wordcount", WordCount},
       {"tojson", Json},
+      {"pprint", PrettyPrint},
+      {"urlize", Urlize},
   };
   return table;
 }

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "fakes/gguf_writer.h"
 #include "fakes/safetensors_writer.h"
 #include "fakes/tiny_model.h"
 
@@ -89,6 +90,39 @@ TEST(InspectModel, FindsWhatLoadingWouldRefuse) {
   tensors[3].shape = {120, 41};
   tensors[3].bytes = std::string(120 * 41 * 4, '\0');
   EXPECT_NE(Inspect(tensors).status().ToString().find("q_proj.weight"), std::string::npos);
+}
+
+TEST(InspectModel, ListsWhatOfAGgufFileIsNotRead) {
+  GgufWriter w;
+  w.AddString("general.architecture", "llama");
+  for (const auto& [key, value] :
+       std::vector<std::pair<const char*, uint32_t>>{{"context_length", 128},
+                                                     {"embedding_length", 32},
+                                                     {"block_count", 2},
+                                                     {"nextn_predict_layers", 1},
+                                                     {"feed_forward_length", 32},
+                                                     {"vocab_size", 5},
+                                                     {"attention.head_count", 4}}) {
+    w.AddInt(std::string("llama.") + key, value);
+  }
+  w.AddFloat("llama.attention.layer_norm_rms_epsilon", 1e-5f);
+  w.AddTensor("token_embd.weight", GgmlType::kF32, {5, 32}, std::string(640, '\0'));
+  w.AddTensor("rope_freqs.weight", GgmlType::kF32, {4}, BytesOf(std::vector<float>(4, 1.0f)));
+  for (const char* norm : {"output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"})
+    w.AddTensor(std::string(norm) + ".weight", GgmlType::kF32, {32}, std::string(128, '\0'));
+  for (const char* name :
+       {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"}) {
+    w.AddTensor(std::string("blk.0.") + name + ".weight", GgmlType::kF32, {32, 32},
+                std::string(4096, '\0'));
+  }
+  w.AddTensor("blk.1.nextn.eh_proj.weight", GgmlType::kF32, {32, 32}, std::string(4096, '\0'));
+  const TempDir dir;
+  const auto report = InspectModel(dir.Write("m.gguf", w.Bytes()));
+  ASSERT_TRUE(report.ok()) << report.status();
+  ASSERT_EQ(report->ignored.size(), 1u);
+  EXPECT_EQ(report->ignored.begin()->first, "blk.*.nextn");
+  EXPECT_EQ(report->ignored.begin()->second.num_bytes, 4096);
+  EXPECT_EQ(report->ignored_keys, std::vector<std::string>{"llama.vocab_size"});
 }
 
 }  // namespace

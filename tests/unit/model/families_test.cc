@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/strings.h"
 #include "fakes/tiny_model.h"
+#include "model/gguf_architecture.h"
 
 namespace penstock {
 namespace {
@@ -24,6 +25,9 @@ TEST(Families, ReadmeHasTheTableThatInspectPrints) {
   EXPECT_NE(readme.str().find(table), std::string::npos)
       << "put the output of penstock inspect --families into README.md:\n"
       << table;
+  EXPECT_NE(readme.str().find("GGUF architectures: " + KnownGgufArchitectures() + "."),
+            std::string::npos)
+      << "put into one line of README.md: GGUF architectures: " << KnownGgufArchitectures() << ".";
 }
 
 TEST(Families, AreFoundByArchitectureAndByTheModelTypeOfALanguagePart) {

@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "fakes/gguf_writer.h"
+#include "fakes/gguf_model.h"
 #include "fakes/safetensors_writer.h"
 #include "model/gguf_architecture.h"
 #include "model/model_config.h"
@@ -13,34 +13,6 @@ namespace penstock {
 namespace {
 
 using ::testing::HasSubstr;
-
-/// The keys that every architecture needs.
-GgufWriter GgufModel(const std::string& arch) {
-  GgufWriter writer;
-  writer.AddString("general.architecture", arch);
-  writer.AddInt(arch + ".context_length", 512);
-  writer.AddInt(arch + ".embedding_length", 32);
-  writer.AddInt(arch + ".block_count", 4);
-  writer.AddInt(arch + ".feed_forward_length", 48);
-  writer.AddInt(arch + ".attention.head_count", 4);
-  writer.AddInt(arch + ".attention.head_count_kv", 2);
-  writer.AddFloat(arch + ".attention.layer_norm_rms_epsilon", 1e-5f);
-  writer.AddTensor("token_embd.weight", GgmlType::kF32, {5, 32}, std::string(640, 0));
-  return writer;
-}
-
-absl::StatusOr<ModelConfig> GgufConfigOf(const GgufWriter& writer) {
-  const TempDir dir;
-  const auto file = Gguf::Open(dir.Write("m.gguf", writer.Bytes()));
-  if (!file.ok()) return file.status();
-  const auto json = GgufConfigJson(*file);
-  if (!json.ok()) return json.status();
-  return ParseModelConfig(*json, "m.gguf");
-}
-
-std::string GgufConfigError(const GgufWriter& writer) {
-  return std::string(GgufConfigOf(writer).status().message());
-}
 
 TEST(GgufConfig, AnOlmo2WithAWindowIsAnOlmo3) {
   GgufWriter writer = GgufModel("olmo2");
@@ -244,6 +216,215 @@ TEST(GgufConfig, RefusesHeadsThatDifferByLayer) {
                   GgufNumber<int32_t>(8) + GgufNumber<int32_t>(16));
   EXPECT_THAT(GgufConfigError(writer),
               HasSubstr("attention.key_length: expected the same number for every layer"));
+}
+
+/// What a mixture of DeepSeek's kind says.
+GgufWriter DeepSeekMixture(const std::string& arch) {
+  GgufWriter writer = GgufModel(arch);
+  writer.AddInt(arch + ".expert_count", 8);
+  writer.AddInt(arch + ".expert_used_count", 2);
+  writer.AddInt(arch + ".expert_shared_count", 1);
+  writer.AddInt(arch + ".expert_feed_forward_length", 12);
+  writer.AddInt(arch + ".leading_dense_block_count", 1);
+  writer.AddFloat(arch + ".expert_weights_scale", 2.5f);
+  return writer;
+}
+
+TEST(GgufConfig, ReadsLatentAttentionOfNewAndOldFiles) {
+  for (const bool old : {false, true}) {
+    GgufWriter writer = DeepSeekMixture("deepseek2");
+    writer.AddInt("deepseek2.expert_gating_func", 2);
+    writer.AddInt("deepseek2.expert_group_count", 2);
+    writer.AddInt("deepseek2.expert_group_used_count", 1);
+    writer.AddInt("deepseek2.rope.dimension_count", 4);
+    writer.AddInt("deepseek2.attention.kv_lora_rank", 16);
+    writer.AddInt("deepseek2.attention.key_length", old ? 10 : 20);
+    writer.AddInt("deepseek2.attention.value_length", old ? 8 : 16);
+    if (!old) writer.AddInt("deepseek2.attention.key_length_mla", 10);
+    if (!old) writer.AddInt("deepseek2.attention.value_length_mla", 8);
+    writer.AddString("deepseek2.rope.scaling.type", "yarn");
+    writer.AddFloat("deepseek2.rope.scaling.factor", 40.0f);
+    writer.AddFloat("deepseek2.rope.scaling.yarn_log_multiplier", 0.1f);
+    const auto c = GgufConfigOf(writer);
+    ASSERT_TRUE(c.ok()) << c.status();
+    EXPECT_EQ(c->architecture, "DeepseekV3ForCausalLM");
+    EXPECT_EQ(c->latent.kv_rank, 16);
+    EXPECT_EQ(c->latent.q_rank, 0);
+    EXPECT_EQ(c->latent.nope_dim, 6);
+    EXPECT_EQ(c->latent.rope_dim, 4);
+    EXPECT_EQ(c->latent.value_dim, 8);
+    EXPECT_EQ(c->experts.rule.num_groups, 2);
+    EXPECT_FLOAT_EQ(c->experts.rule.scale, 2.5f);
+    EXPECT_FALSE(c->experts.rule.normalize);
+    EXPECT_FALSE(c->layers[0].experts);
+    EXPECT_TRUE(c->layers[1].experts);
+    EXPECT_NEAR(c->ropes[0].mscale_all_dim, 1.0, 1e-6);
+    EXPECT_FLOAT_EQ(RopeMagnitude(c->ropes[0]), 1.0f);
+  }
+}
+
+TEST(GgufConfig, RefusesRoutersThatTheFamilyDoesNotHave) {
+  GgufWriter latent = DeepSeekMixture("deepseek2");
+  latent.AddInt("deepseek2.rope.dimension_count", 4);
+  latent.AddInt("deepseek2.attention.kv_lora_rank", 16);
+  latent.AddInt("deepseek2.attention.key_length", 10);
+  latent.AddInt("deepseek2.attention.value_length", 8);
+  EXPECT_THAT(
+      GgufConfigError(latent),
+      HasSubstr("deepseek2.expert_gating_func: 1 is not supported for deepseek2, expected 2 "
+                "(sigmoid)"));
+  GgufWriter qwen = GgufModel("qwen3moe");
+  qwen.AddInt("qwen3moe.expert_count", 6);
+  qwen.AddInt("qwen3moe.expert_used_count", 2);
+  qwen.AddInt("qwen3moe.expert_feed_forward_length", 12);
+  qwen.AddInt("qwen3moe.expert_gating_func", 2);
+  EXPECT_THAT(GgufConfigError(qwen), HasSubstr("expert_gating_func: 2 is not supported"));
+  GgufWriter mixtral = GgufModel("llama");
+  mixtral.AddInt("llama.expert_count", 8);
+  mixtral.AddInt("llama.expert_used_count", 2);
+  mixtral.AddKey("llama.expert_weights_norm", GgufType::kBool, std::string(1, 0));
+  EXPECT_THAT(GgufConfigError(mixtral), HasSubstr("expert_weights_norm: expected true for llama"));
+}
+
+TEST(GgufConfig, LeavesLayersOutThatPredictAhead) {
+  GgufWriter writer = DeepSeekMixture("glm4moe");
+  writer.AddInt("glm4moe.nextn_predict_layers", 1);
+  writer.AddInt("glm4moe.rope.dimension_count", 4);
+  const auto c = GgufConfigOf(writer);
+  ASSERT_TRUE(c.ok()) << c.status();
+  EXPECT_EQ(c->architecture, "Glm4MoeForCausalLM");
+  EXPECT_EQ(c->layers.size(), 3u);
+  EXPECT_EQ(c->qk_norm, QkNorm::kNone);
+  EXPECT_EQ(c->ropes[0].rotary_dim, 4);
+  GgufWriter none = GgufModel("llama");
+  none.AddInt("llama.nextn_predict_layers", 4);
+  EXPECT_THAT(GgufConfigError(none),
+              HasSubstr("llama.block_count: expected more than the 4 that predict ahead"));
+}
+
+TEST(GgufConfig, ReadsMistral3sTemperature) {
+  GgufWriter writer = GgufModel("mistral3");
+  const auto plain = GgufConfigOf(writer);
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  EXPECT_EQ(plain->query_scale_beta, 0.0f);
+  writer.AddFloat("mistral3.attention.temperature_scale", 0.1f);
+  EXPECT_THAT(GgufConfigError(writer), HasSubstr("temperature_scale: is not supported"));
+  writer.AddString("mistral3.rope.scaling.type", "yarn");
+  writer.AddFloat("mistral3.rope.scaling.factor", 16.0f);
+  writer.AddInt("mistral3.rope.scaling.original_context_length", 128);
+  writer.AddFloat("mistral3.rope.scaling.yarn_log_multiplier", 1.0f);
+  const auto c = GgufConfigOf(writer);
+  ASSERT_TRUE(c.ok()) << c.status();
+  EXPECT_FLOAT_EQ(c->query_scale_beta, 0.1f);
+  EXPECT_EQ(c->ropes[0].original_max_positions, 128);
+  EXPECT_FLOAT_EQ(RopeMagnitude(c->ropes[0]), 1.0f);
+}
+
+/// The keys of an architecture with LayerNorm.
+GgufWriter LayerNormModel(const std::string& arch) {
+  GgufWriter writer;
+  writer.AddString("general.architecture", arch);
+  writer.AddInt(arch + ".context_length", 512);
+  writer.AddInt(arch + ".embedding_length", 32);
+  writer.AddInt(arch + ".block_count", 4);
+  writer.AddInt(arch + ".feed_forward_length", 48);
+  writer.AddInt(arch + ".attention.head_count", 4);
+  writer.AddTensor("token_embd.weight", GgmlType::kF32, {5, 32}, std::string(640, 0));
+  return writer;
+}
+
+TEST(GgufConfig, ReadsNetworksWithLayerNorm) {
+  GgufWriter gpt2 = LayerNormModel("gpt2");
+  EXPECT_THAT(GgufConfigError(gpt2),
+              HasSubstr("gpt2.attention.layer_norm_epsilon: is missing, expected a float"));
+  gpt2.AddFloat("gpt2.attention.layer_norm_epsilon", 1e-4f);
+  const auto g = GgufConfigOf(gpt2);
+  ASSERT_TRUE(g.ok()) << g.status();
+  EXPECT_EQ(g->norm, NormType::kLayer);
+  EXPECT_FLOAT_EQ(g->norm_eps, 1e-4f);
+  EXPECT_TRUE(g->position_table);
+  GgufWriter cohere = LayerNormModel("cohere2");
+  cohere.AddFloat("cohere2.attention.layer_norm_epsilon", 1e-4f);
+  cohere.AddInt("cohere2.attention.sliding_window", 24);
+  EXPECT_THAT(GgufConfigError(cohere), HasSubstr("cohere2.logit_scale: is missing"));
+  cohere.AddFloat("cohere2.logit_scale", 0.25f);
+  const auto c = GgufConfigOf(cohere);
+  ASSERT_TRUE(c.ok()) << c.status();
+  EXPECT_EQ(c->norm, NormType::kLayerNoBias);
+  EXPECT_FLOAT_EQ(c->logit_scale, 0.25f);
+  EXPECT_EQ(c->layers[0].window, 24);
+  EXPECT_EQ(c->layers[3].rope, -1);
+}
+
+TEST(GgufConfig, ReadsLayersWithARecurrentState) {
+  GgufWriter writer = GgufModel("qwen35");
+  writer.AddInt("qwen35.ssm.conv_kernel", 4);
+  writer.AddInt("qwen35.ssm.state_size", 6);
+  writer.AddInt("qwen35.ssm.group_count", 2);
+  writer.AddInt("qwen35.ssm.time_step_rank", 4);
+  writer.AddInt("qwen35.ssm.inner_size", 40);
+  const auto c = GgufConfigOf(writer);
+  ASSERT_TRUE(c.ok()) << c.status();
+  EXPECT_TRUE(c->layers[0].recurrent);
+  EXPECT_FALSE(c->layers[3].recurrent);
+  EXPECT_EQ(c->delta.num_key_heads, 2);
+  EXPECT_EQ(c->delta.num_value_heads, 4);
+  EXPECT_EQ(c->delta.key_dim, 6);
+  EXPECT_EQ(c->delta.value_dim, 10);
+  EXPECT_TRUE(c->attention_gate);
+  writer.AddArray("qwen35.attention.recurrent_layers", GgufType::kBool, 4,
+                  std::string("\0\1\1\1", 4));
+  const auto listed = GgufConfigOf(writer);
+  ASSERT_TRUE(listed.ok()) << listed.status();
+  EXPECT_FALSE(listed->layers[0].recurrent);
+  EXPECT_TRUE(listed->layers[3].recurrent);
+}
+
+GgufWriter Gemma4Model() {
+  GgufWriter writer = GgufModel("gemma4");
+  writer.AddInt("gemma4.attention.key_length", 16);
+  writer.AddInt("gemma4.attention.value_length", 16);
+  writer.AddInt("gemma4.attention.key_length_swa", 8);
+  writer.AddInt("gemma4.attention.value_length_swa", 8);
+  writer.AddInt("gemma4.attention.sliding_window", 24);
+  writer.AddArray("gemma4.attention.sliding_window_pattern", GgufType::kBool, 4,
+                  std::string("\1\1\1\0", 4));
+  writer.AddInt("gemma4.embedding_length_per_layer_input", 0);
+  writer.AddFloat("gemma4.rope.freq_base", 1e6f);
+  writer.AddFloat("gemma4.rope.freq_base_swa", 1e4f);
+  return writer;
+}
+
+TEST(GgufConfig, ReadsHeadsThatDifferByKindOfLayer) {
+  GgufWriter writer = Gemma4Model();
+  writer.AddTensor("rope_freqs.weight", GgmlType::kF32, {8},
+                   BytesOf(std::vector<float>{1, 1, 1e30f, 1e30f, 1e30f, 1e30f, 1e30f, 1e30f}));
+  const auto c = GgufConfigOf(writer);
+  ASSERT_TRUE(c.ok()) << c.status();
+  EXPECT_EQ(c->layers[0].heads.head_dim, 8);
+  EXPECT_EQ(c->layers[0].window, 24);
+  EXPECT_EQ(c->layers[3].heads.head_dim, 16);
+  EXPECT_EQ(c->layers[3].window, 0);
+  EXPECT_TRUE(c->layers[3].values_are_keys);  // the file has no blk.3.attn_v
+  EXPECT_EQ(c->ropes[0].type, RopeType::kProportional);
+  EXPECT_EQ(c->ropes[0].rotated_pairs, 2);
+  EXPECT_EQ(c->ropes[1].theta, 1e4);
+  EXPECT_EQ(c->attention_scale, 1.0f);
+}
+
+TEST(GgufConfig, RefusesWhatGemma4HasAndTheServerHasNot) {
+  GgufWriter turns = Gemma4Model();
+  turns.AddTensor("rope_freqs.weight", GgmlType::kF32, {8},
+                  BytesOf(std::vector<float>{1, 1, 2, 4, 8, 8, 8, 8}));
+  EXPECT_THAT(GgufConfigError(turns),
+              HasSubstr("\"rope_freqs.weight\": expected 8 factors, 1 for"));
+  for (const char* key : {"attention.shared_kv_layers", "expert_count"}) {
+    GgufWriter writer = Gemma4Model();
+    writer.AddTensor("rope_freqs.weight", GgmlType::kF32, {8},
+                     BytesOf(std::vector<float>(8, 1.0f)));
+    writer.AddInt(std::string("gemma4.") + key, 2);
+    EXPECT_THAT(GgufConfigError(writer), HasSubstr(std::string(key) + ": is not supported"));
+  }
 }
 
 }  // namespace

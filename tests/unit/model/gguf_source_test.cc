@@ -190,6 +190,106 @@ TEST_F(GgufSourceTest, OffersQuantisedLayersAsCodesInTheCheckpointsOrder) {
   EXPECT_TRUE(std::equal(q.begin() + 512, q.begin() + 768, expected.begin() + 256));
 }
 
+TEST_F(GgufSourceTest, JoinsTheHalvesOfLatentAttention) {
+  Start("deepseek2");
+  writer_.AddInt("deepseek2.attention.head_count", 2);
+  // Keys [heads, rank, dim] and values [heads, dim, rank] of rank 2 and dimensions 3 and 1.
+  writer_.AddTensor("blk.0.attn_k_b.weight", GgmlType::kF32, {2, 2, 3}, GgufFloats(12, 0));
+  writer_.AddTensor("blk.0.attn_v_b.weight", GgmlType::kF32, {2, 1, 2}, GgufFloats(4, 20));
+  writer_.AddTensor("blk.1.attn_kv_b.weight", GgmlType::kF32, {8, 2}, GgufFloats(16, 0));
+  writer_.AddTensor("blk.1.exp_probs_b.bias", GgmlType::kF32, {2}, GgufFloats(2, 5));
+  const auto joined = Source().FindLinear("model.layers.0.self_attn.kv_b_proj", {8, 2}, -1);
+  ASSERT_TRUE(joined.ok()) << joined.status();
+  EXPECT_EQ(GgufValuesOf(joined->plain),
+            (std::vector<float>{0, 3, 1, 4, 2, 5, 20, 21, 6, 9, 7, 10, 8, 11, 22, 23}));
+  const auto old = Source().FindLinear("model.layers.1.self_attn.kv_b_proj", {8, 2}, -1);
+  ASSERT_TRUE(old.ok()) << old.status();
+  EXPECT_EQ(GgufValuesOf(old->plain)[15], 15.0f);
+  EXPECT_EQ(Values("model.layers.1.mlp.gate.e_score_correction_bias", {2}),
+            (std::vector<float>{5, 6}));
+  EXPECT_THAT(
+      Source().FindLinear("model.layers.0.self_attn.kv_b_proj", {2, 2}, -1).status().message(),
+      HasSubstr("\"blk.0.attn_v_b.weight\" expected [2, fewer than 1, 2]"));
+  EXPECT_THAT(
+      Source().FindLinear("model.layers.0.self_attn.kv_b_proj", {10, 2}, -1).status().message(),
+      HasSubstr("\"blk.0.attn_k_b.weight\" has shape [2, 2, 3], the metadata asks for [2, 2, 4]"));
+}
+
+TEST_F(GgufSourceTest, PutsValueHeadsBackBesideTheirKeyHeads) {
+  Start("qwen35");
+  writer_.AddInt("qwen35.ssm.group_count", 2);
+  writer_.AddInt("qwen35.ssm.time_step_rank", 4);
+  writer_.AddInt("qwen35.ssm.state_size", 1);
+  writer_.AddInt("qwen35.ssm.inner_size", 8);  // value heads of two rows
+  writer_.AddTensor("blk.0.attn_qkv.weight", GgmlType::kF32, {12, 1}, GgufFloats(12, 0));
+  writer_.AddTensor("blk.0.attn_gate.weight", GgmlType::kF32, {8, 1}, GgufFloats(8, 0));
+  writer_.AddTensor("blk.0.ssm_conv1d.weight", GgmlType::kF32, {12, 2}, GgufFloats(24, 0));
+  writer_.AddTensor("blk.0.ssm_alpha.weight", GgmlType::kF32, {4, 1}, GgufFloats(4, 0));
+  writer_.AddTensor("blk.0.ssm_a", GgmlType::kF32, {4},
+                    BytesOf(std::vector<float>{-1.0f, -2.0f, -4.0f, -8.0f}));
+  writer_.AddTensor("blk.1.ssm_a", GgmlType::kF32, {4}, BytesOf(std::vector<float>{-1, -1, 0, -1}));
+  writer_.AddTensor("blk.0.ssm_dt.bias", GgmlType::kF32, {4}, GgufFloats(4, 0));
+  writer_.AddTensor("blk.0.ssm_out.weight", GgmlType::kF16, {1, 8},
+                    std::string("\0\0\0\1\0\2\0\3\0\4\0\5\0\6\0\7", 16));
+  writer_.AddTensor("blk.0.ssm_norm.weight", GgmlType::kF32, {2}, GgufFloats(2, 3));
+  writer_.AddTensor("blk.0.post_attention_norm.weight", GgmlType::kF32, {2}, GgufFloats(2, 3));
+  const std::string delta = "model.layers.0.linear_attn.";
+  // The file has heads a0 b0 a1 b1 of what the checkpoint has as a0 a1 b0 b1.
+  EXPECT_EQ(Values(delta + "in_proj_qkv.weight", {12, 1}),
+            (std::vector<float>{0, 1, 2, 3, 4, 5, 8, 9, 6, 7, 10, 11}));
+  EXPECT_EQ(Values(delta + "in_proj_z.weight", {8, 1}),
+            (std::vector<float>{0, 1, 4, 5, 2, 3, 6, 7}));
+  EXPECT_EQ(Values(delta + "conv1d.weight", {12, 1, 2})[12], 16.0f);
+  EXPECT_EQ(Values(delta + "in_proj_a.weight", {4, 1}), (std::vector<float>{0, 2, 1, 3}));
+  EXPECT_EQ(Values(delta + "dt_bias", {4}), (std::vector<float>{0, 2, 1, 3}));
+  EXPECT_FLOAT_EQ(Values(delta + "A_log", {4})[1], std::log(4.0f));
+  EXPECT_THAT(Error("model.layers.1.linear_attn.A_log", {4}), HasSubstr("negative numbers"));
+  const auto out = Source().FindLinear(delta + "out_proj", {1, 8}, -1);
+  ASSERT_TRUE(out.ok()) << out.status();
+  EXPECT_EQ(std::memcmp(out->plain.data, "\0\0\0\1\0\4\0\5\0\2\0\3\0\6\0\7", 16), 0);
+  EXPECT_EQ(Values(delta + "norm.weight", {2}), (std::vector<float>{3, 4}));
+  EXPECT_EQ(Values("model.layers.0.post_attention_layernorm.weight", {2}),
+            (std::vector<float>{2, 3}));
+  EXPECT_THAT(Error(delta + "in_proj_z.weight", {4, 2}), HasSubstr("has shape [8, 1]"));
+}
+
+TEST_F(GgufSourceTest, OrdersColumnsOfCodesByTheInput) {
+  const auto blocks = Gguf::Open(PENSTOCK_SOURCE_DIR "/tests/goldens/ggml_blocks.gguf");
+  ASSERT_TRUE(blocks.ok()) << blocks.status();
+  Start("qwen35");
+  writer_.AddInt("qwen35.ssm.group_count", 2);
+  writer_.AddInt("qwen35.ssm.time_step_rank", 4);
+  writer_.AddInt("qwen35.ssm.state_size", 1);
+  writer_.AddInt("qwen35.ssm.inner_size", 256);
+  const GgufTensor* t = blocks->FindTensor("Q4_K.blocks");
+  writer_.AddTensor("blk.0.ssm_out.weight", t->type, {2, 256},
+                    std::string(reinterpret_cast<const char*>(t->data.data()), t->data.size()));
+  const auto out = Source().FindLinear("model.layers.0.linear_attn.out_proj", {2, 256}, -1);
+  ASSERT_TRUE(out.ok()) << out.status();
+  ASSERT_NE(out->codes, nullptr);
+  std::vector<float> got(512), file(512);
+  Dequantize(*out->codes, 0, 2, got.data());
+  std::memcpy(file.data(), blocks->FindTensor("Q4_K.values")->data.data(), 2048);
+  for (int64_t c = 0; c < 256; ++c) {
+    const int64_t from = c / 64 == 1 ? c + 64 : c / 64 == 2 ? c - 64 : c;  // the middle heads
+    EXPECT_EQ(got[c], file[from]) << c;
+    EXPECT_EQ(got[256 + c], file[256 + from]) << c;
+  }
+}
+
+TEST_F(GgufSourceTest, KnowsGpt2sNames) {
+  Start("gpt2");
+  writer_.AddTensor("position_embd.weight", GgmlType::kF32, {2, 1}, GgufFloats(2, 0));
+  writer_.AddTensor("blk.2.attn_qkv.bias", GgmlType::kF32, {3}, GgufFloats(3, 1));
+  writer_.AddTensor("blk.2.attn_output.weight", GgmlType::kF32, {1, 2}, GgufFloats(2, 4));
+  EXPECT_EQ(Values("transformer.wpe.weight", {2, 1}), (std::vector<float>{0, 1}));
+  EXPECT_EQ(Values("transformer.h.2.attn.c_attn.bias", {3}), (std::vector<float>{1, 2, 3}));
+  EXPECT_FALSE(Source().keeps_in_out_order());
+  const auto out = Source().FindLinear("transformer.h.2.attn.c_proj", {1, 2}, -1);
+  ASSERT_TRUE(out.ok()) << out.status();
+  EXPECT_EQ(GgufValuesOf(out->plain), (std::vector<float>{4, 5}));
+}
+
 TEST_F(GgufSourceTest, NamesWhatItCannotGive) {
   Start("llama");
   writer_.AddInt("llama.attention.head_count", 3);

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "fakes/safetensors_writer.h"
+
 namespace penstock {
 namespace {
 
@@ -155,6 +157,41 @@ TEST(QuantizationConfig, IsFoundInsideATextConfig) {
       R"({"text_config": {"quantization_config": {"quant_method": "mxfp4"}}})", "config.json");
   ASSERT_TRUE(config.ok());
   EXPECT_EQ(config->method, "mxfp4");
+}
+
+TEST(QuantizationConfig, OlderGptqCheckpointsHaveAFileOfTheirOwn) {
+  const TempDir dir;
+  dir.Write("config.json", "{}");
+  dir.Write("quantize_config.json",
+            R"({"bits": 4, "group_size": 128, "damp_percent": 0.01, "desc_act": true, "sym": false,
+                "true_sequential": true, "model_name_or_path": null, "model_file_base_name": "m"})");
+  const auto old = LoadQuantizationConfig(dir.path());
+  ASSERT_TRUE(old.ok()) << old.status();
+  EXPECT_EQ(old->method, "gptq");
+  ASSERT_EQ(old->groups.size(), 1u);
+  EXPECT_EQ(old->groups[0].scheme.storage, CodeStorage::kGptq);
+  EXPECT_EQ(old->groups[0].scheme.group, 128);
+  EXPECT_FALSE(old->groups[0].scheme.symmetric);
+  // What config.json says comes first.
+  dir.Write("config.json",
+            R"({"quantization_config": {"quant_method": "gptq", "bits": 8, "group_size": 64}})");
+  const auto own = LoadQuantizationConfig(dir.path());
+  ASSERT_TRUE(own.ok()) << own.status();
+  EXPECT_EQ(own->groups[0].scheme.bits, 8);
+}
+
+TEST(QuantizationConfig, NamesWhatAnOlderGptqCheckpointsFileHasWrong) {
+  const TempDir dir;
+  dir.Write("config.json", "{}");
+  const auto error = [&](const char* text) {
+    dir.Write("quantize_config.json", text);
+    return std::string(LoadQuantizationConfig(dir.path()).status().message());
+  };
+  EXPECT_THAT(error(R"({"bits": 3, "group_size": 128})"),
+              HasSubstr("quantize_config.json: quantize_config.bits: is 3, expected 4 or 8"));
+  EXPECT_THAT(error(R"({"bits": 4})"), HasSubstr("group_size: is missing"));
+  EXPECT_THAT(error("[]"), HasSubstr("quantize_config.json: expected an object"));
+  EXPECT_THAT(error("{"), HasSubstr("quantize_config.json"));
 }
 
 }  // namespace

@@ -155,6 +155,45 @@ INSTANTIATE_TEST_SUITE_P(Shared, GgufVectors,
                            return name;
                          });
 
+TEST(VocabularyFiles, GgufPreTokenizersThatShareAPatternCutAlike) {
+  GgufVocabulary v;
+  v.model = "gpt2";
+  v.tokens = {"1", "a", "\u0120", "11", "111", "<s>"};
+  v.token_types = {1, 1, 1, 1, 1, 3};
+  v.merges = {"1 1", "11 1"};
+  v.bos_id = 5;
+  const auto ids = [&](const char* pre) {
+    v.pre = pre;
+    const auto tokenizer = MakeGgufTokenizer(v);
+    EXPECT_TRUE(tokenizer.ok()) << tokenizer.status();
+    return tokenizer.ok() ? (*tokenizer)->Encode("1111 a", true) : Ids{};
+  };
+  // Digits together and three by three, and one by one.
+  for (const char* pre : {"exaone4", "gpt-2", "gigachat", "mellum", "modern-bert", "a.x-4.0"})
+    EXPECT_EQ(ids(pre), (Ids{3, 3, 2, 1})) << pre;
+  for (const char* pre : {"glm4", "glm5", "chatglm-bpe", "minicpm5", "joyai-llm", "hy_v4"})
+    EXPECT_EQ(ids(pre), (Ids{4, 0, 2, 1})) << pre;
+  for (const char* pre : {"llama-bpe", "midm-2.0", "jina-v5-nano"})
+    EXPECT_EQ(ids(pre), (Ids{5, 4, 0, 2, 1})) << pre;
+  for (const char* pre : {"f2llmv2", "kormo", "grok-2", "bailingmoe2", "llada-moe", "mellum2"})
+    EXPECT_EQ(ids(pre), (Ids{0, 0, 0, 0, 2, 1})) << pre;
+}
+
+TEST(VocabularyFiles, GgufMergesOverBlanksSpellBytesThatHaveNoToken) {
+  GgufVocabulary v;
+  v.model = "gemma4";
+  v.tokens = {"<unk>", "<bos>", "<0xC3>", "<0xA9>", "a", "b", "\u2581", "\u2581a", "ab", "\n"};
+  v.token_types = {2, 3, 6, 6, 1, 1, 1, 1, 1, 1};
+  v.merges = {"\u2581 a", "a b"};
+  v.unk_id = 0;
+  v.bos_id = 1;
+  const auto tokenizer = MakeGgufTokenizer(v);
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  const Ids ids = (*tokenizer)->Encode("ab ab\n\u00e9<bos>", true);
+  EXPECT_EQ(ids, (Ids{1, 8, 7, 5, 9, 2, 3, 1}));
+  EXPECT_EQ((*tokenizer)->Decode(ids, true), "ab ab\n\u00e9");
+}
+
 TEST(VocabularyFiles, GgufVocabulariesThatDoNotFitAreRefused) {
   GgufVocabulary v;
   v.model = "gpt2";
