@@ -259,7 +259,7 @@ absl::StatusOr<HostLinear> GgufSource::FindLinear(const std::string& name,
                                                   absl::Span<const int64_t> shape, int64_t expert) {
   HostLinear out;
   if (const auto halves = GgufLatentUpOf(name);
-      halves && shape.size() == 2 && file_->FindTensor(halves->keys) != nullptr) {
+      halves && arch_.latent && shape.size() == 2 && file_->FindTensor(halves->keys) != nullptr) {
     ASSIGN_OR_RETURN(out.plain, JoinedLatentUp(*halves, shape));
     return out;
   }
