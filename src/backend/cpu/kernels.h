@@ -9,7 +9,6 @@
 
 namespace penstock {
 
-constexpr int64_t kMaxHeadDim = 4096;
 constexpr int64_t kGemmDepth = 256;  // k per pass over a panel: its part stays in L1
 
 constexpr int64_t kUnitBytes = 4;  // of a row's codes that lie side by side in a panel

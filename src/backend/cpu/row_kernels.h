@@ -96,10 +96,11 @@ void ConvertRow(const From* x, To* y, int64_t n, float scale, bool accumulate = 
   });
 }
 
-/// q = round(x / scale), ties to even, |q| <= 127, scale = max |x| / 127, which is returned: 0 with
-/// zeros where that is no number's inverse, NaN where an x is not finite.
-template <class T>
-float RoundToBytes(const T* x, int64_t n, int8_t* q) {
+/// Calls put(i, codes, count) for the vectors of round(x / scale), ties to even, |codes| <= 127,
+/// scale = max |x| / 127, which is returned: 0 with zeros where that is no number's inverse, NaN
+/// where an x is not finite.
+template <class T, class Put>
+float RoundedTo(const T* x, int64_t n, const Put& put) {
   V most = Zero();
   V poison = Zero();  // NaN where an x is not finite
   ForVectors(
@@ -115,11 +116,20 @@ float RoundToBytes(const T* x, int64_t n, int8_t* q) {
   ForVectors(
       n, [&](int64_t i, int count) __attribute__((always_inline)) {
         const V scaled = LoadUpTo(x + i, count) * Set1(inverse);
-        int8_t lanes[kLanes];
-        StoreLowBytes(lanes, ToInt(Min(Max(scaled, Set1(-127.0f)), Set1(127.0f))));
-        __builtin_memcpy(q + i, lanes, static_cast<size_t>(count));
+        int8_t codes[kLanes];
+        StoreLowBytes(codes, ToInt(Min(Max(scaled, Set1(-127.0f)), Set1(127.0f))));
+        put(i, codes, count);
       });
   return scale + ReduceAdd(poison);
+}
+
+/// The same into q [n].
+template <class T>
+float RoundToBytes(const T* x, int64_t n, int8_t* q) {
+  return RoundedTo(
+      x, n, [q](int64_t i, const int8_t* codes, int count) __attribute__((always_inline)) {
+        __builtin_memcpy(q + i, codes, static_cast<size_t>(count));
+      });
 }
 
 /// Writes a head's key or value where the cache has it.
@@ -134,10 +144,13 @@ void CacheHead(const T* x, int64_t n, bool apart, Kv* out, float*) {
 }
 template <class T>
 void CacheHead(const T* x, int64_t n, bool apart, int8_t* out, float* scale) {
-  int8_t q[kMaxHeadDim];
-  *scale = RoundToBytes(x, n, apart ? q : out);
-  if (!apart) return;
-  for (int64_t i = 0; i < n; ++i) out[i * kCacheUnit] = q[i];
+  if (!apart) {
+    *scale = RoundToBytes(x, n, out);
+    return;
+  }
+  *scale = RoundedTo(x, n, [out](int64_t i, const int8_t* codes, int count) {
+    for (int j = 0; j < count; ++j) out[(i + j) * kCacheUnit] = codes[j];
+  });
 }
 
 template <class T, class Kv>
