@@ -105,7 +105,9 @@ constexpr TokenId kMaxAddedId = 1 << 24;
 absl::Status ReadAddedTokens(const Json& json, const fs::path& path, std::vector<AddedToken>& out) {
   const auto it = json.find("added_tokens_decoder");
   if (it == json.end() || !it->is_object()) return absl::OkStatus();
-  for (const auto& [key, value] : it->items()) {
+  for (const auto& item : it->items()) {
+    const std::string& key = item.key();
+    const Json& value = item.value();
     AddedToken token;
     if (!absl::SimpleAtoi(key, &token.id) || token.id < 0 || token.id > kMaxAddedId ||
         !value.is_object() || TokenText(value, "content").empty()) {

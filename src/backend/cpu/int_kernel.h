@@ -23,14 +23,15 @@ inline VBits LoadInput(const void* x) {
 constexpr bool kWordInputs = false;
 using Input8 = int8_t;
 #if defined(__AVX512VNNI__)
-inline VBits DotBytes(VBits sums, VBits codes, VBits x) {
-  return _mm512_dpbusd_epi32(sums, codes, x);
-}
+#define PENSTOCK_DOT_BYTES "vpdpbusd %2, %1, %0"
 #else
-inline VBits DotBytes(VBits sums, VBits codes, VBits x) {
-  return _mm256_dpbusd_avx_epi32(sums, codes, x);
-}
+#define PENSTOCK_DOT_BYTES "%{vex%} vpdpbusd %2, %1, %0"
 #endif
+/// sums + products of four bytes a lane. Of the intrinsic the compiler keeps the sums in memory.
+inline __attribute__((always_inline)) void DotBytes(VBits codes, VBits x, VBits& sums) {
+  asm(PENSTOCK_DOT_BYTES : "+v"(sums) : "v"(codes), "v"(x));
+}
+#undef PENSTOCK_DOT_BYTES
 
 /// The two halves of a unit of codes of 4 bits: its first four columns and its next.
 template <int kVectors>
@@ -50,12 +51,16 @@ template <int kRows, int kVectors>
 inline __attribute__((always_inline)) void SumUnits8(const uint8_t* codes, const int8_t* x,
                                                      int64_t x_stride, int64_t units,
                                                      VBits (&acc)[kRows][kVectors]) {
+#pragma GCC unroll 8
   for (int64_t u = 0; u < units; ++u, codes += kPanelRows * kUnitBytes, x += 4) {
     VBits w[kVectors];
-    for (int v = 0; v < kVectors; ++v) w[v] = LoadBits(codes + v * kLanes * kUnitBytes);
+    for (int v = 0; v < kVectors; ++v) {
+      w[v] = LoadBits(codes + v * kLanes * kUnitBytes);
+      asm("" : "+v"(w[v]));  // else each row loads it again
+    }
     for (int r = 0; r < kRows; ++r) {
       const VBits four = LoadInput(x + r * x_stride);
-      for (int v = 0; v < kVectors; ++v) acc[r][v] = DotBytes(acc[r][v], w[v], four);
+      for (int v = 0; v < kVectors; ++v) DotBytes(w[v], four, acc[r][v]);
     }
   }
 }
@@ -65,14 +70,15 @@ template <int kRows, int kVectors>
 inline __attribute__((always_inline)) void SumUnits4(const uint8_t* codes, const int8_t* x,
                                                      int64_t x_stride, int64_t units,
                                                      VBits (&acc)[kRows][kVectors]) {
+#pragma GCC unroll 4
   for (int64_t u = 0; u < units; ++u, codes += kPanelRows * kUnitBytes, x += 8) {
     VBits first[kVectors], second[kVectors];
     LoadHalves(codes, first, second);
     for (int r = 0; r < kRows; ++r) {
       const VBits four = LoadInput(x + r * x_stride);
-      for (int v = 0; v < kVectors; ++v) acc[r][v] = DotBytes(acc[r][v], first[v], four);
+      for (int v = 0; v < kVectors; ++v) DotBytes(first[v], four, acc[r][v]);
       const VBits next = LoadInput(x + r * x_stride + 4);
-      for (int v = 0; v < kVectors; ++v) acc[r][v] = DotBytes(acc[r][v], second[v], next);
+      for (int v = 0; v < kVectors; ++v) DotBytes(second[v], next, acc[r][v]);
     }
   }
 }
@@ -91,7 +97,7 @@ inline __attribute__((always_inline)) void SumHalf8(const VBits (&w)[kVectors], 
     const VBits two = LoadInput(x + r * x_stride);
     for (int v = 0; v < kVectors; ++v) {
       acc[r][v] = Add32(acc[r][v], MultiplyPairs16(w[v], two));
-      asm("" : "+x"(acc[r][v]));
+      asm("" : "+v"(acc[r][v]));
     }
   }
 }
@@ -125,7 +131,7 @@ inline __attribute__((always_inline)) void SumHalf4(const VBits (&w)[kVectors], 
     const VBits four = LoadInput(x + r * x_stride);
     for (int v = 0; v < kVectors; ++v) {
       words[r][v] = Add16(words[r][v], MultiplyPairs8(w[v], four));
-      asm("" : "+x"(words[r][v]));
+      asm("" : "+v"(words[r][v]));
     }
   }
 }
@@ -176,7 +182,19 @@ struct InputType<8> {
 inline const int8_t* Columns(const QuantizedInput& in, int8_t) { return in.q; }
 inline const int16_t* Columns(const QuantizedInput& in, int16_t) { return in.words; }
 
-/// Rows [row, row + kRows) times the outputs of kVectors vectors from `vector` on, into a.sums.
+template <int kBits, int kRows, int kVectors, class X>
+inline __attribute__((always_inline)) void SumUnits(const uint8_t* codes, const X* x,
+                                                    int64_t x_stride, int64_t units,
+                                                    VBits (&acc)[kRows][kVectors]) {
+  if constexpr (kBits == 8) {
+    SumUnits8(codes, x, x_stride, units, acc);
+  } else {
+    SumUnits4(codes, x, x_stride, units, acc);
+  }
+}
+
+/// Rows [row, row + kRows) times the outputs of kVectors vectors from `vector` on, into a.sums. The
+/// loops over rows and vectors must vanish: what they index lives in registers.
 template <int kBits, int kRows, int kVectors>
 void IntegerTile(const GemmPanelArgs& a, int64_t row, int vector) {
   const int64_t num_groups = a.input.num_groups;
@@ -194,18 +212,26 @@ void IntegerTile(const GemmPanelArgs& a, int64_t row, int vector) {
   const void* const offsets = a.codes.offsets;
   const DType scale_type = a.codes.scale_type;
   const DType offset_type = a.codes.offset_type;
-  float* sums = a.sums + row * kPanelRows + vector * kLanes;
+  V sums[kRows][kVectors];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) sums[r][v] = Zero();
+  }
   for (int64_t g = 0; g < num_groups; ++g) {
     const int64_t units = units_left < group_units ? units_left : group_units;
     VBits acc[kRows][kVectors];
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const VBits start = LoadInput(starts + r * num_groups + g);
+#pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) acc[r][v] = start;
     }
-    if constexpr (kBits == 8) {
-      SumUnits8(codes, x, stride, units, acc);
+    constexpr int64_t kCommon = 32 / UnitColumns(kBits);  // of a group: a loop that unrolls
+    if (units == kCommon) {
+      SumUnits<kBits>(codes, x, stride, kCommon, acc);
     } else {
-      SumUnits4(codes, x, stride, units, acc);
+      SumUnits<kBits>(codes, x, stride, units, acc);
     }
     codes += units * kPanelRows * kUnitBytes;
     x += units * UnitColumns(kBits);
@@ -213,23 +239,31 @@ void IntegerTile(const GemmPanelArgs& a, int64_t row, int vector) {
     const int64_t at = g * kPanelRows + vector * kLanes;
     V scale[kVectors];
     for (int v = 0; v < kVectors; ++v) scale[v] = LoadScales(scale_type, scales, at + v * kLanes);
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const V x_scale = Set1(x_scales[r * num_groups + g]);
+#pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) {
-        float* sum = sums + r * kPanelRows + v * kLanes;
-        Store(sum, Fma(ToFloat(acc[r][v]) * x_scale, scale[v], g == 0 ? Zero() : Load(sum)));
+        sums[r][v] = Fma(ToFloat(acc[r][v]) * x_scale, scale[v], sums[r][v]);
       }
     }
     if (offsets == nullptr) continue;
     for (int v = 0; v < kVectors; ++v) {
-      const V offset = LoadScales(offset_type, offsets, at + v * kLanes);
-      for (int r = 0; r < kRows; ++r) {
-        float* sum = sums + r * kPanelRows + v * kLanes;
-        const int64_t of_row = r * num_groups + g;
-        const float x_sum = static_cast<float>(x_sums[of_row]) * x_scales[of_row];
-        Store(sum, Fma(Set1(x_sum), offset, Load(sum)));
-      }
+      scale[v] = LoadScales(offset_type, offsets, at + v * kLanes);
     }
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const int64_t of_row = r * num_groups + g;
+      const V x_sum = Set1(static_cast<float>(x_sums[of_row]) * x_scales[of_row]);
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) sums[r][v] = Fma(x_sum, scale[v], sums[r][v]);
+    }
+  }
+  float* out = a.sums + row * kPanelRows + vector * kLanes;
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) Store(out + r * kPanelRows + v * kLanes, sums[r][v]);
   }
 }
 
@@ -242,10 +276,14 @@ void IntegerTiles(const GemmPanelArgs& a, int64_t row) {
 
 template <int kBits>
 void IntegerSumsOf(const GemmPanelArgs& a) {
-  constexpr int kMost = kLanes == 16 ? 6 : 4;  // rows whose sums fit the registers
+  // 32 registers hold the integers of 6 rows, or those and the floats of 3, which is better where
+  // groups end often.
+  constexpr int kMost = kLanes == 16 ? 6 : 4;
   constexpr int kWide = kPanelVectors;
   constexpr int kNarrow = kLanes == 16 ? kPanelVectors : 2;
-  const int64_t num_tiles = (a.m + kMost - 1) / kMost;
+  const bool short_groups = a.input.num_groups > 1 && a.codes.group < 128;
+  const int64_t most = kLanes == 16 && short_groups ? 3 : kMost;
+  const int64_t num_tiles = (a.m + most - 1) / most;
   for (int64_t tile = 0, row = 0; tile < num_tiles; ++tile) {
     const int64_t rows = (a.m - row + num_tiles - tile - 1) / (num_tiles - tile);
     switch (rows) {
@@ -261,14 +299,12 @@ void IntegerSumsOf(const GemmPanelArgs& a) {
       case 4:
         IntegerTiles<kBits, 4, kNarrow>(a, row);
         break;
-#if defined(__AVX512F__)
       case 5:
-        IntegerTiles<kBits, 5, kNarrow>(a, row);
+        if constexpr (kMost == 6) IntegerTiles<kBits, 5, kNarrow>(a, row);
         break;
       case 6:
-        IntegerTiles<kBits, 6, kNarrow>(a, row);
+        if constexpr (kMost == 6) IntegerTiles<kBits, 6, kNarrow>(a, row);
         break;
-#endif
       default:
         __builtin_unreachable();
     }
