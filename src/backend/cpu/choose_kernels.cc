@@ -41,6 +41,7 @@ class MeasuredLayer {
     args_.panel = panel_.data();
     args_.codes.codes = panel_.data();
     args_.codes.scales = scales_.data();
+    args_.codes.scales_stride = n * static_cast<int64_t>(sizeof(float));
     args_.codes.center = 1 << (bits - 1);
     args_.codes.group = kGroup;
     args_.y = y_.data();

@@ -51,14 +51,21 @@ void ExpandWith(const CodePanel& a, const Number& number, int64_t begin, int64_t
     const int64_t group_end = (group + 1) * a.group < end ? (group + 1) * a.group : end;
     V scales[kPanelVectors];
     V offsets[kPanelVectors];
+    const auto* group_codes = codes + group * a.group_gap;
+    const auto* group_scales = static_cast<const char*>(a.scales) + group * a.scales_stride;
     for (int v = 0; v < kPanelVectors; ++v) {
-      const int64_t at = group * kPanelRows + v * kLanes;
-      scales[v] = LoadScales(a.scale_type, a.scales, at);
-      offsets[v] = a.offsets == nullptr ? Zero() : LoadScales(a.offset_type, a.offsets, at);
+      scales[v] = LoadScales(a.scale_type, group_scales, v * kLanes);
+      offsets[v] = Zero();
+    }
+    if (a.offsets != nullptr) {
+      const auto* group_offsets = static_cast<const char*>(a.offsets) + group * a.offsets_stride;
+      for (int v = 0; v < kPanelVectors; ++v) {
+        offsets[v] = LoadScales(a.offset_type, group_offsets, v * kLanes);
+      }
     }
     constexpr int kColumns = kPaired ? 8 : 4;  // of a unit
     for (; k % kColumns == 0 && k + kColumns <= group_end; k += kColumns) {
-      const uint8_t* unit = codes + k / kColumns * kPanelRows * kUnitBytes;
+      const uint8_t* unit = group_codes + k / kColumns * kPanelRows * kUnitBytes;
       for (int v = 0; v < kPanelVectors; ++v) {
         const VBits all = LoadBits(unit + v * kLanes * kUnitBytes);
 #pragma GCC unroll 8
@@ -71,7 +78,7 @@ void ExpandWith(const CodePanel& a, const Number& number, int64_t begin, int64_t
     }
     for (; k < group_end; ++k) {  // of a unit that two groups or two passes share
       const CodePlace place = PlaceOfCode(kPaired ? 4 : 8, k);
-      const uint8_t* unit = codes + place.unit * kPanelRows * kUnitBytes;
+      const uint8_t* unit = group_codes + place.unit * kPanelRows * kUnitBytes;
       for (int v = 0; v < kPanelVectors; ++v, out += kLanes) {
         const VBits four = LoadBits(unit + v * kLanes * kUnitBytes);
         Store(out, scales[v] * number(And(ShiftRight(four, place.shift), mask)) + offsets[v]);

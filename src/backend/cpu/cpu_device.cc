@@ -42,7 +42,7 @@ void CpuDevice::CopyToHost(void* host, const void* device, size_t bytes) {
 absl::StatusOr<PackedLinear> CpuDevice::Pack(int64_t k, absl::Span<const LinearPart> parts) {
   PackedLinear packed;
   packed.k = k;
-  packed.segments = PlanSegments(k, parts, kernels_, *pool_);
+  packed.segments = PlanSegments(parts, kernels_, *pool_);
   bool has_bias = false;
   for (const LinearPart& part : parts) {
     packed.n += part.rows;

@@ -20,9 +20,12 @@ CodePanel CodesAt(const LinearSegment& segment, const SegmentLayout& layout, con
                   int64_t panel) {
   const char* begin = base + layout.panels_begin + panel * layout.panel_bytes;
   CodePanel codes;
-  codes.codes = begin;
-  codes.scales = begin + layout.scales_begin;
+  codes.codes = begin + layout.codes_begin;
+  codes.scales = begin;
   codes.offsets = segment.has_offset ? begin + layout.offsets_begin : nullptr;
+  codes.scales_stride = layout.scales_stride;
+  codes.offsets_stride = layout.offsets_stride;
+  codes.group_gap = layout.group_gap;
   codes.scale_type = segment.scale_type;
   codes.offset_type = segment.offset_type;
   codes.book = segment.has_book ? reinterpret_cast<const float*>(base) : nullptr;
@@ -54,13 +57,18 @@ void UnpackRow(const CodePanel& a, bool paired, int64_t row, int64_t panel_rows,
   float scale = 0;
   float offset = 0;
   for (int64_t c = 0; c < k; ++c) {
+    const int64_t group = c / a.group;
     if (c % a.group == 0) {
-      const int64_t at = c / a.group * panel_rows + row;
-      scale = ScaleAt(a.scale_type, a.scales, at);
-      if (a.offsets != nullptr) offset = ScaleAt(a.offset_type, a.offsets, at);
+      scale =
+          ScaleAt(a.scale_type, static_cast<const char*>(a.scales) + group * a.scales_stride, row);
+      if (a.offsets != nullptr) {
+        offset = ScaleAt(a.offset_type,
+                         static_cast<const char*>(a.offsets) + group * a.offsets_stride, row);
+      }
     }
     const CodePlace place = PlaceOfCode(bits, c);
-    const uint8_t byte = codes[place.unit * panel_rows * kUnitBytes + place.shift / 8];
+    const uint8_t byte =
+        codes[place.unit * panel_rows * kUnitBytes + place.shift / 8 + group * a.group_gap];
     const int code = paired ? byte >> place.shift % 8 & 15 : byte;
     out[c] = scale * (a.book == nullptr ? static_cast<float>(code - a.center) : a.book[code]);
     if (a.offsets != nullptr) out[c] += offset;

@@ -208,8 +208,8 @@ void IntegerTile(const GemmPanelArgs& a, int64_t row, int vector) {
   const float* x_scales = a.input.scales + row * num_groups;
   const int32_t* starts = a.input.starts + row * num_groups;
   const int32_t* x_sums = a.input.sums + row * num_groups;
-  const void* const scales = a.codes.scales;
-  const void* const offsets = a.codes.offsets;
+  const auto* scales = static_cast<const char*>(a.codes.scales);
+  const auto* offsets = static_cast<const char*>(a.codes.offsets);
   const DType scale_type = a.codes.scale_type;
   const DType offset_type = a.codes.offset_type;
   V sums[kRows][kVectors];
@@ -233,12 +233,13 @@ void IntegerTile(const GemmPanelArgs& a, int64_t row, int vector) {
     } else {
       SumUnits<kBits>(codes, x, stride, units, acc);
     }
-    codes += units * kPanelRows * kUnitBytes;
+    codes += units * kPanelRows * kUnitBytes + a.codes.group_gap;
     x += units * UnitColumns(kBits);
     units_left -= units;
-    const int64_t at = g * kPanelRows + vector * kLanes;
     V scale[kVectors];
-    for (int v = 0; v < kVectors; ++v) scale[v] = LoadScales(scale_type, scales, at + v * kLanes);
+    for (int v = 0; v < kVectors; ++v)
+      scale[v] = LoadScales(scale_type, scales, (vector + v) * kLanes);
+    scales += a.codes.scales_stride;
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const V x_scale = Set1(x_scales[r * num_groups + g]);
@@ -249,8 +250,9 @@ void IntegerTile(const GemmPanelArgs& a, int64_t row, int vector) {
     }
     if (offsets == nullptr) continue;
     for (int v = 0; v < kVectors; ++v) {
-      scale[v] = LoadScales(offset_type, offsets, at + v * kLanes);
+      scale[v] = LoadScales(offset_type, offsets, (vector + v) * kLanes);
     }
+    offsets += a.codes.offsets_stride;
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const int64_t of_row = r * num_groups + g;

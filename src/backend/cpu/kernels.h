@@ -31,9 +31,12 @@ constexpr int64_t CodeUnits(int bits, int64_t k) {
 
 /// A panel of codes; their meaning is in backend/quantized_rows.h.
 struct CodePanel {
-  const void* codes = nullptr;    // [CodeUnits(bits, k), panel_rows, kUnitBytes]
-  const void* scales = nullptr;   // scale_type [num_groups, panel_rows]
-  const void* offsets = nullptr;  // offset_type [num_groups, panel_rows]; null: none
+  const void* codes = nullptr;    // [CodeUnits(bits, k), panel_rows, kUnitBytes], see group_gap
+  const void* scales = nullptr;   // scale_type [panel_rows] of group 0
+  const void* offsets = nullptr;  // offset_type [panel_rows] of group 0; null: none
+  int64_t scales_stride = 0;      // bytes from a group's to the next's
+  int64_t offsets_stride = 0;
+  int64_t group_gap = 0;  // bytes between the codes of two groups; 0 where units are not of one
   DType scale_type = DType::kFloat32;
   DType offset_type = DType::kFloat32;
   const float* book = nullptr;  // [16] or [256]; null: none

@@ -56,9 +56,10 @@ void ReadRows(absl::Span<const LinearPart> parts, absl::Span<const SourceRow> ro
   }
 }
 
-/// codes [num_rows, k] -> [units, panel_rows, kUnitBytes]; the panel is zero.
-void PackCodes(int bits, absl::Span<const uint8_t> codes, int64_t k, int64_t panel_rows,
-               uint8_t* panel) {
+/// codes [num_rows, k] -> [units, panel_rows, kUnitBytes] with gaps between groups; the panel is
+/// zero.
+void PackCodes(const QuantizedForm& form, absl::Span<const uint8_t> codes, int64_t k,
+               int64_t panel_rows, int64_t group_gap, uint8_t* panel) {
   constexpr int64_t kBlock = 64;  // k per pass over the rows: reads whole cache lines
   const int64_t num_rows = static_cast<int64_t>(codes.size()) / k;
   for (int64_t begin = 0; begin < k; begin += kBlock) {
@@ -66,22 +67,23 @@ void PackCodes(int bits, absl::Span<const uint8_t> codes, int64_t k, int64_t pan
     for (int64_t row = 0; row < num_rows; ++row) {
       const uint8_t* in = codes.data() + row * k;
       for (int64_t i = begin; i < end; ++i) {
-        const CodePlace place = PlaceOfCode(bits, i);
-        uint8_t& out = panel[(place.unit * panel_rows + row) * kUnitBytes + place.shift / 8];
+        const CodePlace place = PlaceOfCode(form.bits, i);
+        uint8_t& out = panel[(place.unit * panel_rows + row) * kUnitBytes + place.shift / 8 +
+                             i / form.group * group_gap];
         out = static_cast<uint8_t>(out | in[i] << place.shift % 8);
       }
     }
   }
 }
 
-/// scales [num_rows, num_groups] -> [num_groups, panel_rows]
-void PackScales(DType type, absl::Span<const float> scales, int64_t num_groups, int64_t panel_rows,
+/// scales [num_rows, num_groups] -> [num_groups, num_rows], groups `stride` bytes apart
+void PackScales(DType type, absl::Span<const float> scales, int64_t num_groups, int64_t stride,
                 char* panel) {
   const auto size = static_cast<int64_t>(DTypeSize(type));
   for (size_t i = 0; i < scales.size(); ++i) {
     const auto row = static_cast<int64_t>(i) / num_groups;
     const auto group = static_cast<int64_t>(i) % num_groups;
-    StoreScale(type, scales[i], panel + (group * panel_rows + row) * size);
+    StoreScale(type, scales[i], panel + group * stride + row * size);
   }
 }
 
@@ -130,10 +132,10 @@ void FillCodePanel(absl::Span<const LinearPart> parts, absl::Span<const SourceRo
   std::vector<float> scales(rows.size() * matrix.num_groups());
   std::vector<float> offsets(segment.has_offset ? scales.size() : 0);
   ReadRows(parts, rows, codes.data(), scales.data(), segment.has_offset ? offsets.data() : nullptr);
-  PackCodes(matrix.form().bits, codes, matrix.k(), panel_rows, reinterpret_cast<uint8_t*>(panel));
-  PackScales(segment.scale_type, scales, matrix.num_groups(), panel_rows,
-             panel + layout.scales_begin);
-  PackScales(segment.offset_type, offsets, matrix.num_groups(), panel_rows,
+  PackCodes(matrix.form(), codes, matrix.k(), panel_rows, layout.group_gap,
+            reinterpret_cast<uint8_t*>(panel + layout.codes_begin));
+  PackScales(segment.scale_type, scales, matrix.num_groups(), layout.scales_stride, panel);
+  PackScales(segment.offset_type, offsets, matrix.num_groups(), layout.offsets_stride,
              panel + layout.offsets_begin);
 }
 
@@ -150,12 +152,24 @@ SegmentLayout::SegmentLayout(const LinearSegment& segment, int64_t k, int64_t pa
   if (segment.has_book) order_begin = (paired ? 16 : 256) * sizeof(float);
   panels_begin = order_begin;
   if (segment.has_column_order) panels_begin += Aligned(k * sizeof(int32_t));
-  const int64_t per_panel = (k + segment.group - 1) / segment.group * panel_rows;
-  scales_begin = CodeUnits(paired ? 4 : 8, k) * panel_rows * kUnitBytes;
-  offsets_begin = scales_begin + per_panel * DTypeSize(segment.scale_type);
-  panel_bytes =
-      offsets_begin + (segment.has_offset ? per_panel * DTypeSize(segment.offset_type) : 0);
-  panel_bytes = Aligned(panel_bytes);
+  const int bits = paired ? 4 : 8;
+  const int64_t num_groups = (k + segment.group - 1) / segment.group;
+  const int64_t codes_bytes = CodeUnits(bits, k) * panel_rows * kUnitBytes;
+  scales_stride = panel_rows * static_cast<int64_t>(DTypeSize(segment.scale_type));
+  offsets_stride =
+      segment.has_offset ? panel_rows * static_cast<int64_t>(DTypeSize(segment.offset_type)) : 0;
+  const int64_t head = scales_stride + offsets_stride;  // of a group
+  panel_bytes = Aligned(codes_bytes + num_groups * head);
+  if (segment.group % UnitColumns(bits) == 0) {
+    const int64_t codes_of_group = segment.group / UnitColumns(bits) * panel_rows * kUnitBytes;
+    offsets_begin = scales_stride;
+    codes_begin = head;
+    group_gap = head;
+    scales_stride = offsets_stride = head + codes_of_group;
+  } else {
+    offsets_begin = num_groups * scales_stride;
+    codes_begin = num_groups * head;
+  }
   bytes = panels_begin + num_panels * panel_bytes;
 }
 
@@ -196,7 +210,7 @@ size_t PlaceSegments(int64_t k, const KernelChoice& kernels, std::vector<LinearS
   return bytes;
 }
 
-std::vector<LinearSegment> PlanSegments(int64_t k, absl::Span<const LinearPart> parts,
+std::vector<LinearSegment> PlanSegments(absl::Span<const LinearPart> parts,
                                         const KernelChoice& kernels, WorkerPool& pool) {
   const std::vector<SourceRow> rows = RowsOfParts(parts);
   std::vector<LinearSegment> segments = ShapeSegments(parts);

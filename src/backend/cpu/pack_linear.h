@@ -15,8 +15,10 @@
 namespace penstock {
 
 /// Where in its segment's bytes a panel and its parts lie. A segment is its book (float32 [1 <<
-/// bits]), its column order (int32 [k]) and its panels, each on a multiple of 64 bytes; a panel is
-/// its codes, scales [num_groups, panel_rows] and offsets (likewise).
+/// bits]), its column order (int32 [k]) and its panels, each on a multiple of 64 bytes. A panel of
+/// codes is its groups, one after the other: scales [panel_rows], offsets (likewise), codes; so that
+/// one token reads a single stream. Where a unit of codes is not of one group, it is all scales, all
+/// offsets, all codes.
 struct SegmentLayout {
   SegmentLayout(const LinearSegment& segment, int64_t k, int64_t panel_rows);
 
@@ -24,9 +26,12 @@ struct SegmentLayout {
   size_t order_begin = 0;
   size_t panels_begin = 0;
   size_t panel_bytes = 0;
-  size_t scales_begin = 0;   // in a panel
-  size_t offsets_begin = 0;  // in a panel
-  size_t bytes = 0;          // of the segment
+  size_t offsets_begin = 0;   // in a panel, whose scales are its begin
+  size_t codes_begin = 0;     // in a panel
+  int64_t scales_stride = 0;  // these as in CodePanel
+  int64_t offsets_stride = 0;
+  int64_t group_gap = 0;
+  size_t bytes = 0;  // of the segment
 };
 
 /// The segments of `parts`, but for the types that hold their scales and where they lie.
@@ -36,7 +41,7 @@ std::vector<LinearSegment> ShapeSegments(absl::Span<const LinearPart> parts);
 size_t PlaceSegments(int64_t k, const KernelChoice& kernels, std::vector<LinearSegment>& segments);
 
 /// The segments of `parts` with the types of their scales; reads all of these.
-std::vector<LinearSegment> PlanSegments(int64_t k, absl::Span<const LinearPart> parts,
+std::vector<LinearSegment> PlanSegments(absl::Span<const LinearPart> parts,
                                         const KernelChoice& kernels, WorkerPool& pool);
 
 /// Fills `packed.weight`, which is large enough, as packed.segments say.

@@ -124,7 +124,13 @@ bool CodesAgree(const CpuKernels& kernels, WeightFormat format, DType scale_type
   a.x_stride = kColumns;
   a.m = kRows;
   a.k = kColumns;
-  a.codes = {codes.data(), stored_scales.data(), stored_offsets.data(), scale_type, scale_type};
+  a.codes.codes = codes.data();
+  a.codes.scales = stored_scales.data();
+  a.codes.offsets = stored_offsets.data();
+  a.codes.scales_stride = n * static_cast<int64_t>(DTypeSize(scale_type));
+  a.codes.offsets_stride = a.codes.scales_stride;
+  a.codes.scale_type = scale_type;
+  a.codes.offset_type = scale_type;
   a.codes.book = with_book ? book.data() : nullptr;
   a.codes.center = 3;
   a.codes.group = kGroup;
@@ -222,7 +228,11 @@ bool IntegersAgree(const CpuKernels& kernels, int bits, int64_t group) {
   GemmPanelArgs a;
   a.format = bits == 4 ? WeightFormat::kCodes4 : WeightFormat::kCodes8;
   a.k = kColumns;
-  a.codes = {codes.data(), scales.data(), offsets.data()};
+  a.codes.codes = codes.data();
+  a.codes.scales = scales.data();
+  a.codes.offsets = offsets.data();
+  a.codes.scales_stride = n * static_cast<int64_t>(sizeof(float));
+  a.codes.offsets_stride = a.codes.scales_stride;
   a.codes.center = bits == 4 ? 8 : 128;
   a.codes.group = group;
   a.input = {q.data(),      kStride,    x_scales.data(), x_sums.data(),
