@@ -41,6 +41,8 @@ class Socket {
 struct Client {
   std::unique_ptr<Socket> socket;
   int32_t request = -1;  // -1: idle
+  bool reused = false;   // the connection has carried a request before this one
+  bool heard = false;    // something of the answer has come
   std::string out;
   size_t sent = 0;
   HttpStream answer;
@@ -193,15 +195,13 @@ class LoadRun {
         clients_.push_back(std::make_unique<Client>());
         client = clients_.back().get();
       }
-      if (client->socket == nullptr) {
-        ASSIGN_OR_RETURN(client->socket, Connect(/*blocking=*/false));
-        epoll_event event{EPOLLIN | EPOLLOUT | EPOLLET, {.ptr = client}};
-        epoll_ctl(epoll_->fd(), EPOLL_CTL_ADD, client->socket->fd(), &event);
-      }
+      client->reused = client->socket != nullptr;
+      if (!client->reused) RETURN_IF_ERROR(Dial(*client));
       const char* path = scenario_.endpoint == "chat" ? "/v1/chat/completions" : "/v1/completions";
       client->request = next_;
       client->out = Wire("POST", path, RequestBody(scenario_, model_, next_));
       client->sent = 0;
+      client->heard = false;
       client->answer.Reset();
       client->events_seen = 0;
       client->got_piece = false;
@@ -209,6 +209,25 @@ class LoadRun {
       Send(*client);
     }
     return absl::OkStatus();
+  }
+
+  absl::Status Dial(Client& client) {
+    ASSIGN_OR_RETURN(client.socket, Connect(/*blocking=*/false));
+    epoll_event event{EPOLLIN | EPOLLOUT | EPOLLET, {.ptr = &client}};
+    epoll_ctl(epoll_->fd(), EPOLL_CTL_ADD, client.socket->fd(), &event);
+    return absl::OkStatus();
+  }
+
+  /// A server may close a kept connection just as a request leaves for it: clients then ask again
+  /// on a new one (RFC 9112, section 9.3.1).
+  bool AskAgain(Client& client) {
+    if (client.request < 0 || !client.reused || client.heard) return false;
+    client.socket.reset();
+    client.reused = false;
+    client.sent = 0;
+    if (!Dial(client).ok()) return false;
+    Send(client);
+    return true;
   }
 
   void Send(Client& client) {
@@ -224,7 +243,9 @@ class LoadRun {
     char buffer[65536];
     while (client.socket != nullptr) {
       const ssize_t n = read(client.socket->fd(), buffer, sizeof(buffer));
-      if (n < 0) return;
+      if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+      if (n <= 0 && AskAgain(client)) continue;
+      client.heard = true;
       const bool fed =
           n > 0 && client.request >= 0 && client.answer.Feed({buffer, static_cast<size_t>(n)});
       if (fed) NotePieces(client);
