@@ -135,10 +135,10 @@ absl::Status CheckSections(const std::byte* file, absl::Span<const Section> sect
   return absl::OkStatus();
 }
 
-absl::Status CopySections(const std::byte* file, absl::Span<const Section> sections, Device& device,
-                          WorkerPool& pool) {
+absl::Status CopySections(const std::byte* file, absl::Span<const Section> sections,
+                          CpuDevice& device, WorkerPool& pool) {
   for (const Section& section : sections) {
-    ASSIGN_OR_RETURN(*section.buffer, device.Allocate(section.bytes));
+    ASSIGN_OR_RETURN(*section.buffer, device.AllocateWeight(section.bytes));
   }
   const auto chunks = ChunksOf(sections);
   pool.ParallelFor(static_cast<int64_t>(chunks.size()), [&](int64_t i) {
@@ -151,7 +151,7 @@ absl::Status CopySections(const std::byte* file, absl::Span<const Section> secti
 
 }  // namespace
 
-absl::StatusOr<StoredLayers> ReadStoredLayers(const PackedFile& file, Device& device,
+absl::StatusOr<StoredLayers> ReadStoredLayers(const PackedFile& file, CpuDevice& device,
                                               WorkerPool& pool, double least_huge) {
   const OpenFile open(file.path);
   if (open.fd() < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", file.path));

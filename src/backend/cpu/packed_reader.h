@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "backend/cpu/cpu_device.h"
 #include "backend/cpu/packed_file.h"
 #include "backend/packed_device.h"
 #include "base/worker_pool.h"
@@ -28,7 +29,7 @@ struct StoredLayers {
 
 /// Errors as ReadPacked's. Memory is taken for what the file holds, not for what it says. The file
 /// stays mapped where huge pages hold `least_huge` of it.
-absl::StatusOr<StoredLayers> ReadStoredLayers(const PackedFile& file, Device& device,
+absl::StatusOr<StoredLayers> ReadStoredLayers(const PackedFile& file, CpuDevice& device,
                                               WorkerPool& pool, double least_huge = 0.5);
 
 }  // namespace penstock

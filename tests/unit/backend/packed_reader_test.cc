@@ -30,7 +30,8 @@ TEST(PackedReader, MappedAndCopiedLayersAreAlike) {
   const auto second = (*writing)->Pack(3000, {plain});
   ASSERT_TRUE(first.ok() && second.ok() && (*writing)->Finish().ok());
   for (const double least_huge : {0.0, 2.0}) {
-    const auto stored = ReadStoredLayers(file, *backend->device, pool, least_huge);
+    const auto stored =
+        ReadStoredLayers(file, static_cast<CpuDevice&>(*backend->device), pool, least_huge);
     ASSERT_TRUE(stored.ok()) << stored.status();
     EXPECT_EQ(stored->mapped, least_huge == 0.0);
     ASSERT_EQ(stored->layers.size(), 2u);
