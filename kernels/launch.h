@@ -3,14 +3,13 @@
 // Threads: as CUDA streams.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include "kernels/rows.h"
+#include "kernels/runtime.h"
 
-namespace penstock::kernels {
+namespace penstock::PENSTOCK_KERNELS {
 
 cudaError_t LaunchEmbed(const EmbedArgs& args, cudaStream_t stream);
 cudaError_t LaunchRmsNorm(const RmsNormArgs& args, cudaStream_t stream);
 cudaError_t LaunchGatedSilu(const GatedSiluArgs& args, cudaStream_t stream);
 
-}  // namespace penstock::kernels
+}  // namespace penstock::PENSTOCK_KERNELS

@@ -6,7 +6,9 @@
 
 #include <cstdint>
 
-namespace penstock::kernels {
+#include "kernels/namespace.h"
+
+namespace penstock::PENSTOCK_KERNELS {
 
 enum class Element : uint8_t { kFloat32, kBFloat16, kFloat16 };
 
@@ -42,4 +44,4 @@ struct GatedSiluArgs {
   Element element = Element::kBFloat16;
 };
 
-}  // namespace penstock::kernels
+}  // namespace penstock::PENSTOCK_KERNELS

@@ -1,15 +1,17 @@
 #include <type_traits>
 
+#include "kernels/launch.cuh"
 #include "kernels/launch.h"
 #include "kernels/scalar.cuh"
 
-namespace penstock::kernels {
+namespace penstock::PENSTOCK_KERNELS {
 namespace {
 
 constexpr int kThreads = 256;
 
 template <class T>
 __global__ void __launch_bounds__(kThreads) GatedSiluKernel(GatedSiluArgs args) {
+  PdlWait();
   const T* gate = static_cast<const T*>(args.x) + int64_t{blockIdx.x} * 2 * args.width;
   const T* up = gate + args.width;
   T* y = static_cast<T*>(args.y) + int64_t{blockIdx.x} * args.width;
@@ -24,10 +26,9 @@ __global__ void __launch_bounds__(kThreads) GatedSiluKernel(GatedSiluArgs args) 
 cudaError_t LaunchGatedSilu(const GatedSiluArgs& args, cudaStream_t stream) {
   if (args.rows == 0) return cudaSuccess;
   return ForElement(args.element, [&](auto* type) {
-    GatedSiluKernel<std::remove_pointer_t<decltype(type)>>
-        <<<args.rows, kThreads, 0, stream>>>(args);
-    return cudaGetLastError();
+    return Launch({"gated_silu", dim3(args.rows), dim3(kThreads), 0, stream},
+                  GatedSiluKernel<std::remove_pointer_t<decltype(type)>>, args);
   });
 }
 
-}  // namespace penstock::kernels
+}  // namespace penstock::PENSTOCK_KERNELS

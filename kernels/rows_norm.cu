@@ -1,15 +1,17 @@
 #include <type_traits>
 
+#include "kernels/launch.cuh"
 #include "kernels/launch.h"
 #include "kernels/scalar.cuh"
 
-namespace penstock::kernels {
+namespace penstock::PENSTOCK_KERNELS {
 namespace {
 
 constexpr int kLanes = 256;  // of the sum; also the threads of a CTA
 
 template <class T>
 __global__ void __launch_bounds__(kLanes) EmbedKernel(EmbedArgs args) {
+  PdlWait();
   const int64_t row = blockIdx.x;
   const T* from = static_cast<const T*>(args.table) + int64_t{args.ids[row]} * args.width;
   T* to = static_cast<T*>(args.y) + row * args.width;
@@ -18,7 +20,8 @@ __global__ void __launch_bounds__(kLanes) EmbedKernel(EmbedArgs args) {
 
 template <class T>
 __global__ void __launch_bounds__(kLanes) RmsNormKernel(RmsNormArgs args) {
-  __shared__ float lanes[kLanes];
+  PdlWait();
+  SHARED_ARRAY(float, lanes, kLanes);
   const T* x = static_cast<const T*>(args.x) + int64_t{blockIdx.x} * args.width;
   T* y = static_cast<T*>(args.y) + int64_t{blockIdx.x} * args.width;
   float sum = 0.0f;
@@ -44,17 +47,17 @@ __global__ void __launch_bounds__(kLanes) RmsNormKernel(RmsNormArgs args) {
 cudaError_t LaunchEmbed(const EmbedArgs& args, cudaStream_t stream) {
   if (args.rows == 0) return cudaSuccess;
   return ForElement(args.element, [&](auto* type) {
-    EmbedKernel<std::remove_pointer_t<decltype(type)>><<<args.rows, kLanes, 0, stream>>>(args);
-    return cudaGetLastError();
+    return Launch({"embed", dim3(args.rows), dim3(kLanes), 0, stream},
+                  EmbedKernel<std::remove_pointer_t<decltype(type)>>, args);
   });
 }
 
 cudaError_t LaunchRmsNorm(const RmsNormArgs& args, cudaStream_t stream) {
   if (args.rows == 0) return cudaSuccess;
   return ForElement(args.element, [&](auto* type) {
-    RmsNormKernel<std::remove_pointer_t<decltype(type)>><<<args.rows, kLanes, 0, stream>>>(args);
-    return cudaGetLastError();
+    return Launch({"rms_norm", dim3(args.rows), dim3(kLanes), 0, stream},
+                  RmsNormKernel<std::remove_pointer_t<decltype(type)>>, args);
   });
 }
 
-}  // namespace penstock::kernels
+}  // namespace penstock::PENSTOCK_KERNELS

@@ -3,12 +3,11 @@
 // Threads: device code.
 #pragma once
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
+#include "kernels/ptx.cuh"
 #include "kernels/rows.h"
+#include "kernels/runtime.h"
 
-namespace penstock::kernels {
+namespace penstock::PENSTOCK_KERNELS {
 
 __device__ inline float ToFloat(float v) { return v; }
 __device__ inline float ToFloat(__nv_bfloat16 v) { return __bfloat162float(v); }
@@ -43,4 +42,4 @@ cudaError_t ForElement(Element element, Fn fn) {
   return cudaErrorInvalidValue;
 }
 
-}  // namespace penstock::kernels
+}  // namespace penstock::PENSTOCK_KERNELS

@@ -1,7 +1,5 @@
-// The row kernels on a real GPU against a reference in double; skipped, visibly, where there is
-// none.
-#include <cuda_runtime_api.h>
-
+// The row kernels against a reference in double, on a GPU or under the emulator; skipped, visibly,
+// where there is no GPU.
 #include <cmath>
 #include <cstdlib>
 #include <random>
@@ -9,32 +7,10 @@
 
 #include "gtest/gtest.h"
 #include "kernels/launch.h"
+#include "parity/device_array.h"
 
-namespace penstock::kernels {
+namespace penstock::PENSTOCK_KERNELS {
 namespace {
-
-template <class T>
-class DeviceArray {
- public:
-  explicit DeviceArray(const std::vector<T>& host) : size_(host.size()) {
-    EXPECT_EQ(cudaMalloc(reinterpret_cast<void**>(&data_), size_ * sizeof(T)), cudaSuccess);
-    EXPECT_EQ(cudaMemcpy(data_, host.data(), size_ * sizeof(T), cudaMemcpyHostToDevice),
-              cudaSuccess);
-  }
-  ~DeviceArray() { cudaFree(data_); }
-  DeviceArray(const DeviceArray&) = delete;
-  T* data() { return data_; }
-  std::vector<T> Read() {
-    std::vector<T> host(size_);
-    EXPECT_EQ(cudaMemcpy(host.data(), data_, size_ * sizeof(T), cudaMemcpyDeviceToHost),
-              cudaSuccess);
-    return host;
-  }
-
- private:
-  T* data_ = nullptr;
-  size_t size_;
-};
 
 class RowsTest : public testing::TestWithParam<int> {
  protected:
@@ -109,8 +85,8 @@ TEST_P(RowsTest, EmbedCopiesTheNamedRows) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Widths, RowsTest, testing::Values(1, 15, 64, 200, 256, 257, 4096),
+INSTANTIATE_TEST_SUITE_P(PENSTOCK_DEVICE, RowsTest, testing::Values(1, 15, 64, 200, 256, 257, 4096),
                          [](const auto& info) { return "width" + std::to_string(info.param); });
 
 }  // namespace
-}  // namespace penstock::kernels
+}  // namespace penstock::PENSTOCK_KERNELS
