@@ -9,7 +9,8 @@
 namespace penstock::PENSTOCK_KERNELS {
 
 cudaError_t LaunchEmbed(const EmbedArgs& args, cudaStream_t stream);
-cudaError_t LaunchRmsNorm(const RmsNormArgs& args, cudaStream_t stream);
-cudaError_t LaunchGatedSilu(const GatedSiluArgs& args, cudaStream_t stream);
+cudaError_t LaunchNorm(const NormArgs& args, cudaStream_t stream);
+cudaError_t LaunchGated(const GatedArgs& args, cudaStream_t stream);
+cudaError_t LaunchRope(const RopeArgs& args, cudaStream_t stream);
 
 }  // namespace penstock::PENSTOCK_KERNELS

@@ -94,6 +94,10 @@ struct __nv_bfloat16 {
 struct __half {
   uint16_t bits;
 };
+inline __nv_bfloat16 __ushort_as_bfloat16(unsigned short bits) { return {bits}; }
+inline __half __ushort_as_half(unsigned short bits) { return {bits}; }
+inline unsigned short __bfloat16_as_ushort(__nv_bfloat16 v) { return v.bits; }
+inline unsigned short __half_as_ushort(__half v) { return v.bits; }
 inline float __bfloat162float(__nv_bfloat16 v) { return Bf16ToFloat(v.bits); }
 inline float __half2float(__half v) { return Fp16ToFloat(v.bits); }
 inline __nv_bfloat16 __float2bfloat16_rn(float v) { return {FloatToBf16(v)}; }

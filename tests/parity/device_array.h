@@ -8,13 +8,6 @@
 #include "gtest/gtest.h"
 #include "kernels/runtime.h"
 
-/// The prefix of test names.
-#if defined(PENSTOCK_EMULATE)
-#define PENSTOCK_DEVICE Emulated
-#else
-#define PENSTOCK_DEVICE Cuda
-#endif
-
 namespace penstock::PENSTOCK_KERNELS {
 
 template <class T>
