@@ -5,6 +5,7 @@
 
 #include "kernels/rows.h"
 #include "kernels/runtime.h"
+#include "kernels/sample.h"
 
 namespace penstock::PENSTOCK_KERNELS {
 
@@ -12,5 +13,7 @@ cudaError_t LaunchEmbed(const EmbedArgs& args, cudaStream_t stream);
 cudaError_t LaunchNorm(const NormArgs& args, cudaStream_t stream);
 cudaError_t LaunchGated(const GatedArgs& args, cudaStream_t stream);
 cudaError_t LaunchRope(const RopeArgs& args, cudaStream_t stream);
+/// Draws from rows without top-k, top-p and min-p.
+cudaError_t LaunchScan(const ScanArgs& args, cudaStream_t stream);
 
 }  // namespace penstock::PENSTOCK_KERNELS
