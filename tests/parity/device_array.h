@@ -1,14 +1,39 @@
-// Device memory of a test, real or emulated.
+// Device memory of a test, real or emulated, and what comes before and after such a test.
 // Owns the memory. Must not know kernels.
 // Threads: confined to one thread.
 #pragma once
 
+#include <cstdint>
+#include <cstdlib>
+#include <string>
 #include <vector>
 
 #include "gtest/gtest.h"
 #include "kernels/runtime.h"
 
 namespace penstock::PENSTOCK_KERNELS {
+
+/// A test's first line: skips it where there is no device. `seed`: of the emulator's order of things.
+inline void StartOnDevice([[maybe_unused]] uint64_t seed) {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {
+    if (std::getenv("PENSTOCK_REQUIRE_GPU") != nullptr)
+      FAIL() << "PENSTOCK_REQUIRE_GPU is set, and there is no GPU";
+    GTEST_SKIP() << "no GPU";
+  }
+#if defined(PENSTOCK_EMULATE)
+  emulator::Configure({.seed = seed});
+#endif
+}
+/// What the device has against a test's kernels; empty: nothing.
+inline std::string DeviceFault() {
+#if defined(PENSTOCK_EMULATE)
+  return emulator::TakeFault();
+#else
+  const cudaError_t error = cudaGetLastError();
+  return error == cudaSuccess ? "" : cudaGetErrorString(error);
+#endif
+}
 
 template <class T>
 class DeviceArray {

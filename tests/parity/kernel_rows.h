@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <random>
@@ -15,10 +14,6 @@
 #include "gtest/gtest.h"
 #include "kernels/launch.h"
 #include "parity/device_array.h"
-
-#if defined(PENSTOCK_EMULATE)
-#include "kernels/emulator/emulator.h"
-#endif
 
 namespace penstock::PENSTOCK_KERNELS {
 
@@ -87,23 +82,14 @@ class DeviceRows : public DeviceArray<uint8_t> {
 class KernelRows : public testing::Test {
  protected:
   void SetUp() override {
-    int count = 0;
-    if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {
-      if (std::getenv("PENSTOCK_REQUIRE_GPU") != nullptr)
-        FAIL() << "PENSTOCK_REQUIRE_GPU is set, and there is no GPU";
-      GTEST_SKIP() << "no GPU";
-    }
     const unsigned seed = std::random_device{}();
     std::printf("seed %u\n", seed);
     random_.seed(seed);
-#if defined(PENSTOCK_EMULATE)
-    emulator::Configure({.seed = seed});
-#endif
+    StartOnDevice(seed);
   }
   void TearDown() override {
-#if defined(PENSTOCK_EMULATE)
-    EXPECT_EQ(emulator::TakeFault(), "");
-#endif
+    if (IsSkipped()) return;
+    EXPECT_EQ(DeviceFault(), "");
   }
 
   float Normal() { return std::normal_distribution<float>()(random_); }
