@@ -13,8 +13,10 @@ target_compile_options(penstock_options INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-sign-compare $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict> -march=x86-64-v3 -ffp-contract=off
     -D_GLIBCXX_ASSERTIONS -ffile-prefix-map=${CMAKE_SOURCE_DIR}/=>)
 if(PENSTOCK_SANITIZE)
+  # Kernels for the emulator are instrumented in their own way.
   target_compile_options(penstock_options INTERFACE
-    -fsanitize=${PENSTOCK_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+    $<$<NOT:$<BOOL:$<TARGET_PROPERTY:PENSTOCK_EMULATED_CODE>>>:-fsanitize=${PENSTOCK_SANITIZE}>
+    -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(penstock_options INTERFACE -fsanitize=${PENSTOCK_SANITIZE})
   if(PENSTOCK_SANITIZE MATCHES thread)
     target_compile_options(penstock_options INTERFACE -Wno-tsan)

@@ -3,14 +3,17 @@
 // Threads: as CUDA streams.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include "kernels/rows.h"
+#include "kernels/runtime.h"
+#include "kernels/sample.h"
 
-namespace penstock::kernels {
+namespace penstock::PENSTOCK_KERNELS {
 
 cudaError_t LaunchEmbed(const EmbedArgs& args, cudaStream_t stream);
-cudaError_t LaunchRmsNorm(const RmsNormArgs& args, cudaStream_t stream);
-cudaError_t LaunchGatedSilu(const GatedSiluArgs& args, cudaStream_t stream);
+cudaError_t LaunchNorm(const NormArgs& args, cudaStream_t stream);
+cudaError_t LaunchGated(const GatedArgs& args, cudaStream_t stream);
+cudaError_t LaunchRope(const RopeArgs& args, cudaStream_t stream);
+/// Draws from rows without top-k, top-p and min-p.
+cudaError_t LaunchScan(const ScanArgs& args, cudaStream_t stream);
 
-}  // namespace penstock::kernels
+}  // namespace penstock::PENSTOCK_KERNELS

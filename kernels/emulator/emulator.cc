@@ -1,0 +1,109 @@
+#include "kernels/emulator/emulator.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "kernels/emulator/machine.h"
+
+namespace penstock::emulator {
+namespace {
+
+Machine& TheMachine() { return Machine::Get(); }
+
+void GuardedCheck(int thread, const void* address, size_t bytes, Machine::Use use,
+                  const Place& place) {
+  TheMachine().Guard([&] { TheMachine().Check(thread, address, bytes, use, place); });
+}
+
+}  // namespace
+
+void Configure(const Options& options) { TheMachine().Configure(options); }
+const Options& Configured() { return TheMachine().options; }
+
+std::string TakeFault() { return std::exchange(TheMachine().fault, {}); }
+bool IsFaulted() { return !TheMachine().fault.empty(); }
+
+bool Run(const LaunchShape& shape, void (*body)(const void*), const void* parameters,
+         size_t parameter_bytes) {
+  return TheMachine().Run(shape, body, parameters, parameter_bytes);
+}
+
+void SettleLaunches() { TheMachine().SettleLaunches(); }
+
+void* Allocate(size_t bytes) { return TheMachine().global.Allocate(bytes); }
+bool Free(void* data) { return TheMachine().global.Free(data); }
+
+bool IsAllocated(const void* data, size_t bytes) {
+  if (bytes == 0) return true;
+  const Buffer* buffer = TheMachine().global.Find(reinterpret_cast<uintptr_t>(data));
+  const auto* begin = static_cast<const std::byte*>(data);
+  if (buffer != nullptr && begin + bytes <= buffer->data + buffer->bytes) return true;
+  TheMachine().FailHost("the host copies " + std::to_string(bytes) +
+                        " bytes that are not all in one allocation of device memory");
+  return false;
+}
+
+void MarkWritten(const void* data, size_t bytes) {
+  if (bytes == 0) return;
+  Buffer* buffer = TheMachine().global.Find(reinterpret_cast<uintptr_t>(data));
+  const size_t begin = static_cast<size_t>(static_cast<const std::byte*>(data) - buffer->data);
+  std::fill_n(buffer->states + begin, bytes, ByteState::kWritten);
+}
+
+void* SharedArray(const char* name, size_t bytes, Where where) {
+  return TheMachine().Guard([&] { return TheMachine().SharedArray(name, bytes, where); });
+}
+void* DynamicShared() { return TheMachine().dynamic_shared; }
+
+void Barrier(int id, int count, bool aligned, Where where) {
+  TheMachine().Guard([&] { TheMachine().Barrier(id, count, aligned, true, where); });
+}
+void ArriveAtBarrier(int id, int count, Where where) {
+  TheMachine().Guard([&] { TheMachine().Barrier(id, count, false, false, where); });
+}
+
+void Meet(const char* what, uint32_t mask, const void* in, void* out, void (*compute)(Lanes&),
+          bool orders_memory, Where where) {
+  TheMachine().Guard(
+      [&] { TheMachine().Meet(what, mask, in, out, compute, orders_memory, where); });
+}
+int Lane() { return TheMachine().current()->index % 32; }
+uint32_t FullMask() { return TheMachine().FullMask(); }
+
+void CopyAsync(void* shared, const void* global, size_t bytes, size_t valid, Where where) {
+  TheMachine().Guard([&] {
+    TheMachine().CopyAsync({static_cast<std::byte*>(shared), static_cast<const std::byte*>(global),
+                            bytes, std::min(valid, bytes), where});
+  });
+}
+void CommitCopies() {
+  Thread* self = TheMachine().current();
+  self->groups.push_back(std::exchange(self->open_group, {}));
+}
+void WaitForCopies(int groups) {
+  TheMachine().Guard([&] { TheMachine().WaitForCopies(groups); });
+}
+
+void WaitForKernelsBefore() { TheMachine().current()->sees_kernels_before = true; }
+
+void CheckRead(const void* address, size_t bytes, Where where) {
+  CheckReadOf(TheMachine().current()->index, address, bytes, where);
+}
+void CheckReadOf(int thread, const void* address, size_t bytes, Where where) {
+  GuardedCheck(thread, address, bytes, Machine::Use::kRead, {where});
+}
+void CheckWrite(void* address, size_t bytes, Where where) {
+  GuardedCheck(TheMachine().current()->index, address, bytes, Machine::Use::kWrite, {where});
+}
+void AtomicLoad(const void* from, void* to, size_t bytes, Where where) {
+  GuardedCheck(TheMachine().current()->index, from, bytes, Machine::Use::kAtomic, {where});
+  std::memcpy(to, from, bytes);
+}
+void AtomicStore(void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); }
+
+void Fail(const char* message, Where where) {
+  TheMachine().Guard([&] { throw Fault{message, {where}}; });
+}
+
+}  // namespace penstock::emulator

@@ -1,0 +1,46 @@
+// The CUDA runtime of emulated kernels: the functions that the host side uses, under their names,
+// with the emulator's memory and its one stream.
+// Owns nothing. Must not know kernels.
+// Threads: one host thread.
+#pragma once
+
+#include <cstddef>
+
+#include "kernels/emulator/emulator.h"
+#include "kernels/namespace.h"
+
+namespace penstock::PENSTOCK_KERNELS {
+
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorLaunchFailure = 719,
+};
+enum cudaMemcpyKind {
+  cudaMemcpyHostToHost = 0,
+  cudaMemcpyHostToDevice = 1,
+  cudaMemcpyDeviceToHost = 2,
+  cudaMemcpyDeviceToDevice = 3,
+};
+struct Stream;  // there is one
+using cudaStream_t = Stream*;
+
+struct dim3 {
+  unsigned x = 1, y = 1, z = 1;
+};
+
+cudaError_t cudaGetDeviceCount(int* count);
+cudaError_t cudaMalloc(void** data, size_t bytes);
+cudaError_t cudaFree(void* data);
+cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind);
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream);
+cudaError_t cudaMemset(void* data, int value, size_t bytes);
+cudaError_t cudaMemsetAsync(void* data, int value, size_t bytes, cudaStream_t stream);
+cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaDeviceSynchronize();
+cudaError_t cudaGetLastError();
+const char* cudaGetErrorString(cudaError_t error);
+
+}  // namespace penstock::PENSTOCK_KERNELS

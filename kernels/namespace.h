@@ -1,0 +1,10 @@
+// The namespace of the kernels: they are compiled a second time, for the emulator, beside the first.
+// Owns nothing. Must not know what is in it.
+// Threads: n/a.
+#pragma once
+
+#if defined(PENSTOCK_EMULATE)
+#define PENSTOCK_KERNELS kernels_emulated
+#else
+#define PENSTOCK_KERNELS kernels
+#endif

@@ -1,0 +1,136 @@
+#include "kernels/launch.cuh"
+#include "kernels/launch.h"
+#include "kernels/philox.h"
+#include "kernels/scalar.cuh"
+
+namespace penstock::PENSTOCK_KERNELS {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kWarpLanes = 32;
+
+__device__ float NegativeInfinity() { return __uint_as_float(0xff800000u); }
+
+/// Whether `a` is drawn before `b`: ties go to the lower id.
+__device__ bool IsBetter(const ScanBest& a, const ScanBest& b) {
+  if (a.id < 0 || b.id < 0) return a.id >= 0;
+  return a.score != b.score ? a.score > b.score : a.id < b.id;
+}
+
+__device__ bool Holds(const int32_t* ids, int32_t n, int32_t id) {
+  for (int32_t i = 0; i < n; ++i) {
+    if (ids[i] == id) return true;
+  }
+  return false;
+}
+
+/// The logit after bias and penalties.
+__device__ float Adjusted(const ScanRow& row, int32_t vocab, int32_t id, float x) {
+  for (int32_t i = 0; i < row.num_bias; ++i) {
+    if (row.bias_ids[i] == id) x = __fadd_rn(x, row.bias[i]);
+  }
+  if (row.counts == nullptr) return x;
+  const int32_t in_prompt = row.counts[id];
+  const int32_t in_output = row.counts[vocab + id];
+  if (in_prompt == 0 && in_output == 0) return x;
+  x = x > 0.0f ? __fdiv_rn(x, row.repetition_penalty) : __fmul_rn(x, row.repetition_penalty);
+  x = __fsub_rn(x, __fmul_rn(row.frequency_penalty, static_cast<float>(in_output)));
+  return in_output > 0 ? __fsub_rn(x, row.presence_penalty) : x;
+}
+
+/// Standard Gumbel noise of a random word.
+__device__ float NoiseOf(uint32_t word) {
+  const float middle = __fmul_rn(__fadd_rn(static_cast<float>(word), 0.5f), 0x1p-32f);
+  return -logf(-log1pf(-fminf(middle, 1.0f - 0x1p-24f)));
+}
+
+__device__ ScanBest WarpBest(ScanBest best) {
+  for (int bit = kWarpLanes / 2; bit > 0; bit /= 2) {
+    const ScanBest other{__shfl_xor_sync(0xffffffff, best.score, bit),
+                         __shfl_xor_sync(0xffffffff, best.id, bit)};
+    if (IsBetter(other, best)) best = other;
+  }
+  return best;
+}
+
+/// One part of one row: four neighbouring ids a thread at a time, which share a block of noise.
+__global__ void __launch_bounds__(kThreads) ScanKernel(ScanArgs a) {
+  PdlWait();
+  SHARED_ARRAY(ScanBest, warps, kScanRules * kThreads / kWarpLanes);
+  const ScanRow row = a.rows[blockIdx.y];
+  const float* logits = a.logits + row.row * a.stride;
+  const bool greedy = row.temperature <= 0.0f;
+  // The most likely of a row that no rule touches may be infinite.
+  const bool plain = greedy && row.counts == nullptr && row.mask == nullptr && row.num_bias == 0 &&
+                     row.num_banned == 0 && row.num_allowed == 0;
+  const float most = plain ? -NegativeInfinity() : 3.40282347e38f;
+  ScanBest best[kScanRules];
+  for (ScanBest& b : best) b = {NegativeInfinity(), -1};
+  const int32_t begin = blockIdx.x * kScanPart;
+  const int32_t end = min(begin + kScanPart, a.vocab);
+  for (int32_t first = begin + 4 * threadIdx.x; first < end; first += 4 * kThreads) {
+    PhiloxWords noise{};
+    if (!greedy) noise = Philox(first / 4, row.position, row.seed);
+    for (int j = 0; j < 4; ++j) {
+      const int32_t id = first + j;
+      if (id >= end) break;
+      float x = logits[id];
+      if (!(x == x)) continue;
+      x = Adjusted(row, a.vocab, id, fminf(x, most));
+      if (x == NegativeInfinity()) continue;
+      if (row.mask != nullptr && (row.mask[id / 32] >> id % 32 & 1) == 0) continue;
+      if (!greedy) x = __fadd_rn(__fdiv_rn(x, row.temperature), NoiseOf(noise.words[j]));
+      const ScanBest one{x, id};
+      if (IsBetter(one, best[2])) best[2] = one;
+      if (row.num_allowed > 0 && !Holds(row.allowed, row.num_allowed, id)) continue;
+      if (IsBetter(one, best[1])) best[1] = one;
+      if (Holds(row.banned, row.num_banned, id)) continue;
+      if (IsBetter(one, best[0])) best[0] = one;
+    }
+  }
+  const int warp = threadIdx.x / kWarpLanes;
+  for (int rule = 0; rule < kScanRules; ++rule) {
+    const ScanBest of_warp = WarpBest(best[rule]);
+    if (threadIdx.x % kWarpLanes == 0) warps[warp * kScanRules + rule] = of_warp;
+  }
+  __syncthreads();
+  if (threadIdx.x >= kScanRules) return;
+  ScanBest of_block = warps[threadIdx.x];
+  for (int w = 1; w < kThreads / kWarpLanes; ++w) {
+    const ScanBest other = warps[w * kScanRules + threadIdx.x];
+    if (IsBetter(other, of_block)) of_block = other;
+  }
+  const int64_t part = int64_t{blockIdx.y} * gridDim.x + blockIdx.x;
+  a.partial[part * kScanRules + threadIdx.x] = of_block;
+}
+
+/// The parts of a row, by one warp.
+__global__ void __launch_bounds__(kWarpLanes) ScanMergeKernel(ScanArgs a, int32_t num_parts) {
+  PdlWait();
+  const ScanBest* partial = a.partial + int64_t{blockIdx.x} * num_parts * kScanRules;
+  int32_t token = -1;
+  for (int rule = 0; rule < kScanRules; ++rule) {
+    ScanBest best{NegativeInfinity(), -1};
+    for (int32_t i = threadIdx.x; i < num_parts; i += kWarpLanes) {
+      const ScanBest other = partial[i * kScanRules + rule];
+      if (IsBetter(other, best)) best = other;
+    }
+    best = WarpBest(best);
+    if (token < 0) token = best.id;
+  }
+  if (threadIdx.x == 0) a.tokens[blockIdx.x] = token;
+}
+
+}  // namespace
+
+cudaError_t LaunchScan(const ScanArgs& a, cudaStream_t stream) {
+  if (a.num_rows == 0) return cudaSuccess;
+  const int32_t num_parts = (a.vocab + kScanPart - 1) / kScanPart;
+  const cudaError_t error =
+      Launch({"scan", dim3(num_parts, a.num_rows), dim3(kThreads), 0, stream}, ScanKernel, a);
+  if (error != cudaSuccess) return error;
+  return Launch({"scan_merge", dim3(a.num_rows), dim3(kWarpLanes), 0, stream}, ScanMergeKernel, a,
+                num_parts);
+}
+
+}  // namespace penstock::PENSTOCK_KERNELS
