@@ -94,6 +94,7 @@ struct GenerationCall {
   std::optional<bool> want_logprobs;    // chat: logprobs
   std::optional<int64_t> top_logprobs;  // chat
   std::optional<int64_t> truncate_prompt_tokens, timeout_ms, ttft_timeout_ms, stream_interval;
+  std::optional<int64_t> dimensions;  // embeddings
   std::optional<bool> echo, ignore_eos, include_stop_str_in_output, skip_special_tokens,
       return_token_ids;
   std::optional<bool> stream, include_usage, continuous_usage_stats;

@@ -19,12 +19,20 @@ namespace penstock {
 enum Surface : uint8_t {
   kCompletions = 1,
   kChat = 2,
-  kGrpc = 4,
-  kEmbeddings = 8,
-  kRerank = 16,
-  kPooling = kEmbeddings | kRerank,
+  kGrpcGenerate = 4,
+  kGrpcChat = 8,
+  kEmbeddings = 16,
+  kGrpcEmbed = 32,
+  kRerank = 64,
+  // Both wires
+  kAnyText = kCompletions | kGrpcGenerate,
+  kAnyChat = kChat | kGrpcChat,
+  kEverywhere = kAnyText | kAnyChat,  // that generates
+  kEmbed = kEmbeddings | kGrpcEmbed,
+  kPooling = kEmbed | kRerank,
+  // HTTP alone
   kHttp = kCompletions | kChat,
-  kEverywhere = kHttp | kGrpc,  // that generates
+  kHttpPooling = kEmbeddings | kRerank,
 };
 
 /// Where a field's value goes; its type is the member's.

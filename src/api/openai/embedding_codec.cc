@@ -57,7 +57,6 @@ using ReadOwnField = absl::Status (*)(std::string_view, Json&, EmbeddingCall&, E
 absl::Status ReadEmbeddingField(std::string_view name, Json& value, EmbeddingCall& call,
                                 EmbeddingShape& shape) {
   if (name == "input") return ReadPrompts(name, true, value, call.base.prompts);
-  if (name == "dimensions") return ReadCount(name, value, 1, call.dimensions.emplace());
   if (name == "encoding_format") {
     if (value != "float" && value != "base64")
       return WrongEmbeddingField(name, "\"float\" or \"base64\"");

@@ -3,12 +3,12 @@
 
 #include "api/openai/call_codec.h"
 #include "api/openai/http_answer.h"
-#include "api/openai/json_body.h"
 #include "api/openai/routes.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "service/call_error.h"
 #include "service/ids.h"
+#include "service/json_body.h"
 #include "service/sampling.h"
 
 namespace penstock {
@@ -28,7 +28,7 @@ AnswerShape ShapeOf(const GenerationCall& call) {
 }
 
 absl::Status ReadBody(HttpRequest& request, Surface surface, GenerationCall& call) {
-  ASSIGN_OR_RETURN(nlohmann::ordered_json body, ParseJson(request.body));
+  ASSIGN_OR_RETURN(nlohmann::ordered_json body, ParseWireJson(request.body));
   request.body = {};
   RETURN_IF_ERROR(ReadCall(body, surface, call));
   if (call.client_request_id) {
