@@ -32,7 +32,7 @@ std::vector<ProtoRow> MakeProtoRows(const google::protobuf::Descriptor* descript
                                     Surface surface) {
   std::vector<ProtoRow> rows;
   for (const CallField& field : CallFields()) {
-    if ((field.surfaces & surface) == 0) continue;
+    if ((field.surfaces & surface) == 0 || std::holds_alternative<OwnForm>(field.member)) continue;
     const FieldDescriptor* proto = descriptor->FindFieldByName(std::string(field.name));
     CHECK(proto != nullptr);  // the table and the .proto differ
     rows.push_back({&field, proto});
@@ -68,6 +68,7 @@ struct Copy {
     const auto& values = reflection().template GetRepeatedFieldRef<int32_t>(message, proto);
     (call.*member).assign(values.begin(), values.end());
   }
+  void operator()(OwnForm) const {}
   // The only map; reflection over maps is slow and awkward.
   void operator()(std::vector<std::pair<TokenId, double>> GenerationCall::*member) const {
     if constexpr (requires { message.logit_bias(); })

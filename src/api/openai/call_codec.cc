@@ -98,6 +98,7 @@ struct Assign {
     }
     return absl::OkStatus();
   }
+  absl::Status operator()(OwnForm) const { return Wrong(); }  // no codec hands it here
 };
 
 absl::Status ReadIds(const Json& value, std::string_view name, PromptInput& prompt) {
@@ -128,13 +129,11 @@ absl::Status ReadStreamOptions(const Json& value, GenerationCall& call) {
   return absl::OkStatus();
 }
 
-absl::Status ReadSpecial(std::string_view name, Surface surface, Json& value,
-                         GenerationCall& call) {
+absl::Status ReadOwnForm(std::string_view name, Json& value, GenerationCall& call) {
+  if (name == "prompt") return ReadPrompts(name, false, value, call.prompts);
   if (name == "stream_options") return ReadStreamOptions(value, call);
-  if (surface == kCompletions && name == "prompt")
-    return ReadPrompts(name, false, value, call.prompts);
-  if (surface == kChat && IsChatField(name)) return ReadChatField(name, value, call);
-  return RefuseUnsupported(name, value, surface);
+  if (IsChatField(name)) return ReadChatField(name, value, call);
+  return CheckOnlyValue(name, value);
 }
 
 }  // namespace
@@ -179,10 +178,13 @@ absl::Status ReadCall(Json& body, Surface surface, GenerationCall& call) {
   call.chat = surface == kChat;
   for (auto& [name, value] : body.items()) {
     if (value.is_null()) continue;
-    if (const CallField* field = FindCallField(name, surface)) {
-      RETURN_IF_ERROR(ReadField(*field, value, call));
+    const CallField* field = FindCallField(name, surface);
+    if (field == nullptr) {
+      RETURN_IF_ERROR(RefuseUnsupported(name, value, surface));
+    } else if (std::holds_alternative<OwnForm>(field->member)) {
+      RETURN_IF_ERROR(ReadOwnForm(name, value, call));
     } else {
-      RETURN_IF_ERROR(ReadSpecial(name, surface, value, call));
+      RETURN_IF_ERROR(ReadField(*field, value, call));
     }
   }
   if (surface == kCompletions && call.prompts.empty())

@@ -85,10 +85,12 @@ absl::Status ReadBodyFields(Json& body, Surface surface, ReadOwnField own, Embed
   if (!body.is_object()) return absl::InvalidArgumentError("the body must be a JSON object");
   for (auto& [name, value] : body.items()) {
     if (value.is_null()) continue;
-    if (const CallField* field = FindCallField(name, surface)) {
-      RETURN_IF_ERROR(ReadField(*field, value, call.base));
-    } else {
+    const CallField* field = FindCallField(name, surface);
+    if (field == nullptr) continue;
+    if (std::holds_alternative<OwnForm>(field->member)) {
       RETURN_IF_ERROR(own(name, value, call, shape));
+    } else {
+      RETURN_IF_ERROR(ReadField(*field, value, call.base));
     }
   }
   return absl::OkStatus();
