@@ -136,6 +136,7 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
     if (call.echo.value_or(false) && request.sampling.num_logprobs >= 0) {
       request.output = OutputKind::kPromptLogprobs;
       request.num_prompt_logprobs = request.sampling.num_logprobs;
+      setup.first_prompt_ids.insert(setup.first_prompt_ids.end(), n, prompt.front());
     }
     setup.record.usage.prompt_tokens += static_cast<int64_t>(prompt.size());
     setup.max_tokens.insert(setup.max_tokens.end(), n, request.max_tokens);

@@ -21,6 +21,7 @@ struct AnswerShape {
   bool include_usage = false;     // a last event with the usage
   bool continuous_usage = false;  // the usage so far in each event
   bool return_token_ids = false;
+  bool skip_special = true;  // special tokens have no place in the text
 };
 
 class AnswerWriter {

@@ -24,6 +24,7 @@ AnswerShape ShapeOf(const GenerationCall& call) {
   shape.include_usage = call.include_usage.value_or(false);
   shape.continuous_usage = call.continuous_usage_stats.value_or(false);
   shape.return_token_ids = call.return_token_ids.value_or(false);
+  shape.skip_special = call.skip_special_tokens.value_or(true);
   return shape;
 }
 

@@ -66,7 +66,10 @@ void AnswerWriter::AppendLogprobs(std::string& out, const Delta& delta) {
     absl::StrAppend(&values, comma);
     absl::StrAppend(&tops, comma);
     absl::StrAppend(&offsets, comma, offset);
-    offset += CodePoints(text);
+    const Tokenizer* tokenizer = start_.model->tokenizer;
+    const bool skipped =
+        shape_.skip_special && tokenizer != nullptr && tokenizer->is_special(token.id);
+    if (!skipped) offset += CodePoints(text);
     if (!known) {
       values += "null";
       tops += "null";

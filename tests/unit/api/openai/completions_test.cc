@@ -181,6 +181,16 @@ TEST(Completions, ScoreAPromptAloneWithEchoAndNoTokens) {
   EXPECT_EQ(answer["usage"]["completion_tokens"], 0);
 }
 
+TEST(Completions, SpecialTokensOfAnEchoTakeNoRoomInTheText) {
+  HttpTalk talk;
+  const json answer = PostJson(talk, "/v1/completions",
+                               R"({"prompt":"ab","max_tokens":1,"echo":true,"logprobs":0})");
+  const json& choice = answer["choices"][0];
+  EXPECT_EQ(choice["logprobs"]["tokens"], json({"<bos>", "a", "b", "<bos>"}));
+  EXPECT_EQ(choice["logprobs"]["text_offset"], json({0, 0, 1, 2}));
+  EXPECT_EQ(choice["logprobs"]["token_logprobs"], json({nullptr, -1.5, -1.5, -0.5}));
+}
+
 TEST(Completions, ModelsWithoutATokenizerSpeakIds) {
   HttpTalk talk;
   talk.model->tokenizer = nullptr;
