@@ -179,6 +179,22 @@ def test_refuses_an_image_by_name(client):
     assert error.value.body["param"] == "messages[0].content[1]"
 
 
+def test_scored_prompts_agree_with_their_echo(client):
+    ask = dict(model="demo", prompt=[489, 677, 806, 311], max_tokens=1, temperature=0, logprobs=2)
+    echoed = client.completions.create(**ask, echo=True).choices[0].logprobs
+    scored = client.completions.create(**ask, extra_body={"prompt_logprobs": 2}).choices[0]
+    assert len(scored.logprobs.tokens) == 1
+    assert scored.prompt_logprobs[0] is None
+    for i, token in enumerate(ask["prompt"][1:], 1):
+        row = scored.prompt_logprobs[i]
+        assert row[str(token)]["logprob"] == pytest.approx(echoed.token_logprobs[i], abs=1e-5)
+        assert row[str(token)]["decoded_token"] == echoed.tokens[i]
+        assert {v["decoded_token"]: v["logprob"] for v in row.values()} == pytest.approx(
+            echoed.top_logprobs[i], abs=1e-5
+        )
+        assert {1, 2} <= {v["rank"] for v in row.values()}
+
+
 def test_echoed_log_probabilities_are_those_that_sampling_reports(client):
     """Each token of the prompt, beside the same token drawn after the prompt up to it."""
     ids = [489, 677, 806, 311, 264]

@@ -28,8 +28,12 @@ void UnaryAnswer<Response>::OnStart(ResponseStart start) {
 
 template <class Response>
 void UnaryAnswer<Response>::OnDeltas(absl::Span<Delta> deltas) {
-  for (const Delta& delta : deltas)
+  for (const Delta& delta : deltas) {
     AddDelta(delta, shape_, false, *response_.mutable_choices(delta.index));
+    if (shape_.prompt_logprobs < 0 || delta.index > 0) continue;
+    for (const SampledToken& token : delta.prompt_logprobs)
+      WritePromptLogprobs(token, shape_, *response_.add_prompt_logprobs());
+  }
 }
 
 template <class Response>

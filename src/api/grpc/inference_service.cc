@@ -63,6 +63,16 @@ void WriteModel(const ServedModel& model, v1::Model& row) {
   row.set_max_model_len(model.max_context);
 }
 
+ProtoShape ShapeOf(const GenerationCall& call) {
+  ProtoShape shape;
+  shape.token_ids = call.return_token_ids.value_or(false);
+  shape.num_logprobs = NumLogprobs(call);
+  shape.logprobs = shape.num_logprobs >= 0;
+  shape.echo = call.echo.value_or(false);
+  shape.prompt_logprobs = static_cast<int32_t>(call.num_prompt_logprobs.value_or(-1));
+  return shape;
+}
+
 CallError TooManyWait() {
   return {absl::StatusCode::kResourceExhausted, "too many requests are waiting to be read", ""};
 }
@@ -110,8 +120,7 @@ void InferenceService::StartCall(grpc::CallbackServerContext& context,
         absl::Status status = ReadCall(*copy, *parsed);
         TakeDeadline(deadline, *parsed);
         if (status.ok()) {
-          const ProtoShape shape = {parsed->return_token_ids.value_or(false),
-                                    NumLogprobs(*parsed) >= 0};
+          const ProtoShape shape = ShapeOf(*parsed);
           absl::StatusOr<std::shared_ptr<ResponseStream>> started =
               service->Start(*parsed, std::make_shared<Answer>(call, shape));
           if (started.ok()) return call->Attach(*std::move(started));

@@ -1,5 +1,9 @@
 #include "api/grpc/proto_writer.h"
 
+#include <algorithm>
+#include <cmath>
+
+#include "absl/types/span.h"
 #include "penstock/v1/inference.pb.h"
 
 namespace penstock {
@@ -8,30 +12,31 @@ namespace {
 void WriteLogprob(TokenId id, float logprob, int32_t rank, const Tokenizer* tokenizer,
                   v1::TokenLogprob& out) {
   out.set_id(id);
-  out.set_logprob(logprob);
+  if (!std::isnan(logprob)) out.set_logprob(logprob);
   out.set_rank(rank);
   if (tokenizer != nullptr) out.set_token(tokenizer->Piece(id));
 }
 
-template <class Choice>
-void AddLogprobs(const SampledToken& token, const Tokenizer* tokenizer, Choice& choice) {
-  v1::TokenLogprobs* row = choice.add_logprobs();
-  WriteLogprob(token.id, token.logprob, token.rank, tokenizer, *row->mutable_token());
-  for (const TokenLogprob& other : token.top)
-    WriteLogprob(other.id, other.logprob, other.rank, tokenizer, *row->add_top());
+void WriteLogprobs(const SampledToken& token, size_t max_top, const Tokenizer* tokenizer,
+                   v1::TokenLogprobs& row) {
+  WriteLogprob(token.id, token.logprob, token.rank, tokenizer, *row.mutable_token());
+  for (const TokenLogprob& other :
+       absl::MakeConstSpan(token.top).first(std::min(max_top, token.top.size())))
+    WriteLogprob(other.id, other.logprob, other.rank, tokenizer, *row.add_top());
 }
 
 // All but the text.
 template <class Choice>
 void AddTokensAndEnd(const Delta& delta, const ProtoShape& shape, Choice& choice) {
   choice.set_index(delta.index);
-  if (shape.logprobs) {
+  if (shape.logprobs && shape.echo) {
     for (const SampledToken& token : delta.prompt_logprobs)
-      AddLogprobs(token, shape.tokenizer, choice);
+      WriteLogprobs(token, shape.num_logprobs, shape.tokenizer, *choice.add_logprobs());
   }
   for (const SampledToken& token : delta.tokens) {
     if (shape.token_ids) choice.add_token_ids(token.id);
-    if (shape.logprobs) AddLogprobs(token, shape.tokenizer, choice);
+    if (shape.logprobs)
+      WriteLogprobs(token, token.top.size(), shape.tokenizer, *choice.add_logprobs());
   }
   if (!delta.finish) return;
   choice.set_finish_reason(*delta.finish == FinishReason::kLength ? v1::FINISH_REASON_LENGTH
@@ -54,6 +59,11 @@ void AddDelta(const Delta& delta, const ProtoShape& shape, bool first, v1::ChatC
   if (first) choice.mutable_message()->set_role("assistant");
   choice.mutable_message()->mutable_content()->append(delta.text);
   AddTokensAndEnd(delta, shape, choice);
+}
+
+void WritePromptLogprobs(const SampledToken& token, const ProtoShape& shape,
+                         v1::TokenLogprobs& row) {
+  WriteLogprobs(token, shape.prompt_logprobs, shape.tokenizer, row);
 }
 
 void WriteUsage(const UsageTotals& totals, v1::Usage& usage) {

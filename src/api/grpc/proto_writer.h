@@ -12,6 +12,7 @@ namespace v1 {
 class ChatChoice;
 class Choice;
 class EmbedResponse;
+class TokenLogprobs;
 class Usage;
 }  // namespace v1
 
@@ -19,12 +20,18 @@ class Usage;
 struct ProtoShape {
   bool token_ids = false;
   bool logprobs = false;
+  bool echo = false;                     // the prompt's log-probabilities go before the output's
+  int32_t num_logprobs = 0;              // most likely tokens beside each of an echo
+  int32_t prompt_logprobs = -1;          // the same of prompt_logprobs; -1: none
   const Tokenizer* tokenizer = nullptr;  // of the texts beside log-probabilities; null: none
 };
 
 /// Appends to `choice` what the delta brings. `first`: of this choice.
 void AddDelta(const Delta& delta, const ProtoShape& shape, bool first, v1::Choice& choice);
 void AddDelta(const Delta& delta, const ProtoShape& shape, bool first, v1::ChatChoice& choice);
+/// One token of the prompt.
+void WritePromptLogprobs(const SampledToken& token, const ProtoShape& shape,
+                         v1::TokenLogprobs& row);
 void WriteUsage(const UsageTotals& totals, v1::Usage& usage);
 void WriteEmbeddings(const EmbeddingResult& result, v1::EmbedResponse& response);
 

@@ -21,6 +21,8 @@ AnswerShape ShapeOf(const GenerationCall& call) {
   const int32_t logprobs = NumLogprobs(call);
   shape.logprobs = logprobs >= 0;
   shape.num_logprobs = logprobs;
+  shape.echo = call.echo.value_or(false);
+  shape.prompt_logprobs = call.num_prompt_logprobs.value_or(-1);
   shape.include_usage = call.include_usage.value_or(false);
   shape.continuous_usage = call.continuous_usage_stats.value_or(false);
   shape.return_token_ids = call.return_token_ids.value_or(false);

@@ -73,6 +73,7 @@ TEST_F(GrpcChatRunning, AnswersAsTheAssistant) {
   request.set_logprobs(true);
   request.set_top_logprobs(2);
   request.set_return_token_ids(true);
+  request.set_prompt_logprobs(1);
   request.set_model("alias");
   grpc::ClientContext context;
   context.AddMetadata("x-request-id", "mine");
@@ -93,6 +94,12 @@ TEST_F(GrpcChatRunning, AnswersAsTheAssistant) {
     EXPECT_EQ(choice.logprobs(0).top_size(), 2);
   }
   EXPECT_EQ(response.prompt_token_ids_size(), 10);
+  ASSERT_EQ(response.prompt_logprobs_size(), 10) << "once, not per choice";
+  EXPECT_EQ(response.prompt_logprobs(0).token().rank(), 0);
+  EXPECT_EQ(response.prompt_logprobs(0).token().logprob(), 0);
+  EXPECT_EQ(response.prompt_logprobs(1).token().token(), "s");
+  EXPECT_EQ(response.prompt_logprobs(1).token().logprob(), -1.5f);
+  EXPECT_EQ(response.prompt_logprobs(1).top_size(), 1);
   EXPECT_EQ(response.usage().prompt_tokens(), 10);
   EXPECT_EQ(response.usage().completion_tokens(), 18);
   EXPECT_EQ(talk_.log.Wait(1).at(0).protocol, "grpc");
@@ -205,6 +212,7 @@ TEST_F(GrpcChatRunning, RefusesFieldsAsHttpDoes) {
            {[](v1::ChatRequest& r) { r.set_max_completion_tokens(1 << 20); },
             "max_completion_tokens"},
            {[](v1::ChatRequest& r) { r.set_n(INT64_MAX); }, "n"},
+           {[](v1::ChatRequest& r) { r.set_prompt_logprobs(21); }, "prompt_logprobs"},
            {[](v1::ChatRequest& r) { r.set_priority(INT64_MIN); }, "priority"},
            {[](v1::ChatRequest& r) { r.add_stop(""); }, "stop"},
            {[](v1::ChatRequest& r) { r.add_allowed_token_ids(-1); }, "allowed_token_ids"},
