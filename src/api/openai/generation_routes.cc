@@ -1,6 +1,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "api/http/content_encoding.h"
 #include "api/openai/call_codec.h"
 #include "api/openai/http_answer.h"
 #include "api/openai/routes.h"
@@ -71,7 +72,13 @@ Endpoint OnTextWorker(GenerationService& service, Endpoint work) {
   auto shared = std::make_shared<const Endpoint>(std::move(work));
   return [&service, shared](std::shared_ptr<HttpExchange> exchange) {
     HttpExchange* waiting = exchange.get();
-    if (service.loop().TryCall([shared, exchange] { (*shared)(exchange); })) return;
+    const auto run = [&service, shared, exchange] {
+      const auto max_bytes = static_cast<size_t>(service.limits().max_body.value);
+      if (const auto refusal = DecodeBody(exchange->request(), max_bytes))
+        return RespondError(*exchange, refusal->status, refusal->message);
+      (*shared)(exchange);
+    };
+    if (service.loop().TryCall(run)) return;
     RespondError(*waiting, 429, "too many requests are waiting to be read");
   };
 }
