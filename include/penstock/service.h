@@ -90,10 +90,12 @@ struct GenerationCall {
       priority;
   std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty,
       frequency_penalty;
-  std::optional<int64_t> num_logprobs;  // completions: logprobs
-  std::optional<bool> want_logprobs;    // chat: logprobs
-  std::optional<int64_t> top_logprobs;  // chat
+  std::optional<int64_t> num_logprobs;         // completions: logprobs
+  std::optional<bool> want_logprobs;           // chat: logprobs
+  std::optional<int64_t> top_logprobs;         // chat
+  std::optional<int64_t> num_prompt_logprobs;  // prompt_logprobs
   std::optional<int64_t> truncate_prompt_tokens, timeout_ms, ttft_timeout_ms, stream_interval;
+  std::optional<int64_t> dimensions;  // embeddings
   std::optional<bool> echo, ignore_eos, include_stop_str_in_output, skip_special_tokens,
       return_token_ids;
   std::optional<bool> stream, include_usage, continuous_usage_stats;
@@ -134,7 +136,7 @@ struct Delta {
   std::vector<SampledToken>
       tokens;  // only where log-probs or ids were asked for, or the model has no tokenizer
   std::vector<SampledToken>
-      prompt_logprobs;  // echo with logprobs: the prompt's, first delta only; [0] has none
+      prompt_logprobs;  // where asked for: the prompt's, first delta only; [0] has none
   std::optional<FinishReason> finish;  // the choice's last delta: kStop or kLength
   TokenId stop_token = -1;             // kStop by one of stop_token_ids
   std::string stop_string;             // kStop by this one of `stop`

@@ -7,6 +7,7 @@
 #include "metrics/catalogue.h"
 #include "server/commands.h"
 #include "server/config_sources.h"
+#include "service/call_fields.h"
 
 namespace penstock {
 
@@ -16,6 +17,7 @@ void AddCheckConfigCommand(CLI::App& app, int& exit_code) {
     std::vector<std::string> assignments;
     bool reference = false;
     bool metrics = false;
+    bool api = false;
   };
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand(
@@ -25,6 +27,7 @@ void AddCheckConfigCommand(CLI::App& app, int& exit_code) {
   command->add_flag("--reference", options->reference,
                     "Print every key with its default and meaning");
   command->add_flag("--metrics", options->metrics, "Print the catalogue of metrics");
+  command->add_flag("--api", options->api, "Print every field of the API");
   command->callback([options, &exit_code] {
     if (options->reference) {
       std::fputs(ReferenceYaml().c_str(), stdout);
@@ -32,6 +35,10 @@ void AddCheckConfigCommand(CLI::App& app, int& exit_code) {
     }
     if (options->metrics) {
       std::fputs(CatalogueMarkdown().c_str(), stdout);
+      return;
+    }
+    if (options->api) {
+      std::fputs(CallFieldsMarkdown().c_str(), stdout);
       return;
     }
     absl::StatusOr<ServerConfig> config = ReadConfig(options->file, options->assignments);

@@ -21,9 +21,20 @@ constexpr double kDayMs = 86'400'000;
 const CallField kFields[] = {
     {"model", kEverywhere | kPooling, &Call::model, 0, 0, false,
      "Name or alias of the model; may be absent where one is served."},
+    {"prompt", kAnyText,
+     OwnForm{"a string, an array of strings, an array of token ids or an array of such arrays"}, 0,
+     0, false, "What to continue; several: an answer to each. gRPC: one text."},
+    {"prompt_ids", kGrpcGenerate, OwnForm{"token ids"}, 0, 0, false, "The prompt as token ids."},
+    {"messages", kAnyChat, OwnForm{"an array of at least one message"}, 0, 0, false,
+     "The conversation: objects with role and content, a string or text parts."},
+    {"input", kEmbed, OwnForm{"a text, token ids or an array of such"}, 0, 0, false,
+     "What to embed, 2048 inputs at most."},
+    {"query", kRerank, OwnForm{"a string"}, 0, 0, false, "What documents are compared with."},
+    {"documents", kRerank, OwnForm{"an array of strings or of objects with a text"}, 0, 0, false,
+     "2048 at most."},
     {"max_tokens", kEverywhere, &Call::max_tokens, 0, kInt32Max, false,
      "Output tokens at most; completions: 16, chat: the rest of the context."},
-    {"max_completion_tokens", kChat, &Call::max_completion_tokens, 1, kInt32Max, false,
+    {"max_completion_tokens", kAnyChat, &Call::max_completion_tokens, 1, kInt32Max, false,
      "As max_tokens, goes before it."},
     {"min_tokens", kEverywhere, &Call::min_tokens, 0, kInt32Max, false,
      "No stop token before so many output tokens."},
@@ -55,24 +66,37 @@ const CallField kFields[] = {
      "Go on after the model's end token."},
     {"skip_special_tokens", kEverywhere, &Call::skip_special_tokens, 0, 0, false,
      "Leave special tokens out of the text."},
-    {"logprobs", kCompletions | kGrpc, &Call::num_logprobs, 0, 20, false,
+    {"logprobs", kAnyText, &Call::num_logprobs, 0, 20, false,
      "Log-probabilities of each token and of so many most likely ones."},
-    {"logprobs", kChat, &Call::want_logprobs, 0, 0, false, "Log-probabilities of each token."},
-    {"top_logprobs", kChat, &Call::top_logprobs, 0, 20, false, "And of so many most likely ones."},
+    {"logprobs", kAnyChat, &Call::want_logprobs, 0, 0, false, "Log-probabilities of each token."},
+    {"top_logprobs", kAnyChat, &Call::top_logprobs, 0, 20, false,
+     "And of so many most likely ones."},
     {"logprob_token_ids", kEverywhere, &Call::logprob_token_ids, 0, 0, false, "And of these."},
-    {"echo", kCompletions | kGrpc, &Call::echo, 0, 0, false, "The prompt goes before the output."},
+    {"prompt_logprobs", kEverywhere, &Call::num_prompt_logprobs, 0, 20, false,
+     "Of each token of the prompt and of so many most likely ones; not in a stream."},
+    {"echo", kAnyText, &Call::echo, 0, 0, false, "The prompt goes before the output."},
     {"truncate_prompt_tokens", kEverywhere | kPooling, &Call::truncate_prompt_tokens, -1, kInt32Max,
      false, "Keep so many last tokens of the prompt (embeddings: the first ones); -1: what fits."},
-    {"add_special_tokens", kEverywhere | kEmbeddings, &Call::add_special_tokens, 0, 0, false,
+    {"add_special_tokens", kEverywhere | kEmbed, &Call::add_special_tokens, 0, 0, false,
      "Let the tokenizer add what a prompt starts with; completions: true, chat: false."},
-    {"add_generation_prompt", kChat, &Call::add_generation_prompt, 0, 0, false,
+    {"add_generation_prompt", kAnyChat, &Call::add_generation_prompt, 0, 0, false,
      "The template opens the assistant's turn."},
-    {"continue_final_message", kChat, &Call::continue_final_message, 0, 0, false,
+    {"continue_final_message", kAnyChat, &Call::continue_final_message, 0, 0, false,
      "The output continues the last message."},
-    {"chat_template", kChat, &Call::chat_template, 0, 0, false,
+    {"chat_template", kAnyChat, &Call::chat_template, 0, 0, false,
      "A Jinja template in place of the model's."},
-    {"reasoning_effort", kChat, &Call::reasoning_effort, 0, 0, false, "Handed to the template."},
+    {"chat_template_kwargs", kAnyChat, OwnForm{"an object"}, 0, 0, false,
+     "Further variables of the template. gRPC: as JSON."},
+    {"tools", kAnyChat, OwnForm{"an array of functions with names"}, 0, 0, false,
+     "Handed to the template. gRPC: each as JSON."},
+    {"tool_choice", kChat, OwnForm{"\"none\" or \"auto\""}, 0, 0, false,
+     "What the template makes of tools is left to it."},
+    {"documents", kAnyChat, OwnForm{"an array"}, 0, 0, false,
+     "Handed to the template. gRPC: each as JSON."},
+    {"reasoning_effort", kAnyChat, &Call::reasoning_effort, 0, 0, false, "Handed to the template."},
     {"stream", kHttp, &Call::stream, 0, 0, false, "Answer in pieces, as server-sent events."},
+    {"stream_options", kHttp, OwnForm{"an object of booleans"}, 0, 0, false,
+     "include_usage: a last event with the usage; continuous_usage_stats: in each event."},
     {"stream_interval", kEverywhere, &Call::stream_interval, 1, kInt32Max, false,
      "Tokens per piece of a stream."},
     {"return_token_ids", kEverywhere, &Call::return_token_ids, 0, 0, false,
@@ -81,13 +105,44 @@ const CallField kFields[] = {
      "Lower runs earlier."},
     {"cache_salt", kEverywhere | kPooling, &Call::cache_salt, 0, 0, false,
      "Prefix blocks are shared under an equal salt only."},
-    {"request_id", kHttp | kPooling, &Call::client_request_id, 0, 0, false,
+    {"request_id", kHttp | kHttpPooling, &Call::client_request_id, 0, 0, false,
      "Names the request in answers and logs."},
-    {"user", kHttp | kPooling, &Call::user, 0, 0, false, "Accepted and not used."},
+    {"user", kHttp | kHttpPooling, &Call::user, 0, 0, false, "Accepted and not used."},
+    {"response_format", kHttp, OwnForm{"{\"type\": \"text\"}"}, 0, 0, false, "Text."},
+    {"modalities", kChat, OwnForm{"[\"text\"]"}, 0, 0, false, "Text."},
+    {"spaces_between_special_tokens", kHttp, OwnForm{"true"}, 0, 0, false,
+     "As the tokenizer decodes."},
+    {"encoding_format", kEmbeddings, OwnForm{"\"float\" or \"base64\""}, 0, 0, false,
+     "base64: little-endian float32."},
+    {"top_n", kRerank, OwnForm{"an integer of at least 0"}, 0, 0, false,
+     "So many of the best; 0: all."},
+    {"return_documents", kRerank, OwnForm{"true or false"}, 0, 0, false,
+     "Repeat the texts in the answer; true if left out."},
+    {"dimensions", kEmbed, &Call::dimensions, 1, kInt32Max, false,
+     "Numbers that an embedding keeps; the model's own size if left out."},
     {"timeout_ms", kEverywhere | kPooling, &Call::timeout_ms, 1, kDayMs, false,
      "The answer must be complete by then."},
     {"ttft_timeout_ms", kEverywhere, &Call::ttft_timeout_ms, 1, kDayMs, false,
      "The first token must be out by then."},
+};
+
+constexpr UnsupportedField kUnsupportedFields[] = {
+    {"structured_outputs", kHttp, "structured output is not supported"},
+    {"guided_json", kHttp, "structured output is not supported"},
+    {"guided_regex", kHttp, "structured output is not supported"},
+    {"guided_choice", kHttp, "structured output is not supported"},
+    {"guided_grammar", kHttp, "structured output is not supported"},
+    {"guided_json_object", kHttp, "structured output is not supported"},
+    {"bad_words", kHttp, "use logit_bias to keep tokens out"},
+    {"suffix", kCompletions, "filling in before a suffix is not supported"},
+    {"use_beam_search", kHttp, "beam search is not supported"},
+    {"logits_processors", kHttp, "custom processors are not supported"},
+    {"prompt_embeds", kHttp, "a prompt is text or token ids"},
+    {"functions", kChat, "use tools"},
+    {"function_call", kChat, "use tools"},
+    {"audio", kChat, "only text is supported"},
+    {"web_search_options", kChat, "web search is not supported"},
+    {"echo", kChat, "echo is for /v1/completions"},
 };
 
 using FieldIndex = absl::flat_hash_map<std::string_view, const CallField*>;
@@ -116,9 +171,11 @@ absl::Status OutOfRange(const CallField& field, double value) {
 }  // namespace
 
 absl::Span<const CallField> CallFields() { return kFields; }
+absl::Span<const UnsupportedField> UnsupportedFields() { return kUnsupportedFields; }
 
 const CallField* FindCallField(std::string_view name, Surface surface) {
-  constexpr Surface kSurfaces[] = {kCompletions, kChat, kGrpc, kEmbeddings, kRerank};
+  constexpr Surface kSurfaces[] = {kCompletions, kChat,      kGrpcGenerate, kGrpcChat,
+                                   kEmbeddings,  kGrpcEmbed, kRerank};
   static const auto indexes = [&] {
     std::map<Surface, FieldIndex> made;
     for (const Surface each : kSurfaces) made.emplace(each, MakeIndex(each));
@@ -133,10 +190,14 @@ const CallField* FindCallField(std::string_view name, Surface surface) {
 std::string ExpectedValue(const CallField& field) {
   struct Describe {
     const CallField& f;
+    static std::string Bound(double value) {
+      const auto whole = static_cast<int64_t>(value);
+      return static_cast<double>(whole) == value ? absl::StrCat(whole) : absl::StrCat(value);
+    }
     std::string Range() const {
       if (!bounded(f)) return "";
-      if (f.max >= kInt32Max) return absl::StrCat(" of at least ", f.min);
-      return absl::StrCat(" in ", f.above_min ? "(" : "[", f.min, ", ", f.max, "]");
+      if (f.max >= kInt32Max) return absl::StrCat(" of at least ", Bound(f.min));
+      return absl::StrCat(" in ", f.above_min ? "(" : "[", Bound(f.min), ", ", Bound(f.max), "]");
     }
     std::string operator()(std::optional<double> Call::*) const {
       return absl::StrCat("a number", Range());
@@ -153,6 +214,7 @@ std::string ExpectedValue(const CallField& field) {
     std::string operator()(std::vector<std::pair<TokenId, double>> Call::*) const {
       return absl::StrCat("an object of token ids to numbers", Range());
     }
+    std::string operator()(OwnForm own) const { return std::string(own.expected); }
   };
   return std::visit(Describe{field}, field.member);
 }
@@ -181,6 +243,7 @@ absl::Status CheckFieldRanges(const GenerationCall& call) {
     absl::Status operator()(std::optional<std::string> Call::*) const { return absl::OkStatus(); }
     absl::Status operator()(std::vector<std::string> Call::*) const { return absl::OkStatus(); }
     absl::Status operator()(std::vector<TokenId> Call::*) const { return absl::OkStatus(); }
+    absl::Status operator()(OwnForm) const { return absl::OkStatus(); }
   };
   for (const CallField& field : kFields)
     RETURN_IF_ERROR(std::visit(Check{field, call}, field.member));

@@ -1,5 +1,5 @@
 // The table of request fields: one row drives the JSON codec, the protobuf codec, the range checks
-// and the documentation.
+// and docs/api.md.
 // Owns nothing. Must not know JSON or protobuf.
 // Threads: immutable.
 #pragma once
@@ -19,12 +19,25 @@ namespace penstock {
 enum Surface : uint8_t {
   kCompletions = 1,
   kChat = 2,
-  kGrpc = 4,
-  kEmbeddings = 8,
-  kRerank = 16,
-  kPooling = kEmbeddings | kRerank,
+  kGrpcGenerate = 4,
+  kGrpcChat = 8,
+  kEmbeddings = 16,
+  kGrpcEmbed = 32,
+  kRerank = 64,
+  // Both wires
+  kAnyText = kCompletions | kGrpcGenerate,
+  kAnyChat = kChat | kGrpcChat,
+  kEverywhere = kAnyText | kAnyChat,  // that generates
+  kEmbed = kEmbeddings | kGrpcEmbed,
+  kPooling = kEmbed | kRerank,
+  // HTTP alone
   kHttp = kCompletions | kChat,
-  kEverywhere = kHttp | kGrpc,  // that generates
+  kHttpPooling = kEmbeddings | kRerank,
+};
+
+/// A field with a form of its own, which its codec reads. Messages say what is expected.
+struct OwnForm {
+  std::string_view expected;
 };
 
 /// Where a field's value goes; its type is the member's.
@@ -33,7 +46,7 @@ using FieldMember =
                  std::optional<bool> GenerationCall::*,
                  std::optional<std::string> GenerationCall::*,
                  std::vector<std::string> GenerationCall::*, std::vector<TokenId> GenerationCall::*,
-                 std::vector<std::pair<TokenId, double>> GenerationCall::*>;
+                 std::vector<std::pair<TokenId, double>> GenerationCall::*, OwnForm>;
 
 struct CallField {
   std::string_view name;
@@ -45,11 +58,21 @@ struct CallField {
   std::string_view doc;
 };
 
+/// A field of the API that would change the result and is refused where it is used.
+struct UnsupportedField {
+  std::string_view name;
+  uint8_t surfaces;
+  std::string_view instead;  // what to do, or why
+};
+
 absl::Span<const CallField> CallFields();
+absl::Span<const UnsupportedField> UnsupportedFields();
 /// The row of `name` where it is accepted on `surface`, or null.
 const CallField* FindCallField(std::string_view name, Surface surface);
 /// "a number in (0, 1]", for messages.
 std::string ExpectedValue(const CallField& field);
+/// docs/api.md, generated from the rows.
+std::string CallFieldsMarkdown();
 /// Checks the ranges of all rows; INVALID_ARGUMENT names the field.
 absl::Status CheckFieldRanges(const GenerationCall& call);
 

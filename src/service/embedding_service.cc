@@ -32,10 +32,10 @@ absl::Status CheckAbility(const EmbeddingCall& call, const ServedModel& model) {
   }
   if (call.rerank && model.tokenizer == nullptr)
     return InvalidField("query", "this model has no tokenizer: it cannot rerank texts");
-  if (call.dimensions && (*call.dimensions < 1 || *call.dimensions > model.embedding_size)) {
+  if (call.base.dimensions && *call.base.dimensions > model.embedding_size) {
     return InvalidField("dimensions",
                         absl::StrCat("dimensions must be an integer in [1, ", model.embedding_size,
-                                     "], got ", *call.dimensions));
+                                     "], got ", *call.base.dimensions));
   }
   const size_t count = call.base.prompts.size();
   if (count <= kMaxInputs) return absl::OkStatus();
@@ -178,7 +178,7 @@ absl::StatusOr<std::shared_ptr<EmbeddingStream>> GenerationService::StartEmbeddi
   setup.arrival = call.base.arrival;
   setup.scores = call.rerank;
   setup.size =
-      call.rerank ? 1 : static_cast<int32_t>(call.dimensions.value_or(model->embedding_size));
+      call.rerank ? 1 : static_cast<int32_t>(call.base.dimensions.value_or(model->embedding_size));
   setup.result.model_name = call.base.model.value_or(model->name);
   setup.result.request_id = call.base.request_id;
   setup.result.created = absl::ToUnixSeconds(absl::Now());

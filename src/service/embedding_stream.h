@@ -24,7 +24,6 @@ struct EmbeddingCall {
   GenerationCall base;  // prompts: the inputs, or the documents of a rerank
   bool rerank = false;
   std::string query;  // rerank
-  std::optional<int64_t> dimensions;
 };
 
 struct EmbeddingResult {

@@ -133,9 +133,10 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
     ASSIGN_OR_RETURN(GenerateRequest request,
                      MakeRequest(call, *model, static_cast<int64_t>(prompt.size())));
     request.prompt = prompt;
-    if (call.echo.value_or(false) && request.sampling.num_logprobs >= 0) {
+    if (const int32_t num_scored = NumPromptLogprobs(call); num_scored >= 0) {
       request.output = OutputKind::kPromptLogprobs;
-      request.num_prompt_logprobs = request.sampling.num_logprobs;
+      request.num_prompt_logprobs = num_scored;
+      setup.first_prompt_ids.insert(setup.first_prompt_ids.end(), n, prompt.front());
     }
     setup.record.usage.prompt_tokens += static_cast<int64_t>(prompt.size());
     setup.max_tokens.insert(setup.max_tokens.end(), n, request.max_tokens);

@@ -49,6 +49,9 @@ ResponseStream::ResponseStream(StreamSetup setup)
     }
     if (!setup_.stop.empty()) choices_[i].matcher.emplace(setup_.stop, setup_.include_stop);
     if (!setup_.echo.empty()) choices_[i].text = setup_.echo[i];
+    // Engines score what has something before it: the first token goes without.
+    if (!setup_.first_prompt_ids.empty())
+      choices_[i].prompt_logprobs.push_back({.id = setup_.first_prompt_ids[i], .top = {}});
   }
 }
 

@@ -36,11 +36,12 @@ struct StreamSetup {
   std::vector<TokenId> reported_stop_ids;  // the client's own: named as stop reason
   bool include_stop = false;
   bool skip_special = true;
-  bool keep_tokens = false;       // deltas carry the tokens
-  bool drop_output = false;       // only the echo is wanted
-  int64_t interval = 1;           // tokens per delta
-  size_t max_pending = 16384;     // tokens that wait for a slow reader
-  std::vector<std::string> echo;  // per choice: goes before its text; empty: none
+  bool keep_tokens = false;               // deltas carry the tokens
+  bool drop_output = false;               // only the echo is wanted
+  int64_t interval = 1;                   // tokens per delta
+  size_t max_pending = 16384;             // tokens that wait for a slow reader
+  std::vector<std::string> echo;          // per choice: goes before its text; empty: none
+  std::vector<TokenId> first_prompt_ids;  // per choice, where the prompt's log-probs are wanted
   int32_t params_n = 1;
 };
 

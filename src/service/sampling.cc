@@ -97,6 +97,10 @@ absl::Status CheckFieldsTogether(const GenerationCall& call, const ServedModel& 
   if (!streams && (call.include_usage || call.continuous_usage_stats)) {
     return InvalidField("stream_options", "stream_options is allowed only with stream: true");
   }
+  if (streams && call.num_prompt_logprobs) {
+    return InvalidField("prompt_logprobs",
+                        "prompt_logprobs is only for answers that do not stream");
+  }
   RETURN_IF_ERROR(CheckStops(call, model));
   RETURN_IF_ERROR(CheckIdList("stop_token_ids", call.stop_token_ids, model));
   RETURN_IF_ERROR(CheckIdList("allowed_token_ids", call.allowed_token_ids, model));
@@ -111,6 +115,11 @@ int32_t NumLogprobs(const GenerationCall& call) {
   if (call.want_logprobs.value_or(false))
     return static_cast<int32_t>(call.top_logprobs.value_or(0));
   return call.logprob_token_ids.empty() ? -1 : 0;
+}
+
+int32_t NumPromptLogprobs(const GenerationCall& call) {
+  const int32_t echoed = call.echo.value_or(false) ? NumLogprobs(call) : -1;
+  return std::max(echoed, static_cast<int32_t>(call.num_prompt_logprobs.value_or(-1)));
 }
 
 absl::StatusOr<GenerateRequest> MakeRequest(const GenerationCall& call, const ServedModel& model,

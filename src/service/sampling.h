@@ -18,6 +18,9 @@ absl::Status CheckFieldsTogether(const GenerationCall& call, const ServedModel& 
 /// How many log-probs were asked for beside the sampled token's; -1: none.
 int32_t NumLogprobs(const GenerationCall& call);
 
+/// The same of the prompt's tokens, for prompt_logprobs or an echo; -1: none.
+int32_t NumPromptLogprobs(const GenerationCall& call);
+
 /// Everything but prompt, seed and deadlines. INVALID_ARGUMENT, with both numbers, where prompt and
 /// max_tokens exceed the context.
 absl::StatusOr<GenerateRequest> MakeRequest(const GenerationCall& call, const ServedModel& model,

@@ -32,6 +32,7 @@ def test_the_committed_reference_is_the_generated_one():
         run("check-config", "--reference").stdout == (ROOT / "configs/reference.yaml").read_text()
     )
     assert run("check-config", str(ROOT / "configs/reference.yaml")).returncode == 0
+    assert run("check-config", "--api").stdout == (ROOT / "docs/api.md").read_text()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

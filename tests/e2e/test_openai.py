@@ -177,3 +177,37 @@ def test_refuses_an_image_by_name(client):
             ],
         )
     assert error.value.body["param"] == "messages[0].content[1]"
+
+
+def test_scored_prompts_agree_with_their_echo(client):
+    ask = dict(model="demo", prompt=[489, 677, 806, 311], max_tokens=1, temperature=0, logprobs=2)
+    echoed = client.completions.create(**ask, echo=True).choices[0].logprobs
+    scored = client.completions.create(**ask, extra_body={"prompt_logprobs": 2}).choices[0]
+    assert len(scored.logprobs.tokens) == 1
+    assert scored.prompt_logprobs[0] is None
+    for i, token in enumerate(ask["prompt"][1:], 1):
+        row = scored.prompt_logprobs[i]
+        assert row[str(token)]["logprob"] == pytest.approx(echoed.token_logprobs[i], abs=1e-5)
+        assert row[str(token)]["decoded_token"] == echoed.tokens[i]
+        assert {v["decoded_token"]: v["logprob"] for v in row.values()} == pytest.approx(
+            echoed.top_logprobs[i], abs=1e-5
+        )
+        assert {1, 2} <= {v["rank"] for v in row.values()}
+
+
+def test_echoed_log_probabilities_are_those_that_sampling_reports(client):
+    """Each token of the prompt, beside the same token drawn after the prompt up to it."""
+    ids = [489, 677, 806, 311, 264]
+    ask = dict(model="demo", temperature=0, logprobs=0)
+    whole = client.completions.create(**ask, prompt=ids, max_tokens=1, echo=True)
+    echoed = whole.choices[0].logprobs
+    assert len(echoed.tokens) == len(ids) + 1
+    assert echoed.token_logprobs[0] is None
+    for i in range(1, len(ids)):
+        drawn = client.completions.create(
+            **ask, prompt=ids[:i], max_tokens=1, extra_body={"logprob_token_ids": [ids[i]]}
+        ).choices[0]
+        wanted = drawn.logprobs.top_logprobs[0][echoed.tokens[i]]
+        assert echoed.token_logprobs[i] == pytest.approx(wanted, abs=2e-4)
+    text, offsets = whole.choices[0].text, echoed.text_offset
+    assert [text[a:b] for a, b in zip(offsets, offsets[1:])] == echoed.tokens[:-1]

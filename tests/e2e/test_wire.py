@@ -1,8 +1,10 @@
 """Raw bytes: malformed requests, pipelining, clients that vanish or read slowly."""
 
+import gzip
 import json
 import socket
 import time
+import zlib
 
 import pytest
 from conftest import DEMO
@@ -68,6 +70,29 @@ def test_malformed_bodies_are_400(demo, body):
         set(answer["error"]) == {"message", "type", "param", "code"}
         and answer["error"]["code"] == 400
     )
+
+
+def test_bodies_may_come_compressed(demo):
+    body = {"prompt": "The old house " * 40, "max_tokens": 3, "temperature": 0}
+    plain = ask(demo, post("/v1/completions", body))[2]
+    packed = gzip.compress(json.dumps(body).encode())
+    assert len(packed) < 200
+    for path, coding, data in (
+        ("/v1/completions", "gzip", packed),
+        ("/v1/completions", "deflate", zlib.compress(json.dumps(body).encode())),
+    ):
+        status, _, answer = ask(demo, post(path, data, f"Content-Encoding: {coding}\r\n"))
+        assert status == 200 and answer["choices"] == plain["choices"]
+    for status, coding, data in (
+        (400, "gzip", packed[:-1]),
+        (400, "gzip", b'{"prompt": "x"}'),
+        (400, "gzip", gzip.compress(b"{")),
+        (415, "br", packed),
+        (413, "gzip", gzip.compress(b"a" * 100_000_000)),
+    ):
+        wire = post("/v1/chat/completions", data, f"Content-Encoding: {coding}\r\n")
+        got, _, answer = ask(demo, wire)
+        assert got == answer["error"]["code"] == status, answer
 
 
 def test_unknown_routes_and_methods(demo):

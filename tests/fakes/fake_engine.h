@@ -218,10 +218,14 @@ class FakeEngine final : public Engine {
   void GivePromptLogprobs(Live& live) {
     RequestOutput output;
     output.kind = OutputKind::kPromptLogprobs;
-    for (TokenId id : live.request.prompt) {
+    output.begin = 1;  // nothing is before the first token
+    for (size_t i = 1; i < live.request.prompt.size(); ++i) {
       SampledToken token;
-      token.id = id;
+      token.id = live.request.prompt[i];
       token.logprob = -1.5f;
+      token.rank = 2;
+      for (TokenId top = 0; top < live.request.num_prompt_logprobs; ++top)
+        token.top.push_back({.id = top, .logprob = -1.0f, .rank = top + 1});
       output.prompt_logprobs.push_back(token);
     }
     live.sink->OnOutput(output);

@@ -7,9 +7,9 @@
 #include "api/http/json_text.h"
 #include "api/openai/call_codec.h"
 #include "api/openai/embedding_codec.h"
-#include "api/openai/json_body.h"
 #include "base/strings.h"
 #include "service/call_fields.h"
+#include "service/json_body.h"
 #include "service/sampling.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -20,7 +20,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   model.vocab_size = 258;
   model.max_context = 4096;
   for (Surface surface : {kCompletions, kChat}) {
-    absl::StatusOr<nlohmann::ordered_json> body = ParseJson(text);
+    absl::StatusOr<nlohmann::ordered_json> body = ParseWireJson(text);
     if (!body.ok()) {
       const std::string answer = ErrorBody(400, Message(body.status()), "");
       if (!nlohmann::json::accept(answer)) __builtin_trap();
@@ -33,7 +33,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (request.ok() && (request->max_tokens < 1 || request->max_tokens > 4086)) __builtin_trap();
   }
   for (const auto read : {ReadEmbeddingCall, ReadRerankCall}) {
-    absl::StatusOr<nlohmann::ordered_json> body = ParseJson(text);
+    absl::StatusOr<nlohmann::ordered_json> body = ParseWireJson(text);
     EmbeddingCall call;
     EmbeddingShape shape;
     if (read(*body, call, shape).ok() && call.base.prompts.empty()) __builtin_trap();

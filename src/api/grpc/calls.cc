@@ -22,57 +22,64 @@ grpc::Status CallEnd::Cancelled() const {
   return grpc::Status::CANCELLED;
 }
 
-std::shared_ptr<UnaryCall> UnaryCall::Make(CallEnd end, v1::GenerateResponse* response) {
+template <class Response>
+std::shared_ptr<UnaryCall<Response>> UnaryCall<Response>::Make(CallEnd end, Response* response) {
   std::shared_ptr<UnaryCall> call(new UnaryCall(std::move(end), response));
   call->self_ = call;
   return call;
 }
 
-void UnaryCall::Attach(std::shared_ptr<ResponseStream> stream) {
+template <class Response>
+void UnaryCall<Response>::OnClientGone(std::function<void(CancelReason)> cancel) {
   {
     std::lock_guard lock(mutex_);
     if (!finished_) {
-      stream_ = std::move(stream);
+      cancel_ = std::move(cancel);
       return;
     }
   }
-  stream->Cancel(CancelReason::kDisconnect);
+  cancel(CancelReason::kDisconnect);
 }
 
-void UnaryCall::Answer(v1::GenerateResponse&& response) {
+template <class Response>
+void UnaryCall<Response>::Answer(Response&& response) {
   std::lock_guard lock(mutex_);
   if (std::exchange(finished_, true)) return;
-  stream_.reset();
+  cancel_ = nullptr;
   response_->Swap(&response);
   Finish(end_.Ok());
 }
 
-void UnaryCall::Fail(const CallError& error) {
+template <class Response>
+void UnaryCall<Response>::Fail(const CallError& error) {
   std::lock_guard lock(mutex_);
   if (std::exchange(finished_, true)) return;
-  stream_.reset();
+  cancel_ = nullptr;
   Finish(end_.Make(error));
 }
 
-void UnaryCall::OnCancel() {
-  std::shared_ptr<ResponseStream> stream;
+template <class Response>
+void UnaryCall<Response>::OnCancel() {
+  std::function<void(CancelReason)> cancel;
   {
     std::lock_guard lock(mutex_);
     if (std::exchange(finished_, true)) return;
-    stream = std::move(stream_);
+    cancel = std::exchange(cancel_, nullptr);
     Finish(end_.Cancelled());
   }
-  if (stream) stream->Cancel(CancelReason::kDisconnect);
+  if (cancel) cancel(CancelReason::kDisconnect);
 }
 
-std::shared_ptr<StreamCall> StreamCall::Make(CallEnd end, size_t max_bytes,
-                                             absl::Duration write_stall) {
+template <class Response>
+std::shared_ptr<StreamCall<Response>> StreamCall<Response>::Make(CallEnd end, size_t max_bytes,
+                                                                 absl::Duration write_stall) {
   std::shared_ptr<StreamCall> call(new StreamCall(std::move(end), max_bytes, write_stall));
   call->self_ = call;
   return call;
 }
 
-void StreamCall::Attach(std::shared_ptr<ResponseStream> stream) {
+template <class Response>
+void StreamCall<Response>::Attach(std::shared_ptr<ResponseStream> stream) {
   {
     std::lock_guard lock(mutex_);
     if (!end_status_) {
@@ -83,44 +90,51 @@ void StreamCall::Attach(std::shared_ptr<ResponseStream> stream) {
   stream->Cancel(CancelReason::kDisconnect);  // does nothing where the stream has ended
 }
 
-void StreamCall::Push(v1::GenerateResponse&& piece) {
+template <class Response>
+void StreamCall<Response>::Push(Response&& piece) {
   std::lock_guard lock(mutex_);
   if (end_status_) return;
   queued_bytes_ += piece.ByteSizeLong();
   queue_.push_back(std::move(piece));
-  if (queue_.size() == 1) StartWrite(&queue_.front());
+  if (queue_.size() == 1) this->StartWrite(&queue_.front());
 }
 
-void StreamCall::EndWith(grpc::Status status, bool drop_queue) {
+template <class Response>
+void StreamCall<Response>::EndWith(grpc::Status status, bool drop_queue) {
   if (end_status_) return;
   end_status_ = std::move(status);
   stream_.reset();
   if (drop_queue && queue_.size() > 1)
     queue_.erase(queue_.begin() + 1, queue_.end());  // the front belongs to gRPC
-  if (queue_.empty() && !std::exchange(finished_, true)) ServerWriteReactor::Finish(*end_status_);
+  if (queue_.empty() && !std::exchange(finished_, true))
+    grpc::ServerWriteReactor<Response>::Finish(*end_status_);
 }
 
-void StreamCall::Finish() {
+template <class Response>
+void StreamCall<Response>::Finish() {
   std::lock_guard lock(mutex_);
   if (!end_status_) EndWith(end_.Ok(), false);
 }
 
-void StreamCall::Fail(const CallError& error) {
+template <class Response>
+void StreamCall<Response>::Fail(const CallError& error) {
   std::lock_guard lock(mutex_);
   if (!end_status_) EndWith(end_.Make(error), false);
 }
 
-bool StreamCall::congested() {
+template <class Response>
+bool StreamCall<Response>::congested() {
   std::lock_guard lock(mutex_);
   if (queued_bytes_ <= max_bytes_) return false;
   if (!std::exchange(congested_, true)) WatchStall();
   return true;
 }
 
-void StreamCall::WatchStall() {
+template <class Response>
+void StreamCall<Response>::WatchStall() {
   stall_alarm_.emplace();
   const auto until = std::chrono::system_clock::now() + absl::ToChronoMilliseconds(write_stall_);
-  stall_alarm_->Set(until, [weak = weak_from_this()](bool fired) {
+  stall_alarm_->Set(until, [weak = this->weak_from_this()](bool fired) {
     const std::shared_ptr<StreamCall> self = weak.lock();
     if (!fired || !self) return;
     std::shared_ptr<ResponseStream> stream;
@@ -137,7 +151,8 @@ void StreamCall::WatchStall() {
   });
 }
 
-void StreamCall::OnWriteDone(bool ok) {
+template <class Response>
+void StreamCall<Response>::OnWriteDone(bool ok) {
   std::shared_ptr<ResponseStream> resumed;
   {
     std::lock_guard lock(mutex_);
@@ -145,9 +160,9 @@ void StreamCall::OnWriteDone(bool ok) {
     queue_.pop_front();
     if (!ok) queue_.clear();
     if (!queue_.empty()) {
-      StartWrite(&queue_.front());
+      this->StartWrite(&queue_.front());
     } else if (end_status_ && !std::exchange(finished_, true)) {
-      ServerWriteReactor::Finish(*end_status_);
+      grpc::ServerWriteReactor<Response>::Finish(*end_status_);
     }
     if (congested_ && queued_bytes_ <= max_bytes_ / 2) {
       congested_ = false;
@@ -158,7 +173,8 @@ void StreamCall::OnWriteDone(bool ok) {
   if (resumed) resumed->Resume();
 }
 
-void StreamCall::OnCancel() {
+template <class Response>
+void StreamCall<Response>::OnCancel() {
   std::shared_ptr<ResponseStream> stream;
   {
     std::lock_guard lock(mutex_);
@@ -167,5 +183,11 @@ void StreamCall::OnCancel() {
   }
   if (stream) stream->Cancel(CancelReason::kDisconnect);
 }
+
+template class UnaryCall<v1::GenerateResponse>;
+template class UnaryCall<v1::ChatResponse>;
+template class UnaryCall<v1::EmbedResponse>;
+template class StreamCall<v1::GenerateResponse>;
+template class StreamCall<v1::ChatResponse>;
 
 }  // namespace penstock

@@ -14,6 +14,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/time/time.h"
 #include "penstock/v1/inference.pb.h"
@@ -31,35 +32,41 @@ struct CallEnd {
   grpc::Status Cancelled() const;
 };
 
+template <class Response>
 class UnaryCall final : public grpc::ServerUnaryReactor,
-                        public std::enable_shared_from_this<UnaryCall> {
+                        public std::enable_shared_from_this<UnaryCall<Response>> {
  public:
-  static std::shared_ptr<UnaryCall> Make(CallEnd end, v1::GenerateResponse* response);
-  /// The stream to cancel when the client goes away.
-  void Attach(std::shared_ptr<ResponseStream> stream);
-  void Answer(v1::GenerateResponse&& response);
+  static std::shared_ptr<UnaryCall> Make(CallEnd end, Response* response);
+  /// The ResponseStream or EmbeddingStream to cancel when the client goes away.
+  template <class Stream>
+  void Attach(std::shared_ptr<Stream> stream) {
+    OnClientGone([stream = std::move(stream)](CancelReason reason) { stream->Cancel(reason); });
+  }
+  void Answer(Response&& response);
   void Fail(const CallError& error);
   void OnCancel() override;
   void OnDone() override { self_.reset(); }
 
  private:
-  UnaryCall(CallEnd end, v1::GenerateResponse* response)
-      : end_(std::move(end)), response_(response) {}
+  void OnClientGone(std::function<void(CancelReason)> cancel);
+
+  UnaryCall(CallEnd end, Response* response) : end_(std::move(end)), response_(response) {}
   const CallEnd end_;
-  v1::GenerateResponse* const response_;  // gRPC's, valid until Finish
-  std::mutex mutex_;                      // guards from here
+  Response* const response_;  // gRPC's, valid until Finish
+  std::mutex mutex_;          // guards from here
   bool finished_ = false;
-  std::shared_ptr<ResponseStream> stream_;
+  std::function<void(CancelReason)> cancel_;
   std::shared_ptr<UnaryCall> self_;  // until OnDone
 };
 
-class StreamCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>,
-                         public std::enable_shared_from_this<StreamCall> {
+template <class Response>
+class StreamCall final : public grpc::ServerWriteReactor<Response>,
+                         public std::enable_shared_from_this<StreamCall<Response>> {
  public:
   static std::shared_ptr<StreamCall> Make(CallEnd end, size_t max_bytes,
                                           absl::Duration write_stall);
   void Attach(std::shared_ptr<ResponseStream> stream);
-  void Push(v1::GenerateResponse&& piece);
+  void Push(Response&& piece);
   void Finish();
   void Fail(const CallError& error);
   /// More than max_bytes wait. The stream is resumed once half of that is left; after write_stall
@@ -78,8 +85,8 @@ class StreamCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>,
   const CallEnd end_;
   const size_t max_bytes_;
   const absl::Duration write_stall_;
-  std::mutex mutex_;                        // guards from here
-  std::deque<v1::GenerateResponse> queue_;  // the front is being written
+  std::mutex mutex_;            // guards from here
+  std::deque<Response> queue_;  // the front is being written
   size_t queued_bytes_ = 0;
   bool congested_ = false;
   bool finished_ = false;

@@ -1,39 +1,37 @@
-// The sinks that answer gRPC calls.
+// The sinks that answer gRPC calls, with v1::GenerateResponse or v1::ChatResponse.
 // Own the answer so far. Must not know tokens' meaning.
 // Threads: called on one text worker at a time.
 #pragma once
 
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "api/grpc/calls.h"
+#include "api/grpc/proto_writer.h"
 #include "penstock/service.h"
 
 namespace penstock {
 
-/// Which of a delta's tokens the client wants.
-struct GrpcShape {
-  bool token_ids = false;
-  bool logprobs = false;
-};
-
+template <class Response>
 class UnaryAnswer final : public ResponseSink {
  public:
-  UnaryAnswer(std::shared_ptr<UnaryCall> call, GrpcShape shape)
+  UnaryAnswer(std::shared_ptr<UnaryCall<Response>> call, ProtoShape shape)
       : call_(std::move(call)), shape_(shape) {}
   void OnStart(ResponseStart start) override;
   void OnDeltas(absl::Span<Delta> deltas) override;
   void OnEnd(const ResponseEnd& end) override;
 
  private:
-  const std::shared_ptr<UnaryCall> call_;
-  GrpcShape shape_;
-  v1::GenerateResponse response_;
+  const std::shared_ptr<UnaryCall<Response>> call_;
+  ProtoShape shape_;
+  Response response_;
 };
 
+template <class Response>
 class StreamAnswer final : public ResponseSink {
  public:
-  StreamAnswer(std::shared_ptr<StreamCall> call, GrpcShape shape)
+  StreamAnswer(std::shared_ptr<StreamCall<Response>> call, ProtoShape shape)
       : call_(std::move(call)), shape_(shape) {}
   void OnStart(ResponseStart start) override;
   void OnDeltas(absl::Span<Delta> deltas) override;
@@ -41,9 +39,11 @@ class StreamAnswer final : public ResponseSink {
   bool congested() const override { return call_->congested(); }
 
  private:
-  const std::shared_ptr<StreamCall> call_;
-  GrpcShape shape_;
-  v1::GenerateResponse common_;  // what all pieces share
+  const std::shared_ptr<StreamCall<Response>> call_;
+  ProtoShape shape_;
+  Response common_;                  // what all pieces share
+  std::vector<TokenId> prompt_ids_;  // of the first piece
+  std::vector<bool> begun_;          // per choice: its first piece is out
 };
 
 }  // namespace penstock

@@ -5,6 +5,8 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 
+#include <algorithm>
+#include <limits>
 #include <mutex>
 #include <utility>
 
@@ -29,7 +31,13 @@ class GrpcServer::Core {
     grpc::ServerBuilder builder;
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT,
                                0);  // a second server on the port is an error
-    builder.SetMaxReceiveMessageSize(static_cast<int>(service_.limits().max_body.value));
+    // gRPC inflates a message before it looks at its size: a small one could take all memory.
+    // Answers may be compressed all the same.
+    for (const auto encoding : {GRPC_COMPRESS_GZIP, GRPC_COMPRESS_DEFLATE})
+      builder.SetCompressionAlgorithmSupportStatus(encoding, false);
+    constexpr int64_t kLargest = std::numeric_limits<int>::max();
+    builder.SetMaxReceiveMessageSize(
+        static_cast<int>(std::min<int64_t>(kLargest, service_.limits().max_body.value)));
     builder.AddListeningPort(options.address, grpc::InsecureServerCredentials(), &port_);
     builder.RegisterService(&inference_);
     server_ = builder.BuildAndStart();
@@ -38,7 +46,10 @@ class GrpcServer::Core {
           absl::StrCat("cannot listen on ", options.address,
                        " for gRPC: the port is in use, or the address is not this machine's"));
     }
-    for (const auto& model : service_.models().List()) SetServing(model->name, true);
+    for (const auto& model : service_.models().List()) {
+      SetServing(model->name, true);
+      for (const std::string& alias : model->aliases) SetServing(alias, true);
+    }
     SetServing("", true);
     return absl::OkStatus();
   }

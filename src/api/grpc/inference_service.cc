@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "api/grpc/calls.h"
 #include "api/grpc/grpc_answer.h"
 #include "api/grpc/proto_codec.h"
 #include "base/status_macros.h"
@@ -23,10 +22,11 @@ std::string_view Metadata(const grpc::CallbackServerContext& context, const char
              : std::string_view(it->second.data(), it->second.size());
 }
 
+using Deadline = std::chrono::system_clock::time_point;
+
 // The call's own deadline, as milliseconds from now; none: as the request said.
-void TakeDeadline(const grpc::CallbackServerContext& context, GenerationCall& call) {
-  const auto deadline = context.deadline();
-  if (deadline == std::chrono::system_clock::time_point::max()) return;
+void TakeDeadline(Deadline deadline, GenerationCall& call) {
+  if (deadline == Deadline::max()) return;
   const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
       deadline - std::chrono::system_clock::now());
   const int64_t left_ms = std::max<int64_t>(1, left.count());
@@ -38,74 +38,178 @@ void TakeDeadline(const grpc::CallbackServerContext& context, GenerationCall& ca
   }
 }
 
+absl::Status ChooseEncoding(std::string_view name, grpc::CallbackServerContext& context) {
+  if (name.empty() || name == "identity") return absl::OkStatus();
+  if (name == "gzip") {
+    context.set_compression_algorithm(GRPC_COMPRESS_GZIP);
+  } else if (name == "deflate") {
+    context.set_compression_algorithm(GRPC_COMPRESS_DEFLATE);
+  } else {
+    return InvalidField("x-response-encoding",
+                        "x-response-encoding must be gzip, deflate or identity");
+  }
+  return absl::OkStatus();
+}
+
+template <class Request>
+std::optional<std::string> ModelName(const Request& request) {
+  return request.has_model() ? std::optional(request.model()) : std::nullopt;
+}
+
+void WriteModel(const ServedModel& model, v1::Model& row) {
+  row.set_id(model.name);
+  for (const std::string& alias : model.aliases) row.add_aliases(alias);
+  row.set_created(model.created);
+  row.set_max_model_len(model.max_context);
+}
+
+ProtoShape ShapeOf(const GenerationCall& call) {
+  ProtoShape shape;
+  shape.token_ids = call.return_token_ids.value_or(false);
+  shape.num_logprobs = NumLogprobs(call);
+  shape.logprobs = shape.num_logprobs >= 0;
+  shape.echo = call.echo.value_or(false);
+  shape.prompt_logprobs = static_cast<int32_t>(call.num_prompt_logprobs.value_or(-1));
+  return shape;
+}
+
+CallError TooManyWait() {
+  return {absl::StatusCode::kResourceExhausted, "too many requests are waiting to be read", ""};
+}
+
 }  // namespace
 
-absl::Status InferenceService::Authorize(const grpc::CallbackServerContext& context) const {
+absl::Status InferenceService::Admit(grpc::CallbackServerContext& context) const {
   const std::string_view credential = Metadata(context, "authorization");
-  return service_.Authorize(credential.empty() ? Metadata(context, "x-api-key") : credential);
+  RETURN_IF_ERROR(
+      service_.Authorize(credential.empty() ? Metadata(context, "x-api-key") : credential));
+  return ChooseEncoding(Metadata(context, "x-response-encoding"), context);
 }
 
 void InferenceService::Count(int http_status) const {
   if (service_.catalogue() != nullptr) service_.catalogue()->CountRequest(http_status);
 }
 
-GenerationCall InferenceService::NewCall(grpc::CallbackServerContext& context,
-                                         const v1::GenerateRequest& request, bool stream) const {
+CallEnd InferenceService::EndOf(grpc::CallbackServerContext* context) const {
+  return {context, [this](int status) { Count(status); }};
+}
+
+GenerationCall InferenceService::NewCall(grpc::CallbackServerContext& context) const {
   GenerationCall call;
   call.request_id = CleanRequestId(Metadata(context, "x-request-id"));
   if (call.request_id.empty()) call.request_id = MakeRequestId();
   call.protocol = "grpc";
   call.arrival = service_.clock().Now();
-  if (stream) call.stream = true;
-  ReadCall(request, call);
-  TakeDeadline(context, call);
   context.AddInitialMetadata("x-request-id", call.request_id);
   return call;
 }
 
-template <class Call, class Answer>
+template <class Answer, class Call, class Request>
 void InferenceService::StartCall(grpc::CallbackServerContext& context,
-                                 const std::shared_ptr<Call>& call, GenerationCall parsed) {
-  const absl::Status allowed = Authorize(context);
-  if (!allowed.ok()) return call->Fail(ToCallError(allowed));
-  const GrpcShape shape = {parsed.return_token_ids.value_or(false), NumLogprobs(parsed) >= 0};
-  auto shared = std::make_shared<GenerationCall>(std::move(parsed));
-  // A cancelled call may be over, and this object gone, before a worker comes to it: only the
-  // service outlives both.
-  const bool queued = service_.loop().TryCall([service = &service_, call, shape, shared] {
-    absl::StatusOr<std::shared_ptr<ResponseStream>> stream =
-        service->Start(*shared, std::make_shared<Answer>(call, shape));
-    if (stream.ok()) return call->Attach(*std::move(stream));
-    service->RecordRefusal(*shared, stream.status());
-    call->Fail(ToCallError(stream.status()));
-  });
-  if (!queued)
-    call->Fail(
-        {absl::StatusCode::kResourceExhausted, "too many requests are waiting to be read", ""});
+                                 const std::shared_ptr<Call>& call, const Request& request,
+                                 bool stream) {
+  auto parsed = std::make_shared<GenerationCall>(NewCall(context));
+  if (stream) parsed->stream = true;
+  const absl::Status admitted = Admit(context);
+  if (!admitted.ok()) return call->Fail(ToCallError(admitted));
+  // A cancelled call may be over, and this object, the context and the request gone, before a
+  // worker comes to it: only the service outlives all of them.
+  auto copy = std::make_shared<const Request>(request);
+  const bool queued = service_.loop().TryCall(
+      [service = &service_, call, copy, parsed, deadline = context.deadline()] {
+        absl::Status status = ReadCall(*copy, *parsed);
+        TakeDeadline(deadline, *parsed);
+        if (status.ok()) {
+          const ProtoShape shape = ShapeOf(*parsed);
+          absl::StatusOr<std::shared_ptr<ResponseStream>> started =
+              service->Start(*parsed, std::make_shared<Answer>(call, shape));
+          if (started.ok()) return call->Attach(*std::move(started));
+          status = started.status();
+        }
+        service->RecordRefusal(*parsed, status);
+        call->Fail(ToCallError(status));
+      });
+  if (!queued) call->Fail(TooManyWait());
+}
+
+template <class Request, class Response>
+grpc::ServerUnaryReactor* InferenceService::AnswerAtOnce(grpc::CallbackServerContext* context,
+                                                         const Request& request,
+                                                         Response* response) {
+  const auto call = UnaryCall<Response>::Make(EndOf(context), response);
+  StartCall<UnaryAnswer<Response>>(*context, call, request, false);
+  return call.get();
+}
+
+template <class Request, class Response>
+grpc::ServerWriteReactor<Response>* InferenceService::AnswerInPieces(
+    grpc::CallbackServerContext* context, const Request& request) {
+  const LimitsSection& limits = service_.limits();
+  const auto call = StreamCall<Response>::Make(
+      EndOf(context), static_cast<size_t>(limits.stream_buffer.value), limits.write_stall);
+  StartCall<StreamAnswer<Response>>(*context, call, request, true);
+  return call.get();
 }
 
 grpc::ServerUnaryReactor* InferenceService::Generate(grpc::CallbackServerContext* context,
                                                      const v1::GenerateRequest* request,
                                                      v1::GenerateResponse* response) {
-  const std::shared_ptr<UnaryCall> call =
-      UnaryCall::Make({context, [this](int status) { Count(status); }}, response);
-  StartCall<UnaryCall, UnaryAnswer>(*context, call, NewCall(*context, *request, false));
-  return call.get();
+  return AnswerAtOnce(context, *request, response);
 }
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::GenerateStream(
     grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {
-  const std::shared_ptr<StreamCall> call = StreamCall::Make(
-      {context, [this](int status) { Count(status); }},
-      static_cast<size_t>(service_.limits().stream_buffer.value), service_.limits().write_stall);
-  StartCall<StreamCall, StreamAnswer>(*context, call, NewCall(*context, *request, true));
+  return AnswerInPieces<v1::GenerateRequest, v1::GenerateResponse>(context, *request);
+}
+
+grpc::ServerUnaryReactor* InferenceService::Chat(grpc::CallbackServerContext* context,
+                                                 const v1::ChatRequest* request,
+                                                 v1::ChatResponse* response) {
+  return AnswerAtOnce(context, *request, response);
+}
+
+grpc::ServerWriteReactor<v1::ChatResponse>* InferenceService::ChatStream(
+    grpc::CallbackServerContext* context, const v1::ChatRequest* request) {
+  return AnswerInPieces<v1::ChatRequest, v1::ChatResponse>(context, *request);
+}
+
+grpc::ServerUnaryReactor* InferenceService::Embed(grpc::CallbackServerContext* context,
+                                                  const v1::EmbedRequest* request,
+                                                  v1::EmbedResponse* response) {
+  const auto call = UnaryCall<v1::EmbedResponse>::Make(EndOf(context), response);
+  auto parsed = std::make_shared<EmbeddingCall>();
+  parsed->base = NewCall(*context);
+  const absl::Status admitted = Admit(*context);
+  if (!admitted.ok()) {
+    call->Fail(ToCallError(admitted));
+    return call.get();
+  }
+  auto copy = std::make_shared<const v1::EmbedRequest>(*request);
+  const bool queued = service_.loop().TryCall([service = &service_, call, copy, parsed,
+                                               deadline = context->deadline()] {
+    absl::Status status = ReadCall(*copy, *parsed);
+    TakeDeadline(deadline, parsed->base);
+    if (status.ok()) {
+      const auto stream = service->StartEmbedding(*parsed, [call](const EmbeddingResult& result) {
+        if (result.error) return call->Fail(*result.error);
+        v1::EmbedResponse all;
+        WriteEmbeddings(result, all);
+        call->Answer(std::move(all));
+      });
+      if (stream.ok()) return call->Attach(*stream);
+      status = stream.status();
+    }
+    service->RecordRefusal(parsed->base, status);
+    call->Fail(ToCallError(status));
+  });
+  if (!queued) call->Fail(TooManyWait());
   return call.get();
 }
 
 grpc::ServerUnaryReactor* InferenceService::Finish(grpc::CallbackServerContext* context,
                                                    const absl::Status& status) const {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const CallEnd end = {context, [this](int code) { Count(code); }};
+  const CallEnd end = EndOf(context);
   reactor->Finish(status.ok() ? end.Ok() : end.Make(ToCallError(status)));
   return reactor;
 }
@@ -113,71 +217,66 @@ grpc::ServerUnaryReactor* InferenceService::Finish(grpc::CallbackServerContext* 
 grpc::ServerUnaryReactor* InferenceService::ListModels(grpc::CallbackServerContext* context,
                                                        const v1::ListModelsRequest*,
                                                        v1::ListModelsResponse* response) {
-  const absl::Status allowed = Authorize(*context);
-  if (!allowed.ok()) return Finish(context, allowed);
-  for (const auto& model : service_.models().List()) {
-    v1::Model* row = response->add_models();
-    row->set_id(model->name);
-    for (const std::string& alias : model->aliases) row->add_aliases(alias);
-    row->set_created(model->created);
-    row->set_max_model_len(model->max_context);
-  }
+  const absl::Status admitted = Admit(*context);
+  if (!admitted.ok()) return Finish(context, admitted);
+  for (const auto& model : service_.models().List()) WriteModel(*model, *response->add_models());
   return Finish(context, absl::OkStatus());
+}
+
+grpc::ServerUnaryReactor* InferenceService::GetModel(grpc::CallbackServerContext* context,
+                                                     const v1::GetModelRequest* request,
+                                                     v1::Model* row) {
+  const absl::Status admitted = Admit(*context);
+  if (!admitted.ok()) return Finish(context, admitted);
+  const auto model = service_.FindModel(ModelName(*request));
+  if (!model.ok()) return Finish(context, model.status());
+  WriteModel(**model, *row);
+  return Finish(context, absl::OkStatus());
+}
+
+// Runs `work` on a text worker. The default reactor does not react to cancels, so that request and
+// response stay until Finish.
+grpc::ServerUnaryReactor* InferenceService::RunThenFinish(grpc::CallbackServerContext* context,
+                                                          std::function<absl::Status()> work) {
+  if (absl::Status admitted = Admit(*context); !admitted.ok()) return Finish(context, admitted);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const CallEnd end = EndOf(context);
+  const bool queued = service_.loop().TryCall([reactor, end, work = std::move(work)] {
+    const absl::Status status = work();
+    reactor->Finish(status.ok() ? end.Ok() : end.Make(ToCallError(status)));
+  });
+  if (!queued) reactor->Finish(end.Make(TooManyWait()));
+  return reactor;
 }
 
 grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext* context,
                                                      const v1::TokenizeRequest* request,
                                                      v1::TokenizeResponse* response) {
-  if (absl::Status allowed = Authorize(*context); !allowed.ok()) return Finish(context, allowed);
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const CallEnd end = {context, [this](int code) { Count(code); }};
-  // The default reactor does not react to cancels, so that `request` and `response` stay until
-  // Finish.
-  const bool queued = service_.loop().TryCall([this, reactor, end, request, response] {
-    const absl::Status status = [&]() -> absl::Status {
-      GenerationCall call;
-      call.prompts.push_back({request->text(), {}, false});
-      if (request->has_add_special_tokens())
-        call.add_special_tokens = request->add_special_tokens();
-      const std::optional<std::string> name =
-          request->has_model() ? std::optional(request->model()) : std::nullopt;
-      ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model, service_.FindModel(name));
-      response->set_max_model_len(model->max_context);
-      if (request->text().empty()) return absl::OkStatus();
-      ASSIGN_OR_RETURN(const std::vector<TokenId> ids, service_.Tokenize(call, *model));
-      response->mutable_ids()->Assign(ids.begin(), ids.end());
-      return absl::OkStatus();
-    }();
-    reactor->Finish(status.ok() ? end.Ok() : end.Make(ToCallError(status)));
+  return RunThenFinish(context, [this, request, response]() -> absl::Status {
+    GenerationCall call;
+    call.prompts.push_back({request->text(), {}, false});
+    if (request->has_add_special_tokens()) call.add_special_tokens = request->add_special_tokens();
+    ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model,
+                     service_.FindModel(ModelName(*request)));
+    response->set_max_model_len(model->max_context);
+    if (request->text().empty()) return absl::OkStatus();
+    ASSIGN_OR_RETURN(const std::vector<TokenId> ids, service_.Tokenize(call, *model));
+    response->mutable_ids()->Assign(ids.begin(), ids.end());
+    return absl::OkStatus();
   });
-  if (!queued)
-    reactor->Finish(
-        end.Make({absl::StatusCode::kResourceExhausted, "too many requests are waiting", ""}));
-  return reactor;
 }
 
 grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerContext* context,
                                                        const v1::DetokenizeRequest* request,
                                                        v1::DetokenizeResponse* response) {
-  if (absl::Status allowed = Authorize(*context); !allowed.ok()) return Finish(context, allowed);
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const CallEnd end = {context, [this](int code) { Count(code); }};
-  const bool queued = service_.loop().TryCall([this, reactor, end, request, response] {
-    const absl::Status status = [&]() -> absl::Status {
-      const std::optional<std::string> name =
-          request->has_model() ? std::optional(request->model()) : std::nullopt;
-      ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model, service_.FindModel(name));
-      ASSIGN_OR_RETURN(std::string text,
-                       service_.Detokenize({request->ids().begin(), request->ids().end()}, *model));
-      response->set_text(std::move(text));
-      return absl::OkStatus();
-    }();
-    reactor->Finish(status.ok() ? end.Ok() : end.Make(ToCallError(status)));
+  return RunThenFinish(context, [this, request, response]() -> absl::Status {
+    ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model,
+                     service_.FindModel(ModelName(*request)));
+    ASSIGN_OR_RETURN(std::string text,
+                     service_.Detokenize({request->ids().begin(), request->ids().end()}, *model));
+    response->set_text(std::move(text));
+    return absl::OkStatus();
   });
-  if (!queued)
-    reactor->Finish(
-        end.Make({absl::StatusCode::kResourceExhausted, "too many requests are waiting", ""}));
-  return reactor;
 }
 
 }  // namespace penstock

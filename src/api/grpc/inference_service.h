@@ -1,10 +1,13 @@
 // penstock.v1.Inference on the callback API.
 // Owns nothing. Must not know sockets.
-// Threads: thread-safe; gRPC's own threads only copy fields, the rest runs on text workers.
+// Threads: thread-safe; gRPC's own threads only copy requests, the rest runs on text workers.
 #pragma once
 
+#include <functional>
+#include <memory>
 #include <string>
 
+#include "api/grpc/calls.h"
 #include "penstock/v1/inference.grpc.pb.h"
 #include "service/generation_service.h"
 
@@ -19,6 +22,14 @@ class InferenceService final : public v1::Inference::CallbackService {
                                      v1::GenerateResponse* response) override;
   grpc::ServerWriteReactor<v1::GenerateResponse>* GenerateStream(
       grpc::CallbackServerContext* context, const v1::GenerateRequest* request) override;
+  grpc::ServerUnaryReactor* Chat(grpc::CallbackServerContext* context,
+                                 const v1::ChatRequest* request,
+                                 v1::ChatResponse* response) override;
+  grpc::ServerWriteReactor<v1::ChatResponse>* ChatStream(grpc::CallbackServerContext* context,
+                                                         const v1::ChatRequest* request) override;
+  grpc::ServerUnaryReactor* Embed(grpc::CallbackServerContext* context,
+                                  const v1::EmbedRequest* request,
+                                  v1::EmbedResponse* response) override;
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context,
                                      const v1::TokenizeRequest* request,
                                      v1::TokenizeResponse* response) override;
@@ -29,16 +40,28 @@ class InferenceService final : public v1::Inference::CallbackService {
                                        const v1::ListModelsRequest* request,
                                        v1::ListModelsResponse* response) override;
 
+  grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context,
+                                     const v1::GetModelRequest* request, v1::Model* model) override;
+
  private:
-  absl::Status Authorize(const grpc::CallbackServerContext& context) const;
-  GenerationCall NewCall(grpc::CallbackServerContext& context, const v1::GenerateRequest& request,
-                         bool stream) const;
+  /// Checks the key and takes what the metadata says of the answer's encoding.
+  absl::Status Admit(grpc::CallbackServerContext& context) const;
+  GenerationCall NewCall(grpc::CallbackServerContext& context) const;
   void Count(int http_status) const;
-  template <class Call, class Answer>
+  CallEnd EndOf(grpc::CallbackServerContext* context) const;
+  template <class Request, class Response>
+  grpc::ServerUnaryReactor* AnswerAtOnce(grpc::CallbackServerContext* context,
+                                         const Request& request, Response* response);
+  template <class Request, class Response>
+  grpc::ServerWriteReactor<Response>* AnswerInPieces(grpc::CallbackServerContext* context,
+                                                     const Request& request);
+  template <class Answer, class Call, class Request>
   void StartCall(grpc::CallbackServerContext& context, const std::shared_ptr<Call>& call,
-                 GenerationCall parsed);
+                 const Request& request, bool stream);
   grpc::ServerUnaryReactor* Finish(grpc::CallbackServerContext* context,
                                    const absl::Status& status) const;
+  grpc::ServerUnaryReactor* RunThenFinish(grpc::CallbackServerContext* context,
+                                          std::function<absl::Status()> work);
 
   GenerationService& service_;
 };

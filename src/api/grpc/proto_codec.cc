@@ -2,42 +2,47 @@
 
 #include <google/protobuf/reflection.h>
 
+#include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "base/strings.h"
 #include "penstock/v1/inference.pb.h"
+#include "service/call_error.h"
 #include "service/call_fields.h"
+#include "service/chat_messages.h"
+#include "service/json_body.h"
 
 namespace penstock {
 namespace {
 
 using google::protobuf::FieldDescriptor;
-using google::protobuf::Message;
 using google::protobuf::Reflection;
 
-struct Row {
+using Json = nlohmann::ordered_json;
+
+struct ProtoRow {
   const CallField* field;
   const FieldDescriptor* proto;
 };
 
-const std::vector<Row>& Rows() {
-  static const std::vector<Row> rows = [] {
-    std::vector<Row> all;
-    const auto* descriptor = v1::GenerateRequest::descriptor();
-    for (const CallField& field : CallFields()) {
-      if ((field.surfaces & kGrpc) == 0) continue;
-      const FieldDescriptor* proto = descriptor->FindFieldByName(std::string(field.name));
-      CHECK(proto != nullptr);  // the table and the .proto differ
-      all.push_back({&field, proto});
-    }
-    return all;
-  }();
+std::vector<ProtoRow> MakeProtoRows(const google::protobuf::Descriptor* descriptor,
+                                    Surface surface) {
+  std::vector<ProtoRow> rows;
+  for (const CallField& field : CallFields()) {
+    if ((field.surfaces & surface) == 0 || std::holds_alternative<OwnForm>(field.member)) continue;
+    const FieldDescriptor* proto = descriptor->FindFieldByName(std::string(field.name));
+    CHECK(proto != nullptr);  // the table and the .proto differ
+    rows.push_back({&field, proto});
+  }
   return rows;
 }
 
+template <class Request>
 struct Copy {
-  const v1::GenerateRequest& message;
+  const Request& message;
   const FieldDescriptor* proto;
   GenerationCall& call;
 
@@ -56,80 +61,118 @@ struct Copy {
     if (set()) call.*member = reflection().GetString(message, proto);
   }
   void operator()(std::vector<std::string> GenerationCall::*member) const {
-    const auto& values = reflection().GetRepeatedFieldRef<std::string>(message, proto);
+    const auto& values = reflection().template GetRepeatedFieldRef<std::string>(message, proto);
     (call.*member).assign(values.begin(), values.end());
   }
   void operator()(std::vector<TokenId> GenerationCall::*member) const {
-    const auto& values = reflection().GetRepeatedFieldRef<int32_t>(message, proto);
+    const auto& values = reflection().template GetRepeatedFieldRef<int32_t>(message, proto);
     (call.*member).assign(values.begin(), values.end());
   }
+  void operator()(OwnForm) const {}
   // The only map; reflection over maps is slow and awkward.
   void operator()(std::vector<std::pair<TokenId, double>> GenerationCall::*member) const {
-    (call.*member).assign(message.logit_bias().begin(), message.logit_bias().end());
+    if constexpr (requires { message.logit_bias(); })
+      (call.*member).assign(message.logit_bias().begin(), message.logit_bias().end());
   }
 };
 
-void AddLogprobs(const SampledToken& token, v1::Choice& choice) {
-  v1::TokenLogprobs* row = choice.add_logprobs();
-  row->mutable_token()->set_id(token.id);
-  row->mutable_token()->set_logprob(token.logprob);
-  row->mutable_token()->set_rank(token.rank);
-  for (const TokenLogprob& other : token.top) {
-    v1::TokenLogprob* entry = row->add_top();
-    entry->set_id(other.id);
-    entry->set_logprob(other.logprob);
-    entry->set_rank(other.rank);
+template <class Request, Surface kSurface>
+void CopyFields(const Request& request, GenerationCall& call) {
+  static const std::vector<ProtoRow> rows = MakeProtoRows(Request::descriptor(), kSurface);
+  for (const ProtoRow& row : rows)
+    std::visit(Copy<Request>{request, row.proto, call}, row.field->member);
+}
+
+PromptInput PromptOf(const v1::TokenIds& ids) {
+  return {"", {ids.ids().begin(), ids.ids().end()}, true};
+}
+
+Json PartJson(const v1::ContentPart& part) {
+  Json json = Json::object();
+  if (part.has_type()) json["type"] = part.type();
+  if (part.has_text()) json[part.type() == "refusal" ? "refusal" : "text"] = part.text();
+  return json;
+}
+
+// The message as the HTTP API has it.
+Json MessageJson(const v1::ChatMessage& message) {
+  Json json = Json::object();
+  json["role"] = message.role();
+  if (message.has_content()) {
+    json["content"] = message.content();
+  } else if (message.has_content_parts()) {
+    Json& parts = json["content"] = Json::array();
+    for (const v1::ContentPart& part : message.content_parts().parts())
+      parts.push_back(PartJson(part));
   }
+  if (message.has_name()) json["name"] = message.name();
+  if (message.has_tool_call_id()) json["tool_call_id"] = message.tool_call_id();
+  if (message.has_reasoning_content()) json["reasoning_content"] = message.reasoning_content();
+  if (message.tool_calls().empty()) return json;
+  Json& calls = json["tool_calls"] = Json::array();
+  for (const v1::ToolCall& call : message.tool_calls()) {
+    calls.push_back({{"id", call.id()},
+                     {"type", "function"},
+                     {"function", {{"name", call.name()}, {"arguments", call.arguments()}}}});
+  }
+  return json;
+}
+
+// An array of what each text holds.
+absl::Status ReadTexts(std::string_view name,
+                       const google::protobuf::RepeatedPtrField<std::string>& texts,
+                       GenerationCall& call) {
+  if (texts.empty()) return absl::OkStatus();
+  Json all = Json::array();
+  for (int i = 0; i < texts.size(); ++i) {
+    const std::string at = absl::StrCat(ToAbsl(name), "[", i, "]");
+    absl::StatusOr<Json> json = ParseWireJson(texts[i], at);
+    if (!json.ok()) return InvalidField(at, Message(json.status()));
+    all.push_back(*std::move(json));
+  }
+  return ReadChatField(name, all, call);
 }
 
 }  // namespace
 
-void ReadCall(const v1::GenerateRequest& request, GenerationCall& call) {
-  for (const Row& row : Rows()) std::visit(Copy{request, row.proto, call}, row.field->member);
-  switch (request.prompt_form_case()) {
-    case v1::GenerateRequest::kPrompt:
-      call.prompts.push_back({request.prompt(), {}, false});
-      break;
-    case v1::GenerateRequest::kPromptIds: {
-      const auto& ids = request.prompt_ids().ids();
-      call.prompts.push_back({"", {ids.begin(), ids.end()}, true});
-      break;
+absl::Status ReadCall(const v1::GenerateRequest& request, GenerationCall& call) {
+  CopyFields<v1::GenerateRequest, kGrpcGenerate>(request, call);
+  if (request.has_prompt()) call.prompts.push_back({request.prompt(), {}, false});
+  if (request.has_prompt_ids()) call.prompts.push_back(PromptOf(request.prompt_ids()));
+  return absl::OkStatus();
+}
+
+absl::Status ReadCall(const v1::ChatRequest& request, GenerationCall& call) {
+  call.chat = true;
+  CopyFields<v1::ChatRequest, kGrpcChat>(request, call);
+  Json messages = Json::array();
+  for (const v1::ChatMessage& message : request.messages())
+    messages.push_back(MessageJson(message));
+  RETURN_IF_ERROR(ReadChatField("messages", messages, call));
+  RETURN_IF_ERROR(ReadTexts("tools", request.tools(), call));
+  RETURN_IF_ERROR(ReadTexts("documents", request.documents(), call));
+  if (!request.has_chat_template_kwargs()) return absl::OkStatus();
+  constexpr std::string_view kArguments = "chat_template_kwargs";
+  absl::StatusOr<Json> arguments = ParseWireJson(request.chat_template_kwargs(), kArguments);
+  if (!arguments.ok()) return InvalidField(kArguments, Message(arguments.status()));
+  return ReadChatField(kArguments, *arguments, call);
+}
+
+absl::Status ReadCall(const v1::EmbedRequest& request, EmbeddingCall& call) {
+  CopyFields<v1::EmbedRequest, kGrpcEmbed>(request, call.base);
+  if (request.input().empty()) return InvalidField("input", "input is missing");
+  for (int i = 0; i < request.input_size(); ++i) {
+    const v1::EmbedInput& input = request.input(i);
+    if (input.has_ids()) {
+      call.base.prompts.push_back(PromptOf(input.ids()));
+    } else if (input.has_text()) {
+      call.base.prompts.push_back({input.text(), {}, false});
+    } else {
+      const std::string at = absl::StrCat("input[", i, "]");
+      return InvalidField(at, absl::StrCat(at, " must be a text or token ids"));
     }
-    case v1::GenerateRequest::PROMPT_FORM_NOT_SET:
-      break;
   }
-}
-
-void WriteStart(const ResponseStart& start, v1::GenerateResponse& response) {
-  response.set_id(start.request_id);
-  response.set_model(start.model_name);
-  response.set_created(start.created);
-}
-
-void AddDelta(const Delta& delta, bool with_ids, bool with_logprobs, v1::Choice& choice) {
-  choice.set_index(delta.index);
-  choice.mutable_text()->append(delta.text);
-  if (with_logprobs) {
-    for (const SampledToken& token : delta.prompt_logprobs) AddLogprobs(token, choice);
-  }
-  for (const SampledToken& token : delta.tokens) {
-    if (with_ids) choice.add_token_ids(token.id);
-    if (with_logprobs) AddLogprobs(token, choice);
-  }
-  if (!delta.finish) return;
-  choice.set_finish_reason(*delta.finish == FinishReason::kLength ? v1::FINISH_REASON_LENGTH
-                                                                  : v1::FINISH_REASON_STOP);
-  if (!delta.stop_string.empty()) {
-    choice.set_stop_string(delta.stop_string);
-  } else if (delta.stop_token >= 0) {
-    choice.set_stop_token_id(delta.stop_token);
-  }
-}
-
-void WriteUsage(const UsageTotals& totals, v1::Usage& usage) {
-  usage.set_prompt_tokens(totals.prompt_tokens);
-  usage.set_completion_tokens(totals.completion_tokens);
-  usage.set_cached_tokens(totals.cached_tokens);
+  return absl::OkStatus();
 }
 
 }  // namespace penstock

@@ -1,26 +1,24 @@
-// Protobuf messages <-> calls and deltas. Fields are found by their names in the table of call
-// fields.
+// Protobuf requests -> calls. Fields are found by their names in the table of call fields; chats
+// go through the checks of service/chat_messages.h, as those of HTTP do.
 // Owns nothing. Must not know gRPC, models or ranges.
-// Threads: thread-safe.
+// Threads: thread-safe; a chat's JSON may be long, so on a text worker.
 #pragma once
 
-#include "absl/types/span.h"
+#include "absl/status/status.h"
 #include "penstock/service.h"
+#include "service/embedding_stream.h"
 
 namespace penstock {
 
 namespace v1 {
-class Choice;
+class ChatRequest;
+class EmbedRequest;
 class GenerateRequest;
-class GenerateResponse;
-class Usage;
 }  // namespace v1
 
-/// Copies every field that the client set.
-void ReadCall(const v1::GenerateRequest& request, GenerationCall& call);
-void WriteStart(const ResponseStart& start, v1::GenerateResponse& response);
-/// Appends to `choice` what the delta brings.
-void AddDelta(const Delta& delta, bool with_ids, bool with_logprobs, v1::Choice& choice);
-void WriteUsage(const UsageTotals& totals, v1::Usage& usage);
+/// Copies every field that the client set. INVALID_ARGUMENT names what is malformed.
+absl::Status ReadCall(const v1::GenerateRequest& request, GenerationCall& call);
+absl::Status ReadCall(const v1::ChatRequest& request, GenerationCall& call);
+absl::Status ReadCall(const v1::EmbedRequest& request, EmbeddingCall& call);
 
 }  // namespace penstock

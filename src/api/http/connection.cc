@@ -135,6 +135,7 @@ void Connection::BeginAnswer() {
   if (request.request_id.empty()) request.request_id = MakeRequestId();
   request.credential = std::string(View(message[http::field::authorization]));
   if (request.credential.empty()) request.credential = std::string(View(message["X-Api-Key"]));
+  request.content_encoding = std::string(View(message[http::field::content_encoding]));
   request.from_loopback = from_loopback_;
   request.body = std::move(message.body());
 

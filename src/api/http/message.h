@@ -19,9 +19,10 @@ struct HttpRequest {
   std::string path;    // without query, percent-decoded
   std::string query;   // raw
   std::string body;
-  std::string request_id;     // the client's cleaned X-Request-Id, or one of ours
-  std::string credential;     // Authorization or X-Api-Key
-  std::string path_argument;  // what {name} of the route stands for
+  std::string content_encoding;  // of the body; empty: as it is
+  std::string request_id;        // the client's cleaned X-Request-Id, or one of ours
+  std::string credential;        // Authorization or X-Api-Key
+  std::string path_argument;     // what {name} of the route stands for
   bool from_loopback = false;
   absl::Time arrival;  // engine clock; when the request was complete
 };

@@ -102,7 +102,9 @@ std::string AnswerWriter::Body(const std::vector<Delta>& choices, const UsageTot
     if (i > 0) out += ',';
     AppendChoice(out, choices[i]);
   }
-  out += "],\"usage\":";
+  out += ']';
+  if (shape_.chat) AppendPromptLogprobs(out, choices.front());
+  out += ",\"usage\":";
   AppendUsage(out, usage);
   out += '}';
   return out;
@@ -120,7 +122,8 @@ void AnswerWriter::AppendChoice(std::string& out, const Delta& delta) {
     AppendJsonString(out, delta.text);
   }
   out += ",\"logprobs\":";
-  if (!shape_.logprobs || (delta.tokens.empty() && delta.prompt_logprobs.empty())) {
+  const bool scored = !delta.tokens.empty() || (shape_.echo && !delta.prompt_logprobs.empty());
+  if (!shape_.logprobs || !scored) {
     out += "null";
   } else if (shape_.chat) {
     AppendChatLogprobs(out, delta);
@@ -128,6 +131,7 @@ void AnswerWriter::AppendChoice(std::string& out, const Delta& delta) {
     AppendLogprobs(out, delta);
   }
   AppendFinish(out, delta);
+  if (!shape_.chat) AppendPromptLogprobs(out, delta);
   if (shape_.return_token_ids) AppendTokenIds(out, delta, first);
   out += '}';
 }

@@ -18,9 +18,12 @@ struct AnswerShape {
   bool stream = false;
   bool logprobs = false;
   int64_t num_logprobs = 0;       // most likely tokens beside the drawn one
+  bool echo = false;              // the prompt's log-probabilities go before the output's
+  int64_t prompt_logprobs = -1;   // most likely tokens beside each of the prompt; -1: none
   bool include_usage = false;     // a last event with the usage
   bool continuous_usage = false;  // the usage so far in each event
   bool return_token_ids = false;
+  bool skip_special = true;  // special tokens have no place in the text
 };
 
 class AnswerWriter {
@@ -42,6 +45,7 @@ class AnswerWriter {
   void AppendTokenIds(std::string& out, const Delta& delta, bool first) const;
   void AppendChatLogprobs(std::string& out, const Delta& delta) const;
   void AppendLogprobs(std::string& out, const Delta& delta);
+  void AppendPromptLogprobs(std::string& out, const Delta& delta) const;
   void AppendChatToken(std::string& out, TokenId id, float logprob) const;
   std::string TokenText(TokenId id) const;
 

@@ -10,16 +10,13 @@
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "service/call_error.h"
+#include "service/chat_messages.h"
+#include "service/json_body.h"
 
 namespace penstock {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-absl::Status WrongType(std::string_view name, std::string_view expected, const Json& value) {
-  return InvalidField(
-      name, absl::StrCat(ToAbsl(name), " must be ", ToAbsl(expected), ", got ", value.type_name()));
-}
 
 std::optional<int64_t> ToInteger(const Json& value) {
   if (value.is_number_unsigned()) {
@@ -49,7 +46,7 @@ struct Assign {
   const Json& value;
   GenerationCall& call;
 
-  absl::Status Wrong() const { return WrongType(field.name, ExpectedValue(field), value); }
+  absl::Status Wrong() const { return WrongJsonType(field.name, ExpectedValue(field), value); }
   absl::Status operator()(std::optional<double> GenerationCall::*member) const {
     if (!value.is_number()) return Wrong();
     call.*member = value.get<double>();
@@ -101,6 +98,7 @@ struct Assign {
     }
     return absl::OkStatus();
   }
+  absl::Status operator()(OwnForm) const { return Wrong(); }  // no codec hands it here
 };
 
 absl::Status ReadIds(const Json& value, std::string_view name, PromptInput& prompt) {
@@ -119,55 +117,23 @@ absl::Status ReadIds(const Json& value, std::string_view name, PromptInput& prom
 }
 
 absl::Status ReadStreamOptions(const Json& value, GenerationCall& call) {
-  if (!value.is_object()) return WrongType("stream_options", "an object", value);
+  if (!value.is_object()) return WrongJsonType("stream_options", "an object", value);
   call.include_usage = false;  // said, so that its use without a stream is noticed
   for (const auto& [key, option] : value.items()) {
     const bool usage = key == "include_usage", continuous = key == "continuous_usage_stats";
     if ((!usage && !continuous) || option.is_null()) continue;
     if (!option.is_boolean())
-      return WrongType(absl::StrCat("stream_options.", key), "true or false", option);
+      return WrongJsonType(absl::StrCat("stream_options.", key), "true or false", option);
     (usage ? call.include_usage : call.continuous_usage_stats) = option.get<bool>();
   }
   return absl::OkStatus();
 }
 
-absl::Status ReadShared(std::string_view name, Json::value_t type, std::string_view expected,
-                        Json& value, std::shared_ptr<const Json>& out) {
-  if (value.type() != type) return WrongType(name, expected, value);
-  out = std::make_shared<const Json>(std::move(value));
-  return absl::OkStatus();
-}
-
-absl::Status ReadTools(Json& value, GenerationCall& call) {
-  if (!value.is_array()) return WrongType("tools", "an array", value);
-  if (value.empty()) return absl::OkStatus();
-  for (size_t i = 0; i < value.size(); ++i) {
-    const std::string at = absl::StrCat("tools[", i, "]");
-    if (!value[i].is_object()) return WrongType(at, "an object", value[i]);
-    const auto function = value[i].find("function");
-    if (function == value[i].end() || !function->is_object() || !function->contains("name") ||
-        !(*function)["name"].is_string()) {
-      return InvalidField(at, absl::StrCat(at, " must be a function with a name"));
-    }
-  }
-  return ReadShared("tools", Json::value_t::array, "an array", value, call.tools);
-}
-
-absl::Status ReadSpecial(std::string_view name, Surface surface, Json& value,
-                         GenerationCall& call) {
+absl::Status ReadOwnForm(std::string_view name, Json& value, GenerationCall& call) {
+  if (name == "prompt") return ReadPrompts(name, false, value, call.prompts);
   if (name == "stream_options") return ReadStreamOptions(value, call);
-  if (surface == kCompletions) {
-    if (name == "prompt") return ReadPrompts(name, false, value, call.prompts);
-  } else {
-    if (name == "messages") return ReadMessages(value, call);
-    if (name == "tools") return ReadTools(value, call);
-    if (name == "documents")
-      return ReadShared(name, Json::value_t::array, "an array", value, call.documents);
-    if (name == "chat_template_kwargs") {
-      return ReadShared(name, Json::value_t::object, "an object", value, call.template_arguments);
-    }
-  }
-  return RefuseUnsupported(name, value, surface);
+  if (IsChatField(name)) return ReadChatField(name, value, call);
+  return CheckOnlyValue(name, value);
 }
 
 }  // namespace
@@ -180,7 +146,7 @@ absl::Status ReadPrompts(std::string_view name, bool name_entries, Json& value,
     prompts.push_back({std::move(value.get_ref<std::string&>()), {}, false});
     return absl::OkStatus();
   }
-  if (!value.is_array()) return WrongType(name, kExpected, value);
+  if (!value.is_array()) return WrongJsonType(name, kExpected, value);
   if (value.empty()) {
     return InvalidField(name,
                         absl::StrCat(ToAbsl(name), " is empty: at least one token is needed"));
@@ -196,7 +162,8 @@ absl::Status ReadPrompts(std::string_view name, bool name_entries, Json& value,
     } else if (item.is_array()) {
       RETURN_IF_ERROR(ReadIds(item, entry, prompt));
     } else {
-      return WrongType(entry, name_entries ? "a string or an array of token ids" : kExpected, item);
+      return WrongJsonType(entry, name_entries ? "a string or an array of token ids" : kExpected,
+                           item);
     }
   }
   return absl::OkStatus();
@@ -211,10 +178,13 @@ absl::Status ReadCall(Json& body, Surface surface, GenerationCall& call) {
   call.chat = surface == kChat;
   for (auto& [name, value] : body.items()) {
     if (value.is_null()) continue;
-    if (const CallField* field = FindCallField(name, surface)) {
-      RETURN_IF_ERROR(ReadField(*field, value, call));
+    const CallField* field = FindCallField(name, surface);
+    if (field == nullptr) {
+      RETURN_IF_ERROR(RefuseUnsupported(name, value, surface));
+    } else if (std::holds_alternative<OwnForm>(field->member)) {
+      RETURN_IF_ERROR(ReadOwnForm(name, value, call));
     } else {
-      RETURN_IF_ERROR(ReadSpecial(name, surface, value, call));
+      RETURN_IF_ERROR(ReadField(*field, value, call));
     }
   }
   if (surface == kCompletions && call.prompts.empty())

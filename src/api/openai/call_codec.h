@@ -24,8 +24,9 @@ absl::Status ReadField(const CallField& field, const nlohmann::ordered_json& val
 absl::Status ReadPrompts(std::string_view name, bool name_entries, nlohmann::ordered_json& value,
                          std::vector<PromptInput>& prompts);
 
-/// A chat's messages: checks their form and joins text parts, so that templates see strings.
-absl::Status ReadMessages(nlohmann::ordered_json& value, GenerationCall& call);
+/// Of response_format, tool_choice, modalities and spaces_between_special_tokens: INVALID_ARGUMENT
+/// for all but what this server does.
+absl::Status CheckOnlyValue(std::string_view name, const nlohmann::ordered_json& value);
 
 /// INVALID_ARGUMENT where `name` is a field that would change the result and is not supported, and
 /// `value` uses it.

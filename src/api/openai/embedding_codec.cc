@@ -57,7 +57,6 @@ using ReadOwnField = absl::Status (*)(std::string_view, Json&, EmbeddingCall&, E
 absl::Status ReadEmbeddingField(std::string_view name, Json& value, EmbeddingCall& call,
                                 EmbeddingShape& shape) {
   if (name == "input") return ReadPrompts(name, true, value, call.base.prompts);
-  if (name == "dimensions") return ReadCount(name, value, 1, call.dimensions.emplace());
   if (name == "encoding_format") {
     if (value != "float" && value != "base64")
       return WrongEmbeddingField(name, "\"float\" or \"base64\"");
@@ -86,10 +85,12 @@ absl::Status ReadBodyFields(Json& body, Surface surface, ReadOwnField own, Embed
   if (!body.is_object()) return absl::InvalidArgumentError("the body must be a JSON object");
   for (auto& [name, value] : body.items()) {
     if (value.is_null()) continue;
-    if (const CallField* field = FindCallField(name, surface)) {
-      RETURN_IF_ERROR(ReadField(*field, value, call.base));
-    } else {
+    const CallField* field = FindCallField(name, surface);
+    if (field == nullptr) continue;
+    if (std::holds_alternative<OwnForm>(field->member)) {
       RETURN_IF_ERROR(own(name, value, call, shape));
+    } else {
+      RETURN_IF_ERROR(ReadField(*field, value, call.base));
     }
   }
   return absl::OkStatus();

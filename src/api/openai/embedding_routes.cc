@@ -2,11 +2,11 @@
 #include <utility>
 
 #include "api/openai/embedding_codec.h"
-#include "api/openai/json_body.h"
 #include "api/openai/routes.h"
 #include "base/status_macros.h"
 #include "service/call_error.h"
 #include "service/ids.h"
+#include "service/json_body.h"
 
 namespace penstock {
 namespace {
@@ -26,7 +26,7 @@ constexpr EmbeddingRoute kEmbeddingRoutes[] = {
 
 absl::Status ReadEmbeddingBody(HttpRequest& request, const EmbeddingRoute& route,
                                EmbeddingCall& call, EmbeddingShape& shape) {
-  ASSIGN_OR_RETURN(nlohmann::ordered_json body, ParseJson(request.body));
+  ASSIGN_OR_RETURN(nlohmann::ordered_json body, ParseWireJson(request.body));
   request.body = {};
   RETURN_IF_ERROR(route.read(body, call, shape));
   if (call.base.client_request_id) {

@@ -1,14 +1,15 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "api/http/content_encoding.h"
 #include "api/openai/call_codec.h"
 #include "api/openai/http_answer.h"
-#include "api/openai/json_body.h"
 #include "api/openai/routes.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "service/call_error.h"
 #include "service/ids.h"
+#include "service/json_body.h"
 #include "service/sampling.h"
 
 namespace penstock {
@@ -21,14 +22,17 @@ AnswerShape ShapeOf(const GenerationCall& call) {
   const int32_t logprobs = NumLogprobs(call);
   shape.logprobs = logprobs >= 0;
   shape.num_logprobs = logprobs;
+  shape.echo = call.echo.value_or(false);
+  shape.prompt_logprobs = call.num_prompt_logprobs.value_or(-1);
   shape.include_usage = call.include_usage.value_or(false);
   shape.continuous_usage = call.continuous_usage_stats.value_or(false);
   shape.return_token_ids = call.return_token_ids.value_or(false);
+  shape.skip_special = call.skip_special_tokens.value_or(true);
   return shape;
 }
 
 absl::Status ReadBody(HttpRequest& request, Surface surface, GenerationCall& call) {
-  ASSIGN_OR_RETURN(nlohmann::ordered_json body, ParseJson(request.body));
+  ASSIGN_OR_RETURN(nlohmann::ordered_json body, ParseWireJson(request.body));
   request.body = {};
   RETURN_IF_ERROR(ReadCall(body, surface, call));
   if (call.client_request_id) {
@@ -68,7 +72,13 @@ Endpoint OnTextWorker(GenerationService& service, Endpoint work) {
   auto shared = std::make_shared<const Endpoint>(std::move(work));
   return [&service, shared](std::shared_ptr<HttpExchange> exchange) {
     HttpExchange* waiting = exchange.get();
-    if (service.loop().TryCall([shared, exchange] { (*shared)(exchange); })) return;
+    const auto run = [&service, shared, exchange] {
+      const auto max_bytes = static_cast<size_t>(service.limits().max_body.value);
+      if (const auto refusal = DecodeBody(exchange->request(), max_bytes))
+        return RespondError(*exchange, refusal->status, refusal->message);
+      (*shared)(exchange);
+    };
+    if (service.loop().TryCall(run)) return;
     RespondError(*waiting, 429, "too many requests are waiting to be read");
   };
 }

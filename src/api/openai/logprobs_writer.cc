@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "api/http/json_text.h"
 #include "api/openai/answer_writer.h"
 
@@ -58,7 +59,7 @@ void AnswerWriter::AppendChatLogprobs(std::string& out, const Delta& delta) cons
 void AnswerWriter::AppendLogprobs(std::string& out, const Delta& delta) {
   std::string tokens, values, tops, offsets;
   int64_t& offset = text_offset_[delta.index];
-  const auto append = [&](const SampledToken& token, bool known) {
+  const auto append = [&](const SampledToken& token, bool known, size_t num_top) {
     const char* comma = tokens.empty() ? "" : ",";
     const std::string text = TokenText(token.id);
     absl::StrAppend(&tokens, comma);
@@ -66,7 +67,10 @@ void AnswerWriter::AppendLogprobs(std::string& out, const Delta& delta) {
     absl::StrAppend(&values, comma);
     absl::StrAppend(&tops, comma);
     absl::StrAppend(&offsets, comma, offset);
-    offset += CodePoints(text);
+    const Tokenizer* tokenizer = start_.model->tokenizer;
+    const bool skipped =
+        shape_.skip_special && tokenizer != nullptr && tokenizer->is_special(token.id);
+    if (!skipped) offset += CodePoints(text);
     if (!known) {
       values += "null";
       tops += "null";
@@ -77,7 +81,7 @@ void AnswerWriter::AppendLogprobs(std::string& out, const Delta& delta) {
     AppendJsonString(tops, text);
     tops += ':';
     AppendJsonNumber(tops, Shown(token.logprob));
-    for (const TokenLogprob& other : token.top) {
+    for (const TokenLogprob& other : absl::MakeConstSpan(token.top).first(num_top)) {
       if (other.id == token.id) continue;
       tops += ',';
       AppendJsonString(tops, TokenText(other.id));
@@ -87,10 +91,47 @@ void AnswerWriter::AppendLogprobs(std::string& out, const Delta& delta) {
     tops += '}';
   };
   // The first token of a prompt has nothing before it, so no probability.
-  for (size_t i = 0; i < delta.prompt_logprobs.size(); ++i) append(delta.prompt_logprobs[i], i > 0);
-  for (const SampledToken& token : delta.tokens) append(token, true);
+  // It may have been scored with more most likely ones than an echo shows.
+  const auto num_top = static_cast<size_t>(shape_.num_logprobs);
+  if (shape_.echo) {
+    for (size_t i = 0; i < delta.prompt_logprobs.size(); ++i) {
+      const SampledToken& token = delta.prompt_logprobs[i];
+      append(token, i > 0, std::min(token.top.size(), num_top));
+    }
+  }
+  for (const SampledToken& token : delta.tokens) append(token, true, token.top.size());
   absl::StrAppend(&out, "{\"tokens\":[", tokens, "],\"token_logprobs\":[", values,
                   "],\"top_logprobs\":[", tops, "],\"text_offset\":[", offsets, "]}");
+}
+
+// An object of token ids for each token of the prompt, null for the first.
+void AnswerWriter::AppendPromptLogprobs(std::string& out, const Delta& delta) const {
+  if (shape_.prompt_logprobs < 0) return;
+  out += ",\"prompt_logprobs\":[";
+  const auto append = [&](TokenId id, float logprob, int32_t rank) {
+    absl::StrAppend(&out, "\"", id, "\":{\"logprob\":");
+    AppendJsonNumber(out, Shown(logprob));
+    absl::StrAppend(&out, ",\"rank\":", rank, ",\"decoded_token\":");
+    AppendJsonString(out, TokenText(id));
+    out += '}';
+  };
+  const auto num_top = static_cast<size_t>(shape_.prompt_logprobs);
+  for (size_t i = 0; i < delta.prompt_logprobs.size(); ++i) {
+    const SampledToken& token = delta.prompt_logprobs[i];
+    if (i == 0) {
+      out += "null";
+      continue;
+    }
+    out += ",{";
+    append(token.id, token.logprob, token.rank);
+    for (size_t k = 0; k < std::min(token.top.size(), num_top); ++k) {
+      if (token.top[k].id == token.id) continue;
+      out += ',';
+      append(token.top[k].id, token.top[k].logprob, token.top[k].rank);
+    }
+    out += '}';
+  }
+  out += ']';
 }
 
 }  // namespace penstock

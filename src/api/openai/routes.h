@@ -21,7 +21,8 @@ void AddTokenRoutes(Router& router, GenerationService& service);  // /tokenize, 
 void AddStatusRoutes(Router& router,
                      GenerationService& service);  // models, health, ready, metrics, version
 
-/// An endpoint that runs `work` on a text worker; 429 where too much waits.
+/// An endpoint that runs `work` on a text worker, its body inflated where it came compressed; 429
+/// where too much waits.
 Endpoint OnTextWorker(GenerationService& service, Endpoint work);
 void RespondStatus(HttpExchange& exchange, const absl::Status& status);
 

@@ -4,11 +4,11 @@
 #include "absl/strings/str_cat.h"
 #include "api/http/json_text.h"
 #include "api/openai/call_codec.h"
-#include "api/openai/json_body.h"
 #include "api/openai/routes.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "service/call_error.h"
+#include "service/json_body.h"
 
 namespace penstock {
 namespace {
@@ -18,7 +18,7 @@ using Json = nlohmann::ordered_json;
 // The body of /tokenize is that of a completion or of a chat, with its own word for special tokens'
 // default.
 absl::StatusOr<std::string> Tokenize(GenerationService& service, HttpRequest& request) {
-  ASSIGN_OR_RETURN(Json body, ParseJson(request.body));
+  ASSIGN_OR_RETURN(Json body, ParseWireJson(request.body));
   if (!body.is_object()) return absl::InvalidArgumentError("the body must be a JSON object");
   bool with_text = false;
   if (const auto option = body.find("return_token_strs");
@@ -51,7 +51,7 @@ absl::StatusOr<std::string> Tokenize(GenerationService& service, HttpRequest& re
 }
 
 absl::StatusOr<std::string> Detokenize(GenerationService& service, HttpRequest& request) {
-  ASSIGN_OR_RETURN(Json body, ParseJson(request.body));
+  ASSIGN_OR_RETURN(Json body, ParseWireJson(request.body));
   if (!body.is_object()) return absl::InvalidArgumentError("the body must be a JSON object");
   std::optional<std::string> name;
   if (const auto model = body.find("model"); model != body.end() && !model->is_null()) {

@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <fstream>
 #include <latch>
 #include <limits>
 #include <set>
+#include <sstream>
 
 #include "service/api_keys.h"
 #include "service/call_error.h"
@@ -15,6 +17,8 @@
 
 namespace penstock {
 namespace {
+
+using ::testing::HasSubstr;
 
 TEST(ApiKeys, TakeAKeyBareOrAsBearer) {
   const ApiKeys keys({"one", "two"});
@@ -37,7 +41,8 @@ TEST(Ids, AreCleanedAndDiffer) {
 }
 
 TEST(CallFields, AreListedOncePerSurfaceWithADescription) {
-  for (Surface surface : {kCompletions, kChat, kGrpc, kEmbeddings, kRerank}) {
+  for (Surface surface :
+       {kCompletions, kChat, kGrpcGenerate, kGrpcChat, kEmbeddings, kGrpcEmbed, kRerank}) {
     std::set<std::string_view> names;
     for (const CallField& field : CallFields()) {
       EXPECT_FALSE(field.doc.empty()) << field.name;
@@ -47,6 +52,25 @@ TEST(CallFields, AreListedOncePerSurfaceWithADescription) {
     }
   }
   EXPECT_EQ(FindCallField("echo", kChat), nullptr);
+}
+
+TEST(CallFields, AreAllOnTheGeneratedPage) {
+  const std::string page = CallFieldsMarkdown();
+  for (const CallField& field : CallFields())
+    EXPECT_THAT(page, HasSubstr("| `" + std::string(field.name) + "` | "));
+  std::ifstream file(PENSTOCK_SOURCE_DIR "/docs/api.md");
+  std::stringstream committed;
+  committed << file.rdbuf();
+  EXPECT_EQ(committed.str(), page) << "run: penstock check-config --api > docs/api.md";
+}
+
+TEST(CallFields, AreNotRefusedAsWell) {
+  for (const UnsupportedField& field : UnsupportedFields()) {
+    for (Surface surface : {kCompletions, kChat}) {
+      if ((field.surfaces & surface) != 0)
+        EXPECT_EQ(FindCallField(field.name, surface), nullptr) << field.name;
+    }
+  }
 }
 
 TEST(CallFields, RangesRefuseWhatIsNoNumber) {

@@ -2,12 +2,9 @@
 #include "api/grpc/grpc_server.h"
 
 #include <gmock/gmock.h>
-#include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
-#include "fakes/talk_fixture.h"
-#include "penstock/v1/inference.grpc.pb.h"
-#include "service/call_fields.h"
+#include "fakes/grpc_talk.h"
 
 namespace penstock {
 namespace {
@@ -15,54 +12,12 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-struct GrpcTalk : Talk {
-  explicit GrpcTalk(FakeEngine::Script script = FakeEngine::Repeat, LimitsSection limits = {},
-                    std::vector<std::string> keys = {}, bool start_engine = true)
-      : Talk(std::move(script), limits, std::move(keys)) {
-    auto started = GrpcServer::Start({"127.0.0.1:0"}, service.get());
-    EXPECT_TRUE(started.ok()) << started.status();
-    server = *std::move(started);
-    // A fixed window: else the client's library reads ahead for a reader that does not read, more
-    // and more.
-    grpc::ChannelArguments arguments;
-    arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
-    arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 65536);
-    stub = v1::Inference::NewStub(
-        grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(server->port()),
-                                  grpc::InsecureChannelCredentials(), arguments));
-    if (start_engine) engine.Start();
-  }
-  ~GrpcTalk() { server->Drain(absl::ZeroDuration()); }
-
-  std::unique_ptr<GrpcServer> server;
-  std::unique_ptr<v1::Inference::Stub> stub;
-};
-
 v1::GenerateRequest Ask(const std::string& prompt, int64_t max_tokens) {
   v1::GenerateRequest request;
   request.set_prompt(prompt);
   request.set_max_tokens(max_tokens);
   request.set_add_special_tokens(false);
   return request;
-}
-
-TEST(Grpc, EveryFieldOfTheTableIsInTheProtoWithTheSameType) {
-  using google::protobuf::FieldDescriptor;
-  const auto* descriptor = v1::GenerateRequest::descriptor();
-  int num_fields = 0;
-  for (const CallField& field : CallFields()) {
-    if ((field.surfaces & kGrpc) == 0) continue;
-    ++num_fields;
-    const FieldDescriptor* proto = descriptor->FindFieldByName(std::string(field.name));
-    ASSERT_NE(proto, nullptr) << field.name;
-    constexpr FieldDescriptor::CppType kTypes[] = {
-        FieldDescriptor::CPPTYPE_DOUBLE, FieldDescriptor::CPPTYPE_INT64,
-        FieldDescriptor::CPPTYPE_BOOL,   FieldDescriptor::CPPTYPE_STRING,
-        FieldDescriptor::CPPTYPE_STRING, FieldDescriptor::CPPTYPE_INT32,
-        FieldDescriptor::CPPTYPE_MESSAGE};
-    EXPECT_EQ(proto->cpp_type(), kTypes[field.member.index()]) << field.name;
-  }
-  EXPECT_EQ(num_fields, descriptor->field_count() - 2) << "all but the two forms of the prompt";
 }
 
 TEST(Grpc, GeneratesAtOnce) {
@@ -122,10 +77,7 @@ TEST(Grpc, RefusesWithTheCodesOfTheTable) {
     grpc::ClientContext context;
     v1::GenerateResponse response;
     const grpc::StatusCode code = talk.stub->Generate(&context, request, &response).error_code();
-    const auto& trailers = context.GetServerTrailingMetadata();
-    const auto it = trailers.find("x-error-param");
-    if (field != nullptr)
-      *field = it == trailers.end() ? "" : std::string(it->second.data(), it->second.size());
+    if (field != nullptr) *field = FieldAtFault(context);
     return code;
   };
   v1::GenerateRequest request = Ask("x", 1);
@@ -203,7 +155,7 @@ TEST(Grpc, ASlowReaderIsBounded) {
   const auto reader = talk.stub->GenerateStream(&context, Ask("x", 3'000'000));
   EXPECT_TRUE(talk.engine.WaitFor(
       [](size_t submitted, size_t live) { return submitted == 1 && live == 0; }));
-  talk.log.Wait(1);   // written once the metrics are
+  talk.log.Wait(1);  // written once the metrics are
   EXPECT_EQ(talk.metrics.cancelled_slow_reader.value() + talk.metrics.cancelled_disconnect.value(),
             1);
   v1::GenerateResponse piece;

@@ -181,6 +181,40 @@ TEST(Completions, ScoreAPromptAloneWithEchoAndNoTokens) {
   EXPECT_EQ(answer["usage"]["completion_tokens"], 0);
 }
 
+TEST(Completions, SpecialTokensOfAnEchoTakeNoRoomInTheText) {
+  HttpTalk talk;
+  const json answer = PostJson(talk, "/v1/completions",
+                               R"({"prompt":"ab","max_tokens":1,"echo":true,"logprobs":0})");
+  const json& choice = answer["choices"][0];
+  EXPECT_EQ(choice["logprobs"]["tokens"], json({"<bos>", "a", "b", "<bos>"}));
+  EXPECT_EQ(choice["logprobs"]["text_offset"], json({0, 0, 1, 2}));
+  EXPECT_EQ(choice["logprobs"]["token_logprobs"], json({nullptr, -1.5, -1.5, -0.5}));
+}
+
+TEST(Completions, ScoreThePromptBesideTheOutput) {
+  HttpTalk talk;
+  const json answer = PostJson(
+      talk, "/v1/completions",
+      R"({"prompt":"abc","max_tokens":1,"logprobs":1,"prompt_logprobs":2,"add_special_tokens":false})");
+  const json& choice = answer["choices"][0];
+  EXPECT_EQ(choice["text"], "a");
+  EXPECT_EQ(choice["logprobs"]["tokens"], json({"a"})) << "the output's alone";
+  ASSERT_EQ(choice["prompt_logprobs"].size(), 3);
+  EXPECT_TRUE(choice["prompt_logprobs"][0].is_null());
+  EXPECT_EQ(choice["prompt_logprobs"][2], json::parse(R"({
+      "99": {"logprob": -1.5, "rank": 2, "decoded_token": "c"},
+      "0": {"logprob": -1.0, "rank": 1, "decoded_token": "\u0000"},
+      "1": {"logprob": -1.0, "rank": 2, "decoded_token": "\u0001"}})"));
+  const json echoed = PostJson(talk, "/v1/completions",
+                               R"({"prompt":"ab","max_tokens":1,"logprobs":1,"prompt_logprobs":3,)"
+                               R"("echo":true,"add_special_tokens":false})");
+  EXPECT_EQ(echoed["choices"][0]["logprobs"]["tokens"], json({"a", "b", "a"}));
+  EXPECT_EQ(echoed["choices"][0]["logprobs"]["top_logprobs"][1].size(), 2);
+  EXPECT_EQ(echoed["choices"][0]["prompt_logprobs"][1].size(), 4);
+  const json plain = PostJson(talk, "/v1/completions", R"({"prompt":"ab","max_tokens":1})");
+  EXPECT_FALSE(plain["choices"][0].contains("prompt_logprobs"));
+}
+
 TEST(Completions, ModelsWithoutATokenizerSpeakIds) {
   HttpTalk talk;
   talk.model->tokenizer = nullptr;
@@ -218,6 +252,18 @@ class ChatTest : public ::testing::Test {
   std::optional<ChatTemplate> chat_template_;
   HttpTalk talk_;
 };
+
+TEST_F(ChatTest, ScoresThePromptBesideTheChoices) {
+  talk_.engine.Start();
+  const json answer = PostJson(talk_, "/v1/chat/completions",
+                               R"({"prompt_logprobs":0,"n":2,"max_tokens":1,)"
+                               R"("messages":[{"role":"user","content":"ab"}]})");
+  ASSERT_EQ(answer["prompt_logprobs"].size(), 10) << "of user:ab;A:";
+  EXPECT_TRUE(answer["prompt_logprobs"][0].is_null());
+  EXPECT_EQ(answer["prompt_logprobs"][1]["115"]["decoded_token"], "s");
+  EXPECT_EQ(answer["choices"].size(), 2);
+  EXPECT_TRUE(answer["choices"][0]["logprobs"].is_null());
+}
 
 TEST_F(ChatTest, RendersMessagesAndAnswersAsTheAssistant) {
   talk_.engine.Start();

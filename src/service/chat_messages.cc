@@ -1,13 +1,13 @@
-// The messages of a chat, and the fields of the API that this server refuses.
+#include "service/chat_messages.h"
+
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "api/openai/call_codec.h"
-#include "api/openai/json_body.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "service/call_error.h"
+#include "service/json_body.h"
 
 namespace penstock {
 namespace {
@@ -60,7 +60,7 @@ absl::Status ReadToolCalls(Json& calls, const std::string& at) {
       return InvalidField(call_at, absl::StrCat(call_at, ".function must be an object"));
     const auto arguments = function->find("arguments");
     if (arguments == function->end() || !arguments->is_string()) continue;
-    absl::StatusOr<Json> parsed = ParseJson(arguments->get_ref<const std::string&>());
+    absl::StatusOr<Json> parsed = ParseWireJson(arguments->get_ref<const std::string&>());
     if (parsed.ok() && parsed->is_object()) *arguments = *std::move(parsed);
   }
   return absl::OkStatus();
@@ -90,66 +90,6 @@ absl::Status ReadMessage(Json& message, const std::string& at) {
                                    content->type_name()));
 }
 
-struct UnsupportedField {
-  std::string_view name;
-  uint8_t surfaces;
-  std::string_view instead;
-};
-
-constexpr UnsupportedField kUnsupported[] = {
-    {"structured_outputs", kHttp, "structured output is not supported"},
-    {"guided_json", kHttp, "structured output is not supported"},
-    {"guided_regex", kHttp, "structured output is not supported"},
-    {"guided_choice", kHttp, "structured output is not supported"},
-    {"guided_grammar", kHttp, "structured output is not supported"},
-    {"guided_json_object", kHttp, "structured output is not supported"},
-    {"bad_words", kHttp, "use logit_bias to keep tokens out"},
-    {"prompt_logprobs", kHttp, "echo with logprobs on /v1/completions gives them"},
-    {"suffix", kCompletions, "filling in before a suffix is not supported"},
-    {"use_beam_search", kHttp, "beam search is not supported"},
-    {"logits_processors", kHttp, "custom processors are not supported"},
-    {"prompt_embeds", kHttp, "a prompt is text or token ids"},
-    {"functions", kChat, "use tools"},
-    {"function_call", kChat, "use tools"},
-    {"audio", kChat, "only text is supported"},
-    {"web_search_options", kChat, "web search is not supported"},
-    {"echo", kChat, "echo is for /v1/completions"},
-};
-
-bool IsUsed(const Json& value) {
-  switch (value.type()) {
-    case Json::value_t::null:
-      return false;
-    case Json::value_t::boolean:
-      return value.get<bool>();
-    case Json::value_t::string:
-    case Json::value_t::array:
-    case Json::value_t::object:
-      return !value.empty() && value != "";
-    default:
-      return true;
-  }
-}
-
-absl::Status CheckResponseFormat(const Json& value) {
-  if (!value.is_object())
-    return InvalidField("response_format", "response_format must be an object with a type");
-  const auto type = value.find("type");
-  if (type != value.end() && *type == "text") return absl::OkStatus();
-  return InvalidField(
-      "response_format",
-      "response_format: only {\"type\": \"text\"} is supported, structured output is not yet");
-}
-
-absl::Status CheckToolChoice(const Json& value) {
-  if (value == "none" || value == "auto") return absl::OkStatus();
-  return InvalidField(
-      "tool_choice",
-      "tool_choice: only \"none\" and \"auto\" are supported, a forced call is not yet");
-}
-
-}  // namespace
-
 absl::Status ReadMessages(Json& value, GenerationCall& call) {
   if (!value.is_array() || value.empty()) {
     return InvalidField("messages", "messages must be an array of at least one message");
@@ -161,21 +101,38 @@ absl::Status ReadMessages(Json& value, GenerationCall& call) {
   return absl::OkStatus();
 }
 
-absl::Status RefuseUnsupported(std::string_view name, const Json& value, Surface surface) {
-  if (name == "response_format") return CheckResponseFormat(value);
-  if (name == "tool_choice" && surface == kChat) return CheckToolChoice(value);
-  if (name == "modalities" && surface == kChat) {
-    if (value == Json::array({"text"})) return absl::OkStatus();
-    return InvalidField(name, "modalities: only [\"text\"] is supported");
-  }
-  if (name == "spaces_between_special_tokens" && value == false) {
-    return InvalidField(name, "spaces_between_special_tokens: false is not supported");
-  }
-  for (const UnsupportedField& field : kUnsupported) {
-    if (field.name == name && (field.surfaces & surface) != 0 && IsUsed(value)) {
-      return InvalidField(name,
-                          absl::StrCat(ToAbsl(name), " is not supported: ", ToAbsl(field.instead)));
+absl::Status ReadTools(Json& value, GenerationCall& call) {
+  if (!value.is_array()) return WrongJsonType("tools", "an array", value);
+  if (value.empty()) return absl::OkStatus();
+  for (size_t i = 0; i < value.size(); ++i) {
+    const std::string at = absl::StrCat("tools[", i, "]");
+    if (!value[i].is_object()) return WrongJsonType(at, "an object", value[i]);
+    const auto function = value[i].find("function");
+    if (function == value[i].end() || !function->is_object() || !function->contains("name") ||
+        !(*function)["name"].is_string()) {
+      return InvalidField(at, absl::StrCat(at, " must be a function with a name"));
     }
+  }
+  call.tools = std::make_shared<const Json>(std::move(value));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+bool IsChatField(std::string_view name) {
+  return name == "messages" || name == "tools" || name == "documents" ||
+         name == "chat_template_kwargs";
+}
+
+absl::Status ReadChatField(std::string_view name, Json& value, GenerationCall& call) {
+  if (name == "messages") return ReadMessages(value, call);
+  if (name == "tools") return ReadTools(value, call);
+  if (name == "documents") {
+    if (!value.is_array()) return WrongJsonType(name, "an array", value);
+    call.documents = std::make_shared<const Json>(std::move(value));
+  } else {
+    if (!value.is_object()) return WrongJsonType(name, "an object", value);
+    call.template_arguments = std::make_shared<const Json>(std::move(value));
   }
   return absl::OkStatus();
 }

@@ -1,4 +1,4 @@
-#include "api/openai/json_body.h"
+#include "service/json_body.h"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/strings.h"
+#include "service/call_error.h"
 
 namespace penstock {
 namespace {
@@ -79,7 +80,7 @@ class BoundedBuilder {
 
 }  // namespace
 
-absl::StatusOr<Json> ParseJson(std::string_view text) {
+absl::StatusOr<Json> ParseWireJson(std::string_view text, std::string_view what) {
   Json root;
   BoundedBuilder builder(root);
   if (Json::sax_parse(text.begin(), text.end(), &builder)) return root;
@@ -94,7 +95,12 @@ absl::StatusOr<Json> ParseJson(std::string_view text) {
   }
   // The parser quotes what it read, which may be any bytes; the answer's writer makes UTF-8 of it.
   return absl::InvalidArgumentError(
-      absl::StrCat("the body is not valid JSON", where, ": ", builder.message()));
+      absl::StrCat(ToAbsl(what), " is not valid JSON", where, ": ", builder.message()));
+}
+
+absl::Status WrongJsonType(std::string_view name, std::string_view expected, const Json& value) {
+  return InvalidField(
+      name, absl::StrCat(ToAbsl(name), " must be ", ToAbsl(expected), ", got ", value.type_name()));
 }
 
 }  // namespace penstock

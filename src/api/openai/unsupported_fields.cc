@@ -1,0 +1,76 @@
+// The fields of the API that this server refuses, or of which it takes one value.
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "api/openai/call_codec.h"
+#include "base/strings.h"
+#include "service/call_error.h"
+
+namespace penstock {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+bool IsUsed(const Json& value) {
+  switch (value.type()) {
+    case Json::value_t::null:
+      return false;
+    case Json::value_t::boolean:
+      return value.get<bool>();
+    case Json::value_t::string:
+    case Json::value_t::array:
+    case Json::value_t::object:
+      return !value.empty() && value != "";
+    default:
+      return true;
+  }
+}
+
+absl::Status CheckResponseFormat(const Json& value) {
+  if (!value.is_object())
+    return InvalidField("response_format", "response_format must be an object with a type");
+  const auto type = value.find("type");
+  if (type != value.end() && *type == "text") return absl::OkStatus();
+  return InvalidField(
+      "response_format",
+      "response_format: only {\"type\": \"text\"} is supported, structured output is not yet");
+}
+
+absl::Status CheckToolChoice(const Json& value) {
+  if (value == "none" || value == "auto") return absl::OkStatus();
+  return InvalidField(
+      "tool_choice",
+      "tool_choice: only \"none\" and \"auto\" are supported, a forced call is not yet");
+}
+
+absl::Status CheckModalities(const Json& value) {
+  if (value == Json::array({"text"})) return absl::OkStatus();
+  return InvalidField("modalities", "modalities: only [\"text\"] is supported");
+}
+
+absl::Status CheckSpaces(const Json& value) {
+  if (value != false) return absl::OkStatus();
+  return InvalidField("spaces_between_special_tokens",
+                      "spaces_between_special_tokens: false is not supported");
+}
+
+}  // namespace
+
+absl::Status CheckOnlyValue(std::string_view name, const Json& value) {
+  if (name == "response_format") return CheckResponseFormat(value);
+  if (name == "tool_choice") return CheckToolChoice(value);
+  if (name == "modalities") return CheckModalities(value);
+  return CheckSpaces(value);
+}
+
+absl::Status RefuseUnsupported(std::string_view name, const Json& value, Surface surface) {
+  for (const UnsupportedField& field : UnsupportedFields()) {
+    if (field.name == name && (field.surfaces & surface) != 0 && IsUsed(value)) {
+      return InvalidField(name,
+                          absl::StrCat(ToAbsl(name), " is not supported: ", ToAbsl(field.instead)));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace penstock
