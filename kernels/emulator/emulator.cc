@@ -87,14 +87,8 @@ void WaitForCopies(int groups) {
 
 void WaitForKernelsBefore() { TheMachine().current()->sees_kernels_before = true; }
 
-void CheckRead(const void* address, size_t bytes, Where where) {
-  CheckReadOf(TheMachine().current()->index, address, bytes, where);
-}
 void CheckReadOf(int thread, const void* address, size_t bytes, Where where) {
   GuardedCheck(thread, address, bytes, Machine::Use::kRead, {where});
-}
-void CheckWrite(void* address, size_t bytes, Where where) {
-  GuardedCheck(TheMachine().current()->index, address, bytes, Machine::Use::kWrite, {where});
 }
 void AtomicLoad(const void* from, void* to, size_t bytes, Where where) {
   GuardedCheck(TheMachine().current()->index, from, bytes, Machine::Use::kAtomic, {where});

@@ -88,10 +88,7 @@ void WaitForCopies(int groups);
 /// The writes of the kernels before are visible from here on.
 void WaitForKernelsBefore();
 
-/// As a load or store of the running thread; Where it is not legal the thread ends here.
-void CheckRead(const void* address, size_t bytes, Where where);
-void CheckWrite(void* address, size_t bytes, Where where);
-/// Of thread `thread` of the block.
+/// As a load of thread `thread` of the block; where it is not legal the running one ends here.
 void CheckReadOf(int thread, const void* address, size_t bytes, Where where);
 /// A read, change and write that no other comes between: AtomicStore follows at once.
 void AtomicLoad(const void* from, void* to, size_t bytes, Where where);

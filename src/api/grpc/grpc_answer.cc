@@ -22,8 +22,11 @@ void UnaryAnswer<Response>::OnStart(ResponseStart start) {
   shape_ = ShapeFor(*start.model, shape_);
   WriteStart(start, response_);
   if (shape_.token_ids) AddPromptIds(start.prompt_ids.front(), response_);
-  for (int32_t i = 0; i < start.num_choices; ++i)
-    AddDelta({.index = i}, shape_, true, *response_.add_choices());
+  for (int32_t i = 0; i < start.num_choices; ++i) {
+    Delta first;
+    first.index = i;
+    AddDelta(first, shape_, true, *response_.add_choices());
+  }
 }
 
 template <class Response>

@@ -153,7 +153,9 @@ TEST_F(GrpcChatRunning, StreamsTheRoleWithTheFirstTokenAndTheUsageLast) {
   v1::ChatResponse piece, last;
   while (reader->Read(&piece)) {
     num_prompt_ids += piece.prompt_token_ids_size();
-    if (num_pieces++ > 0) EXPECT_EQ(piece.prompt_token_ids_size(), 0);
+    if (num_pieces++ > 0) {
+      EXPECT_EQ(piece.prompt_token_ids_size(), 0);
+    }
     for (const v1::ChatChoice& choice : piece.choices()) {
       const size_t i = choice.index();
       if (texts[i].empty()) {
