@@ -38,8 +38,8 @@ absl::StatusOr<OpenedBackend> OpenBackend(const BackendOptions& options) {
 std::vector<CpuKernelSpeed> CpuKernelSpeeds() {
   std::vector<CpuKernelSpeed> speeds;
   for (const MeasuredKernels& one : ProcessKernels()) {
-    speeds.push_back(
-        {one.table->name, one.agrees, one.plain_gops, one.codes_gops, one.integers_gops});
+    speeds.push_back({one.table->name, one.agrees, one.plain_gops, one.bf16_gops, one.codes_gops,
+                      one.integers_gops});
   }
   return speeds;
 }

@@ -33,6 +33,7 @@ struct CpuKernelSpeed {
   std::string name;
   bool agrees = false;  // with plain arithmetic; else it is not used, and not measured
   double plain_gops = 0;
+  double bf16_gops = 0;      // bfloat16 weights and inputs; 0: it has no such products
   double codes_gops = 0;     // weights in codes
   double integers_gops = 0;  // codes, 8-bit inputs
 };

@@ -14,6 +14,10 @@ inline bool CpuHasAvx512() {
          __builtin_cpu_supports("avx512cd");
 }
 inline bool CpuHasAvx512Vnni() { return CpuHasAvx512() && __builtin_cpu_supports("avx512vnni"); }
+/// Products of bfloat16, beside those of bytes.
+inline bool CpuHasAvx512Bf16() {
+  return CpuHasAvx512Vnni() && __builtin_cpu_supports("avx512bf16");
+}
 
 /// The products of bytes of AVX-512 VNNI, in 256 bits and encoded as AVX2 is.
 inline bool CpuHasAvxVnni() {

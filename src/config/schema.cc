@@ -97,7 +97,7 @@ ConfigSection DescribeEngine(EngineConfig& c) {
            "The CPU's instructions. auto: for each kind of product what is fastest when measured "
            "at "
            "start. Others: for everything, refused where the processor lacks them.",
-           {"auto", "avx512-vnni", "avx512", "avx2-vnni", "avx2"}},
+           {"auto", "avx512-bf16", "avx512-vnni", "avx512", "avx2-vnni", "avx2"}},
           {"packed_cache", &c.packed_cache,
            "A folder where weights are kept as the CPU wants them, so that the next start reads "
            "them instead of packing: a file for each model and form, about as large as the "

@@ -2,7 +2,9 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <string>
 
+#include "absl/strings/str_format.h"
 #include "backend/make_backend.h"
 
 namespace penstock {
@@ -24,8 +26,11 @@ int RunCommand(int argc, char** argv) {
                     PENSTOCK_HAVE_GRPC ? "yes" : "no");
         for (const CpuKernelSpeed& set : CpuKernelSpeeds()) {
           if (set.agrees) {
-            std::printf("%s: plain %.0f, codes %.0f, integers %.0f GOP/s of one thread\n",
-                        set.name.c_str(), set.plain_gops, set.codes_gops, set.integers_gops);
+            const std::string bf16 =
+                set.bf16_gops > 0 ? absl::StrFormat("bfloat16 %.0f, ", set.bf16_gops) : "";
+            std::printf("%s: plain %.0f, %scodes %.0f, integers %.0f GOP/s of one thread\n",
+                        set.name.c_str(), set.plain_gops, bf16.c_str(), set.codes_gops,
+                        set.integers_gops);
           } else {
             std::printf("%s: failed its self-test\n", set.name.c_str());
           }

@@ -94,7 +94,7 @@ absl::Status Server::Parts::BindHttp() {
 
 /// How fast each kind of product is in each instruction set of the processor, once per process.
 void Server::Parts::ReportKernels() {
-  std::string plain, codes, integers;
+  std::string plain, bf16, codes, integers;
   for (const CpuKernelSpeed& set : CpuKernelSpeeds()) {
     catalogue.SetKernelSelfTest(set.name, !set.agrees);
     if (!set.agrees) continue;
@@ -102,11 +102,12 @@ void Server::Parts::ReportKernels() {
       absl::StrAppend(&text, text.empty() ? "" : ", ", set.name, " ", std::llround(gops));
     };
     add(plain, set.plain_gops);
+    if (set.bf16_gops > 0) add(bf16, set.bf16_gops);
     add(codes, set.codes_gops);
     add(integers, set.integers_gops);
   }
   Log(LogLevel::kInfo, "cpu kernels, GOP/s of one thread",
-      {{"plain", plain}, {"codes", codes}, {"integers", integers}});
+      {{"plain", plain}, {"bfloat16", bf16}, {"codes", codes}, {"integers", integers}});
 }
 
 absl::Status Server::Parts::LoadModels() {

@@ -14,14 +14,15 @@ namespace {
 
 using SteadyClock = std::chrono::steady_clock;
 
-constexpr std::string_view kNames[] = {"avx512-vnni", "avx512", "avx2-vnni", "avx2"};
+constexpr std::string_view kNames[] = {"avx512-bf16", "avx512-vnni", "avx512", "avx2-vnni", "avx2"};
 constexpr double kClearlyFaster = 1.05;
 constexpr auto kPatience = std::chrono::microseconds(250);  // per kind and width of codes
 
 /// A layer of one panel that lies in L2 with its inputs, and the arguments of its product.
 class MeasuredLayer {
  public:
-  MeasuredLayer(const CpuKernels& kernels, WeightFormat format, bool integers)
+  enum class Inputs : uint8_t { kFloat, kBFloat16, kBytes };
+  MeasuredLayer(const CpuKernels& kernels, WeightFormat format, Inputs inputs)
       : kernels_(kernels), coded_(format != WeightFormat::kBFloat16) {
     const int64_t n = kernels.panel_rows;
     const int bits = format == WeightFormat::kCodes4 ? 4 : 8;
@@ -47,7 +48,12 @@ class MeasuredLayer {
     args_.y = y_.data();
     args_.y_stride = n;
     args_.n = n;
-    if (integers) RoundInputs();
+    if (inputs == Inputs::kBytes) RoundInputs();
+    if (inputs == Inputs::kBFloat16) {
+      halves_.assign(kRows * kDepth, 0x3f00);
+      args_.x_bf16 = halves_.data();
+      args_.x_bf16_stride = kDepth;
+    }
   }
 
   /// The least time of a product: others may have the core for some of them.
@@ -97,20 +103,25 @@ class MeasuredLayer {
   std::vector<uint8_t> panel_;
   std::vector<int8_t> q_;
   std::vector<int16_t> words_;
+  std::vector<uint16_t> halves_;
   std::vector<int32_t> sums_, starts_;
   GemmPanelArgs args_;
 };
 
-double GopsOf(const CpuKernels& kernels, absl::Span<const WeightFormat> formats, bool integers) {
+double GopsOf(const CpuKernels& kernels, absl::Span<const WeightFormat> formats,
+              MeasuredLayer::Inputs inputs) {
   double operations = 0;
   double seconds = 0;
   for (const WeightFormat format : formats) {
-    MeasuredLayer layer(kernels, format, integers);
+    MeasuredLayer layer(kernels, format, inputs);
     operations += layer.operations();
     seconds += layer.BestSeconds();
   }
   return seconds > 0 ? operations / seconds * 1e-9 : 0;
 }
+
+/// Whether products of bfloat16 are worth their other rounding: on some processors they are slower.
+bool PrefersBf16(const MeasuredKernels& m) { return m.bf16_gops > m.plain_gops * kClearlyFaster; }
 
 const CpuKernels* Fastest(absl::Span<const MeasuredKernels> measured,
                           double MeasuredKernels::*gops) {
@@ -138,6 +149,7 @@ absl::Span<const std::string_view> KernelNames() { return kNames; }
 
 std::vector<const CpuKernels*> RunnableKernels() {
   std::vector<const CpuKernels*> tables;
+  if (CpuHasAvx512Bf16()) tables.push_back(&Avx512Bf16Kernels());
   if (CpuHasAvx512Vnni()) tables.push_back(&Avx512VnniKernels());
   if (CpuHasAvx512()) tables.push_back(&Avx512Kernels());
   if (CpuHasAvxVnni()) tables.push_back(&AvxVnniKernels());
@@ -152,9 +164,14 @@ std::vector<MeasuredKernels> MeasureKernels(absl::Span<const CpuKernels* const> 
     one.table = table;
     one.agrees = SelfTest(*table);
     if (!one.agrees) continue;
-    one.plain_gops = GopsOf(*table, {WeightFormat::kBFloat16}, false);
-    one.codes_gops = GopsOf(*table, {WeightFormat::kCodes4, WeightFormat::kCodes8}, false);
-    one.integers_gops = GopsOf(*table, {WeightFormat::kCodes4, WeightFormat::kCodes8}, true);
+    using Inputs = MeasuredLayer::Inputs;
+    constexpr WeightFormat kCodes[] = {WeightFormat::kCodes4, WeightFormat::kCodes8};
+    one.plain_gops = GopsOf(*table, {WeightFormat::kBFloat16}, Inputs::kFloat);
+    if (table->bf16_products) {
+      one.bf16_gops = GopsOf(*table, {WeightFormat::kBFloat16}, Inputs::kBFloat16);
+    }
+    one.codes_gops = GopsOf(*table, kCodes, Inputs::kFloat);
+    one.integers_gops = GopsOf(*table, kCodes, Inputs::kBytes);
   }
   return measured;
 }
@@ -171,6 +188,9 @@ absl::StatusOr<KernelChoice> ChooseKernels(absl::Span<const MeasuredKernels> mea
     choice.plain = Fastest(measured, &MeasuredKernels::plain_gops);
     choice.codes = Fastest(measured, &MeasuredKernels::codes_gops);
     choice.integers = Fastest(measured, &MeasuredKernels::integers_gops);
+    for (const MeasuredKernels& one : measured) {
+      if (one.table == choice.plain) choice.bf16_products = PrefersBf16(one);
+    }
     if (choice.plain == nullptr) {
       return absl::FailedPreconditionError(
           "no kernels agree with plain arithmetic on this processor");
@@ -179,7 +199,11 @@ absl::StatusOr<KernelChoice> ChooseKernels(absl::Span<const MeasuredKernels> mea
   }
   std::vector<std::string> usable;
   for (const MeasuredKernels& one : measured) {
-    if (one.agrees && one.table->name == name) return KernelChoice(*one.table);
+    if (one.agrees && one.table->name == name) {
+      KernelChoice choice(*one.table);
+      choice.bf16_products = PrefersBf16(one);
+      return choice;
+    }
     if (one.agrees) usable.emplace_back(one.table->name);
   }
   const bool failed = std::any_of(measured.begin(), measured.end(),

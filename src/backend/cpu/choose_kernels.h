@@ -20,6 +20,7 @@ struct MeasuredKernels {
   const CpuKernels* table = nullptr;
   bool agrees = false;  // with plain arithmetic; where it does not it is not measured
   double plain_gops = 0;
+  double bf16_gops = 0;      // bfloat16 weights and inputs; 0 where the table has no such products
   double codes_gops = 0;     // codes, float inputs
   double integers_gops = 0;  // codes, 8-bit inputs
 };
@@ -32,6 +33,7 @@ struct KernelChoice {
   const CpuKernels* plain = nullptr;  // weights that are numbers, and all that is no linear layer
   const CpuKernels* codes = nullptr;
   const CpuKernels* integers = nullptr;
+  bool bf16_products = false;  // `plain` multiplies bfloat16 inputs as they are
 
   const CpuKernels& Of(const LinearSegment& segment) const {
     if (segment.integer_input) return *integers;

@@ -156,10 +156,18 @@ const float* CpuOps::Widen(const Tensor& x, int64_t& stride) {
   return widened_.data();
 }
 
+bool CpuOps::TakesBf16(const LinearSegment& segment, DType inputs) const {
+  return choice_.bf16_products && inputs == DType::kBFloat16 &&
+         segment.format == WeightFormat::kBFloat16;
+}
+
 int64_t CpuOps::FindRuns(const LinearArgs& a) {
   const PackedLinear& w = *a.w;
   int64_t stride = 0;
-  const float* x = Widen(a.x, stride);
+  const bool as_floats =
+      !std::all_of(w.segments.begin(), w.segments.end(),
+                   [&](const LinearSegment& s) { return TakesBf16(s, a.x.dtype); });
+  const float* x = as_floats ? Widen(a.x, stride) : nullptr;
   const int64_t m = a.x.rows;
   int64_t num_panels = 0;
   int64_t num_ordered = 0;
@@ -253,8 +261,11 @@ void CpuOps::LinearTile(const LinearArgs& a, GemmPanelArgs p, int64_t row, int64
     const int64_t within = panel - run.first_panel;
     const int64_t column = segment.row_begin + within * panel_rows;
     p.format = segment.format;
-    p.x = run.x + row * run.x_stride;
+    const bool halves = TakesBf16(segment, a.x.dtype);
+    p.x = halves ? nullptr : run.x + row * run.x_stride;
     p.x_stride = run.x_stride;
+    p.x_bf16 = halves ? reinterpret_cast<const uint16_t*>(a.x.row(row)) : nullptr;
+    p.x_bf16_stride = a.x.stride;
     p.input = run.input;
     if (p.input.q != nullptr) {
       p.input.q += row * p.input.stride;

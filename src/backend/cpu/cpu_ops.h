@@ -59,11 +59,13 @@ class CpuOps final : public Ops {
     const LinearSegment* segment;
     SegmentLayout layout;
     int64_t first_panel;
-    const float* x;  // [m, k] in the order of the segment's columns
+    const float* x;  // [m, k] in the order of the segment's columns; null: all take bfloat16
     int64_t x_stride;
     QuantizedInput input;  // in place of x where the segment wants it
   };
 
+  /// Whether a segment is multiplied with bfloat16 inputs as they are.
+  bool TakesBf16(const LinearSegment& segment, DType inputs) const;
   /// Fills `runs_`; the number of panels in all.
   int64_t FindRuns(const LinearArgs& args);
   /// Fills the runs' `input` from their m rows of x.

@@ -15,20 +15,50 @@ namespace {
 
 constexpr int kMaxTileRows = kLanes == 16 ? 6 : 3;  // x kPanelVectors sums fill the registers
 
-/// Two of a panel's vectors of weights at one k, widened to float. bfloat16 interleaves the halves
-/// of such a pair.
-inline __attribute__((always_inline)) void LoadPair(const float* p, V& a, V& b) {
+/// Of bfloat16 a lane of 16 holds two columns of an output, as products of bfloat16 take them. One of
+/// 8 holds a column of two outputs, kLanes apart: there are registers for one column at a time.
+constexpr int kBf16Columns = kLanes == 16 ? 2 : 1;
+
+/// Two vectors of weights at column k + odd of a panel's part, from output `at` on, widened to float;
+/// k is even where bfloat16 lies in two columns.
+template <class W>
+inline __attribute__((always_inline)) void LoadPair(const W* part, int64_t k, int odd, int at, V& a,
+                                                    V& b) {
+  const W* p = part + (k + odd) * kPanelRows + at;
   a = Load(p);
   b = Load(p + kLanes);
 }
-inline __attribute__((always_inline)) void LoadPair(const Bf16* p, V& a, V& b) {
-  const VBits pair = LoadBits(p);
-  a = LowHalves(pair);
-  b = HighHalves(pair);
+inline __attribute__((always_inline)) void LoadPair(const Bf16* part, int64_t k, int odd, int at,
+                                                    V& a, V& b) {
+  if constexpr (kBf16Columns == 2) {
+    const Bf16* p = part + k * kPanelRows + 2 * at;
+    const VBits first = LoadBits(p);
+    const VBits second = LoadBits(p + 2 * kLanes);
+    a = odd == 0 ? LowHalves(first) : HighHalves(first);
+    b = odd == 0 ? LowHalves(second) : HighHalves(second);
+  } else {
+    const VBits pair = LoadBits(part + (k + odd) * kPanelRows + at);
+    a = LowHalves(pair);
+    b = HighHalves(pair);
+  }
 }
-inline __attribute__((always_inline)) void LoadPair(const Fp16* p, V& a, V& b) {
-  a = Load(p);
-  b = Load(p + kLanes);
+
+/// acc += column k + odd of the weights times that of x.
+template <int kRows, class W>
+inline __attribute__((always_inline)) void AddColumn(const float* x, const float* again,
+                                                     int64_t x_stride, const W* part, int64_t k,
+                                                     int odd, V (&acc)[kRows][kPanelVectors]) {
+#pragma GCC unroll 8
+  for (int v = 0; v < kPanelVectors; v += 2) {
+    V w0, w1;
+    LoadPair(part, k, odd, v * kLanes, w0, w1);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const V xk = Set1((v == 0 ? x : again)[r * x_stride + k + odd]);
+      acc[r][v] = Fma(xk, w0, acc[r][v]);
+      acc[r][v + 1] = Fma(xk, w1, acc[r][v + 1]);
+    }
+  }
 }
 
 template <int kRows, class W>
@@ -39,29 +69,85 @@ void GemmTile(const float* x, int64_t x_stride, const W* panel, int64_t depth, f
   const float* again = x;
   if (kLanes == 8) asm("" : "+r"(again));
   V acc[kRows][kPanelVectors];
+#pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
     for (int v = 0; v < kPanelVectors; ++v) {
       acc[r][v] = first ? Zero() : Load(sums + r * kPanelRows + v * kLanes);
     }
   }
-  for (int64_t k = 0; k < depth; ++k) {
-    for (int v = 0; v < kPanelVectors; v += 2) {
-      V w0, w1;
-      LoadPair(panel + k * kPanelRows + v * kLanes, w0, w1);
-      for (int r = 0; r < kRows; ++r) {
-        const V xk = Set1((v == 0 ? x : again)[r * x_stride + k]);
-        acc[r][v] = Fma(xk, w0, acc[r][v]);
-        acc[r][v + 1] = Fma(xk, w1, acc[r][v + 1]);
-      }
+  int64_t k = 0;
+  if constexpr (kBf16Columns == 2) {
+    for (; k + 2 <= depth; k += 2) {
+      AddColumn(x, again, x_stride, panel, k, 0, acc);
+      AddColumn(x, again, x_stride, panel, k, 1, acc);
     }
   }
+  for (; k < depth; ++k) AddColumn(x, again, x_stride, panel, k, 0, acc);
+#pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
     for (int v = 0; v < kPanelVectors; ++v) Store(sums + r * kPanelRows + v * kLanes, acc[r][v]);
   }
 }
 
-template <class W>
-void GemmRows(int64_t rows, const float* x, int64_t x_stride, const W* panel, int64_t depth,
+#if defined(__AVX512BF16__)
+constexpr bool kBf16Products = true;
+
+/// acc += the columns that the lowest `kBytes` of four hold, times those of the weights.
+template <size_t kBytes, int kRows>
+inline __attribute__((always_inline)) void AddTwoColumns(const uint16_t* x, int64_t x_stride,
+                                                         const Bf16* part,
+                                                         V (&acc)[kRows][kPanelVectors]) {
+  VBits w[kPanelVectors];
+#pragma GCC unroll 8
+  for (int v = 0; v < kPanelVectors; ++v) {
+    w[v] = LoadBits(part + v * 2 * kLanes);
+    asm("" : "+v"(w[v]));  // else each row loads it again
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+    int32_t two = 0;
+    __builtin_memcpy(&two, x + r * x_stride, kBytes);
+    const VBits xk = Set1Bits(two);
+#pragma GCC unroll 8
+    for (int v = 0; v < kPanelVectors; ++v) {
+      asm("vdpbf16ps %2, %1, %0" : "+v"(acc[r][v]) : "v"(w[v]), "v"(xk));
+    }
+  }
+}
+
+/// As above, of bfloat16 inputs.
+template <int kRows>
+void GemmTile(const uint16_t* x, int64_t x_stride, const Bf16* panel, int64_t depth, float* sums,
+              bool first) {
+  V acc[kRows][kPanelVectors];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kPanelVectors; ++v) {
+      acc[r][v] = first ? Zero() : Load(sums + r * kPanelRows + v * kLanes);
+    }
+  }
+  int64_t k = 0;
+  for (; k + 2 <= depth; k += 2) {
+    AddTwoColumns<4>(x + k, x_stride, panel + k * kPanelRows, acc);
+  }
+  if (k < depth) {  // the panel is zero beyond
+    AddTwoColumns<2>(x + k, x_stride, panel + k * kPanelRows, acc);
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kPanelVectors; ++v) Store(sums + r * kPanelRows + v * kLanes, acc[r][v]);
+  }
+}
+#else
+constexpr bool kBf16Products = false;
+#endif
+
+template <class X, class W>
+void GemmRows(int64_t rows, const X* x, int64_t x_stride, const W* panel, int64_t depth,
               float* sums, bool first) {
   switch (rows) {
     case 1:
@@ -83,9 +169,9 @@ void GemmRows(int64_t rows, const float* x, int64_t x_stride, const W* panel, in
   }
 }
 
-/// `part(k, depth)` are the panel's weights [depth, kPanelRows] from k on.
-template <class Part>
-void GemmSums(const GemmPanelArgs& a, const Part& part) {
+/// `part(k, depth)` are the panel's weights [depth, kPanelRows] from k on, for x of a.m rows.
+template <class X, class Part>
+void GemmSums(const GemmPanelArgs& a, const X* x, int64_t x_stride, const Part& part) {
   const int64_t num_tiles = (a.m + kMaxTileRows - 1) / kMaxTileRows;
   for (int64_t k = 0; k < a.k || k == 0; k += kGemmDepth) {
     const int64_t depth = a.k - k < kGemmDepth ? a.k - k : kGemmDepth;
@@ -93,8 +179,8 @@ void GemmSums(const GemmPanelArgs& a, const Part& part) {
     for (int64_t tile = 0, row = 0; tile < num_tiles;
          ++tile) {  // rows spread evenly over the tiles
       const int64_t rows = (a.m - row + num_tiles - tile - 1) / (num_tiles - tile);
-      GemmRows(rows, a.x + row * a.x_stride + k, a.x_stride, panel, depth,
-               a.sums + row * kPanelRows, k == 0);
+      GemmRows(rows, x + row * x_stride + k, x_stride, panel, depth, a.sums + row * kPanelRows,
+               k == 0);
       row += rows;
     }
   }
@@ -103,12 +189,23 @@ void GemmSums(const GemmPanelArgs& a, const Part& part) {
 template <class W>
 void GemmSumsOf(const GemmPanelArgs& a) {
   const W* panel = static_cast<const W*>(a.panel);
-  GemmSums(a, [panel](int64_t k, int64_t) { return panel + k * kPanelRows; });
+  GemmSums(a, a.x, a.x_stride, [panel](int64_t k, int64_t) { return panel + k * kPanelRows; });
+}
+
+void GemmSumsOfBf16(const GemmPanelArgs& a) {
+#if defined(__AVX512BF16__)
+  if (a.x_bf16 != nullptr) {
+    const auto* panel = static_cast<const Bf16*>(a.panel);
+    return GemmSums(a, a.x_bf16, a.x_bf16_stride,
+                    [panel](int64_t k, int64_t) { return panel + k * kPanelRows; });
+  }
+#endif
+  GemmSumsOf<Bf16>(a);
 }
 
 void GemmSumsOfCodes(const GemmPanelArgs& a) {
   const bool paired = a.format == WeightFormat::kCodes4;
-  GemmSums(a, [&a, paired](int64_t k, int64_t depth) -> const float* {
+  GemmSums(a, a.x, a.x_stride, [&a, paired](int64_t k, int64_t depth) -> const float* {
     ExpandCodes(a.codes, paired, k, depth, a.weights);
     return a.weights;
   });
@@ -140,7 +237,7 @@ void GemmPanel(const GemmPanelArgs& a) {
       GemmSumsOf<float>(a);
       break;
     case WeightFormat::kBFloat16:
-      GemmSumsOf<Bf16>(a);
+      GemmSumsOfBf16(a);
       break;
     case WeightFormat::kFloat16:
       GemmSumsOf<Fp16>(a);
@@ -161,25 +258,35 @@ void GemmPanel(const GemmPanelArgs& a) {
   }
 }
 
+/// Where output `row` of column k lies in a panel of W.
 template <class W>
-void PackRows(const void* const* rows, int64_t num_rows, int64_t k, bool interleave, void* out) {
+int64_t PlaceOfWeight(int64_t row, int64_t k) {
+  if constexpr (!__is_same(W, Bf16)) {
+    return k * kPanelRows + row;
+  } else if constexpr (kBf16Columns == 2) {
+    return k / 2 * 2 * kPanelRows + row * 2 + k % 2;
+  } else {
+    const int64_t within = row % (2 * kLanes);
+    return k * kPanelRows + row - within + within % kLanes * 2 + within / kLanes;
+  }
+}
+
+template <class W>
+void PackRows(const void* const* rows, int64_t num_rows, int64_t k, void* out) {
   constexpr int64_t kBlock = 64;  // k per pass over the rows: reads whole cache lines
   W* panel = static_cast<W*>(out);
+  if (__is_same(W, Bf16) && k % 2 == 1) {  // the column that makes the last pair
+    for (int row = 0; row < kPanelRows; ++row) panel[PlaceOfWeight<W>(row, k)] = W{};
+  }
   for (int64_t begin = 0; begin < k; begin += kBlock) {
     const int64_t end = begin + kBlock < k ? begin + kBlock : k;
     for (int row = 0; row < kPanelRows; ++row) {
-      int at = row;
-      if (interleave) {
-        const int pair = row / (2 * kLanes);
-        const int within = row % (2 * kLanes);
-        at = pair * 2 * kLanes + (within % kLanes) * 2 + within / kLanes;
-      }
       for (int64_t i = begin; i < end; ++i) {
         W w{};
         if (row < num_rows) {
           __builtin_memcpy(&w, static_cast<const char*>(rows[row]) + i * sizeof(W), sizeof(W));
         }
-        panel[i * kPanelRows + at] = w;
+        panel[PlaceOfWeight<W>(row, i)] = w;
       }
     }
   }
@@ -189,11 +296,11 @@ void PackPanel(WeightFormat format, const void* const* rows, int64_t num_rows, i
                void* panel) {
   switch (format) {
     case WeightFormat::kFloat32:
-      return PackRows<float>(rows, num_rows, k, false, panel);
+      return PackRows<float>(rows, num_rows, k, panel);
     case WeightFormat::kBFloat16:
-      return PackRows<Bf16>(rows, num_rows, k, true, panel);
+      return PackRows<Bf16>(rows, num_rows, k, panel);
     case WeightFormat::kFloat16:
-      return PackRows<Fp16>(rows, num_rows, k, false, panel);
+      return PackRows<Fp16>(rows, num_rows, k, panel);
     case WeightFormat::kCodes4:
     case WeightFormat::kCodes8:
       __builtin_trap();

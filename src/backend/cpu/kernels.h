@@ -83,6 +83,9 @@ struct GemmPanelArgs {
   WeightFormat format = WeightFormat::kFloat32;
   const float* x = nullptr;  // [m, k], stride x_stride
   int64_t x_stride = 0;
+  const uint16_t* x_bf16 = nullptr;  // in place of x where not null: weights are bfloat16 too, and
+                                     // the table has bf16_products
+  int64_t x_bf16_stride = 0;
   int64_t m = 0;
   int64_t k = 0;
   const void* panel = nullptr;  // packed
@@ -192,10 +195,12 @@ struct CpuKernels {
   const char* name = nullptr;
   int64_t panel_rows = 0;
   bool word_inputs = false;  // of codes of 8 bits
-  /// rows x k weights, row-major at any alignment, into one panel of panel_rows x k; missing rows
-  /// are zero. Not for codes.
+  /// rows x k weights, row-major at any alignment, into one panel of panel_rows x k (bfloat16: k
+  /// rounded up to 2); missing rows are zero. Not for codes.
   void (*pack_panel)(WeightFormat format, const void* const* rows, int64_t num_rows, int64_t k,
                      void* panel);
+  /// Takes bfloat16 inputs with bfloat16 weights; sums two columns a step, each in one rounding.
+  bool bf16_products;
   void (*gemm_panel)(const GemmPanelArgs& args);
   void (*quantize_row)(const QuantizeRowArgs& args);
   void (*attention_tile)(const AttentionTileArgs& args);
@@ -223,6 +228,7 @@ const CpuKernels& Avx2Kernels();
 const CpuKernels& AvxVnniKernels();     // only where CpuHasAvxVnni()
 const CpuKernels& Avx512Kernels();      // only where CpuHasAvx512()
 const CpuKernels& Avx512VnniKernels();  // only where CpuHasAvx512Vnni()
+const CpuKernels& Avx512Bf16Kernels();  // only where CpuHasAvx512Bf16()
 
 /// Compares a table with plain arithmetic; false where a result is off.
 bool SelfTest(const CpuKernels& kernels);

@@ -18,6 +18,7 @@ constexpr CpuKernels KernelsNamed(const char* name) {
       .panel_rows = kPanelRows,
       .word_inputs = kWordInputs,
       .pack_panel = PackPanel,
+      .bf16_products = kBf16Products,
       .gemm_panel = GemmPanel,
       .quantize_row = QuantizeRow,
       .attention_tile = AttentionTileAny,

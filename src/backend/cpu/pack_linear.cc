@@ -144,7 +144,8 @@ void FillCodePanel(absl::Span<const LinearPart> parts, absl::Span<const SourceRo
 SegmentLayout::SegmentLayout(const LinearSegment& segment, int64_t k, int64_t panel_rows) {
   num_panels = (segment.num_rows + panel_rows - 1) / panel_rows;
   if (!IsCodes(segment.format)) {
-    panel_bytes = panel_rows * k * (segment.format == WeightFormat::kFloat32 ? 4 : 2);
+    const int64_t columns = segment.format == WeightFormat::kBFloat16 ? (k + 1) / 2 * 2 : k;
+    panel_bytes = panel_rows * columns * (segment.format == WeightFormat::kFloat32 ? 4 : 2);
     bytes = num_panels * panel_bytes;
     return;
   }

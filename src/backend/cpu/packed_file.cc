@@ -13,7 +13,7 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "the file is as memory has it");
 
 constexpr uint64_t kMagic = 0x314b4350544b4e50;  // "PNKTPCK1"
-constexpr uint64_t kVersion = 2;
+constexpr uint64_t kVersion = 3;
 constexpr uint64_t kMostSide = uint64_t{1} << 40;  // rows or columns
 
 absl::Status Damaged(const char* what) { return absl::DataLossError(what); }

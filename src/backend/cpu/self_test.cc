@@ -26,7 +26,7 @@ bool Close(const std::vector<float>& got, const std::vector<double>& expected, d
   return error <= tolerance * tolerance * norm;  // false where anything is NaN
 }
 
-bool LinearAgrees(const CpuKernels& kernels, WeightFormat format) {
+bool LinearAgrees(const CpuKernels& kernels, WeightFormat format, bool bf16_inputs = false) {
   constexpr int64_t kRows = 7;
   constexpr int64_t kDepth = 77;
   const int64_t n = kernels.panel_rows - 3;
@@ -43,12 +43,21 @@ bool LinearAgrees(const CpuKernels& kernels, WeightFormat format) {
     rows.push_back(format == WeightFormat::kFloat32 ? static_cast<const void*>(&w[r * kDepth])
                                                     : &halves[r * kDepth]);
   }
-  std::vector<float> panel(kernels.panel_rows * kDepth), sums(kRows * kernels.panel_rows + 16);
+  std::vector<float> panel(kernels.panel_rows * (kDepth + 1)),
+      sums(kRows * kernels.panel_rows + 16);
   kernels.pack_panel(format, rows.data(), n, kDepth, panel.data());
   GemmPanelArgs a;
   a.format = format;
   a.x = x.data();
   a.x_stride = kDepth;
+  std::vector<uint16_t> x_bf16(x.size());
+  if (bf16_inputs) {
+    std::transform(x.begin(), x.end(), x_bf16.begin(), FloatToBf16);
+    std::transform(x_bf16.begin(), x_bf16.end(), x.begin(), Bf16ToFloat);
+    a.x = nullptr;
+    a.x_bf16 = x_bf16.data();
+    a.x_bf16_stride = kDepth;
+  }
   a.m = kRows;
   a.k = kDepth;
   a.panel = panel.data();
@@ -435,9 +444,11 @@ bool DeltaAgrees(const CpuKernels& kernels) {
 bool SelfTest(const CpuKernels& kernels) {
   return LinearAgrees(kernels, WeightFormat::kFloat32) &&
          LinearAgrees(kernels, WeightFormat::kBFloat16) &&
-         LinearAgrees(kernels, WeightFormat::kFloat16) && AllCodesAgree(kernels) &&
-         AllIntegersAgree(kernels) && NormAndGateAgree(kernels) && AttentionAgrees(kernels) &&
-         ConversionsAgree(kernels) && RopeAgrees(kernels) && DeltaAgrees(kernels);
+         LinearAgrees(kernels, WeightFormat::kFloat16) &&
+         (!kernels.bf16_products || LinearAgrees(kernels, WeightFormat::kBFloat16, true)) &&
+         AllCodesAgree(kernels) && AllIntegersAgree(kernels) && NormAndGateAgree(kernels) &&
+         AttentionAgrees(kernels) && ConversionsAgree(kernels) && RopeAgrees(kernels) &&
+         DeltaAgrees(kernels);
 }
 
 }  // namespace penstock

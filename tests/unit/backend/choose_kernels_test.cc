@@ -22,9 +22,9 @@ CpuKernels Named(const char* name) {
 const CpuKernels kNamed[] = {Named("wide"), Named("middle"), Named("narrow")};
 
 std::vector<MeasuredKernels> Measured() {
-  return {{&kNamed[0], true, 50, 100, 100},
-          {&kNamed[1], true, 100, 104, 50},
-          {&kNamed[2], true, 103, 110, 300}};
+  return {{&kNamed[0], true, 50, 0, 100, 100},
+          {&kNamed[1], true, 100, 0, 104, 50},
+          {&kNamed[2], true, 103, 0, 110, 300}};
 }
 
 TEST(ChooseKernels, TakesTheFastestOfEachKindAndTheFirstOfNearlyEqualOnes) {
@@ -34,6 +34,18 @@ TEST(ChooseKernels, TakesTheFastestOfEachKindAndTheFirstOfNearlyEqualOnes) {
   EXPECT_EQ(choice->codes, &kNamed[2]);
   EXPECT_EQ(choice->integers, &kNamed[2]);
   EXPECT_EQ(choice->Describe(), "plain middle, codes narrow, integers narrow");
+}
+
+TEST(ChooseKernels, MultipliesBFloat16InputsWhereThatIsFaster) {
+  std::vector<MeasuredKernels> measured = Measured();
+  EXPECT_FALSE(ChooseKernels(measured, "auto")->bf16_products);
+  measured[0].bf16_gops = 500;  // of a table that is not taken
+  EXPECT_FALSE(ChooseKernels(measured, "auto")->bf16_products);
+  EXPECT_TRUE(ChooseKernels(measured, "wide")->bf16_products);
+  measured[1].bf16_gops = 60;  // half as fast as float
+  EXPECT_FALSE(ChooseKernels(measured, "auto")->bf16_products);
+  measured[1].bf16_gops = 190;
+  EXPECT_TRUE(ChooseKernels(measured, "auto")->bf16_products);
 }
 
 TEST(ChooseKernels, PassesOverWhatFailedItsSelfTest) {

@@ -25,6 +25,18 @@ TEST(Kernels, VnniPassesTheSelfTest) {
   }
 }
 
+TEST(Kernels, Bf16PassesTheSelfTest) {
+  if (!CpuHasAvx512Bf16()) GTEST_SKIP() << "this processor has no products of bfloat16";
+  EXPECT_TRUE(SelfTest(Avx512Bf16Kernels()));
+  CpuKernels broken = Avx512Bf16Kernels();
+  broken.gemm_panel = [](const GemmPanelArgs& args) {
+    GemmPanelArgs a = args;
+    if (a.x_bf16 != nullptr) a.k -= 1;
+    Avx512Bf16Kernels().gemm_panel(a);
+  };
+  EXPECT_FALSE(SelfTest(broken));
+}
+
 TEST(Kernels, SelfTestFindsAWrongKernel) {
   CpuKernels broken = Avx2Kernels();
   broken.norm_row = [](const NormRowArgs& a) {
