@@ -58,18 +58,24 @@ void ReadRows(absl::Span<const LinearPart> parts, absl::Span<const SourceRow> ro
 
 /// codes [num_rows, k] -> [units, panel_rows, kUnitBytes] with gaps between groups; the panel is
 /// zero.
-void PackCodes(const QuantizedForm& form, absl::Span<const uint8_t> codes, int64_t k,
-               int64_t panel_rows, int64_t group_gap, uint8_t* panel) {
+template <int kBits>
+void PackCodes(absl::Span<const uint8_t> codes, int64_t k, int64_t group, int64_t panel_rows,
+               int64_t group_gap, uint8_t* panel) {
   constexpr int64_t kBlock = 64;  // k per pass over the rows: reads whole cache lines
   const int64_t num_rows = static_cast<int64_t>(codes.size()) / k;
   for (int64_t begin = 0; begin < k; begin += kBlock) {
     const int64_t end = std::min(k, begin + kBlock);
     for (int64_t row = 0; row < num_rows; ++row) {
       const uint8_t* in = codes.data() + row * k;
+      int64_t gap = begin / group * group_gap;
+      int64_t group_end = (begin / group + 1) * group;
       for (int64_t i = begin; i < end; ++i) {
-        const CodePlace place = PlaceOfCode(form.bits, i);
-        uint8_t& out = panel[(place.unit * panel_rows + row) * kUnitBytes + place.shift / 8 +
-                             i / form.group * group_gap];
+        if (i == group_end) {
+          gap += group_gap;
+          group_end += group;
+        }
+        const CodePlace place = PlaceOfCode(kBits, i);
+        uint8_t& out = panel[(place.unit * panel_rows + row) * kUnitBytes + place.shift / 8 + gap];
         out = static_cast<uint8_t>(out | in[i] << place.shift % 8);
       }
     }
@@ -132,8 +138,9 @@ void FillCodePanel(absl::Span<const LinearPart> parts, absl::Span<const SourceRo
   std::vector<float> scales(rows.size() * matrix.num_groups());
   std::vector<float> offsets(segment.has_offset ? scales.size() : 0);
   ReadRows(parts, rows, codes.data(), scales.data(), segment.has_offset ? offsets.data() : nullptr);
-  PackCodes(matrix.form(), codes, matrix.k(), panel_rows, layout.group_gap,
-            reinterpret_cast<uint8_t*>(panel + layout.codes_begin));
+  const auto pack = matrix.form().bits == 4 ? PackCodes<4> : PackCodes<8>;
+  pack(codes, matrix.k(), matrix.form().group, panel_rows, layout.group_gap,
+       reinterpret_cast<uint8_t*>(panel + layout.codes_begin));
   PackScales(segment.scale_type, scales, matrix.num_groups(), layout.scales_stride, panel);
   PackScales(segment.offset_type, offsets, matrix.num_groups(), layout.offsets_stride,
              panel + layout.offsets_begin);
