@@ -14,6 +14,7 @@
 #include "gtest/gtest.h"
 #include "kernels/launch.h"
 #include "parity/device_array.h"
+#include "test_seed.h"
 
 namespace penstock::PENSTOCK_KERNELS {
 
@@ -82,9 +83,8 @@ class DeviceRows : public DeviceArray<uint8_t> {
 class KernelRows : public testing::Test {
  protected:
   void SetUp() override {
-    const unsigned seed = std::random_device{}();
-    std::printf("seed %u\n", seed);
-    random_.seed(seed);
+    const uint64_t seed = TestSeed();
+    random_.seed(static_cast<uint32_t>(seed));
     StartOnDevice(seed);
   }
   void TearDown() override {

@@ -18,6 +18,7 @@
 
 #include "backend/make_backend.h"
 #include "base/half.h"
+#include "test_seed.h"
 
 namespace penstock {
 
@@ -72,9 +73,7 @@ inline void ExpectClose(const Matrix& got, const std::vector<double>& expected) 
 class OpsParity : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
-    const uint32_t seed = std::random_device()();
-    std::printf("seed %u\n", seed);
-    random_.seed(seed);
+    random_.seed(static_cast<uint32_t>(TestSeed()));
     auto device = OpenBackend({GetParam(), &pool_});
     if (!device.ok()) GTEST_SKIP() << device.status();
     device_ = std::move(device->device);

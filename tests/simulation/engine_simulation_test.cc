@@ -8,6 +8,7 @@
 #include "engine/engine_loop.h"
 #include "fakes/fake_executor.h"
 #include "gtest/gtest.h"
+#include "test_seed.h"
 
 namespace penstock {
 namespace {
@@ -223,7 +224,7 @@ class Simulation {
 
 /// Requests of every kind are live when the device fails at some step.
 TEST(EngineFault, EndsEveryoneOnceAndLetsNobodyIn) {
-  std::mt19937_64 random(std::random_device{}());
+  std::mt19937_64 random(TestSeed());
   for (int run = 0; run < 200; ++run) {
     ExecutorLimits limits;
     limits.groups = {Full(48)};
@@ -270,14 +271,10 @@ class EngineSimulation : public testing::TestWithParam<Scenario> {};
 
 TEST_P(EngineSimulation, LosesNothingAndAnswersEveryone) {
   Scenario scenario = GetParam();
-#ifdef __SANITIZE_ADDRESS__  // ten times as slow; the seeds are new in each run
+#ifdef __SANITIZE_ADDRESS__  // ten times as slow
   scenario.num_requests /= 4;
 #endif
-  const uint64_t seed = std::getenv("PENSTOCK_SEED")
-                            ? std::strtoull(std::getenv("PENSTOCK_SEED"), nullptr, 10)
-                            : std::random_device{}();
-  std::printf("seed %llu (repeat with PENSTOCK_SEED)\n", static_cast<unsigned long long>(seed));
-  Simulation simulation(scenario, seed);
+  Simulation simulation(scenario, TestSeed());
   simulation.Run();
   const SchedulerCounters& counters = simulation.counters();
   std::printf(

@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 #include "kernels/launch.cuh"
 #include "parity/device_array.h"
+#include "test_seed.h"
 #include "unit/emulator/planted.h"
 
 namespace penstock::PENSTOCK_KERNELS {
@@ -18,7 +19,7 @@ namespace {
 class Warp : public testing::TestWithParam<uint64_t> {
  protected:
   void SetUp() override {
-    random_.seed(std::random_device()());
+    random_.seed(static_cast<uint32_t>(TestSeed()));
     StartOnDevice(GetParam());
   }
   void TearDown() override {
@@ -166,7 +167,7 @@ TEST_P(Warp, NamedBarriersOrderProducersAndConsumers) {
 
 /// A block's sum by shuffles and shared memory does not depend on the order of blocks and warps.
 TEST(GridOrder, CorrectKernelGivesEqualBitsForEverySeed) {
-  std::mt19937 random(std::random_device{}());
+  std::mt19937 random(static_cast<uint32_t>(TestSeed()));
   std::vector<float> in(33 * 256);
   for (float& v : in) v = std::normal_distribution<float>()(random);
   std::vector<float> first;
