@@ -10,21 +10,17 @@
 
 #include "absl/status/statusor.h"
 #include "model/model_config.h"
+#include "model/unread_tensors.h"
 
 namespace penstock {
-
-struct FormatShare {
-  int64_t num_tensors = 0;
-  int64_t num_bytes = 0;
-};
 
 struct ModelReport {
   ModelConfig config;
   std::string family;        // for people
   std::string quantization;  // "": none
   int64_t num_parameters = 0;
-  std::map<std::string, FormatShare> formats;  // by element type of the files
-  std::map<std::string, FormatShare> ignored;  // groups of tensors that are not read, by prefix
+  std::map<std::string, TensorShare> formats;  // by element type of the files
+  std::map<std::string, TensorShare> ignored;  // groups of tensors that are not read, by prefix
   std::vector<std::string> ignored_keys;       // of a GGUF file's architecture
 };
 

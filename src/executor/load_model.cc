@@ -4,11 +4,11 @@
 #include "absl/strings/str_cat.h"
 #include "backend/make_backend.h"
 #include "base/status_macros.h"
+#include "base/strings.h"
 #include "executor/packed_cache.h"
 #include "format/gguf.h"
 #include "model/gguf_config.h"
 #include "model/gguf_source.h"
-#include "model/prediction_layers.h"
 #include "model/quantizing_source.h"
 
 namespace penstock {
@@ -39,19 +39,25 @@ absl::StatusOr<OpenedModel> OpenModel(const std::string& model_dir, const std::s
     if (weights == "file") {
       ASSIGN_OR_RETURN(QuantizationConfig quantization, LoadQuantizationConfig(model_dir));
       ASSIGN_OR_RETURN(opened.source, MakeFileSource(model_dir, std::move(quantization)));
-      opened.skipped_layers = PredictionLayers(opened.source->Names(),
-                                               static_cast<int64_t>(opened.config.layers.size()));
     }
   }
   if (weights == "formula") opened.source = MakeFormulaSource();
   return opened;
 }
 
+absl::StatusOr<UnreadTensors> FindUnread(const std::string& model_dir, const TensorSource& source,
+                                         const ModelConfig& config) {
+  absl::StatusOr<UnreadTensors> unread =
+      SortUnread(source.Stored(), static_cast<int64_t>(config.layers.size()));
+  if (unread.ok()) return unread;
+  return absl::Status(unread.status().code(),
+                      absl::StrCat(model_dir, ": ", unread.status().message()));
+}
+
 absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& options) {
   auto model = std::make_unique<LoadedModel>();
   ASSIGN_OR_RETURN(OpenedModel opened, OpenModel(options.model_dir, options.weights));
   model->config = std::move(opened.config);
-  model->skipped_layers = std::move(opened.skipped_layers);
   std::vector<std::string> files = opened.source->Files();
   if (!files.empty() && !absl::EndsWith(options.model_dir, ".gguf")) {
     files.push_back(options.model_dir + "/config.json");
@@ -80,6 +86,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& option
     model->packed_bytes = load.bytes;
     absl::StrAppend(&model->note, model->note.empty() || load.note.empty() ? "" : "; ", load.note);
   }
+  ASSIGN_OR_RETURN(model->unread, FindUnread(options.model_dir, *opened.source, model->config));
   model->device = std::move(backend.device);
   if (options.weights == "file") {
     ASSIGN_OR_RETURN(model->dense, LoadDenseModules(options.model_dir, model->config));

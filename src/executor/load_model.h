@@ -11,6 +11,7 @@
 #include "base/worker_pool.h"
 #include "model/dense_modules.h"
 #include "model/model_config.h"
+#include "model/unread_tensors.h"
 #include "model/weights.h"
 #include "penstock/backend.h"
 
@@ -23,9 +24,9 @@ struct LoadedModel {
   std::vector<DenseModule> dense;  // over what is pooled of a text
   std::string kernels;             // of the device, that compute the linear layers
   std::string note;                // what an operator should know about the device; empty: nothing
-  std::vector<std::string> skipped_layers;  // of the checkpoint, for prediction further ahead
-  std::string packed_file;                  // "read", "written"; empty: neither
-  int64_t packed_bytes = 0;                 // of that file
+  UnreadTensors unread;            // of the checkpoint
+  std::string packed_file;         // "read", "written"; empty: neither
+  int64_t packed_bytes = 0;        // of that file
 };
 
 struct LoadOptions {
@@ -45,11 +46,14 @@ struct LoadOptions {
 struct OpenedModel {
   ModelConfig config;
   std::unique_ptr<TensorSource> source;
-  std::vector<std::string> skipped_layers;  // as LoadedModel
 };
 
 /// `weights` as in LoadOptions.
 absl::StatusOr<OpenedModel> OpenModel(const std::string& model_dir, const std::string& weights);
+
+/// Once the network is loaded from `source`; errors as SortUnread's.
+absl::StatusOr<UnreadTensors> FindUnread(const std::string& model_dir, const TensorSource& source,
+                                         const ModelConfig& config);
 
 absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& options);
 

@@ -120,7 +120,9 @@ const GgufValue* Gguf::Find(std::string_view key) const {
 
 const GgufTensor* Gguf::FindTensor(std::string_view name) const {
   const auto it = contents_.tensors.find(name);
-  return it == contents_.tensors.end() ? nullptr : &it->second;
+  if (it == contents_.tensors.end()) return nullptr;
+  it->second.found = true;
+  return &it->second;
 }
 
 absl::Status Gguf::Mismatch(std::string_view key, std::string_view expected) const {

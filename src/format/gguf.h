@@ -54,6 +54,7 @@ struct GgufTensor {
   std::vector<int64_t> shape;        // row-major: the last dimension is the row
   absl::Span<const std::byte> data;  // any alignment
   int32_t file = 0;                  // index into Gguf::paths()
+  mutable bool found = false;        // FindTensor has returned it
 };
 
 /// What one file says.

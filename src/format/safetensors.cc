@@ -223,9 +223,9 @@ absl::StatusOr<Safetensors> Safetensors::OpenModel(const std::string& dir) {
   for (const std::string& shard : shards)
     RETURN_IF_ERROR(result.AddFile(absl::StrCat(dir, "/", shard)));
   for (const auto& [name, shard] : index["weight_map"].items()) {
-    const SafetensorsEntry* entry = result.Find(name);
+    const auto entry = result.entries_.find(name);
     const std::string path = absl::StrCat(dir, "/", shard.get_ref<const std::string&>());
-    if (entry == nullptr || result.paths_[entry->file] != path) {
+    if (entry == result.entries_.end() || result.paths_[entry->second.file] != path) {
       return Bad(index_path, name, absl::StrCat("is not in ", path));
     }
   }
@@ -238,7 +238,9 @@ void Safetensors::DropPages() const {
 
 const SafetensorsEntry* Safetensors::Find(std::string_view name) const {
   const auto it = entries_.find(name);
-  return it == entries_.end() ? nullptr : &it->second;
+  if (it == entries_.end()) return nullptr;
+  it->second.found = true;
+  return &it->second;
 }
 
 }  // namespace penstock

@@ -22,6 +22,7 @@ struct SafetensorsEntry {
   std::vector<int64_t> shape;
   absl::Span<const std::byte> data;  // any alignment
   int32_t file = 0;                  // index into Safetensors::paths()
+  mutable bool found = false;        // Find has returned it
 };
 
 class Safetensors {

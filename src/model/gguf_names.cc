@@ -222,20 +222,4 @@ std::optional<GgufStack> GgufStackOf(const GgufArchitecture& arch, std::string_v
   return out;
 }
 
-std::vector<std::string> GgufTensorsOf(const GgufArchitecture& arch, std::string_view name) {
-  std::vector<std::string> tensors;
-  if (const auto stack = GgufStackOf(arch, name)) {
-    tensors.assign(stack->tensors, stack->tensors + stack->num_tensors);
-    return tensors;
-  }
-  if (const auto halves = GgufLatentUpOf(name)) tensors = {halves->keys, halves->values};
-  std::optional<GgufName> found = GgufNameOf(arch, name);
-  if (!found) found = GgufNameOf(arch, absl::StrCat(ToAbsl(name), ".weight"));
-  if (found) {
-    tensors.push_back(found->tensor);
-    tensors.push_back(found->unstacked);
-  }
-  return tensors;
-}
-
 }  // namespace penstock

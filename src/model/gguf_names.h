@@ -53,7 +53,4 @@ std::optional<GgufLatentUp> GgufLatentUpOf(std::string_view name);
 /// Of "model.layers.0.mlp.experts.gate_up_proj", "down_proj" and their biases.
 std::optional<GgufStack> GgufStackOf(const GgufArchitecture& arch, std::string_view name);
 
-/// The file's tensors that a source reads for `name`, be it a tensor's or a linear layer's.
-std::vector<std::string> GgufTensorsOf(const GgufArchitecture& arch, std::string_view name);
-
 }  // namespace penstock

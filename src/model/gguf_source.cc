@@ -32,6 +32,13 @@ bool SameShape(absl::Span<const int64_t> a, absl::Span<const int64_t> b) {
 
 }  // namespace
 
+std::vector<StoredTensor> GgufSource::Stored() const {
+  std::vector<StoredTensor> stored;
+  for (const auto& [name, tensor] : file_->contents().tensors)
+    stored.push_back({std::string(name), tensor.data, tensor.found});
+  return stored;
+}
+
 absl::StatusOr<GgufSource::Heads> GgufSource::ReadHeads(const Gguf& file,
                                                         const GgufArchitecture& arch) {
   const auto number = [&](std::string_view key,

@@ -24,6 +24,7 @@ class GgufSource final : public TensorSource {
 
   /// False for the weights of stacked experts, which are layers to FindLinear only.
   bool Has(const std::string& name) const override;
+  std::vector<StoredTensor> Stored() const override;
   std::vector<std::string> Files() const override { return file_->paths(); }
   /// Quantised tensors as float32.
   absl::StatusOr<HostTensor> Get(const std::string& name, absl::Span<const int64_t> shape) override;

@@ -23,6 +23,8 @@ class QuantizingSource final : public TensorSource {
       : source_(std::move(source)), rule_(rule), integer_inputs_(integer_inputs) {}
 
   bool Has(const std::string& name) const override { return source_->Has(name); }
+  std::vector<StoredTensor> Stored() const override { return source_->Stored(); }
+  std::vector<std::string> Files() const override { return source_->Files(); }
 
   absl::StatusOr<HostTensor> Get(const std::string& name,
                                  absl::Span<const int64_t> shape) override {

@@ -25,10 +25,11 @@ class FileSource final : public TensorSource {
 
   bool Has(const std::string& name) const override { return files_->Find(name) != nullptr; }
 
-  std::vector<std::string> Names() const override {
-    std::vector<std::string> names;
-    for (const auto& [name, entry] : files_->entries()) names.push_back(name);
-    return names;
+  std::vector<StoredTensor> Stored() const override {
+    std::vector<StoredTensor> stored;
+    for (const auto& [name, entry] : files_->entries())
+      stored.push_back({name, entry.data, entry.found});
+    return stored;
   }
 
   std::vector<std::string> Files() const override { return files_->paths(); }

@@ -31,12 +31,19 @@ struct HostLinear {
   bool integer_input = false;                  // wanted of the layer, where its codes allow it
 };
 
+/// One that a source holds, whether or not anything asked for it.
+struct StoredTensor {
+  std::string name;                  // in the file
+  absl::Span<const std::byte> data;  // of any kind of number, at any alignment
+  bool read = false;                 // something asked for it, if only whether it is there
+};
+
 class TensorSource {
  public:
   virtual ~TensorSource() = default;
   virtual bool Has(const std::string& name) const = 0;
-  /// Of all tensors; empty where the source does not list them.
-  virtual std::vector<std::string> Names() const { return {}; }
+  /// All, in order of their names; empty where there are no files.
+  virtual std::vector<StoredTensor> Stored() const { return {}; }
   /// That are read; empty where there are none.
   virtual std::vector<std::string> Files() const { return {}; }
   /// NOT_FOUND, or INVALID_ARGUMENT where the shape or the kind of number is not the expected one;

@@ -19,7 +19,7 @@ namespace {
 
 using Report = nlohmann::ordered_json;
 
-Report Shares(const std::map<std::string, FormatShare>& shares) {
+Report Shares(const std::map<std::string, TensorShare>& shares) {
   Report out = Report::object();
   for (const auto& [name, share] : shares)
     out[name] = {{"tensors", share.num_tensors}, {"bytes", share.num_bytes}};

@@ -15,6 +15,19 @@
 namespace penstock {
 namespace {
 
+/// Names a few groups of them; `penstock inspect` lists all.
+void LogUnread(const std::string& model, const std::string& what,
+               const std::map<std::string, TensorShare>& groups) {
+  if (groups.empty()) return;
+  constexpr size_t kNamed = 6;
+  std::vector<std::string> names;
+  for (auto it = groups.begin(); it != groups.end() && names.size() < kNamed; ++it)
+    names.push_back(it->first);
+  if (groups.size() > kNamed) names.push_back(absl::StrCat(groups.size() - kNamed, " more"));
+  Log(LogLevel::kInfo, what + " of the checkpoint are not used",
+      {{"model", model}, {"names", absl::StrJoin(names, ", ")}});
+}
+
 /// engine.kv_memory: auto is a quarter of what the cgroup allows, and no more than a full batch of
 /// full length needs.
 int64_t KvBytes(const EngineConfig& engine, const ModelConfig& model, const RunnerOptions& runner) {
@@ -102,10 +115,8 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
   };
   ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, LoadModel(load));
   if (!model->note.empty()) Log(LogLevel::kWarn, model->note, {{"model", name}});
-  if (!model->skipped_layers.empty()) {
-    Log(LogLevel::kInfo, "prediction layers of the checkpoint are not used",
-        {{"model", name}, {"layers", absl::StrJoin(model->skipped_layers, ", ")}});
-  }
+  LogUnread(name, "prediction layers", model->unread.prediction_layers);
+  LogUnread(name, "tensors", model->unread.others);
   ASSIGN_OR_RETURN(const RunnerOptions runner, MakeRunnerOptions(entry.engine, model->config));
   const std::string kernels = model->kernels;
   if (!model->packed_file.empty()) {

@@ -10,6 +10,7 @@ TEST(PredictionLayers, AreThoseBeyondTheNetworkAndThoseNamedForIt) {
   EXPECT_EQ(PredictionLayerOf("model.layers.60.mlp.up_proj.weight", 61), "");
   EXPECT_EQ(PredictionLayerOf("model.language_model.layers.5.eh_proj.weight", 5),
             "model.language_model.layers.5");
+  EXPECT_EQ(PredictionLayerOf("blk.5.nextn.eh_proj.weight", 5), "blk.5");
   EXPECT_EQ(PredictionLayerOf("mtp.fc.weight", 4), "mtp");
   EXPECT_EQ(PredictionLayerOf("model.mtp.layers.0.weight", 4), "model.mtp");
 }
@@ -20,12 +21,6 @@ TEST(PredictionLayers, AreNotThoseOfOtherTowers) {
   EXPECT_EQ(PredictionLayerOf("model.layers.99999999999999999999.weight", 4), "");
   EXPECT_EQ(PredictionLayerOf("layers.", 0), "");
   EXPECT_EQ(PredictionLayerOf("", 0), "");
-}
-
-TEST(PredictionLayers, AreListedOnce) {
-  EXPECT_EQ(
-      PredictionLayers({"model.layers.2.a", "model.layers.2.b", "mtp.c", "model.norm.weight"}, 2),
-      (std::vector<std::string>{"model.layers.2", "mtp"}));
 }
 
 }  // namespace
