@@ -96,7 +96,8 @@ absl::Status Run(int argc, char** argv) {
   load.quantize = argc > 5 ? argv[5] : "none";
   load.packed_cache = argc > 6 ? argv[6] : "";
   load.pool = &pool;
-  ASSIGN_OR_RETURN(const DType dtype, ParseActivationDType(argc > 2 ? argv[2] : "float32"));
+  ASSIGN_OR_RETURN(const DType dtype,
+                   ParseActivationDType(argc > 2 ? argv[2] : "float32", DType::kFloat32));
   const double begin = Now();
   ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadModel(load));
   std::printf("{\"name\": \"load\", \"ms\": %.1f, \"threads\": %d, \"device\": \"%s\"}\n",

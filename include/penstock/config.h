@@ -23,7 +23,8 @@ inline constexpr Bytes kAutoBytes{-1};
 
 /// Guesses at the next tokens, verified in the step that computes them.
 struct SpeculationConfig {
-  std::string method = "ngram";  // off | ngram
+  std::string method = "ngram";  // off | ngram | draft
+  std::string draft_model;       // draft: as ModelEntry::path
   int32_t max_tokens = 8;        // guesses for one sequence in one step
   int32_t min_match = 3;         // tokens that must have stood somewhere before
 };
@@ -68,6 +69,8 @@ struct ServerSection {
   PublicListener public_listener;  // server.public in the file
   int32_t io_threads = 1;
   int32_t text_threads = 0;      // JSON, templates, tokenizing; 0: as the cgroup allows
+  std::string compute_cpus;      // "0-3,8": where compute threads run; empty: anywhere
+  std::string numa = "default";  // default | interleave
   bool allow_anonymous = false;  // bind beyond loopback without a key
   std::string ready_file;        // written with the bound ports once ready; empty: none
 };

@@ -40,8 +40,9 @@ struct ExecutorLimits {
   int32_t max_step_tokens = 0;     // positions one step may compute
   int32_t max_context = 0;         // positions of one sequence
   int32_t vocab_size = 0;
-  int32_t prefix_split = 0;  // > 0: prompts longer than this share no prefix with shorter ones
-  bool can_chunk = true;     // false: a prompt must be computed in one slice
+  int32_t prefix_split = 0;      // > 0: prompts longer than this share no prefix with shorter ones
+  bool can_chunk = true;         // false: a prompt must be computed in one slice
+  int32_t max_model_drafts = 0;  // > 0: a draft model guesses up to so many tokens of a slice
 };
 
 /// A range of StepPlan::block_ids: the blocks appended to one slot's table of one group since its
@@ -68,7 +69,9 @@ struct SequenceSlice {
   int32_t begin = 0;
   int32_t num_tokens = 0;
   int32_t token_offset = 0;  // first index into StepPlan::tokens
-  int32_t num_drafts = 0;    // the last num_drafts tokens are guesses to verify
+  int32_t num_drafts = 0;    // the last num_drafts tokens are guesses to verify; -1: the draft
+                             // model's
+  bool draft_along = false;  // the draft model computes these positions as well
   int32_t num_outputs = 0;   // the last num_outputs positions yield `kind`
   // kPromptLogprobs: StepPlan::tokens holds num_tokens + 1 ids for this slice. Position p is scored
   // against the id after it; where that is -1 (the end of the prompt) a token is drawn from it
@@ -92,8 +95,8 @@ struct SlotSetup {
   std::vector<TokenId> stop_token_ids;  // masked while fewer than min_tokens are out
   int32_t second_segment = 0;           // GenerateRequest's
   int32_t prompt_tokens = 0;            // positions before this are prompt, from here on output
-  std::vector<TokenId>
-      history;  // prompt and output so far, where sampling.needs_counts(); else empty
+  std::vector<TokenId> history;  // prompt and output so far, where sampling.needs_counts() or a
+                                 // draft model guesses; else empty
 };
 
 struct StepPlan {
@@ -101,6 +104,7 @@ struct StepPlan {
   std::vector<SlotSetup> setups;      // applied before the slices
   std::vector<SequenceSlice> slices;  // in order; a slot appears at most once
   std::vector<TokenId> tokens;        // flat input ids; -1 where the device feeds its own sample
+                                      // or guess
   std::vector<BlockId> block_ids;     // flat, see BlockDelta
 };
 

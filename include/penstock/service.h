@@ -47,6 +47,7 @@ struct ServedModel {
   bool can_embed = true;             // embeddings of embedding_size numbers
   bool can_rerank = false;           // one score for a pair of texts
   bool normalize = true;             // embeddings are of unit length
+  bool lowercase = false;            // texts are embedded in lower case
   int32_t embedding_size = 0;        // 0: no embeddings
   int64_t created = 0;               // seconds since 1970
   std::string bos_token, eos_token;  // as text, for chat templates

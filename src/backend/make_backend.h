@@ -22,8 +22,9 @@ struct BackendOptions {
 
 struct OpenedBackend {
   std::unique_ptr<Device> device;
-  std::string kernels;  // which of them compute what; layouts of packed weights follow it
-  std::string note;     // what an operator should know; empty: nothing
+  std::string kernels;     // which of them compute what; layouts of packed weights follow it
+  std::string note;        // what an operator should know; empty: nothing
+  bool fast_bf16 = false;  // bfloat16 weights meet bfloat16 inputs clearly faster than float32 ones
 };
 
 absl::StatusOr<OpenedBackend> OpenBackend(const BackendOptions& options);

@@ -1,7 +1,9 @@
 #include "base/worker_pool.h"
 
 #include <chrono>
+#include <utility>
 
+#include "base/placement.h"
 #include "base/status_macros.h"
 
 namespace penstock {
@@ -24,9 +26,21 @@ void SpinUntil(const Done& done) {
 
 }  // namespace
 
-WorkerPool::WorkerPool(int num_threads) {
-  for (int i = 1; i < num_threads; ++i) threads_.emplace_back([this] { WorkerLoop(); });
+WorkerPool::WorkerPool(int num_threads, std::vector<int> cpus) : cpus_(std::move(cpus)) {
+  for (int i = 1; i < num_threads; ++i) {
+    threads_.emplace_back([this, i] {
+      Place(i);
+      WorkerLoop();
+    });
+  }
 }
+
+/// Where that fails the thread runs elsewhere: slower, perhaps, and as right.
+void WorkerPool::Place(size_t thread) const {
+  if (!cpus_.empty()) PinThread(cpus_[thread % cpus_.size()]).IgnoreError();
+}
+
+void WorkerPool::PlaceCaller() const { Place(0); }
 
 WorkerPool::~WorkerPool() {
   {

@@ -18,8 +18,9 @@ namespace penstock {
 
 class WorkerPool {
  public:
-  /// `num_threads` counts the caller of ParallelFor as well, so 1 starts no thread.
-  explicit WorkerPool(int num_threads);
+  /// `num_threads` counts the caller of ParallelFor as well, so 1 starts no thread. `cpus`: which CPU
+  /// each runs on, in turn, the caller's first; empty: wherever the system puts it.
+  explicit WorkerPool(int num_threads, std::vector<int> cpus = {});
   ~WorkerPool();
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
@@ -36,6 +37,8 @@ class WorkerPool {
         num_tiles, [](const void* f, int64_t tile) { (*static_cast<const Fn*>(f))(tile); }, &fn);
   }
 
+  /// A thread that does little else than call ParallelFor takes the callers' CPU.
+  void PlaceCaller() const;
   int num_threads() const { return static_cast<int>(threads_.size()) + 1; }
 
  private:
@@ -43,6 +46,7 @@ class WorkerPool {
 
   void Run(int64_t num_tiles, TileFn call, const void* fn);
   void WorkerLoop();
+  void Place(size_t thread) const;
   void WorkOn(uint64_t epoch);
   /// Waits until the epoch differs from `seen`: spins, then sleeps. Returns the new one.
   uint64_t AwaitEpoch(uint64_t seen);
@@ -65,6 +69,7 @@ class WorkerPool {
   std::atomic<bool> stopping_{false};
   std::mutex mutex_;
   std::condition_variable wake_;
+  const std::vector<int> cpus_;
   std::vector<std::jthread> threads_;
 };
 

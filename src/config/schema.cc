@@ -13,8 +13,8 @@ ConfigSection DescribeEngine(EngineConfig& c) {
            "one."},
           {"dtype",
            &c.dtype,
-           "Activations. auto: what the device is fastest with; on the CPU float32, which is also "
-           "exact.",
+           "Activations. auto: on a CPU bfloat16 for weights of bfloat16 where it multiplies those "
+           "faster, else float32, which is also exact.",
            {"auto", "float32", "bfloat16"}},
           {"kv_dtype",
            &c.kv_dtype,
@@ -110,9 +110,14 @@ ConfigSection DescribeEngine(EngineConfig& c) {
             {"method",
              &c.speculation.method,
              "ngram: what followed when the same tokens stood before, in the request or in what "
-             "the model has lately answered under the same cache_salt. off: none. Models with a "
-             "recurrent state never guess.",
-             {"off", "ngram"}},
+             "the model has lately answered under the same cache_salt. draft: a smaller model "
+             "(draft_model). off: none. Models with a recurrent state never guess.",
+             {"off", "ngram", "draft"}},
+            {"draft_model", &c.speculation.draft_model,
+             "Of method draft: a directory, a .gguf file or org/name[@rev] of a model with the "
+             "same "
+             "tokenizer. It runs on the same device, in the same quantize form, and has a part of "
+             "kv_memory."},
             {"max_tokens",
              &c.speculation.max_tokens,
              "Guesses for one sequence in one step.",
@@ -144,6 +149,15 @@ ConfigSection DescribeServer(ServerConfig& c) {
             {},
             0,
             256},
+           {"compute_cpus", &c.server.compute_cpus,
+            "CPUs that compute threads run on, one each, as in 0-3,8: for machines that the server "
+            "shares with little else. Empty: wherever the system puts them."},
+           {"numa",
+            &c.server.numa,
+            "Memory of machines with several NUMA nodes. interleave: spread over all of them, so "
+            "that every core reads weights at the speed of all memory. default: where the system "
+            "puts it.",
+            {"default", "interleave"}},
            {"allow_anonymous", &c.server.allow_anonymous,
             "Allows a bind beyond loopback although no API key is asked for."},
            {"ready_file", &c.server.ready_file,

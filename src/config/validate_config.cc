@@ -26,6 +26,11 @@ absl::Status ValidateEngine(const EngineConfig& engine, const std::string& path)
     return error(".max_step_tokens: expected at least max_batch (", engine.max_batch, "), got ",
                  engine.max_step_tokens);
   }
+  const bool drafts = engine.speculation.method == "draft";
+  if (drafts == engine.speculation.draft_model.empty()) {
+    return error(".speculation.draft_model: expected ",
+                 drafts ? "a model, as method is draft" : "none, as method is not draft");
+  }
   int32_t device = 0;
   const bool cuda = engine.device.starts_with("cuda:") &&
                     absl::SimpleAtoi(engine.device.substr(5), &device) && device >= 0;

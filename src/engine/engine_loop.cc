@@ -33,6 +33,7 @@ void EngineLoop::Start() {
 }
 
 void EngineLoop::Run() {
+  if (options_.on_thread_start) options_.on_thread_start();
   while (!stopping_) {
     if (!RunOnce()) WaitForWork();
   }

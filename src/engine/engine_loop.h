@@ -22,9 +22,10 @@ namespace penstock {
 
 struct EngineOptions {
   SchedulerOptions scheduler;
-  int32_t max_queue = 1024;      // requests that wait, beyond those that run
-  const Clock* clock = nullptr;  // outlives the engine
-  EngineMetrics metrics;         // default-made handles do nothing
+  int32_t max_queue = 1024;               // requests that wait, beyond those that run
+  const Clock* clock = nullptr;           // outlives the engine
+  EngineMetrics metrics;                  // default-made handles do nothing
+  std::function<void()> on_thread_start;  // called by the engine's thread first; may be empty
 };
 
 class EngineLoop final : public Engine {

@@ -15,8 +15,12 @@ Scheduler::Scheduler(const ExecutorLimits& limits, SchedulerOptions options)
       waiting_(options_.policy),
       step_budget_(options_.itl_target, &decode_costs_) {
   for (int32_t i = limits.num_slots; i-- > 0;) free_slots_.push_back(SlotId{i});
-  if (options_.speculation.ngram && CanDraft(limits))
+  if (!CanDraft(limits)) return;
+  if (limits.max_model_drafts > 0) {
+    draft_pace_.emplace(limits.max_model_drafts);
+  } else if (options_.speculation.ngram) {
     speculator_.emplace(options_.speculation, &decode_costs_);
+  }
 }
 
 absl::Status Scheduler::Check(const GenerateRequest& request) const {
@@ -147,6 +151,7 @@ void Scheduler::PlanDecodes(StepPlan& plan, absl::Time now) {
     });
     speculator_->StartPlan(num_left, with_prompts);
   }
+  if (draft_pace_) num_model_drafts_ = ChooseModelDrafts(decoding);
   for (Sequence* seq : decoding) {
     if (budget_ == 0) return;
     --num_left;
@@ -169,17 +174,32 @@ bool Scheduler::AwaitsVerification() const {
          num_unverified >= options_.speculation.most_unverified * num_decoding;
 }
 
-/// Guesses for the positions after the next one of a sequence, with blocks to compute them in.
+int32_t Scheduler::ChooseModelDrafts(absl::Span<Sequence* const> decoding) {
+  std::vector<double> rates;
+  for (Sequence* seq : decoding) {
+    if (seq->draft_rate < 0) seq->draft_rate = draft_pace_->start_rate();
+    rates.push_back(seq->draft_rate);
+  }
+  return draft_pace_->Choose(rates);
+}
+
+/// Guesses for the positions after the next one of a sequence, with blocks to compute them in; -1
+/// where the draft model is to guess.
 std::vector<TokenId> Scheduler::Drafts(Sequence& seq, int32_t room) {
-  if (!speculator_ || seq.request.output == OutputKind::kHidden) return {};
-  if (!seq.draft_state) seq.draft_state = speculator_->MakeState(tables_.Root(seq));
+  if ((!speculator_ && !draft_pace_) || seq.request.output == OutputKind::kHidden) return {};
+  if (speculator_ && !seq.draft_state) seq.draft_state = speculator_->MakeState(tables_.Root(seq));
   room = std::min(room, seq.request.max_tokens - seq.num_outputs() - seq.num_in_flight - 1);
   for (size_t g = 0; g < tables_.num_groups(); ++g) {
     // Guesses take no block that a running sequence will soon need to go on.
     if (tables_.pool(g).num_free() <= num_running()) room = 0;
   }
-  std::vector<TokenId> drafts =
-      speculator_->Propose(seq.tokens, seq.num_prompt(), seq.num_in_flight, room, *seq.draft_state);
+  std::vector<TokenId> drafts;
+  if (draft_pace_) {
+    drafts.resize(std::max(0, std::min(room, num_model_drafts_)), -1);
+  } else {
+    drafts = speculator_->Propose(seq.tokens, seq.num_prompt(), seq.num_in_flight, room,
+                                  *seq.draft_state);
+  }
   const int32_t end = seq.num_computable() + static_cast<int32_t>(drafts.size());
   if (!drafts.empty() && !tables_.Grow(seq, end)) drafts.clear();
   return drafts;

@@ -19,6 +19,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "engine/cache_tables.h"
+#include "engine/draft_pace.h"
 #include "engine/sequence.h"
 #include "engine/speculator.h"
 #include "engine/step_budget.h"
@@ -102,6 +103,8 @@ class Scheduler {
 
   bool AwaitsVerification() const;
   std::vector<TokenId> Drafts(Sequence& seq, int32_t room);
+  /// How many the draft model is to guess for each of those that decode.
+  int32_t ChooseModelDrafts(absl::Span<Sequence* const> decoding);
   void AddSlice(Sequence& seq, int32_t num_tokens, absl::Span<const TokenId> drafts, StepPlan& plan,
                 absl::Time now);
   void AddSetup(Sequence& seq, StepPlan& plan);
@@ -123,6 +126,8 @@ class Scheduler {
   WaitQueue waiting_;
   StepCosts decode_costs_;
   std::optional<Speculator> speculator_;  // where drafts are proposed
+  std::optional<DraftPace> draft_pace_;   // where the executor's draft model guesses
+  int32_t num_model_drafts_ = 0;          // of each sequence in the plan being made
   StepBudget step_budget_;
   LiveMap live_;
   absl::flat_hash_map<RequestId, Sequence*> by_request_;

@@ -19,6 +19,7 @@ void Scheduler::AddSlice(Sequence& seq, int32_t num_tokens, absl::Span<const Tok
   slice.num_tokens = num_tokens;
   slice.num_drafts = num_drafts;
   slice.begin_on_device = seq.num_unverified() > 0;
+  slice.draft_along = draft_pace_ && !seq.decoding() && draft_pace_->pays();
   const bool reaches_end = seq.num_computed + num_tokens - num_drafts == seq.num_computable();
   if (seq.request.output == OutputKind::kPromptLogprobs && seq.num_computed < seq.num_prompt()) {
     slice.kind = OutputKind::kPromptLogprobs;
@@ -55,7 +56,7 @@ void Scheduler::AddSetup(Sequence& seq, StepPlan& plan) {
   setup.stop_token_ids = seq.request.stop_token_ids;
   setup.second_segment = seq.request.second_segment;
   setup.prompt_tokens = seq.num_prompt();
-  if (seq.request.sampling.needs_counts()) setup.history = seq.tokens;
+  if (seq.request.sampling.needs_counts() || draft_pace_) setup.history = seq.tokens;
   plan.setups.push_back(std::move(setup));
   seq.setup_sent = true;
 }
@@ -116,21 +117,27 @@ void Scheduler::SettleDrafts(Sequence& seq, const SliceResult& slice) {
   ++counters_.num_drafts;
   counters_.num_draft_tokens += num_drafts;
   counters_.num_accepted_tokens += slice.num_accepted;
+  if (draft_pace_) draft_pace_->ObserveGuesses(num_drafts, slice.num_accepted, seq.draft_rate);
 }
 
 void Scheduler::ObserveStep(const StepPlan& plan, absl::Duration took) {
   int32_t decodes = 0;
   int32_t prompts = 0;
+  int32_t drafts = 0;
   for (const SequenceSlice& slice : plan.slices) {
     const bool decodes_all =
         slice.kind == OutputKind::kToken && slice.num_outputs == slice.num_tokens;
     (decodes_all ? decodes : prompts) += slice.num_tokens;
+    drafts = std::max(drafts, slice.num_drafts);
   }
   const double seconds = absl::ToDoubleSeconds(took);
   if (prompts > 0) {
     step_budget_.Observe(decodes, prompts, seconds);
-  } else {
+  } else if (!draft_pace_) {
     decode_costs_.Observe(decodes, seconds);
+  } else {
+    draft_pace_->ObserveStep(static_cast<int32_t>(plan.slices.size()), drafts, seconds);
+    if (drafts == 0) decode_costs_.Observe(decodes, seconds);
   }
 }
 

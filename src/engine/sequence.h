@@ -47,7 +47,8 @@ struct Sequence {
   int32_t num_in_flight = 0;                         // outputs launched and not yet collected
   absl::InlinedVector<int32_t, 2> drafts_in_flight;  // of each slice launched with outputs to come
   std::optional<DraftState> draft_state;
-  SlotId slot{-1};  // -1: not running
+  double draft_rate = -1;  // how often a draft model's guess is right; < 0: not known yet
+  SlotId slot{-1};         // -1: not running
   bool setup_sent = false;
   StepId planned_in;              // the last step that has a slice of it
   int32_t num_prompt_scored = 0;  // prompt positions whose log-probs the sink has

@@ -20,13 +20,14 @@ namespace penstock {
 struct LoadedModel {
   ModelConfig config;
   std::unique_ptr<Device> device;
-  ModelWeights weights;            // lies on `device`
-  std::vector<DenseModule> dense;  // over what is pooled of a text
-  std::string kernels;             // of the device, that compute the linear layers
-  std::string note;                // what an operator should know about the device; empty: nothing
-  UnreadTensors unread;            // of the checkpoint
-  std::string packed_file;         // "read", "written"; empty: neither
-  int64_t packed_bytes = 0;        // of that file
+  ModelWeights weights;                // lies on `device`
+  std::vector<DenseModule> dense;      // over what is pooled of a text
+  DType auto_dtype = DType::kFloat32;  // of activations, where nothing else is asked for
+  std::string kernels;                 // of the device, that compute the linear layers
+  std::string note;          // what an operator should know about the device; empty: nothing
+  UnreadTensors unread;      // of the checkpoint
+  std::string packed_file;   // "read", "written"; empty: neither
+  int64_t packed_bytes = 0;  // of that file
 };
 
 struct LoadOptions {
@@ -46,6 +47,7 @@ struct LoadOptions {
 struct OpenedModel {
   ModelConfig config;
   std::unique_ptr<TensorSource> source;
+  bool bf16_weights = false;  // numbers, no codes
 };
 
 /// `weights` as in LoadOptions.
@@ -57,9 +59,8 @@ absl::StatusOr<UnreadTensors> FindUnread(const std::string& model_dir, const Ten
 
 absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& options);
 
-/// "auto" (float32 on the CPU, which has no faster 16-bit arithmetic of its own here), "float32",
-/// "bfloat16".
-absl::StatusOr<DType> ParseActivationDType(const std::string& name);
+/// "auto": `automatic`, which is LoadedModel's; "float32", "bfloat16".
+absl::StatusOr<DType> ParseActivationDType(const std::string& name, DType automatic);
 /// auto: `activations`.
 absl::StatusOr<DType> ParseCacheDType(const std::string& name, DType activations);
 

@@ -12,9 +12,10 @@ namespace {
 
 class LocalExecutor final : public Executor {
  public:
-  LocalExecutor(std::unique_ptr<LoadedModel> model, std::unique_ptr<ModelRunner> runner)
-      : model_(std::move(model)), runner_(std::move(runner)) {
-    if (limits().pipeline_depth > 1) loop_ = std::make_unique<RankLoop>(runner_.get());
+  LocalExecutor(std::unique_ptr<LoadedModel> model, std::unique_ptr<LoadedModel> draft,
+                std::unique_ptr<ModelRunner> runner, const WorkerPool* pool)
+      : model_(std::move(model)), draft_(std::move(draft)), runner_(std::move(runner)) {
+    if (limits().pipeline_depth > 1) loop_ = std::make_unique<RankLoop>(runner_.get(), pool);
   }
 
   const ExecutorLimits& limits() const override { return runner_->limits(); }
@@ -119,6 +120,7 @@ class LocalExecutor final : public Executor {
   }
 
   std::unique_ptr<LoadedModel> model_;
+  std::unique_ptr<LoadedModel> draft_;  // null: no draft model
   std::unique_ptr<ModelRunner> runner_;
   std::unique_ptr<RankLoop> loop_;  // depth 2; stops before what it borrows goes
   std::deque<Launched> launched_;
@@ -129,13 +131,17 @@ class LocalExecutor final : public Executor {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Executor>> MakeLocalExecutor(std::unique_ptr<LoadedModel> model,
-                                                            const RunnerOptions& options) {
+                                                            const RunnerOptions& options,
+                                                            std::unique_ptr<LoadedModel> draft) {
   if (options.pipeline_depth < 1 || options.pipeline_depth > 2) {
     return absl::InvalidArgumentError(
         absl::StrCat("pipeline_depth is ", options.pipeline_depth, ", expected 1 or 2"));
   }
-  ASSIGN_OR_RETURN(std::unique_ptr<ModelRunner> runner, ModelRunner::Make(model.get(), options));
-  return std::make_unique<LocalExecutor>(std::move(model), std::move(runner));
+  RunnerOptions whole = options;
+  whole.draft = draft.get();
+  ASSIGN_OR_RETURN(std::unique_ptr<ModelRunner> runner, ModelRunner::Make(model.get(), whole));
+  return std::make_unique<LocalExecutor>(std::move(model), std::move(draft), std::move(runner),
+                                         options.pool);
 }
 
 absl::StatusOr<std::unique_ptr<Executor>> MakeLocalExecutor(const ExecutorOptions& options) {

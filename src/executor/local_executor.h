@@ -23,7 +23,9 @@ struct ExecutorOptions {
 absl::StatusOr<std::unique_ptr<Executor>> MakeLocalExecutor(const ExecutorOptions& options);
 
 /// The same over a model that is already loaded.
-absl::StatusOr<std::unique_ptr<Executor>> MakeLocalExecutor(std::unique_ptr<LoadedModel> model,
-                                                            const RunnerOptions& options);
+/// `draft` guesses for it, up to options.max_drafts tokens at once; null: none does.
+absl::StatusOr<std::unique_ptr<Executor>> MakeLocalExecutor(
+    std::unique_ptr<LoadedModel> model, const RunnerOptions& options,
+    std::unique_ptr<LoadedModel> draft = nullptr);
 
 }  // namespace penstock

@@ -16,10 +16,13 @@ namespace {
 
 constexpr int32_t kSlabRows = 256;  // rows of prompt log-probs whose logits exist at once
 
-absl::Status Grow(Device& device, size_t bytes, DeviceBuffer& buffer) {
-  if (buffer.bytes() >= bytes) return absl::OkStatus();
-  ASSIGN_OR_RETURN(buffer, device.Allocate(bytes));
-  return absl::OkStatus();
+/// Without the draft model's share of it: both hold about as many positions.
+int64_t KvBytesOf(const ModelConfig& config, const RunnerOptions& options) {
+  if (options.draft == nullptr) return options.kv_bytes;
+  const auto own = static_cast<double>(CacheBytesPerToken(config, options.kv_dtype));
+  const auto drafts =
+      static_cast<double>(CacheBytesPerToken(options.draft->config, options.kv_dtype));
+  return static_cast<int64_t>(static_cast<double>(options.kv_bytes) * own / (own + drafts));
 }
 
 }  // namespace
@@ -43,12 +46,15 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(LoadedModel* mode
   limits.vocab_size = config.vocab_size;
   for (const RopeConfig& rope : config.ropes)
     limits.prefix_split = std::max(limits.prefix_split, RopeSplit(rope, limits.max_context));
-  const KvCacheOptions kv{options.kv_dtype,   options.kv_bytes,        options.block_size,
-                          limits.max_context, options.max_step_tokens, options.num_slots};
+  const KvCacheOptions kv{options.kv_dtype,   KvBytesOf(config, options), options.block_size,
+                          limits.max_context, options.max_step_tokens,    options.num_slots};
   ASSIGN_OR_RETURN(KvCache cache, KvCache::Make(config, kv, *model->device));
   limits.groups = cache.groups();
   r->cache_ = std::make_unique<KvCache>(std::move(cache));
+  if (options.draft != nullptr) RETURN_IF_ERROR(r->MakeDraftRunner());
   r->slots_ = std::make_unique<SlotTable>(limits);
+  if (r->drafts_ != nullptr)
+    r->drafts_->UseSlots(r->slots_.get(), static_cast<int32_t>(limits.groups.size()) - 1);
   if (config.encoder.present) {
     limits.can_chunk = false;
     limits.max_step_tokens = std::max(limits.max_step_tokens, limits.max_context);
@@ -74,6 +80,31 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(LoadedModel* mode
   return r;
 }
 
+absl::Status ModelRunner::MakeDraftRunner() {
+  for (const CacheGroup& group : limits_.groups) {
+    if (group.retention == CacheRetention::kRecurrent)
+      return absl::InvalidArgumentError(
+          "the model has a recurrent state, which cannot be drafted for");
+  }
+  if (limits_.groups.size() >= kMaxCacheGroups || model_->config.encoder.present)
+    return absl::InvalidArgumentError("the model cannot be drafted for");
+  DraftRunnerOptions drafts;
+  drafts.dtype = options_.draft_dtype;
+  drafts.cache = {options_.kv_dtype,        options_.kv_bytes - KvBytesOf(model_->config, options_),
+                  options_.block_size,      limits_.max_context,
+                  options_.max_step_tokens, options_.num_slots};
+  drafts.vocab_size = limits_.vocab_size;
+  absl::StatusOr<std::unique_ptr<DraftRunner>> made = DraftRunner::Make(options_.draft, drafts);
+  if (!made.ok()) {
+    return absl::Status(made.status().code(),
+                        absl::StrCat("engine.speculation.draft_model: ", made.status().message()));
+  }
+  drafts_ = *std::move(made);
+  limits_.groups.push_back(drafts_->group());
+  limits_.max_model_drafts = options_.max_drafts;
+  return absl::OkStatus();
+}
+
 absl::Status ModelRunner::Forward(const StepPlan& plan) {
   RETURN_IF_ERROR(fault_);
   plan_ = &plan;
@@ -86,6 +117,7 @@ absl::Status ModelRunner::Forward(const StepPlan& plan) {
   sequences_.clear();
   for (const SlotSetup& setup : plan.setups) RETURN_IF_ERROR(slots_->Setup(setup));
   for (const SequenceSlice& slice : plan.slices) RETURN_IF_ERROR(AddSlice(slice));
+  if (drafts_ != nullptr) RETURN_IF_ERROR(RunDrafts());
   BatchRows batch;
   batch.num_rows = static_cast<int32_t>(ids_.size());
   batch.ids = ids_.data();
@@ -98,6 +130,33 @@ absl::Status ModelRunner::Forward(const StepPlan& plan) {
   if (batch.num_rows > 0) network_->Forward(batch, layers_);
   if (cache_->has_states()) StoreStates();
   return ComputeOutputs();
+}
+
+absl::Status ModelRunner::RunDrafts() {
+  std::vector<DraftRequest> requests;
+  std::vector<const Piece*> wanting;
+  for (const Piece& piece : pieces_) {
+    if (piece.num_guessed == 0 && !piece.slice->draft_along) continue;
+    DraftRequest& request = requests.emplace_back();
+    request.slot = piece.slice->slot;
+    request.position = piece.begin + piece.slice->num_tokens - piece.num_guessed - 1;
+    request.num_drafts = piece.num_guessed;
+    wanting.push_back(&piece);
+    const auto known = static_cast<int32_t>(piece.slot->tokens.size());
+    if (known <= request.position || (request.num_drafts > 0 && known != request.position + 1)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("broken plan: sequence ", piece.slice->sequence.value, ": ", known,
+                       " tokens are known, guesses are wanted after position ", request.position));
+    }
+  }
+  if (requests.empty()) return absl::OkStatus();
+  RETURN_IF_ERROR(drafts_->Run(absl::MakeSpan(requests)));
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const int32_t end = wanting[i]->row_begin + wanting[i]->slice->num_tokens;
+    std::copy(requests[i].drafts.begin(), requests[i].drafts.end(),
+              ids_.begin() + end - wanting[i]->num_guessed);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status ModelRunner::LoadStates() {
@@ -132,7 +191,11 @@ absl::Status ModelRunner::AddSlice(const SequenceSlice& slice) {
     return absl::InvalidArgumentError(
         absl::StrCat("broken plan: sequence ", slice.sequence.value, ": ", what...));
   };
+  const int32_t first_block = drafts_ != nullptr && slots_->Exists(slice.slot)
+                                  ? slots_->at(slice.slot).num_blocks[limits_.groups.size() - 1]
+                                  : 0;
   RETURN_IF_ERROR(slots_->AppendBlocks(*plan_, slice));
+  if (drafts_ != nullptr) drafts_->NoteBlocks(slice.slot, first_block, slice.begin);
   Piece piece;
   piece.slice = &slice;
   piece.slot = &slots_->at(slice.slot);
@@ -173,7 +236,11 @@ absl::Status ModelRunner::AddTokens(Piece& piece) {
   }
   for (int32_t i = 0; i < slice.num_tokens; ++i) {
     const bool fed = i == 0 && slice.feed_last_sample;
-    const TokenId id = fed ? piece.slot->last_sample : plan_->tokens[slice.token_offset + i];
+    TokenId id = fed ? piece.slot->last_sample : plan_->tokens[slice.token_offset + i];
+    if (drafts_ != nullptr && id < 0 && i >= slice.num_tokens - slice.num_drafts) {
+      ++piece.num_guessed;
+      id = 0;  // until the draft model has guessed
+    }
     if (id < 0 || id >= limits_.vocab_size) {
       return absl::InvalidArgumentError(
           absl::StrCat("broken plan: sequence ", slice.sequence.value, ": token ", id,
@@ -209,19 +276,9 @@ absl::Status ModelRunner::ComputeOutputs() {
   return model_->device->Synchronize();
 }
 
-absl::StatusOr<Tensor> ModelRunner::HeadOf(absl::Span<const int32_t> rows, int32_t width,
-                                           DeviceBuffer& buffer) {
-  const int64_t n = static_cast<int64_t>(rows.size());
-  const int64_t hidden = model_->config.hidden_size;
-  Device& device = *model_->device;
-  RETURN_IF_ERROR(Grow(device, n * hidden * DTypeSize(options_.dtype), gathered_));
-  RETURN_IF_ERROR(Grow(device, n * width * sizeof(float), buffer));
-  const Tensor x{gathered_.data(), options_.dtype, n, hidden, hidden};
-  const Tensor logits{buffer.data(), DType::kFloat32, n, width, width};
-  device.ops().GatherRows(network_->hidden(), rows, x);
-  network_->FinalNorm(x, x);
-  network_->Logits(x, logits);
-  return logits;
+HeadWork ModelRunner::Head() {
+  return {network_.get(), model_->device.get(), options_.dtype, model_->config.hidden_size,
+          &gathered_};
 }
 
 absl::Status ModelRunner::ComputeDrawLogits() {
@@ -232,7 +289,7 @@ absl::Status ModelRunner::ComputeDrawLogits() {
     for (int32_t row = end - piece.num_draws; row < end; ++row) rows.push_back(row);
   }
   if (rows.empty()) return absl::OkStatus();
-  ASSIGN_OR_RETURN(draws_, HeadOf(rows, limits_.vocab_size, draw_logits_));
+  ASSIGN_OR_RETURN(draws_, HeadOf(Head(), rows, limits_.vocab_size, draw_logits_));
   return absl::OkStatus();
 }
 
@@ -251,7 +308,7 @@ absl::Status ModelRunner::ScorePrompt(size_t index) {
       rows.push_back(piece.row_begin + i);
       next.push_back(plan_->tokens[slice.token_offset + i + 1]);
     }
-    ASSIGN_OR_RETURN(const Tensor logits, HeadOf(rows, limits_.vocab_size, score_logits_));
+    ASSIGN_OR_RETURN(const Tensor logits, HeadOf(Head(), rows, limits_.vocab_size, score_logits_));
     if (observer_) {
       std::vector<float> row(limits_.vocab_size);
       for (int32_t i = begin; i < end; ++i) {
@@ -274,7 +331,7 @@ absl::Status ModelRunner::ReadHidden(Piece& piece) {
   const int32_t last = piece.row_begin + piece.slice->num_tokens - 1;
   if (config.encoder.num_labels > 0) {
     const int32_t labels = config.encoder.num_labels;
-    ASSIGN_OR_RETURN(const Tensor scores, HeadOf({piece.row_begin}, labels, score_logits_));
+    ASSIGN_OR_RETURN(const Tensor scores, HeadOf(Head(), {piece.row_begin}, labels, score_logits_));
     output.hidden.resize(labels);
     model_->device->CopyToHost(output.hidden.data(), scores.data, labels * sizeof(float));
     return absl::OkStatus();
@@ -372,7 +429,7 @@ bool ModelRunner::Take(Piece& piece, SampledToken token) {
   ++piece.num_drawn;
   // The next input, where there is one, is a draft: right if it is the token just drawn.
   const bool accepted =
-      input + 1 < slice.num_tokens && plan_->tokens[slice.token_offset + input + 1] == token.id;
+      input + 1 < slice.num_tokens && ids_[piece.row_begin + input + 1] == token.id;
   if (accepted) ++piece.result.num_accepted;
   piece.result.tokens.push_back(std::move(token));
   return accepted;

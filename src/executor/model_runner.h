@@ -10,6 +10,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "executor/draft_runner.h"
+#include "executor/head_rows.h"
 #include "executor/kv_cache.h"
 #include "executor/load_model.h"
 #include "executor/slot_table.h"
@@ -27,6 +29,10 @@ struct RunnerOptions {
   int32_t max_step_tokens = 512;
   int32_t max_len = 0;  // 0: the model's
   int32_t pipeline_depth = 1;
+  const WorkerPool* pool = nullptr;  // depth 2: whose callers' CPU the rank's thread takes
+  LoadedModel* draft = nullptr;      // guesses for the model; outlives the runner; null: none does
+  DType draft_dtype = DType::kFloat32;  // of its activations
+  int32_t max_drafts = 0;               // of one slice
 };
 
 /// Masks of a step that outlive the call which brought them.
@@ -64,13 +70,17 @@ class ModelRunner {
     int32_t logits_begin = 0;  // first of its rows of logits
     int32_t num_draws = 0;     // rows of logits to draw from
     int32_t num_drawn = 0;
-    bool open = false;  // another token may be drawn
+    int32_t num_guessed = 0;  // of its tokens, by the draft model
+    bool open = false;        // another token may be drawn
     SliceResult result;
   };
 
   ModelRunner() = default;
   absl::Status AddSlice(const SequenceSlice& slice);
   absl::Status AddTokens(Piece& piece);
+  absl::Status MakeDraftRunner();
+  /// The draft model's part of the step: its guesses become input.
+  absl::Status RunDrafts();
   /// Recurrent layers: what the slices start from, and the snapshots they leave.
   absl::Status LoadStates();
   void StoreStates();
@@ -78,9 +88,7 @@ class ModelRunner {
   absl::Status ScorePrompt(size_t index);
   absl::Status ReadHidden(Piece& piece);
   absl::Status ComputeDrawLogits();
-  /// Final norm and head [width] of the given rows, into `buffer` from row 0.
-  absl::StatusOr<Tensor> HeadOf(absl::Span<const int32_t> rows, int32_t width,
-                                DeviceBuffer& buffer);
+  HeadWork Head();
   /// [count, hidden] after the final norm, of rows of the batch.
   absl::StatusOr<std::vector<float>> NormedRows(int32_t first, int32_t count);
   void SampleRound(int32_t round, absl::Span<const OwnedMask> masks);
@@ -92,6 +100,7 @@ class ModelRunner {
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<SlotTable> slots_;
   std::unique_ptr<Network> network_;
+  std::unique_ptr<DraftRunner> drafts_;  // null: no draft model
   std::vector<LayerCache> layers_;
   LogitsObserver observer_;
 

@@ -4,7 +4,11 @@
 
 namespace penstock {
 
-RankLoop::RankLoop(ModelRunner* runner) : runner_(runner), thread_([this] { Run(); }) {}
+RankLoop::RankLoop(ModelRunner* runner, const WorkerPool* pool)
+    : runner_(runner), thread_([this, pool] {
+        if (pool != nullptr) pool->PlaceCaller();
+        Run();
+      }) {}
 
 RankLoop::~RankLoop() {
   {

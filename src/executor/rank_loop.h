@@ -18,7 +18,8 @@ namespace penstock {
 
 class RankLoop {
  public:
-  explicit RankLoop(ModelRunner* runner);
+  /// `pool`: whose callers' CPU the thread takes; may be null.
+  RankLoop(ModelRunner* runner, const WorkerPool* pool);
   ~RankLoop();
 
   void Launch(StepPlan plan);

@@ -26,6 +26,15 @@ absl::Status SlotTable::Setup(const SlotSetup& setup) {
   slot.stop_token_ids = setup.stop_token_ids;
   slot.prompt_tokens = setup.prompt_tokens;
   slot.second_segment = setup.second_segment;
+  if (limits_.max_model_drafts > 0) {
+    slot.tokens = setup.history;
+    const SamplingParams& s = setup.sampling;
+    slot.draft_sampling.temperature = s.temperature;
+    slot.draft_sampling.top_k = s.top_k;
+    slot.draft_sampling.top_p = s.top_p;
+    slot.draft_sampling.min_p = s.min_p;
+    slot.draft_sampling.seed = s.seed;
+  }
   if (!setup.sampling.needs_counts()) return absl::OkStatus();
   slot.counts.assign(2 * size_t(limits_.vocab_size), 0);
   for (size_t i = 0; i < setup.history.size(); ++i) {
@@ -86,6 +95,10 @@ bool SlotTable::Covers(const Slot& slot, int32_t slot_index, int32_t begin, int3
 void SlotTable::Record(Slot& slot, TokenId token, int32_t position) {
   slot.last_sample = token;
   slot.last_sample_position = position;
+  if (limits_.max_model_drafts > 0) {
+    slot.tokens.resize(position);
+    slot.tokens.push_back(token);
+  }
   if (!slot.counts.empty()) ++slot.counts[limits_.vocab_size + token];
 }
 

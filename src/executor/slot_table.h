@@ -21,6 +21,10 @@ struct Slot {
   int32_t second_segment = 0;
   std::vector<int32_t>
       counts;  // [2, vocab]: occurrences in the prompt, in the output; empty: no penalties
+  // Where a draft model guesses:
+  std::vector<TokenId> tokens;    // that are known, by position
+  SamplingParams draft_sampling;  // what of `sampling` a guess is drawn with
+  int32_t draft_end = 0;          // positions before this are in the draft model's cache
   TokenId last_sample = -1;
   int32_t last_sample_position = -1;
   std::array<int32_t, kMaxCacheGroups> num_blocks{};

@@ -79,8 +79,9 @@ absl::Status ReadDenseModule(const std::string& path, const std::string& folder,
   return config.status();
 }
 
-/// How long an input may be, where the model was made for shorter ones than it has positions.
-absl::Status ReadInputLimit(const std::string& dir, ModelConfig& out) {
+/// How long an input may be, where the model was made for shorter ones than it has positions, and
+/// whether it was made for texts in lower case.
+absl::Status ReadInput(const std::string& dir, ModelConfig& out) {
   for (const char* name : {"sentence_bert_config.json", "sentence_roberta_config.json",
                            "sentence_xlm-roberta_config.json", "sentence_distilbert_config.json"}) {
     const std::string path = absl::StrCat(dir, "/", name);
@@ -88,6 +89,7 @@ absl::Status ReadInputLimit(const std::string& dir, ModelConfig& out) {
     ASSIGN_OR_RETURN(const Json json, ReadObject(path));
     ConfigReader config(json, path);
     out.max_input = config.Int("max_seq_length", 0, 0, kMaxSize);
+    out.lowercase = config.Bool("do_lower_case", false);
     return config.status();
   }
   return absl::OkStatus();
@@ -97,7 +99,7 @@ absl::Status ReadModule(const std::string& dir, const std::string& type, const s
                         ModelConfig& out) {
   const std::string own = folder.empty() ? dir : absl::StrCat(dir, "/", folder);
   if (absl::EndsWith(type, ".Pooling")) return ReadPoolingModule(own + "/config.json", out);
-  if (absl::EndsWith(type, ".Transformer")) return ReadInputLimit(own, out);
+  if (absl::EndsWith(type, ".Transformer")) return ReadInput(own, out);
   if (absl::EndsWith(type, ".Dense") && !out.normalize)
     return ReadDenseModule(own + "/config.json", folder, out);
   if (!absl::EndsWith(type, ".Normalize")) {

@@ -178,6 +178,7 @@ struct ModelConfig {
   Pooling pooling = Pooling::kLast;  // of embeddings
   std::vector<DenseConfig> dense;    // over what was pooled
   bool normalize = true;             // embeddings are of unit length
+  bool lowercase = false;            // of texts in lower case
   int32_t max_input = 0;  // of the longest input that the model was made for; 0: all positions
 
   /// The longest input.

@@ -40,7 +40,7 @@ void PrintTable(const GoldenReport& report) {
       report.median, report.p90, report.passed ? "passed" : "FAILED");
 }
 
-void PrintJson(const CheckModelFlags& flags, const GoldenReport& report) {
+void PrintJson(const CheckModelFlags& flags, DType dtype, const GoldenReport& report) {
   nlohmann::json results = nlohmann::json::array();
   for (const GoldenResult& r : report.results) {
     results.push_back({{"prompt", r.prompt},
@@ -55,14 +55,13 @@ void PrintJson(const CheckModelFlags& flags, const GoldenReport& report) {
                        {"passed", r.passed}});
   }
   const nlohmann::json out = {
-      {"model", flags.dir},           {"dtype", flags.dtype}, {"device", flags.device},
-      {"median", report.median},      {"p90", report.p90},    {"passed", report.passed},
+      {"model", flags.dir},           {"dtype", DTypeName(dtype)}, {"device", flags.device},
+      {"median", report.median},      {"p90", report.p90},         {"passed", report.passed},
       {"results", std::move(results)}};
   std::printf("%s\n", out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
 }
 
 absl::StatusOr<bool> CheckModel(const CheckModelFlags& flags) {
-  ASSIGN_OR_RETURN(const DType dtype, ParseActivationDType(flags.dtype));
   WorkerPool pool(static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
   LoadOptions load;
   load.model_dir = flags.dir;
@@ -71,6 +70,7 @@ absl::StatusOr<bool> CheckModel(const CheckModelFlags& flags) {
   load.integer_inputs = flags.integer_inputs ? "on" : "auto";
   load.pool = &pool;
   ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadModel(load));
+  ASSIGN_OR_RETURN(const DType dtype, ParseActivationDType(flags.dtype, model->auto_dtype));
   if (!model->note.empty()) std::fprintf(stderr, "%s\n", model->note.c_str());
   const std::string golden =
       flags.golden.empty() ? flags.dir + "/golden.safetensors" : flags.golden;
@@ -78,7 +78,7 @@ absl::StatusOr<bool> CheckModel(const CheckModelFlags& flags) {
                    LoadGolden(golden, model->config.vocab_size));
   ASSIGN_OR_RETURN(const GoldenReport report, CheckGolden(model.get(), dtype, prompts));
   if (flags.json) {
-    PrintJson(flags, report);
+    PrintJson(flags, dtype, report);
   } else {
     PrintTable(report);
   }
@@ -98,8 +98,9 @@ void AddCheckModelCommand(CLI::App& app, int& exit_code) {
   command->add_option("--device", flags->device, "auto | cpu | cuda:N")->capture_default_str();
   command->add_option("--golden", flags->golden,
                       "Reference logits (default: DIR/golden.safetensors)");
-  command->add_option("--quantize", flags->quantize,
-                      "Round weights at load: none | int8 | int8-channel | int4 | int4-128")
+  command
+      ->add_option("--quantize", flags->quantize,
+                   "Round weights at load: none | int8 | int8-channel | int4 | int4-128")
       ->capture_default_str();
   command->add_flag("--integer-inputs", flags->integer_inputs,
                     "Multiply every layer of integer codes in integers");

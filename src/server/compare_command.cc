@@ -63,18 +63,22 @@ absl::Status Compare(const CompareFlags& flags) {
   ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, Load(flags, false, &pool));
   ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> reference, Load(flags, true, &pool));
   ModelUnderTest tested{model.get()};
-  ASSIGN_OR_RETURN(tested.dtype, ParseActivationDType(flags.dtype));
+  ASSIGN_OR_RETURN(tested.dtype, ParseActivationDType(flags.dtype, model->auto_dtype));
   ASSIGN_OR_RETURN(tested.kv_dtype, ParseCacheDType(flags.kv_dtype, tested.dtype));
   const int32_t window = std::min(flags.window, model->config.max_positions);
   ASSIGN_OR_RETURN(const TextQuality q, MeasureTextQuality(tested, {reference.get()}, ids, window));
   if (flags.json) {
-    const nlohmann::ordered_json out = {
-        {"model", flags.model},         {"quantize", flags.quantize},
-        {"dtype", flags.dtype},         {"kv_dtype", flags.kv_dtype},
-        {"reference", flags.reference}, {"predictions", q.num_predictions},
-        {"perplexity", q.perplexity},   {"reference_perplexity", q.reference_perplexity},
-        {"mean_kl", q.mean_kl},         {"p99_kl", q.p99_kl},
-        {"same_top1", q.same_top1}};
+    const nlohmann::ordered_json out = {{"model", flags.model},
+                                        {"quantize", flags.quantize},
+                                        {"dtype", DTypeName(tested.dtype)},
+                                        {"kv_dtype", DTypeName(tested.kv_dtype)},
+                                        {"reference", flags.reference},
+                                        {"predictions", q.num_predictions},
+                                        {"perplexity", q.perplexity},
+                                        {"reference_perplexity", q.reference_perplexity},
+                                        {"mean_kl", q.mean_kl},
+                                        {"p99_kl", q.p99_kl},
+                                        {"same_top1", q.same_top1}};
     std::printf("%s\n", out.dump(2).c_str());
     return absl::OkStatus();
   }

@@ -28,11 +28,68 @@ void LogUnread(const std::string& model, const std::string& what,
       {{"model", model}, {"names", absl::StrJoin(names, ", ")}});
 }
 
+absl::StatusOr<std::string> Resolve(const std::string& model) {
+  HubOptions hub = HubOptionsFromEnvironment();
+  hub.progress = [](const std::string& line) { Log(LogLevel::kInfo, line); };
+  return ResolveModel(model, hub);
+}
+
+absl::StatusOr<std::unique_ptr<LoadedModel>> LoadWeightsOf(const std::string& name,
+                                                           const std::string& dir,
+                                                           const std::string& weights,
+                                                           const EngineConfig& engine,
+                                                           const InstanceParts& parts) {
+  LoadOptions load;
+  load.model_dir = dir;
+  load.device = engine.device;
+  load.weights = weights;
+  load.quantize = engine.quantize;
+  load.integer_inputs = engine.integer_inputs;
+  load.cpu_kernels = engine.cpu_kernels;
+  load.packed_cache = engine.packed_cache;
+  load.build = BuildName();
+  load.pool = parts.pool;
+  absl::Time told = parts.clock->Now();
+  load.progress = [&](std::string_view, int64_t done,
+                      int64_t total) {  // a line for each second that it takes
+    const absl::Time now = parts.clock->Now();
+    if (now - told < absl::Seconds(1)) return;
+    told = now;
+    Log(LogLevel::kInfo, "loading",
+        {{"model", name}, {"mib", done >> 20}, {"of_mib", total >> 20}});
+  };
+  ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, LoadModel(load));
+  if (!model->note.empty()) Log(LogLevel::kWarn, model->note, {{"model", name}});
+  LogUnread(name, "prediction layers", model->unread.prediction_layers);
+  LogUnread(name, "tensors", model->unread.others);
+  if (!model->packed_file.empty()) {
+    Log(LogLevel::kInfo, absl::StrCat("packed weights ", model->packed_file),
+        {{"model", name}, {"mib", model->packed_bytes >> 20}});
+  }
+  return model;
+}
+
+/// What guesses for the model `name`; errors name the key.
+absl::StatusOr<std::unique_ptr<LoadedModel>> LoadDraft(const std::string& name,
+                                                       const ModelEntry& entry,
+                                                       const InstanceParts& parts) {
+  const auto load = [&]() -> absl::StatusOr<std::unique_ptr<LoadedModel>> {
+    ASSIGN_OR_RETURN(const std::string dir, Resolve(entry.engine.speculation.draft_model));
+    return LoadWeightsOf(name + " (draft)", dir, entry.weights, entry.engine, parts);
+  };
+  absl::StatusOr<std::unique_ptr<LoadedModel>> draft = load();
+  if (draft.ok()) return draft;
+  return absl::Status(draft.status().code(),
+                      absl::StrCat("engine.speculation.draft_model: ", draft.status().message()));
+}
+
 /// engine.kv_memory: auto is a quarter of what the cgroup allows, and no more than a full batch of
 /// full length needs.
 int64_t KvBytes(const EngineConfig& engine, const ModelConfig& model, const RunnerOptions& runner) {
   if (!engine.kv_memory.automatic()) return engine.kv_memory.value;
-  const int64_t per_token = CacheBytesPerToken(model, runner.kv_dtype);
+  int64_t per_token = CacheBytesPerToken(model, runner.kv_dtype);
+  if (runner.draft != nullptr)
+    per_token += CacheBytesPerToken(runner.draft->config, runner.kv_dtype);
   const int64_t max_len =
       runner.max_len + runner.max_step_tokens;  // a window also holds the step's own positions
   const int64_t states = 3 * StateBytes(model) * engine.max_batch;  // one running, two snapshots
@@ -40,10 +97,18 @@ int64_t KvBytes(const EngineConfig& engine, const ModelConfig& model, const Runn
 }
 
 absl::StatusOr<RunnerOptions> MakeRunnerOptions(const EngineConfig& engine,
-                                                const ModelConfig& model) {
+                                                const LoadedModel& loaded, LoadedModel* draft,
+                                                const InstanceParts& parts) {
+  const ModelConfig& model = loaded.config;
   RunnerOptions runner;
-  ASSIGN_OR_RETURN(runner.dtype, ParseActivationDType(engine.dtype));
+  ASSIGN_OR_RETURN(runner.dtype, ParseActivationDType(engine.dtype, loaded.auto_dtype));
   ASSIGN_OR_RETURN(runner.kv_dtype, ParseCacheDType(engine.kv_dtype, runner.dtype));
+  runner.pool = parts.pool;
+  if (draft != nullptr) {
+    runner.draft = draft;
+    runner.max_drafts = engine.speculation.max_tokens;
+    ASSIGN_OR_RETURN(runner.draft_dtype, ParseActivationDType(engine.dtype, draft->auto_dtype));
+  }
   runner.block_size = engine.block_size;
   runner.num_slots = engine.max_batch;
   runner.max_step_tokens = engine.max_step_tokens;
@@ -67,6 +132,9 @@ EngineOptions MakeEngineOptions(const EngineConfig& engine, const InstanceParts&
   options.scheduler.speculation.min_match = engine.speculation.min_match;
   options.max_queue = engine.max_queue;
   options.clock = parts.clock;
+  if (engine.pipeline_depth == 1) {  // else it only plans
+    options.on_thread_start = [pool = parts.pool] { pool->PlaceCaller(); };
+  }
   options.metrics = parts.catalogue->MakeEngineMetrics(name);
   return options;
 }
@@ -79,6 +147,7 @@ void SetAbilities(const ModelConfig& model, ServedModel& served) {
   served.can_embed = encoder.present ? encoder.num_labels == 0 : model.pooling == Pooling::kLast;
   served.can_rerank = encoder.present && encoder.num_labels == 1;
   served.normalize = model.normalize;
+  served.lowercase = model.lowercase;
   served.embedding_size = served.can_embed ? model.hidden_size : 0;
 }
 
@@ -88,45 +157,23 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
                                                                    const ModelEntry& entry,
                                                                    const InstanceParts& parts) {
   const absl::Time begin = parts.clock->Now();
-  HubOptions hub = HubOptionsFromEnvironment();
-  hub.progress = [](const std::string& line) { Log(LogLevel::kInfo, line); };
-  ASSIGN_OR_RETURN(const std::string dir, ResolveModel(entry.path, hub));
+  ASSIGN_OR_RETURN(const std::string dir, Resolve(entry.path));
   auto instance = std::make_unique<ModelInstance>();
   ASSIGN_OR_RETURN(instance->assets_, LoadTextAssets(dir, entry.chat_template));
-
-  LoadOptions load;
-  load.model_dir = dir;
-  load.device = entry.engine.device;
-  load.weights = entry.weights;
-  load.quantize = entry.engine.quantize;
-  load.integer_inputs = entry.engine.integer_inputs;
-  load.cpu_kernels = entry.engine.cpu_kernels;
-  load.packed_cache = entry.engine.packed_cache;
-  load.build = BuildName();
-  load.pool = parts.pool;
-  absl::Time told = begin;
-  load.progress = [&](std::string_view, int64_t done,
-                      int64_t total) {  // a line for each second that it takes
-    const absl::Time now = parts.clock->Now();
-    if (now - told < absl::Seconds(1)) return;
-    told = now;
-    Log(LogLevel::kInfo, "loading",
-        {{"model", name}, {"mib", done >> 20}, {"of_mib", total >> 20}});
-  };
-  ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, LoadModel(load));
-  if (!model->note.empty()) Log(LogLevel::kWarn, model->note, {{"model", name}});
-  LogUnread(name, "prediction layers", model->unread.prediction_layers);
-  LogUnread(name, "tensors", model->unread.others);
-  ASSIGN_OR_RETURN(const RunnerOptions runner, MakeRunnerOptions(entry.engine, model->config));
-  const std::string kernels = model->kernels;
-  if (!model->packed_file.empty()) {
-    Log(LogLevel::kInfo, absl::StrCat("packed weights ", model->packed_file),
-        {{"model", name}, {"mib", model->packed_bytes >> 20}});
+  ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model,
+                   LoadWeightsOf(name, dir, entry.weights, entry.engine, parts));
+  std::unique_ptr<LoadedModel> draft;
+  if (entry.engine.speculation.method == "draft") {
+    ASSIGN_OR_RETURN(draft, LoadDraft(name, entry, parts));
   }
+  ASSIGN_OR_RETURN(const RunnerOptions runner,
+                   MakeRunnerOptions(entry.engine, *model, draft.get(), parts));
+  const std::string kernels = model->kernels;
   const std::string architecture = model->config.architecture;
   auto served = std::make_shared<ServedModel>();
   SetAbilities(model->config, *served);
-  ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor, MakeLocalExecutor(std::move(model), runner));
+  ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor,
+                   MakeLocalExecutor(std::move(model), runner, std::move(draft)));
 
   const CacheConfigInfo cache{
       runner.block_size,

@@ -14,6 +14,7 @@
 #include "backend/make_backend.h"
 #include "base/clock.h"
 #include "base/machine.h"
+#include "base/placement.h"
 #include "base/status_macros.h"
 #include "base/worker_pool.h"
 #include "server/grpc_listener.h"
@@ -29,11 +30,28 @@ namespace {
 constexpr size_t kMaxWaitingCalls = 4096;  // requests whose JSON nobody has read yet
 constexpr int kMaxTextThreads = 4;
 
-/// Compute threads of the process: what any model asks for, else what the cgroup allows.
-int ComputeThreads(const ServerConfig& config) {
+/// Compute threads of the process: what any model asks for, else one for each of `cpus`, else what
+/// the cgroup allows.
+int ComputeThreads(const ServerConfig& config, const std::vector<int>& cpus) {
   int threads = 0;
   for (const auto& [name, model] : config.models) threads = std::max(threads, model.engine.threads);
-  return threads > 0 ? threads : AllowedCpus();
+  if (threads > 0) return threads;
+  return cpus.empty() ? AllowedCpus() : static_cast<int>(cpus.size());
+}
+
+/// Before anything is allocated or started. The CPUs of compute threads; empty: any.
+absl::StatusOr<std::vector<int>> Place(const ServerSection& server) {
+  if (server.numa == "interleave") {
+    const absl::StatusOr<int> nodes = InterleaveMemory();
+    if (!nodes.ok()) {
+      return absl::FailedPreconditionError(absl::StrCat("server.numa: ", nodes.status().message()));
+    }
+    Log(LogLevel::kInfo, "memory is spread over NUMA nodes", {{"nodes", int64_t{*nodes}}});
+  }
+  if (server.compute_cpus.empty()) return std::vector<int>();
+  absl::StatusOr<std::vector<int>> cpus = ParseCpuList(server.compute_cpus);
+  if (cpus.ok()) return cpus;
+  return absl::InvalidArgumentError(absl::StrCat("server.compute_cpus: ", cpus.status().message()));
 }
 
 absl::Status WriteReadyFile(const std::string& path, int http_port, int grpc_port) {
@@ -53,10 +71,10 @@ absl::Status WriteReadyFile(const std::string& path, int http_port, int grpc_por
 
 /// In the order of construction; what is below may use what is above.
 struct Server::Parts {
-  explicit Parts(ServerConfig c)
+  Parts(ServerConfig c, const std::vector<int>& cpus)
       : config(std::move(c)),
         catalogue(PENSTOCK_VERSION),
-        pool(ComputeThreads(config)),
+        pool(ComputeThreads(config, cpus), cpus),
         text(config.server.text_threads > 0 ? config.server.text_threads
                                             : std::min(kMaxTextThreads, std::max(2, AllowedCpus())),
              kMaxWaitingCalls) {}
@@ -149,7 +167,8 @@ Server::Server(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 Server::~Server() = default;
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerConfig config) {
-  auto parts = std::make_unique<Parts>(std::move(config));
+  ASSIGN_OR_RETURN(const std::vector<int> cpus, Place(config.server));
+  auto parts = std::make_unique<Parts>(std::move(config), cpus);
   RETURN_IF_ERROR(parts->BindHttp());
   RETURN_IF_ERROR(parts->LoadModels());
   RETURN_IF_ERROR(parts->Serve());

@@ -9,6 +9,7 @@
 #include "service/call_fields.h"
 #include "service/generation_service.h"
 #include "service/prompt.h"
+#include "text/unicode.h"
 
 namespace penstock {
 namespace {
@@ -62,6 +63,10 @@ absl::Status CheckSpecialRoom(int64_t num_special, int64_t limit) {
                                    " tokens leave no room beside ", num_special, " special ones"));
 }
 
+std::vector<TokenId> Tokens(const ServedModel& model, const std::string& text) {
+  return model.tokenizer->Encode(model.lowercase ? unicode::ToLower(text) : text, false);
+}
+
 absl::StatusOr<std::vector<TokenId>> InputTokens(const EmbeddingCall& call,
                                                  const ServedModel& model, size_t index,
                                                  int64_t limit) {
@@ -77,7 +82,7 @@ absl::StatusOr<std::vector<TokenId>> InputTokens(const EmbeddingCall& call,
     return InvalidField(name, absl::StrCat("this model has no tokenizer: ", name,
                                            " must be an array of token ids"));
   }
-  std::vector<TokenId> ids = model.tokenizer->Encode(input.text, false);
+  std::vector<TokenId> ids = Tokens(model, input.text);
   if (!call.base.add_special_tokens.value_or(true)) {
     if (cut && static_cast<int64_t>(ids.size()) > limit) ids.resize(limit);
     return ids;
@@ -107,7 +112,7 @@ absl::StatusOr<GenerateRequest> PairRequest(const EmbeddingCall& call, const Ser
                                             absl::Span<const TokenId> query, size_t index,
                                             int64_t limit) {
   const Tokenizer& tokenizer = *model.tokenizer;
-  const std::vector<TokenId> document = tokenizer.Encode(call.base.prompts[index].text, false);
+  const std::vector<TokenId> document = Tokens(model, call.base.prompts[index].text);
   auto num_query = static_cast<int64_t>(query.size());
   auto num_document = static_cast<int64_t>(document.size());
   GenerateRequest request;
@@ -129,7 +134,7 @@ absl::StatusOr<std::vector<GenerateRequest>> BuildRequests(const EmbeddingCall& 
                                                            const ServedModel& model) {
   ASSIGN_OR_RETURN(const int64_t limit, MaxInputTokens(call, model));
   std::vector<TokenId> query;
-  if (call.rerank) query = model.tokenizer->Encode(call.query, false);
+  if (call.rerank) query = Tokens(model, call.query);
   std::vector<GenerateRequest> requests;
   for (size_t i = 0; i < call.base.prompts.size(); ++i) {
     GenerateRequest request;

@@ -67,7 +67,20 @@ class Server:
         return self.log_path.read_text()
 
     def log_lines(self):
-        return [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+        """Those that are written to the end, as objects."""
+        whole = self.log.rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
+
+    def logged(self, **fields):
+        """The lines with these fields, once there is one: they are written beside the answer."""
+
+        def found():
+            return [
+                line for line in self.log_lines()
+                if all(line.get(key) == value for key, value in fields.items())
+            ]
+        self.until(found)
+        return found()
 
     def get(self, path):
         with urllib.request.urlopen(self.url + path, timeout=60) as answer:

@@ -258,5 +258,5 @@ def test_embeddings_are_counted_and_logged(bert):
     post(bert, "/v1/embeddings", input=[[5, 6, 7], [8]], request_id="counted")
     assert bert.metric("vllm:prompt_tokens_total") == tokens + 4
     assert bert.metric("vllm:request_success_total", finished_reason="stop") == done + 2
-    lines = [line for line in bert.log_lines() if line.get("request_id") == "counted"]
+    lines = bert.logged(request_id="counted")
     assert len(lines) == 1, lines

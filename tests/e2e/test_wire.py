@@ -107,7 +107,7 @@ def test_a_request_id_is_taken_or_made(demo):
     assert headers["x-request-id"] == "abc-1"
     _, headers, _ = ask(demo, post("/v1/completions", {"prompt": "x", "max_tokens": 1}))
     assert headers["x-request-id"]
-    assert any(line.get("request_id") == "abc-1" for line in demo.log_lines())
+    assert demo.logged(request_id="abc-1")
 
 
 def test_a_body_beyond_the_limit_is_413(serve):

@@ -168,6 +168,8 @@ class FakeExecutor final : public Executor {
     for (int32_t i = 0; i < slice.num_tokens; ++i) {
       TokenId token = plan.tokens.at(slice.token_offset + i);
       if (slice.feed_last_sample && i == 0) token = slot.last_sample;
+      if (token < 0 && limits_.max_model_drafts > 0 && i >= slice.num_tokens - slice.num_drafts)
+        token = Guess(slot, begin + i);
       CHECK(token >= 0 && token < limits_.vocab_size);
       for (size_t g = 0; g < limits_.groups.size(); ++g) {
         if (Recurrent(limits_.groups[g])) {
@@ -178,6 +180,13 @@ class FakeExecutor final : public Executor {
         }
       }
     }
+  }
+
+  /// Of the draft model: three times of four the token that will be drawn.
+  TokenId Guess(const Slot& slot, int32_t position) {
+    const uint64_t hash = Hash(slot, position);
+    const TokenId right = Draw(limits_, hash, last_token_);
+    return hash % 4 == 0 ? (right + 1) % limits_.vocab_size : right;
   }
 
   Cell& At(const Slot& slot, size_t group, int32_t position) {
@@ -213,7 +222,7 @@ class FakeExecutor final : public Executor {
       slot.last_sample = Draw(limits_, hash, last_token_);
       slot.last_sample_position = p;
       out.tokens.push_back({.id = slot.last_sample, .top = {}});
-      if (p == end || plan.tokens.at(slice.token_offset + p - begin) != slot.last_sample) break;
+      if (p == end || At(slot, 0, p).token != slot.last_sample) break;
       ++out.num_accepted;
       ++num_accepted;
     }

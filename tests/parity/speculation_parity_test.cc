@@ -77,12 +77,22 @@ std::vector<GenerateRequest> Requests() {
 
 class Speculation : public ::testing::TestWithParam<std::tuple<int, std::string>> {
  protected:
-  std::unique_ptr<EngineLoop> MakeEngine(bool drafts, int64_t kv_blocks) {
+  std::unique_ptr<LoadedModel> LoadDemo(const std::string& quantize) {
     LoadOptions load;
     load.model_dir = std::string(PENSTOCK_SOURCE_DIR) + "/models/demo";
+    load.quantize = quantize;
     load.pool = &pool_;
     auto model = LoadModel(load);
     CHECK(model.ok());
+    return *std::move(model);
+  }
+
+  /// `draft_form`: how the demo is rounded that guesses for itself; empty: it does not.
+  std::unique_ptr<EngineLoop> MakeEngine(bool ngram, int64_t kv_blocks,
+                                         const std::string& draft_form = "") {
+    std::unique_ptr<LoadedModel> model = LoadDemo("none");
+    std::unique_ptr<LoadedModel> draft;
+    if (!draft_form.empty()) draft = LoadDemo(draft_form);
     RunnerOptions runner;
     runner.dtype = runner.kv_dtype =
         std::get<1>(GetParam()) == "float32" ? DType::kFloat32 : DType::kBFloat16;
@@ -90,12 +100,15 @@ class Speculation : public ::testing::TestWithParam<std::tuple<int, std::string>
     runner.num_slots = 8;
     runner.max_step_tokens = 64;
     runner.pipeline_depth = std::get<0>(GetParam());
-    runner.kv_bytes = kv_blocks * 16 * CacheBytesPerToken((*model)->config, runner.kv_dtype);
-    auto executor = MakeLocalExecutor(*std::move(model), runner);
+    const int64_t models = draft == nullptr ? 1 : 2;
+    runner.kv_bytes = models * kv_blocks * 16 * CacheBytesPerToken(model->config, runner.kv_dtype);
+    runner.draft_dtype = runner.dtype;
+    runner.max_drafts = 4;
+    auto executor = MakeLocalExecutor(std::move(model), runner, std::move(draft));
     CHECK(executor.ok());
     EngineOptions options;
     options.clock = &clock_;
-    options.scheduler.speculation.ngram = drafts;
+    options.scheduler.speculation.ngram = ngram;
     options.scheduler.speculation.min_match = 2;
     return std::make_unique<EngineLoop>(*std::move(executor), options);
   }
@@ -199,6 +212,51 @@ TEST_P(Speculation, StopsWhereItDoesWithout) {
     }
   }
   EXPECT_GT(num_inside, 0);
+}
+
+/// A draft model that is the model itself, bit for bit, guesses right wherever nothing but the logits
+/// and the position's noise decide.
+TEST_P(Speculation, TheModelItselfGuessesEveryTokenRight) {
+  std::vector<GenerateRequest> requests;
+  for (const GenerateRequest& r : Requests()) {
+    if (!r.sampling.needs_counts() && r.sampling.logit_bias.empty()) requests.push_back(r);
+  }
+  const auto plain_engine = MakeEngine(false, 400);
+  const auto expected = Run(*plain_engine, requests);
+  const auto engine = MakeEngine(false, 400, "none");
+  const auto answers = Run(*engine, requests);
+  for (size_t i = 0; i < answers.size(); ++i) {
+    SCOPED_TRACE(i);
+    EXPECT_EQ(answers[i]->tokens.size(), expected[i]->tokens.size());
+    ExpectPrefix(answers[i]->tokens, expected[i]->tokens);
+  }
+  const SchedulerCounters& counters = engine->scheduler().counters();
+  EXPECT_GT(counters.num_draft_tokens, 500);
+  EXPECT_EQ(counters.num_accepted_tokens, counters.num_draft_tokens);
+  EXPECT_GT(counters.prefix_hit_tokens, 0);
+}
+
+TEST_P(Speculation, ADraftModelChangesNoToken) {
+  const auto plain_engine = MakeEngine(false, 400);
+  const auto expected = Run(*plain_engine, Requests());
+  for (const int64_t kv_blocks : {400, 30}) {  // 30: sequences are preempted
+    for (const int32_t cancel_every : {0, 7}) {
+      const auto engine = MakeEngine(false, kv_blocks, "int4");
+      const auto answers = Run(*engine, Requests(), cancel_every);
+      for (size_t i = 0; i < answers.size(); ++i) {
+        SCOPED_TRACE(i);
+        if (cancel_every == 0) {
+          EXPECT_EQ(answers[i]->tokens.size(), expected[i]->tokens.size());
+        }
+        ExpectPrefix(answers[i]->tokens, expected[i]->tokens);
+      }
+      const SchedulerCounters& counters = engine->scheduler().counters();
+      EXPECT_GT(counters.num_accepted_tokens, counters.num_draft_tokens / 4);
+      EXPECT_GT(counters.num_draft_tokens, counters.num_accepted_tokens);
+      for (const int32_t group : {0, 1})
+        EXPECT_EQ(engine->scheduler().tables().pool(group).num_held(), 0);
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Engines, Speculation,

@@ -22,6 +22,7 @@ struct Scenario {
   int32_t num_requests;
   bool drafts = false;
   double most_unverified = 1.0 / 8;
+  bool draft_model = false;
 };
 
 constexpr int32_t kBlock = 16;
@@ -31,6 +32,7 @@ CacheGroup Full(int32_t blocks) { return {CacheRetention::kFull, 0, 1024, blocks
 CacheGroup Window(int32_t window, int32_t blocks) {
   return {CacheRetention::kWindow, window, 1024, blocks};
 }
+CacheGroup DraftModel(int32_t blocks) { return {CacheRetention::kDraft, 0, 256, blocks}; }
 CacheGroup State(int32_t snapshots) { return {CacheRetention::kRecurrent, 0, 1024, snapshots}; }
 
 class Simulation {
@@ -43,8 +45,9 @@ class Simulation {
     limits_.max_step_tokens = 64;
     limits_.max_context = kContext;
     limits_.vocab_size = 500;
+    limits_.max_model_drafts = scenario.draft_model ? 4 : 0;
     EngineOptions options;
-    options.scheduler.speculation.ngram = scenario.drafts;
+    options.scheduler.speculation.ngram = scenario.drafts && !scenario.draft_model;
     options.scheduler.speculation.min_match = 2;
     options.scheduler.speculation.most_unverified = scenario.most_unverified;
     options.scheduler.policy = scenario.policy;
@@ -320,6 +323,33 @@ INSTANTIATE_TEST_SUITE_P(
                  {Full(48), Window(40, 32)},
                  true,
                  4000,
+                 true},
+        Scenario{"DraftModel1",
+                 QueuePolicy::kPriority,
+                 1,
+                 {Full(48), DraftModel(48)},
+                 true,
+                 10000,
+                 true,
+                 0,
+                 true},
+        Scenario{"DraftModel2",
+                 QueuePolicy::kPriority,
+                 2,
+                 {Full(48), DraftModel(48)},
+                 true,
+                 10000,
+                 true,
+                 0,
+                 true},
+        Scenario{"DraftModelWindow",
+                 QueuePolicy::kFcfs,
+                 2,
+                 {Full(48), Window(40, 32), DraftModel(40)},
+                 true,
+                 4000,
+                 true,
+                 0,
                  true}),
     [](const auto& info) { return std::string(info.param.name); });
 

@@ -26,6 +26,30 @@ TEST_F(SchedulerDraftsTest, AnswersTheSameInFewerStepsWithDrafts) {
   EXPECT_EQ(scheduler_->tables().pool(0).num_held(), 0);
 }
 
+TEST_F(SchedulerDraftsTest, LetsADraftModelGuess) {
+  for (const int32_t depth : {1, 2}) {
+    limits_.pipeline_depth = depth;
+    limits_.max_model_drafts = 0;
+    Make(64);
+    const auto plain = Add(1, 100, 200);
+    RunAll();
+    const int64_t plain_steps = executor_->num_steps;
+    limits_.max_model_drafts = 4;
+    Make(64);
+    const auto guessed = Add(1, 100, 200);
+    const StepPlan prompt = Step();
+    EXPECT_TRUE(prompt.slices[0].draft_along);
+    ASSERT_EQ(prompt.setups.size(), 1u);
+    EXPECT_EQ(prompt.setups[0].history.size(), 100u);
+    RunAll();
+    EXPECT_EQ(guessed->ids, plain->ids);
+    EXPECT_LT(executor_->num_steps, plain_steps - 50);
+    EXPECT_GT(scheduler_->counters().num_draft_tokens, scheduler_->counters().num_accepted_tokens);
+    EXPECT_EQ(executor_->num_accepted, scheduler_->counters().num_accepted_tokens);
+    EXPECT_EQ(scheduler_->tables().pool(0).num_held(), 0);
+  }
+}
+
 TEST_F(SchedulerDraftsTest, DraftsNoMoreThanTheRequestMayStillHave) {
   speculation_ = {.ngram = true, .max_tokens = 8, .min_match = 2};
   Make(64);

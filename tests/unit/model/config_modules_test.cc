@@ -53,7 +53,9 @@ TEST_F(ConfigModules, TakeTheShorterOfPositionsAndInputs) {
   ASSERT_TRUE(fewer.ok()) << fewer.status();
   EXPECT_EQ(fewer->context(), 128);
   EXPECT_EQ(fewer->max_positions, 512);
-  dir_.Write("sentence_bert_config.json", R"({"max_seq_length": 4096})");
+  EXPECT_FALSE(fewer->lowercase);
+  dir_.Write("sentence_bert_config.json", R"({"max_seq_length": 4096, "do_lower_case": true})");
+  EXPECT_TRUE(Load({kPooled})->lowercase);
   EXPECT_EQ(Load({kPooled})->context(), 512);
   dir_.Write("sentence_bert_config.json", R"({"max_seq_length": null})");
   EXPECT_EQ(Load({kPooled})->context(), 512);

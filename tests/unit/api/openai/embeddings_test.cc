@@ -77,6 +77,14 @@ TEST_F(EmbeddingRoutes, TakeEveryFormOfInput) {
       json({1, 'a', 'a'}));
 }
 
+TEST_F(EmbeddingRoutes, LowerTheCaseForModelsThatAskForIt) {
+  EXPECT_EQ(Post("/v1/embeddings", R"({"input":"aB"})")["data"][0]["embedding"],
+            json({3, 256, 'B'}));
+  talk_.model->lowercase = true;
+  EXPECT_EQ(Post("/v1/embeddings", R"({"input":"aB"})")["data"][0]["embedding"],
+            json({3, 256, 'b'}));
+}
+
 TEST_F(EmbeddingRoutes, NormaliseAfterCuttingToTheDimensions) {
   talk_.model->normalize = true;
   talk_.engine.set_hidden([](const GenerateRequest&) { return std::vector<float>{3, 4, 12}; });

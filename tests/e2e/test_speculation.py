@@ -1,0 +1,53 @@
+"""A draft model beside the demo: the same answers, counted guesses."""
+
+import concurrent.futures
+import json
+import urllib.request
+
+import pytest
+from conftest import DEMO
+from test_lifecycle import fails, run
+
+DRAFT = ("--set", "engine.speculation.method=draft", "--set", f"engine.speculation.draft_model={DEMO}")
+
+
+def complete(server, i):
+    body = {
+        "model": "demo",
+        "prompt": f"Once upon a time number {i % 3} there was",
+        "max_tokens": 24 + i,
+        "temperature": 0.8 * (i % 2),
+        "seed": i,
+        "ignore_eos": True,
+    }
+    request = urllib.request.Request(
+        server.url + "/v1/completions",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        return json.loads(answer.read())["choices"][0]["text"]
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_draft_model_changes_no_answer(serve, depth):
+    pipeline = ("--set", f"engine.pipeline_depth={depth}")
+    plain = serve("--set", "engine.speculation.method=off", *pipeline)
+    drafted = serve(*DRAFT, *pipeline)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        expected = list(pool.map(lambda i: complete(plain, i), range(16)))
+        answers = list(pool.map(lambda i: complete(drafted, i), range(16)))
+    assert answers == expected
+    # The demo guesses for itself here, so nearly all guesses are right.
+    guesses = drafted.metric("vllm:spec_decode_num_draft_tokens_total")
+    right = drafted.metric("vllm:spec_decode_num_accepted_tokens_total")
+    assert guesses > 0 and right > 0.95 * guesses
+    assert drafted.metric("vllm:kv_cache_usage_perc") == 0
+
+
+def test_a_draft_model_that_is_not_there_is_named():
+    draft = "engine.speculation.draft_model"
+    method = ("--set", "engine.speculation.method=draft")
+    fails(run("serve", DEMO, *method), draft, "expected a model")
+    fails(run("serve", DEMO, "--set", f"{draft}={DEMO}"), draft, "expected none")
+    fails(run("serve", DEMO, *method, "--set", f"{draft}=/nowhere"), draft, "/nowhere")
