@@ -15,7 +15,9 @@ namespace {
 using SteadyClock = std::chrono::steady_clock;
 
 constexpr std::string_view kNames[] = {"avx512-bf16", "avx512-vnni", "avx512", "avx2-vnni", "avx2"};
-constexpr double kClearlyFaster = 1.05;
+constexpr double kClearlyFaster = 1.08;
+constexpr double kNearlyAsFast = 0.8;
+constexpr int kRounds = 3;  // over all tables, so that a moment's neighbour decides nothing
 constexpr auto kPatience = std::chrono::microseconds(250);  // per kind and width of codes
 
 /// A layer of one panel that lies in L2 with its inputs, and the arguments of its product.
@@ -120,9 +122,6 @@ double GopsOf(const CpuKernels& kernels, absl::Span<const WeightFormat> formats,
   return seconds > 0 ? operations / seconds * 1e-9 : 0;
 }
 
-/// Whether products of bfloat16 are worth their other rounding: on some processors they are slower.
-bool PrefersBf16(const MeasuredKernels& m) { return m.bf16_gops > m.plain_gops * kClearlyFaster; }
-
 const CpuKernels* Fastest(absl::Span<const MeasuredKernels> measured,
                           double MeasuredKernels::*gops) {
   const MeasuredKernels* best = nullptr;
@@ -131,6 +130,36 @@ const CpuKernels* Fastest(absl::Span<const MeasuredKernels> measured,
     if (best == nullptr || one.*gops > best->*gops * kClearlyFaster) best = &one;
   }
   return best == nullptr ? nullptr : best->table;
+}
+
+/// The table for numbers: where one multiplies bfloat16 faster than any does float32, that one if its
+/// other products are not much slower. On some processors those of bfloat16 are the slow ones.
+void ChoosePlain(absl::Span<const MeasuredKernels> measured, KernelChoice& choice) {
+  choice.plain = Fastest(measured, &MeasuredKernels::plain_gops);
+  double plain_gops = 0;
+  for (const MeasuredKernels& one : measured) {
+    if (one.table == choice.plain) plain_gops = one.plain_gops;
+  }
+  double best = plain_gops * kClearlyFaster;
+  for (const MeasuredKernels& one : measured) {
+    if (!one.agrees || one.bf16_gops <= best || one.plain_gops < plain_gops * kNearlyAsFast)
+      continue;
+    best = one.bf16_gops;
+    choice.plain = one.table;
+    choice.bf16_products = true;
+  }
+}
+
+void Measure(MeasuredKernels& one) {
+  using Inputs = MeasuredLayer::Inputs;
+  constexpr WeightFormat kCodes[] = {WeightFormat::kCodes4, WeightFormat::kCodes8};
+  const auto take = [&](double& best, absl::Span<const WeightFormat> formats, Inputs inputs) {
+    best = std::max(best, GopsOf(*one.table, formats, inputs));
+  };
+  take(one.plain_gops, {WeightFormat::kBFloat16}, Inputs::kFloat);
+  if (one.table->bf16_products) take(one.bf16_gops, {WeightFormat::kBFloat16}, Inputs::kBFloat16);
+  take(one.codes_gops, kCodes, Inputs::kFloat);
+  take(one.integers_gops, kCodes, Inputs::kBytes);
 }
 
 }  // namespace
@@ -163,15 +192,11 @@ std::vector<MeasuredKernels> MeasureKernels(absl::Span<const CpuKernels* const> 
     MeasuredKernels& one = measured.emplace_back();
     one.table = table;
     one.agrees = SelfTest(*table);
-    if (!one.agrees) continue;
-    using Inputs = MeasuredLayer::Inputs;
-    constexpr WeightFormat kCodes[] = {WeightFormat::kCodes4, WeightFormat::kCodes8};
-    one.plain_gops = GopsOf(*table, {WeightFormat::kBFloat16}, Inputs::kFloat);
-    if (table->bf16_products) {
-      one.bf16_gops = GopsOf(*table, {WeightFormat::kBFloat16}, Inputs::kBFloat16);
+  }
+  for (int round = 0; round < kRounds; ++round) {
+    for (MeasuredKernels& one : measured) {
+      if (one.agrees) Measure(one);
     }
-    one.codes_gops = GopsOf(*table, kCodes, Inputs::kFloat);
-    one.integers_gops = GopsOf(*table, kCodes, Inputs::kBytes);
   }
   return measured;
 }
@@ -185,12 +210,9 @@ absl::StatusOr<KernelChoice> ChooseKernels(absl::Span<const MeasuredKernels> mea
                                            std::string_view name) {
   if (name == "auto") {
     KernelChoice choice;
-    choice.plain = Fastest(measured, &MeasuredKernels::plain_gops);
+    ChoosePlain(measured, choice);
     choice.codes = Fastest(measured, &MeasuredKernels::codes_gops);
     choice.integers = Fastest(measured, &MeasuredKernels::integers_gops);
-    for (const MeasuredKernels& one : measured) {
-      if (one.table == choice.plain) choice.bf16_products = PrefersBf16(one);
-    }
     if (choice.plain == nullptr) {
       return absl::FailedPreconditionError(
           "no kernels agree with plain arithmetic on this processor");
@@ -201,7 +223,7 @@ absl::StatusOr<KernelChoice> ChooseKernels(absl::Span<const MeasuredKernels> mea
   for (const MeasuredKernels& one : measured) {
     if (one.agrees && one.table->name == name) {
       KernelChoice choice(*one.table);
-      choice.bf16_products = PrefersBf16(one);
+      choice.bf16_products = one.bf16_gops > one.plain_gops * kClearlyFaster;
       return choice;
     }
     if (one.agrees) usable.emplace_back(one.table->name);

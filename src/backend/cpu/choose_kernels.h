@@ -51,7 +51,7 @@ absl::Span<const std::string_view> KernelNames();
 /// Those that this processor runs, the widest first.
 std::vector<const CpuKernels*> RunnableKernels();
 
-/// Checks and measures each: a millisecond or two.
+/// Checks and measures each: some milliseconds.
 std::vector<MeasuredKernels> MeasureKernels(absl::Span<const CpuKernels* const> tables);
 /// Of the runnable ones, once per process.
 const std::vector<MeasuredKernels>& ProcessKernels();

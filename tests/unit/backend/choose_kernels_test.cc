@@ -46,6 +46,11 @@ TEST(ChooseKernels, MultipliesBFloat16InputsWhereThatIsFaster) {
   EXPECT_FALSE(ChooseKernels(measured, "auto")->bf16_products);
   measured[1].bf16_gops = 190;
   EXPECT_TRUE(ChooseKernels(measured, "auto")->bf16_products);
+  // Of a table that is a little slower otherwise.
+  measured[1].bf16_gops = 0;
+  measured[0].plain_gops = 85;
+  EXPECT_EQ(ChooseKernels(measured, "auto")->plain, &kNamed[0]);
+  EXPECT_TRUE(ChooseKernels(measured, "auto")->bf16_products);
 }
 
 TEST(ChooseKernels, PassesOverWhatFailedItsSelfTest) {
