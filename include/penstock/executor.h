@@ -93,7 +93,7 @@ struct SlotSetup {
   int32_t second_segment = 0;           // GenerateRequest's
   int32_t prompt_tokens = 0;            // positions before this are prompt, from here on output
   std::vector<TokenId>
-      history;  // prompt and output so far, where sampling.needs_counts(); else empty
+      history;  // prompt and output so far, where sampling.needs_history(); else empty
 };
 
 struct StepPlan {

@@ -115,9 +115,12 @@ absl::Status ValidateConfig(const ServerConfig& config, bool serving) {
       ValidateListener(config.server.public_listener.grpc, "server.public.grpc", keyless_ok));
   RETURN_IF_ERROR(ValidateEngine(config.engine, "engine"));
   RETURN_IF_ERROR(ValidateModels(config));
-  if (config.limits.max_body.automatic() || config.limits.stream_buffer.automatic()) {
+  const LimitsSection& limits = config.limits;
+  if (limits.max_body.automatic() || limits.stream_buffer.automatic() ||
+      limits.idempotency_memory.automatic()) {
     return absl::InvalidArgumentError(
-        "limits.max_body and limits.stream_buffer: expected a size, not auto");
+        "limits.max_body, limits.stream_buffer and limits.idempotency_memory: expected a size, not "
+        "auto");
   }
   if (serving && config.models.empty()) {
     return absl::InvalidArgumentError(

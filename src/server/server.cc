@@ -86,6 +86,7 @@ absl::Status Server::Parts::BindHttp() {
   options.address = address;
   options.num_threads = config.server.io_threads;
   options.limits = config.limits;
+  options.cors_origins = config.server.cors_origins;
   options.clock = &SystemClock::Get();
   options.on_answer = [this](int code) { catalogue.CountRequest(code); };
   ASSIGN_OR_RETURN(http, HttpServer::Bind(std::move(options)));

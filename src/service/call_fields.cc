@@ -54,7 +54,10 @@ const CallField kFields[] = {
     {"frequency_penalty", kEverywhere, &Call::frequency_penalty, -2, 2, false,
      "Over the output; 0 is off."},
     {"logit_bias", kEverywhere, &Call::logit_bias, -100, 100, false,
-     "Token id to a number added to its logit."},
+     "Token id to a number added to its logit. HTTP: or a text, for each of its tokens."},
+    {"bad_words", kEverywhere, &Call::bad_words, 0, 0, false,
+     "Texts that are not written, as the tokenizer writes them with or without a space before; "
+     "128 at most."},
     {"allowed_token_ids", kEverywhere, &Call::allowed_token_ids, 0, 0, false,
      "Only these can be drawn."},
     {"stop", kEverywhere, &Call::stop, 0, 0, false, "Strings that end the output."},
@@ -133,7 +136,6 @@ constexpr UnsupportedField kUnsupportedFields[] = {
     {"guided_choice", kHttp, "structured output is not supported"},
     {"guided_grammar", kHttp, "structured output is not supported"},
     {"guided_json_object", kHttp, "structured output is not supported"},
-    {"bad_words", kHttp, "use logit_bias to keep tokens out"},
     {"suffix", kCompletions, "filling in before a suffix is not supported"},
     {"use_beam_search", kHttp, "beam search is not supported"},
     {"logits_processors", kHttp, "custom processors are not supported"},
@@ -235,6 +237,9 @@ absl::Status CheckFieldRanges(const GenerationCall& call) {
     }
     absl::Status operator()(std::vector<std::pair<TokenId, double>> Call::*m) const {
       for (const auto& [id, bias] : call.*m) {
+        if (!InRange(field, bias)) return OutOfRange(field, bias);
+      }
+      for (const auto& [text, bias] : call.text_bias) {
         if (!InRange(field, bias)) return OutOfRange(field, bias);
       }
       return absl::OkStatus();

@@ -14,13 +14,15 @@ namespace penstock {
 
 struct HttpTalk : Talk {
   explicit HttpTalk(FakeEngine::Script script = FakeEngine::Repeat, LimitsSection limits = {},
-                    std::vector<std::string> keys = {}, bool start_engine = true)
+                    std::vector<std::string> keys = {}, bool start_engine = true,
+                    std::vector<std::string> cors_origins = {})
       : Talk(std::move(script), limits, std::move(keys)),
         router([this](std::string_view credential) { return service->Authorize(credential); }) {
     AddOpenAiRoutes(router, *service);
     HttpServerOptions options;
     options.address = "127.0.0.1:0";
     options.limits = limits;
+    options.cors_origins = std::move(cors_origins);
     options.clock = &SystemClock::Get();
     options.on_answer = [this](int code) { catalogue.CountRequest(code); };
     auto listening = HttpServer::Bind(std::move(options));

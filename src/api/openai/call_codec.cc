@@ -92,9 +92,14 @@ struct Assign {
   absl::Status operator()(std::vector<std::pair<TokenId, double>> GenerationCall::*member) const {
     if (!value.is_object()) return Wrong();
     for (const auto& [key, number] : value.items()) {
-      TokenId id = -1;
-      if (!absl::SimpleAtoi(key, &id) || id < 0 || !number.is_number()) return Wrong();
-      (call.*member).emplace_back(id, number.get<double>());
+      if (!number.is_number()) return Wrong();
+      int64_t id = -1;
+      if (!absl::SimpleAtoi(key, &id)) {
+        call.text_bias.emplace_back(key, number.get<double>());
+        continue;
+      }
+      if (id < 0 || id > std::numeric_limits<TokenId>::max()) return Wrong();
+      (call.*member).emplace_back(static_cast<TokenId>(id), number.get<double>());
     }
     return absl::OkStatus();
   }

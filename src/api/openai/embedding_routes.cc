@@ -49,9 +49,7 @@ void Embed(GenerationService& service, const EmbeddingRoute& route,
            std::shared_ptr<HttpExchange> exchange) {
   HttpRequest& request = exchange->request();
   EmbeddingCall call;
-  call.base.request_id = request.request_id;
-  call.base.protocol = "http";
-  call.base.arrival = request.arrival;
+  BeginCall(request, call.base);
   auto shape = std::make_shared<EmbeddingShape>();
   absl::Status status = ReadEmbeddingBody(request, route, call, *shape);
   if (status.ok()) {
@@ -71,12 +69,13 @@ void Embed(GenerationService& service, const EmbeddingRoute& route,
 
 }  // namespace
 
-void AddEmbeddingRoutes(Router& router, GenerationService& service) {
+void AddEmbeddingRoutes(Router& router, GenerationService& service, const Answers& answers) {
   for (const EmbeddingRoute& route : kEmbeddingRoutes) {
+    const auto embed = [&service, &route](std::shared_ptr<HttpExchange> exchange) {
+      Embed(service, route, std::move(exchange));
+    };
     router.Add("POST", route.path, Access::kKey,
-               OnTextWorker(service, [&service, &route](std::shared_ptr<HttpExchange> exchange) {
-                 Embed(service, route, std::move(exchange));
-               }));
+               OnTextWorker(service, IdempotencyStore::Wrap(answers, embed)));
   }
 }
 

@@ -39,15 +39,13 @@ absl::Status ReadBody(HttpRequest& request, Surface surface, GenerationCall& cal
     const std::string id = CleanRequestId(*call.client_request_id);
     if (!id.empty()) call.request_id = id;
   }
-  return absl::OkStatus();
+  return CheckMayStream(request, call);
 }
 
 void Generate(GenerationService& service, Surface surface, std::shared_ptr<HttpExchange> exchange) {
   HttpRequest& request = exchange->request();
   GenerationCall call;
-  call.request_id = request.request_id;
-  call.protocol = "http";
-  call.arrival = request.arrival;
+  BeginCall(request, call);
   absl::Status status = ReadBody(request, surface, call);
   if (status.ok()) {
     auto answer = std::make_shared<HttpAnswer>(exchange, ShapeOf(call));
@@ -63,6 +61,21 @@ void Generate(GenerationService& service, Surface surface, std::shared_ptr<HttpE
 }
 
 }  // namespace
+
+void BeginCall(const HttpRequest& request, GenerationCall& call) {
+  call.request_id = request.request_id;
+  call.trace_id = request.trace.trace_id;
+  call.span_id = request.trace.span_id;
+  call.protocol = "http";
+  call.arrival = request.arrival;
+}
+
+absl::Status CheckMayStream(const HttpRequest& request, const GenerationCall& call) {
+  if (request.idempotency_key.empty() || !call.stream.value_or(false)) return absl::OkStatus();
+  return InvalidField(
+      "Idempotency-Key",
+      "Idempotency-Key is for answers that do not stream: leave one of the two out");
+}
 
 void RespondStatus(HttpExchange& exchange, const absl::Status& status) {
   RespondError(exchange, HttpStatus(status.code()), Message(status), FieldOf(status));
@@ -83,22 +96,24 @@ Endpoint OnTextWorker(GenerationService& service, Endpoint work) {
   };
 }
 
-void AddGenerationRoutes(Router& router, GenerationService& service) {
+void AddGenerationRoutes(Router& router, GenerationService& service, const Answers& answers) {
   for (const auto& [path, surface] :
        {std::pair{"/v1/completions", kCompletions}, {"/v1/chat/completions", kChat}}) {
+    const auto generate = [&service, surface = surface](std::shared_ptr<HttpExchange> exchange) {
+      Generate(service, surface, std::move(exchange));
+    };
     router.Add("POST", path, Access::kKey,
-               OnTextWorker(service,
-                            [&service, surface = surface](std::shared_ptr<HttpExchange> exchange) {
-                              Generate(service, surface, std::move(exchange));
-                            }));
+               OnTextWorker(service, IdempotencyStore::Wrap(answers, generate)));
   }
 }
 
 void AddOpenAiRoutes(Router& router, GenerationService& service) {
-  AddGenerationRoutes(router, service);
-  AddEmbeddingRoutes(router, service);
+  const auto answers = std::make_shared<IdempotencyStore>(service.limits(), &service.clock());
+  AddGenerationRoutes(router, service, answers);
+  AddEmbeddingRoutes(router, service, answers);
   AddTokenRoutes(router, service);
   AddStatusRoutes(router, service);
+  AddStartPage(router);
 }
 
 }  // namespace penstock
