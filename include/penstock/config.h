@@ -89,6 +89,8 @@ struct LimitsSection {
   absl::Duration write_stall = absl::Seconds(30);      // stalled for so long: cancelled
   absl::Duration idempotency_ttl = absl::Minutes(10);  // answers repeated under a key; 0: none
   Bytes idempotency_memory{64 << 20};
+  absl::Duration response_ttl = absl::Hours(1);  // /v1/responses that are kept; 0: none
+  Bytes response_memory{64 << 20};
 };
 
 struct ObserveSection {

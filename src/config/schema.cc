@@ -194,6 +194,11 @@ ConfigSection DescribeServer(ServerConfig& c) {
             "Idempotency-Key. 0s: the header is ignored."},
            {"idempotency_memory", &c.limits.idempotency_memory,
             "Bytes of such answers; the oldest go first."},
+           {"response_ttl", &c.limits.response_ttl,
+            "How long a response of /v1/responses is kept, to be read or gone on from. 0s: none "
+            "is kept."},
+           {"response_memory", &c.limits.response_memory,
+            "Bytes of kept responses with their conversations; the oldest go first."},
        }});
   root.sections.push_back(DescribeEngine(c.engine));
   root.sections.push_back({"observe",

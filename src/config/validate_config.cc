@@ -117,10 +117,10 @@ absl::Status ValidateConfig(const ServerConfig& config, bool serving) {
   RETURN_IF_ERROR(ValidateModels(config));
   const LimitsSection& limits = config.limits;
   if (limits.max_body.automatic() || limits.stream_buffer.automatic() ||
-      limits.idempotency_memory.automatic()) {
+      limits.idempotency_memory.automatic() || limits.response_memory.automatic()) {
     return absl::InvalidArgumentError(
-        "limits.max_body, limits.stream_buffer and limits.idempotency_memory: expected a size, not "
-        "auto");
+        "limits.max_body, stream_buffer, idempotency_memory and response_memory: expected a size, "
+        "not auto");
   }
   if (serving && config.models.empty()) {
     return absl::InvalidArgumentError(

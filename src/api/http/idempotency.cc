@@ -121,10 +121,10 @@ class SharedExchange final : public HttpExchange,
 };
 
 IdempotencyStore::IdempotencyStore(const LimitsSection& limits, const Clock* clock)
-    : max_bytes_(static_cast<size_t>(limits.idempotency_memory.value)),
-      ttl_(limits.idempotency_ttl),
+    : ttl_(limits.idempotency_ttl),
       clock_(clock),
-      secret_{RandomBits(), RandomBits()} {}
+      secret_{RandomBits(), RandomBits()},
+      done_(static_cast<size_t>(limits.idempotency_memory.value), limits.idempotency_ttl) {}
 
 Endpoint IdempotencyStore::Wrap(std::shared_ptr<IdempotencyStore> store, Endpoint work) {
   if (store->ttl_ <= absl::ZeroDuration()) return work;
@@ -160,37 +160,32 @@ std::shared_ptr<SharedExchange> IdempotencyStore::FindOrBegin(
   const Hash128 key = SipHash128(
       secret_, absl::StrCat(request.credential, "\n", request.path, "\n", request.idempotency_key));
   const Hash128 body = SipHash128(secret_, request.body);
-  const absl::Time now = clock_->Now();
-  HttpResponse response;
   std::shared_ptr<SharedExchange> running;  // destroyed outside the lock, which its end takes
+  std::optional<HttpResponse> response;
   {
     std::lock_guard lock(mutex_);
-    while (!done_.empty() && entries_.at(done_.front()).expires <= now) EraseOldest();
-    Entry& entry = entries_[key];
-    running = entry.running.lock();
-    if (!entry.done && running == nullptr) {
-      *fresh = true;
-      entry.body = body;
-      running = std::make_shared<SharedExchange>(shared_from_this(), key, exchange);
-      entry.running = running;
-      return running;
-    }
-    if (entry.body != body) {
-      response.status = 400;
-    } else if (!entry.done) {
-      return running;
-    } else {
-      response = entry.response;
+    const Done* done = done_.Find(key, clock_->Now());
+    if (done == nullptr) {
+      Running& entry = running_[key];
+      running = entry.exchange.lock();
+      if (running == nullptr) {
+        *fresh = true;
+        running = std::make_shared<SharedExchange>(shared_from_this(), key, exchange);
+        entry = {body, running};
+      }
+      if (entry.body == body) return running;
+    } else if (done->body == body) {
+      response = done->response;
     }
   }
-  if (response.status == 400) {
+  if (response) {
+    response->headers.emplace_back("Idempotent-Replayed", "true");
+    exchange->Respond(*std::move(response));
+  } else {
     RespondError(
         *exchange, 400,
         "this Idempotency-Key came before with another body: a new request needs a new key",
         kField);
-  } else {
-    response.headers.emplace_back("Idempotent-Replayed", "true");
-    exchange->Respond(std::move(response));
   }
   return nullptr;
 }
@@ -199,30 +194,14 @@ void IdempotencyStore::Finish(const Hash128& key, const SharedExchange* who,
                               const HttpResponse* response) {
   std::shared_ptr<SharedExchange> running;  // destroyed outside the lock
   std::lock_guard lock(mutex_);
-  const auto it = entries_.find(key);
-  if (it == entries_.end() || it->second.done) return;
-  Entry& entry = it->second;
-  running = entry.running.lock();
+  const auto it = running_.find(key);
+  if (it == running_.end()) return;
+  running = it->second.exchange.lock();
   if (running != nullptr && running.get() != who) return;  // another has begun under the key
-  const size_t bytes = response == nullptr ? 0 : kEntryBytes + response->body.size();
-  if (response == nullptr || bytes > max_bytes_) {
-    entries_.erase(it);
-    return;
-  }
-  entry.done = true;
-  entry.response = *response;
-  entry.bytes = bytes;
-  entry.expires = clock_->Now() + ttl_;
-  entry.age = done_.insert(done_.end(), key);
-  bytes_ += bytes;
-  while (bytes_ > max_bytes_) EraseOldest();
-}
-
-void IdempotencyStore::EraseOldest() {
-  const auto it = entries_.find(done_.front());
-  bytes_ -= it->second.bytes;
-  done_.pop_front();
-  entries_.erase(it);
+  const Hash128 body = it->second.body;
+  running_.erase(it);
+  if (response != nullptr)
+    done_.Put(key, {body, *response}, kEntryBytes + response->body.size(), clock_->Now());
 }
 
 }  // namespace penstock

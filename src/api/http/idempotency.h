@@ -7,7 +7,6 @@
 
 #include <array>
 #include <cstdint>
-#include <list>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -15,6 +14,7 @@
 #include "api/http/message.h"
 #include "api/http/router.h"
 #include "base/clock.h"
+#include "base/expiring_map.h"
 #include "base/siphash.h"
 #include "penstock/config.h"
 
@@ -33,14 +33,13 @@ class IdempotencyStore final : public std::enable_shared_from_this<IdempotencySt
 
  private:
   friend class SharedExchange;
-  struct Entry {
+  struct Running {
     Hash128 body;
-    std::weak_ptr<SharedExchange> running;
-    bool done = false;
-    HttpResponse response;  // where done
-    size_t bytes = 0;
-    absl::Time expires;
-    std::list<Hash128>::iterator age;  // where done
+    std::weak_ptr<SharedExchange> exchange;
+  };
+  struct Done {
+    Hash128 body;
+    HttpResponse response;
   };
 
   /// What `work` is to answer; null where the exchange has joined another or is answered.
@@ -48,16 +47,13 @@ class IdempotencyStore final : public std::enable_shared_from_this<IdempotencySt
   std::shared_ptr<SharedExchange> FindOrBegin(const std::shared_ptr<HttpExchange>& exchange,
                                               bool* fresh);
   void Finish(const Hash128& key, const SharedExchange* who, const HttpResponse* response);
-  void EraseOldest();
 
-  const size_t max_bytes_;
   const absl::Duration ttl_;
   const Clock* const clock_;
   const std::array<uint64_t, 2> secret_;
   std::mutex mutex_;  // guards from here
-  std::map<Hash128, Entry> entries_;
-  std::list<Hash128> done_;  // the oldest first
-  size_t bytes_ = 0;         // of those
+  std::map<Hash128, Running> running_;
+  ExpiringMap<Hash128, Done> done_;
 };
 
 }  // namespace penstock

@@ -178,20 +178,27 @@ absl::Status ReadField(const CallField& field, const Json& value, GenerationCall
   return std::visit(Assign{field, value, call}, field.member);
 }
 
-absl::Status ReadCall(Json& body, Surface surface, GenerationCall& call) {
+absl::Status ReadFields(Json& body, Surface surface, GenerationCall& call, ReadOwn read_own_form) {
   if (!body.is_object()) return absl::InvalidArgumentError("the body must be a JSON object");
-  call.chat = surface == kChat;
   for (auto& [name, value] : body.items()) {
     if (value.is_null()) continue;
     const CallField* field = FindCallField(name, surface);
     if (field == nullptr) {
       RETURN_IF_ERROR(RefuseUnsupported(name, value, surface));
     } else if (std::holds_alternative<OwnForm>(field->member)) {
-      RETURN_IF_ERROR(ReadOwnForm(name, value, call));
+      RETURN_IF_ERROR(read_own_form(name, value));
     } else {
       RETURN_IF_ERROR(ReadField(*field, value, call));
     }
   }
+  return absl::OkStatus();
+}
+
+absl::Status ReadCall(Json& body, Surface surface, GenerationCall& call) {
+  call.chat = surface == kChat;
+  RETURN_IF_ERROR(ReadFields(body, surface, call, [&](std::string_view name, Json& value) {
+    return ReadOwnForm(name, value, call);
+  }));
   if (surface == kCompletions && call.prompts.empty())
     return InvalidField("prompt", "prompt is missing");
   if (surface == kChat && !call.messages) return InvalidField("messages", "messages is missing");

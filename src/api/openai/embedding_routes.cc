@@ -5,7 +5,6 @@
 #include "api/openai/routes.h"
 #include "base/status_macros.h"
 #include "service/call_error.h"
-#include "service/ids.h"
 #include "service/json_body.h"
 
 namespace penstock {
@@ -29,10 +28,7 @@ absl::Status ReadEmbeddingBody(HttpRequest& request, const EmbeddingRoute& route
   ASSIGN_OR_RETURN(nlohmann::ordered_json body, ParseWireJson(request.body));
   request.body = {};
   RETURN_IF_ERROR(route.read(body, call, shape));
-  if (call.base.client_request_id) {
-    const std::string id = CleanRequestId(*call.base.client_request_id);
-    if (!id.empty()) call.base.request_id = id;
-  }
+  TakeRequestId(call.base);
   return absl::OkStatus();
 }
 

@@ -35,10 +35,7 @@ absl::Status ReadBody(HttpRequest& request, Surface surface, GenerationCall& cal
   ASSIGN_OR_RETURN(nlohmann::ordered_json body, ParseWireJson(request.body));
   request.body = {};
   RETURN_IF_ERROR(ReadCall(body, surface, call));
-  if (call.client_request_id) {
-    const std::string id = CleanRequestId(*call.client_request_id);
-    if (!id.empty()) call.request_id = id;
-  }
+  TakeRequestId(call);
   return CheckMayStream(request, call);
 }
 
@@ -49,12 +46,8 @@ void Generate(GenerationService& service, Surface surface, std::shared_ptr<HttpE
   absl::Status status = ReadBody(request, surface, call);
   if (status.ok()) {
     auto answer = std::make_shared<HttpAnswer>(exchange, ShapeOf(call));
-    absl::StatusOr<std::shared_ptr<ResponseStream>> stream = service.Start(call, std::move(answer));
-    if (stream.ok()) {
-      return exchange->Watch([stream = *stream](CancelReason reason) { stream->Cancel(reason); },
-                             [stream = *stream] { stream->Resume(); });
-    }
-    status = stream.status();
+    status = StartAnswer(service, call, std::move(answer), *exchange);
+    if (status.ok()) return;
   }
   service.RecordRefusal(call, status);
   RespondStatus(*exchange, status);
@@ -68,6 +61,21 @@ void BeginCall(const HttpRequest& request, GenerationCall& call) {
   call.span_id = request.trace.span_id;
   call.protocol = "http";
   call.arrival = request.arrival;
+}
+
+void TakeRequestId(GenerationCall& call) {
+  if (!call.client_request_id) return;
+  const std::string id = CleanRequestId(*call.client_request_id);
+  if (!id.empty()) call.request_id = id;
+}
+
+absl::Status StartAnswer(GenerationService& service, const GenerationCall& call,
+                         std::shared_ptr<ResponseSink> answer, HttpExchange& exchange) {
+  ASSIGN_OR_RETURN(const std::shared_ptr<ResponseStream> stream,
+                   service.Start(call, std::move(answer)));
+  exchange.Watch([stream](CancelReason reason) { stream->Cancel(reason); },
+                 [stream] { stream->Resume(); });
+  return absl::OkStatus();
 }
 
 absl::Status CheckMayStream(const HttpRequest& request, const GenerationCall& call) {
@@ -107,9 +115,9 @@ void AddGenerationRoutes(Router& router, GenerationService& service, const Answe
   }
 }
 
-void AddOpenAiRoutes(Router& router, GenerationService& service) {
-  const auto answers = std::make_shared<IdempotencyStore>(service.limits(), &service.clock());
+void AddOpenAiRoutes(Router& router, GenerationService& service, const Answers& answers) {
   AddGenerationRoutes(router, service, answers);
+  AddResponseRoutes(router, service, answers);
   AddEmbeddingRoutes(router, service, answers);
   AddTokenRoutes(router, service);
   AddStatusRoutes(router, service);

@@ -22,7 +22,7 @@ bool IsUsed(const Json& value) {
     case Json::value_t::object:
       return !value.empty() && value != "";
     default:
-      return true;
+      return value != 0;
   }
 }
 
