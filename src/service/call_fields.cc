@@ -35,7 +35,8 @@ constexpr std::string_view kPromptSchema =
 constexpr std::string_view kTextsSchema =
     R"({"type":"array","items":{"anyOf":[{"type":"string"},{"type":"object"}]}})";
 constexpr std::string_view kContentSchema =
-    R"({"anyOf":[{"type":"string"},{"type":"array","items":{"type":"object"}}]})";
+    R"({"anyOf":[{"type":"string"},{"type":"array","items":)"
+    R"({"anyOf":[{"type":"string"},{"type":"object"}]}}]})";
 constexpr std::string_view kMessagesSchema =
     R"({"type":"array","minItems":1,"items":{"type":"object","properties":)"
     R"({"role":{"type":"string","minLength":1}},"required":["role"]}})";

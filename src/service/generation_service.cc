@@ -199,6 +199,7 @@ void GenerationService::RecordRefusal(const GenerationCall& call,
 
 absl::StatusOr<std::vector<TokenId>> GenerationService::Tokenize(const GenerationCall& call,
                                                                  const ServedModel& model) const {
+  RETURN_IF_ERROR(CheckFieldRanges(call));
   ASSIGN_OR_RETURN(auto prompts, BuildPrompts(call, model));
   return std::move(prompts.front());
 }

@@ -13,9 +13,9 @@ namespace {
 constexpr size_t kEntryOverhead = 1024;   // bytes
 constexpr size_t kMessageOverhead = 512;  // about what a message takes beside its text
 
-size_t BytesOf(const StoredResponse& response) {
-  size_t bytes = kEntryOverhead + response.body.size();
-  for (const auto& message : *response.conversation) {
+size_t BytesOf(const nlohmann::ordered_json& conversation) {
+  size_t bytes = 0;
+  for (const auto& message : conversation) {
     bytes += kMessageOverhead;
     const auto content = message.find("content");
     if (content != message.end() && content->is_string())
@@ -27,7 +27,8 @@ size_t BytesOf(const StoredResponse& response) {
 }  // namespace
 
 ResponseStore::ResponseStore(const LimitsSection& limits, const Clock* clock)
-    : clock_(clock),
+    : max_conversation_(static_cast<size_t>(limits.max_body.value)),
+      clock_(clock),
       secret_{RandomBits(), RandomBits()},
       responses_(static_cast<size_t>(limits.response_memory.value), limits.response_ttl) {}
 
@@ -36,7 +37,9 @@ Hash128 ResponseStore::KeyOf(std::string_view credential, std::string_view id) c
 }
 
 void ResponseStore::Put(std::string_view credential, std::string_view id, StoredResponse response) {
-  const size_t bytes = BytesOf(response);
+  const size_t conversation = BytesOf(*response.conversation);
+  if (conversation > max_conversation_) return;
+  const size_t bytes = kEntryOverhead + response.body.size() + conversation;
   std::lock_guard lock(mutex_);
   responses_.Put(KeyOf(credential, id), std::move(response), bytes, clock_->Now());
 }

@@ -28,7 +28,8 @@ class ResponseStore {
  public:
   ResponseStore(const LimitsSection& limits, const Clock* clock);
 
-  /// A response is found again only with the credential it was made with.
+  /// A response is found again only with the credential it was made with. A conversation longer
+  /// than limits.max_body is not kept: going on from it would be asking more than a body may.
   void Put(std::string_view credential, std::string_view id, StoredResponse response);
   std::optional<StoredResponse> Find(std::string_view credential, std::string_view id);
   /// False where there is none.
@@ -37,6 +38,7 @@ class ResponseStore {
  private:
   Hash128 KeyOf(std::string_view credential, std::string_view id) const;
 
+  const size_t max_conversation_;  // bytes: what could come as one body
   const Clock* const clock_;
   const std::array<uint64_t, 2> secret_;
   std::mutex mutex_;  // guards from here

@@ -122,6 +122,15 @@ TEST(Messages, CountTokensOfWhatTheyWouldRead) {
   EXPECT_EQ(talk.engine.submitted().size(), 0);
 }
 
+TEST(Messages, CountTokensOnlyOfWhatWouldBeTaken) {
+  MessagesTalk talk;
+  const std::string path = "/v1/messages/count_tokens";
+  const std::string start = R"({"messages":[{"role":"user","content":"x"}])";
+  EXPECT_EQ(talk.Post(start + R"(,"temperature":7})", 400, path.c_str())["error"]["param"],
+            "temperature");
+  EXPECT_EQ(talk.Post(R"({"system":"ab"})", 400, path.c_str())["error"]["param"], "messages");
+}
+
 TEST(Messages, EndABrokenStreamWithAnErrorEvent) {
   MessagesTalk talk(FakeEngine::Repeat, {}, false);
   HttpClient client(talk.port());

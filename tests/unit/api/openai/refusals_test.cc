@@ -104,6 +104,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{kText, R"("prompt":[-1])", "prompt"}, BadField{kText, R"("prompt":{})", "prompt"},
         BadField{kText, R"("stream_options":[])", "stream_options"},
         BadField{kTalk, R"("logprobs":1)", "logprobs"},
+        BadField{kText, R"("spaces_between_special_tokens":"no")", "spaces_between_special_tokens"},
         BadField{kTalk, R"("messages":[])", "messages"},
         BadField{kTalk, R"("messages":"hi")", "messages"},
         BadField{kTalk, R"("messages":[1])", "messages[0]"},

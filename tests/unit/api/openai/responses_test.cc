@@ -267,5 +267,18 @@ TEST(ResponseStore, IsBoundedInBytesAndTime) {
   EXPECT_FALSE(store.Erase("c", "b"));
 }
 
+TEST(ResponseStore, KeepsNoConversationThatIsLongerThanABodyMayBe) {
+  LimitsSection limits;
+  limits.max_body = {2048};
+  FakeClock clock;
+  ResponseStore store(limits, &clock);
+  for (const size_t bytes : {1000, 2048}) {
+    auto conversation = std::make_shared<nlohmann::ordered_json>(nlohmann::ordered_json::array());
+    conversation->push_back({{"role", "user"}, {"content", std::string(bytes, 'a')}});
+    store.Put("c", std::to_string(bytes), {"body", std::move(conversation)});
+    EXPECT_EQ(store.Find("c", std::to_string(bytes)).has_value(), bytes == 1000);
+  }
+}
+
 }  // namespace
 }  // namespace penstock
