@@ -1,6 +1,7 @@
 """The official Anthropic client against the demo model."""
 
 import anthropic
+import openai
 import pytest
 
 
@@ -53,8 +54,6 @@ def test_the_events_come_in_order(client):
 
 
 def test_agrees_with_the_chat_route(client, demo):
-    import openai
-
     chat = openai.OpenAI(base_url=demo.url + "/v1", api_key="none").chat.completions.create(
         model="demo",
         max_tokens=24,

@@ -5,10 +5,10 @@ import gzip
 import json
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
-from concurrent.futures import ThreadPoolExecutor
 
 
 def ask(server, path, body=None, headers=None, method=None):

@@ -100,7 +100,10 @@ def test_keeps_nothing_where_it_shall_not(client, serve):
         ({"tools": [{"type": "function", "name": "f", "parameters": {}}]}, "tools"),
         ({"background": True}, "background"),
         ({"text": {"format": {"type": "json_object"}}}, "text.format"),
-        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content[0]"),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
+            "input[0].content[0]",
+        ),
         ({"max_output_tokens": 100000}, "max_output_tokens"),
         ({"truncation": "auto"}, "truncation"),
     ],
