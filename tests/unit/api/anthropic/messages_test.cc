@@ -215,6 +215,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadMessage{OF_X R"(,"max_tokens":1,"metadata":[])", "metadata"},
         BadMessage{OF_X R"(,"max_tokens":1,"stream":"yes")", "stream"},
         BadMessage{OF_X R"(,"max_tokens":1,"n":2)", "n"},
+        BadMessage{OF_X R"(,"max_tokens":1,"stop":"x")", "stop"},
         BadMessage{OF_X R"(,"max_tokens":1,"output_config":{"format":{}})", "output_config.format"},
         BadMessage{OF_X R"(,"max_tokens":1,"output_config":{"effort":1})", "output_config.effort"},
         BadMessage{OF_X R"(,"max_tokens":1,"output_config":"high")", "output_config"},

@@ -235,6 +235,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadResponse{R"({"input":"x","tools":[{"type":"function","name":"f"}]})", "tools"},
         BadResponse{R"({"input":"x","tool_choice":"required"})", "tool_choice"},
         BadResponse{R"({"input":"x","background":true})", "background"},
+        BadResponse{R"({"input":"x","max_tokens":5})", "max_tokens"},
+        BadResponse{R"({"messages":[{"role":"user","content":"x"}]})", "messages"},
         BadResponse{R"({"input":"x","conversation":"c"})", "conversation"},
         BadResponse{R"({"input":"x","prompt":{"id":"p"}})", "prompt"},
         BadResponse{R"({"input":"x","previous_response_id":7})", "previous_response_id"},
