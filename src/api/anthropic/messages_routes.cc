@@ -26,10 +26,9 @@ void Messages(GenerationService& service, std::shared_ptr<HttpExchange> exchange
   absl::Status status = ReadMessagesBody(request, false, call);
   if (status.ok()) {
     auto answer = std::make_shared<MessagesAnswer>(exchange, call.stream.value_or(false));
-    status = StartAnswer(service, call, std::move(answer), *exchange);
+    status = InMessagesNames(StartAnswer(service, call, std::move(answer), *exchange));
     if (status.ok()) return;
   }
-  status = InMessagesNames(status);
   service.RecordRefusal(call, status);
   RespondStatus(*exchange, status);
 }
@@ -38,8 +37,9 @@ absl::StatusOr<std::string> CountTokens(GenerationService& service, HttpRequest&
   GenerationCall call;
   RETURN_IF_ERROR(ReadMessagesBody(request, true, call));
   ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model, service.FindModel(call.model));
-  ASSIGN_OR_RETURN(const std::vector<TokenId> ids, service.Tokenize(call, *model));
-  return absl::StrCat("{\"input_tokens\":", ids.size(), "}");
+  const absl::StatusOr<std::vector<TokenId>> ids = service.Tokenize(call, *model);
+  if (!ids.ok()) return InMessagesNames(ids.status());
+  return absl::StrCat("{\"input_tokens\":", ids->size(), "}");
 }
 
 }  // namespace
@@ -52,7 +52,7 @@ void AddAnthropicRoutes(Router& router, GenerationService& service, const Answer
              OnTextWorker(service, IdempotencyStore::Wrap(answers, messages)), MessagesErrorForm);
   const auto count = [&service](std::shared_ptr<HttpExchange> exchange) {
     const absl::StatusOr<std::string> body = CountTokens(service, exchange->request());
-    if (!body.ok()) return RespondStatus(*exchange, InMessagesNames(body.status()));
+    if (!body.ok()) return RespondStatus(*exchange, body.status());
     HttpResponse response;
     response.headers.emplace_back("request-id", exchange->request().request_id);
     response.body = *body;

@@ -42,10 +42,9 @@ void CreateResponse(GenerationService& service, const Responses& store,
   absl::Status status = ReadResponseBody(request, *store, call, wanted);
   if (status.ok()) {
     auto answer = std::make_shared<ResponsesAnswer>(exchange, std::move(wanted), store);
-    status = StartAnswer(service, call, std::move(answer), *exchange);
+    status = InResponseNames(StartAnswer(service, call, std::move(answer), *exchange));
     if (status.ok()) return;
   }
-  status = InResponseNames(status);
   service.RecordRefusal(call, status);
   RespondStatus(*exchange, status);
 }
