@@ -68,11 +68,12 @@ struct PublicListener {
 struct ServerSection {
   PublicListener public_listener;  // server.public in the file
   int32_t io_threads = 1;
-  int32_t text_threads = 0;      // JSON, templates, tokenizing; 0: as the cgroup allows
-  std::string compute_cpus;      // "0-3,8": where compute threads run; empty: anywhere
-  std::string numa = "default";  // default | interleave
-  bool allow_anonymous = false;  // bind beyond loopback without a key
-  std::string ready_file;        // written with the bound ports once ready; empty: none
+  int32_t text_threads = 0;               // JSON, templates, tokenizing; 0: as the cgroup allows
+  std::string compute_cpus;               // "0-3,8": where compute threads run; empty: anywhere
+  std::string numa = "default";           // default | interleave
+  bool allow_anonymous = false;           // bind beyond loopback without a key
+  std::vector<std::string> cors_origins;  // whose pages may read answers; *: everyone's
+  std::string ready_file;                 // written with the bound ports once ready; empty: none
 };
 
 struct AuthSection {
@@ -88,7 +89,11 @@ struct LimitsSection {
   absl::Duration header_timeout = absl::Seconds(30);
   absl::Duration idle_timeout = absl::Seconds(120);
   Bytes stream_buffer{1 << 20};  // unsent bytes per stream before the reader counts as stalled
-  absl::Duration write_stall = absl::Seconds(30);  // stalled for so long: cancelled
+  absl::Duration write_stall = absl::Seconds(30);      // stalled for so long: cancelled
+  absl::Duration idempotency_ttl = absl::Minutes(10);  // answers repeated under a key; 0: none
+  Bytes idempotency_memory{64 << 20};
+  absl::Duration response_ttl = absl::Hours(1);  // /v1/responses that are kept; 0: none
+  Bytes response_memory{64 << 20};
 };
 
 struct ObserveSection {

@@ -95,7 +95,7 @@ struct SlotSetup {
   std::vector<TokenId> stop_token_ids;  // masked while fewer than min_tokens are out
   int32_t second_segment = 0;           // GenerateRequest's
   int32_t prompt_tokens = 0;            // positions before this are prompt, from here on output
-  std::vector<TokenId> history;  // prompt and output so far, where sampling.needs_counts() or a
+  std::vector<TokenId> history;  // prompt and output so far, where sampling.needs_history() or a
                                  // draft model guesses; else empty
 };
 

@@ -28,6 +28,7 @@ struct SamplingParams {
   float frequency_penalty = 0.0f;   // [-2, 2]; over output only
   std::vector<std::pair<TokenId, float>> logit_bias;  // added to the logits; [-100, 100]
   std::vector<TokenId> allowed_token_ids;             // empty: all
+  std::vector<std::vector<TokenId>> bad_words;  // the last id cannot be drawn after the others
   uint64_t seed =
       0;  // Philox4x32-10 key; counter = (position, vocabulary index / 4), word index % 4
   int32_t num_logprobs = -1;  // -1: none; 0: the sampled token's only; n: and the n most likely
@@ -35,6 +36,7 @@ struct SamplingParams {
   int32_t min_tokens = 0;                  // stop ids cannot be drawn before so many output tokens
 
   bool greedy() const { return temperature == 0.0f; }
+  bool needs_history() const { return needs_counts() || !bad_words.empty(); }
   bool needs_counts() const {
     return repetition_penalty != 1.0f || presence_penalty != 0.0f || frequency_penalty != 0.0f;
   }

@@ -71,9 +71,10 @@ struct PromptInput {
 /// A request as any front end understands it. An empty optional: the client was silent. Ranges are
 /// checked by the service (service/call_fields.h), not by whoever fills this in.
 struct GenerationCall {
-  std::string request_id;  // names the call in answers and logs
-  std::string protocol;    // "http" or "grpc"
-  absl::Time arrival;      // engine clock
+  std::string request_id;         // names the call in answers and logs
+  std::string protocol;           // "http" or "grpc"
+  std::string trace_id, span_id;  // W3C Trace Context; empty: none
+  absl::Time arrival;             // engine clock
   std::optional<std::string> model;
 
   bool chat = false;
@@ -104,6 +105,9 @@ struct GenerationCall {
   std::vector<std::string> stop;
   std::vector<TokenId> stop_token_ids, allowed_token_ids, logprob_token_ids;
   std::vector<std::pair<TokenId, double>> logit_bias;
+  std::vector<std::pair<std::string, double>> text_bias;  // logit_bias by text
+  std::vector<std::string> bad_words;
+  std::vector<std::vector<TokenId>> bad_word_ids;  // their tokens, by ResolveTexts
 };
 
 /// An error as the wire shows it; plain strings, so that it may cross threads.
@@ -166,7 +170,7 @@ enum class CancelReason : uint8_t { kDisconnect, kSlowReader, kShutdown };
 
 /// One finished request, for the log: no content.
 struct RequestRecord {
-  std::string request_id, model, protocol;
+  std::string request_id, model, protocol, trace_id, span_id;
   int code = 200;      // HTTP status; 499: the client went away
   std::string finish;  // stop, length, abort, error; of the last choice to finish
   std::string error;   // its message; empty: none

@@ -160,6 +160,9 @@ ConfigSection DescribeServer(ServerConfig& c) {
             {"default", "interleave"}},
            {"allow_anonymous", &c.server.allow_anonymous,
             "Allows a bind beyond loopback although no API key is asked for."},
+           {"cors_origins", &c.server.cors_origins,
+            "Origins (https://app.example) whose pages may read answers in a browser; \"*\": every "
+            "page, which then also reaches what asks for no key. Empty: none."},
            {"ready_file", &c.server.ready_file,
             "A file that receives {\"http\": port, \"grpc\": port} once the model can serve. "
             "Empty: none."},
@@ -200,6 +203,16 @@ ConfigSection DescribeServer(ServerConfig& c) {
            {"stream_buffer", &c.limits.stream_buffer,
             "Unsent bytes per stream beyond which its reader counts as stalled."},
            {"write_stall", &c.limits.write_stall, "A reader stalled for so long is cancelled."},
+           {"idempotency_ttl", &c.limits.idempotency_ttl,
+            "How long an answer is kept to be repeated to the same request under the same "
+            "Idempotency-Key. 0s: the header is ignored."},
+           {"idempotency_memory", &c.limits.idempotency_memory,
+            "Bytes of such answers; the oldest go first."},
+           {"response_ttl", &c.limits.response_ttl,
+            "How long a response of /v1/responses is kept, to be read or gone on from. 0s: none "
+            "is kept."},
+           {"response_memory", &c.limits.response_memory,
+            "Bytes of kept responses with their conversations; the oldest go first."},
        }});
   root.sections.push_back(DescribeEngine(c.engine));
   root.sections.push_back({"observe",

@@ -73,6 +73,20 @@ absl::Status ValidateListener(const std::string& address, std::string_view path,
                    "--allow-anonymous"));
 }
 
+// As a browser writes them: scheme://host, perhaps with a port, and nothing after it.
+absl::Status ValidateOrigins(const std::vector<std::string>& origins) {
+  for (const std::string& origin : origins) {
+    const size_t host = origin.find("://");
+    const bool plain = host != origin.npos && host > 0 && host + 3 < origin.size() &&
+                       origin.find_first_of("/ \t\r\n,*", host + 3) == origin.npos;
+    if (origin == "*" || plain) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "server.cors_origins: expected * or an origin such as https://app.example, got '", origin,
+        "'"));
+  }
+  return absl::OkStatus();
+}
+
 void PrintSection(const ConfigSection& section, const std::string& indent, std::string& out) {
   for (const ConfigField& field : section.fields) {
     absl::StrAppend(&out, indent, "# ", ToAbsl(field.doc), "\n");
@@ -118,11 +132,15 @@ absl::Status ValidateConfig(const ServerConfig& config, bool serving) {
       ValidateListener(config.server.public_listener.http, "server.public.http", keyless_ok));
   RETURN_IF_ERROR(
       ValidateListener(config.server.public_listener.grpc, "server.public.grpc", keyless_ok));
+  RETURN_IF_ERROR(ValidateOrigins(config.server.cors_origins));
   RETURN_IF_ERROR(ValidateEngine(config.engine, "engine"));
   RETURN_IF_ERROR(ValidateModels(config));
-  if (config.limits.max_body.automatic() || config.limits.stream_buffer.automatic()) {
+  const LimitsSection& limits = config.limits;
+  if (limits.max_body.automatic() || limits.stream_buffer.automatic() ||
+      limits.idempotency_memory.automatic() || limits.response_memory.automatic()) {
     return absl::InvalidArgumentError(
-        "limits.max_body and limits.stream_buffer: expected a size, not auto");
+        "limits.max_body, stream_buffer, idempotency_memory and response_memory: expected a size, "
+        "not auto");
   }
   if (serving && config.models.empty()) {
     return absl::InvalidArgumentError(

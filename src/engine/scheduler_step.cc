@@ -56,7 +56,7 @@ void Scheduler::AddSetup(Sequence& seq, StepPlan& plan) {
   setup.stop_token_ids = seq.request.stop_token_ids;
   setup.second_segment = seq.request.second_segment;
   setup.prompt_tokens = seq.num_prompt();
-  if (seq.request.sampling.needs_counts() || draft_pace_) setup.history = seq.tokens;
+  if (seq.request.sampling.needs_history() || draft_pace_) setup.history = seq.tokens;
   plan.setups.push_back(std::move(setup));
   seq.setup_sent = true;
 }

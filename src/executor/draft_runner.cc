@@ -97,7 +97,7 @@ void DraftRunner::AddRows(SlotId id, int32_t end) {
   sequences_.push_back({id.value, row_begin, end - slot.draft_end, slot.draft_end});
   for (int32_t p = slot.draft_end; p < end; ++p) {
     const TokenId token = slot.tokens[p];
-    ids_.push_back(token < model_->config.vocab_size ? token : 0);
+    ids_.push_back(token >= 0 && token < model_->config.vocab_size ? token : 0);
     positions_.push_back(p);
     row_slots_.push_back(id.value);
     filled_[BlockOf(id, p / size)] = p % size + 1;

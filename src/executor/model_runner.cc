@@ -1,6 +1,7 @@
 #include "executor/model_runner.h"
 
 #include <algorithm>
+#include <list>
 #include <numeric>
 #include <utility>
 
@@ -393,6 +394,7 @@ absl::StatusOr<StepResult> ModelRunner::Sample(absl::Span<const OwnedMask> masks
 void ModelRunner::SampleRound(int32_t round, absl::Span<const OwnedMask> masks) {
   std::vector<SampleRow> rows;
   std::vector<Piece*> open;
+  std::list<std::vector<TokenId>> banned;  // of rows with bad words; stays where it is
   for (Piece& piece : pieces_) {
     if (!piece.open || round >= piece.num_draws) continue;
     const SequenceSlice& slice = *piece.slice;
@@ -404,6 +406,11 @@ void ModelRunner::SampleRound(int32_t round, absl::Span<const OwnedMask> masks) 
     row.prompt_output_counts = slot.counts;
     if (row.position - slot.prompt_tokens < slot.sampling.min_tokens)
       row.banned = slot.stop_token_ids;
+    if (!slot.sampling.bad_words.empty()) {
+      std::vector<TokenId>& ids = banned.emplace_back(row.banned.begin(), row.banned.end());
+      SlotTable::AppendBadWordEnds(slot, ids);
+      row.banned = ids;
+    }
     const int32_t output = slice.num_outputs - piece.num_draws + round;
     for (const OwnedMask& mask : masks) {
       if (&plan_->slices[mask.slice] == &slice && mask.output == output) row.mask = mask.words;

@@ -98,7 +98,7 @@ void RunnerDriver::AddSlice(const Item& item, StepPlan& plan) {
     setup.sequence = s.id;
     setup.sampling = s.sampling;
     setup.prompt_tokens = s.num_prompt;
-    if (s.sampling.needs_counts()) setup.history = s.tokens;
+    if (s.sampling.needs_history()) setup.history = s.tokens;
     plan.setups.push_back(std::move(setup));
     s.setup_sent = true;
   }

@@ -6,6 +6,20 @@
 
 namespace penstock {
 
+namespace {
+
+// Keeps twice what the longest bad word needs, and drops the older half when it is full.
+void Remember(Slot& slot, TokenId token) {
+  size_t longest = 0;
+  for (const auto& word : slot.sampling.bad_words) longest = std::max(longest, word.size());
+  if (longest < 2) return;
+  if (slot.output.size() >= 2 * longest)
+    slot.output.erase(slot.output.begin(), slot.output.end() - longest);
+  slot.output.push_back(token);
+}
+
+}  // namespace
+
 SlotTable::SlotTable(const ExecutorLimits& limits)
     : limits_(limits),
       max_blocks_((limits.max_context + limits.block_size - 1) / limits.block_size),
@@ -35,6 +49,8 @@ absl::Status SlotTable::Setup(const SlotSetup& setup) {
     slot.draft_sampling.min_p = s.min_p;
     slot.draft_sampling.seed = s.seed;
   }
+  const size_t prompt = std::min(setup.history.size(), size_t(std::max(0, setup.prompt_tokens)));
+  for (size_t i = prompt; i < setup.history.size(); ++i) Remember(slot, setup.history[i]);
   if (!setup.sampling.needs_counts()) return absl::OkStatus();
   slot.counts.assign(2 * size_t(limits_.vocab_size), 0);
   for (size_t i = 0; i < setup.history.size(); ++i) {
@@ -92,6 +108,14 @@ bool SlotTable::Covers(const Slot& slot, int32_t slot_index, int32_t begin, int3
   return true;
 }
 
+void SlotTable::AppendBadWordEnds(const Slot& slot, std::vector<TokenId>& banned) {
+  for (const std::vector<TokenId>& word : slot.sampling.bad_words) {
+    if (word.empty() || word.size() - 1 > slot.output.size()) continue;
+    if (std::equal(word.begin(), word.end() - 1, slot.output.end() - (word.size() - 1)))
+      banned.push_back(word.back());
+  }
+}
+
 void SlotTable::Record(Slot& slot, TokenId token, int32_t position) {
   slot.last_sample = token;
   slot.last_sample_position = position;
@@ -99,6 +123,7 @@ void SlotTable::Record(Slot& slot, TokenId token, int32_t position) {
     slot.tokens.resize(position);
     slot.tokens.push_back(token);
   }
+  Remember(slot, token);
   if (!slot.counts.empty()) ++slot.counts[limits_.vocab_size + token];
 }
 

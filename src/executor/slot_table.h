@@ -25,6 +25,7 @@ struct Slot {
   std::vector<TokenId> tokens;    // that are known, by position
   SamplingParams draft_sampling;  // what of `sampling` a guess is drawn with
   int32_t draft_end = 0;          // positions before this are in the draft model's cache
+  std::vector<TokenId> output;    // the last ones, where there are bad words: what those can match
   TokenId last_sample = -1;
   int32_t last_sample_position = -1;
   std::array<int32_t, kMaxCacheGroups> num_blocks{};
@@ -41,7 +42,9 @@ class SlotTable {
   absl::Status AppendBlocks(const StepPlan& plan, const SequenceSlice& slice);
   /// Whether positions [begin, end) have blocks to be written to.
   bool Covers(const Slot& slot, int32_t slot_index, int32_t begin, int32_t end) const;
-  /// Takes a drawn token in: the last sample, the counts.
+  /// Ids that would complete one of the slot's bad words; the output alone can begin one.
+  static void AppendBadWordEnds(const Slot& slot, std::vector<TokenId>& banned);
+  /// Takes a drawn token in: the last sample, the counts, what bad words are held against.
   void Record(Slot& slot, TokenId token, int32_t position);
 
   bool Exists(SlotId id) const { return id.value >= 0 && id.value < limits_.num_slots; }

@@ -112,6 +112,8 @@ void LoggedRequests::Record(const RequestRecord& record) {
       {"request_id", record.request_id},
       {"model", record.model},
       {"protocol", record.protocol},
+      {"trace_id", record.trace_id},
+      {"span_id", record.span_id},
       {"code", int64_t{record.code}},
       {"finish", record.finish},
       {"prompt_tokens", record.usage.prompt_tokens},

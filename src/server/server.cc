@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "api/anthropic/routes.h"
 #include "api/http/http_server.h"
 #include "api/http/router.h"
 #include "api/openai/routes.h"
@@ -104,6 +105,7 @@ absl::Status Server::Parts::BindHttp() {
   options.address = address;
   options.num_threads = config.server.io_threads;
   options.limits = config.limits;
+  options.cors_origins = config.server.cors_origins;
   options.clock = &SystemClock::Get();
   options.on_answer = [this](int code) { catalogue.CountRequest(code); };
   ASSIGN_OR_RETURN(http, HttpServer::Bind(std::move(options)));
@@ -158,7 +160,9 @@ absl::Status Server::Parts::Serve() {
   service = std::make_unique<GenerationService>(std::move(parts));
   router = std::make_unique<Router>(
       [this](std::string_view credential) { return service->Authorize(credential); });
-  AddOpenAiRoutes(*router, *service);
+  const auto answers = std::make_shared<IdempotencyStore>(config.limits, &SystemClock::Get());
+  AddOpenAiRoutes(*router, *service, answers);
+  AddAnthropicRoutes(*router, *service, answers);
   ASSIGN_OR_RETURN(grpc, GrpcListener::Start(config, service.get()));
   return http == nullptr ? absl::OkStatus() : http->Serve(router.get());
 }

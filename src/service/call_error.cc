@@ -21,6 +21,15 @@ std::string FieldOf(const absl::Status& status) {
   return payload ? std::string(*payload) : std::string();
 }
 
+absl::Status WithField(const absl::Status& status, std::string_view param) {
+  const std::string old = FieldOf(status);
+  std::string message(Message(status));
+  if (!old.empty() && message.starts_with(old)) message.replace(0, old.size(), param);
+  absl::Status renamed(status.code(), message);
+  renamed.SetPayload(kFieldUrl, absl::Cord(ToAbsl(param)));
+  return renamed;
+}
+
 CallError ToCallError(const absl::Status& status) {
   return {status.code(), std::string(Message(status)), FieldOf(status)};
 }

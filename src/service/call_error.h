@@ -15,6 +15,8 @@ namespace penstock {
 absl::Status InvalidField(std::string_view param, std::string_view message);
 /// The field that a status names; empty: none.
 std::string FieldOf(const absl::Status& status);
+/// The same error of a field that the client knows as `param`.
+absl::Status WithField(const absl::Status& status, std::string_view param);
 CallError ToCallError(const absl::Status& status);
 /// The table of the API: INVALID_ARGUMENT 400, UNAUTHENTICATED 401, ... 500 for what is not in it.
 int HttpStatus(absl::StatusCode code);

@@ -18,53 +18,109 @@ using Call = GenerationCall;
 constexpr double kInt32Max = std::numeric_limits<int32_t>::max();
 constexpr double kDayMs = 86'400'000;
 
+// JSON Schema of forms that several fields share, or that are long.
+constexpr std::string_view kStringSchema = R"({"type":"string"})";
+constexpr std::string_view kFlagSchema = R"({"type":"boolean"})";
+constexpr std::string_view kObjectSchema = R"({"type":"object"})";
+constexpr std::string_view kStringsSchema = R"({"type":"array","items":{"type":"string"}})";
+constexpr std::string_view kFlagsSchema =
+    R"({"type":"object","properties":{"include_usage":{"type":["boolean","null"]},)"
+    R"("continuous_usage_stats":{"type":["boolean","null"]}}})";
+constexpr std::string_view kTextFormatSchema =
+    R"({"type":"object","properties":{"type":{"const":"text"}},"required":["type"]})";
+constexpr std::string_view kPromptSchema =
+    R"({"anyOf":[{"type":"string"},{"type":"array","minItems":1,"items":{"anyOf":[)"
+    R"({"type":"string"},{"type":"integer","minimum":0},)"
+    R"({"type":"array","items":{"type":"integer","minimum":0}}]}}]})";
+constexpr std::string_view kTextsSchema =
+    R"({"type":"array","items":{"anyOf":[{"type":"string"},{"type":"object"}]}})";
+constexpr std::string_view kContentSchema =
+    R"({"anyOf":[{"type":"string"},{"type":"array","items":)"
+    R"({"anyOf":[{"type":"string"},{"type":"object"}]}}]})";
+constexpr std::string_view kMessagesSchema =
+    R"({"type":"array","minItems":1,"items":{"type":"object","properties":)"
+    R"({"role":{"type":"string","minLength":1}},"required":["role"]}})";
+constexpr std::string_view kTurnsSchema =
+    R"({"type":"array","minItems":1,"items":{"type":"object","properties":)"
+    R"({"role":{"enum":["user","assistant","system"]}},"required":["role","content"]}})";
+constexpr std::string_view kItemsSchema =
+    R"({"anyOf":[{"type":"string"},{"type":"array","items":{"type":"object","properties":)"
+    R"({"type":{"const":"message"},"role":{"enum":["user","assistant","system","developer"]}},)"
+    R"("required":["role","content"]}}]})";
+constexpr std::string_view kToolsSchema =
+    R"({"type":"array","items":{"type":"object","properties":{"function":)"
+    R"({"type":"object","required":["name"]}},"required":["function"]}})";
+
 const CallField kFields[] = {
-    {"model", kEverywhere | kPooling, &Call::model, 0, 0, false,
+    {"model", kEverywhere | kDialogues | kPooling, &Call::model, 0, 0, false,
      "Name or alias of the model; may be absent where one is served."},
     {"prompt", kAnyText,
-     OwnForm{"a string, an array of strings, an array of token ids or an array of such arrays"}, 0,
-     0, false, "What to continue; several: an answer to each. gRPC: one text."},
-    {"prompt_ids", kGrpcGenerate, OwnForm{"token ids"}, 0, 0, false, "The prompt as token ids."},
-    {"messages", kAnyChat, OwnForm{"an array of at least one message"}, 0, 0, false,
-     "The conversation: objects with role and content, a string or text parts."},
-    {"input", kEmbed, OwnForm{"a text, token ids or an array of such"}, 0, 0, false,
+     OwnForm{"a string, an array of strings, an array of token ids or an array of such arrays",
+             kPromptSchema},
+     0, 0, false, "What to continue; several: an answer to each. gRPC: one text."},
+    {"prompt_ids", kGrpcGenerate, OwnForm{"token ids", ""}, 0, 0, false,
+     "The prompt as token ids."},
+    {"messages", kAnyChat, OwnForm{"an array of at least one message", kMessagesSchema}, 0, 0,
+     false, "The conversation: objects with role and content, a string or text parts."},
+    {"messages", kMessages, OwnForm{"an array of at least one message", kTurnsSchema}, 0, 0, false,
+     "Turns of user, assistant and system, a string or text blocks each; a last one of the "
+     "assistant is continued."},
+    {"system", kMessages, OwnForm{"a string or an array of text blocks", kContentSchema}, 0, 0,
+     false, "What goes before the conversation."},
+    {"input", kResponses, OwnForm{"a string or an array of items", kItemsSchema}, 0, 0, false,
+     "What to answer: a text, or messages of user, assistant, system and developer."},
+    {"instructions", kResponses, OwnForm{"a string", kStringSchema}, 0, 0, false,
+     "What goes before the conversation; not kept for the next response."},
+    {"previous_response_id", kResponses, OwnForm{"a string", kStringSchema}, 0, 0, false,
+     "A kept response whose conversation goes on."},
+    {"store", kResponses, OwnForm{"true or false", kFlagSchema}, 0, 0, false,
+     "Keep the response for limits.response_ttl; true if left out."},
+    {"input", kEmbed, OwnForm{"a text, token ids or an array of such", kPromptSchema}, 0, 0, false,
      "What to embed, 2048 inputs at most."},
-    {"query", kRerank, OwnForm{"a string"}, 0, 0, false, "What documents are compared with."},
-    {"documents", kRerank, OwnForm{"an array of strings or of objects with a text"}, 0, 0, false,
-     "2048 at most."},
-    {"max_tokens", kEverywhere, &Call::max_tokens, 0, kInt32Max, false,
-     "Output tokens at most; completions: 16, chat: the rest of the context."},
+    {"query", kRerank, OwnForm{"a string", kStringSchema}, 0, 0, false,
+     "What documents are compared with."},
+    {"documents", kRerank, OwnForm{"an array of strings or of objects with a text", kTextsSchema},
+     0, 0, false, "2048 at most."},
+    {"max_tokens", kEverywhere | kMessages, &Call::max_tokens, 0, kInt32Max, false,
+     "Output tokens at most; completions: 16, chat: the rest of the context, messages: needed."},
     {"max_completion_tokens", kAnyChat, &Call::max_completion_tokens, 1, kInt32Max, false,
      "As max_tokens, goes before it."},
-    {"min_tokens", kEverywhere, &Call::min_tokens, 0, kInt32Max, false,
+    {"max_output_tokens", kResponses, &Call::max_completion_tokens, 1, kInt32Max, false,
+     "Output tokens at most; the rest of the context if left out."},
+    {"min_tokens", kEverywhere | kDialogues, &Call::min_tokens, 0, kInt32Max, false,
      "No stop token before so many output tokens."},
     {"n", kEverywhere, &Call::n, 1, 1024, false, "Choices per prompt."},
     {"best_of", kCompletions, &Call::best_of, 1, 1024, false, "Accepted where it equals n."},
-    {"seed", kEverywhere, &Call::seed, 0, 0, false, "Same request, same seed, same tokens."},
-    {"temperature", kEverywhere, &Call::temperature, 0, 2, false, "0 is greedy."},
-    {"top_p", kEverywhere, &Call::top_p, 0, 1, true, "Nucleus sampling; 1 is off."},
-    {"top_k", kEverywhere, &Call::top_k, -1, kInt32Max, false,
+    {"seed", kEverywhere | kDialogues, &Call::seed, 0, 0, false,
+     "Same request, same seed, same tokens."},
+    {"temperature", kEverywhere | kDialogues, &Call::temperature, 0, 2, false, "0 is greedy."},
+    {"top_p", kEverywhere | kDialogues, &Call::top_p, 0, 1, true, "Nucleus sampling; 1 is off."},
+    {"top_k", kEverywhere | kDialogues, &Call::top_k, -1, kInt32Max, false,
      "The k most likely tokens; 0 and -1 are off."},
-    {"min_p", kEverywhere, &Call::min_p, 0, 1, false,
+    {"min_p", kEverywhere | kDialogues, &Call::min_p, 0, 1, false,
      "Relative to the most likely token; 0 is off."},
-    {"repetition_penalty", kEverywhere, &Call::repetition_penalty, 0, 100, true,
+    {"repetition_penalty", kEverywhere | kDialogues, &Call::repetition_penalty, 0, 100, true,
      "Over prompt and output; 1 is off."},
-    {"presence_penalty", kEverywhere, &Call::presence_penalty, -2, 2, false,
+    {"presence_penalty", kEverywhere | kDialogues, &Call::presence_penalty, -2, 2, false,
      "Over the output; 0 is off."},
-    {"frequency_penalty", kEverywhere, &Call::frequency_penalty, -2, 2, false,
+    {"frequency_penalty", kEverywhere | kDialogues, &Call::frequency_penalty, -2, 2, false,
      "Over the output; 0 is off."},
-    {"logit_bias", kEverywhere, &Call::logit_bias, -100, 100, false,
-     "Token id to a number added to its logit."},
-    {"allowed_token_ids", kEverywhere, &Call::allowed_token_ids, 0, 0, false,
+    {"logit_bias", kEverywhere | kDialogues, &Call::logit_bias, -100, 100, false,
+     "Token id to a number added to its logit. HTTP: or a text, for each of its tokens."},
+    {"bad_words", kEverywhere | kDialogues, &Call::bad_words, 0, 0, false,
+     "Texts that are not written, as the tokenizer writes them with or without a space before; "
+     "128 at most."},
+    {"allowed_token_ids", kEverywhere | kDialogues, &Call::allowed_token_ids, 0, 0, false,
      "Only these can be drawn."},
     {"stop", kEverywhere, &Call::stop, 0, 0, false, "Strings that end the output."},
-    {"stop_token_ids", kEverywhere, &Call::stop_token_ids, 0, 0, false,
+    {"stop_sequences", kMessages, &Call::stop, 0, 0, false, "Strings that end the output."},
+    {"stop_token_ids", kEverywhere | kDialogues, &Call::stop_token_ids, 0, 0, false,
      "Tokens that end the output."},
-    {"include_stop_str_in_output", kEverywhere, &Call::include_stop_str_in_output, 0, 0, false,
-     "Keep what stopped the output in it."},
-    {"ignore_eos", kEverywhere, &Call::ignore_eos, 0, 0, false,
+    {"include_stop_str_in_output", kEverywhere | kDialogues, &Call::include_stop_str_in_output, 0,
+     0, false, "Keep what stopped the output in it."},
+    {"ignore_eos", kEverywhere | kDialogues, &Call::ignore_eos, 0, 0, false,
      "Go on after the model's end token."},
-    {"skip_special_tokens", kEverywhere, &Call::skip_special_tokens, 0, 0, false,
+    {"skip_special_tokens", kEverywhere | kDialogues, &Call::skip_special_tokens, 0, 0, false,
      "Leave special tokens out of the text."},
     {"logprobs", kAnyText, &Call::num_logprobs, 0, 20, false,
      "Log-probabilities of each token and of so many most likely ones."},
@@ -75,74 +131,122 @@ const CallField kFields[] = {
     {"prompt_logprobs", kEverywhere, &Call::num_prompt_logprobs, 0, 20, false,
      "Of each token of the prompt and of so many most likely ones; not in a stream."},
     {"echo", kAnyText, &Call::echo, 0, 0, false, "The prompt goes before the output."},
-    {"truncate_prompt_tokens", kEverywhere | kPooling, &Call::truncate_prompt_tokens, -1, kInt32Max,
-     false, "Keep so many last tokens of the prompt (embeddings: the first ones); -1: what fits."},
-    {"add_special_tokens", kEverywhere | kEmbed, &Call::add_special_tokens, 0, 0, false,
-     "Let the tokenizer add what a prompt starts with; completions: true, chat: false."},
+    {"truncate_prompt_tokens", kEverywhere | kDialogues | kPooling, &Call::truncate_prompt_tokens,
+     -1, kInt32Max, false,
+     "Keep so many last tokens of the prompt (embeddings: the first ones); -1: what fits."},
+    {"add_special_tokens", kEverywhere | kDialogues | kEmbed, &Call::add_special_tokens, 0, 0,
+     false, "Let the tokenizer add what a prompt starts with; completions: true, chat: false."},
     {"add_generation_prompt", kAnyChat, &Call::add_generation_prompt, 0, 0, false,
      "The template opens the assistant's turn."},
     {"continue_final_message", kAnyChat, &Call::continue_final_message, 0, 0, false,
      "The output continues the last message."},
-    {"chat_template", kAnyChat, &Call::chat_template, 0, 0, false,
+    {"chat_template", kAnyChat | kDialogues, &Call::chat_template, 0, 0, false,
      "A Jinja template in place of the model's."},
-    {"chat_template_kwargs", kAnyChat, OwnForm{"an object"}, 0, 0, false,
-     "Further variables of the template. gRPC: as JSON."},
-    {"tools", kAnyChat, OwnForm{"an array of functions with names"}, 0, 0, false,
+    {"chat_template_kwargs", kAnyChat | kDialogues, OwnForm{"an object", kObjectSchema}, 0, 0,
+     false, "Further variables of the template. gRPC: as JSON."},
+    {"tools", kAnyChat, OwnForm{"an array of functions with names", kToolsSchema}, 0, 0, false,
      "Handed to the template. gRPC: each as JSON."},
-    {"tool_choice", kChat, OwnForm{"\"none\" or \"auto\""}, 0, 0, false,
+    {"tool_choice", kChat | kResponses,
+     OwnForm{"\"none\" or \"auto\"", R"({"enum":["none","auto"]})"}, 0, 0, false,
      "What the template makes of tools is left to it."},
-    {"documents", kAnyChat, OwnForm{"an array"}, 0, 0, false,
+    {"documents", kAnyChat | kDialogues, OwnForm{"an array", R"({"type":"array"})"}, 0, 0, false,
      "Handed to the template. gRPC: each as JSON."},
-    {"reasoning_effort", kAnyChat, &Call::reasoning_effort, 0, 0, false, "Handed to the template."},
-    {"stream", kHttp, &Call::stream, 0, 0, false, "Answer in pieces, as server-sent events."},
-    {"stream_options", kHttp, OwnForm{"an object of booleans"}, 0, 0, false,
+    {"reasoning_effort", kAnyChat | kDialogues, &Call::reasoning_effort, 0, 0, false,
+     "Handed to the template."},
+    {"stream", kHttpText, &Call::stream, 0, 0, false, "Answer in pieces, as server-sent events."},
+    {"stream_options", kHttp, OwnForm{"an object of booleans", kFlagsSchema}, 0, 0, false,
      "include_usage: a last event with the usage; continuous_usage_stats: in each event."},
-    {"stream_interval", kEverywhere, &Call::stream_interval, 1, kInt32Max, false,
+    {"stream_options", kResponses, OwnForm{"an object", kObjectSchema}, 0, 0, false,
+     "Accepted and not used."},
+    {"stream_interval", kEverywhere | kDialogues, &Call::stream_interval, 1, kInt32Max, false,
      "Tokens per piece of a stream."},
     {"return_token_ids", kEverywhere, &Call::return_token_ids, 0, 0, false,
      "Token ids beside the text."},
-    {"priority", kEverywhere | kPooling, &Call::priority, -kInt32Max, kInt32Max, false,
+    {"priority", kEverywhere | kDialogues | kPooling, &Call::priority, -kInt32Max, kInt32Max, false,
      "Lower runs earlier."},
-    {"cache_salt", kEverywhere | kPooling, &Call::cache_salt, 0, 0, false,
+    {"cache_salt", kEverywhere | kDialogues | kPooling, &Call::cache_salt, 0, 0, false,
      "Prefix blocks are shared under an equal salt only."},
-    {"request_id", kHttp | kHttpPooling, &Call::client_request_id, 0, 0, false,
+    {"request_id", kHttpText | kHttpPooling, &Call::client_request_id, 0, 0, false,
      "Names the request in answers and logs."},
-    {"user", kHttp | kHttpPooling, &Call::user, 0, 0, false, "Accepted and not used."},
-    {"response_format", kHttp, OwnForm{"{\"type\": \"text\"}"}, 0, 0, false, "Text."},
-    {"modalities", kChat, OwnForm{"[\"text\"]"}, 0, 0, false, "Text."},
-    {"spaces_between_special_tokens", kHttp, OwnForm{"true"}, 0, 0, false,
+    {"user", kHttp | kResponses | kHttpPooling, &Call::user, 0, 0, false, "Accepted and not used."},
+    {"response_format", kHttp, OwnForm{"{\"type\": \"text\"}", kTextFormatSchema}, 0, 0, false,
+     "Text."},
+    {"text", kResponses,
+     OwnForm{"{\"format\": {\"type\": \"text\"}}",
+             R"({"type":"object","properties":{"format":{"type":"object"}}})"},
+     0, 0, false, "Text."},
+    {"reasoning", kResponses,
+     OwnForm{"an object with an effort",
+             R"({"type":"object","properties":{"effort":{"type":["string","null"]}}})"},
+     0, 0, false, "Its effort is handed to the template."},
+    {"thinking", kMessages,
+     OwnForm{"{\"type\": \"disabled\"}",
+             R"({"type":"object","properties":{"type":{"const":"disabled"}},"required":["type"]})"},
+     0, 0, false, "No thinking."},
+    {"output_config", kMessages,
+     OwnForm{"an object with an effort",
+             R"({"type":"object","properties":{"effort":{"type":["string","null"]}}})"},
+     0, 0, false, "Its effort is handed to the template."},
+    {"metadata", kDialogues, OwnForm{"an object of strings", kObjectSchema}, 0, 0, false,
+     "Repeated in a response, else not used."},
+    {"truncation", kResponses, OwnForm{"\"disabled\"", R"({"const":"disabled"})"}, 0, 0, false,
+     "A prompt that is too long is refused."},
+    {"parallel_tool_calls", kResponses, OwnForm{"true or false", kFlagSchema}, 0, 0, false,
+     "Accepted and not used."},
+    {"include", kResponses, OwnForm{"an array of strings", kStringsSchema}, 0, 0, false,
+     "Accepted; of what it asks for, texts have nothing."},
+    {"modalities", kChat, OwnForm{"[\"text\"]", R"({"const":["text"]})"}, 0, 0, false, "Text."},
+    {"spaces_between_special_tokens", kHttp, OwnForm{"true", R"({"const":true})"}, 0, 0, false,
      "As the tokenizer decodes."},
-    {"encoding_format", kEmbeddings, OwnForm{"\"float\" or \"base64\""}, 0, 0, false,
+    {"encoding_format", kEmbeddings,
+     OwnForm{"\"float\" or \"base64\"", R"({"enum":["float","base64"]})"}, 0, 0, false,
      "base64: little-endian float32."},
-    {"top_n", kRerank, OwnForm{"an integer of at least 0"}, 0, 0, false,
-     "So many of the best; 0: all."},
-    {"return_documents", kRerank, OwnForm{"true or false"}, 0, 0, false,
+    {"top_n", kRerank, OwnForm{"an integer of at least 0", R"({"type":"integer","minimum":0})"}, 0,
+     0, false, "So many of the best; 0: all."},
+    {"return_documents", kRerank, OwnForm{"true or false", kFlagSchema}, 0, 0, false,
      "Repeat the texts in the answer; true if left out."},
     {"dimensions", kEmbed, &Call::dimensions, 1, kInt32Max, false,
      "Numbers that an embedding keeps; the model's own size if left out."},
-    {"timeout_ms", kEverywhere | kPooling, &Call::timeout_ms, 1, kDayMs, false,
+    {"timeout_ms", kEverywhere | kDialogues | kPooling, &Call::timeout_ms, 1, kDayMs, false,
      "The answer must be complete by then."},
-    {"ttft_timeout_ms", kEverywhere, &Call::ttft_timeout_ms, 1, kDayMs, false,
+    {"ttft_timeout_ms", kEverywhere | kDialogues, &Call::ttft_timeout_ms, 1, kDayMs, false,
      "The first token must be out by then."},
 };
 
 constexpr UnsupportedField kUnsupportedFields[] = {
-    {"structured_outputs", kHttp, "structured output is not supported"},
-    {"guided_json", kHttp, "structured output is not supported"},
-    {"guided_regex", kHttp, "structured output is not supported"},
-    {"guided_choice", kHttp, "structured output is not supported"},
-    {"guided_grammar", kHttp, "structured output is not supported"},
-    {"guided_json_object", kHttp, "structured output is not supported"},
-    {"bad_words", kHttp, "use logit_bias to keep tokens out"},
+    {"structured_outputs", kHttpText, "structured output is not supported"},
+    {"guided_json", kHttpText, "structured output is not supported"},
+    {"guided_regex", kHttpText, "structured output is not supported"},
+    {"guided_choice", kHttpText, "structured output is not supported"},
+    {"guided_grammar", kHttpText, "structured output is not supported"},
+    {"guided_json_object", kHttpText, "structured output is not supported"},
     {"suffix", kCompletions, "filling in before a suffix is not supported"},
-    {"use_beam_search", kHttp, "beam search is not supported"},
-    {"logits_processors", kHttp, "custom processors are not supported"},
-    {"prompt_embeds", kHttp, "a prompt is text or token ids"},
+    {"use_beam_search", kHttpText, "beam search is not supported"},
+    {"logits_processors", kHttpText, "custom processors are not supported"},
+    {"prompt_embeds", kHttpText, "a prompt is text or token ids"},
     {"functions", kChat, "use tools"},
     {"function_call", kChat, "use tools"},
     {"audio", kChat, "only text is supported"},
     {"web_search_options", kChat, "web search is not supported"},
-    {"echo", kChat, "echo is for /v1/completions"},
+    {"echo", kChat | kDialogues, "echo is for /v1/completions"},
+    {"n", kDialogues, "one answer is given"},
+    {"stop", kDialogues, "use stop_sequences of /v1/messages, or /v1/chat/completions"},
+    {"max_tokens", kResponses, "use max_output_tokens"},
+    {"messages", kResponses, "use input"},
+    {"logprobs", kDialogues, "use /v1/chat/completions"},
+    {"prompt_logprobs", kDialogues, "use /v1/chat/completions"},
+    {"response_format", kDialogues, "structured output is not supported"},
+    {"tools", kDialogues, "tool use is not supported here, use /v1/chat/completions"},
+    {"tool_choice", kMessages, "tool use is not supported here"},
+    {"mcp_servers", kMessages, "tool use is not supported here"},
+    {"container", kMessages, "containers are not supported"},
+    {"context_management", kMessages, "what is too long is refused"},
+    {"output_format", kMessages, "structured output is not supported"},
+    {"top_logprobs", kResponses, "use /v1/chat/completions"},
+    {"max_tool_calls", kResponses, "tool use is not supported here"},
+    {"background", kResponses, "a response is made while its request is open"},
+    {"conversation", kResponses, "use previous_response_id"},
+    {"prompt", kResponses, "prompts are not kept: use instructions and input"},
 };
 
 using FieldIndex = absl::flat_hash_map<std::string_view, const CallField*>;
@@ -174,8 +278,8 @@ absl::Span<const CallField> CallFields() { return kFields; }
 absl::Span<const UnsupportedField> UnsupportedFields() { return kUnsupportedFields; }
 
 const CallField* FindCallField(std::string_view name, Surface surface) {
-  constexpr Surface kSurfaces[] = {kCompletions, kChat,      kGrpcGenerate, kGrpcChat,
-                                   kEmbeddings,  kGrpcEmbed, kRerank};
+  constexpr Surface kSurfaces[] = {kCompletions, kChat,   kGrpcGenerate, kGrpcChat, kEmbeddings,
+                                   kGrpcEmbed,   kRerank, kMessages,     kResponses};
   static const auto indexes = [&] {
     std::map<Surface, FieldIndex> made;
     for (const Surface each : kSurfaces) made.emplace(each, MakeIndex(each));
@@ -235,6 +339,9 @@ absl::Status CheckFieldRanges(const GenerationCall& call) {
     }
     absl::Status operator()(std::vector<std::pair<TokenId, double>> Call::*m) const {
       for (const auto& [id, bias] : call.*m) {
+        if (!InRange(field, bias)) return OutOfRange(field, bias);
+      }
+      for (const auto& [text, bias] : call.text_bias) {
         if (!InRange(field, bias)) return OutOfRange(field, bias);
       }
       return absl::OkStatus();

@@ -16,7 +16,7 @@
 
 namespace penstock {
 
-enum Surface : uint8_t {
+enum Surface : uint16_t {
   kCompletions = 1,
   kChat = 2,
   kGrpcGenerate = 4,
@@ -24,6 +24,8 @@ enum Surface : uint8_t {
   kEmbeddings = 16,
   kGrpcEmbed = 32,
   kRerank = 64,
+  kMessages = 128,  // Anthropic's
+  kResponses = 256,
   // Both wires
   kAnyText = kCompletions | kGrpcGenerate,
   kAnyChat = kChat | kGrpcChat,
@@ -32,12 +34,15 @@ enum Surface : uint8_t {
   kPooling = kEmbed | kRerank,
   // HTTP alone
   kHttp = kCompletions | kChat,
+  kDialogues = kMessages | kResponses,
+  kHttpText = kHttp | kDialogues,
   kHttpPooling = kEmbeddings | kRerank,
 };
 
 /// A field with a form of its own, which its codec reads. Messages say what is expected.
 struct OwnForm {
   std::string_view expected;
+  std::string_view schema;  // of JSON Schema; what only gRPC has needs none
 };
 
 /// Where a field's value goes; its type is the member's.
@@ -50,7 +55,7 @@ using FieldMember =
 
 struct CallField {
   std::string_view name;
-  uint8_t surfaces;  // of Surface: where the field is accepted
+  uint16_t surfaces;  // of Surface: where the field is accepted
   FieldMember member;
   double min = 0,
          max = 0;  // of numbers; min == max: any. Lists of ids are bound to the vocabulary instead
@@ -61,7 +66,7 @@ struct CallField {
 /// A field of the API that would change the result and is refused where it is used.
 struct UnsupportedField {
   std::string_view name;
-  uint8_t surfaces;
+  uint16_t surfaces;
   std::string_view instead;  // what to do, or why
 };
 

@@ -17,12 +17,13 @@ struct Column {
 
 constexpr Column kColumns[] = {
     {kCompletions, "completions"}, {kChat, "chat"},
+    {kMessages, "messages"},       {kResponses, "responses"},
     {kEmbeddings, "embeddings"},   {kRerank, "rerank"},
     {kGrpcGenerate, "Generate"},   {kGrpcChat, "Chat"},
     {kGrpcEmbed, "Embed"},
 };
 
-std::string Where(uint8_t surfaces) {
+std::string Where(uint16_t surfaces) {
   std::vector<std::string> names;
   for (const Column& column : kColumns) {
     if ((surfaces & column.surface) != 0) names.emplace_back(column.title);
@@ -39,8 +40,9 @@ std::string Cell(std::string_view text) {
 std::string CallFieldsMarkdown() {
   std::string page =
       "# Request fields\n\n"
-      "Generated: `penstock check-config --api > docs/api.md`. `completions`, `chat`, `embeddings` "
-      "and `rerank` are\nthe routes of HTTP; `Generate`, `Chat` and `Embed` are calls of "
+      "Generated: `penstock check-config --api > docs/api.md`. `completions`, `chat`, `messages`, "
+      "`responses`, `embeddings` and `rerank` are\nthe routes of HTTP; `Generate`, `Chat` and "
+      "`Embed` are calls of "
       "`penstock.v1.Inference`, each also the streamed\nform where there is one. A value of a "
       "wrong "
       "type or out of range is a 400 (INVALID_ARGUMENT) that names the field;\n`null`, as a field "

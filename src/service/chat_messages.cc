@@ -14,38 +14,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Text parts become one string, a line each.
-absl::Status JoinParts(Json& content, const std::string& at) {
-  std::string joined;
-  for (size_t i = 0; i < content.size(); ++i) {
-    const Json& part = content[i];
-    const std::string part_at = absl::StrCat(at, "[", i, "]");
-    if (part.is_string()) {
-      absl::StrAppend(&joined, i == 0 ? "" : "\n", part.get_ref<const std::string&>());
-      continue;
-    }
-    if (!part.is_object())
-      return InvalidField(part_at, absl::StrCat(part_at, " must be an object with a type"));
-    const auto type = part.find("type");
-    if (type == part.end() || !type->is_string()) {
-      return InvalidField(part_at, absl::StrCat(part_at, ".type is missing: \"text\" is expected"));
-    }
-    const std::string& kind = type->get_ref<const std::string&>();
-    const bool refusal = kind == "refusal";
-    if (kind != "text" && kind != "input_text" && kind != "output_text" && !refusal) {
-      return InvalidField(part_at, absl::StrCat(part_at, " is of type \"", kind,
-                                                "\": only text is supported by this model"));
-    }
-    const auto text = part.find(refusal ? "refusal" : "text");
-    if (text == part.end() || !text->is_string()) {
-      return InvalidField(part_at, absl::StrCat(part_at, ".text must be a string"));
-    }
-    absl::StrAppend(&joined, i == 0 ? "" : "\n", text->get_ref<const std::string&>());
-  }
-  content = std::move(joined);
-  return absl::OkStatus();
-}
-
 // Templates want the arguments of earlier calls as an object; the wire carries them as a string of
 // JSON.
 absl::Status ReadToolCalls(Json& calls, const std::string& at) {
@@ -83,7 +51,7 @@ absl::Status ReadMessage(Json& message, const std::string& at) {
     if (role->get_ref<const std::string&>() == "assistant") return absl::OkStatus();
     return InvalidField(content_at, absl::StrCat(content_at, " is missing"));
   }
-  if (content->is_array()) return JoinParts(*content, content_at);
+  if (content->is_array()) return JoinTextParts(*content, content_at);
   if (content->is_string()) return absl::OkStatus();
   return InvalidField(content_at,
                       absl::StrCat(content_at, " must be a string or an array of text parts, got ",
@@ -118,6 +86,37 @@ absl::Status ReadTools(Json& value, GenerationCall& call) {
 }
 
 }  // namespace
+
+absl::Status JoinTextParts(Json& content, const std::string& at) {
+  std::string joined;
+  for (size_t i = 0; i < content.size(); ++i) {
+    const Json& part = content[i];
+    const std::string part_at = absl::StrCat(at, "[", i, "]");
+    if (part.is_string()) {
+      absl::StrAppend(&joined, i == 0 ? "" : "\n", part.get_ref<const std::string&>());
+      continue;
+    }
+    if (!part.is_object())
+      return InvalidField(part_at, absl::StrCat(part_at, " must be an object with a type"));
+    const auto type = part.find("type");
+    if (type == part.end() || !type->is_string()) {
+      return InvalidField(part_at, absl::StrCat(part_at, ".type is missing: \"text\" is expected"));
+    }
+    const std::string& kind = type->get_ref<const std::string&>();
+    const bool refusal = kind == "refusal";
+    if (kind != "text" && kind != "input_text" && kind != "output_text" && !refusal) {
+      return InvalidField(part_at, absl::StrCat(part_at, " is of type \"", kind,
+                                                "\": only text is supported by this model"));
+    }
+    const auto text = part.find(refusal ? "refusal" : "text");
+    if (text == part.end() || !text->is_string()) {
+      return InvalidField(part_at, absl::StrCat(part_at, ".text must be a string"));
+    }
+    absl::StrAppend(&joined, i == 0 ? "" : "\n", text->get_ref<const std::string&>());
+  }
+  content = std::move(joined);
+  return absl::OkStatus();
+}
 
 bool IsChatField(std::string_view name) {
   return name == "messages" || name == "tools" || name == "documents" ||

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
+#include <string>
 #include <string_view>
 
 #include "absl/status/status.h"
@@ -14,6 +15,9 @@ namespace penstock {
 
 /// True of `messages`, `tools`, `documents` and `chat_template_kwargs`.
 bool IsChatField(std::string_view name);
+
+/// Makes one string of an array of text parts, a line each. INVALID_ARGUMENT names the part.
+absl::Status JoinTextParts(nlohmann::ordered_json& content, const std::string& at);
 
 /// Checks the form of such a field and moves it into `call`. Text parts of messages are joined, so
 /// that templates see strings. INVALID_ARGUMENT names the entry at fault: messages[0].content[1].

@@ -47,6 +47,8 @@ RequestRecord GenerationService::NewRecord(const GenerationCall& call) {
   record.request_id = call.request_id;
   record.model = call.model.value_or("");
   record.protocol = call.protocol;
+  record.trace_id = call.trace_id;
+  record.span_id = call.span_id;
   record.stream = StreamsOut(call);
   return record;
 }
@@ -122,6 +124,7 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
   }
   RETURN_IF_ERROR(CheckFieldRanges(call));
   RETURN_IF_ERROR(CheckFieldsTogether(call, *model, parts_.limits.max_n));
+  RETURN_IF_ERROR(ResolveTexts(call, *model));
   const int64_t n = call.n.value_or(1);
   RETURN_IF_ERROR(CheckRoom(call.prompts.size(), n));
   ASSIGN_OR_RETURN(std::vector<std::vector<TokenId>> prompts, BuildPrompts(call, *model));
@@ -196,6 +199,7 @@ void GenerationService::RecordRefusal(const GenerationCall& call,
 
 absl::StatusOr<std::vector<TokenId>> GenerationService::Tokenize(const GenerationCall& call,
                                                                  const ServedModel& model) const {
+  RETURN_IF_ERROR(CheckFieldRanges(call));
   ASSIGN_OR_RETURN(auto prompts, BuildPrompts(call, model));
   return std::move(prompts.front());
 }

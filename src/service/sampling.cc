@@ -12,6 +12,8 @@ namespace {
 
 constexpr size_t kMaxStops = 64;
 constexpr size_t kMaxStopBytes = 4096;
+constexpr size_t kMaxBadWords = 128;
+constexpr size_t kMaxTokenText = 256;  // bytes of a bad word, and of a text that is biased
 constexpr int64_t kCompletionTokens =
     16;  // max_tokens of /v1/completions where the client is silent
 
@@ -43,6 +45,23 @@ absl::Status CheckStops(const GenerationCall& call, const ServedModel& model) {
     return InvalidField("stop", "this model has no tokenizer: use stop_token_ids");
   }
   return absl::OkStatus();
+}
+
+// The ids of a text that stands for tokens; `field` named it.
+absl::StatusOr<std::vector<TokenId>> TokensOf(std::string_view field, const std::string& text,
+                                              const ServedModel& model) {
+  if (model.tokenizer == nullptr) {
+    return InvalidField(field, absl::StrCat("this model has no tokenizer: ", ToAbsl(field),
+                                            " cannot be given as text"));
+  }
+  if (text.empty() || text.size() > kMaxTokenText) {
+    return InvalidField(field, absl::StrCat(ToAbsl(field), ": a text must have 1 to ",
+                                            kMaxTokenText, " bytes, got ", text.size()));
+  }
+  std::vector<TokenId> ids = model.tokenizer->Encode(text, false);
+  if (ids.empty())
+    return InvalidField(field, absl::StrCat(ToAbsl(field), ": \"", text, "\" has no token"));
+  return ids;
 }
 
 // Output tokens that the client asked for, or that it gets when silent.
@@ -110,6 +129,27 @@ absl::Status CheckFieldsTogether(const GenerationCall& call, const ServedModel& 
   return absl::OkStatus();
 }
 
+absl::Status ResolveTexts(GenerationCall& call, const ServedModel& model) {
+  for (const auto& [text, bias] : call.text_bias) {
+    ASSIGN_OR_RETURN(const std::vector<TokenId> ids, TokensOf("logit_bias", text, model));
+    for (const TokenId id : ids) call.logit_bias.emplace_back(id, bias);
+  }
+  call.text_bias.clear();
+  if (call.bad_words.size() > kMaxBadWords) {
+    return InvalidField("bad_words", absl::StrCat("bad_words has ", call.bad_words.size(),
+                                                  " texts, the most is ", kMaxBadWords));
+  }
+  for (const std::string& word : call.bad_words) {
+    ASSIGN_OR_RETURN(std::vector<TokenId> ids, TokensOf("bad_words", word, model));
+    // Within a text a word has a space before it, which most vocabularies write as part of it.
+    std::vector<TokenId> spaced = model.tokenizer->Encode(" " + word, false);
+    if (!word.starts_with(' ') && !spaced.empty() && spaced != ids)
+      call.bad_word_ids.push_back(std::move(spaced));
+    call.bad_word_ids.push_back(std::move(ids));
+  }
+  return absl::OkStatus();
+}
+
 int32_t NumLogprobs(const GenerationCall& call) {
   if (call.num_logprobs) return static_cast<int32_t>(*call.num_logprobs);
   if (call.want_logprobs.value_or(false))
@@ -145,6 +185,7 @@ absl::StatusOr<GenerateRequest> MakeRequest(const GenerationCall& call, const Se
   sampling.num_logprobs = NumLogprobs(call);
   sampling.logprob_token_ids = call.logprob_token_ids;
   sampling.allowed_token_ids = call.allowed_token_ids;
+  sampling.bad_words = call.bad_word_ids;
   for (const auto& [id, bias] : call.logit_bias)
     sampling.logit_bias.emplace_back(id, static_cast<float>(bias));
   request.stop_token_ids = call.stop_token_ids;

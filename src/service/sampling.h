@@ -15,6 +15,9 @@ namespace penstock {
 absl::Status CheckFieldsTogether(const GenerationCall& call, const ServedModel& model,
                                  int64_t max_n);
 
+/// Turns bad_words and biases by text into token ids; after CheckFieldsTogether.
+absl::Status ResolveTexts(GenerationCall& call, const ServedModel& model);
+
 /// How many log-probs were asked for beside the sampled token's; -1: none.
 int32_t NumLogprobs(const GenerationCall& call);
 

@@ -84,6 +84,29 @@ def test_names_the_field_that_is_wrong(stub, stubs):
     assert error.value.code() == grpc.StatusCode.NOT_FOUND
 
 
+def test_a_trace_is_continued_and_bad_words_are_kept_out(demo, stub, stubs):
+    trace = "4bf92f3577b34da6a3ce929d0e0e4737"
+    request = stubs[0].GenerateRequest(prompt="The old house was", max_tokens=24, temperature=0)
+    request.ignore_eos = True
+    request.return_token_ids = True
+    metadata = [("traceparent", f"00-{trace}-00f067aa0ba902b7-01"), ("x-request-id", "grpc-traced")]
+    free, call = stub.Generate.with_call(request, metadata=metadata)
+    echoed = dict(call.initial_metadata())["traceparent"].split("-")
+    assert echoed[1] == trace and echoed[2] != "00f067aa0ba902b7"
+    demo.until(lambda: any(line.get("request_id") == "grpc-traced" for line in demo.log_lines()))
+    line = next(line for line in demo.log_lines() if line.get("request_id") == "grpc-traced")
+    assert line["trace_id"] == trace and line["span_id"] == echoed[2]
+    for token in free.choices[0].token_ids:
+        text = stub.Detokenize(stubs[0].DetokenizeRequest(ids=[token])).text
+        ask = stubs[0].TokenizeRequest(text=text, add_special_tokens=False)
+        if list(stub.Tokenize(ask).ids) == [token]:
+            break
+    else:
+        pytest.fail("no token that is a text of its own")
+    request.bad_words.append(text)
+    assert token not in stub.Generate(request).choices[0].token_ids
+
+
 def test_a_deadline_is_the_requests_deadline(demo, stub, stubs):
     with pytest.raises(grpc.RpcError) as error:
         stub.Generate(

@@ -13,14 +13,17 @@
 namespace penstock {
 
 struct HttpTalk : Talk {
+  using AddRoutes = void (*)(Router&, GenerationService&, const Answers&);
   explicit HttpTalk(FakeEngine::Script script = FakeEngine::Repeat, LimitsSection limits = {},
-                    std::vector<std::string> keys = {}, bool start_engine = true)
+                    std::vector<std::string> keys = {}, bool start_engine = true,
+                    std::vector<std::string> cors_origins = {}, AddRoutes add = AddOpenAiRoutes)
       : Talk(std::move(script), limits, std::move(keys)),
         router([this](std::string_view credential) { return service->Authorize(credential); }) {
-    AddOpenAiRoutes(router, *service);
+    add(router, *service, std::make_shared<IdempotencyStore>(service->limits(), &service->clock()));
     HttpServerOptions options;
     options.address = "127.0.0.1:0";
     options.limits = limits;
+    options.cors_origins = std::move(cors_origins);
     options.clock = &SystemClock::Get();
     options.on_answer = [this](int code) { catalogue.CountRequest(code); };
     auto listening = HttpServer::Bind(std::move(options));

@@ -1,16 +1,52 @@
-// Bodies of /v1/completions, /v1/chat/completions, /v1/embeddings and /v1/rerank, up to the call.
+// Bodies of the OpenAI and Anthropic routes, up to the call.
 #include <cstddef>
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "api/anthropic/messages_codec.h"
 #include "api/http/json_text.h"
 #include "api/openai/call_codec.h"
 #include "api/openai/embedding_codec.h"
+#include "api/openai/responses_codec.h"
 #include "base/strings.h"
 #include "service/call_fields.h"
 #include "service/json_body.h"
 #include "service/sampling.h"
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// What is read as a chat must be messages of text that a template can take.
+void CheckMessages(const penstock::GenerationCall& call) {
+  if (!call.chat || call.messages == nullptr || call.messages->empty()) __builtin_trap();
+  for (const Json& message : *call.messages) {
+    if (!message["role"].is_string() || !message["content"].is_string()) __builtin_trap();
+  }
+}
+
+void ReadDialogues(std::string_view text) {
+  using namespace penstock;
+  for (const bool counting : {false, true}) {
+    absl::StatusOr<Json> body = ParseWireJson(text);
+    GenerationCall call;
+    const absl::Status status = ReadMessagesCall(*body, counting, call);
+    if (status.ok()) {
+      CheckMessages(call);
+    } else if (!Json::accept(MessagesErrorBody(400, Message(status), "", "id"))) {
+      __builtin_trap();
+    }
+  }
+  absl::StatusOr<Json> body = ParseWireJson(text);
+  GenerationCall call;
+  ResponseRequest request;
+  if (!ReadResponseCall(*body, call, request).ok() || !Json::accept(request.metadata)) return;
+  const Json before = Json::array({{{"role", "user"}, {"content", "x"}}});
+  if (JoinConversation(&before, call, request).ok()) CheckMessages(call);
+}
+
+}  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace penstock;
@@ -32,6 +68,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const absl::StatusOr<GenerateRequest> request = MakeRequest(call, model, 10);
     if (request.ok() && (request->max_tokens < 1 || request->max_tokens > 4086)) __builtin_trap();
   }
+  ReadDialogues(text);
   for (const auto read : {ReadEmbeddingCall, ReadRerankCall}) {
     absl::StatusOr<nlohmann::ordered_json> body = ParseWireJson(text);
     EmbeddingCall call;

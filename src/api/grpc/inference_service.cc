@@ -11,6 +11,7 @@
 #include "service/call_error.h"
 #include "service/ids.h"
 #include "service/sampling.h"
+#include "service/trace.h"
 
 namespace penstock {
 namespace {
@@ -98,9 +99,13 @@ GenerationCall InferenceService::NewCall(grpc::CallbackServerContext& context) c
   GenerationCall call;
   call.request_id = CleanRequestId(Metadata(context, "x-request-id"));
   if (call.request_id.empty()) call.request_id = MakeRequestId();
+  const TraceIds trace = ContinueTrace(Metadata(context, "traceparent"));
+  call.trace_id = trace.trace_id;
+  call.span_id = trace.span_id;
   call.protocol = "grpc";
   call.arrival = service_.clock().Now();
   context.AddInitialMetadata("x-request-id", call.request_id);
+  context.AddInitialMetadata("traceparent", Traceparent(trace));
   return call;
 }
 

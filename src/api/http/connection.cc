@@ -6,6 +6,7 @@
 #include <boost/beast/http/string_body.hpp>
 #include <utility>
 
+#include "api/http/cors.h"
 #include "api/http/http_loop.h"
 #include "api/http/json_text.h"
 #include "api/http/response_head.h"
@@ -133,6 +134,8 @@ void Connection::BeginAnswer() {
   if (question != std::string_view::npos) request.query = std::string(target.substr(question + 1));
   request.request_id = CleanRequestId(View(message["X-Request-Id"]));
   if (request.request_id.empty()) request.request_id = MakeRequestId();
+  request.trace = ContinueTrace(View(message["traceparent"]));
+  request.idempotency_key = std::string(View(message["Idempotency-Key"]));
   request.credential = std::string(View(message[http::field::authorization]));
   if (request.credential.empty()) request.credential = std::string(View(message["X-Api-Key"]));
   request.content_encoding = std::string(View(message[http::field::content_encoding]));
@@ -140,6 +143,14 @@ void Connection::BeginAnswer() {
   request.body = std::move(message.body());
 
   ResponsePipe::Settings settings;
+  settings.headers.emplace_back("traceparent", Traceparent(request.trace));
+  const bool page_reads = AppendCorsHeaders(shared.options.cors_origins,
+                                            View(message[http::field::origin]), settings.headers);
+  if (page_reads && message.method() == http::verb::options) {
+    request.is_preflight = message.count("Access-Control-Request-Method") > 0;
+    request.preflight_headers = std::string(View(message["Access-Control-Request-Headers"]));
+  }
+  settings.accept_encoding = std::string(View(message[http::field::accept_encoding]));
   settings.keep_alive = message.keep_alive();
   settings.http_1_0 = message.version() < 11;
   settings.head_only = message.method() == http::verb::head;

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -19,7 +20,8 @@ struct HttpServerOptions {
   std::string address;  // host:port, [v6]:port; port 0: any free one
   int num_threads = 1;
   LimitsSection limits;
-  const Clock* clock = nullptr;  // stamps the arrival of requests: the engines' own
+  std::vector<std::string> cors_origins;  // whose pages may read answers; "*": everyone's
+  const Clock* clock = nullptr;           // stamps the arrival of requests: the engines' own
   std::function<void(int code)>
       on_answer;  // each answered request, any thread; 499: the client went first
 };

@@ -11,8 +11,17 @@
 #include <vector>
 
 #include "penstock/service.h"
+#include "service/trace.h"
 
 namespace penstock {
+
+struct HttpRequest;
+struct HttpResponse;
+
+/// How an API writes an error: fills in body and headers of a response whose status is set. `param`
+/// empty: no field is at fault.
+using ErrorForm = void (*)(const HttpRequest& request, std::string_view message,
+                           std::string_view param, HttpResponse& response);
 
 struct HttpRequest {
   std::string method;  // upper case
@@ -21,8 +30,13 @@ struct HttpRequest {
   std::string body;
   std::string content_encoding;  // of the body; empty: as it is
   std::string request_id;        // the client's cleaned X-Request-Id, or one of ours
-  std::string credential;        // Authorization or X-Api-Key
-  std::string path_argument;     // what {name} of the route stands for
+  TraceIds trace;
+  std::string credential;          // Authorization or X-Api-Key
+  std::string idempotency_key;     // empty: none
+  bool is_preflight = false;       // a page of an allowed origin asks what it may send
+  std::string preflight_headers;   // Access-Control-Request-Headers
+  ErrorForm error_form = nullptr;  // of the route; null: OpenAI's
+  std::string path_argument;       // what {name} of the route stands for
   bool from_loopback = false;
   absl::Time arrival;  // engine clock; when the request was complete
 };
@@ -45,7 +59,8 @@ class HttpExchange {
   virtual HttpRequest& request() = 0;
   virtual void Respond(HttpResponse response) = 0;
   /// A body of unknown length; leaves together with what is written at once after it.
-  virtual void StartStream(std::string_view content_type) = 0;
+  virtual void StartStream(std::string_view content_type, const HttpHeaders& headers) = 0;
+  void StartStream(std::string_view content_type) { StartStream(content_type, {}); }
   virtual void Write(std::string_view bytes) = 0;
   /// `close`: the connection ends with it, as after an error.
   virtual void EndStream(bool close) = 0;

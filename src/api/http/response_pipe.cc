@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "api/http/content_encoding.h"
 #include "api/http/json_text.h"
 #include "api/http/response_head.h"
 
@@ -21,6 +22,9 @@ void ResponsePipe::FlushSoon(std::unique_lock<std::mutex>& lock) {
 }
 
 void ResponsePipe::Respond(HttpResponse response) {
+  if (!settings_.accept_encoding.empty()) EncodeBody(settings_.accept_encoding, response);
+  response.headers.insert(response.headers.end(), settings_.headers.begin(),
+                          settings_.headers.end());
   std::unique_lock lock(mutex_);
   if (state_ != State::kWaiting) return;
   started_ = true;
@@ -42,9 +46,11 @@ void ResponsePipe::Respond(HttpResponse response) {
   FlushSoon(lock);
 }
 
-void ResponsePipe::StartStream(std::string_view content_type) {
+void ResponsePipe::StartStream(std::string_view content_type, const HttpHeaders& headers) {
   std::lock_guard lock(mutex_);
   if (state_ != State::kWaiting) return;
+  HttpHeaders all = headers;
+  all.insert(all.end(), settings_.headers.begin(), settings_.headers.end());
   started_ = true;
   state_ = State::kStreaming;
   close_ = WantsClose() ||
@@ -52,6 +58,7 @@ void ResponsePipe::StartStream(std::string_view content_type) {
   ResponseHead head;
   head.content_type = content_type;
   head.request_id = settings_.request_id;
+  head.headers = &all;
   head.chunked = true;
   head.close = close_;
   head.http_1_0 = settings_.http_1_0;

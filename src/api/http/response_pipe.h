@@ -24,6 +24,8 @@ class ResponsePipe {
     bool http_1_0 = false;
     size_t stream_buffer = 0;
     std::string request_id;
+    std::string accept_encoding;
+    HttpHeaders headers;  // of every answer
     const std::atomic<bool>* draining = nullptr;
     const std::function<void(int)>* on_answer = nullptr;
     std::function<void()> flush;  // asks the connection to Take; any thread
@@ -31,7 +33,7 @@ class ResponsePipe {
   explicit ResponsePipe(Settings settings) : settings_(std::move(settings)) {}
 
   void Respond(HttpResponse response);
-  void StartStream(std::string_view content_type);
+  void StartStream(std::string_view content_type, const HttpHeaders& headers);
   void Write(std::string_view bytes);
   void EndStream(bool close);
   /// The exchange is dropped: 500 where nothing was said, the connection's end where a stream is
@@ -76,7 +78,9 @@ class LiveExchange final : public HttpExchange {
   ~LiveExchange() override { pipe_->Abandon(); }
   HttpRequest& request() override { return request_; }
   void Respond(HttpResponse response) override { pipe_->Respond(std::move(response)); }
-  void StartStream(std::string_view content_type) override { pipe_->StartStream(content_type); }
+  void StartStream(std::string_view content_type, const HttpHeaders& headers) override {
+    pipe_->StartStream(content_type, headers);
+  }
   void Write(std::string_view bytes) override { pipe_->Write(bytes); }
   void EndStream(bool close) override { pipe_->EndStream(close); }
   bool started() const override { return pipe_->started(); }

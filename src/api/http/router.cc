@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "api/http/cors.h"
 #include "api/http/json_text.h"
 #include "base/strings.h"
 #include "service/call_error.h"
@@ -10,21 +11,28 @@
 namespace penstock {
 
 void RespondError(HttpExchange& exchange, int status, std::string_view message,
-                  std::string_view param) {
+                  std::string_view param, HttpHeaders headers) {
+  const HttpRequest& request = exchange.request();
   HttpResponse response;
   response.status = status;
-  response.body = ErrorBody(status, message, param);
+  response.headers = std::move(headers);
+  if (request.error_form != nullptr) {
+    request.error_form(request, message, param, response);
+  } else {
+    response.body = ErrorBody(status, message, param);
+  }
   if (status == 429 || status == 503) response.headers.emplace_back("Retry-After", "1");
   if (status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
   exchange.Respond(std::move(response));
 }
 
-void Router::Add(std::string method, std::string path, Access access, Endpoint endpoint) {
+void Router::Add(std::string method, std::string path, Access access, Endpoint endpoint,
+                 ErrorForm error_form) {
   const size_t brace = path.find('{');
   const bool has_argument = brace != std::string::npos;
   if (has_argument) path.resize(brace);
   routes_.push_back(
-      {std::move(method), std::move(path), has_argument, access, std::move(endpoint)});
+      {std::move(method), std::move(path), has_argument, access, std::move(endpoint), error_form});
 }
 
 const Router::Route* Router::Find(HttpRequest& request, std::string* allowed) const {
@@ -36,6 +44,7 @@ const Router::Route* Router::Find(HttpRequest& request, std::string* allowed) co
                              ? path.size() > route.path.size() && path.starts_with(route.path)
                              : path == route.path;
     if (!matches) continue;
+    request.error_form = route.error_form;
     if (route.method == method) {
       if (route.has_argument) request.path_argument = request.path.substr(route.path.size());
       return &route;
@@ -51,17 +60,22 @@ void Router::Serve(std::shared_ptr<HttpExchange> exchange) const {
   std::string allowed;
   const Route* route = Find(request, &allowed);
   if (route == nullptr) {
+    if (request.method == "OPTIONS" && request.path == "*") allowed = "GET, HEAD, POST, DELETE";
     if (allowed.empty()) {
       return RespondError(*exchange, 404,
                           absl::StrCat("there is no route ", request.method, " ", request.path));
     }
     HttpResponse response;
     response.headers.emplace_back("Allow", allowed + ", OPTIONS");
-    response.status = request.method == "OPTIONS" ? 204 : 405;
-    if (response.status == 405) {
-      response.body = ErrorBody(
-          405, absl::StrCat(request.path, " answers ", allowed, ", not ", request.method), "");
+    if (request.method != "OPTIONS") {
+      return RespondError(
+          *exchange, 405,
+          absl::StrCat(request.path, " answers ", allowed, ", not ", request.method), "",
+          std::move(response.headers));
     }
+    response.status = 204;
+    if (request.is_preflight)
+      AppendPreflightHeaders(allowed, request.preflight_headers, response.headers);
     return exchange->Respond(std::move(response));
   }
   const bool free = route->access == Access::kOpen ||

@@ -28,7 +28,9 @@ class Router {
   explicit Router(std::function<absl::Status(std::string_view credential)> authorize)
       : authorize_(std::move(authorize)) {}
   /// `path`: exact, or with a last segment {name} that stands for all the rest.
-  void Add(std::string method, std::string path, Access access, Endpoint endpoint);
+  /// `error_form`: of what is refused under this path; null: OpenAI's.
+  void Add(std::string method, std::string path, Access access, Endpoint endpoint,
+           ErrorForm error_form = nullptr);
   /// Finds the route and calls its endpoint; answers 401, 404, 405, HEAD and OPTIONS itself.
   void Serve(std::shared_ptr<HttpExchange> exchange) const;
 
@@ -38,6 +40,7 @@ class Router {
     bool has_argument = false;  // `path` is then the part before it
     Access access = Access::kKey;
     Endpoint endpoint;
+    ErrorForm error_form = nullptr;
   };
   const Route* Find(HttpRequest& request, std::string* allowed) const;
 
@@ -45,8 +48,8 @@ class Router {
   std::vector<Route> routes_;
 };
 
-/// Answers with the API's error form; adds Retry-After to 429 and 503, WWW-Authenticate to 401.
+/// Answers in the error form of the request's route; adds Retry-After to 429 and 503, WWW-Authenticate to 401.
 void RespondError(HttpExchange& exchange, int status, std::string_view message,
-                  std::string_view param = {});
+                  std::string_view param = {}, HttpHeaders headers = {});
 
 }  // namespace penstock

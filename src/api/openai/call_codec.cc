@@ -92,9 +92,14 @@ struct Assign {
   absl::Status operator()(std::vector<std::pair<TokenId, double>> GenerationCall::*member) const {
     if (!value.is_object()) return Wrong();
     for (const auto& [key, number] : value.items()) {
-      TokenId id = -1;
-      if (!absl::SimpleAtoi(key, &id) || id < 0 || !number.is_number()) return Wrong();
-      (call.*member).emplace_back(id, number.get<double>());
+      if (!number.is_number()) return Wrong();
+      int64_t id = -1;
+      if (!absl::SimpleAtoi(key, &id)) {
+        call.text_bias.emplace_back(key, number.get<double>());
+        continue;
+      }
+      if (id < 0 || id > std::numeric_limits<TokenId>::max()) return Wrong();
+      (call.*member).emplace_back(static_cast<TokenId>(id), number.get<double>());
     }
     return absl::OkStatus();
   }
@@ -173,20 +178,27 @@ absl::Status ReadField(const CallField& field, const Json& value, GenerationCall
   return std::visit(Assign{field, value, call}, field.member);
 }
 
-absl::Status ReadCall(Json& body, Surface surface, GenerationCall& call) {
+absl::Status ReadFields(Json& body, Surface surface, GenerationCall& call, ReadOwn read_own_form) {
   if (!body.is_object()) return absl::InvalidArgumentError("the body must be a JSON object");
-  call.chat = surface == kChat;
   for (auto& [name, value] : body.items()) {
     if (value.is_null()) continue;
     const CallField* field = FindCallField(name, surface);
     if (field == nullptr) {
       RETURN_IF_ERROR(RefuseUnsupported(name, value, surface));
     } else if (std::holds_alternative<OwnForm>(field->member)) {
-      RETURN_IF_ERROR(ReadOwnForm(name, value, call));
+      RETURN_IF_ERROR(read_own_form(name, value));
     } else {
       RETURN_IF_ERROR(ReadField(*field, value, call));
     }
   }
+  return absl::OkStatus();
+}
+
+absl::Status ReadCall(Json& body, Surface surface, GenerationCall& call) {
+  call.chat = surface == kChat;
+  RETURN_IF_ERROR(ReadFields(body, surface, call, [&](std::string_view name, Json& value) {
+    return ReadOwnForm(name, value, call);
+  }));
   if (surface == kCompletions && call.prompts.empty())
     return InvalidField("prompt", "prompt is missing");
   if (surface == kChat && !call.messages) return InvalidField("messages", "messages is missing");

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "penstock/service.h"
 #include "service/call_fields.h"
@@ -15,6 +16,12 @@ namespace penstock {
 /// wrong types, and fields of the API that this server does not support yet, are INVALID_ARGUMENT
 /// with the field's name.
 absl::Status ReadCall(nlohmann::ordered_json& body, Surface surface, GenerationCall& call);
+
+/// Reads every field that the table knows on `surface`; those of a form of their own by
+/// `read_own_form`.
+using ReadOwn = absl::FunctionRef<absl::Status(std::string_view name, nlohmann::ordered_json&)>;
+absl::Status ReadFields(nlohmann::ordered_json& body, Surface surface, GenerationCall& call,
+                        ReadOwn read_own_form);
 
 /// Puts `value` where the row says; INVALID_ARGUMENT for a wrong type.
 absl::Status ReadField(const CallField& field, const nlohmann::ordered_json& value,

@@ -5,7 +5,6 @@
 #include "api/openai/routes.h"
 #include "base/status_macros.h"
 #include "service/call_error.h"
-#include "service/ids.h"
 #include "service/json_body.h"
 
 namespace penstock {
@@ -29,10 +28,7 @@ absl::Status ReadEmbeddingBody(HttpRequest& request, const EmbeddingRoute& route
   ASSIGN_OR_RETURN(nlohmann::ordered_json body, ParseWireJson(request.body));
   request.body = {};
   RETURN_IF_ERROR(route.read(body, call, shape));
-  if (call.base.client_request_id) {
-    const std::string id = CleanRequestId(*call.base.client_request_id);
-    if (!id.empty()) call.base.request_id = id;
-  }
+  TakeRequestId(call.base);
   return absl::OkStatus();
 }
 
@@ -49,9 +45,7 @@ void Embed(GenerationService& service, const EmbeddingRoute& route,
            std::shared_ptr<HttpExchange> exchange) {
   HttpRequest& request = exchange->request();
   EmbeddingCall call;
-  call.base.request_id = request.request_id;
-  call.base.protocol = "http";
-  call.base.arrival = request.arrival;
+  BeginCall(request, call.base);
   auto shape = std::make_shared<EmbeddingShape>();
   absl::Status status = ReadEmbeddingBody(request, route, call, *shape);
   if (status.ok()) {
@@ -71,12 +65,13 @@ void Embed(GenerationService& service, const EmbeddingRoute& route,
 
 }  // namespace
 
-void AddEmbeddingRoutes(Router& router, GenerationService& service) {
+void AddEmbeddingRoutes(Router& router, GenerationService& service, const Answers& answers) {
   for (const EmbeddingRoute& route : kEmbeddingRoutes) {
+    const auto embed = [&service, &route](std::shared_ptr<HttpExchange> exchange) {
+      Embed(service, route, std::move(exchange));
+    };
     router.Add("POST", route.path, Access::kKey,
-               OnTextWorker(service, [&service, &route](std::shared_ptr<HttpExchange> exchange) {
-                 Embed(service, route, std::move(exchange));
-               }));
+               OnTextWorker(service, IdempotencyStore::Wrap(answers, embed)));
   }
 }
 

@@ -35,34 +35,55 @@ absl::Status ReadBody(HttpRequest& request, Surface surface, GenerationCall& cal
   ASSIGN_OR_RETURN(nlohmann::ordered_json body, ParseWireJson(request.body));
   request.body = {};
   RETURN_IF_ERROR(ReadCall(body, surface, call));
-  if (call.client_request_id) {
-    const std::string id = CleanRequestId(*call.client_request_id);
-    if (!id.empty()) call.request_id = id;
-  }
-  return absl::OkStatus();
+  TakeRequestId(call);
+  return CheckMayStream(request, call);
 }
 
 void Generate(GenerationService& service, Surface surface, std::shared_ptr<HttpExchange> exchange) {
   HttpRequest& request = exchange->request();
   GenerationCall call;
-  call.request_id = request.request_id;
-  call.protocol = "http";
-  call.arrival = request.arrival;
+  BeginCall(request, call);
   absl::Status status = ReadBody(request, surface, call);
   if (status.ok()) {
     auto answer = std::make_shared<HttpAnswer>(exchange, ShapeOf(call));
-    absl::StatusOr<std::shared_ptr<ResponseStream>> stream = service.Start(call, std::move(answer));
-    if (stream.ok()) {
-      return exchange->Watch([stream = *stream](CancelReason reason) { stream->Cancel(reason); },
-                             [stream = *stream] { stream->Resume(); });
-    }
-    status = stream.status();
+    status = StartAnswer(service, call, std::move(answer), *exchange);
+    if (status.ok()) return;
   }
   service.RecordRefusal(call, status);
   RespondStatus(*exchange, status);
 }
 
 }  // namespace
+
+void BeginCall(const HttpRequest& request, GenerationCall& call) {
+  call.request_id = request.request_id;
+  call.trace_id = request.trace.trace_id;
+  call.span_id = request.trace.span_id;
+  call.protocol = "http";
+  call.arrival = request.arrival;
+}
+
+void TakeRequestId(GenerationCall& call) {
+  if (!call.client_request_id) return;
+  const std::string id = CleanRequestId(*call.client_request_id);
+  if (!id.empty()) call.request_id = id;
+}
+
+absl::Status StartAnswer(GenerationService& service, const GenerationCall& call,
+                         std::shared_ptr<ResponseSink> answer, HttpExchange& exchange) {
+  ASSIGN_OR_RETURN(const std::shared_ptr<ResponseStream> stream,
+                   service.Start(call, std::move(answer)));
+  exchange.Watch([stream](CancelReason reason) { stream->Cancel(reason); },
+                 [stream] { stream->Resume(); });
+  return absl::OkStatus();
+}
+
+absl::Status CheckMayStream(const HttpRequest& request, const GenerationCall& call) {
+  if (request.idempotency_key.empty() || !call.stream.value_or(false)) return absl::OkStatus();
+  return InvalidField(
+      "Idempotency-Key",
+      "Idempotency-Key is for answers that do not stream: leave one of the two out");
+}
 
 void RespondStatus(HttpExchange& exchange, const absl::Status& status) {
   RespondError(exchange, HttpStatus(status.code()), Message(status), FieldOf(status));
@@ -83,22 +104,24 @@ Endpoint OnTextWorker(GenerationService& service, Endpoint work) {
   };
 }
 
-void AddGenerationRoutes(Router& router, GenerationService& service) {
+void AddGenerationRoutes(Router& router, GenerationService& service, const Answers& answers) {
   for (const auto& [path, surface] :
        {std::pair{"/v1/completions", kCompletions}, {"/v1/chat/completions", kChat}}) {
+    const auto generate = [&service, surface = surface](std::shared_ptr<HttpExchange> exchange) {
+      Generate(service, surface, std::move(exchange));
+    };
     router.Add("POST", path, Access::kKey,
-               OnTextWorker(service,
-                            [&service, surface = surface](std::shared_ptr<HttpExchange> exchange) {
-                              Generate(service, surface, std::move(exchange));
-                            }));
+               OnTextWorker(service, IdempotencyStore::Wrap(answers, generate)));
   }
 }
 
-void AddOpenAiRoutes(Router& router, GenerationService& service) {
-  AddGenerationRoutes(router, service);
-  AddEmbeddingRoutes(router, service);
+void AddOpenAiRoutes(Router& router, GenerationService& service, const Answers& answers) {
+  AddGenerationRoutes(router, service, answers);
+  AddResponseRoutes(router, service, answers);
+  AddEmbeddingRoutes(router, service, answers);
   AddTokenRoutes(router, service);
   AddStatusRoutes(router, service);
+  AddStartPage(router);
 }
 
 }  // namespace penstock

@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "api/http/json_text.h"
+#include "api/openai/openapi.h"
 #include "api/openai/routes.h"
 #include "base/strings.h"
 #include "metrics/catalogue.h"
@@ -88,6 +89,11 @@ void AddStatusRoutes(Router& router, GenerationService& service) {
                AppendJsonString(out, service.version());
                RespondJson(*exchange, out + "}");
              });
+  auto document = std::make_shared<const std::string>(OpenApiDocument(service.version()));
+  router.Add("GET", "/openapi.json", Access::kOpen,
+             OnTextWorker(service, [document](std::shared_ptr<HttpExchange> exchange) {
+               RespondJson(*exchange, *document);
+             }));
   router.Add("GET", "/metrics", Access::kLoopback,
              OnTextWorker(service, [&service](std::shared_ptr<HttpExchange> exchange) {
                Metrics(service, std::move(exchange));

@@ -5,6 +5,7 @@
 #include "api/openai/call_codec.h"
 #include "base/strings.h"
 #include "service/call_error.h"
+#include "service/json_body.h"
 
 namespace penstock {
 namespace {
@@ -22,7 +23,7 @@ bool IsUsed(const Json& value) {
     case Json::value_t::object:
       return !value.empty() && value != "";
     default:
-      return true;
+      return value != 0;
   }
 }
 
@@ -49,7 +50,9 @@ absl::Status CheckModalities(const Json& value) {
 }
 
 absl::Status CheckSpaces(const Json& value) {
-  if (value != false) return absl::OkStatus();
+  if (!value.is_boolean())
+    return WrongJsonType("spaces_between_special_tokens", "true or false", value);
+  if (value.get<bool>()) return absl::OkStatus();
   return InvalidField("spaces_between_special_tokens",
                       "spaces_between_special_tokens: false is not supported");
 }

@@ -141,6 +141,19 @@ TEST(ValidateConfig, WantsAModelToServeAndOneMeaningPerName) {
               HasSubstr("the name 'a' is taken"));
 }
 
+TEST(ValidateConfig, WantsOriginsAsBrowsersWriteThem) {
+  ServerConfig config;
+  config.server.cors_origins = {"*", "https://app.example", "http://localhost:3000", "app://x"};
+  EXPECT_TRUE(ValidateConfig(config, false).ok());
+  for (const char* bad : {"app.example", "https://app.example/", "https://", "://a", "",
+                          "https://a\r\nX: y", "https://*.example", "null"}) {
+    config.server.cors_origins = {bad};
+    EXPECT_THAT(std::string(ValidateConfig(config, false).message()),
+                HasSubstr("server.cors_origins"))
+        << bad;
+  }
+}
+
 TEST(ValidateConfig, LooksAtCombinations) {
   ServerConfig config;
   config.engine.block_size = 24;

@@ -247,6 +247,56 @@ TEST_F(ModelRunnerTest, KeepsStopTokensBackBelowMinTokens) {
   EXPECT_EQ(result->slices[0].tokens[0].id, first);
 }
 
+TEST_F(ModelRunnerTest, NeverCompletesABadWord) {
+  const std::vector<TokenId> prompt = TinyPrompt(9, 1);
+  const std::vector<TokenId> next = Continuation(prompt, 5);
+  const auto written = [&](std::vector<std::vector<TokenId>> bad_words) {
+    RunnerDriver driver(runner_.get());
+    DrivenSequence s = driver.Begin(prompt, false);
+    s.sampling.bad_words = std::move(bad_words);
+    CHECK(driver.Run(s, 64, 5).ok());
+    driver.End(s);
+    return std::vector<TokenId>(s.tokens.begin() + s.num_prompt, s.tokens.end());
+  };
+  EXPECT_NE(written({{next[0]}})[0], next[0]);
+  const std::vector<TokenId> two = written({{next[1], next[2]}, {next[4], next[0], next[1]}});
+  EXPECT_EQ(two[0], next[0]);
+  EXPECT_EQ(two[1], next[1]);
+  EXPECT_NE(two[2], next[2]);
+  const std::vector<TokenId> four = written({{next[0], next[1], next[2], next[3]}});
+  EXPECT_TRUE(std::equal(four.begin(), four.begin() + 3, next.begin()));
+  EXPECT_NE(four[3], next[3]);
+  EXPECT_EQ(written({{prompt.back(), next[0]}}), next) << "the prompt begins no bad word";
+  EXPECT_EQ(written({{next[1], next[0]}, {next[4], next[3]}}), next);
+}
+
+TEST_F(ModelRunnerTest, HoldsBadWordsAgainstDraftsAndAgainstWhatWasOutBefore) {
+  const std::vector<TokenId> prompt = TinyPrompt(9, 1);
+  const std::vector<TokenId> next = Continuation(prompt, 4);
+  StepPlan first = OneSlice(prompt, 0, OutputKind::kToken, 1, true);
+  first.setups[0].prompt_tokens = 9;
+  first.setups[0].sampling.bad_words = {{next[1], next[2]}};
+  ASSERT_TRUE(Step(first).ok());
+  StepPlan drafts = OneSlice({next[0], next[1], next[2], next[3]}, 9, OutputKind::kToken, 4, false);
+  drafts.slices[0].num_drafts = 3;
+  const auto verified = Step(drafts);
+  ASSERT_TRUE(verified.ok());
+  EXPECT_EQ(verified->slices[0].num_accepted, 1);
+  ASSERT_EQ(verified->slices[0].tokens.size(), 2u);
+  EXPECT_NE(verified->slices[0].tokens[1].id, next[2]);
+
+  // As after a preemption: what was out is read again.
+  std::vector<TokenId> all = prompt;
+  all.insert(all.end(), {next[0], next[1]});
+  StepPlan again = OneSlice(all, 0, OutputKind::kToken, 1, true);
+  again.setups[0].prompt_tokens = 9;
+  again.setups[0].sampling.bad_words = {{next[1], next[2]}};
+  again.setups[0].history = all;
+  const auto resumed = Step(again);
+  ASSERT_TRUE(resumed.ok());
+  EXPECT_EQ(resumed->slices[0].tokens[0].id, verified->slices[0].tokens[1].id);
+}
+
 TEST_F(ModelRunnerTest, RefusesBrokenPlansWithAName) {
   const auto error = [&](const std::function<void(StepPlan&)>& damage) {
     StepPlan plan = OneSlice(TinyPrompt(6, 3), 0, OutputKind::kToken, 1, true);

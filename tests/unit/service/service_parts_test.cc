@@ -41,8 +41,8 @@ TEST(Ids, AreCleanedAndDiffer) {
 }
 
 TEST(CallFields, AreListedOncePerSurfaceWithADescription) {
-  for (Surface surface :
-       {kCompletions, kChat, kGrpcGenerate, kGrpcChat, kEmbeddings, kGrpcEmbed, kRerank}) {
+  for (Surface surface : {kCompletions, kChat, kGrpcGenerate, kGrpcChat, kEmbeddings, kGrpcEmbed,
+                          kRerank, kMessages, kResponses}) {
     std::set<std::string_view> names;
     for (const CallField& field : CallFields()) {
       EXPECT_FALSE(field.doc.empty()) << field.name;

@@ -109,6 +109,29 @@ TEST(Completions, TakeSeveralPromptsAndCopies) {
   EXPECT_EQ(answer["usage"]["completion_tokens"], 8);
 }
 
+TEST(Completions, TakeBiasesByIdAndTextAndBadWordsAsTheirTokens) {
+  HttpTalk talk;
+  PostJson(talk, "/v1/completions",
+           R"({"prompt":"x","max_tokens":1,"logit_bias":{"65":1.5,"bc":-100},)"
+           R"("bad_words":["no"," so","no"]})");
+  const auto submitted = talk.engine.submitted();
+  ASSERT_EQ(submitted.size(), 1);
+  const SamplingParams& sampling = submitted[0].sampling;
+  EXPECT_THAT(sampling.logit_bias,
+              ElementsAre(std::pair(65, 1.5f), std::pair(98, -100.0f), std::pair(99, -100.0f)));
+  EXPECT_THAT(sampling.bad_words,
+              ElementsAre(Ids(" no"), Ids("no"), Ids(" so"), Ids(" no"), Ids("no")));
+  std::string many = R"({"prompt":"x","bad_words":["a")";
+  for (int i = 0; i < 128; ++i) many += ",\"b\"";
+  EXPECT_EQ(PostJson(talk, "/v1/completions", many + "]}", 400)["error"]["param"], "bad_words");
+  const std::string wide = R"({"prompt":"x","bad_words":[")" + std::string(257, 'b') + "\"]}";
+  EXPECT_EQ(PostJson(talk, "/v1/completions", wide, 400)["error"]["param"], "bad_words");
+  talk.model->tokenizer = nullptr;
+  EXPECT_EQ(
+      PostJson(talk, "/v1/completions", R"({"prompt":[1],"bad_words":"a"})", 400)["error"]["param"],
+      "bad_words");
+}
+
 TEST(Completions, StopAtAStringAndCancelTheRest) {
   HttpTalk talk(FakeEngine::Always(Ids("hello STOP and more text that nobody reads")));
   const json answer =

@@ -1,0 +1,99 @@
+#include "api/openai/openapi_answers.h"
+
+namespace penstock {
+namespace {
+
+constexpr OpenApiRoute kOpenApiRoutes[] = {
+    {"/v1/models", "get", "The models that are served", nullptr, "Models"},
+    {"/v1/models/{model}", "get", "One of them", nullptr, "Model"},
+    {"/v1/responses/{response_id}", "get", "A kept response", nullptr, "Response"},
+    {"/v1/responses/{response_id}", "delete", "Forget a kept response", nullptr, "Deleted"},
+    {"/tokenize", "post", "The token ids of a prompt or a conversation", "TokenizeBody", "Tokens"},
+    {"/detokenize", "post", "The text of token ids", "DetokenizeBody", "Prompt"},
+    {"/health", "get", "Whether the process lives", nullptr, "Status"},
+    {"/ready", "get", "Whether a model can serve", nullptr, "Status"},
+    {"/version", "get", "The version of this server", nullptr, "Version"},
+    {"/metrics", "get", "Prometheus text", nullptr, nullptr},
+    {"/openapi.json", "get", "This document", nullptr, "Document"},
+    {"/", "get", "A page to try the models", nullptr, nullptr},
+};
+
+// One schema a line, by name.
+constexpr const char* kAnswers = R"({
+"Document":{"type":"object","required":["openapi","paths"]},
+"Status":{"type":"object","properties":{"status":{"type":"string"}},"required":["status"]},
+"Version":{"type":"object","properties":{"version":{"type":"string"}},"required":["version"]},
+"Deleted":{"type":"object","properties":{"id":{"type":"string"},"object":{"const":"response"},
+ "deleted":{"const":true}},"required":["id","object","deleted"]},
+"Model":{"type":"object","properties":{"id":{"type":"string"},"object":{"const":"model"},
+ "created":{"type":"integer"},"owned_by":{"type":"string"},"max_model_len":{"type":"integer"}},
+ "required":["id","object","created","owned_by"]},
+"Models":{"type":"object","properties":{"object":{"const":"list"},
+ "data":{"type":"array","items":{"$ref":"#/components/schemas/Model"}}},"required":["object","data"]},
+"TokenizeBody":{"type":"object","properties":{"model":{"type":["string","null"]},
+ "prompt":{"type":"string"},"messages":{"type":"array","minItems":1,"items":{"type":"object"}},
+ "add_special_tokens":{"type":["boolean","null"]},"return_token_strs":{"type":["boolean","null"]}}},
+"DetokenizeBody":{"type":"object","properties":{"model":{"type":["string","null"]},
+ "tokens":{"type":"array","items":{"type":"integer","minimum":0}}},"required":["tokens"]},
+"Tokens":{"type":"object","properties":{"count":{"type":"integer","minimum":0},
+ "max_model_len":{"type":"integer"},"tokens":{"type":"array","items":{"type":"integer"}}},
+ "required":["count","max_model_len","tokens"]},
+"Prompt":{"type":"object","properties":{"prompt":{"type":"string"}},"required":["prompt"]},
+"Usage":{"type":"object","properties":{"prompt_tokens":{"type":"integer"},
+ "completion_tokens":{"type":"integer"},"total_tokens":{"type":"integer"}},
+ "required":["prompt_tokens","total_tokens"]},
+"FinishReason":{"enum":["stop","length","tool_calls","content_filter",null]},
+"Completion":{"type":"object","properties":{"id":{"type":"string"},
+ "object":{"const":"text_completion"},"created":{"type":"integer"},"model":{"type":"string"},
+ "choices":{"type":"array","items":{"type":"object","properties":{"index":{"type":"integer"},
+ "text":{"type":"string"},"finish_reason":{"$ref":"#/components/schemas/FinishReason"}},
+ "required":["index","text","finish_reason"]}},"usage":{"$ref":"#/components/schemas/Usage"}},
+ "required":["id","object","created","model","choices","usage"]},
+"Chat":{"type":"object","properties":{"id":{"type":"string"},
+ "object":{"const":"chat.completion"},"created":{"type":"integer"},"model":{"type":"string"},
+ "choices":{"type":"array","items":{"type":"object","properties":{"index":{"type":"integer"},
+ "message":{"type":"object","properties":{"role":{"const":"assistant"},
+ "content":{"type":["string","null"]}},"required":["role","content"]},
+ "finish_reason":{"$ref":"#/components/schemas/FinishReason"}},
+ "required":["index","message","finish_reason"]}},"usage":{"$ref":"#/components/schemas/Usage"}},
+ "required":["id","object","created","model","choices","usage"]},
+"Embeddings":{"type":"object","properties":{"object":{"const":"list"},"model":{"type":"string"},
+ "data":{"type":"array","items":{"type":"object","required":["index","embedding"]}},
+ "usage":{"$ref":"#/components/schemas/Usage"}},"required":["object","data","model","usage"]},
+"Rerank":{"type":"object","properties":{"model":{"type":"string"},
+ "results":{"type":"array","items":{"type":"object","properties":{"index":{"type":"integer"},
+ "relevance_score":{"type":"number"}},"required":["index","relevance_score"]}}},
+ "required":["results"]},
+"Response":{"type":"object","properties":{"id":{"type":"string"},"object":{"const":"response"},
+ "created_at":{"type":"integer"},"model":{"type":"string"},
+ "status":{"enum":["in_progress","completed","incomplete","failed"]},
+ "output":{"type":"array","items":{"type":"object","required":["id","type"]}},
+ "usage":{"type":["object","null"]}},
+ "required":["id","object","created_at","model","status","output"]},
+"Message":{"type":"object","properties":{"id":{"type":"string"},"type":{"const":"message"},
+ "role":{"const":"assistant"},"model":{"type":"string"},
+ "content":{"type":"array","items":{"type":"object","properties":{"type":{"const":"text"},
+ "text":{"type":"string"}},"required":["type","text"]}},
+ "stop_reason":{"enum":["end_turn","max_tokens","stop_sequence"]},
+ "stop_sequence":{"type":["string","null"]},"usage":{"type":"object",
+ "properties":{"input_tokens":{"type":"integer"},"output_tokens":{"type":"integer"}},
+ "required":["input_tokens","output_tokens"]}},
+ "required":["id","type","role","model","content","stop_reason","stop_sequence","usage"]},
+"CountedTokens":{"type":"object","properties":{"input_tokens":{"type":"integer"}},
+ "required":["input_tokens"]},
+"Error":{"type":"object","properties":{"error":{"type":"object","properties":{
+ "message":{"type":"string"},"type":{"type":"string"},"param":{"type":["string","null"]},
+ "code":{"type":"integer"}},"required":["message","type","param","code"]}},"required":["error"]},
+"MessagesError":{"type":"object","properties":{"type":{"const":"error"},"error":{"type":"object",
+ "properties":{"type":{"type":"string"},"message":{"type":"string"},
+ "param":{"type":["string","null"]}},"required":["type","message"]},
+ "request_id":{"type":"string"}},"required":["type","error"]}
+})";
+
+}  // namespace
+
+absl::Span<const OpenApiRoute> OpenApiRoutes() { return kOpenApiRoutes; }
+
+nlohmann::ordered_json OpenApiAnswers() { return nlohmann::ordered_json::parse(kAnswers); }
+
+}  // namespace penstock

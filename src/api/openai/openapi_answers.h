@@ -1,0 +1,26 @@
+// What /openapi.json says beside the table of request fields: answers, and routes without such
+// fields.
+// Owns nothing. Must not know how calls are served.
+// Threads: thread-safe.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "absl/types/span.h"
+
+namespace penstock {
+
+struct OpenApiRoute {
+  const char* path;
+  const char* method;  // lower case
+  const char* summary;
+  const char* body;    // a schema of OpenApiAnswers; null: none
+  const char* answer;  // the same; null: no JSON
+};
+
+absl::Span<const OpenApiRoute> OpenApiRoutes();
+
+/// The schemas by name.
+nlohmann::ordered_json OpenApiAnswers();
+
+}  // namespace penstock

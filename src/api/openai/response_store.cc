@@ -1,0 +1,60 @@
+#include "api/openai/response_store.h"
+
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/strings.h"
+#include "service/ids.h"
+
+namespace penstock {
+namespace {
+
+constexpr size_t kEntryOverhead = 1024;   // bytes
+constexpr size_t kMessageOverhead = 512;  // about what a message takes beside its text
+
+size_t BytesOf(const nlohmann::ordered_json& conversation) {
+  size_t bytes = 0;
+  for (const auto& message : conversation) {
+    bytes += kMessageOverhead;
+    const auto content = message.find("content");
+    if (content != message.end() && content->is_string())
+      bytes += content->get_ref<const std::string&>().size();
+  }
+  return bytes;
+}
+
+}  // namespace
+
+ResponseStore::ResponseStore(const LimitsSection& limits, const Clock* clock)
+    : max_conversation_(static_cast<size_t>(limits.max_body.value)),
+      clock_(clock),
+      secret_{RandomBits(), RandomBits()},
+      responses_(static_cast<size_t>(limits.response_memory.value), limits.response_ttl) {}
+
+Hash128 ResponseStore::KeyOf(std::string_view credential, std::string_view id) const {
+  return SipHash128(secret_, absl::StrCat(ToAbsl(credential), "\n", ToAbsl(id)));
+}
+
+void ResponseStore::Put(std::string_view credential, std::string_view id, StoredResponse response) {
+  const size_t conversation = BytesOf(*response.conversation);
+  if (conversation > max_conversation_) return;
+  const size_t bytes = kEntryOverhead + response.body.size() + conversation;
+  std::lock_guard lock(mutex_);
+  responses_.Put(KeyOf(credential, id), std::move(response), bytes, clock_->Now());
+}
+
+std::optional<StoredResponse> ResponseStore::Find(std::string_view credential,
+                                                  std::string_view id) {
+  std::lock_guard lock(mutex_);
+  const StoredResponse* found = responses_.Find(KeyOf(credential, id), clock_->Now());
+  return found == nullptr ? std::nullopt : std::optional(*found);
+}
+
+bool ResponseStore::Erase(std::string_view credential, std::string_view id) {
+  std::lock_guard lock(mutex_);
+  responses_.Find(KeyOf(credential, id), clock_->Now());  // what is too old is not there
+  return responses_.Erase(KeyOf(credential, id));
+}
+
+}  // namespace penstock
