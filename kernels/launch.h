@@ -15,5 +15,8 @@ cudaError_t LaunchGated(const GatedArgs& args, cudaStream_t stream);
 cudaError_t LaunchRope(const RopeArgs& args, cudaStream_t stream);
 /// Draws from rows without top-k, top-p and min-p.
 cudaError_t LaunchScan(const ScanArgs& args, cudaStream_t stream);
+/// Draws from rows with top-k, top-p or min-p.
+cudaError_t LaunchFilter(const FilterArgs& args, cudaStream_t stream);
+cudaError_t LaunchScore(const ScoreArgs& args, cudaStream_t stream);
 
 }  // namespace penstock::PENSTOCK_KERNELS
