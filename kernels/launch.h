@@ -3,6 +3,7 @@
 // Threads: as CUDA streams.
 #pragma once
 
+#include "kernels/gemm.h"
 #include "kernels/rows.h"
 #include "kernels/runtime.h"
 #include "kernels/sample.h"
@@ -13,6 +14,9 @@ cudaError_t LaunchEmbed(const EmbedArgs& args, cudaStream_t stream);
 cudaError_t LaunchNorm(const NormArgs& args, cudaStream_t stream);
 cudaError_t LaunchGated(const GatedArgs& args, cudaStream_t stream);
 cudaError_t LaunchRope(const RopeArgs& args, cudaStream_t stream);
+/// m <= kGemmRows is one kernel, more rows are a kernel per kGemmBlocksAtOnce blocks of them.
+cudaError_t LaunchGemm(const GemmArgs& args, cudaStream_t stream);
+cudaError_t LaunchGemmInt8(const GemmArgs& args, cudaStream_t stream);  // LaunchGemm's
 /// Draws from rows without top-k, top-p and min-p.
 cudaError_t LaunchScan(const ScanArgs& args, cudaStream_t stream);
 /// Draws from rows with top-k, top-p or min-p.

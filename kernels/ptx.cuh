@@ -39,6 +39,11 @@ void CpAsyncWait() {
   emulator::WaitForCopies(kGroups);
 }
 
+template <class T>
+T LoadOfOthers(const T* p) {
+  return *p;
+}
+
 template <int kCount>
 void WarpLoadMatrices(uint32_t (&registers)[kCount], const void* row,
                       Where where = Where::current()) {
@@ -117,6 +122,12 @@ __device__ inline void CpAsyncCommit() { asm volatile("cp.async.commit_group;" :
 template <int kGroups>
 __device__ inline void CpAsyncWait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kGroups) : "memory");
+}
+
+/// What another block wrote while this kernel ran: not from the multiprocessor's own cache.
+template <class T>
+__device__ inline T LoadOfOthers(const T* p) {
+  return __ldcg(p);
 }
 
 /// kCount (1, 2, 4) 8x8 matrices of 16-bit elements: lane 8 i + r brings the address of row r of
