@@ -70,8 +70,10 @@ struct GemmArgs {
   int32_t k = 0;
   Element element = Element::kBFloat16;  // kBFloat16, kFloat16, or kInt8, which is summed exactly:
   const float* x_scales = nullptr;       // [m]; x w^T is (float(sum) x_scale) w_scale
-  const float* w_scales = nullptr;       // [n]
-  bool keep_sums = false;                // int8: y is int32, the sums and nothing else
+  const float* w_scales = nullptr;       // [n]; of codes: where layout.group is 0
+  bool has_codes = false;
+  CodeLayout layout;       // of them
+  bool keep_sums = false;  // int8: y is int32, the sums and nothing else
   Element y_element = Element::kBFloat16;
   GemmWorkspace work;
 };

@@ -64,7 +64,9 @@ __device__ void LoadInputs(uint32_t (&b)[kColumns][2], const unsigned char* tile
   }
 }
 
-__device__ inline float SumOf(const GemmArgs&, float sum, int32_t, int32_t) { return sum; }
+__device__ inline float SumOf(const GemmArgs& a, float sum, int32_t, int32_t n) {
+  return a.w_scales == nullptr ? sum : __fmul_rn(sum, a.w_scales[n]);
+}
 __device__ inline float SumOf(const GemmArgs& a, int32_t sum, int32_t token, int32_t n) {
   return __fmul_rn(__fmul_rn(static_cast<float>(sum), a.x_scales[token]), a.w_scales[n]);
 }
@@ -236,26 +238,27 @@ __device__ void WalkSteps(const GemmArgs& a, const GemmSplit& split, int32_t tok
 
 template <class Format>
 __global__ void __launch_bounds__(kGemmThreads, 2)
-    SkinnyKernel(GemmArgs a, GemmSplit split, int32_t token0) {
-  WalkSteps<Format>(a, split, token0 + static_cast<int32_t>(blockIdx.y) * kGemmRows);
+    SkinnyKernel(GemmArgs a, GemmSplit split, int32_t token0, int32_t rows) {
+  WalkSteps<Format>(a, split, token0 + static_cast<int32_t>(blockIdx.y) * rows);
 }
 
-/// A kernel for every kGemmBlocksAtOnce blocks of rows. Formats<columns>::Type is for 8 times that
-/// many rows of x.
-template <template <int> class Formats>
+/// A kernel for every kGemmBlocksAtOnce blocks of at most 8 kMost rows. Formats<columns> is for 8
+/// times that many rows of x.
+template <template <int> class Formats, int kMost = kGemmRows / 8>
 cudaError_t LaunchSkinny(const char* name, const GemmArgs& a, const GemmSplit& split,
                          cudaStream_t stream) {
-  for (int32_t token = 0; token < a.m; token += kGemmRows * kGemmBlocksAtOnce) {
-    const int32_t rows = std::min(a.m - token, kGemmRows * kGemmBlocksAtOnce);
+  constexpr int32_t kRows = 8 * kMost;
+  for (int32_t token = 0; token < a.m; token += kRows * kGemmBlocksAtOnce) {
+    const int32_t rows = std::min(a.m - token, kRows * kGemmBlocksAtOnce);
     const auto launch = [&]<class Format>(const Format*) {
-      const dim3 grid(split.ctas, (rows + kGemmRows - 1) / kGemmRows);
+      const dim3 grid(split.ctas, (rows + kRows - 1) / kRows);
       return Launch({name, grid, dim3(kGemmThreads), Format::kStages * Format::kStageBytes, stream},
-                    SkinnyKernel<Format>, a, split, token);
+                    SkinnyKernel<Format>, a, split, token, kRows);
     };
     const cudaError_t error = rows <= 8    ? launch(static_cast<Formats<1>*>(nullptr))
                               : rows <= 16 ? launch(static_cast<Formats<2>*>(nullptr))
                               : rows <= 32 ? launch(static_cast<Formats<4>*>(nullptr))
-                                           : launch(static_cast<Formats<8>*>(nullptr));
+                                           : launch(static_cast<Formats<kMost>*>(nullptr));
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;

@@ -12,6 +12,11 @@ using Float16Rows = PlainRows<__half, kColumns>;
 }  // namespace
 
 cudaError_t LaunchGemm(const GemmArgs& a, cudaStream_t stream) {
+  if (a.has_codes) {
+    const bool number = a.element == Element::kBFloat16 || a.element == Element::kFloat16;
+    if (!number || !a.layout.is_valid()) return cudaErrorInvalidValue;
+    return a.layout.bits == 4 ? LaunchGemmInt4(a, stream) : LaunchGemmCodes8(a, stream);
+  }
   switch (a.element) {
     case Element::kBFloat16:
       return LaunchSkinny<BFloat16Rows>("gemm_bf16", a, SplitOfRows<__nv_bfloat16>(a), stream);

@@ -16,7 +16,10 @@ cudaError_t LaunchGated(const GatedArgs& args, cudaStream_t stream);
 cudaError_t LaunchRope(const RopeArgs& args, cudaStream_t stream);
 /// m <= kGemmRows is one kernel, more rows are a kernel per kGemmBlocksAtOnce blocks of them.
 cudaError_t LaunchGemm(const GemmArgs& args, cudaStream_t stream);
-cudaError_t LaunchGemmInt8(const GemmArgs& args, cudaStream_t stream);  // LaunchGemm's
+// LaunchGemm's, by format:
+cudaError_t LaunchGemmInt8(const GemmArgs& args, cudaStream_t stream);
+cudaError_t LaunchGemmInt4(const GemmArgs& args, cudaStream_t stream);
+cudaError_t LaunchGemmCodes8(const GemmArgs& args, cudaStream_t stream);
 /// Draws from rows without top-k, top-p and min-p.
 cudaError_t LaunchScan(const ScanArgs& args, cudaStream_t stream);
 /// Draws from rows with top-k, top-p or min-p.

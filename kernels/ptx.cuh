@@ -67,6 +67,22 @@ inline void WarpMma(int8_t, int32_t (&d)[4], const uint32_t (&a)[4], const uint3
   emulator::Mma16832(d, a, b, where);
 }
 
+/// Two elements less two others, each rounded once.
+inline uint32_t SubtractPair(__nv_bfloat16, uint32_t a, uint32_t b) {
+  const auto half = [&](int shift) -> uint32_t {
+    return FloatToBf16(Bf16ToFloat(static_cast<uint16_t>(a >> shift)) -
+                       Bf16ToFloat(static_cast<uint16_t>(b >> shift)));
+  };
+  return half(0) | half(16) << 16;
+}
+inline uint32_t SubtractPair(__half, uint32_t a, uint32_t b) {
+  const auto half = [&](int shift) -> uint32_t {
+    return FloatToFp16(Fp16ToFloat(static_cast<uint16_t>(a >> shift)) -
+                       Fp16ToFloat(static_cast<uint16_t>(b >> shift)));
+  };
+  return half(0) | half(16) << 16;
+}
+
 inline void BarrierSync(int id, int threads, Where where = Where::current()) {
   emulator::Barrier(id, threads, false, where);
 }
@@ -202,6 +218,20 @@ __device__ inline void WarpMma(int8_t, int32_t (&d)[4], const uint32_t (&a)[4],
       "{%8, %9}, {%0, %1, %2, %3};"
       : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+/// Two elements less two others, each rounded once.
+__device__ inline uint32_t SubtractPair(__nv_bfloat16, uint32_t a, uint32_t b) {
+  uint32_t d;
+  asm("{.reg .b32 one; mov.b32 one, 0xbf80bf80; fma.rn.bf16x2 %0, %2, one, %1;}"
+      : "=r"(d)
+      : "r"(a), "r"(b));
+  return d;
+}
+__device__ inline uint32_t SubtractPair(__half, uint32_t a, uint32_t b) {
+  uint32_t d;
+  asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+  return d;
 }
 
 /// Barrier `id` (1 to 15) of `threads` threads, whole warps; those that arrive do not wait.

@@ -115,8 +115,8 @@ class Int8GemmTest : public KernelGemm {
 };
 
 TEST_F(Int8GemmTest, HasTheCpusBits) {
-  for (const int32_t k : {8, 72, 128, 136, 520, 2048}) {
-    for (const int32_t n : {1, 17, 129, 317}) {
+  for (const int32_t k : {8, 72, 136, 1032}) {
+    for (const int32_t n : {1, 17, 317}) {
       Run(n, k, Below(2) == 0 ? Element::kFloat32 : Element::kBFloat16, 1 + Below(9));
     }
   }
