@@ -31,6 +31,21 @@ __device__ inline TwoPairs PairsOfBytes(__half, uint32_t codes, int32_t center) 
           SubtractPair(__half(), __byte_perm(u, 0x64646464u, 0x4342u), less)};
 }
 
+/// The same of numbers in e4m3: their bits in place of an element's, and the exponents' difference.
+__device__ inline uint32_t PairOfE4m3(__nv_bfloat16, uint32_t high_bytes) {
+  const uint32_t bits = (high_bytes & 0x80008000u) | (high_bytes & 0x7f007f00u) >> 4;
+  return MultiplyPair(__nv_bfloat16(), bits, 0x7b807b80u);  // 2^120
+}
+__device__ inline uint32_t PairOfE4m3(__half, uint32_t high_bytes) {
+  const uint32_t bits = (high_bytes & 0x80008000u) | (high_bytes & 0x7f007f00u) >> 1;
+  return MultiplyPair(__half(), bits, 0x5c005c00u);  // 2^8
+}
+template <class T>
+__device__ TwoPairs PairsOfE4m3(T, uint32_t codes) {
+  const uint32_t u = codes ^ 0x80808080u;
+  return {PairOfE4m3(T(), __byte_perm(u, 0, 0x1404u)), PairOfE4m3(T(), __byte_perm(u, 0, 0x3424u))};
+}
+
 /// Nibbles i and i + 4 as a pair of elements.
 __device__ inline uint32_t PairOfNibbles(__nv_bfloat16, uint32_t codes, int i, int32_t center) {
   const uint32_t less = (0x4300u + static_cast<uint32_t>(center)) * 0x10001u;  // 128 + center
@@ -43,13 +58,6 @@ __device__ inline uint32_t PairOfNibbles(__half, uint32_t codes, int i, int32_t 
 
 __device__ inline uint32_t OnesOf(__nv_bfloat16) { return 0x3f803f80u; }
 __device__ inline uint32_t OnesOf(__half) { return 0x3c003c00u; }
-
-__device__ inline float ScaleAt(ScaleKind kind, const unsigned char* scales, int i) {
-  if (kind == ScaleKind::kFloat32) return reinterpret_cast<const float*>(scales)[i];
-  const unsigned short bits = reinterpret_cast<const unsigned short*>(scales)[i];
-  return kind == ScaleKind::kBFloat16 ? __uint_as_float(uint32_t{bits} << 16)
-                                      : __half2float(__ushort_as_half(bits));
-}
 
 /// Codes of kBits for 8 kColumns rows of x of type T.
 template <class T, int kBits, bool kOffsets, int kColumns>
@@ -103,15 +111,18 @@ struct CodeTiles {
   }
   /// Fragments of the warp's rows of w: block `of_four` of those that `codes` holds.
   static __device__ void LoadCodes(uint32_t (&w)[4], const uint4& codes, int of_four,
-                                   int32_t center) {
+                                   const CodeLayout& layout) {
     if constexpr (kBits == 4) {
       const uint32_t word =
           of_four < 2 ? (of_four == 0 ? codes.x : codes.y) : (of_four == 2 ? codes.z : codes.w);
 #pragma unroll
-      for (int i = 0; i < 4; ++i) w[i] = PairOfNibbles(T(), word, i, center);
+      for (int i = 0; i < 4; ++i) w[i] = PairOfNibbles(T(), word, i, layout.center);
     } else {
-      const TwoPairs upper = PairsOfBytes(T(), of_four == 0 ? codes.x : codes.z, center);
-      const TwoPairs lower = PairsOfBytes(T(), of_four == 0 ? codes.y : codes.w, center);
+      const auto pairs = [&](uint32_t four) {
+        return layout.e4m3 ? PairsOfE4m3(T(), four) : PairsOfBytes(T(), four, layout.center);
+      };
+      const TwoPairs upper = pairs(of_four == 0 ? codes.x : codes.z);
+      const TwoPairs lower = pairs(of_four == 0 ? codes.y : codes.w);
       w[0] = upper.first;
       w[1] = lower.first;
       w[2] = upper.second;
@@ -159,7 +170,7 @@ struct CodeTiles {
       for (int i = 0; i < kOfLoad; ++i) {
         uint32_t w[4];
         uint32_t x[kColumns][2];
-        LoadCodes(w, some, i, layout.center);
+        LoadCodes(w, some, i, layout);
         LoadBlock(x, stage + kInputsAt, first + i);
 #pragma unroll
         for (int j = 0; j < kColumns; ++j) {

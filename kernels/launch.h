@@ -3,6 +3,7 @@
 // Threads: as CUDA streams.
 #pragma once
 
+#include "kernels/dequant.h"
 #include "kernels/gemm.h"
 #include "kernels/rows.h"
 #include "kernels/runtime.h"
@@ -20,6 +21,7 @@ cudaError_t LaunchGemm(const GemmArgs& args, cudaStream_t stream);
 cudaError_t LaunchGemmInt8(const GemmArgs& args, cudaStream_t stream);
 cudaError_t LaunchGemmInt4(const GemmArgs& args, cudaStream_t stream);
 cudaError_t LaunchGemmCodes8(const GemmArgs& args, cudaStream_t stream);
+cudaError_t LaunchDequant(const DequantArgs& args, cudaStream_t stream);
 /// Draws from rows without top-k, top-p and min-p.
 cudaError_t LaunchScan(const ScanArgs& args, cudaStream_t stream);
 /// Draws from rows with top-k, top-p or min-p.

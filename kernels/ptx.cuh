@@ -67,20 +67,30 @@ inline void WarpMma(int8_t, int32_t (&d)[4], const uint32_t (&a)[4], const uint3
   emulator::Mma16832(d, a, b, where);
 }
 
-/// Two elements less two others, each rounded once.
-inline uint32_t SubtractPair(__nv_bfloat16, uint32_t a, uint32_t b) {
+/// Two elements less two others, or times them, each rounded once.
+template <class Fn>
+uint32_t ForHalves(__nv_bfloat16, uint32_t a, uint32_t b, Fn fn) {
   const auto half = [&](int shift) -> uint32_t {
-    return FloatToBf16(Bf16ToFloat(static_cast<uint16_t>(a >> shift)) -
-                       Bf16ToFloat(static_cast<uint16_t>(b >> shift)));
+    return FloatToBf16(fn(Bf16ToFloat(static_cast<uint16_t>(a >> shift)),
+                          Bf16ToFloat(static_cast<uint16_t>(b >> shift))));
   };
   return half(0) | half(16) << 16;
 }
-inline uint32_t SubtractPair(__half, uint32_t a, uint32_t b) {
+template <class Fn>
+uint32_t ForHalves(__half, uint32_t a, uint32_t b, Fn fn) {
   const auto half = [&](int shift) -> uint32_t {
-    return FloatToFp16(Fp16ToFloat(static_cast<uint16_t>(a >> shift)) -
-                       Fp16ToFloat(static_cast<uint16_t>(b >> shift)));
+    return FloatToFp16(fn(Fp16ToFloat(static_cast<uint16_t>(a >> shift)),
+                          Fp16ToFloat(static_cast<uint16_t>(b >> shift))));
   };
   return half(0) | half(16) << 16;
+}
+template <class T>
+uint32_t SubtractPair(T, uint32_t a, uint32_t b) {
+  return ForHalves(T(), a, b, [](float x, float y) { return x - y; });
+}
+template <class T>
+uint32_t MultiplyPair(T, uint32_t a, uint32_t b) {
+  return ForHalves(T(), a, b, [](float x, float y) { return x * y; });
 }
 
 inline void BarrierSync(int id, int threads, Where where = Where::current()) {
@@ -220,7 +230,7 @@ __device__ inline void WarpMma(int8_t, int32_t (&d)[4], const uint32_t (&a)[4],
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-/// Two elements less two others, each rounded once.
+/// Two elements less two others, or times them, each rounded once.
 __device__ inline uint32_t SubtractPair(__nv_bfloat16, uint32_t a, uint32_t b) {
   uint32_t d;
   asm("{.reg .b32 one; mov.b32 one, 0xbf80bf80; fma.rn.bf16x2 %0, %2, one, %1;}"
@@ -231,6 +241,19 @@ __device__ inline uint32_t SubtractPair(__nv_bfloat16, uint32_t a, uint32_t b) {
 __device__ inline uint32_t SubtractPair(__half, uint32_t a, uint32_t b) {
   uint32_t d;
   asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+  return d;
+}
+
+__device__ inline uint32_t MultiplyPair(__nv_bfloat16, uint32_t a, uint32_t b) {
+  uint32_t d;
+  asm("{.reg .b32 zero; mov.b32 zero, 0x80008000; fma.rn.bf16x2 %0, %1, %2, zero;}"
+      : "=r"(d)
+      : "r"(a), "r"(b));
+  return d;
+}
+__device__ inline uint32_t MultiplyPair(__half, uint32_t a, uint32_t b) {
+  uint32_t d;
+  asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
   return d;
 }
 

@@ -7,6 +7,7 @@
 #include "kernels/ptx.cuh"
 #include "kernels/rows.h"
 #include "kernels/runtime.h"
+#include "kernels/weight_layout.h"
 
 namespace penstock::PENSTOCK_KERNELS {
 
@@ -108,6 +109,14 @@ __device__ inline void Store(T* p, const float (&v)[kCount]) {
     *reinterpret_cast<uint4*>(p) = make_uint4(PairOf<T>(v[0], v[1]), PairOf<T>(v[2], v[3]),
                                               PairOf<T>(v[4], v[5]), PairOf<T>(v[6], v[7]));
   }
+}
+
+/// Of scales or offsets of weights.
+__device__ inline float ScaleAt(ScaleKind kind, const unsigned char* scales, int i) {
+  if (kind == ScaleKind::kFloat32) return reinterpret_cast<const float*>(scales)[i];
+  const unsigned short bits = reinterpret_cast<const unsigned short*>(scales)[i];
+  return kind == ScaleKind::kBFloat16 ? __uint_as_float(uint32_t{bits} << 16)
+                                      : __half2float(__ushort_as_half(bits));
 }
 
 /// e^x to about 2 units in the last place; 0 below -87.3, clamped above 88.3.

@@ -1,5 +1,8 @@
 // Linear layers as the CUDA backend packs them, times few rows: every form of weights against double
 // precision, and with equal bits however many rows they come with.
+#include <cmath>
+#include <cstring>
+#include <limits>
 #include <memory>
 #include <numeric>
 
@@ -33,12 +36,26 @@ class CodesGemmTest : public KernelGemm {
   std::unique_ptr<CodesInMemory> RandomCodes(int32_t n, int32_t k, QuantizedForm form, Numbers of) {
     const int64_t groups = (k + form.group - 1) / form.group;
     std::vector<uint8_t> codes(size_t(n) * k);
-    for (uint8_t& code : codes) code = static_cast<uint8_t>(random_() % (1 << form.bits));
+    for (uint8_t& code : codes) {
+      code = static_cast<uint8_t>(random_() % (1 << form.bits));
+      if (form.book.size() == 256 && (code & 127) == 127) code ^= 1;  // no number
+    }
     std::vector<float> scales = Scales(n * groups, of);
     std::vector<float> offsets;
     if (form.has_offset) offsets = Scales(n * groups, of);
     return std::make_unique<CodesInMemory>(n, k, std::move(form), std::move(codes),
                                            std::move(scales), std::move(offsets));
+  }
+
+  static CodeLayout LayoutOf(const LinearSegment& segment) {
+    CodeLayout layout;
+    layout.bits = segment.format == WeightFormat::kCodes4 ? 4 : 8;
+    layout.center = segment.center;
+    layout.group = static_cast<int32_t>(segment.group);
+    if (segment.group != 0) layout.scale_kind = KindOf(segment.scale_type);
+    if (segment.has_offset) layout.offset_kind = KindOf(segment.offset_type);
+    layout.e4m3 = segment.has_book;
+    return layout;
   }
 
   /// Segment by segment, as CudaOps has it.
@@ -54,10 +71,7 @@ class CodesGemmTest : public KernelGemm {
       a.has_codes = CudaKindOf(segment) == CudaWeightKind::kTiles;
       a.w_scales = nullptr;
       if (a.has_codes) {
-        a.layout = {segment.format == WeightFormat::kCodes4 ? 4 : 8, segment.center,
-                    static_cast<int32_t>(segment.group),
-                    segment.group == 0 ? ScaleKind::kNone : KindOf(segment.scale_type),
-                    segment.has_offset ? KindOf(segment.offset_type) : ScaleKind::kNone};
+        a.layout = LayoutOf(segment);
         if (segment.group == 0) {
           const auto* scales = weights + segment.byte_begin + PlaceOf(segment, a.k).scales_begin;
           a.w_scales = reinterpret_cast<const float*>(scales);
@@ -67,6 +81,32 @@ class CodesGemmTest : public KernelGemm {
       if (error != cudaSuccess) return error;
     }
     return cudaSuccess;
+  }
+
+  /// The rows of w from a tile on, expanded.
+  void ExpectExpanded(const LinearSegment& segment, const uint8_t* weights,
+                      const std::vector<float>& w, int32_t k, Element element) {
+    const auto tiles = static_cast<int32_t>((segment.num_rows + kTileRows - 1) / kTileRows);
+    DequantArgs d;
+    d.codes = weights + segment.byte_begin;
+    d.layout = LayoutOf(segment);
+    d.row_scales = reinterpret_cast<const float*>(weights + segment.byte_begin +
+                                                  PlaceOf(segment, k).scales_begin);
+    d.row_begin = Below(tiles) * kTileRows;
+    d.num_rows = 1 + Below(static_cast<int32_t>(segment.num_rows) - d.row_begin);
+    d.k = k;
+    d.element = element;
+    d.y_stride = (k + 7) / 8 * 8 + 8;
+    DeviceRows y(element, std::vector<float>(d.num_rows * d.y_stride, kPadding));
+    d.y = y.data();
+    ASSERT_EQ(LaunchDequant(d, nullptr), cudaSuccess);
+    const std::vector<float> out = y.Values();
+    for (int32_t r = 0; r < d.num_rows; ++r) {
+      for (int32_t c = 0; c < d.y_stride; ++c) {
+        const float exact = c < k ? w[(segment.row_begin + d.row_begin + r) * k + c] : kPadding;
+        ASSERT_EQ(out[r * d.y_stride + c], RoundedTo(element, exact)) << r << " " << c;
+      }
+    }
   }
 
   /// `kinds`: of the segments that the parts become.
@@ -96,6 +136,10 @@ class CodesGemmTest : public KernelGemm {
     DeviceRows dx(element, x.padded);
     DeviceArray<uint8_t> dw(packed);
     DeviceArray<float> db(bias);
+    for (const LinearSegment& segment : segments) {
+      if (CudaKindOf(segment) == CudaWeightKind::kTiles)
+        ExpectExpanded(segment, dw.data(), w, k, element);
+    }
     Work work(1 + Below(9), n);
     GemmArgs a;
     a.x = dx.data();
@@ -162,6 +206,27 @@ TEST_F(CodesGemmTest, MultipliesCodesOfEightBits) {
       for (const int32_t k : {8, 64, 136, 600}) {
         RunForm(1 + Below(300), k, form, Numbers(Below(3)), CudaWeightKind::kTiles);
       }
+    }
+  }
+}
+
+TEST_F(CodesGemmTest, MultipliesNumbersInE4m3) {
+  QuantizedForm form;
+  form.bits = 8;
+  for (int code = 0; code < 256; ++code) {
+    const int exponent = code >> 3 & 15;
+    const float fraction = static_cast<float>(code & 7) / 8;
+    const float number = exponent == 0
+                             ? fraction / 64
+                             : (1 + fraction) * std::exp2(static_cast<float>(exponent - 7));
+    form.book.push_back((code & 127) == 127 ? std::numeric_limits<float>::quiet_NaN()
+                        : code < 128        ? number
+                                            : -number);
+  }
+  for (const int32_t group : {32, 128, 1000}) {
+    form.group = group;
+    for (const int32_t k : {8, 136, 600}) {
+      RunForm(1 + Below(300), k, form, Numbers(Below(3)), CudaWeightKind::kTiles);
     }
   }
 }

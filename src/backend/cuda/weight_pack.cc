@@ -1,6 +1,7 @@
 #include "backend/cuda/weight_pack.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "backend/linear_rows.h"
@@ -43,22 +44,37 @@ CodeLayout LayoutOf(const LinearSegment& segment) {
   layout.bits = segment.format == WeightFormat::kCodes4 ? 4 : 8;
   layout.center = segment.center;
   layout.group = static_cast<int32_t>(segment.group);
+  layout.e4m3 = segment.has_book;
   if (segment.group != 0) layout.scale_kind = KindOfScale(segment.scale_type);
   if (segment.has_offset) layout.offset_kind = KindOfScale(segment.offset_type);
   return layout;
 }
 
+/// Whether a code book is that of e4m3, but for the two codes that are no numbers.
+bool IsE4m3(const std::vector<float>& book) {
+  if (book.size() != 256) return false;
+  for (int code = 0; code < 256; ++code) {
+    const int exponent = code >> 3 & 15;
+    const int mantissa = (code & 7) + (exponent == 0 ? 0 : 8);
+    const float number = std::ldexp(static_cast<float>(mantissa), std::max(exponent, 1) - 10);
+    if ((code & 127) != 127 && book[code] != (code < 128 ? number : -number)) return false;
+  }
+  return true;
+}
+
 /// Makes a segment of codes what the kernels take, or of numbers.
-void FitSegment(int64_t k, WeightFormat element, LinearSegment& segment) {
+void FitSegment(const QuantizedForm& form, int64_t k, WeightFormat element,
+                LinearSegment& segment) {
   constexpr int64_t kMostColumns = 132104;  // that 32 bits can sum
-  const bool plain = !segment.has_book && !segment.has_column_order;
+  const bool plain = (!segment.has_book || IsE4m3(form.book)) && !segment.has_column_order;
   const bool one_scale = segment.group >= k;
   segment.scale_type = CudaScaleType(segment.scale_type);
   segment.offset_type = CudaScaleType(segment.offset_type);
   if (plain && one_scale && !segment.has_offset) {
     segment.group = 0;
-    segment.integer_input = segment.integer_input && segment.format == WeightFormat::kCodes8 &&
-                            segment.center == 128 && k <= kMostColumns;
+    segment.integer_input = segment.integer_input && !segment.has_book &&
+                            segment.format == WeightFormat::kCodes8 && segment.center == 128 &&
+                            k <= kMostColumns;
     if (segment.integer_input) return;
   }
   segment.integer_input = false;
@@ -199,14 +215,15 @@ std::vector<LinearSegment> PlanCudaWeights(absl::Span<const LinearPart> parts, i
   CHECK(element == WeightFormat::kBFloat16 || element == WeightFormat::kFloat16);
   const std::vector<SourceRow> rows = RowsOfParts(parts);
   std::vector<LinearSegment> segments = ShapeSegments(parts);
+  std::erase_if(segments, [](const LinearSegment& s) { return s.num_rows == 0; });
   size_t begin = 0;
   for (LinearSegment& segment : segments) {
     if (!HasCodes(segment)) {
       segment.format = element;
     } else {
       const auto own = absl::MakeConstSpan(rows).subspan(segment.row_begin, segment.num_rows);
-      if (!own.empty()) FindScaleTypes(parts, own, kTileRows, pool, segment);
-      FitSegment(k, element, segment);
+      FindScaleTypes(parts, own, kTileRows, pool, segment);
+      FitSegment(parts[own[0].part].codes->form(), k, element, segment);
     }
     segment.byte_begin = begin;
     begin = RoundUp(begin + PlaceOf(segment, k).bytes);
