@@ -155,9 +155,9 @@ __device__ auto PartOf(const GemmArgs& a, const GemmSplit& split, int32_t cta, b
 /// tile's counter as it found it.
 template <int kColumns, class Sum>
 __device__ __forceinline__ bool SumParts(const GemmArgs& a, const GemmSplit& split, int32_t tile,
-                                         int64_t begin, Sum (&sums)[kColumns][4]) {
+                                         bool from_begin, Sum (&sums)[kColumns][4]) {
   const int64_t first = int64_t{tile} * split.steps;
-  auto* part = PartOf<Sum>(a, split, blockIdx.x, begin == first);
+  auto* part = PartOf<Sum>(a, split, blockIdx.x, from_begin);
 #pragma unroll
   for (int j = 0; j < kColumns; ++j) part[j * kGemmThreads] = Packed(sums[j]);
   __threadfence();
@@ -189,6 +189,17 @@ __device__ __forceinline__ bool SumParts(const GemmArgs& a, const GemmSplit& spl
   return true;
 }
 
+/// A step of a tile; one after the other without a division.
+struct Cursor {
+  int32_t tile;
+  int32_t step;
+  __device__ void Advance(int32_t steps) {
+    if (++step < steps) return;
+    step = 0;
+    ++tile;
+  }
+};
+
 /// Walks the CTA's run of steps. A format says how a step is copied, weights apart from inputs, since
 /// these are there only after PdlWait, and how it is multiplied.
 template <class Format>
@@ -198,15 +209,18 @@ __device__ void WalkSteps(const GemmArgs& a, const GemmSplit& split, int32_t tok
   const int64_t begin = split.begin(blockIdx.x);
   const auto count = static_cast<int32_t>(split.begin(blockIdx.x + 1) - begin);
   const auto stage = [&](int32_t i) { return ring + i % kStages * Format::kStageBytes; };
+  Cursor now{static_cast<int32_t>(begin / split.steps), static_cast<int32_t>(begin % split.steps)};
+  Cursor weights = now;
+  Cursor inputs = now;
   const auto copy_weights = [&](int32_t i) {
     if (i >= count) return;
-    const int64_t step = begin + i;
-    Format::CopyWeights(a, split, stage(i), static_cast<int32_t>(step / split.steps),
-                        static_cast<int32_t>(step % split.steps));
+    Format::CopyWeights(a, split, stage(i), weights.tile, weights.step);
+    weights.Advance(split.steps);
   };
   const auto copy_inputs = [&](int32_t i) {
     if (i < count) {
-      Format::CopyInputs(a, stage(i), token0, static_cast<int32_t>((begin + i) % split.steps));
+      Format::CopyInputs(a, stage(i), token0, inputs.step);
+      inputs.Advance(split.steps);
     }
     CpAsyncCommit();
   };
@@ -215,23 +229,25 @@ __device__ void WalkSteps(const GemmArgs& a, const GemmSplit& split, int32_t tok
   PdlWait();
   for (int32_t i = 0; i < kStages - 1; ++i) copy_inputs(i);
   typename Format::Sums sums{};
-  int64_t piece = begin;
+  int32_t summed = 0;  // steps of the tile
   for (int32_t i = 0; i < count; ++i) {
     CpAsyncWait<kStages - 2>();
     __syncthreads();
     copy_weights(i + kStages - 1);  // to where the step before this one was
     copy_inputs(i + kStages - 1);
-    Format::Multiply(a, split, stage(i), static_cast<int32_t>((begin + i) / split.steps),
-                     static_cast<int32_t>((begin + i) % split.steps), sums);
-    const int64_t after = begin + i + 1;
-    if (after % split.steps != 0 && i + 1 < count) continue;
-    const auto tile = static_cast<int32_t>(piece / split.steps);
-    if (after - piece == split.steps || SumParts(a, split, tile, piece, sums.sums)) {
+    Format::Multiply(a, stage(i), sums);
+    ++summed;
+    const int32_t tile = now.tile;
+    now.Advance(split.steps);
+    if (now.step != 0 && i + 1 < count) continue;
+    const bool whole = summed == split.steps;
+    const bool from_begin = whole || now.step == summed;
+    if (whole || SumParts(a, split, tile, from_begin, sums.sums)) {
       __syncthreads();
       StoreTile<Format::kStageBytes>(a, token0, tile * kTileRows, sums.sums, stage(i));
     }
     sums = {};
-    piece = after;
+    summed = 0;
   }
   CpAsyncWait<0>();
 }
@@ -287,8 +303,7 @@ struct PlainRows {
     CopyTile<8 * kColumns>(stage + kWeightBytes, a.x, a.x_stride * kSize, token0, a.m,
                            int64_t{step} * kStepBytes, int64_t{a.k} * kSize);
   }
-  static __device__ void Multiply(const GemmArgs&, const GemmSplit&, const unsigned char* stage,
-                                  int32_t, int32_t, Sums& s) {
+  static __device__ void Multiply(const GemmArgs&, const unsigned char* stage, Sums& s) {
     for (int part = 0; part < kStepBytes / 32; ++part) {
       uint32_t weights[4];
       uint32_t inputs[kColumns][2];

@@ -153,8 +153,7 @@ struct CodeTiles {
     }
   }
 
-  static __device__ void Multiply(const GemmArgs& a, const GemmSplit&, const unsigned char* stage,
-                                  int32_t, int32_t, Sums& s) {
+  static __device__ void Multiply(const GemmArgs& a, const unsigned char* stage, Sums& s) {
     constexpr int kOfLoad = kBits == 4 ? 4 : 2;  // blocks that a lane loads together
     const CodeLayout& layout = a.layout;
     const int of_group =

@@ -159,7 +159,7 @@ class CodesGemmTest : public KernelGemm {
     // Numbers that were rounded to 16 bits are not the codes' any more.
     const bool rounded = std::count(kinds.begin(), kinds.end(), CudaWeightKind::kRows) > 0;
     ExpectClose(all, exact, rounded ? 1e-2 : ToleranceOf(y_element));
-    for (const int32_t m : {1, 8, 15, 17, 33, 64, 65}) {
+    for (const int32_t m : {1, 8, 15, 17, 64, 65}) {
       const std::vector<float> some = Multiply(a, m, before, launch);
       EXPECT_TRUE(std::equal(some.begin(), some.end(), all.begin())) << m;
     }
@@ -188,7 +188,7 @@ TEST_F(CodesGemmTest, MultipliesCodesOfFourBits) {
       form.group = group;
       form.center = Below(2) * 8;
       form.has_offset = has_offset;
-      for (const int32_t k : {24, 128, 200, 600}) {
+      for (const int32_t k : {24, 128, 584}) {
         RunForm(1 + Below(300), k, form, Numbers(Below(3)), CudaWeightKind::kTiles);
       }
     }
@@ -203,7 +203,7 @@ TEST_F(CodesGemmTest, MultipliesCodesOfEightBits) {
       form.group = group;
       form.center = Below(2) * 128;
       form.has_offset = has_offset;
-      for (const int32_t k : {8, 64, 136, 600}) {
+      for (const int32_t k : {8, 64, 328}) {
         RunForm(1 + Below(300), k, form, Numbers(Below(3)), CudaWeightKind::kTiles);
       }
     }
