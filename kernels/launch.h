@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/dequant.h"
+#include "kernels/experts.h"
 #include "kernels/gemm.h"
 #include "kernels/rows.h"
 #include "kernels/runtime.h"
@@ -22,6 +23,7 @@ cudaError_t LaunchGemmInt8(const GemmArgs& args, cudaStream_t stream);
 cudaError_t LaunchGemmInt4(const GemmArgs& args, cudaStream_t stream);
 cudaError_t LaunchGemmCodes8(const GemmArgs& args, cudaStream_t stream);
 cudaError_t LaunchDequant(const DequantArgs& args, cudaStream_t stream);
+cudaError_t LaunchRoute(const RouterArgs& args, cudaStream_t stream);
 /// Draws from rows without top-k, top-p and min-p.
 cudaError_t LaunchScan(const ScanArgs& args, cudaStream_t stream);
 /// Draws from rows with top-k, top-p or min-p.

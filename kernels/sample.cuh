@@ -1,6 +1,6 @@
 // What the kernels that draw and score tokens share: a logit's adjustment, the noise, the order of
 // candidates and the mass of a probability. The CPU's half is backend/cpu/sample.cc and
-// sample_math.h, and a test holds one to the other.
+// shared_math.h, and a test holds one to the other.
 // Owns nothing. Must not know how rows are walked.
 // Threads: device code; functions named Warp* are called by all 32 lanes together.
 #pragma once

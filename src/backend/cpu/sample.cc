@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "backend/cpu/philox.h"
-#include "backend/cpu/sample_math.h"
+#include "backend/cpu/shared_math.h"
 
 namespace penstock {
 namespace {

@@ -9,7 +9,7 @@
 #include <random>
 
 #include "backend/cpu/philox.h"
-#include "backend/cpu/sample_math.h"
+#include "backend/cpu/shared_math.h"
 
 namespace penstock {
 namespace {
@@ -49,18 +49,18 @@ TEST(Philox, GivesThePublishedVectors) {
             (Words{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
 }
 
-TEST(SampleMath, AgreesWithTheLibraryInDoublePrecision) {
+TEST(SharedMath, AgreesWithTheLibraryInDoublePrecision) {
   std::mt19937 random(11);
   const auto expect_close = [](double value, double exact) {
     EXPECT_NEAR(value, exact, 2.5e-7 * std::abs(exact));
   };
   for (int i = 0; i < 100000; ++i) {
     const float near_one = 1 + (static_cast<int32_t>(random()) >> random() % 31) * 0x1p-32f;
-    expect_close(SampleLog(near_one), std::log(double{near_one}));
+    expect_close(SharedLog(near_one), std::log(double{near_one}));
     const float x = std::exp2(static_cast<float>(random() % 2000) * 0.1f - 100) * near_one;
-    expect_close(SampleLog(x), std::log(double{x}));
+    expect_close(SharedLog(x), std::log(double{x}));
     const float y = static_cast<float>(random()) * -87.0f * 0x1p-32f;
-    expect_close(SampleExp(y), std::exp(double{y}));
+    expect_close(SharedExp(y), std::exp(double{y}));
     const uint32_t word = random() >> random() % 32;
     const double u =
         std::min((static_cast<double>(static_cast<float>(word)) + 0.5) * 0x1p-32, 1.0 - 0x1p-24);

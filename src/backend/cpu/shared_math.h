@@ -1,6 +1,5 @@
-// Functions of sampling whose every rounding both backends share: kernels/scalar.cuh and
-// kernels/sample.cuh have the GPU's, and a test holds one to the other. No draw depends on a library
-// or on the order of a sum.
+// Functions of sampling and routing whose every rounding both backends share: kernels/scalar.cuh and
+// kernels/sample.cuh have the GPU's, and tests hold one to the other. No choice depends on a library.
 // Owns nothing. Must not know requests.
 // Threads: value.
 #pragma once
@@ -13,7 +12,7 @@ namespace penstock {
 
 /// The natural logarithm of a normal positive number, to about 1 unit in the last place: of 1 + f,
 /// |f| < 0.42, f - f^2 / 2 + f^3 p(f).
-inline float SampleLog(float x) {
+inline float SharedLog(float x) {
   const auto bits = std::bit_cast<uint32_t>(x);
   const int exponent = static_cast<int32_t>(bits - 0x3f3504f3) >> 23;  // from the root of 1/2 on
   const float f = std::bit_cast<float>(bits - (static_cast<uint32_t>(exponent) << 23)) - 1.0f;
@@ -28,10 +27,11 @@ inline float SampleLog(float x) {
   return __builtin_fmaf(n, 0.693359375f, f + __builtin_fmaf(-0.5f, square, curve));
 }
 
-/// e^x for x <= 0, to about 2 units in the last place; 0 below -87.3.
-inline float SampleExp(float x) {
+/// e^x to about 2 units in the last place; 0 below -87.3, clamped above 88.3.
+inline float SharedExp(float x) {
   constexpr float kLowest = -87.3f;
   if (!(x >= kLowest)) return 0.0f;
+  x = std::min(x, 88.3f);
   const float n = __builtin_rintf(x * 1.44269504f);
   float r = __builtin_fmaf(n, -0.693359375f, x);
   r = __builtin_fmaf(n, 2.12194440e-4f, r);
@@ -47,7 +47,7 @@ inline float SampleNoise(uint32_t word) {
   const float u = std::min((static_cast<float>(word) + 0.5f) * 0x1p-32f, 1.0f - 0x1p-24f);
   const float rest = 1.0f - u;
   const float lost = u - (1.0f - rest);  // to the rounding of `rest`
-  return -SampleLog(lost - SampleLog(rest));
+  return -SharedLog(lost - SharedLog(rest));
 }
 
 /// e^(x - best), the share of a candidate, as an integer: sums of such do not depend on their order.
@@ -55,7 +55,7 @@ inline float SampleNoise(uint32_t word) {
 inline uint64_t SampleMass(float x, float best) {
   const float below = x - best;
   if (!(below < 0.0f)) return uint64_t{1} << 44;
-  return static_cast<uint64_t>(static_cast<int64_t>(SampleExp(below) * 0x1p44f));
+  return static_cast<uint64_t>(static_cast<int64_t>(SharedExp(below) * 0x1p44f));
 }
 
 /// The mass of which top_p wants the most likely candidates; at least one is kept.
