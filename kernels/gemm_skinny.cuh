@@ -20,21 +20,28 @@ __device__ inline int ChunkAt(int row, int chunk) {
   return (row * kChunks + (chunk ^ (row & (kChunks - 1)))) * kRowAlign;
 }
 
-/// Rows [row, row + kRows) of a matrix of `rows` rows of `row_bytes` bytes, columns from byte `begin`
-/// on, into a tile; what is not there is zero.
-template <int kRows>
-__device__ void CopyTile(void* tile, const void* matrix, int64_t stride_bytes, int32_t row,
-                         int32_t rows, int64_t begin, int64_t row_bytes) {
+/// Which rows of a matrix a tile holds: from `first` on.
+struct RowRun {
+  int32_t first;
+  int32_t end;
+  __device__ int32_t operator()(int i) const { return first + i < end ? first + i : -1; }
+};
+
+/// kRows rows of a matrix, those that `rows` names (-1: none), columns from byte `begin` on, into a
+/// tile; what is not there is zero.
+template <int kRows, class Rows>
+__device__ void CopyTile(void* tile, const void* matrix, int64_t stride_bytes, const Rows& rows,
+                         int64_t begin, int64_t row_bytes) {
   for (int i = threadIdx.x; i < kRows * kChunks; i += kGemmThreads) {
     const int chunk = i % kChunks;
-    const int32_t r = row + i / kChunks;
+    const int32_t row = rows(i / kChunks);
     const int64_t at = begin + chunk * kRowAlign;
-    const bool exists = r < rows && at < row_bytes;
+    const bool exists = row >= 0 && at < row_bytes;
     const int64_t left = row_bytes - at;
     const int valid = !exists ? 0 : left < kRowAlign ? static_cast<int>(left) : kRowAlign;
     const auto* base = static_cast<const unsigned char*>(matrix);
     CpAsync16(static_cast<unsigned char*>(tile) + ChunkAt(i / kChunks, chunk),
-              exists ? base + r * stride_bytes + at : base, valid);
+              exists ? base + row * stride_bytes + at : base, valid);
   }
 }
 
@@ -67,8 +74,8 @@ __device__ void LoadInputs(uint32_t (&b)[kColumns][2], const unsigned char* tile
 __device__ inline float SumOf(const GemmArgs& a, float sum, int32_t, int32_t n) {
   return a.w_scales == nullptr ? sum : __fmul_rn(sum, a.w_scales[n]);
 }
-__device__ inline float SumOf(const GemmArgs& a, int32_t sum, int32_t token, int32_t n) {
-  return __fmul_rn(__fmul_rn(static_cast<float>(sum), a.x_scales[token]), a.w_scales[n]);
+__device__ inline float SumOf(const GemmArgs& a, int32_t sum, int32_t x_row, int32_t n) {
+  return __fmul_rn(__fmul_rn(static_cast<float>(sum), a.x_scales[x_row]), a.w_scales[n]);
 }
 
 /// What a sum becomes before it is added or stored.
@@ -84,14 +91,14 @@ __device__ inline float Finished(const GemmArgs& a, float v, int32_t n) {
 
 /// Adds a finished sum to y, or stores it.
 template <class Sum>
-__device__ void StoreSum(const GemmArgs& a, int32_t token, int32_t n, Sum sum) {
-  const int64_t at = token * a.y_stride + n;
+__device__ void StoreSum(const GemmArgs& a, int32_t x_row, int32_t y_row, int32_t n, Sum sum) {
+  const int64_t at = y_row * a.y_stride + n;
   if (a.keep_sums) {
     static_cast<int32_t*>(a.y)[at] = static_cast<int32_t>(sum);
     return;
   }
   const auto store = [&](auto* y) {
-    float v = Finished(a, SumOf(a, sum, token, n), n);
+    float v = Finished(a, SumOf(a, sum, x_row, n), n);
     if (a.accumulate) v = __fadd_rn(v, ToFloat(*y));
     *y = FromFloat<std::remove_pointer_t<decltype(y)>>(v);
   };
@@ -104,10 +111,11 @@ __device__ void StoreSum(const GemmArgs& a, int32_t token, int32_t n, Sum sum) {
   }
 }
 
-/// Stores the tile from (`token0`, `n0`) on, by way of `free`, shared memory that nobody reads any
-/// more: 16 neighbouring columns of y are written together.
-template <int kBytes, int kColumns, class Sum>
-__device__ __forceinline__ void StoreTile(const GemmArgs& a, int32_t token0, int32_t n0,
+/// Stores a tile's columns of y from `n0` on in the rows of y that `y_rows` names, by way of `free`,
+/// shared memory that nobody reads any more: 16 neighbouring columns are written together.
+template <int kBytes, int kColumns, class Sum, class XRows, class YRows>
+__device__ __forceinline__ void StoreTile(const GemmArgs& a, const XRows& x_rows,
+                                          const YRows& y_rows, int32_t n0,
                                           const Sum (&sums)[kColumns][4], unsigned char* free) {
   constexpr int kRow = 20;  // of 16 sums: what four lanes write lies in different banks
   constexpr int kOfColumn = 8 * kRow;
@@ -133,8 +141,9 @@ __device__ __forceinline__ void StoreTile(const GemmArgs& a, int32_t token0, int
 #pragma unroll 1
     for (int i = lane; i < columns * 8 * 16; i += 32) {
       const int32_t n = n0 + 16 * warp + i % 16;
-      const int32_t token = token0 + 8 * first + i / 16;
-      if (n < a.n && token < a.m) StoreSum(a, token, n, slab[i / 16 * kRow + i % 16]);
+      const int32_t y_row = y_rows(8 * first + i / 16);
+      if (n >= a.n || y_row < 0) continue;
+      StoreSum(a, x_rows(8 * first + i / 16), y_row, n, slab[i / 16 * kRow + i % 16]);
     }
   }
 }
@@ -212,14 +221,15 @@ __device__ void WalkSteps(const GemmArgs& a, const GemmSplit& split, int32_t tok
   Cursor now{static_cast<int32_t>(begin / split.steps), static_cast<int32_t>(begin % split.steps)};
   Cursor weights = now;
   Cursor inputs = now;
+  const RowRun rows{token0, a.m};
   const auto copy_weights = [&](int32_t i) {
     if (i >= count) return;
-    Format::CopyWeights(a, split, stage(i), weights.tile, weights.step);
+    Format::CopyWeights(a, a.w, split.steps, stage(i), weights.tile, weights.step);
     weights.Advance(split.steps);
   };
   const auto copy_inputs = [&](int32_t i) {
     if (i < count) {
-      Format::CopyInputs(a, stage(i), token0, inputs.step);
+      Format::CopyInputs(a, rows, stage(i), inputs.step);
       inputs.Advance(split.steps);
     }
     CpAsyncCommit();
@@ -244,7 +254,7 @@ __device__ void WalkSteps(const GemmArgs& a, const GemmSplit& split, int32_t tok
     const bool from_begin = whole || now.step == summed;
     if (whole || SumParts(a, split, tile, from_begin, sums.sums)) {
       __syncthreads();
-      StoreTile<Format::kStageBytes>(a, token0, tile * kTileRows, sums.sums, stage(i));
+      StoreTile<Format::kStageBytes>(a, rows, rows, tile * kTileRows, sums.sums, stage(i));
     }
     sums = {};
     summed = 0;
@@ -291,16 +301,17 @@ struct PlainRows {
   static constexpr int kStageBytes = kWeightBytes + 8 * kColumns * kStepBytes;
   static constexpr int kStages = kColumns <= 2 ? 5 : 4;  // all fit 99 KB
 
-  static __device__ void CopyWeights(const GemmArgs& a, const GemmSplit&, unsigned char* stage,
-                                     int32_t tile, int32_t step) {
+  static __device__ void CopyWeights(const GemmArgs& a, const void* w, int32_t,
+                                     unsigned char* stage, int32_t tile, int32_t step) {
     constexpr int kSize = sizeof(T);
-    CopyTile<kTileRows>(stage, a.w, PlainRowBytes(a.k, kSize), tile * kTileRows, a.n,
+    CopyTile<kTileRows>(stage, w, PlainRowBytes(a.k, kSize), RowRun{tile * kTileRows, a.n},
                         int64_t{step} * kStepBytes, int64_t{a.k} * kSize);
   }
-  static __device__ void CopyInputs(const GemmArgs& a, unsigned char* stage, int32_t token0,
+  template <class Rows>
+  static __device__ void CopyInputs(const GemmArgs& a, const Rows& rows, unsigned char* stage,
                                     int32_t step) {
     constexpr int kSize = sizeof(T);
-    CopyTile<8 * kColumns>(stage + kWeightBytes, a.x, a.x_stride * kSize, token0, a.m,
+    CopyTile<8 * kColumns>(stage + kWeightBytes, a.x, a.x_stride * kSize, rows,
                            int64_t{step} * kStepBytes, int64_t{a.k} * kSize);
   }
   static __device__ void Multiply(const GemmArgs&, const unsigned char* stage, Sums& s) {

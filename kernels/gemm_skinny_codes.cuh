@@ -73,22 +73,22 @@ struct CodeTiles {
   static constexpr int kStageBytes = kInputsAt + kInputTiles * kInputBytes;
   static constexpr int kStages = 6 * kStageBytes <= 96 * 1024 ? 6 : 4;  // all fit 99 KB
 
-  static __device__ void CopyWeights(const GemmArgs& a, const GemmSplit& split,
+  static __device__ void CopyWeights(const GemmArgs& a, const void* w, int32_t steps,
                                      unsigned char* stage, int32_t tile, int32_t step) {
     const int32_t bytes = a.layout.step_bytes();
     const auto* from =
-        static_cast<const unsigned char*>(a.w) + (int64_t{tile} * split.steps + step) * bytes;
+        static_cast<const unsigned char*>(w) + (int64_t{tile} * steps + step) * bytes;
     for (int32_t i = threadIdx.x * kRowAlign; i < bytes; i += kGemmThreads * kRowAlign) {
       CpAsync<kRowAlign>(stage + i, from + i);
     }
   }
-  static __device__ void CopyInputs(const GemmArgs& a, unsigned char* stage, int32_t token0,
+  template <class Rows>
+  static __device__ void CopyInputs(const GemmArgs& a, const Rows& rows, unsigned char* stage,
                                     int32_t step) {
     constexpr int kSize = sizeof(T);
     for (int i = 0; i < kInputTiles; ++i) {
-      CopyTile<8 * kColumns>(stage + kInputsAt + i * kInputBytes, a.x, a.x_stride * kSize, token0,
-                             a.m, (int64_t{step} * kInputTiles + i) * kStepBytes,
-                             int64_t{a.k} * kSize);
+      CopyTile<8 * kColumns>(stage + kInputsAt + i * kInputBytes, a.x, a.x_stride * kSize, rows,
+                             (int64_t{step} * kInputTiles + i) * kStepBytes, int64_t{a.k} * kSize);
     }
   }
 

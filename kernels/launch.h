@@ -24,6 +24,10 @@ cudaError_t LaunchGemmInt4(const GemmArgs& args, cudaStream_t stream);
 cudaError_t LaunchGemmCodes8(const GemmArgs& args, cudaStream_t stream);
 cudaError_t LaunchDequant(const DequantArgs& args, cudaStream_t stream);
 cudaError_t LaunchRoute(const RouterArgs& args, cudaStream_t stream);
+cudaError_t LaunchExpertList(const ExpertListArgs& args, cudaStream_t stream);
+cudaError_t LaunchExpertGemm(const ExpertGemmArgs& args, cudaStream_t stream);
+cudaError_t LaunchExpertGemmCodes(const ExpertGemmArgs& args, cudaStream_t stream);  // its part
+cudaError_t LaunchExpertSum(const ExpertSumArgs& args, cudaStream_t stream);
 /// Draws from rows without top-k, top-p and min-p.
 cudaError_t LaunchScan(const ScanArgs& args, cudaStream_t stream);
 /// Draws from rows with top-k, top-p or min-p.

@@ -1,6 +1,10 @@
 // Mixtures of experts on a GPU or under the emulator: the choice of experts and its weights are the
-// CPU backend's, bit for bit.
+// CPU backend's, bit for bit, and what the experts make of a row is close to the CPU's.
+#include <numeric>
+
+#include "backend/cuda/weight_pack.h"
 #include "backend/make_backend.h"
+#include "fakes/codes_in_memory.h"
 #include "parity/kernel_rows.h"
 
 namespace penstock::PENSTOCK_KERNELS {
@@ -51,9 +55,159 @@ class ExpertsTest : public KernelRows {
     EXPECT_EQ(out.Read(), weights);
   }
 
+  /// A weight of every expert, on the CPU's device and on the GPU.
+  struct Weights {
+    std::vector<PackedLinear> cpu;
+    std::vector<std::unique_ptr<DeviceArray<uint8_t>>> storage;
+    std::unique_ptr<DeviceArray<const void*>> pointers;
+    GemmArgs gemm;  // of one
+  };
+  Weights MakeWeights(int32_t experts, int32_t n, int32_t k, bool codes) {
+    Weights out;
+    std::vector<const void*> pointers;
+    for (int32_t e = 0; e < experts; ++e) {
+      const std::vector<float> numbers = Random(size_t(n) * k, Element::kBFloat16);
+      QuantizedForm form;
+      form.group = 32;
+      form.center = 8;
+      std::vector<uint8_t> four_bits(numbers.size());
+      for (uint8_t& code : four_bits) code = random_() % 16;
+      std::vector<float> scales = Random(size_t(n) * ((k + 31) / 32), Element::kBFloat16);
+      const CodesInMemory matrix(n, k, form, four_bits, scales, {});
+      LinearPart part;
+      part.rows = n;
+      if (codes) {
+        part.codes = &matrix;
+      } else {
+        part.weight = numbers.data();
+      }
+      auto packed = cpu_->Pack(k, {&part, 1});
+      EXPECT_TRUE(packed.ok());
+      out.cpu.push_back(*std::move(packed));
+      const auto segments = PlanCudaWeights({&part, 1}, k, WeightFormat::kBFloat16, pool_);
+      std::vector<uint8_t> bytes(CudaWeightBytes(segments, k));
+      FillCudaWeights({&part, 1}, k, segments, pool_, reinterpret_cast<std::byte*>(bytes.data()));
+      out.storage.push_back(std::make_unique<DeviceArray<uint8_t>>(bytes));
+      pointers.push_back(out.storage.back()->data());
+    }
+    out.pointers = std::make_unique<DeviceArray<const void*>>(pointers);
+    out.gemm.n = n;
+    out.gemm.k = k;
+    out.gemm.has_codes = codes;
+    if (codes) out.gemm.layout = {4, 8, 32, ScaleKind::kBFloat16};
+    return out;
+  }
+
+  struct Shape {
+    int32_t experts, k, inner, slots;
+  };
+
+  /// y [rows, k] after the experts, on the GPU.
+  std::vector<float> OnDevice(const Shape& s, const Weights& gate_up, const Weights& down,
+                              const std::vector<float>& x, const std::vector<int32_t>& ids,
+                              const std::vector<float>& weights, const std::vector<float>& before) {
+    const auto visits = static_cast<int32_t>(ids.size());
+    const int32_t rows = visits / s.slots;
+    DeviceRows dx(Element::kBFloat16, x), y(Element::kBFloat16, before);
+    DeviceRows wide(Element::kBFloat16, size_t(visits) * 2 * s.inner);
+    DeviceArray<float> out(size_t(visits) * s.k), dw(weights);
+    DeviceArray<int32_t> di(ids), order(ids.size()), num_blocks(size_t{1});
+    const int32_t block_rows = ExpertBlockRows(rows);
+    DeviceArray<int32_t> blocks(size_t{3} * MostExpertBlocks(visits, s.experts, block_rows));
+    const ExpertList list{order.data(), blocks.data(), num_blocks.data()};
+    EXPECT_EQ(LaunchExpertList({di.data(), visits, s.experts, block_rows, list}, nullptr),
+              cudaSuccess);
+    ExpertGemmArgs a;
+    a.gemm = gate_up.gemm;
+    a.gemm.x = dx.data();
+    a.gemm.x_stride = s.k;
+    a.gemm.y = wide.data();
+    a.gemm.y_stride = 2 * s.inner;
+    a.gemm.m = rows;
+    a.weights = gate_up.pointers->data();
+    a.list = list;
+    a.block_rows = block_rows;
+    a.x_slots = s.slots;
+    a.ctas = 1 + Below(9);
+    EXPECT_EQ(LaunchExpertGemm(a, nullptr), cudaSuccess);
+    GatedArgs gate;
+    gate.gate = {wide.data(), 2 * s.inner};
+    gate.up = {wide.data() + 2 * s.inner, 2 * s.inner};  // in bytes
+    gate.y = {wide.data(), 2 * s.inner};
+    gate.rows = visits;
+    gate.width = s.inner;
+    EXPECT_EQ(LaunchGated(gate, nullptr), cudaSuccess);
+    a.gemm = down.gemm;
+    a.gemm.x = wide.data();
+    a.gemm.x_stride = 2 * s.inner;
+    a.gemm.y = out.data();
+    a.gemm.y_stride = s.k;
+    a.gemm.y_element = Element::kFloat32;
+    a.gemm.m = visits;
+    a.weights = down.pointers->data();
+    a.x_slots = 1;
+    EXPECT_EQ(LaunchExpertGemm(a, nullptr), cudaSuccess);
+    EXPECT_EQ(LaunchExpertSum({out.data(), dw.data(), y.data(), s.k, rows, s.slots, s.k}, nullptr),
+              cudaSuccess);
+    return y.Values();
+  }
+
+  void Run(const Shape& s, int32_t rows, bool codes) {
+    SCOPED_TRACE(testing::PrintToString(
+        std::vector<int32_t>{s.experts, s.k, s.inner, s.slots, rows, codes}));
+    Weights gate_up = MakeWeights(s.experts, 2 * s.inner, s.k, codes);
+    Weights down = MakeWeights(s.experts, s.k, s.inner, codes);
+    const std::vector<float> x = Random(size_t(rows) * s.k, Element::kBFloat16);
+    const std::vector<float> before = Random(size_t(rows) * s.k, Element::kBFloat16);
+    std::vector<float> weights = Random(size_t(rows) * s.slots);
+    std::vector<int32_t> ids, all(s.experts);
+    std::iota(all.begin(), all.end(), 0);
+    for (int32_t r = 0; r < rows; ++r) {
+      std::shuffle(all.begin(), all.end(), random_);
+      ids.insert(ids.end(), all.begin(), all.begin() + s.slots);
+    }
+    std::vector<ExpertWeights> experts(s.experts);
+    for (int32_t e = 0; e < s.experts; ++e) {
+      experts[e] = {std::move(gate_up.cpu[e]), std::move(down.cpu[e])};
+    }
+    std::vector<uint8_t> cpu_x = Encoded(Element::kBFloat16, x);
+    std::vector<uint8_t> cpu_y = Encoded(Element::kBFloat16, before);
+    penstock::ExpertsArgs cpu;
+    cpu.x = {cpu_x.data(), DType::kBFloat16, rows, s.k, s.k};
+    cpu.ids = ids.data();
+    cpu.weights = weights.data();
+    cpu.num_slots = s.slots;
+    cpu.experts = experts;
+    cpu.y = {cpu_y.data(), DType::kBFloat16, rows, s.k, s.k};
+    cpu_->ops().Experts(cpu);
+    const std::vector<float> expected = Decoded(Element::kBFloat16, cpu_y);
+    const std::vector<float> y = OnDevice(s, gate_up, down, x, ids, weights, before);
+    double distance = 0;
+    double norm = 0;
+    for (size_t i = 0; i < y.size(); ++i) {
+      distance += (y[i] - expected[i]) * (y[i] - expected[i]);
+      norm += expected[i] * expected[i];
+    }
+    EXPECT_LE(std::sqrt(distance), 1e-2 * std::sqrt(norm));
+    // The last row alone, and with another order of blocks.
+    const auto last = [&](const auto& v, int32_t width) {
+      return std::vector(v.end() - width, v.end());
+    };
+    EXPECT_EQ(OnDevice(s, gate_up, down, last(x, s.k), last(ids, s.slots), last(weights, s.slots),
+                       last(before, s.k)),
+              last(y, s.k));
+  }
+
   WorkerPool pool_{2};
   std::unique_ptr<Device> cpu_;
 };
+
+TEST_F(ExpertsTest, MakeOfARowWhatTheCpuMakes) {
+  for (const int32_t rows : {1, 7, 8, 9, 16, 17, 33, 65}) {
+    Run({6, 64, 48, 2}, rows, false);
+    Run({9, 136, 72, 4}, rows, true);
+  }
+}
 
 TEST_F(ExpertsTest, RoutesAsTheCpuDoes) {
   for (const int32_t experts : {4, 8, 60, 128, 256}) {
