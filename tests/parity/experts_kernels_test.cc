@@ -209,6 +209,81 @@ TEST_F(ExpertsTest, MakeOfARowWhatTheCpuMakes) {
   }
 }
 
+TEST_F(ExpertsTest, MultiplyIntegersExactly) {
+  constexpr int32_t kExperts = 5, kN = 140, kK = 200, kSlots = 2, kRows = 19;
+  const auto bytes = [&](size_t n) {
+    std::vector<int8_t> out(n);
+    for (int8_t& v : out) v = static_cast<int8_t>(Below(255) - 127);
+    return out;
+  };
+  constexpr int64_t kStride = PlainRowBytes(kK, 1);
+  const std::vector<int8_t> x = bytes(kRows * kStride);
+  const std::vector<float> x_scales = Random(kRows);
+  std::vector<std::vector<int8_t>> w;
+  std::vector<std::vector<float>> scales, bias;
+  std::vector<std::unique_ptr<DeviceArray<int8_t>>> on_device;
+  std::vector<std::unique_ptr<DeviceArray<float>>> floats;
+  std::vector<const void*> weights;
+  std::vector<const float*> all_scales, all_bias;
+  for (int32_t e = 0; e < kExperts; ++e) {
+    w.push_back(bytes(kN * kStride));
+    scales.push_back(Random(kN));
+    bias.push_back(Random(kN));
+    weights.push_back(on_device.emplace_back(std::make_unique<DeviceArray<int8_t>>(w[e]))->data());
+    const auto put = [&](const std::vector<float>& v) {
+      return floats.emplace_back(std::make_unique<DeviceArray<float>>(v))->data();
+    };
+    all_scales.push_back(put(scales[e]));
+    all_bias.push_back(put(bias[e]));
+  }
+  std::vector<int32_t> ids;
+  for (int32_t r = 0; r < kRows; ++r) {
+    ids.push_back(Below(kExperts));
+    ids.push_back(r == 3 ? -1 : (ids.back() + 1) % kExperts);  // row 3 has one expert only
+  }
+  DeviceArray<int8_t> dx(x);
+  DeviceArray<float> dxs(x_scales), y(std::vector<float>(ids.size() * kN, 777.0f));
+  DeviceArray<int32_t> di(ids), order(ids.size()), num_blocks(size_t{1});
+  DeviceArray<int32_t> blocks(size_t{3} * MostExpertBlocks(kRows * kSlots, kExperts, 8));
+  DeviceArray<const void*> dw(weights);
+  DeviceArray<const float*> ds(all_scales), db(all_bias);
+  ExpertGemmArgs a;
+  a.list = {order.data(), blocks.data(), num_blocks.data()};
+  a.block_rows = 8;  // an expert has several blocks
+  ASSERT_EQ(LaunchExpertList({di.data(), kRows * kSlots, kExperts, a.block_rows, a.list}, nullptr),
+            cudaSuccess);
+  a.gemm.x = dx.data();
+  a.gemm.x_stride = kStride;
+  a.gemm.x_scales = dxs.data();
+  a.gemm.y = y.data();
+  a.gemm.y_stride = kN;
+  a.gemm.y_element = Element::kFloat32;
+  a.gemm.m = kRows;
+  a.gemm.n = kN;
+  a.gemm.k = kK;
+  a.gemm.element = Element::kInt8;
+  a.weights = dw.data();
+  a.w_scales = ds.data();
+  a.bias = db.data();
+  a.x_slots = kSlots;
+  a.ctas = 3;
+  ASSERT_EQ(LaunchExpertGemm(a, nullptr), cudaSuccess);
+  const std::vector<float> out = y.Read();
+  for (size_t v = 0; v < ids.size(); ++v) {
+    const size_t row = v / kSlots;
+    for (int32_t n = 0; n < kN; ++n) {
+      float expected = 777.0f;
+      if (ids[v] >= 0) {
+        int32_t sum = 0;
+        for (int32_t i = 0; i < kK; ++i) sum += x[row * kStride + i] * w[ids[v]][n * kStride + i];
+        const float scaled = static_cast<float>(sum) * x_scales[row];
+        expected = scaled * scales[ids[v]][n] + bias[ids[v]][n];
+      }
+      ASSERT_EQ(out[v * kN + n], expected) << v << " " << n;
+    }
+  }
+}
+
 TEST_F(ExpertsTest, RoutesAsTheCpuDoes) {
   for (const int32_t experts : {4, 8, 60, 128, 256}) {
     for (int round = 0; round < 12; ++round) {
