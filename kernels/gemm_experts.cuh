@@ -97,6 +97,7 @@ __global__ void __launch_bounds__(kGemmThreads, 2)
 /// Formats<columns> is for blocks of 8 times that many visits.
 template <template <int> class Formats>
 cudaError_t LaunchExperts(const ExpertGemmArgs& a, int32_t steps, cudaStream_t stream) {
+  if (!IsSound(a.gemm)) return cudaErrorInvalidValue;
   const int32_t tiles = (a.gemm.n + kTileRows - 1) / kTileRows;
   const auto launch = [&]<class Format>(const Format*) {
     return Launch({"experts", dim3(a.ctas), dim3(kGemmThreads),

@@ -265,7 +265,15 @@ __device__ void WalkSteps(const GemmArgs& a, const GemmSplit& split, int32_t tok
 template <class Format>
 __global__ void __launch_bounds__(kGemmThreads, 2)
     SkinnyKernel(GemmArgs a, GemmSplit split, int32_t token0, int32_t rows) {
+  static_assert(Format::kStages * Format::kStageBytes <= 98 * 1024, "99 KB is what 8.6 has");
   WalkSteps<Format>(a, split, token0 + static_cast<int32_t>(blockIdx.y) * rows);
+}
+
+/// Whether copies of 16 bytes can read x, and sums of integers are kept of integers.
+inline bool IsSound(const GemmArgs& a) {
+  const int64_t size = a.element == Element::kInt8 ? 1 : 2;
+  return reinterpret_cast<uintptr_t>(a.x) % kRowAlign == 0 && a.x_stride * size % kRowAlign == 0 &&
+         a.x_stride >= a.k && (!a.keep_sums || a.element == Element::kInt8);
 }
 
 /// A kernel for every kGemmBlocksAtOnce blocks of at most 8 kMost rows. Formats<columns> is for 8
@@ -274,6 +282,7 @@ template <template <int> class Formats, int kMost = kGemmRows / 8>
 cudaError_t LaunchSkinny(const char* name, const GemmArgs& a, const GemmSplit& split,
                          cudaStream_t stream) {
   constexpr int32_t kRows = 8 * kMost;
+  if (!IsSound(a)) return cudaErrorInvalidValue;
   for (int32_t token = 0; token < a.m; token += kRows * kGemmBlocksAtOnce) {
     const int32_t rows = std::min(a.m - token, kRows * kGemmBlocksAtOnce);
     const auto launch = [&]<class Format>(const Format*) {

@@ -75,5 +75,31 @@ TEST_F(GemmTest, IsTheProduct) {
   }
 }
 
+TEST_F(GemmTest, RefusesRowsThatCopiesCannotRead) {
+  DeviceRows x(Element::kBFloat16, Random(64)), w(Element::kBFloat16, Random(64));
+  DeviceArray<float> y(size_t{64});
+  Work work(1, 8);
+  GemmArgs a;
+  a.x = x.data();
+  a.x_stride = 16;
+  a.w = w.data();
+  a.y = y.data();
+  a.y_stride = 8;
+  a.y_element = Element::kFloat32;
+  a.m = 2;
+  a.n = 8;
+  a.k = 8;
+  a.work = work.Get();
+  EXPECT_EQ(LaunchGemm(a, nullptr), cudaSuccess);
+  a.x_stride = 12;
+  EXPECT_EQ(LaunchGemm(a, nullptr), cudaErrorInvalidValue);
+  a.x_stride = 16;
+  a.x = x.data() + 8;
+  EXPECT_EQ(LaunchGemm(a, nullptr), cudaErrorInvalidValue);
+  a.x = x.data();
+  a.keep_sums = true;
+  EXPECT_EQ(LaunchGemm(a, nullptr), cudaErrorInvalidValue);
+}
+
 }  // namespace
 }  // namespace penstock::PENSTOCK_KERNELS
