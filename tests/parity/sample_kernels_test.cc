@@ -182,9 +182,7 @@ TEST_F(ScanTest, GreedyIsTheCpus) {
 }
 
 TEST_F(ScanTest, FilteredDrawsAreTheCpus) {
-  for (const int32_t vocab : kVocabs) {
-    for (int repeat = 0; repeat < 2; ++repeat) Run(vocab, Way::kFilter);
-  }
+  for (const int32_t vocab : kVocabs) Run(vocab, Way::kFilter);
 }
 
 class ScoreTest : public KernelRows {
@@ -255,7 +253,7 @@ class ScoreTest : public KernelRows {
 };
 
 TEST_F(ScoreTest, ScoresAreTheCpus) {
-  for (const int32_t vocab : kVocabs) {
+  for (const int32_t vocab : {1, 16, 65, 317, 4097}) {
     for (const int32_t num_top : {0, 1 + Below(20), 200}) Run(vocab, num_top);
   }
 }

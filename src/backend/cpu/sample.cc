@@ -142,8 +142,9 @@ void Filter(std::vector<Candidate>& c, const SamplingParams& p) {
 /// Whether noise made of `word` cannot lift a logit that is `deficit` below the best score:
 /// -log(-log1p(-u)) > deficit takes u < e^-deficit, held here against the power of two above that.
 bool IsHopeless(uint32_t word, float deficit) {
-  const int shift = static_cast<int>(std::min(deficit * 1.44269504f, 64.0f)) - 1;
-  if (shift <= 0) return false;
+  const float bits = deficit * 1.44269504f;
+  if (!(bits >= 2.0f)) return false;  // nor where infinite logits leave no number
+  const int shift = static_cast<int>(std::min(bits, 64.0f)) - 1;
   return shift >= 32 || (word >> (32 - shift)) != 0;
 }
 
