@@ -20,7 +20,9 @@ using kernels::ScaleKind;
 
 constexpr size_t kSegmentAlign = 256;
 
-size_t RoundUp(size_t bytes) { return (bytes + kSegmentAlign - 1) / kSegmentAlign * kSegmentAlign; }
+size_t AlignedForSegment(size_t bytes) {
+  return (bytes + kSegmentAlign - 1) / kSegmentAlign * kSegmentAlign;
+}
 
 bool HasCodes(const LinearSegment& segment) {
   return segment.format == WeightFormat::kCodes4 || segment.format == WeightFormat::kCodes8;
@@ -200,10 +202,10 @@ CudaWeightPlace PlaceOf(const LinearSegment& segment, int64_t k) {
       place.scales_begin = place.bytes = n * kernels::PlainRowBytes(k, 2);
       return place;
     case CudaWeightKind::kInt8Rows:
-      place.scales_begin = RoundUp(n * kernels::PlainRowBytes(k, 1));
+      place.scales_begin = AlignedForSegment(n * kernels::PlainRowBytes(k, 1));
       break;
     case CudaWeightKind::kTiles:
-      place.scales_begin = RoundUp(LayoutOf(segment).bytes(n, k));
+      place.scales_begin = AlignedForSegment(LayoutOf(segment).bytes(n, k));
       break;
   }
   place.bytes = place.scales_begin + (segment.group == 0 ? n * sizeof(float) : 0);
@@ -226,7 +228,7 @@ std::vector<LinearSegment> PlanCudaWeights(absl::Span<const LinearPart> parts, i
       FitSegment(parts[own[0].part].codes->form(), k, element, segment);
     }
     segment.byte_begin = begin;
-    begin = RoundUp(begin + PlaceOf(segment, k).bytes);
+    begin = AlignedForSegment(begin + PlaceOf(segment, k).bytes);
   }
   return segments;
 }
