@@ -8,3 +8,10 @@
 #else
 #define PENSTOCK_KERNELS kernels
 #endif
+
+/// Of functions that host and device call.
+#if defined(__CUDACC__)
+#define PENSTOCK_EVERYWHERE __host__ __device__
+#else
+#define PENSTOCK_EVERYWHERE
+#endif

@@ -7,12 +7,6 @@
 
 #include "kernels/namespace.h"
 
-#if defined(__CUDACC__)
-#define PENSTOCK_EVERYWHERE __host__ __device__
-#else
-#define PENSTOCK_EVERYWHERE
-#endif
-
 namespace penstock::PENSTOCK_KERNELS {
 
 struct PhiloxWords {

@@ -39,6 +39,11 @@ void CpAsyncWait() {
   emulator::WaitForCopies(kGroups);
 }
 
+template <class T>
+T LoadOfOthers(const T* p) {
+  return *p;
+}
+
 template <int kCount>
 void WarpLoadMatrices(uint32_t (&registers)[kCount], const void* row,
                       Where where = Where::current()) {
@@ -60,6 +65,32 @@ inline void WarpMma(__half, float (&d)[4], const uint32_t (&a)[4], const uint32_
 inline void WarpMma(int8_t, int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
                     Where where = Where::current()) {
   emulator::Mma16832(d, a, b, where);
+}
+
+/// Two elements less two others, or times them, each rounded once.
+template <class Fn>
+uint32_t ForHalves(__nv_bfloat16, uint32_t a, uint32_t b, Fn fn) {
+  const auto half = [&](int shift) -> uint32_t {
+    return FloatToBf16(fn(Bf16ToFloat(static_cast<uint16_t>(a >> shift)),
+                          Bf16ToFloat(static_cast<uint16_t>(b >> shift))));
+  };
+  return half(0) | half(16) << 16;
+}
+template <class Fn>
+uint32_t ForHalves(__half, uint32_t a, uint32_t b, Fn fn) {
+  const auto half = [&](int shift) -> uint32_t {
+    return FloatToFp16(fn(Fp16ToFloat(static_cast<uint16_t>(a >> shift)),
+                          Fp16ToFloat(static_cast<uint16_t>(b >> shift))));
+  };
+  return half(0) | half(16) << 16;
+}
+template <class T>
+uint32_t SubtractPair(T, uint32_t a, uint32_t b) {
+  return ForHalves(T(), a, b, [](float x, float y) { return x - y; });
+}
+template <class T>
+uint32_t MultiplyPair(T, uint32_t a, uint32_t b) {
+  return ForHalves(T(), a, b, [](float x, float y) { return x * y; });
 }
 
 inline void BarrierSync(int id, int threads, Where where = Where::current()) {
@@ -117,6 +148,12 @@ __device__ inline void CpAsyncCommit() { asm volatile("cp.async.commit_group;" :
 template <int kGroups>
 __device__ inline void CpAsyncWait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kGroups) : "memory");
+}
+
+/// What another block wrote while this kernel ran: not from the multiprocessor's own cache.
+template <class T>
+__device__ inline T LoadOfOthers(const T* p) {
+  return __ldcg(p);
 }
 
 /// kCount (1, 2, 4) 8x8 matrices of 16-bit elements: lane 8 i + r brings the address of row r of
@@ -191,6 +228,33 @@ __device__ inline void WarpMma(int8_t, int32_t (&d)[4], const uint32_t (&a)[4],
       "{%8, %9}, {%0, %1, %2, %3};"
       : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+/// Two elements less two others, or times them, each rounded once.
+__device__ inline uint32_t SubtractPair(__nv_bfloat16, uint32_t a, uint32_t b) {
+  uint32_t d;
+  asm("{.reg .b32 one; mov.b32 one, 0xbf80bf80; fma.rn.bf16x2 %0, %2, one, %1;}"
+      : "=r"(d)
+      : "r"(a), "r"(b));
+  return d;
+}
+__device__ inline uint32_t SubtractPair(__half, uint32_t a, uint32_t b) {
+  uint32_t d;
+  asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+  return d;
+}
+
+__device__ inline uint32_t MultiplyPair(__nv_bfloat16, uint32_t a, uint32_t b) {
+  uint32_t d;
+  asm("{.reg .b32 zero; mov.b32 zero, 0x80008000; fma.rn.bf16x2 %0, %1, %2, zero;}"
+      : "=r"(d)
+      : "r"(a), "r"(b));
+  return d;
+}
+__device__ inline uint32_t MultiplyPair(__half, uint32_t a, uint32_t b) {
+  uint32_t d;
+  asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+  return d;
 }
 
 /// Barrier `id` (1 to 15) of `threads` threads, whole warps; those that arrive do not wait.

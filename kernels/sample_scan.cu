@@ -1,57 +1,12 @@
 #include "kernels/launch.cuh"
 #include "kernels/launch.h"
 #include "kernels/philox.h"
-#include "kernels/scalar.cuh"
+#include "kernels/sample.cuh"
 
 namespace penstock::PENSTOCK_KERNELS {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kWarpLanes = 32;
-
-__device__ float NegativeInfinity() { return __uint_as_float(0xff800000u); }
-
-/// Whether `a` is drawn before `b`: ties go to the lower id.
-__device__ bool IsBetter(const ScanBest& a, const ScanBest& b) {
-  if (a.id < 0 || b.id < 0) return a.id >= 0;
-  return a.score != b.score ? a.score > b.score : a.id < b.id;
-}
-
-__device__ bool Holds(const int32_t* ids, int32_t n, int32_t id) {
-  for (int32_t i = 0; i < n; ++i) {
-    if (ids[i] == id) return true;
-  }
-  return false;
-}
-
-/// The logit after bias and penalties.
-__device__ float Adjusted(const ScanRow& row, int32_t vocab, int32_t id, float x) {
-  for (int32_t i = 0; i < row.num_bias; ++i) {
-    if (row.bias_ids[i] == id) x = __fadd_rn(x, row.bias[i]);
-  }
-  if (row.counts == nullptr) return x;
-  const int32_t in_prompt = row.counts[id];
-  const int32_t in_output = row.counts[vocab + id];
-  if (in_prompt == 0 && in_output == 0) return x;
-  x = x > 0.0f ? __fdiv_rn(x, row.repetition_penalty) : __fmul_rn(x, row.repetition_penalty);
-  x = __fsub_rn(x, __fmul_rn(row.frequency_penalty, static_cast<float>(in_output)));
-  return in_output > 0 ? __fsub_rn(x, row.presence_penalty) : x;
-}
-
-/// Standard Gumbel noise of a random word.
-__device__ float NoiseOf(uint32_t word) {
-  const float middle = __fmul_rn(__fadd_rn(static_cast<float>(word), 0.5f), 0x1p-32f);
-  return -logf(-log1pf(-fminf(middle, 1.0f - 0x1p-24f)));
-}
-
-__device__ ScanBest WarpBest(ScanBest best) {
-  for (int bit = kWarpLanes / 2; bit > 0; bit /= 2) {
-    const ScanBest other{__shfl_xor_sync(0xffffffff, best.score, bit),
-                         __shfl_xor_sync(0xffffffff, best.id, bit)};
-    if (IsBetter(other, best)) best = other;
-  }
-  return best;
-}
 
 /// One part of one row: four neighbouring ids a thread at a time, which share a block of noise.
 __global__ void __launch_bounds__(kThreads) ScanKernel(ScanArgs a) {

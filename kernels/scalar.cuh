@@ -7,6 +7,7 @@
 #include "kernels/ptx.cuh"
 #include "kernels/rows.h"
 #include "kernels/runtime.h"
+#include "kernels/weight_layout.h"
 
 namespace penstock::PENSTOCK_KERNELS {
 
@@ -110,6 +111,14 @@ __device__ inline void Store(T* p, const float (&v)[kCount]) {
   }
 }
 
+/// Of scales or offsets of weights.
+__device__ inline float ScaleAt(ScaleKind kind, const unsigned char* scales, int i) {
+  if (kind == ScaleKind::kFloat32) return reinterpret_cast<const float*>(scales)[i];
+  const unsigned short bits = reinterpret_cast<const unsigned short*>(scales)[i];
+  return kind == ScaleKind::kBFloat16 ? __uint_as_float(uint32_t{bits} << 16)
+                                      : __half2float(__ushort_as_half(bits));
+}
+
 /// e^x to about 2 units in the last place; 0 below -87.3, clamped above 88.3.
 __device__ inline float Exp(float x) {
   constexpr float kLowest = -87.3f;
@@ -130,6 +139,29 @@ __device__ inline float Exp(float x) {
 }
 __device__ inline float Sigmoid(float x) {
   return __fdiv_rn(1.0f, __fadd_rn(1.0f, Exp(__fsub_rn(0.0f, x))));
+}
+
+/// The natural logarithm of a normal positive number, to about 1 unit in the last place: of 1 + f,
+/// |f| < 0.42, f - f^2 / 2 + f^3 p(f).
+__device__ inline float Log(float x) {
+  const uint32_t bits = __float_as_uint(x);
+  const uint32_t above = bits - 0x3f3504f3u;  // from the root of 1/2 on
+  const int exponent = static_cast<int>(above) >> 23;
+  const float f = __fsub_rn(__uint_as_float(bits - (static_cast<uint32_t>(exponent) << 23)), 1.0f);
+  float p = 0.0697161147f;
+  p = __fmaf_rn(p, f, -0.114797338f);
+  p = __fmaf_rn(p, f, 0.116854199f);
+  p = __fmaf_rn(p, f, -0.124256873f);
+  p = __fmaf_rn(p, f, 0.142490576f);
+  p = __fmaf_rn(p, f, -0.166678023f);
+  p = __fmaf_rn(p, f, 0.200007157f);
+  p = __fmaf_rn(p, f, -0.24999997f);
+  p = __fmaf_rn(p, f, 0.333333312f);
+  const float square = __fmul_rn(f, f);
+  const float n = static_cast<float>(exponent);
+  const float curve = __fmaf_rn(__fmul_rn(square, f), p, __fmul_rn(n, -2.12194440e-4f));
+  const float low = __fmaf_rn(-0.5f, square, curve);
+  return __fmaf_rn(n, 0.693359375f, __fadd_rn(f, low));
 }
 
 /// The inverse of a row's root mean square.

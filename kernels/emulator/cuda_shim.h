@@ -135,6 +135,15 @@ inline unsigned __float_as_uint(float a) { return std::bit_cast<unsigned>(a); }
 inline unsigned __umulhi(unsigned a, unsigned b) {
   return static_cast<unsigned>(uint64_t{a} * b >> 32);
 }
+/// Byte i is byte `selector >> 4 i & 7` of the eight of a (0 to 3) and b.
+inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector) {
+  const uint64_t both = uint64_t{b} << 32 | a;
+  unsigned out = 0;
+  for (int i = 0; i < 4; ++i) {
+    out |= static_cast<unsigned>(both >> 8 * (selector >> 4 * i & 7) & 255) << 8 * i;
+  }
+  return out;
+}
 inline int __popc(unsigned a) { return std::popcount(a); }
 inline int __ffs(int a) { return __builtin_ffs(a); }
 inline int __clz(int a) { return std::countl_zero(static_cast<unsigned>(a)); }

@@ -25,6 +25,8 @@ TEST(PhiloxTest, WordsAreTheCpus) {
   }
 }
 
+enum class Way { kGreedy, kScan, kFilter };
+
 class ScanTest : public KernelRows {
  protected:
   /// A row's rules, on the host and on the device.
@@ -49,9 +51,17 @@ class ScanTest : public KernelRows {
     return out;
   }
 
-  void Fill(Rules& rules, int32_t vocab, bool greedy, int which) {
+  void FillFilter(SamplingParams& p, int32_t vocab) {
+    const int which = 1 + Below(7);
+    if (which & 1) p.top_k = Below(5) == 0 ? vocab - Below(2) : 1 + Below(60);
+    if (which & 2) p.top_p = Below(5) == 0 ? 0.9999f : 0.05f + 0.05f * Below(19);
+    if (which & 4) p.min_p = Below(5) == 0 ? 1.0f : 0.002f * (1 + Below(80));
+  }
+
+  void Fill(Rules& rules, int32_t vocab, Way way, int which) {
     SamplingParams& p = rules.params;
-    p.temperature = greedy ? 0.0f : 0.2f + 0.1f * Below(18);
+    p.temperature = way == Way::kGreedy ? 0.0f : 0.2f + 0.1f * Below(18);
+    if (way == Way::kFilter) FillFilter(p, vocab);
     p.seed = (uint64_t{random_()} << 32) | random_();
     rules.position = Below(100000);
     if (which % 2 == 1) {
@@ -77,7 +87,7 @@ class ScanTest : public KernelRows {
     if (which % 7 == 4) p.allowed_token_ids = {vocab + 5};  // none: allowed gives way
   }
 
-  void Run(int32_t vocab, bool greedy) {
+  void Run(int32_t vocab, Way way) {
     constexpr int32_t kRows = 12;
     const int64_t stride = vocab + Below(5);
     std::vector<float> logits = Random(kRows * stride);
@@ -88,14 +98,19 @@ class ScanTest : public KernelRows {
       logits[stride + i] = nan;                           // row 1 has no number
       logits[2 * stride + i] = i % 2 == 0 ? -inf : 1.0f;  // row 2 is all ties
       if (i % 3 == 0) logits[3 * stride + i] = nan;
+      if (i > 0) logits[5 * stride + i] = std::round(logits[5 * stride + i]) * 0.0f;  // 0 and -0
+      logits[6 * stride + i] *= 0.01f;                                                // nearly flat
+      logits[7 * stride + i] = RoundedTo(Element::kBFloat16, logits[7 * stride + i]);
+      logits[8 * stride + i] = 20 * logits[8 * stride + i] - 1e4f;
     }
+    logits[9 * stride] = 60;  // all the rest is hardly there
     logits[4 * stride + Below(vocab)] = inf;
     std::vector<Rules> rules(kRows);
     std::vector<ScanRow> rows(kRows);
     std::vector<int32_t> expected;
     for (int32_t r = 0; r < kRows; ++r) {
       Rules& of = rules[r];
-      Fill(of, vocab, greedy, Below(2) == 0 ? 0 : Below(70));
+      Fill(of, vocab, way, Below(2) == 0 ? 0 : Below(70));
       const int32_t at = (r + 5) % kRows;  // rows are drawn from in any order
       SampleRow cpu;
       cpu.position = of.position;
@@ -113,6 +128,9 @@ class ScanTest : public KernelRows {
       row.repetition_penalty = of.params.repetition_penalty;
       row.frequency_penalty = of.params.frequency_penalty;
       row.presence_penalty = of.params.presence_penalty;
+      row.top_k = of.params.top_k;
+      row.top_p = of.params.top_p;
+      if (of.params.min_p > 0) row.log_min_p = std::log(of.params.min_p);
       std::vector<int32_t> bias_ids;
       std::vector<float> bias;
       for (const auto& [id, value] : of.params.logit_bias) {
@@ -140,20 +158,103 @@ class ScanTest : public KernelRows {
     DeviceArray<ScanBest> partial(static_cast<size_t>(kRows * parts * kScanRules));
     DeviceArray<int32_t> tokens(static_cast<size_t>(kRows));
     const ScanArgs a{dl.data(), stride, vocab, dr.data(), kRows, partial.data(), tokens.data()};
-    ASSERT_EQ(LaunchScan(a, nullptr), cudaSuccess);
-    EXPECT_EQ(tokens.Read(), expected) << "vocab " << vocab << " greedy " << greedy;
+    DeviceArray<float> scaled(static_cast<size_t>(kRows) * vocab);
+    ASSERT_EQ(
+        way == Way::kFilter ? LaunchFilter({a, scaled.data()}, nullptr) : LaunchScan(a, nullptr),
+        cudaSuccess);
+    EXPECT_EQ(tokens.Read(), expected) << "vocab " << vocab << " way " << int(way);
   }
 };
 
+constexpr int32_t kVocabs[] = {1,   15,  16,  17,   63,   64,   65,  127,
+                               128, 129, 317, 1000, 4096, 4097, 9001};
+
 TEST_F(ScanTest, DrawsAreTheCpus) {
-  for (const int32_t vocab : {1, 15, 16, 17, 63, 64, 65, 127, 128, 129, 1000, 4096, 4097, 9001}) {
-    for (int repeat = 0; repeat < 3; ++repeat) Run(vocab, false);
+  for (const int32_t vocab : kVocabs) {
+    for (int repeat = 0; repeat < 3; ++repeat) Run(vocab, Way::kScan);
   }
 }
 
 TEST_F(ScanTest, GreedyIsTheCpus) {
-  for (const int32_t vocab : {1, 15, 16, 17, 63, 64, 65, 127, 128, 129, 1000, 4096, 4097, 9001}) {
-    for (int repeat = 0; repeat < 3; ++repeat) Run(vocab, true);
+  for (const int32_t vocab : kVocabs) {
+    for (int repeat = 0; repeat < 3; ++repeat) Run(vocab, Way::kGreedy);
+  }
+}
+
+TEST_F(ScanTest, FilteredDrawsAreTheCpus) {
+  for (const int32_t vocab : kVocabs) Run(vocab, Way::kFilter);
+}
+
+class ScoreTest : public KernelRows {
+ protected:
+  static void ExpectScore(const TokenScore& score, TokenId id, float logprob, int32_t rank) {
+    ASSERT_EQ(score.id, id);
+    EXPECT_EQ(score.rank, rank) << id;
+    if (std::isinf(logprob)) {
+      EXPECT_EQ(score.logprob, logprob) << id;
+    } else {
+      EXPECT_NEAR(score.logprob, logprob, 1e-5f * std::max(1.0f, std::abs(logprob))) << id;
+    }
+  }
+
+  void Run(int32_t vocab, int32_t num_top) {
+    SCOPED_TRACE(testing::PrintToString(std::vector<int32_t>{vocab, num_top}));
+    constexpr int32_t kRows = 5;
+    const int64_t stride = vocab + Below(5);
+    std::vector<float> logits = Random(kRows * stride);
+    for (int32_t i = 0; i < vocab; ++i) {
+      logits[stride + i] = RoundedTo(Element::kBFloat16, 3 * logits[stride + i]);
+      if (i % 3 == 0) logits[2 * stride + i] = std::numeric_limits<float>::quiet_NaN();
+      logits[3 * stride + i] = i % 2 == 0 ? -std::numeric_limits<float>::infinity() : 1.0f;
+    }
+    logits[4 * stride + Below(vocab)] = std::numeric_limits<float>::infinity();
+    std::vector<int32_t> tokens(kRows), also(3);
+    for (int32_t& id : tokens) id = Below(vocab);
+    for (int32_t& id : also) id = Below(vocab);
+    tokens[0] = -1;
+    const int32_t per_row = 1 + num_top + 3;
+    DeviceArray<float> dl(logits);
+    DeviceArray<int32_t> dt(tokens), da(also);
+    DeviceArray<TokenScore> scores(static_cast<size_t>(kRows * per_row));
+    std::vector<ScoreRow> rows(kRows);
+    for (int32_t r = 0; r < kRows; ++r) {
+      rows[r] = {r, dt.data() + r, num_top, 3, da.data(), scores.data() + r * per_row};
+    }
+    DeviceArray<ScoreRow> dr(rows);
+    ASSERT_EQ(LaunchScore({dl.data(), stride, vocab, dr.data(), kRows}, nullptr), cudaSuccess);
+    const std::vector<TokenScore> out = scores.Read();
+    for (int32_t r = 0; r < kRows; ++r) {
+      SCOPED_TRACE(r);
+      SampledToken cpu;
+      cpu.id = tokens[r];
+      ScoreToken({logits.data() + r * stride, static_cast<size_t>(vocab)}, num_top, also, cpu);
+      const TokenScore* score = out.data() + r * per_row;
+      if (tokens[r] < 0) {
+        EXPECT_EQ(score->id, -1);
+      } else {
+        ExpectScore(*score, tokens[r], cpu.logprob, cpu.rank);
+      }
+      ++score;
+      const auto num_ranked = static_cast<int32_t>(cpu.top.size()) - 3;
+      ASSERT_EQ(num_ranked, std::min(num_top, vocab));
+      for (int32_t i = 0; i < num_top; ++i, ++score) {
+        if (i < num_ranked) {
+          ExpectScore(*score, cpu.top[i].id, cpu.top[i].logprob, i + 1);
+        } else {
+          EXPECT_EQ(score->id, -1);
+        }
+      }
+      for (int32_t i = 0; i < 3; ++i, ++score) {
+        const TokenLogprob& of = cpu.top[num_ranked + i];
+        ExpectScore(*score, of.id, of.logprob, of.rank);
+      }
+    }
+  }
+};
+
+TEST_F(ScoreTest, ScoresAreTheCpus) {
+  for (const int32_t vocab : {1, 16, 65, 317, 4097}) {
+    for (const int32_t num_top : {0, 1 + Below(20), 200}) Run(vocab, num_top);
   }
 }
 

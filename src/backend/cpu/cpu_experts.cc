@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "backend/cpu/cpu_ops.h"
+#include "backend/cpu/shared_math.h"
 
 namespace penstock {
 namespace {
@@ -20,11 +21,11 @@ void TopIndices(absl::Span<const float> score, int32_t count, std::vector<int32_
 void Softmax(absl::Span<float> x) {
   const float best = *std::max_element(x.begin(), x.end());
   float sum = 0;
-  for (float& v : x) sum += v = std::exp(v - best);
+  for (float& v : x) sum += v = SharedExp(v - best);
   for (float& v : x) v /= sum;
 }
 
-float SigmoidOf(float x) { return 1.0f / (1.0f + std::exp(-x)); }
+float SigmoidOf(float x) { return 1.0f / (1.0f + SharedExp(-x)); }
 
 /// Leaves the groups that may not be chosen from at minus infinity.
 void MaskGroups(const RouterRule& rule, absl::Span<float> choice) {

@@ -9,6 +9,7 @@
 #include "absl/types/span.h"
 #include "backend/cpu/choose_kernels.h"
 #include "backend/cpu/kernels.h"
+#include "backend/linear_rows.h"
 #include "base/worker_pool.h"
 #include "penstock/backend.h"
 
@@ -33,9 +34,6 @@ struct SegmentLayout {
   int64_t group_gap = 0;
   size_t bytes = 0;  // of the segment
 };
-
-/// The segments of `parts`, but for the types that hold their scales and where they lie.
-std::vector<LinearSegment> ShapeSegments(absl::Span<const LinearPart> parts);
 
 /// Puts segments whose types are known one after the other; the bytes of all.
 size_t PlaceSegments(int64_t k, const KernelChoice& kernels, std::vector<LinearSegment>& segments);

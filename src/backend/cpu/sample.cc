@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "backend/cpu/philox.h"
+#include "backend/cpu/shared_math.h"
 
 namespace penstock {
 namespace {
@@ -31,11 +32,6 @@ float Finite(float x) {
 std::array<uint32_t, 4> RandomWords(uint64_t seed, int32_t position, TokenId block) {
   return Philox4x32({static_cast<uint32_t>(block), static_cast<uint32_t>(position), 0, 0},
                     {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
-}
-
-float NoiseOf(uint32_t word) {
-  const float u = std::min((static_cast<float>(word) + 0.5f) * 0x1p-32f, 1.0f - 0x1p-24f);
-  return -std::log(-std::log1p(-u));
 }
 
 bool MaskAllows(absl::Span<const uint32_t> mask, TokenId id) {
@@ -90,18 +86,18 @@ std::vector<Candidate> Candidates(const std::vector<float>& x, const SampleRow& 
 void KeepTopP(std::vector<Candidate>& c, float top_p) {
   const float best = std::min_element(c.begin(), c.end())->logit;
   const auto mass = [&](size_t begin, size_t end) {
-    double sum = 0;
-    for (size_t i = begin; i < end; ++i) sum += std::exp(static_cast<double>(c[i].logit - best));
+    uint64_t sum = 0;
+    for (size_t i = begin; i < end; ++i) sum += SampleMass(c[i].logit, best);
     return sum;
   };
-  const double wanted = top_p * mass(0, c.size());
-  double kept = 0;
+  const uint64_t wanted = WantedMass(top_p, mass(0, c.size()));
+  uint64_t kept = 0;
   size_t begin = 0;
   size_t end = c.size();  // the boundary lies in [begin, end); all before `begin` are kept
   while (end - begin > 1) {
     const size_t middle = begin + (end - begin) / 2;
     std::nth_element(c.begin() + begin, c.begin() + middle, c.begin() + end);
-    const double upper = mass(begin, middle);
+    const uint64_t upper = mass(begin, middle);
     if (kept + upper >= wanted) {
       end = middle;
     } else {
@@ -146,8 +142,9 @@ void Filter(std::vector<Candidate>& c, const SamplingParams& p) {
 /// Whether noise made of `word` cannot lift a logit that is `deficit` below the best score:
 /// -log(-log1p(-u)) > deficit takes u < e^-deficit, held here against the power of two above that.
 bool IsHopeless(uint32_t word, float deficit) {
-  const int shift = static_cast<int>(std::min(deficit * 1.44269504f, 64.0f)) - 1;
-  if (shift <= 0) return false;
+  const float bits = deficit * 1.44269504f;
+  if (!(bits >= 2.0f)) return false;  // nor where infinite logits leave no number
+  const int shift = static_cast<int>(std::min(bits, 64.0f)) - 1;
   return shift >= 32 || (word >> (32 - shift)) != 0;
 }
 
@@ -164,7 +161,7 @@ TokenId GumbelArgmax(const std::vector<Candidate>& c, uint64_t seed, int32_t pos
       words = RandomWords(seed, position, block);
     }
     if (IsHopeless(words[x.id % 4], best_score - x.logit)) continue;
-    const float score = x.logit + NoiseOf(words[x.id % 4]);
+    const float score = x.logit + SampleNoise(words[x.id % 4]);
     if (score > best_score || (score == best_score && x.id < best.id)) {
       best = x;
       best_score = score;
@@ -189,7 +186,7 @@ TokenId Draw(absl::Span<const float> logits, const SampleRow& row) {
 }  // namespace
 
 float GumbelNoise(uint64_t seed, int32_t position, TokenId token) {
-  return NoiseOf(RandomWords(seed, position, token / 4)[token % 4]);
+  return SampleNoise(RandomWords(seed, position, token / 4)[token % 4]);
 }
 
 SampledToken SampleToken(absl::Span<const float> logits, const SampleRow& row) {

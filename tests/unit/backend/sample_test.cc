@@ -9,6 +9,7 @@
 #include <random>
 
 #include "backend/cpu/philox.h"
+#include "backend/cpu/shared_math.h"
 
 namespace penstock {
 namespace {
@@ -46,6 +47,26 @@ TEST(Philox, GivesThePublishedVectors) {
             (Words{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
   EXPECT_EQ(Philox4x32({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}),
             (Words{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
+}
+
+TEST(SharedMath, AgreesWithTheLibraryInDoublePrecision) {
+  std::mt19937 random(11);
+  const auto expect_close = [](double value, double exact) {
+    EXPECT_NEAR(value, exact, 2.5e-7 * std::abs(exact));
+  };
+  for (int i = 0; i < 100000; ++i) {
+    const float near_one = 1 + (static_cast<int32_t>(random()) >> random() % 31) * 0x1p-32f;
+    expect_close(SharedLog(near_one), std::log(double{near_one}));
+    const float x = std::exp2(static_cast<float>(random() % 2000) * 0.1f - 100) * near_one;
+    expect_close(SharedLog(x), std::log(double{x}));
+    const float y = static_cast<float>(random()) * -87.0f * 0x1p-32f;
+    expect_close(SharedExp(y), std::exp(double{y}));
+    const uint32_t word = random() >> random() % 32;
+    const double u =
+        std::min((static_cast<double>(static_cast<float>(word)) + 0.5) * 0x1p-32, 1.0 - 0x1p-24);
+    const double noise = -std::log(-std::log1p(-static_cast<double>(static_cast<float>(u))));
+    EXPECT_NEAR(SampleNoise(word), noise, 3e-7 * std::max(1.0, std::abs(noise))) << word;
+  }
 }
 
 TEST(Sample, GreedyTakesTheHighestAndTheLowestIdOnTies) {

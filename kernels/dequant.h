@@ -1,0 +1,28 @@
+// What the expansion of codes works on, for products of many rows.
+// Owns nothing; pointers are device memory. Plain C++, so that g++ compiles it without the toolkit.
+// Must not know who multiplies.
+// Threads: value.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/rows.h"
+#include "kernels/weight_layout.h"
+
+namespace penstock::PENSTOCK_KERNELS {
+
+/// y = rows [row_begin, row_begin + num_rows) of the weight as numbers: scale * number, then + offset,
+/// each rounded to float32, and once more to the element.
+struct DequantArgs {
+  const void* codes = nullptr;  // [n, k] in tiles
+  CodeLayout layout;
+  const float* row_scales = nullptr;  // [n], where layout.group is 0
+  void* y = nullptr;                  // [num_rows, k] element; rows begin at multiples of 16 bytes
+  int64_t y_stride = 0;               // elements
+  int32_t row_begin = 0;              // a multiple of kTileRows
+  int32_t num_rows = 0;
+  int32_t k = 0;
+  Element element = Element::kBFloat16;  // kBFloat16 or kFloat16
+};
+
+}  // namespace penstock::PENSTOCK_KERNELS
