@@ -43,3 +43,43 @@ static_assert(sizeof(AttentionItem) == 10 * sizeof(int32_t));
 static_assert(sizeof(AttentionMerge) == 6 * sizeof(int32_t));
 
 }  // namespace penstock
+
+namespace penstock::PENSTOCK_KERNELS {
+
+/// The widest tile that there is for heads of this size.
+constexpr int32_t WidestAttentionTile(int32_t head_dim, int32_t key_unit) {
+  return key_unit == 1 || head_dim > 256 ? 16 : head_dim > 128 ? 64 : 128;
+}
+
+/// y = softmax(scale q k^T, soft-capped) v over the cached positions (p - window, p], p a row's own.
+/// A position outside of a row's window takes no part, but where its value is not finite and a row
+/// of the same item sees it, neither is the result of the others.
+struct AttentionArgs {
+  const void* q = nullptr;  // [rows, num_heads * head_dim], element
+  int64_t q_stride = 0;
+  void* y = nullptr;  // [rows, num_heads * head_dim], element; rows of no item are left alone
+  int64_t y_stride = 0;
+  int32_t num_kv_heads = 0;
+  int32_t group = 1;     // query heads of a KV head
+  int32_t head_dim = 0;  // a multiple of 4, at most 512
+  float scale = 1.0f;
+  float soft_cap = 0.0f;         // c > 0: c tanh(score / c)
+  int32_t window = 0;            // 0: everything up to p
+  const float* sinks = nullptr;  // [num_heads] a logit that takes its share; null: none
+  RowCache cache;  // of `element` or int8; key_unit 16, or 1; block_size a multiple of 16
+  // The plan.
+  const int32_t* cta_begin = nullptr;  // [num_ctas + 1], into items
+  const AttentionItem* items = nullptr;
+  const AttentionMerge* merges = nullptr;
+  const int32_t* num_merges = nullptr;  // [1]
+  int32_t num_ctas = 0;
+  int32_t merge_ctas = 0;
+  int32_t widest_tile = 16;
+  // Partial results of one vector each: what it would be were there no other positions, and the
+  // binary logarithm of the sum that it was divided by.
+  float* partials = nullptr;      // [., head_dim]
+  float* partial_sums = nullptr;  // [.]
+  Element element = Element::kBFloat16;
+};
+
+}  // namespace penstock::PENSTOCK_KERNELS

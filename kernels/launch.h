@@ -3,6 +3,7 @@
 // Threads: as CUDA streams.
 #pragma once
 
+#include "kernels/attention_work.h"
 #include "kernels/rows.h"
 #include "kernels/runtime.h"
 #include "kernels/sample.h"
@@ -13,6 +14,9 @@ cudaError_t LaunchEmbed(const EmbedArgs& args, cudaStream_t stream);
 cudaError_t LaunchNorm(const NormArgs& args, cudaStream_t stream);
 cudaError_t LaunchGated(const GatedArgs& args, cudaStream_t stream);
 cudaError_t LaunchRope(const RopeArgs& args, cudaStream_t stream);
+/// LaunchAttention, whose items are the whole work, then LaunchAttentionMerge where items were split.
+cudaError_t LaunchAttention(const AttentionArgs& args, cudaStream_t stream);
+cudaError_t LaunchAttentionMerge(const AttentionArgs& args, cudaStream_t stream);
 /// Draws from rows without top-k, top-p and min-p.
 cudaError_t LaunchScan(const ScanArgs& args, cudaStream_t stream);
 

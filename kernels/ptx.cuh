@@ -62,6 +62,17 @@ inline void WarpMma(int8_t, int32_t (&d)[4], const uint32_t (&a)[4], const uint3
   emulator::Mma16832(d, a, b, where);
 }
 
+inline uint32_t PackPair(__nv_bfloat16, float low, float high) {
+  return FloatToBf16(low) | static_cast<uint32_t>(FloatToBf16(high)) << 16;
+}
+inline uint32_t PackPair(__half, float low, float high) {
+  return FloatToFp16(low) | static_cast<uint32_t>(FloatToFp16(high)) << 16;
+}
+inline float FastExp2(float x) {
+  const float y = std::exp2(x);
+  return y < 1.17549435e-38f ? 0.0f : y;
+}
+
 inline void BarrierSync(int id, int threads, Where where = Where::current()) {
   emulator::Barrier(id, threads, false, where);
 }
@@ -191,6 +202,24 @@ __device__ inline void WarpMma(int8_t, int32_t (&d)[4], const uint32_t (&a)[4],
       "{%8, %9}, {%0, %1, %2, %3};"
       : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+/// Two numbers, each rounded to nearest even, as one register. The first argument names the type.
+__device__ inline uint32_t PackPair(__nv_bfloat16, float low, float high) {
+  uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+__device__ inline uint32_t PackPair(__half, float low, float high) {
+  uint32_t pair;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+/// 2^x to 2^-22; exactly 1 for 0 and 0 for -infinity, subnormal results are 0.
+__device__ inline float FastExp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
 }
 
 /// Barrier `id` (1 to 15) of `threads` threads, whole warps; those that arrive do not wait.

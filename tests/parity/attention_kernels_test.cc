@@ -1,0 +1,170 @@
+// Paged attention on a GPU or under the emulator against float64, and against itself: split, in
+// another batch, in another tile.
+#include "parity/attention_case.h"
+
+namespace penstock::PENSTOCK_KERNELS {
+namespace {
+
+constexpr Element kElements[] = {Element::kBFloat16, Element::kFloat16};
+
+class AttentionTest : public AttentionCase {};
+
+TEST_F(AttentionTest, EveryHeadSizeAndCache) {
+  for (const Element element : kElements) {
+    for (const Element cache : {element, Element::kInt8}) {
+      for (const int32_t dim : {16, 20, 24, 32, 64, 80, 96, 128, 192, 256, 512}) {
+        AttentionShape s;
+        s.element = element;
+        s.cache = cache;
+        s.head_dim = dim;
+        s.group = 1 + Below(3);
+        s.num_kv_heads = dim > 128 ? 1 : 2;
+        s.block_size = 16 * (1 + Below(3));
+        Run(s, {{1, Below(150)}, {2, Below(40)}});
+      }
+    }
+  }
+}
+
+TEST_F(AttentionTest, KeysThatLieAsValuesDoOrAreValues) {
+  for (const Element element : kElements) {
+    for (const Element cache : {element, Element::kInt8}) {
+      for (const int32_t dim : {20, 32, 64, 96, 128, 256, 512}) {
+        AttentionShape s;
+        s.element = element;
+        s.cache = cache;
+        s.head_dim = dim;
+        s.keys_are_values = Below(2) == 0;
+        s.key_unit = s.keys_are_values ? 16 : 1;
+        s.num_kv_heads = 1;
+        s.group = 1 + Below(16);
+        Run(s, {{1, Below(150)}, {1 + Below(2), Below(40)}});
+      }
+    }
+  }
+}
+
+TEST_F(AttentionTest, EveryLengthAndPosition) {
+  for (const int32_t positions : {1, 15, 16, 17, 63, 64, 65, 127, 128, 129}) {
+    for (const int32_t rows : {1, 3, 16, 17}) {
+      AttentionShape s;
+      s.cache = Below(2) == 0 ? Element::kInt8 : Element::kBFloat16;
+      s.head_dim = 32;
+      s.group = 1 + Below(2);
+      Run(s, {{rows, std::max(0, positions - rows)}, {1, positions - 1}});
+    }
+  }
+}
+
+TEST_F(AttentionTest, WindowsCapsSinksAndGroups) {
+  for (int trial = 0; trial < 24; ++trial) {
+    AttentionShape s;
+    s.element = kElements[trial % 2];
+    s.cache = trial / 2 % 2 == 0 ? s.element : Element::kInt8;
+    s.head_dim = 32;
+    s.group = std::vector<int32_t>{1, 3, 7, 16, 20}[Below(5)];
+    s.window = Below(3) == 0 ? 0 : std::vector<int32_t>{1, 15, 16, 17, 63, 64, 65, 200}[Below(8)];
+    s.soft_cap = Below(2) == 0 ? 0.0f : 2.0f;
+    s.sinks = Below(2) == 0;
+    s.num_ctas = 1 + Below(4);
+    Run(s, {{1 + Below(5), Below(300)}, {1, Below(300)}, {2, 0}});
+  }
+}
+
+TEST_F(AttentionTest, SplitsAreMerged) {
+  for (int trial = 0; trial < 6; ++trial) {
+    AttentionShape s;
+    s.element = kElements[trial % 2];
+    s.cache = trial / 2 % 2 == 0 ? s.element : Element::kInt8;
+    s.head_dim = trial == 4 ? 256 : 32;
+    s.num_kv_heads = trial == 4 ? 1 : 2;
+    s.window = trial == 5 ? 400 : 0;
+    s.sinks = trial % 3 == 1;
+    s.chunk = trial == 4 ? 256 : 0;
+    s.num_ctas = 4;
+    Run(s, {{1, 255 + Below(700)}, {3, 511}, {1, Below(20)}});
+    EXPECT_TRUE(was_split());
+  }
+}
+
+TEST_F(AttentionTest, NothingToDo) {
+  AttentionShape s;
+  Run(s, {});
+  Run(s, {{0, 5}});
+}
+
+TEST_F(AttentionTest, WithAFixedChunkARowIsTheSameAloneAndAmongStrangers) {
+  for (const Element cache : {Element::kBFloat16, Element::kInt8}) {
+    AttentionShape s;
+    s.cache = cache;
+    s.head_dim = 32;
+    s.group = 3;
+    s.num_kv_heads = 1;
+    s.sinks = true;
+    s.chunk = kDeterministicChunk;
+    s.window = cache == Element::kInt8 ? 600 : 0;
+    const std::vector<float> sinks = RandomSinks(s);
+    // Eight rows at once, over the border of two chunks, or one after the other.
+    const AttentionSequence whole = RandomSequence(s, 8, 508);
+    const AttentionSequence stranger = RandomSequence(s, 1, 700), other = RandomSequence(s, 5, 9);
+    const auto alone = Attend(s, {&whole}, sinks)[0];
+    s.num_ctas = 7;
+    EXPECT_EQ(Attend(s, {&stranger, &whole, &other}, sinks)[1], alone);
+    for (int32_t r = 0; r < whole.num_rows; ++r) {
+      AttentionSequence one = whole;
+      const size_t width = s.num_heads() * s.head_dim;
+      one.num_rows = 1;
+      one.position_begin += r;
+      one.q = {whole.q.begin() + r * width, whole.q.begin() + (r + 1) * width};
+      const std::vector<float> expected(alone.begin() + r * width, alone.begin() + (r + 1) * width);
+      EXPECT_EQ(Attend(s, {&other, &one}, sinks)[1], expected) << "row " << r;
+    }
+  }
+}
+
+TEST_F(AttentionTest, WhatIsNoNumberStaysWithItsRow) {
+  for (const Element cache : {Element::kBFloat16, Element::kInt8}) {
+    AttentionShape s;
+    s.cache = cache;
+    s.head_dim = 32;
+    s.num_kv_heads = 1;
+    s.group = 1;
+    AttentionSequence of = RandomSequence(s, 3, 20);
+    of.q[s.head_dim] = std::nanf("");  // of row 1
+    const auto got = Attend(s, {&of}, {})[0];
+    for (int32_t i = 0; i < s.head_dim; ++i) {
+      EXPECT_FALSE(std::isnan(got[i]));
+      EXPECT_TRUE(std::isnan(got[s.head_dim + i]));
+      EXPECT_FALSE(std::isnan(got[2 * s.head_dim + i]));
+    }
+  }
+}
+
+TEST_F(AttentionTest, WhatItCannotServeIsRefused) {
+  const AttentionArgs fine = [] {
+    AttentionArgs a;
+    a.head_dim = 64;
+    a.cache.head_stride = 1024;
+    return a;
+  }();
+  EXPECT_EQ(LaunchAttention(fine, nullptr), cudaSuccess);  // there are no CTAs
+  AttentionArgs a = fine;
+  a.head_dim = 516;
+  EXPECT_EQ(LaunchAttention(a, nullptr), cudaErrorInvalidValue);
+  a = fine;
+  a.head_dim = 18;
+  EXPECT_EQ(LaunchAttention(a, nullptr), cudaErrorInvalidValue);
+  a = fine;
+  a.cache.element = Element::kFloat16;
+  EXPECT_EQ(LaunchAttention(a, nullptr), cudaErrorInvalidValue);
+  a = fine;
+  a.cache.block_size = 8;
+  EXPECT_EQ(LaunchAttention(a, nullptr), cudaErrorInvalidValue);
+  a = fine;
+  a.head_dim = 512;
+  a.widest_tile = 64;
+  EXPECT_EQ(LaunchAttention(a, nullptr), cudaErrorInvalidValue);
+}
+
+}  // namespace
+}  // namespace penstock::PENSTOCK_KERNELS
