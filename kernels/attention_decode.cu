@@ -30,11 +30,14 @@ cudaError_t LaunchDecode(const AttentionArgs& a, cudaStream_t stream) {
 
 cudaError_t LaunchAttention(const AttentionArgs& a, cudaStream_t stream) {
   if (!CanServe(a)) return cudaErrorInvalidValue;
-  if (a.widest_tile > WidestAttentionTile(a.head_dim, a.cache.key_unit)) {
+  const int32_t unit = a.cache.kv_stride == 0 ? 1 : a.cache.key_unit;
+  if (a.widest_tile > WidestAttentionTile(a.head_dim, unit)) {
     return cudaErrorInvalidValue;
   }
   if (a.num_ctas == 0) return cudaSuccess;
-  return a.cache.element == Element::kInt8 ? LaunchDecodeBytes(a, stream) : LaunchDecode(a, stream);
+  const bool bytes = a.cache.element == Element::kInt8;
+  if (a.widest_tile > 16) return bytes ? LaunchMixedBytes(a, stream) : LaunchMixed(a, stream);
+  return bytes ? LaunchDecodeBytes(a, stream) : LaunchDecode(a, stream);
 }
 
 }  // namespace penstock::PENSTOCK_KERNELS

@@ -9,7 +9,7 @@
 namespace penstock::PENSTOCK_KERNELS {
 
 template <class T, class Kv, int kDim, bool kInterleaved>
-__global__ void __launch_bounds__(kAttentionThreads)
+__global__ void __launch_bounds__(kAttentionThreads, kDim <= 128 ? 3 : 2)
     AttentionDecodeKernel(AttentionArgs a, int stages, bool words) {
   PdlWait();
   auto* shared = static_cast<unsigned char*>(DynamicShared());

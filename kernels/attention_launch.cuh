@@ -10,6 +10,8 @@ namespace penstock::PENSTOCK_KERNELS {
 // In attention_decode*.cu: items of 16 vectors. In attention_mixed*.cu: any.
 cudaError_t LaunchDecode(const AttentionArgs& a, cudaStream_t stream);
 cudaError_t LaunchDecodeBytes(const AttentionArgs& a, cudaStream_t stream);
+cudaError_t LaunchMixed(const AttentionArgs& a, cudaStream_t stream);
+cudaError_t LaunchMixedBytes(const AttentionArgs& a, cudaStream_t stream);
 
 /// The most stages that let two blocks share an SM, or that a block has room for; 0: none.
 template <class Fn>

@@ -85,12 +85,12 @@ __device__ inline int32_t BlockOf(const AttentionArgs& a, const AttentionItem& i
   if (!HoldsSome(item, position)) return 0;
   return a.cache.tables[int64_t{item.slot} * a.cache.max_blocks + position / a.cache.block_size];
 }
-/// Begins the copy of the unit at `position`, by kThreads threads; one without positions of the item
-/// is left alone.
-template <class Kv, class Unit, int kThreads>
+/// Begins the copy of the unit at `position`, by kThreads threads. One without positions of the item
+/// is left alone, or all of its scores are arbitrary and its values 0.
+template <class Kv, class Unit, int kThreads, bool kLeavesAlone>
 __device__ inline void CopyUnit(const AttentionArgs& a, const AttentionItem& item, int32_t block,
                                 int32_t position, bool words, int thread, unsigned char* to) {
-  if (!HoldsSome(item, position)) return;
+  if (kLeavesAlone && !HoldsSome(item, position)) return;
   const int32_t begin = item.kv_begin - position;
   const int32_t end = item.kv_end - position;
   Unit::template Copy<kThreads>(a, KeysOf<Kv>(a, item, block, position), begin, end, words, thread,
@@ -146,24 +146,40 @@ __device__ inline void WarpSoftmax(const AttentionArgs& a, int32_t position,
   const bool is_capped = a.soft_cap != 0.0f;
   const float scale = is_capped ? __fdiv_rn(a.scale, a.soft_cap) : a.scale * kLog2E;
   const float cap = a.soft_cap * kLog2E;
-  float most[2] = {rows.maximum[0], rows.maximum[1]};
 #pragma unroll
   for (int u = 0; u < kUnits; ++u) {
     for (int n = 0; n < 2; ++n) {
       for (int i = 0; i < 4; ++i) {
-        const int within = Unit::PositionOf(n, 2 * t + i % 2);
         float x = s[u][n][i];
         if constexpr (Unit::kBytes) {
           x *= reinterpret_cast<const float*>(units + u * Unit::kSharedBytes +
-                                              Unit::kScalesAt)[within];
+                                              Unit::kScalesAt)[Unit::PositionOf(n, 2 * t + i % 2)];
         }
         x *= scale;
         if (is_capped) x = cap * tanhf(x);
-        const int32_t p = position + u * kUnitPositions + within;
-        if (p < rows.from[i / 2] || p >= rows.to[i / 2]) x = MinusInfinity();
         s[u][n][i] = x;
-        most[i / 2] = fmaxf(most[i / 2], x);
       }
+    }
+  }
+  const int32_t end = position + kUnits * kUnitPositions;
+  const bool sees_all =
+      position >= max(rows.from[0], rows.from[1]) && end <= min(rows.to[0], rows.to[1]);
+  if (!__all_sync(0xffffffff, sees_all)) {
+#pragma unroll
+    for (int u = 0; u < kUnits; ++u) {
+      for (int n = 0; n < 2; ++n) {
+        for (int i = 0; i < 4; ++i) {
+          const int32_t p = position + u * kUnitPositions + Unit::PositionOf(n, 2 * t + i % 2);
+          if (p < rows.from[i / 2] || p >= rows.to[i / 2]) s[u][n][i] = MinusInfinity();
+        }
+      }
+    }
+  }
+  float most[2] = {rows.maximum[0], rows.maximum[1]};
+#pragma unroll
+  for (int u = 0; u < kUnits; ++u) {
+    for (int n = 0; n < 2; ++n) {
+      for (int i = 0; i < 4; ++i) most[i / 2] = fmaxf(most[i / 2], s[u][n][i]);
     }
   }
   float base[2];

@@ -46,8 +46,8 @@ class AttentionTile16 {
     const int32_t last = (item.kv_end - 1) / kStagePositions;
     int32_t block = BlockOf(a, item, position_of(first));
     const auto copy = [&](int32_t stage, int slot) {
-      CopyUnit<Kv, Unit, kUnitThreads>(a, item, block, position_of(stage), words,
-                                       threadIdx.x % kUnitThreads, ring + slot * kStageBytes);
+      CopyUnit<Kv, Unit, kUnitThreads, true>(a, item, block, position_of(stage), words,
+                                             threadIdx.x % kUnitThreads, ring + slot * kStageBytes);
       CpAsyncCommit();
       block = BlockOf(a, item, position_of(stage + 1));
     };

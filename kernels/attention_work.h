@@ -46,7 +46,7 @@ static_assert(sizeof(AttentionMerge) == 6 * sizeof(int32_t));
 
 namespace penstock::PENSTOCK_KERNELS {
 
-/// The widest tile that there is for heads of this size.
+/// The widest tile that there is for heads of this size; key_unit is 1 where keys are values.
 constexpr int32_t WidestAttentionTile(int32_t head_dim, int32_t key_unit) {
   return key_unit == 1 || head_dim > 256 ? 16 : head_dim > 128 ? 64 : 128;
 }

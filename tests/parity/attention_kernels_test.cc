@@ -44,10 +44,29 @@ TEST_F(AttentionTest, KeysThatLieAsValuesDoOrAreValues) {
   }
 }
 
+TEST_F(AttentionTest, EveryHeadSizeAndCacheInWideTiles) {
+  for (const Element element : kElements) {
+    for (const Element cache : {element, Element::kInt8}) {
+      for (const int32_t dim : {16, 20, 24, 32, 64, 80, 96, 128, 192, 256}) {
+        AttentionShape s;
+        s.element = element;
+        s.cache = cache;
+        s.head_dim = dim;
+        s.num_kv_heads = 1;
+        s.group = 1 + Below(4);
+        s.widest_tile = WidestAttentionTile(dim, 16);
+        s.block_size = 16 * (1 + Below(3));
+        Run(s, {{130 / s.group, Below(70)}, {1, Below(40)}, {17, Below(10)}});
+      }
+    }
+  }
+}
+
 TEST_F(AttentionTest, EveryLengthAndPosition) {
   for (const int32_t positions : {1, 15, 16, 17, 63, 64, 65, 127, 128, 129}) {
-    for (const int32_t rows : {1, 3, 16, 17}) {
+    for (const int32_t rows : {1, 3, 16, 17, 63, 64, 65}) {
       AttentionShape s;
+      s.widest_tile = std::vector<int32_t>{16, 64, 128}[Below(3)];
       s.cache = Below(2) == 0 ? Element::kInt8 : Element::kBFloat16;
       s.head_dim = 32;
       s.group = 1 + Below(2);
@@ -57,8 +76,9 @@ TEST_F(AttentionTest, EveryLengthAndPosition) {
 }
 
 TEST_F(AttentionTest, WindowsCapsSinksAndGroups) {
-  for (int trial = 0; trial < 24; ++trial) {
+  for (int trial = 0; trial < 60; ++trial) {
     AttentionShape s;
+    s.widest_tile = std::vector<int32_t>{16, 64, 128}[Below(3)];
     s.element = kElements[trial % 2];
     s.cache = trial / 2 % 2 == 0 ? s.element : Element::kInt8;
     s.head_dim = 32;
@@ -67,22 +87,24 @@ TEST_F(AttentionTest, WindowsCapsSinksAndGroups) {
     s.soft_cap = Below(2) == 0 ? 0.0f : 2.0f;
     s.sinks = Below(2) == 0;
     s.num_ctas = 1 + Below(4);
-    Run(s, {{1 + Below(5), Below(300)}, {1, Below(300)}, {2, 0}});
+    Run(s, {{1 + Below(s.widest_tile == 16 ? 5 : 40), Below(300)}, {1, Below(300)}, {2, 0}});
   }
 }
 
 TEST_F(AttentionTest, SplitsAreMerged) {
-  for (int trial = 0; trial < 6; ++trial) {
+  for (int trial = 0; trial < 12; ++trial) {
     AttentionShape s;
+    s.widest_tile = trial < 6 ? 16 : 64;
     s.element = kElements[trial % 2];
     s.cache = trial / 2 % 2 == 0 ? s.element : Element::kInt8;
-    s.head_dim = trial == 4 ? 256 : 32;
-    s.num_kv_heads = trial == 4 ? 1 : 2;
-    s.window = trial == 5 ? 400 : 0;
+    const bool is_large = trial % 6 == 4;
+    s.head_dim = is_large ? 256 : 32;
+    s.num_kv_heads = is_large ? 1 : 2;
+    s.window = trial % 6 == 5 ? 400 : 0;
     s.sinks = trial % 3 == 1;
-    s.chunk = trial == 4 ? 256 : 0;
+    s.chunk = is_large ? 256 : 0;
     s.num_ctas = 4;
-    Run(s, {{1, 255 + Below(700)}, {3, 511}, {1, Below(20)}});
+    Run(s, {{1, 255 + Below(700)}, {3, 511}, {trial < 6 ? 1 : 20, 500}, {1, Below(20)}});
     EXPECT_TRUE(was_split());
   }
 }
@@ -119,6 +141,48 @@ TEST_F(AttentionTest, WithAFixedChunkARowIsTheSameAloneAndAmongStrangers) {
       const std::vector<float> expected(alone.begin() + r * width, alone.begin() + (r + 1) * width);
       EXPECT_EQ(Attend(s, {&other, &one}, sinks)[1], expected) << "row " << r;
     }
+  }
+}
+
+TEST_F(AttentionTest, SplitAndUnsplitAgree) {
+  for (const int32_t widest : {16, 64, 128}) {
+    AttentionShape s;
+    s.element = Element::kFloat16;
+    s.cache = Element::kFloat16;
+    s.head_dim = 32;
+    s.num_kv_heads = 1;
+    s.widest_tile = widest;
+    s.sinks = widest == 64;
+    const std::vector<float> sinks = RandomSinks(s);
+    const AttentionSequence of = RandomSequence(s, widest == 16 ? 3 : widest / 2 - 3, 700);
+    s.chunk = 1 << 20;
+    const auto whole = Attend(s, {&of}, sinks)[0];
+    EXPECT_FALSE(was_split());
+    s.chunk = 256;
+    const auto split = Attend(s, {&of}, sinks)[0];
+    EXPECT_TRUE(was_split());
+    double error = 0, norm = 0;
+    for (size_t i = 0; i < whole.size(); ++i) {
+      error += std::pow(split[i] - whole[i], 2);
+      norm += std::pow(whole[i], 2);
+    }
+    EXPECT_LE(std::sqrt(error), 1e-3 * std::sqrt(norm));
+    EXPECT_GT(error, 0) << "sums in another order are not the same bits";
+  }
+}
+
+TEST_F(AttentionTest, WideTilesToo) {
+  for (const int32_t widest : {64, 128}) {
+    AttentionShape s;
+    s.head_dim = 64;
+    s.num_kv_heads = 1;
+    s.widest_tile = widest;
+    s.chunk = kDeterministicChunk;
+    const AttentionSequence of = RandomSequence(s, widest / 2, 500);
+    const AttentionSequence stranger = RandomSequence(s, 1, 700), other = RandomSequence(s, 9, 0);
+    const auto alone = Attend(s, {&of}, {})[0];
+    s.num_ctas = 2;
+    EXPECT_EQ(Attend(s, {&stranger, &other, &of}, {})[2], alone);
   }
 }
 

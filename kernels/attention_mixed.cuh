@@ -1,0 +1,48 @@
+// The kernel of steps with items of more than 16 vectors, and how its instances are launched.
+// Owns nothing. Must not know plans beyond items.
+// Threads: as CUDA streams.
+#pragma once
+
+#include "kernels/attention_launch.cuh"
+#include "kernels/attention_tile16.cuh"
+#include "kernels/attention_tile_wide.cuh"
+
+namespace penstock::PENSTOCK_KERNELS {
+
+template <class T, class Kv, int kDim>
+__global__ void __launch_bounds__(kAttentionThreads, 2)
+    AttentionMixedKernel(AttentionArgs a, int stages, bool words) {
+  PdlWait();
+  auto* shared = static_cast<unsigned char*>(DynamicShared());
+  const int32_t end = a.cta_begin[blockIdx.x + 1];
+  for (int32_t i = a.cta_begin[blockIdx.x]; i < end; ++i) {
+    const AttentionItem item = a.items[i];
+    if (item.tile == 16) {
+      AttentionTile16<T, Kv, kDim, true>::Run(a, item, stages, words, shared);
+    } else if (kDim > 128 || item.tile == 64) {
+      AttentionTileWide<T, Kv, kDim, 64>::Run(a, item, stages, words, shared);
+    } else {
+      if constexpr (kDim <= 128) {
+        AttentionTileWide<T, Kv, kDim, 128>::Run(a, item, stages, words, shared);
+      }
+    }
+    __syncthreads();
+  }
+}
+
+template <class T, class Kv, int kDim>
+cudaError_t LaunchMixedInstance(const AttentionArgs& a, cudaStream_t stream) {
+  const auto shared_bytes = [](int stages) {
+    constexpr int kWidest = kDim <= 128 ? 128 : 64;
+    const size_t narrow = AttentionTile16<T, Kv, kDim, true>::SharedBytes(stages);
+    const size_t wide = AttentionTileWide<T, Kv, kDim, kWidest>::SharedBytes(stages);
+    return wide > narrow ? wide : narrow;
+  };
+  const int stages = StagesThatFit(kMostStages, shared_bytes);
+  if (stages == 0) return cudaErrorInvalidValue;
+  const KernelShape shape{"attention_mixed", dim3(a.num_ctas), dim3(kAttentionThreads),
+                          shared_bytes(stages), stream};
+  return Launch(shape, AttentionMixedKernel<T, Kv, kDim>, a, stages, IsCopiedByWords(a));
+}
+
+}  // namespace penstock::PENSTOCK_KERNELS
