@@ -10,13 +10,12 @@ namespace penstock::PENSTOCK_KERNELS {
 
 template <class T, class Kv, int kDim, bool kInterleaved>
 __global__ void __launch_bounds__(kAttentionThreads, kDim <= 128 ? 3 : 2)
-    AttentionDecodeKernel(AttentionArgs a, int stages, bool words) {
+    AttentionDecodeKernel(AttentionParameters a) {
   PdlWait();
   auto* shared = static_cast<unsigned char*>(DynamicShared());
-  const int32_t end = a.cta_begin[blockIdx.x + 1];
-  for (int32_t i = a.cta_begin[blockIdx.x]; i < end; ++i) {
+  for (int32_t i = a.cta_begin[blockIdx.x]; i < a.cta_begin[blockIdx.x + 1]; ++i) {
     const AttentionItem item = a.items[i];
-    AttentionTile16<T, Kv, kDim, kInterleaved>::Run(a, item, stages, words, shared);
+    AttentionTile16<T, Kv, kDim, kInterleaved>::Run(a, item, shared);
     __syncthreads();
   }
 }
@@ -30,8 +29,8 @@ cudaError_t LaunchDecodeInstance(const AttentionArgs& a, cudaStream_t stream) {
     if (stages == 0) return cudaErrorInvalidValue;
     const KernelShape shape{"attention_decode", dim3(a.num_ctas), dim3(kAttentionThreads),
                             Tile::SharedBytes(stages), stream};
-    return Launch(shape, AttentionDecodeKernel<T, Kv, kDim, kInterleaved>, a, stages,
-                  IsCopiedByWords(a));
+    return Launch(shape, AttentionDecodeKernel<T, Kv, kDim, kInterleaved>,
+                  AttentionParameters(a, stages));
   };
   const bool interleaved = a.cache.key_unit != 1 && a.cache.kv_stride != 0;
   return interleaved ? launch(std::true_type()) : launch(std::false_type());

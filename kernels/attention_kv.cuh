@@ -11,6 +11,21 @@
 namespace penstock::PENSTOCK_KERNELS {
 
 constexpr int kUnitPositions = 16;
+constexpr float kLog2E = 1.44269504f;
+
+/// What kernels take: the arguments, and what is the same for all of their threads.
+struct AttentionParameters : AttentionArgs {
+  explicit AttentionParameters(const AttentionArgs& a, int num_stages = 0)
+      : AttentionArgs(a),
+        score_scale(a.soft_cap == 0.0f ? a.scale * kLog2E : a.scale / a.soft_cap),
+        score_cap(a.soft_cap * kLog2E),
+        stages(num_stages),
+        words(a.head_dim * (a.cache.element == Element::kInt8 ? 1 : 2) % 16 != 0) {}
+  float score_scale;  // of products, to what score_cap is applied to
+  float score_cap;    // 0: none; scores are binary logarithms
+  int32_t stages;     // of positions in flight
+  bool words;         // rows of positions are no multiples of 16 bytes and copied by words
+};
 
 /// Where 16-byte chunk `chunk` of row `row` lies in rows of kChunks, so that the same chunk of eight
 /// rows in a row lies in different banks.
@@ -56,8 +71,8 @@ struct AttentionUnit {
   /// Positions [begin, end) of the unit; of the others scores are arbitrary and values 0. Called by
   /// kThreads threads, of which this one is `thread`; in flight until it waits for its copies.
   template <int kThreads>
-  static __device__ void Copy(const AttentionArgs& a, const Kv* keys, int begin, int end,
-                              bool words, int thread, unsigned char* to) {
+  static __device__ void Copy(const AttentionParameters& a, const Kv* keys, int begin, int end,
+                              int thread, unsigned char* to) {
     if constexpr (kInterleaved) {
       constexpr int kPerDim = static_cast<int>(sizeof(Kv));
       constexpr int kPositions = 16 / kPerDim;  // of a chunk
@@ -71,16 +86,16 @@ struct AttentionUnit {
                   keys + (is_seen ? chunk * kPositions : 0), is_seen ? 16 : 0);
       }
     } else {
-      CopyRows<kThreads>(a, keys, begin, end, words, thread, to);
+      CopyRows<kThreads>(a, keys, begin, end, thread, to);
     }
     if (a.cache.kv_stride != 0) {
-      CopyRows<kThreads>(a, keys + a.cache.kv_stride, begin, end, words, thread, to + kTileBytes);
+      CopyRows<kThreads>(a, keys + a.cache.kv_stride, begin, end, thread, to + kTileBytes);
     }
   }
   /// What belongs to Copy where there are scales, `scales` those of the unit's keys.
   template <int kThreads>
-  static __device__ void CopyScales(const AttentionArgs& a, const float* scales, int begin, int end,
-                                    int thread, unsigned char* to) {
+  static __device__ void CopyScales(const AttentionParameters& a, const float* scales, int begin,
+                                    int end, int thread, unsigned char* to) {
     if (kThreads > 2 * kUnitPositions && thread >= 2 * kUnitPositions) return;
     const int position = thread % kUnitPositions;
     const bool of_values = thread >= kUnitPositions;
@@ -93,10 +108,10 @@ struct AttentionUnit {
   }
 
   /// The keys' side of scores' tiles 0 and 1 for kKeySteps times 16 dimensions from step * 16 on.
-  static __device__ void WarpLoadKeys(const unsigned char* unit, int step,
+  static __device__ void WarpLoadKeys(int lane, const unsigned char* unit, int step,
                                       uint32_t (&b)[kKeySteps][2][2]) {
-    const int matrix = threadIdx.x % 32 / 8;
-    const int row = threadIdx.x % 8;
+    const int matrix = lane / 8;
+    const int row = lane % 8;
     uint32_t r[4];
     if constexpr (kInterleaved && kBytes) {  // 8 dimensions of 16 positions each
       WarpLoadTransposed(r, unit + (step * 16 + matrix * 8 + row) * 16);
@@ -137,11 +152,11 @@ struct AttentionUnit {
   }
 
   /// The values' side of kValueTiles tiles of the output, from dimension `dim` on.
-  static __device__ void WarpLoadValues(const unsigned char* unit, bool keys_are_values, int dim,
-                                        uint32_t (&b)[kValueTiles][2]) {
+  static __device__ void WarpLoadValues(int lane, const unsigned char* unit, bool keys_are_values,
+                                        int dim, uint32_t (&b)[kValueTiles][2]) {
     const unsigned char* values = unit + (keys_are_values ? 0 : kTileBytes);
-    const int matrix = threadIdx.x % 32 / 8;
-    const int row = threadIdx.x % 8 + matrix % 2 * 8;
+    const int matrix = lane / 8;
+    const int row = lane % 8 + matrix % 2 * 8;
     const int chunk = dim * static_cast<int>(sizeof(Kv)) / 16 + matrix / 2;
     uint32_t r[4];
     WarpLoadTransposed(r, values + SwizzledChunk<kChunks>(row, chunk) * 16);
@@ -178,11 +193,11 @@ struct AttentionUnit {
  private:
   /// Rows of positions, in the order of PositionOf.
   template <int kThreads>
-  static __device__ void CopyRows(const AttentionArgs& a, const Kv* rows, int begin, int end,
-                                  bool words, int thread, unsigned char* to) {
+  static __device__ void CopyRows(const AttentionParameters& a, const Kv* rows, int begin, int end,
+                                  int thread, unsigned char* to) {
     const int row_bytes = a.head_dim * static_cast<int>(sizeof(Kv));
     const auto* from = reinterpret_cast<const unsigned char*>(rows);
-    if (!words) {
+    if (!a.words) {
 #pragma unroll
       for (int i = 0; i < kUnitPositions * kChunks; i += kThreads) {
         if (kUnitPositions * kChunks % kThreads != 0 && i + thread >= kUnitPositions * kChunks)
@@ -210,10 +225,5 @@ struct AttentionUnit {
     }
   }
 };
-
-/// Whether rows of positions are no multiples of 16 bytes.
-inline bool IsCopiedByWords(const AttentionArgs& a) {
-  return a.head_dim * (a.cache.element == Element::kInt8 ? 1 : 2) % 16 != 0;
-}
 
 }  // namespace penstock::PENSTOCK_KERNELS

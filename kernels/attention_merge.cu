@@ -6,7 +6,7 @@ namespace {
 
 /// A vector whose positions were split into chunks, which are summed in their order.
 template <class T>
-__device__ void WarpMerge(const AttentionArgs& a, const AttentionMerge& merge, int32_t i) {
+__device__ void WarpMerge(const AttentionParameters& a, const AttentionMerge& merge, int32_t i) {
   const int lane = threadIdx.x % 32;
   const int64_t first = merge.partial + int64_t{i};
   const float* log_sums = a.partial_sums + first;
@@ -41,7 +41,7 @@ __device__ void WarpMerge(const AttentionArgs& a, const AttentionMerge& merge, i
 }
 
 template <class T>
-__global__ void __launch_bounds__(kAttentionThreads) AttentionMergeKernel(AttentionArgs a) {
+__global__ void __launch_bounds__(kAttentionThreads) AttentionMergeKernel(AttentionParameters a) {
   PdlWait();
   PdlTrigger();
   const int32_t count = a.num_merges[0];
@@ -59,8 +59,10 @@ cudaError_t LaunchAttentionMerge(const AttentionArgs& a, cudaStream_t stream) {
   if (a.merge_ctas == 0) return cudaSuccess;
   const KernelShape shape{"attention_merge", dim3(a.merge_ctas), dim3(kAttentionThreads), 0,
                           stream};
-  if (a.element == Element::kBFloat16) return Launch(shape, AttentionMergeKernel<__nv_bfloat16>, a);
-  if (a.element == Element::kFloat16) return Launch(shape, AttentionMergeKernel<__half>, a);
+  if (a.element == Element::kBFloat16)
+    return Launch(shape, AttentionMergeKernel<__nv_bfloat16>, AttentionParameters(a));
+  if (a.element == Element::kFloat16)
+    return Launch(shape, AttentionMergeKernel<__half>, AttentionParameters(a));
   return cudaErrorInvalidValue;
 }
 

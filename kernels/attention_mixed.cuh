@@ -11,19 +11,25 @@ namespace penstock::PENSTOCK_KERNELS {
 
 template <class T, class Kv, int kDim>
 __global__ void __launch_bounds__(kAttentionThreads, 2)
-    AttentionMixedKernel(AttentionArgs a, int stages, bool words) {
+    AttentionMixedKernel(AttentionParameters a) {
   PdlWait();
   auto* shared = static_cast<unsigned char*>(DynamicShared());
-  const int32_t end = a.cta_begin[blockIdx.x + 1];
-  for (int32_t i = a.cta_begin[blockIdx.x]; i < end; ++i) {
-    const AttentionItem item = a.items[i];
+  // In shared memory, since all registers are taken.
+  constexpr int kItemInts = sizeof(AttentionItem) / sizeof(int32_t);
+  SHARED_ARRAY(int32_t, current, kItemInts);
+  const AttentionItem& item = *reinterpret_cast<const AttentionItem*>(current);
+  for (int32_t i = a.cta_begin[blockIdx.x]; i < a.cta_begin[blockIdx.x + 1]; ++i) {
+    if (threadIdx.x < kItemInts) {
+      current[threadIdx.x] = reinterpret_cast<const int32_t*>(a.items + i)[threadIdx.x];
+    }
+    __syncthreads();
     if (item.tile == 16) {
-      AttentionTile16<T, Kv, kDim, true>::Run(a, item, stages, words, shared);
+      AttentionTile16<T, Kv, kDim, true>::Run(a, item, shared);
     } else if (kDim > 128 || item.tile == 64) {
-      AttentionTileWide<T, Kv, kDim, 64>::Run(a, item, stages, words, shared);
+      AttentionTileWide<T, Kv, kDim, 64>::Run(a, item, shared);
     } else {
       if constexpr (kDim <= 128) {
-        AttentionTileWide<T, Kv, kDim, 128>::Run(a, item, stages, words, shared);
+        AttentionTileWide<T, Kv, kDim, 128>::Run(a, item, shared);
       }
     }
     __syncthreads();
@@ -42,7 +48,7 @@ cudaError_t LaunchMixedInstance(const AttentionArgs& a, cudaStream_t stream) {
   if (stages == 0) return cudaErrorInvalidValue;
   const KernelShape shape{"attention_mixed", dim3(a.num_ctas), dim3(kAttentionThreads),
                           shared_bytes(stages), stream};
-  return Launch(shape, AttentionMixedKernel<T, Kv, kDim>, a, stages, IsCopiedByWords(a));
+  return Launch(shape, AttentionMixedKernel<T, Kv, kDim>, AttentionParameters(a, stages));
 }
 
 }  // namespace penstock::PENSTOCK_KERNELS

@@ -9,7 +9,6 @@
 
 namespace penstock::PENSTOCK_KERNELS {
 
-constexpr float kLog2E = 1.44269504f;
 constexpr int kAttentionThreads = 128;
 
 __device__ inline float MinusInfinity() { return __uint_as_float(0xff800000u); }
@@ -19,8 +18,8 @@ struct VectorPlace {
   int32_t row;
   int32_t head;
 };
-__device__ inline VectorPlace PlaceOf(const AttentionArgs& a, int32_t head_begin, int32_t kv_head,
-                                      int32_t i) {
+__device__ inline VectorPlace PlaceOf(const AttentionParameters& a, int32_t head_begin,
+                                      int32_t kv_head, int32_t i) {
   const int32_t at = head_begin + i;
   const int32_t row = at / a.group;
   return {row, kv_head * a.group + at - row * a.group};
@@ -29,7 +28,8 @@ __device__ inline VectorPlace PlaceOf(const AttentionArgs& a, int32_t head_begin
 /// Queries as rows of kDim elements, dimensions in the order of the keys' operand; zeros where there
 /// is no vector or no dimension. Called by the whole block.
 template <class T, class Unit, int kDim, int kRows>
-__device__ void StageQueries(const AttentionArgs& a, const AttentionItem& item, unsigned char* to) {
+__device__ void StageQueries(const AttentionParameters& a, const AttentionItem& item,
+                             unsigned char* to) {
   constexpr int kPairs = kDim / 2;
   const int32_t first = threadIdx.x % kPairs;
   const int32_t step = kAttentionThreads / kPairs > 0 ? kAttentionThreads / kPairs : 1;
@@ -51,23 +51,23 @@ __device__ void StageQueries(const AttentionArgs& a, const AttentionItem& item, 
 }
 /// Sixteen staged queries from `row` on, dimensions step * 16 to step * 16 + 15.
 template <int kDim>
-__device__ inline void WarpLoadQueries(const unsigned char* staged, int row, int step,
+__device__ inline void WarpLoadQueries(int lane, const unsigned char* staged, int row, int step,
                                        uint32_t (&q)[4]) {
-  const int matrix = threadIdx.x % 32 / 8;
-  const int r = row + matrix % 2 * 8 + threadIdx.x % 8;
+  const int matrix = lane / 8;
+  const int r = row + matrix % 2 * 8 + lane % 8;
   WarpLoadMatrices(q, staged + SwizzledChunk<kDim / 8>(r, step * 2 + matrix / 2) * 16);
 }
 
 /// Where a unit's keys of the item's head are cached.
 template <class Kv>
-__device__ inline const Kv* KeysOf(const AttentionArgs& a, const AttentionItem& item, int32_t block,
-                                   int32_t position) {
+__device__ inline const Kv* KeysOf(const AttentionParameters& a, const AttentionItem& item,
+                                   int32_t block, int32_t position) {
   return static_cast<const Kv*>(a.cache.data) + int64_t{block} * a.cache.block_stride +
          int64_t{item.kv_head} * a.cache.head_stride +
          int64_t{position % a.cache.block_size} * a.head_dim;
 }
 template <class Kv>
-__device__ inline const float* ScalesOf(const AttentionArgs& a, const AttentionItem& item,
+__device__ inline const float* ScalesOf(const AttentionParameters& a, const AttentionItem& item,
                                         int32_t block, int32_t position) {
   const Kv* head = static_cast<const Kv*>(a.cache.data) + int64_t{block} * a.cache.block_stride +
                    int64_t{item.kv_head} * a.cache.head_stride;
@@ -80,7 +80,7 @@ __device__ inline bool HoldsSome(const AttentionItem& item, int32_t position) {
   return position < item.kv_end && position + kUnitPositions > item.kv_begin;
 }
 /// Where the unit at `position` is cached; 0 where it has no positions of the item.
-__device__ inline int32_t BlockOf(const AttentionArgs& a, const AttentionItem& item,
+__device__ inline int32_t BlockOf(const AttentionParameters& a, const AttentionItem& item,
                                   int32_t position) {
   if (!HoldsSome(item, position)) return 0;
   return a.cache.tables[int64_t{item.slot} * a.cache.max_blocks + position / a.cache.block_size];
@@ -88,13 +88,12 @@ __device__ inline int32_t BlockOf(const AttentionArgs& a, const AttentionItem& i
 /// Begins the copy of the unit at `position`, by kThreads threads. One without positions of the item
 /// is left alone, or all of its scores are arbitrary and its values 0.
 template <class Kv, class Unit, int kThreads, bool kLeavesAlone>
-__device__ inline void CopyUnit(const AttentionArgs& a, const AttentionItem& item, int32_t block,
-                                int32_t position, bool words, int thread, unsigned char* to) {
+__device__ inline void CopyUnit(const AttentionParameters& a, const AttentionItem& item,
+                                int32_t block, int32_t position, int thread, unsigned char* to) {
   if (kLeavesAlone && !HoldsSome(item, position)) return;
   const int32_t begin = item.kv_begin - position;
   const int32_t end = item.kv_end - position;
-  Unit::template Copy<kThreads>(a, KeysOf<Kv>(a, item, block, position), begin, end, words, thread,
-                                to);
+  Unit::template Copy<kThreads>(a, KeysOf<Kv>(a, item, block, position), begin, end, thread, to);
   if constexpr (Unit::kBytes) {
     Unit::template CopyScales<kThreads>(a, ScalesOf<Kv>(a, item, block, position), begin, end,
                                         thread, to);
@@ -114,38 +113,33 @@ constexpr int kMostStages = 4;
 
 /// What a lane knows of the two rows that it has a part of, g and g + 8 of sixteen vectors.
 struct RowState {
-  int32_t from[2];  // positions that are seen
-  int32_t to[2];
+  int32_t position[2];  // -1: there is no vector
   float maximum[2];
   float sum[2];  // of this lane's columns
 };
 
 /// `first`: the item's vector that row 0 is.
-__device__ inline RowState StartRows(const AttentionArgs& a, const AttentionItem& item, int first) {
+__device__ inline RowState StartRows(const AttentionParameters& a, const AttentionItem& item,
+                                     int first) {
   RowState s;
   for (int half = 0; half < 2; ++half) {
     const int32_t i = first + static_cast<int>(threadIdx.x) % 32 / 4 + 8 * half;
-    const int32_t position = item.position + PlaceOf(a, item.head_begin, item.kv_head, i).row;
-    const int32_t oldest = a.window > 0 ? position - a.window + 1 : 0;
-    s.from[half] = max(oldest, item.kv_begin);
-    s.to[half] = i < item.num_vectors ? min(position + 1, item.kv_end) : 0;
+    const int32_t row = PlaceOf(a, item.head_begin, item.kv_head, i).row;
+    s.position[half] = i < item.num_vectors ? item.position + row : -1;
     s.maximum[half] = MinusInfinity();
     s.sum[half] = 0.0f;
   }
   return s;
 }
 
-/// Scores of kUnits units, [unit][tile][lane's four], from sums to probabilities, which are added to
-/// the rows' sums; `alpha` is what the output so far is multiplied by. `units` is null where there are
-/// no scales. A row that has seen nothing has the maximum -infinity.
+/// Scores of kUnits units, [unit][tile][lane's four], from products to probabilities, which are added
+/// to the rows' sums; `alpha` is what the output so far is multiplied by. A row that has seen nothing
+/// has the maximum -infinity.
 template <class Unit, int kUnits>
-__device__ inline void WarpSoftmax(const AttentionArgs& a, int32_t position,
-                                   const unsigned char* units, RowState& rows,
+__device__ inline void WarpSoftmax(const AttentionParameters& a, const AttentionItem& item,
+                                   int32_t position, const unsigned char* units, RowState& rows,
                                    float (&s)[kUnits][2][4], float (&alpha)[2]) {
   const int t = threadIdx.x % 4;
-  const bool is_capped = a.soft_cap != 0.0f;
-  const float scale = is_capped ? __fdiv_rn(a.scale, a.soft_cap) : a.scale * kLog2E;
-  const float cap = a.soft_cap * kLog2E;
 #pragma unroll
   for (int u = 0; u < kUnits; ++u) {
     for (int n = 0; n < 2; ++n) {
@@ -155,22 +149,26 @@ __device__ inline void WarpSoftmax(const AttentionArgs& a, int32_t position,
           x *= reinterpret_cast<const float*>(units + u * Unit::kSharedBytes +
                                               Unit::kScalesAt)[Unit::PositionOf(n, 2 * t + i % 2)];
         }
-        x *= scale;
-        if (is_capped) x = cap * tanhf(x);
+        x *= a.score_scale;
+        if (a.score_cap != 0.0f) x = a.score_cap * tanhf(x);
         s[u][n][i] = x;
       }
     }
   }
-  const int32_t end = position + kUnits * kUnitPositions;
-  const bool sees_all =
-      position >= max(rows.from[0], rows.from[1]) && end <= min(rows.to[0], rows.to[1]);
+  const int32_t last = position + kUnits * kUnitPositions - 1;
+  const int32_t gone = a.window > 0 ? max(rows.position[0], rows.position[1]) - a.window : -1;
+  const bool sees_all = position > gone && position >= item.kv_begin &&
+                        last <= min(rows.position[0], rows.position[1]) && last < item.kv_end;
   if (!__all_sync(0xffffffff, sees_all)) {
 #pragma unroll
     for (int u = 0; u < kUnits; ++u) {
       for (int n = 0; n < 2; ++n) {
         for (int i = 0; i < 4; ++i) {
           const int32_t p = position + u * kUnitPositions + Unit::PositionOf(n, 2 * t + i % 2);
-          if (p < rows.from[i / 2] || p >= rows.to[i / 2]) s[u][n][i] = MinusInfinity();
+          const int32_t own = rows.position[i / 2];
+          const bool is_seen = p <= own && (a.window == 0 || p > own - a.window) &&
+                               p >= item.kv_begin && p < item.kv_end;
+          if (!is_seen) s[u][n][i] = MinusInfinity();
         }
       }
     }
@@ -236,6 +234,8 @@ __device__ inline void WarpAddSums(RowState& rows) {
 __device__ inline float LogSum(float maximum, float sum) {
   return sum == 0.0f ? MinusInfinity() : maximum + log2f(sum);
 }
+/// 1 / sum; 0 where nothing was summed.
+__device__ inline float InverseOf(float sum) { return sum == 0.0f ? 0.0f : __fdiv_rn(1.0f, sum); }
 /// What of a result remains beside a sink.
 __device__ inline float ShareBeside(float sink, float log_sum) {
   const float most = fmaxf(log_sum, sink);
@@ -267,9 +267,9 @@ template <class T>
 class VectorResult {
  public:
   /// `sum`: by which its outputs are divided; `log_sum`: of the scores of all of the item.
-  __device__ VectorResult(const AttentionArgs& a, const AttentionItem& item, int32_t i, float sum,
-                          float log_sum)
-      : sum_(sum == 0.0f ? 1.0f : sum) {
+  __device__ VectorResult(const AttentionParameters& a, const AttentionItem& item, int32_t i,
+                          float sum, float log_sum)
+      : inverse_(InverseOf(sum)) {
     if (item.partial >= 0) {
       index_ = item.partial + int64_t{i};
       partial_ = a.partials + index_ * a.head_dim;
@@ -280,13 +280,13 @@ class VectorResult {
          int64_t{place.head} * a.head_dim;
     if (a.sinks != nullptr) share_ = ShareBeside(a.sinks[place.head] * kLog2E, log_sum);
   }
-  __device__ void StoreLogSum(const AttentionArgs& a, float log_sum) const {
+  __device__ void StoreLogSum(const AttentionParameters& a, float log_sum) const {
     if (partial_ != nullptr) a.partial_sums[index_] = log_sum;
   }
   template <int kCount>
   __device__ void Store(int32_t dim, const float (&o)[kCount]) const {
     float v[kCount];
-    for (int i = 0; i < kCount; ++i) v[i] = __fdiv_rn(o[i], sum_);
+    for (int i = 0; i < kCount; ++i) v[i] = __fmul_rn(o[i], inverse_);
     if (partial_ != nullptr) return StoreRun(partial_ + dim, v);
     for (int i = 0; i < kCount; ++i) v[i] = __fmul_rn(v[i], share_);
     StoreRun(y_ + dim, v);
@@ -296,7 +296,7 @@ class VectorResult {
   T* y_ = nullptr;
   float* partial_ = nullptr;
   int64_t index_ = 0;
-  float sum_;
+  float inverse_;
   float share_ = 1.0f;
 };
 

@@ -31,10 +31,11 @@ class AttentionTile16 {
     return kQueryBytes + (ring > kMergeBytes ? ring : kMergeBytes);
   }
 
-  /// `words`: rows are copied by words. What is in shared memory is over when it begins.
-  static __device__ void Run(const AttentionArgs& a, const AttentionItem& item, int stages,
-                             bool words, unsigned char* shared) {
+  /// What is in shared memory is over when it begins.
+  static __device__ void Run(const AttentionParameters& a, const AttentionItem& item,
+                             unsigned char* shared) {
     const int warp = threadIdx.x / 32;
+    const int lane = Recomputed(threadIdx.x % 32);
     const int unit_warp = warp / kColumnWarps;
     const int column_begin = warp % kColumnWarps * kColumns;
     unsigned char* ring = shared + kQueryBytes + unit_warp * Unit::kSharedBytes;
@@ -46,12 +47,13 @@ class AttentionTile16 {
     const int32_t last = (item.kv_end - 1) / kStagePositions;
     int32_t block = BlockOf(a, item, position_of(first));
     const auto copy = [&](int32_t stage, int slot) {
-      CopyUnit<Kv, Unit, kUnitThreads, true>(a, item, block, position_of(stage), words,
-                                             threadIdx.x % kUnitThreads, ring + slot * kStageBytes);
+      CopyUnit<Kv, Unit, kUnitThreads, true>(a, item, block, position_of(stage),
+                                             Recomputed(threadIdx.x % kUnitThreads),
+                                             ring + slot * kStageBytes);
       CpAsyncCommit();
       block = BlockOf(a, item, position_of(stage + 1));
     };
-    for (int i = 0; i < stages - 1; ++i) copy(first + i, i);
+    for (int i = 0; i < a.stages - 1; ++i) copy(first + i, i);
     StageQueries<T, Unit, kDim, kRows>(a, item, shared);
     PdlTrigger();
     __syncthreads();
@@ -59,37 +61,36 @@ class AttentionTile16 {
     if constexpr (kKeepsQueries) {
 #pragma unroll
       for (int step = 0; step < kDim / 16; ++step) {
-        WarpLoadQueries<kDim>(shared, 0, step, queries[step]);
+        WarpLoadQueries<kDim>(lane, shared, 0, step, queries[step]);
       }
     }
     RowState rows = StartRows(a, item, 0);
     float o[kTiles][4] = {};
     int slot = 0;
-    int free_slot = stages - 1;
 #pragma unroll 1
     for (int32_t stage = first; stage <= last; ++stage) {
-      WaitForStage(stages);
+      WaitForStage(a.stages);
       SyncUnit(unit_warp);
-      copy(stage + stages - 1, free_slot);
+      copy(stage + a.stages - 1, slot == 0 ? a.stages - 1 : slot - 1);
       const unsigned char* unit = ring + slot * kStageBytes;
-      free_slot = slot;
-      slot = slot + 1 == stages ? 0 : slot + 1;
+      slot = slot + 1 == a.stages ? 0 : slot + 1;
       const int32_t position = position_of(stage);
       if (!HoldsSome(item, position)) continue;
       float s[1][2][4] = {};
 #pragma unroll
       for (int step = 0; step < kDim / 16; step += Unit::kKeySteps) {
         uint32_t keys[Unit::kKeySteps][2][2];
-        Unit::WarpLoadKeys(unit, step, keys);
+        Unit::WarpLoadKeys(lane, unit, step, keys);
 #pragma unroll
         for (int i = 0; i < Unit::kKeySteps; ++i) {
-          if constexpr (!kKeepsQueries) WarpLoadQueries<kDim>(shared, 0, step + i, queries[0]);
+          if constexpr (!kKeepsQueries)
+            WarpLoadQueries<kDim>(lane, shared, 0, step + i, queries[0]);
           const auto& q = queries[kKeepsQueries ? step + i : 0];
           for (int n = 0; n < 2; ++n) WarpMma(T(), s[0][n], q, keys[i][n]);
         }
       }
       float alpha[2];
-      WarpSoftmax<Unit, 1>(a, position, unit, rows, s, alpha);
+      WarpSoftmax<Unit, 1>(a, item, position, unit, rows, s, alpha);
       if (__any_sync(0xffffffff, alpha[0] != 1.0f || alpha[1] != 1.0f)) {
 #pragma unroll
         for (int n = 0; n < kTiles; ++n) {
@@ -101,7 +102,7 @@ class AttentionTile16 {
 #pragma unroll
       for (int n = 0; n < kTiles; n += Unit::kValueTiles) {
         uint32_t values[Unit::kValueTiles][2];
-        Unit::WarpLoadValues(unit, keys_are_values, column_begin + n * 8, values);
+        Unit::WarpLoadValues(lane, unit, keys_are_values, column_begin + n * 8, values);
 #pragma unroll
         for (int i = 0; i < Unit::kValueTiles; ++i) {
           WarpMma(typename Unit::ValueType(), o[n + i], p, values[i]);
@@ -123,7 +124,7 @@ class AttentionTile16 {
     }
   }
 
-  static __device__ void Merge(const AttentionArgs& a, const AttentionItem& item,
+  static __device__ void Merge(const AttentionParameters& a, const AttentionItem& item,
                                const RowState& rows, const float (&o)[kTiles][4], int unit_warp,
                                int column_begin, unsigned char* shared) {
     float* outputs = reinterpret_cast<float*>(shared);      // [kUnitWarps, kRows, kPitch]

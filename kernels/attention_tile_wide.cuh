@@ -20,17 +20,18 @@ class AttentionTileWide {
   static constexpr int kStageBytes = kUnits * Unit::kSharedBytes;
   static constexpr int kTiles = kDim / 8;
   static constexpr int kQueryBytes = kRows * kDim * 2;
+  // Every step's addresses in registers would be more than there are beside 128 sums.
+  static constexpr int kKeyUnroll = kParts * kDim == 256 ? 2 : kDim / 16;
 
  public:
   static constexpr size_t SharedBytes(int stages) { return kQueryBytes + stages * kStageBytes; }
 
-  /// `words`: rows are copied by words. What is in shared memory is over when it begins.
-  static __device__ void Run(const AttentionArgs& a, const AttentionItem& item, int stages,
-                             bool words, unsigned char* shared) {
+  /// What is in shared memory is over when it begins.
+  static __device__ void Run(const AttentionParameters& a, const AttentionItem& item,
+                             unsigned char* shared) {
     const int first_vector = static_cast<int>(threadIdx.x) / 32 * 16 * kParts;
     const int copied = threadIdx.x / kUnitThreads;
     unsigned char* ring = shared + kQueryBytes;
-    const bool keys_are_values = a.cache.kv_stride == 0;
     const int32_t first = item.kv_begin / kStagePositions;
     const int32_t last = (item.kv_end - 1) / kStagePositions;
     const auto position_of = [&](int32_t stage) {
@@ -40,40 +41,40 @@ class AttentionTileWide {
     const auto copy = [&](int32_t stage, int slot) {
       if (stage <= last) {
         CopyUnit<Kv, Unit, kUnitThreads, false>(
-            a, item, block, position_of(stage), words, threadIdx.x % kUnitThreads,
+            a, item, block, position_of(stage), Recomputed(threadIdx.x % kUnitThreads),
             ring + slot * kStageBytes + copied * Unit::kSharedBytes);
       }
       CpAsyncCommit();
       block = BlockOf(a, item, position_of(stage + 1));
     };
-    for (int i = 0; i < stages - 1; ++i) copy(first + i, i);
+    for (int i = 0; i < a.stages - 1; ++i) copy(first + i, i);
     StageQueries<T, Unit, kDim, kRows>(a, item, shared);
     PdlTrigger();
     RowState rows[kParts];
+#pragma unroll
     for (int part = 0; part < kParts; ++part) {
       rows[part] = StartRows(a, item, first_vector + 16 * part);
     }
     const Seen seen = SeenByWarp(a, item, first_vector);
     float o[kParts][kTiles][4] = {};
     int slot = 0;
-    int free_slot = stages - 1;
 #pragma unroll 1
     for (int32_t stage = first; stage <= last; ++stage) {
-      WaitForStage(stages);
+      WaitForStage(a.stages);
       __syncthreads();  // at first, queries are there as well
-      copy(stage + stages - 1, free_slot);
+      copy(stage + a.stages - 1, slot == 0 ? a.stages - 1 : slot - 1);
       const unsigned char* units = ring + slot * kStageBytes;
-      free_slot = slot;
-      slot = slot + 1 == stages ? 0 : slot + 1;
+      slot = slot + 1 == a.stages ? 0 : slot + 1;
 #pragma unroll 1
       for (int step = 0; step < kUnits; step += kStepUnits) {
         const int32_t position = stage * kStagePositions + step * kUnitPositions;
         if (position >= seen.to || position + kStepPositions <= seen.from) continue;
-        WarpStep(a, position, units + step * Unit::kSharedBytes, shared, first_vector,
-                 keys_are_values, rows, o);
+        WarpStep(a, item, position, units + step * Unit::kSharedBytes, shared, first_vector, rows,
+                 o);
       }
     }
     CpAsyncWait<0>();
+#pragma unroll
     for (int part = 0; part < kParts; ++part) {
       WarpAddSums(rows[part]);
       WriteRows(a, item, first_vector + 16 * part, rows[part], o[part]);
@@ -86,7 +87,8 @@ class AttentionTileWide {
     int32_t to;
   };
   /// Positions that any of the warp's vectors sees.
-  static __device__ Seen SeenByWarp(const AttentionArgs& a, const AttentionItem& item, int first) {
+  static __device__ Seen SeenByWarp(const AttentionParameters& a, const AttentionItem& item,
+                                    int first) {
     if (first >= item.num_vectors) return {0, 0};
     const int end = min(first + 16 * kParts, item.num_vectors);
     const int32_t begin_at = item.position + PlaceOf(a, item.head_begin, item.kv_head, first).row;
@@ -95,23 +97,26 @@ class AttentionTileWide {
   }
 
   /// Takes kStepUnits units into the running softmax and output of the warp's vectors.
-  static __device__ void WarpStep(const AttentionArgs& a, int32_t position,
-                                  const unsigned char* units, const unsigned char* queries,
-                                  int first_vector, bool keys_are_values, RowState (&rows)[kParts],
-                                  float (&o)[kParts][kTiles][4]) {
+  static __device__ void WarpStep(const AttentionParameters& a, const AttentionItem& item,
+                                  int32_t position, const unsigned char* units,
+                                  const unsigned char* queries, int first_vector,
+                                  RowState (&rows)[kParts], float (&o)[kParts][kTiles][4]) {
+    const int lane = Recomputed(threadIdx.x % 32);
     float s[kParts][kStepUnits][2][4] = {};
-#pragma unroll
+#pragma unroll(kKeyUnroll)
     for (int step = 0; step < kDim / 16; step += Unit::kKeySteps) {
       uint32_t q[kParts][Unit::kKeySteps][4];
+#pragma unroll
       for (int part = 0; part < kParts; ++part) {
         for (int i = 0; i < Unit::kKeySteps; ++i) {
-          WarpLoadQueries<kDim>(queries, first_vector + 16 * part, step + i, q[part][i]);
+          WarpLoadQueries<kDim>(lane, queries, first_vector + 16 * part, step + i, q[part][i]);
         }
       }
 #pragma unroll
       for (int u = 0; u < kStepUnits; ++u) {
         uint32_t keys[Unit::kKeySteps][2][2];
-        Unit::WarpLoadKeys(units + u * Unit::kSharedBytes, step, keys);
+        Unit::WarpLoadKeys(lane, units + u * Unit::kSharedBytes, step, keys);
+#pragma unroll
 #pragma unroll
         for (int part = 0; part < kParts; ++part) {
           for (int i = 0; i < Unit::kKeySteps; ++i) {
@@ -121,9 +126,10 @@ class AttentionTileWide {
       }
     }
 #pragma unroll
+#pragma unroll
     for (int part = 0; part < kParts; ++part) {
       float alpha[2];
-      WarpSoftmax<Unit, kStepUnits>(a, position, units, rows[part], s[part], alpha);
+      WarpSoftmax<Unit, kStepUnits>(a, item, position, units, rows[part], s[part], alpha);
       if (__any_sync(0xffffffff, alpha[0] != 1.0f || alpha[1] != 1.0f)) {
 #pragma unroll
         for (int n = 0; n < kTiles; ++n) {
@@ -135,11 +141,13 @@ class AttentionTileWide {
     for (int u = 0; u < kStepUnits; ++u) {
       const unsigned char* unit = units + u * Unit::kSharedBytes;
       uint32_t p[kParts][4];
+#pragma unroll
       for (int part = 0; part < kParts; ++part) PackProbabilities<Unit>(unit, s[part][u], p[part]);
 #pragma unroll
       for (int n = 0; n < kTiles; n += Unit::kValueTiles) {
         uint32_t values[Unit::kValueTiles][2];
-        Unit::WarpLoadValues(unit, keys_are_values, n * 8, values);
+        Unit::WarpLoadValues(lane, unit, false, n * 8, values);
+#pragma unroll
 #pragma unroll
         for (int part = 0; part < kParts; ++part) {
           for (int i = 0; i < Unit::kValueTiles; ++i) {
@@ -150,7 +158,7 @@ class AttentionTileWide {
     }
   }
 
-  static __device__ void WriteRows(const AttentionArgs& a, const AttentionItem& item,
+  static __device__ void WriteRows(const AttentionParameters& a, const AttentionItem& item,
                                    int first_vector, const RowState& rows,
                                    const float (&o)[kTiles][4]) {
     const int lane = threadIdx.x % 32;

@@ -52,8 +52,8 @@ constexpr int32_t WidestAttentionTile(int32_t head_dim, int32_t key_unit) {
 }
 
 /// y = softmax(scale q k^T, soft-capped) v over the cached positions (p - window, p], p a row's own.
-/// A position outside of a row's window takes no part, but where its value is not finite and a row
-/// of the same item sees it, neither is the result of the others.
+/// What is cached at other positions of the item takes no part, unless it is a value of 16 bits that
+/// is no number.
 struct AttentionArgs {
   const void* q = nullptr;  // [rows, num_heads * head_dim], element
   int64_t q_stride = 0;

@@ -73,6 +73,8 @@ inline float FastExp2(float x) {
   return y < 1.17549435e-38f ? 0.0f : y;
 }
 
+inline int Recomputed(int v) { return v; }
+
 inline void BarrierSync(int id, int threads, Where where = Where::current()) {
   emulator::Barrier(id, threads, false, where);
 }
@@ -220,6 +222,12 @@ __device__ inline float FastExp2(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
+}
+
+/// v, of which the compiler keeps nothing derived in registers over a loop.
+__device__ inline int Recomputed(int v) {
+  asm volatile("" : "+r"(v));
+  return v;
 }
 
 /// Barrier `id` (1 to 15) of `threads` threads, whole warps; those that arrive do not wait.
