@@ -53,10 +53,9 @@ inline size_t SharedBytesOfBlock() {
   static const size_t bytes = [] {
     int device = 0;
     int most = 0;
-    const bool known =
-        cudaGetDevice(&device) == cudaSuccess &&
-        cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) ==
-            cudaSuccess;
+    const bool known = cudaGetDevice(&device) == cudaSuccess &&
+                       cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin,
+                                              device) == cudaSuccess;
     return static_cast<size_t>(known ? most : 48 * 1024);
   }();
   return bytes;

@@ -109,6 +109,110 @@ TEST_F(AttentionTest, SplitsAreMerged) {
   }
 }
 
+#if defined(PENSTOCK_EMULATE)
+TEST_F(AttentionTest, MoreStagesWhereABlockHasMoreSharedMemory) {
+  for (const size_t shared_bytes : {size_t{163} * 1024, size_t{227} * 1024}) {
+    emulator::Configure({.seed = TestSeed(), .shared_bytes = shared_bytes});
+    for (const Element cache : {Element::kBFloat16, Element::kInt8}) {
+      for (const int32_t dim : {32, 128, 256}) {
+        AttentionShape s;
+        s.cache = cache;
+        s.head_dim = dim;
+        s.num_kv_heads = 1;
+        s.num_ctas = 2;
+        s.widest_tile = WidestAttentionTile(dim, 16);
+        Run(s, {{1, 400}, {1, 70}, {40, 100}});
+        s.widest_tile = 16;
+        Run(s, {{1, 400}, {1, 70}});
+      }
+    }
+  }
+}
+#endif
+
+/// What the rope kernel caches is what attention reads.
+TEST_F(AttentionTest, ReadsWhatRopeWrites) {
+  for (const Element cache : {Element::kBFloat16, Element::kInt8}) {
+    AttentionShape s;
+    s.cache = cache;
+    s.head_dim = 48;
+    s.block_size = 32;
+    const int32_t rows = 70, max_blocks = 3;
+    const int32_t width = (s.num_heads() + 2 * s.num_kv_heads) * s.head_dim;
+    const std::vector<float> x = Random(size_t(rows) * width, s.element);
+    AttentionSequence of;  // the same rows as numbers
+    of.num_rows = rows;
+    for (int32_t r = 0; r < rows; ++r) {
+      const auto row = x.begin() + r * width;
+      const auto k = row + s.num_heads() * s.head_dim;
+      const auto v = k + s.num_kv_heads * s.head_dim;
+      of.q.insert(of.q.end(), row, k);
+      of.k.insert(of.k.end(), k, v);
+      of.v.insert(of.v.end(), v, row + width);
+    }
+    of.k_scale.assign(rows * s.num_kv_heads, 1.0f);
+    of.v_scale = of.k_scale;
+
+    PagedCache cached(s, 4);
+    std::vector<int32_t> positions(rows);
+    std::iota(positions.begin(), positions.end(), 0);
+    DeviceRows qkv(s.element, x), y(s.element, size_t(rows) * s.num_heads() * s.head_dim);
+    DeviceArray<uint8_t> data(cached.raw);
+    DeviceArray<int32_t> tables(std::vector<int32_t>{2, 0, 3}), dpositions(positions);
+    DeviceArray<int32_t> slots(std::vector<int32_t>(rows, 0));
+    RopeArgs rope;
+    rope.x = {qkv.data(), width};
+    rope.qkv = qkv.data();
+    rope.qkv_stride = width;
+    rope.num_heads = s.num_heads();
+    rope.num_kv_heads = s.num_kv_heads;
+    rope.head_dim = s.head_dim;
+    rope.positions = dpositions.data();
+    rope.slots = slots.data();
+    rope.cache = cached.layout;
+    rope.cache.data = data.data();
+    rope.cache.tables = tables.data();
+    rope.cache.max_blocks = max_blocks;
+    rope.rows = rows;
+    ASSERT_EQ(LaunchRope(rope, nullptr), cudaSuccess);
+
+    AttentionPlanOptions options;
+    options.num_kv_heads = s.num_kv_heads;
+    options.group = s.group;
+    AttentionPlan plan;
+    PlanAttention(options, std::vector<SequenceRows>{{0, 0, rows, 0}}, plan);
+    DeviceArray<int32_t> cta_begin(plan.cta_begin);
+    DeviceArray<AttentionItem> items(plan.items);
+    AttentionArgs a;
+    a.q = qkv.data();
+    a.q_stride = width;
+    a.y = y.data();
+    a.y_stride = s.num_heads() * s.head_dim;
+    a.num_kv_heads = s.num_kv_heads;
+    a.group = s.group;
+    a.head_dim = s.head_dim;
+    a.scale = s.scale();
+    a.cache = rope.cache;
+    a.cta_begin = cta_begin.data();
+    a.items = items.data();
+    a.num_ctas = 1;
+    a.widest_tile = plan.widest_tile;
+    ASSERT_EQ(LaunchAttention(a, nullptr), cudaSuccess);  // it waits for what rope writes
+    const std::vector<double> expected = Reference(s, of, {});
+    if (cache == Element::kBFloat16) {
+      ExpectClose(s, y.Values(), expected);
+      continue;
+    }
+    const std::vector<float> got = y.Values();
+    double error = 0, norm = 0;
+    for (size_t i = 0; i < got.size(); ++i) {
+      error += std::pow(got[i] - expected[i], 2);
+      norm += std::pow(expected[i], 2);
+    }
+    EXPECT_LE(std::sqrt(error), 2e-2 * std::sqrt(norm)) << "of which 1e-2 are the codes'";
+  }
+}
+
 TEST_F(AttentionTest, NothingToDo) {
   AttentionShape s;
   Run(s, {});
