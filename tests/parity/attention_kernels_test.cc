@@ -308,6 +308,24 @@ TEST_F(AttentionTest, WhatIsNoNumberStaysWithItsRow) {
   }
 }
 
+TEST_F(AttentionTest, AScaleThatIsNoNumberIsLaterRowsAlone) {
+  for (const bool of_keys : {true, false}) {
+    AttentionShape s;
+    s.cache = Element::kInt8;
+    s.head_dim = 32;
+    s.num_kv_heads = 1;
+    s.group = 1;
+    AttentionSequence of = RandomSequence(s, 3, 20);
+    (of_keys ? of.k_scale : of.v_scale)[21] = std::nanf("");  // row 1's own
+    const auto got = Attend(s, {&of}, {})[0];
+    for (int32_t i = 0; i < s.head_dim; ++i) {
+      EXPECT_FALSE(std::isnan(got[i]));
+      EXPECT_TRUE(std::isnan(got[s.head_dim + i]));
+      EXPECT_TRUE(std::isnan(got[2 * s.head_dim + i]));
+    }
+  }
+}
+
 TEST_F(AttentionTest, WhatItCannotServeIsRefused) {
   const AttentionArgs fine = [] {
     AttentionArgs a;
