@@ -60,8 +60,8 @@ struct AttentionUnit {
   static constexpr int kScalesAt = 2 * kTileBytes;  // of keys, then of values
   static constexpr int kSharedBytes =
       kScalesAt + (kBytes ? 2 * kUnitPositions * static_cast<int>(sizeof(float)) : 0);
-  static constexpr int kKeySteps = kBytes ? 2 : 1;    // of 16 dimensions, in one LoadKeys
-  static constexpr int kValueTiles = kBytes ? 4 : 2;  // of 8 dimensions, in one LoadValues
+  static constexpr int kKeySteps = kBytes ? 2 : 1;    // of 16 dimensions, in one WarpLoadKeys
+  static constexpr int kValueTiles = kBytes ? 4 : 2;  // of 8 dimensions, in one WarpLoadValues
 
   /// The position that column `column` of scores' tile n stands for. Rows of values lie in that order.
   static __device__ int PositionOf(int n, int column) {
@@ -124,8 +124,8 @@ struct AttentionUnit {
       const int dim = step * 16 + matrix % 2 * 8 + row;
       WarpLoadTransposed(r, unit + SwizzledChunk<2>(dim, matrix / 2) * 16);
       for (int i = 0; i < 4; ++i) b[0][i / 2][i % 2] = r[i];
-    } else if constexpr (
-        kBytes) {  // 8 positions of 16 dimensions: 4t to 4t + 3 of each are a lane's
+    } else if constexpr (kBytes) {
+      // 8 positions of 16 dimensions each, of which 4t to 4t + 3 are a lane's.
       const int chunk = step + matrix / 2;
       WarpLoadMatrices(r, unit + SwizzledChunk<kChunks>(matrix % 2 * 8 + row, chunk) * 16);
       for (int s = 0; s < 2; ++s) {
@@ -141,8 +141,8 @@ struct AttentionUnit {
       for (int i = 0; i < 4; ++i) b[0][i / 2][i % 2] = r[i];
     }
   }
-  /// Which column of a query's 16 holds dimension 2 * pair and the one after it: the order in which
-  /// WarpLoadKeys has dimensions.
+  /// Where a staged query has dimensions 2 * pair and 2 * pair + 1, in pairs: in the order in which
+  /// WarpLoadKeys has them.
   static __device__ int QueryPair(int pair) {
     if constexpr (kBytes && !kInterleaved) {
       return pair / 8 * 8 + pair % 2 * 4 + pair % 8 / 2;
