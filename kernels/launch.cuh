@@ -22,6 +22,8 @@ struct KernelShape {
 
 #if defined(PENSTOCK_EMULATE)
 
+inline size_t SharedBytesOfBlock() { return emulator::Configured().shared_bytes; }
+
 template <class... Parameters>
 cudaError_t Launch(const KernelShape& shape, void (*kernel)(Parameters...),
                    std::type_identity_t<Parameters>... arguments) {
@@ -45,6 +47,19 @@ cudaError_t Launch(const KernelShape& shape, void (*kernel)(Parameters...),
 }
 
 #else
+
+/// The most shared memory that a block may ask for.
+inline size_t SharedBytesOfBlock() {
+  static const size_t bytes = [] {
+    int device = 0;
+    int most = 0;
+    const bool known = cudaGetDevice(&device) == cudaSuccess &&
+                       cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin,
+                                              device) == cudaSuccess;
+    return static_cast<size_t>(known ? most : 48 * 1024);
+  }();
+  return bytes;
+}
 
 /// Whether a kernel may begin before the one before it has ended (PdlWait is then where it waits).
 inline bool CanBeginEarly() {

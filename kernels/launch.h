@@ -3,6 +3,7 @@
 // Threads: as CUDA streams.
 #pragma once
 
+#include "kernels/attention_work.h"
 #include "kernels/dequant.h"
 #include "kernels/experts.h"
 #include "kernels/gemm.h"
@@ -28,6 +29,9 @@ cudaError_t LaunchExpertList(const ExpertListArgs& args, cudaStream_t stream);
 cudaError_t LaunchExpertGemm(const ExpertGemmArgs& args, cudaStream_t stream);
 cudaError_t LaunchExpertGemmCodes(const ExpertGemmArgs& args, cudaStream_t stream);  // its part
 cudaError_t LaunchExpertSum(const ExpertSumArgs& args, cudaStream_t stream);
+/// LaunchAttention, whose items are the whole work, then LaunchAttentionMerge where items were split.
+cudaError_t LaunchAttention(const AttentionArgs& args, cudaStream_t stream);
+cudaError_t LaunchAttentionMerge(const AttentionArgs& args, cudaStream_t stream);
 /// Draws from rows without top-k, top-p and min-p.
 cudaError_t LaunchScan(const ScanArgs& args, cudaStream_t stream);
 /// Draws from rows with top-k, top-p or min-p.

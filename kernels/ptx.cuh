@@ -93,6 +93,19 @@ uint32_t MultiplyPair(T, uint32_t a, uint32_t b) {
   return ForHalves(T(), a, b, [](float x, float y) { return x * y; });
 }
 
+inline uint32_t PackPair(__nv_bfloat16, float low, float high) {
+  return FloatToBf16(low) | static_cast<uint32_t>(FloatToBf16(high)) << 16;
+}
+inline uint32_t PackPair(__half, float low, float high) {
+  return FloatToFp16(low) | static_cast<uint32_t>(FloatToFp16(high)) << 16;
+}
+inline float FastExp2(float x) {
+  const float y = std::exp2(x);
+  return y < 1.17549435e-38f ? 0.0f : y;
+}
+
+inline int Recomputed(int v) { return v; }
+
 inline void BarrierSync(int id, int threads, Where where = Where::current()) {
   emulator::Barrier(id, threads, false, where);
 }
@@ -255,6 +268,30 @@ __device__ inline uint32_t MultiplyPair(__half, uint32_t a, uint32_t b) {
   uint32_t d;
   asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
   return d;
+}
+
+/// Two numbers, each rounded to nearest even, as one register. The first argument names the type.
+__device__ inline uint32_t PackPair(__nv_bfloat16, float low, float high) {
+  uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+__device__ inline uint32_t PackPair(__half, float low, float high) {
+  uint32_t pair;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+/// 2^x to 2^-22; exactly 1 for 0 and 0 for -infinity, subnormal results are 0.
+__device__ inline float FastExp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+/// v, of which the compiler keeps nothing derived in registers over a loop.
+__device__ inline int Recomputed(int v) {
+  asm volatile("" : "+r"(v));
+  return v;
 }
 
 /// Barrier `id` (1 to 15) of `threads` threads, whole warps; those that arrive do not wait.

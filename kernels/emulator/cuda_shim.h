@@ -116,6 +116,7 @@ inline float fminf(float a, float b) { return std::fmin(a, b); }
 inline float fabsf(float a) { return std::fabs(a); }
 inline float expf(float a) { return std::exp(a); }
 inline float exp2f(float a) { return std::exp2(a); }
+inline float log2f(float a) { return std::log2(a); }
 inline float logf(float a) { return std::log(a); }
 inline float log1pf(float a) { return std::log1p(a); }
 inline float erff(float a) { return std::erf(a); }
