@@ -54,8 +54,8 @@ TEST(LoadConfig, ModelsOverrideSingleKeysOfSpeculation) {
   EXPECT_EQ(of_model.max_tokens, 4);
   EXPECT_EQ(of_model.min_match, 2);
   EXPECT_EQ(of_model.method, "off");
-  EXPECT_THAT(ErrorOf(Load("engine: {speculation: {method: draft}}")),
-              HasSubstr("expected off | ngram, got 'draft'"));
+  EXPECT_THAT(ErrorOf(Load("engine: {speculation: {method: guess}}")),
+              HasSubstr("expected off | ngram | draft, got 'guess'"));
   EXPECT_THAT(ErrorOf(Load("engine: {speculation: {min_match: 0}}")), HasSubstr("from 1 to 16"));
 }
 

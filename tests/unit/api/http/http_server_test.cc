@@ -334,8 +334,7 @@ TEST(HttpServerListen, SaysThatAPortIsTakenOrAnAddressIsNone) {
   EXPECT_THAT(std::string(second.status().message()), HasSubstr("is in use"));
   for (const char* bad : {"8000", "127.0.0.1:99999", "127.0.0.1:x", ""}) {
     options.address = bad;
-    EXPECT_EQ(HttpServer::Bind(options).status().code(), absl::StatusCode::kInvalidArgument)
-        << bad;
+    EXPECT_EQ(HttpServer::Bind(options).status().code(), absl::StatusCode::kInvalidArgument) << bad;
   }
 }
 
