@@ -64,7 +64,8 @@ void OverrideAddedTokens(const std::vector<AddedToken>& more, std::vector<AddedT
 AddedTokenMatcher::AddedTokenMatcher() : token_at_(1, -1) {}
 
 void AddedTokenMatcher::Add(std::string_view pattern, const AddedToken& token) {
-  if (pattern.empty()) return;
+  // A part of a character stands in the middle of others, and what is left of those is no text.
+  if (pattern.empty() || !IsValidUtf8(pattern)) return;
   starts_[static_cast<uint8_t>(pattern.front())] = true;
   int32_t node = 0;
   for (const char c : pattern) {

@@ -40,7 +40,7 @@ struct AddedTokenSpan {
 class AddedTokenMatcher {
  public:
   AddedTokenMatcher();
-  /// `pattern` is the text to find, `token` what it stands for; an empty pattern is never found.
+  /// `pattern` is the text to find, `token` what it stands for; an empty one, or one that is no UTF-8, is never found.
   void Add(std::string_view pattern, const AddedToken& token);
   /// Covers `text` with tokens and what lies between.
   std::vector<AddedTokenSpan> Split(std::string_view text) const;
