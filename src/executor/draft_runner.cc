@@ -90,7 +90,7 @@ void DraftRunner::NoteBlocks(SlotId id, int32_t first, int32_t begin) {
   }
 }
 
-void DraftRunner::AddRows(SlotId id, int32_t end) {
+void DraftRunner::AddRows(SlotId id, int32_t end, bool known) {
   const int32_t size = options_.cache.block_size;
   Slot& slot = slots_->at(id);
   const auto row_begin = static_cast<int32_t>(ids_.size());
@@ -100,7 +100,7 @@ void DraftRunner::AddRows(SlotId id, int32_t end) {
     ids_.push_back(token >= 0 && token < model_->config.vocab_size ? token : 0);
     positions_.push_back(p);
     row_slots_.push_back(id.value);
-    filled_[BlockOf(id, p / size)] = p % size + 1;
+    if (known) filled_[BlockOf(id, p / size)] = p % size + 1;
   }
   slot.draft_end = end;
 }
@@ -148,7 +148,7 @@ absl::Status DraftRunner::Run(absl::Span<DraftRequest> requests) {
     slot.draft_end = std::min(slot.draft_end, request.position);  // what was guessed wrong is gone
     const int32_t room = options_.cache.max_step_tokens - static_cast<int32_t>(ids_.size());
     const int32_t end = std::min(request.position + 1, slot.draft_end + room);
-    if (end > slot.draft_end) AddRows(request.slot, end);
+    if (end > slot.draft_end) AddRows(request.slot, end, /*known=*/true);
     if (end == request.position + 1 && request.num_drafts > 0) {
       guessing.push_back(&request);
       rows.push_back(static_cast<int32_t>(ids_.size()) - 1);
@@ -168,7 +168,7 @@ absl::Status DraftRunner::Run(absl::Span<DraftRequest> requests) {
     for (DraftRequest* request : guessing) {
       Slot& slot = slots_->at(request->slot);
       slot.tokens.push_back(request->drafts.back());
-      AddRows(request->slot, slot.draft_end + 1);
+      AddRows(request->slot, slot.draft_end + 1, /*known=*/false);
       rows.push_back(static_cast<int32_t>(ids_.size()) - 1);
     }
   }

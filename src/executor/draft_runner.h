@@ -51,8 +51,9 @@ class DraftRunner {
 
  private:
   DraftRunner() = default;
-  /// Adds positions [draft_end, end) of a slot to the batch.
-  void AddRows(SlotId slot, int32_t end);
+  /// Adds positions [draft_end, end) of a slot to the batch. What was computed of guesses counts as
+  /// filled once a known position behind them is.
+  void AddRows(SlotId slot, int32_t end, bool known);
   void Forward();
   /// A guess more for each of `requests`; rows[i] of the pass is its newest input.
   absl::Status Draw(absl::Span<DraftRequest* const> requests, absl::Span<const int32_t> rows);
