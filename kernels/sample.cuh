@@ -78,4 +78,33 @@ __device__ inline ScanBest WarpBest(ScanBest best) {
   return best;
 }
 
+/// A candidate under each set of rules that lets it pass: all, all but bans, masks alone.
+__device__ inline void Offer(const ScanRow& row, const ScanBest& one,
+                             ScanBest (&best)[kScanRules]) {
+  if (IsBetter(one, best[2])) best[2] = one;
+  if (row.num_allowed > 0 && !Holds(row.allowed, row.num_allowed, one.id)) return;
+  if (IsBetter(one, best[1])) best[1] = one;
+  if (Holds(row.banned, row.num_banned, one.id)) return;
+  if (IsBetter(one, best[0])) best[0] = one;
+}
+
+/// The best of a block's threads under each set of rules, to `to`. Called by all threads of a block of
+/// kWarps warps; `warps` is shared memory for kWarps * kScanRules of them.
+template <int kWarps>
+__device__ void StoreBest(const ScanBest (&best)[kScanRules], ScanBest* warps, ScanBest* to) {
+  const int warp = threadIdx.x / kWarpLanes;
+  for (int rule = 0; rule < kScanRules; ++rule) {
+    const ScanBest of_warp = WarpBest(best[rule]);
+    if (threadIdx.x % kWarpLanes == 0) warps[warp * kScanRules + rule] = of_warp;
+  }
+  __syncthreads();
+  if (threadIdx.x >= kScanRules) return;
+  ScanBest of_block = warps[threadIdx.x];
+  for (int w = 1; w < kWarps; ++w) {
+    const ScanBest other = warps[w * kScanRules + threadIdx.x];
+    if (IsBetter(other, of_block)) of_block = other;
+  }
+  to[threadIdx.x] = of_block;
+}
+
 }  // namespace penstock::PENSTOCK_KERNELS

@@ -31,27 +31,10 @@ __global__ void __launch_bounds__(kScaleThreads) ScaleKernel(FilterArgs args) {
     const bool candidate = number && x != NegativeInfinity() && !masked;
     const ScanBest one{__fdiv_rn(x, row.temperature), id};
     scaled[id] = candidate ? one.score : NotANumber();
-    if (!candidate) continue;
-    if (IsBetter(one, best[2])) best[2] = one;
-    if (row.num_allowed > 0 && !Holds(row.allowed, row.num_allowed, id)) continue;
-    if (IsBetter(one, best[1])) best[1] = one;
-    if (Holds(row.banned, row.num_banned, id)) continue;
-    if (IsBetter(one, best[0])) best[0] = one;
-  }
-  const int warp = threadIdx.x / kWarpLanes;
-  for (int rule = 0; rule < kScanRules; ++rule) {
-    const ScanBest of_warp = WarpBest(best[rule]);
-    if (threadIdx.x % kWarpLanes == 0) warps[warp * kScanRules + rule] = of_warp;
-  }
-  __syncthreads();
-  if (threadIdx.x >= kScanRules) return;
-  ScanBest of_block = warps[threadIdx.x];
-  for (int w = 1; w < kScaleThreads / kWarpLanes; ++w) {
-    const ScanBest other = warps[w * kScanRules + threadIdx.x];
-    if (IsBetter(other, of_block)) of_block = other;
+    if (candidate) Offer(row, one, best);
   }
   const int64_t part = int64_t{blockIdx.y} * gridDim.x + blockIdx.x;
-  a.partial[part * kScanRules + threadIdx.x] = of_block;
+  StoreBest<kScaleThreads / kWarpLanes>(best, warps, a.partial + part * kScanRules);
 }
 
 /// The first set of rules that leaves anything, and the best under it; kScanRules: none does.

@@ -18,7 +18,7 @@ __global__ void __launch_bounds__(kThreads) ScanKernel(ScanArgs a) {
   // The most likely of a row that no rule touches may be infinite.
   const bool plain = greedy && row.counts == nullptr && row.mask == nullptr && row.num_bias == 0 &&
                      row.num_banned == 0 && row.num_allowed == 0;
-  const float most = plain ? -NegativeInfinity() : 3.40282347e38f;
+  const float most = plain ? -NegativeInfinity() : kMaxFloat;
   ScanBest best[kScanRules];
   for (ScanBest& b : best) b = {NegativeInfinity(), -1};
   const int32_t begin = blockIdx.x * kScanPart;
@@ -36,27 +36,11 @@ __global__ void __launch_bounds__(kThreads) ScanKernel(ScanArgs a) {
       if (row.mask != nullptr && (row.mask[id / 32] >> id % 32 & 1) == 0) continue;
       if (!greedy) x = __fadd_rn(__fdiv_rn(x, row.temperature), NoiseOf(noise.words[j]));
       const ScanBest one{x, id};
-      if (IsBetter(one, best[2])) best[2] = one;
-      if (row.num_allowed > 0 && !Holds(row.allowed, row.num_allowed, id)) continue;
-      if (IsBetter(one, best[1])) best[1] = one;
-      if (Holds(row.banned, row.num_banned, id)) continue;
-      if (IsBetter(one, best[0])) best[0] = one;
+      Offer(row, one, best);
     }
   }
-  const int warp = threadIdx.x / kWarpLanes;
-  for (int rule = 0; rule < kScanRules; ++rule) {
-    const ScanBest of_warp = WarpBest(best[rule]);
-    if (threadIdx.x % kWarpLanes == 0) warps[warp * kScanRules + rule] = of_warp;
-  }
-  __syncthreads();
-  if (threadIdx.x >= kScanRules) return;
-  ScanBest of_block = warps[threadIdx.x];
-  for (int w = 1; w < kThreads / kWarpLanes; ++w) {
-    const ScanBest other = warps[w * kScanRules + threadIdx.x];
-    if (IsBetter(other, of_block)) of_block = other;
-  }
   const int64_t part = int64_t{blockIdx.y} * gridDim.x + blockIdx.x;
-  a.partial[part * kScanRules + threadIdx.x] = of_block;
+  StoreBest<kThreads / kWarpLanes>(best, warps, a.partial + part * kScanRules);
 }
 
 /// The parts of a row, by one warp.
