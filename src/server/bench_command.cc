@@ -73,7 +73,8 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
   command->add_option("--target", options->url, "host:port of the server (127.0.0.1:8000)");
   command->add_option("--set", options->assignments, "key=value over every scenario of the file")
       ->take_all()
-      ->expected(1);
+      ->expected(1)
+      ->allow_extra_args(false);
   command->add_option("--output", options->output, "A file for the figures as JSON");
   command->add_option("--api-key", options->api_key, "The server's key");
   command->add_option("--pid", options->pid, "The server's process, for its CPU time and memory");

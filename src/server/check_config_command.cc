@@ -23,7 +23,10 @@ void AddCheckConfigCommand(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand(
       "check-config", "Read a configuration as serve would and say what is wrong with it");
   command->add_option("FILE,--config", options->file, "The YAML file");
-  command->add_option("--set", options->assignments, "key.path=value, as for serve");
+  command->add_option("--set", options->assignments, "key.path=value, as for serve")
+      ->take_all()
+      ->expected(1)
+      ->allow_extra_args(false);
   command->add_flag("--reference", options->reference,
                     "Print every key with its default and meaning");
   command->add_flag("--metrics", options->metrics, "Print the catalogue of metrics");

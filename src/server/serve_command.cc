@@ -122,7 +122,8 @@ void AddServeCommand(CLI::App& app, int& exit_code) {
       ->add_option("--set", options->assignments,
                    "key.path=value, over the file and the environment; may be repeated")
       ->take_all()
-      ->expected(1);
+      ->expected(1)
+      ->allow_extra_args(false);
   command->add_option("--served-model-name", options->served_names,
                       "Names that clients may use, separated by commas");
   command->add_option("--chat-template", options->chat_template,

@@ -51,4 +51,5 @@ def test_a_draft_model_that_is_not_there_is_named():
     method = ("--set", "engine.speculation.method=draft")
     fails(run("serve", DEMO, *method), draft, "expected a model")
     fails(run("serve", DEMO, "--set", f"{draft}={DEMO}"), draft, "expected none")
-    fails(run("serve", DEMO, *method, "--set", f"{draft}=/nowhere"), draft, "/nowhere")
+    # A model may come behind a --set: each takes one assignment.
+    fails(run("serve", *method, "--set", f"{draft}=/nowhere", DEMO), draft, "/nowhere")
