@@ -37,16 +37,17 @@ double DraftPace::Seconds(int32_t num_decodes, int32_t num_drafts) const {
   return std::max(a, a + (b - a) * (num_drafts - below) / (above - below));
 }
 
-int32_t DraftPace::Choose(absl::Span<const double> rates) {
+int32_t DraftPace::Choose(absl::Span<const double> rates, bool with_prompts) {
   const auto n = static_cast<int32_t>(rates.size());
   const auto max_drafts = static_cast<int32_t>(costs_.size()) - 1;
   if (n == 0) return 0;
   const int32_t first = std::min(kFirstDrafts, max_drafts);
+  if (with_prompts && (num_observed_[first] == 0 || num_observed_[0] == 0)) return 0;
   ++num_plans_;
   if (num_observed_[first] == 0 || (num_observed_[0] == 0 && num_observed_[first] < kEnough))
     return first;
   if (num_observed_[0] == 0) return 0;
-  if (num_other_ > 0) {
+  if (num_other_ > 0 && !with_prompts) {
     --num_other_;
     return other_;
   }
@@ -78,7 +79,7 @@ int32_t DraftPace::Choose(absl::Span<const double> rates) {
     interval_ = kShortestInterval;
     since_other_ = 0;
   }
-  if (++since_other_ < interval_) return best;
+  if (with_prompts || ++since_other_ < interval_) return best;
   since_other_ = 0;
   if (!pays_) {  // do they still cost time?
     interval_ = std::min(2 * interval_, kLongestInterval);

@@ -19,8 +19,9 @@ class DraftPace {
   /// The chance that a guess is right whose predecessors are, where nothing is known of a sequence.
   double start_rate() const { return rate_; }
   /// Guesses for each sequence of a step in which sequences of these `rates` decode. 0 for now, too,
-  /// where it must be seen anew what a step without guesses takes.
-  int32_t Choose(absl::Span<const double> rates);
+  /// where it must be seen anew what a step without guesses takes. Beside prompts, whose steps teach
+  /// nothing, none before there is a measurement, and nothing is tried.
+  int32_t Choose(absl::Span<const double> rates, bool with_prompts);
   /// Whether guesses have paid lately, so that the draft model should keep up with prompts.
   bool pays() const { return pays_; }
   /// Of `num_drafts` guesses the first `num_right` were right: moves the sequence's rate.

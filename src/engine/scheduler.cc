@@ -145,13 +145,13 @@ void Scheduler::PlanDecodes(StepPlan& plan, absl::Time now) {
     if (seq->decoding() && !seq->exhausted()) decoding.push_back(seq);
   }
   auto num_left = static_cast<int32_t>(decoding.size());
-  if (speculator_) {
+  if (speculator_ || draft_pace_) {
     const bool with_prompts = std::any_of(running_.begin(), running_.end(), [](const auto& entry) {
       return !entry.second->decoding() && entry.second->num_remaining() > 0;
     });
-    speculator_->StartPlan(num_left, with_prompts);
+    if (speculator_) speculator_->StartPlan(num_left, with_prompts);
+    if (draft_pace_) num_model_drafts_ = ChooseModelDrafts(decoding, with_prompts);
   }
-  if (draft_pace_) num_model_drafts_ = ChooseModelDrafts(decoding);
   for (Sequence* seq : decoding) {
     if (budget_ == 0) return;
     --num_left;
@@ -174,13 +174,13 @@ bool Scheduler::AwaitsVerification() const {
          num_unverified >= options_.speculation.most_unverified * num_decoding;
 }
 
-int32_t Scheduler::ChooseModelDrafts(absl::Span<Sequence* const> decoding) {
+int32_t Scheduler::ChooseModelDrafts(absl::Span<Sequence* const> decoding, bool with_prompts) {
   std::vector<double> rates;
   for (Sequence* seq : decoding) {
     if (seq->draft_rate < 0) seq->draft_rate = draft_pace_->start_rate();
     rates.push_back(seq->draft_rate);
   }
-  return draft_pace_->Choose(rates);
+  return draft_pace_->Choose(rates, with_prompts);
 }
 
 /// Guesses for the positions after the next one of a sequence, with blocks to compute them in; -1

@@ -104,7 +104,7 @@ class Scheduler {
   bool AwaitsVerification() const;
   std::vector<TokenId> Drafts(Sequence& seq, int32_t room);
   /// How many the draft model is to guess for each of those that decode.
-  int32_t ChooseModelDrafts(absl::Span<Sequence* const> decoding);
+  int32_t ChooseModelDrafts(absl::Span<Sequence* const> decoding, bool with_prompts);
   void AddSlice(Sequence& seq, int32_t num_tokens, absl::Span<const TokenId> drafts, StepPlan& plan,
                 absl::Time now);
   void AddSetup(Sequence& seq, StepPlan& plan);

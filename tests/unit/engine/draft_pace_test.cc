@@ -15,7 +15,7 @@ std::vector<int> Chosen(DraftPace& pace, int n, double rate, Seconds seconds, in
   std::vector<int> counts(kMostGuesses + 1);
   const std::vector<double> rates(n, rate);
   for (int i = 0; i < steps; ++i) {
-    const int32_t k = pace.Choose(rates);
+    const int32_t k = pace.Choose(rates, /*with_prompts=*/false);
     if (i >= steps - 200) ++counts[k];
     pace.ObserveStep(n, k, seconds(k));
   }
@@ -48,6 +48,18 @@ TEST(DraftPace, LeavesGuessesOutNowAndThenToKnowWhatTheySave) {
   const std::vector<int> counts = Chosen(pace, 1, 0.9, [](int k) { return 1 + 0.1 * k; });
   EXPECT_GE(counts[0], 3);
   EXPECT_LE(counts[0], 12);
+}
+
+TEST(DraftPace, BesidePromptsGuessesOnlyWhatWasSeenToPay) {
+  DraftPace pace(kMostGuesses);
+  const std::vector<double> rates(16, 0.9);
+  for (int i = 0; i < 1000; ++i) EXPECT_EQ(pace.Choose(rates, true), 0);
+  Chosen(pace, 16, 0.9, [](int k) { return 1 + 0.05 * k; });
+  for (int i = 0; i < 1000; ++i) EXPECT_GT(pace.Choose(rates, true), 0);
+  DraftPace dear(kMostGuesses);
+  Chosen(dear, 16, 0.3, [](int k) { return 1 + 0.5 * k; });
+  const std::vector<double> low(16, 0.3);
+  for (int i = 0; i < 10000; ++i) EXPECT_EQ(dear.Choose(low, true), 0);
 }
 
 TEST(DraftPace, LearnsHowOftenGuessesAreRight) {
