@@ -10,8 +10,6 @@
 namespace penstock {
 namespace {
 
-constexpr std::string_view kMessageEvents = "text/event-stream; charset=utf-8";
-
 // Anthropic counts what was found in the cache apart from the rest of the input.
 void AppendMessageUsage(std::string& out, const UsageTotals& usage) {
   out += "{\"input_tokens\":";
@@ -52,11 +50,7 @@ void MessagesAnswer::AppendStop(std::string& out) const {
     out += finish_ == FinishReason::kLength ? "\"max_tokens\"" : "\"end_turn\"";
   }
   out += ",\"stop_sequence\":";
-  if (stop_string_.empty()) {
-    out += "null";
-  } else {
-    AppendJsonString(out, stop_string_);
-  }
+  AppendJsonStringOrNull(out, stop_string_);
 }
 
 // What goes before the first text, and leaves with it.
@@ -73,7 +67,7 @@ void MessagesAnswer::AppendOpening() {
 }
 
 void MessagesAnswer::Flush() {
-  exchange_->StartStream(kMessageEvents, {{"request-id", request_id_}});
+  exchange_->StartStream(kEventStream, {{"request-id", request_id_}});
   exchange_->Write(events_);
   events_.clear();
 }

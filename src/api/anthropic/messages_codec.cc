@@ -143,11 +143,7 @@ std::string MessagesErrorBody(int status, std::string_view message, std::string_
   out += ",\"message\":";
   AppendJsonString(out, message);
   out += ",\"param\":";
-  if (param.empty()) {
-    out += "null";
-  } else {
-    AppendJsonString(out, param);
-  }
+  AppendJsonStringOrNull(out, param);
   out += "},\"request_id\":";
   AppendJsonString(out, request_id);
   return out + "}";

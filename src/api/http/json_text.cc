@@ -93,6 +93,14 @@ void AppendJsonString(std::string& out, std::string_view text) {
   out += '"';
 }
 
+void AppendJsonStringOrNull(std::string& out, std::string_view text) {
+  if (text.empty()) {
+    out += "null";
+  } else {
+    AppendJsonString(out, text);
+  }
+}
+
 void AppendJsonInt(std::string& out, int64_t value) {
   char digits[24];
   const auto end = std::to_chars(digits, digits + sizeof digits, value);
@@ -115,11 +123,7 @@ std::string ErrorBody(int status, std::string_view message, std::string_view par
   body += ",\"type\":";
   AppendJsonString(body, ErrorType(status));
   body += ",\"param\":";
-  if (param.empty()) {
-    body += "null";
-  } else {
-    AppendJsonString(body, param);
-  }
+  AppendJsonStringOrNull(body, param);
   body += ",\"code\":";
   AppendJsonInt(body, status);
   body += "}}";

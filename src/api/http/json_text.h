@@ -11,6 +11,8 @@ namespace penstock {
 
 /// `text` quoted and escaped; bytes that are no UTF-8 become U+FFFD.
 void AppendJsonString(std::string& out, std::string_view text);
+/// The same, or null where it is empty.
+void AppendJsonStringOrNull(std::string& out, std::string_view text);
 void AppendJsonInt(std::string& out, int64_t value);
 /// The shortest digits that read back as the same number; NaN and infinities become null.
 void AppendJsonNumber(std::string& out, float value);

@@ -50,6 +50,9 @@ struct HttpResponse {
   std::string body;
 };
 
+/// The type of a stream of server-sent events.
+inline constexpr std::string_view kEventStream = "text/event-stream; charset=utf-8";
+
 /// One request being answered. Either Respond once, or StartStream, Write any number of times,
 /// EndStream. Calls after the end, or after the client went away, do nothing. Destroyed without an
 /// answer, it answers 500.

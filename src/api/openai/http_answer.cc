@@ -10,8 +10,6 @@
 namespace penstock {
 namespace {
 
-constexpr std::string_view kEventStream = "text/event-stream; charset=utf-8";
-
 template <class T>
 void MoveTo(std::vector<T>& to, std::vector<T>& from) {
   if (to.empty()) {

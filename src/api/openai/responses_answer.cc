@@ -15,8 +15,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::string_view kResponseEvents = "text/event-stream; charset=utf-8";
-
 // ,"name":"text", or null
 void AppendTextMember(std::string& out, std::string_view name,
                       const std::optional<std::string>& text) {
@@ -160,7 +158,7 @@ void ResponsesAnswer::AppendClosing(Status status) {
 }
 
 void ResponsesAnswer::Flush() {
-  exchange_->StartStream(kResponseEvents);
+  exchange_->StartStream(kEventStream);
   exchange_->Write(events_);
   events_.clear();
 }
