@@ -18,9 +18,10 @@ ConfigSection DescribeEngine(EngineConfig& c) {
            {"auto", "float32", "bfloat16"}},
           {"kv_dtype",
            &c.kv_dtype,
-           "KV cache. auto: as dtype. bfloat16 holds twice the tokens of float32, int8 nearly four "
-           "times (a scale "
-           "per position and head).",
+           "KV cache. auto: as dtype; where that is auto too, bfloat16 for weights that are "
+           "bfloat16 or "
+           "rounded, if the processor multiplies bfloat16 fast. bfloat16 holds twice the tokens of "
+           "float32, int8 nearly four times (a scale per position and head).",
            {"auto", "float32", "bfloat16", "int8"}},
           {"quantize",
            &c.quantize,

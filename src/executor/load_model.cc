@@ -32,20 +32,19 @@ absl::StatusOr<OpenedModel> OpenModel(const std::string& model_dir, const std::s
     return absl::InvalidArgumentError(
         absl::StrCat("weights is \"", weights, "\", expected file or formula"));
   }
-  bool codes = false;
   if (absl::EndsWith(model_dir, ".gguf")) {
     ASSIGN_OR_RETURN(opened.source, OpenGguf(model_dir, opened.config));
   } else {
     ASSIGN_OR_RETURN(opened.config, LoadModelConfig(model_dir));
     if (weights == "file") {
       ASSIGN_OR_RETURN(QuantizationConfig quantization, LoadQuantizationConfig(model_dir));
-      codes = !quantization.method.empty();
+      opened.codes = !quantization.method.empty();
       ASSIGN_OR_RETURN(opened.source, MakeFileSource(model_dir, std::move(quantization)));
     }
   }
   if (weights == "formula") opened.source = MakeFormulaSource();
   opened.bf16_weights =
-      !codes && (weights == "formula" || opened.config.file_dtype == DType::kBFloat16);
+      !opened.codes && (weights == "formula" || opened.config.file_dtype == DType::kBFloat16);
   return opened;
 }
 
@@ -73,8 +72,11 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& option
   }
   ASSIGN_OR_RETURN(OpenedBackend backend,
                    OpenBackend({options.device, options.pool, options.cpu_kernels}));
-  if (backend.fast_bf16 && opened.bf16_weights && rule.bits == 0)
-    model->auto_dtype = DType::kBFloat16;
+  if (backend.fast_bf16) {
+    if (opened.bf16_weights && rule.bits == 0) model->auto_dtype = DType::kBFloat16;
+    if (opened.bf16_weights || opened.codes || rule.bits != 0)
+      model->auto_kv_dtype = DType::kBFloat16;
+  }
   model->kernels = backend.kernels;
   model->note = backend.note;
   if (files.empty() || options.packed_cache.empty()) {
@@ -108,8 +110,8 @@ absl::StatusOr<DType> ParseActivationDType(const std::string& name, DType automa
       absl::StrCat("dtype is \"", name, "\", expected auto, float32 or bfloat16"));
 }
 
-absl::StatusOr<DType> ParseCacheDType(const std::string& name, DType activations) {
-  if (name == "auto") return activations;
+absl::StatusOr<DType> ParseCacheDType(const std::string& name, DType automatic) {
+  if (name == "auto") return automatic;
   if (name == "float32") return DType::kFloat32;
   if (name == "bfloat16") return DType::kBFloat16;
   if (name == "int8") return DType::kInt8;

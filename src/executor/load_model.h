@@ -22,7 +22,8 @@ struct LoadedModel {
   std::unique_ptr<Device> device;
   ModelWeights weights;                // lies on `device`
   std::vector<DenseModule> dense;      // over what is pooled of a text
-  DType auto_dtype = DType::kFloat32;  // of activations, where nothing else is asked for
+  DType auto_dtype = DType::kFloat32;     // of activations, where nothing else is asked for
+  DType auto_kv_dtype = DType::kFloat32;  // of the cache, where neither is
   std::string kernels;                 // of the device, that compute the linear layers
   std::string note;          // what an operator should know about the device; empty: nothing
   UnreadTensors unread;      // of the checkpoint
@@ -48,6 +49,7 @@ struct OpenedModel {
   ModelConfig config;
   std::unique_ptr<TensorSource> source;
   bool bf16_weights = false;  // numbers, no codes
+  bool codes = false;         // a checkpoint of weights rounded before; of GGUF files unknown
 };
 
 /// `weights` as in LoadOptions.
@@ -61,7 +63,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& option
 
 /// "auto": `automatic`, which is LoadedModel's; "float32", "bfloat16".
 absl::StatusOr<DType> ParseActivationDType(const std::string& name, DType automatic);
-/// auto: `activations`.
-absl::StatusOr<DType> ParseCacheDType(const std::string& name, DType activations);
+/// Likewise; also "int8". Where activations were asked for by name, `automatic` is theirs.
+absl::StatusOr<DType> ParseCacheDType(const std::string& name, DType automatic);
 
 }  // namespace penstock

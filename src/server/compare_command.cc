@@ -64,7 +64,9 @@ absl::Status Compare(const CompareFlags& flags) {
   ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> reference, Load(flags, true, &pool));
   ModelUnderTest tested{model.get()};
   ASSIGN_OR_RETURN(tested.dtype, ParseActivationDType(flags.dtype, model->auto_dtype));
-  ASSIGN_OR_RETURN(tested.kv_dtype, ParseCacheDType(flags.kv_dtype, tested.dtype));
+  ASSIGN_OR_RETURN(
+      tested.kv_dtype,
+      ParseCacheDType(flags.kv_dtype, flags.dtype == "auto" ? model->auto_kv_dtype : tested.dtype));
   const int32_t window = std::min(flags.window, model->config.max_positions);
   ASSIGN_OR_RETURN(const TextQuality q, MeasureTextQuality(tested, {reference.get()}, ids, window));
   if (flags.json) {

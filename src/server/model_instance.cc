@@ -102,7 +102,9 @@ absl::StatusOr<RunnerOptions> MakeRunnerOptions(const EngineConfig& engine,
   const ModelConfig& model = loaded.config;
   RunnerOptions runner;
   ASSIGN_OR_RETURN(runner.dtype, ParseActivationDType(engine.dtype, loaded.auto_dtype));
-  ASSIGN_OR_RETURN(runner.kv_dtype, ParseCacheDType(engine.kv_dtype, runner.dtype));
+  ASSIGN_OR_RETURN(runner.kv_dtype,
+                   ParseCacheDType(engine.kv_dtype,
+                                   engine.dtype == "auto" ? loaded.auto_kv_dtype : runner.dtype));
   runner.pool = parts.pool;
   if (draft != nullptr) {
     runner.draft = draft;

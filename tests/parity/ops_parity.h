@@ -59,15 +59,18 @@ inline Matrix Filled(int64_t rows, int64_t cols, DType dtype, const std::functio
 
 inline double Tolerance(DType dtype) { return dtype == DType::kFloat32 ? 1e-5 : 1e-2; }
 
-inline void ExpectClose(const Matrix& got, const std::vector<double>& expected) {
+inline void ExpectClose(const Matrix& got, const std::vector<double>& expected, double tolerance) {
   double error = 0;
   double norm = 0;
   for (size_t i = 0; i < expected.size(); ++i) {
     error += (got.values[i] - expected[i]) * (got.values[i] - expected[i]);
     norm += expected[i] * expected[i];
   }
-  EXPECT_TRUE(std::sqrt(error) <= Tolerance(got.dtype) * std::sqrt(norm))
+  EXPECT_TRUE(std::sqrt(error) <= tolerance * std::sqrt(norm))
       << std::sqrt(error / norm) << " for [" << got.rows << ", " << got.cols << "]";
+}
+inline void ExpectClose(const Matrix& got, const std::vector<double>& expected) {
+  ExpectClose(got, expected, Tolerance(got.dtype));
 }
 
 class OpsParity : public ::testing::TestWithParam<std::string> {

@@ -99,6 +99,7 @@ void CpuOps::Attention(const AttentionArgs& a, const BatchRows& batch) {
     AttentionTileArgs t;
     t.bf16 = bf16;
     t.kv_type = a.cache.dtype;
+    t.bf16_products = choice_.bf16_products;
     t.q = a.q.row(row) + kv_head * group * dim * element;
     t.q_stride = a.q.stride;
     t.y = a.y.row(row) + kv_head * group * dim * element;

@@ -91,7 +91,7 @@ class CpuOps final : public Ops {
   void Recur(const DeltaArgs& args, const SequenceRows& rows, int32_t head);
 
   WorkerPool* pool_;
-  KernelChoice choice_;        // of linear layers
+  KernelChoice choice_;        // of products
   const CpuKernels& kernels_;  // of everything else
   std::vector<float> widened_, reordered_;
   std::vector<SegmentRun> runs_;

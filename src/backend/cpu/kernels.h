@@ -104,11 +104,16 @@ struct GemmPanelArgs {
   int64_t n = 0;  // outputs of this panel that exist, at most panel_rows
 };
 
+/// Positions whose scores move a row's maximum together where it sees all of them.
+constexpr int kAttentionSpan = 64;
+
 /// Consecutive positions of one sequence, the query heads that share one KV head.
 struct AttentionTileArgs {
   bool bf16 = false;                // q and y, else float
   DType kv_type = DType::kFloat32;  // of the cache: float32, bfloat16 or int8
-  const void* q = nullptr;          // row 0, first head of the group; head h at + h * head_dim
+  bool bf16_products = false;  // of a cache that is not float32, where the table has them: q and
+                               // the weights of values are rounded to bfloat16
+  const void* q = nullptr;     // row 0, first head of the group; head h at + h * head_dim
   int64_t q_stride = 0;
   void* y = nullptr;
   int64_t y_stride = 0;
@@ -221,7 +226,7 @@ struct CpuKernels {
 /// Floats of scratch that an attention tile needs.
 constexpr int64_t AttentionScratch(int64_t num_rows, int64_t group, int64_t head_dim) {
   const int64_t padded = (head_dim + 15) / 16 * 16;
-  return (2 * 16 + 2 * num_rows * group) * padded + 2 * num_rows * group + 64;
+  return (2 * kAttentionSpan + 2 * num_rows * group) * padded + 2 * num_rows * group + 64;
 }
 
 const CpuKernels& Avx2Kernels();

@@ -306,14 +306,16 @@ bool NormAndGateAgree(const CpuKernels& kernels) {
   return Close(y, gated, 1e-6);
 }
 
-bool AttentionAgrees(const CpuKernels& kernels) {
-  constexpr int kDim = 24, kLength = 20, kGroup = 2;
+/// Over a cache of float32, or of bfloat16 multiplied as such.
+bool AttentionAgrees(const CpuKernels& kernels, bool bf16_products) {
+  constexpr int kDim = 40, kLength = 85, kGroup = 2, kBlocks = 6;
   uint32_t state = 3;
-  std::vector<float> q(kGroup * kDim), cache(2 * 2 * 16 * kDim),
-      y(q.size());  // [block][K|V]
-  for (float& v : q) v = Pseudo(state);
-  for (float& v : cache) v = Pseudo(state);
-  const BlockId table[] = {1, 0};
+  std::vector<float> q(kGroup * kDim), cache(kBlocks * 2 * 16 * kDim), y(q.size());
+  for (float& v : q) v = Bf16ToFloat(FloatToBf16(Pseudo(state)));
+  for (float& v : cache) v = Bf16ToFloat(FloatToBf16(Pseudo(state)));
+  std::vector<uint16_t> halves(cache.size());
+  std::transform(cache.begin(), cache.end(), halves.begin(), FloatToBf16);
+  const BlockId table[kBlocks] = {1, 5, 3, 0, 4, 2};
   AttentionTileArgs a;
   a.q = q.data();
   a.y = y.data();
@@ -322,6 +324,11 @@ bool AttentionAgrees(const CpuKernels& kernels) {
   a.head_dim = kDim;
   a.position_begin = kLength - 1;
   a.cache = cache.data();
+  if (bf16_products) {
+    a.bf16_products = true;
+    a.kv_type = DType::kBFloat16;
+    a.cache = halves.data();
+  }
   a.block_stride = 2 * 16 * kDim;
   a.kv_stride = 16 * kDim;
   a.table = table;
@@ -344,7 +351,7 @@ bool AttentionAgrees(const CpuKernels& kernels) {
     }
     for (int d = 0; d < kDim; ++d) expected[h * kDim + d] /= total;
   }
-  return Close(y, expected, 1e-5);
+  return Close(y, expected, bf16_products ? 1e-2 : 1e-5);
 }
 
 /// Bit for bit, tails, ties and NaN included.
@@ -447,8 +454,9 @@ bool SelfTest(const CpuKernels& kernels) {
          LinearAgrees(kernels, WeightFormat::kFloat16) &&
          (!kernels.bf16_products || LinearAgrees(kernels, WeightFormat::kBFloat16, true)) &&
          AllCodesAgree(kernels) && AllIntegersAgree(kernels) && NormAndGateAgree(kernels) &&
-         AttentionAgrees(kernels) && ConversionsAgree(kernels) && RopeAgrees(kernels) &&
-         DeltaAgrees(kernels);
+         AttentionAgrees(kernels, false) &&
+         (!kernels.bf16_products || AttentionAgrees(kernels, true)) && ConversionsAgree(kernels) &&
+         RopeAgrees(kernels) && DeltaAgrees(kernels);
 }
 
 }  // namespace penstock

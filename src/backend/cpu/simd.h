@@ -36,6 +36,8 @@ inline V Pow2(V n) {
   return _mm512_castsi512_ps(
       _mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
 }
+/// a 2^n, n at least -126.
+inline V TimesPow2(V a, V n) { return _mm512_scalef_ps(a, n); }
 /// a where x >= limit, else 0.
 inline V KeepWhereAtLeast(V a, V x, V limit) {
   return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, limit, _CMP_GE_OQ), a);
@@ -119,6 +121,7 @@ inline V Pow2(V n) {
   return _mm256_castsi256_ps(
       _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
 }
+inline V TimesPow2(V a, V n) { return a * Pow2(n); }
 inline V KeepWhereAtLeast(V a, V x, V limit) {
   return _mm256_and_ps(_mm256_cmp_ps(x, limit, _CMP_GE_OQ), a);
 }
@@ -214,6 +217,20 @@ inline V Exp(V x) {
   p = Fma(p, r, Set1(1.0f));
   p = Fma(p, r, Set1(1.0f));
   return KeepWhereAtLeast(p * Pow2(n), x, lowest);
+}
+/// 2^x for x at most 0, relative error about 1e-7; below -126 as -126. For maxima subtracted.
+inline V Exp2(V x) {
+  const V c = Max(x, Set1(-126.0f));
+  const V n = Round(c);
+  const V r = c - n;
+  V p = Set1(1.54035304e-4f);
+  p = Fma(p, r, Set1(1.33335581e-3f));
+  p = Fma(p, r, Set1(9.61812911e-3f));
+  p = Fma(p, r, Set1(5.55041087e-2f));
+  p = Fma(p, r, Set1(2.40226507e-1f));
+  p = Fma(p, r, Set1(6.93147181e-1f));
+  p = Fma(p, r, Set1(1.0f));
+  return TimesPow2(p, n);
 }
 inline V Sigmoid(V x) { return Set1(1.0f) / (Set1(1.0f) + Exp(Zero() - x)); }
 inline V Tanh(V x) { return Fma(Set1(2.0f), Sigmoid(x + x), Set1(-1.0f)); }

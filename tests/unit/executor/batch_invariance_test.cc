@@ -14,6 +14,7 @@ namespace {
 struct Setting {
   std::string architecture;
   DType dtype;
+  DType kv_dtype;
   std::string extra;
 };
 
@@ -21,10 +22,12 @@ class BatchInvariance : public ::testing::TestWithParam<int> {
  protected:
   static Setting Get(int i) {
     const Setting settings[] = {
-        {"LlamaForCausalLM", DType::kFloat32, ""},
-        {"LlamaForCausalLM", DType::kBFloat16, ""},
-        {"MistralForCausalLM", DType::kBFloat16, "\"sliding_window\": 24,"},
-        {"Qwen3ForCausalLM", DType::kFloat32,
+        {"LlamaForCausalLM", DType::kFloat32, DType::kFloat32, ""},
+        {"LlamaForCausalLM", DType::kBFloat16, DType::kBFloat16, ""},
+        {"LlamaForCausalLM", DType::kFloat32, DType::kInt8, ""},
+        {"MistralForCausalLM", DType::kBFloat16, DType::kBFloat16, "\"sliding_window\": 24,"},
+        {"MistralForCausalLM", DType::kFloat32, DType::kBFloat16, "\"sliding_window\": 75,"},
+        {"Qwen3ForCausalLM", DType::kFloat32, DType::kFloat32,
          R"("use_sliding_window": true, "sliding_window": 24, "max_window_layers": 1,)"}};
     return settings[i];
   }
@@ -39,7 +42,7 @@ class BatchInvariance : public ::testing::TestWithParam<int> {
     const auto model = LoadTinyModel(&pool, TinyConfig(setting.architecture, setting.extra));
     RunnerOptions options = TinyRunnerOptions();
     options.dtype = setting.dtype;
-    options.kv_dtype = setting.dtype;
+    options.kv_dtype = setting.kv_dtype;
     auto runner = ModelRunner::Make(model.get(), options);
     CHECK(runner.ok());
     RunnerDriver driver(runner->get());
@@ -52,7 +55,7 @@ class BatchInvariance : public ::testing::TestWithParam<int> {
   }
   static std::vector<std::vector<TokenId>> Prompts() {
     std::vector<std::vector<TokenId>> prompts;
-    for (const int32_t length : {1, 16, 17, 33, 40, 63})
+    for (const int32_t length : {1, 16, 17, 33, 63, 64, 65, 127})
       prompts.push_back(TinyPrompt(length, 100 + length));
     return prompts;
   }
@@ -92,7 +95,7 @@ TEST_P(BatchInvariance, AmongStrangersInMixedChunksGivesTheSameBits) {
   ExpectEqualBits(Compute(2, Prompts(), Alone), mixed);
 }
 
-INSTANTIATE_TEST_SUITE_P(Settings, BatchInvariance, ::testing::Range(0, 4));
+INSTANTIATE_TEST_SUITE_P(Settings, BatchInvariance, ::testing::Range(0, 6));
 
 }  // namespace
 }  // namespace penstock
