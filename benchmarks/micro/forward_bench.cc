@@ -1,6 +1,6 @@
 // Tokens per second of the model runner alone: prefill, and decode of 1 to 64 sequences. Prints
 // JSON lines.
-//   forward_bench DIR [float32|bfloat16] [file|formula] [threads] [quantize] [packed cache]
+//   forward_bench DIR [auto|float32|bfloat16] [file|formula] [threads] [quantize] [packed cache]
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -96,18 +96,23 @@ absl::Status Run(int argc, char** argv) {
   load.quantize = argc > 5 ? argv[5] : "none";
   load.packed_cache = argc > 6 ? argv[6] : "";
   load.pool = &pool;
-  ASSIGN_OR_RETURN(const DType dtype,
-                   ParseActivationDType(argc > 2 ? argv[2] : "float32", DType::kFloat32));
+  const std::string asked = argc > 2 ? argv[2] : "auto";
   const double begin = Now();
   ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadModel(load));
-  std::printf("{\"name\": \"load\", \"ms\": %.1f, \"threads\": %d, \"device\": \"%s\"}\n",
-              (Now() - begin) * 1e3, threads, std::string(model->device->name()).c_str());
+  const double loaded = Now();
   RunnerOptions options;
-  options.dtype = dtype;
-  options.kv_dtype = dtype;
+  ASSIGN_OR_RETURN(options.dtype, ParseActivationDType(asked, model->auto_dtype));
+  ASSIGN_OR_RETURN(options.kv_dtype,
+                   ParseCacheDType("auto", asked == "auto" ? model->auto_kv_dtype : options.dtype));
+  std::printf(
+      "{\"name\": \"load\", \"ms\": %.1f, \"threads\": %d, \"device\": \"%s\", \"dtype\": \"%s\", "
+      "\"kv_dtype\": \"%s\"}\n",
+      (loaded - begin) * 1e3, threads, std::string(model->device->name()).c_str(),
+      std::string(DTypeName(options.dtype)).c_str(),
+      std::string(DTypeName(options.kv_dtype)).c_str());
   options.max_len = std::min(kPrefills[1] + 1, model->config.max_positions);
   options.num_slots = kMaxBatch;
-  options.kv_bytes = int64_t{kMaxBatch} * 512 * CacheBytesPerToken(model->config, dtype);
+  options.kv_bytes = int64_t{kMaxBatch} * 512 * CacheBytesPerToken(model->config, options.kv_dtype);
   options.kv_bytes += 4 * int64_t{kMaxBatch} * StateBytes(model->config);
   ASSIGN_OR_RETURN(const std::unique_ptr<ModelRunner> runner,
                    ModelRunner::Make(model.get(), options));
