@@ -53,11 +53,13 @@ struct EngineConfig {
 };
 
 struct ModelEntry {
-  std::string path;                  // directory, or org/name[@rev]
-  std::string weights = "file";      // file | formula (benchmarks)
-  std::vector<std::string> aliases;  // further served names
-  std::string chat_template;         // a file instead of the model's own; empty: the model's
-  EngineConfig engine;               // the global engine section, overridden
+  std::string path;                       // directory, or org/name[@rev]
+  std::string weights = "file";           // file | formula (benchmarks)
+  std::vector<std::string> aliases;       // further served names
+  std::string chat_template;              // a file instead of the model's own; empty: the model's
+  std::string tool_parser = "auto";       // auto | none | a name of CallFormats
+  std::string reasoning_parser = "auto";  // auto | none | a name of ReasoningFormats
+  EngineConfig engine;                    // the global engine section, overridden
 };
 
 struct PublicListener {

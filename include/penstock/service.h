@@ -22,6 +22,8 @@
 namespace penstock {
 
 class ChatTemplate;
+struct CallFormat;
+struct ReasoningFormat;
 struct RequestMetrics;
 
 /// Sampling values that apply where a request is silent: those of generation_config.json.
@@ -36,10 +38,12 @@ struct ServedModel {
   std::string name;  // the first served name: the label of its metrics
   std::vector<std::string> aliases;
   Engine* engine = nullptr;
-  const Tokenizer* tokenizer = nullptr;         // null: ids in, ids out
-  const ChatTemplate* chat_template = nullptr;  // null: no chat
-  const ChatTemplate* tool_template = nullptr;  // where there are tools; null: chat_template
-  const RequestMetrics* metrics = nullptr;      // null: not counted
+  const Tokenizer* tokenizer = nullptr;               // null: ids in, ids out
+  const ChatTemplate* chat_template = nullptr;        // null: no chat
+  const ChatTemplate* tool_template = nullptr;        // where there are tools; null: chat_template
+  const CallFormat* call_format = nullptr;            // of functions; null: a chat's text has none
+  const ReasoningFormat* reasoning_format = nullptr;  // null: a chat's text has none
+  const RequestMetrics* metrics = nullptr;            // null: not counted
   GenerationDefaults defaults;
   int32_t max_context = 0;  // prompt + output tokens
   int32_t vocab_size = 0;
@@ -83,7 +87,9 @@ struct GenerationCall {
   std::shared_ptr<const nlohmann::ordered_json> tools;      // chat: an array or null
   std::shared_ptr<const nlohmann::ordered_json> documents;  // chat: an array or null
   std::shared_ptr<const nlohmann::ordered_json>
-      template_arguments;  // chat_template_kwargs: an object or null
+      template_arguments;        // chat_template_kwargs: an object or null
+  bool splits_reply = false;     // reasoning and calls of functions go apart from the text
+  bool calls_functions = false;  // with splits_reply: there are tools, and tool_choice is not none
   std::optional<std::string> chat_template;
   std::optional<std::string> reasoning_effort;
   std::optional<bool> add_generation_prompt, continue_final_message, add_special_tokens;
@@ -121,6 +127,7 @@ struct UsageTotals {
   int64_t prompt_tokens = 0;
   int64_t completion_tokens = 0;
   int64_t cached_tokens = 0;
+  int64_t reasoning_tokens = 0;  // of completion_tokens
 };
 
 /// What is known before the first token.
@@ -134,10 +141,19 @@ struct ResponseStart {
   std::vector<std::vector<TokenId>> prompt_ids;  // one per prompt
 };
 
+/// A piece of one call of a function.
+struct CallDelta {
+  int32_t index = 0;      // of the choice's calls
+  std::string id, name;   // the call's first piece only
+  std::string arguments;  // a part of a JSON object
+};
+
 /// A piece of one choice. Text is valid UTF-8 and free of stop strings.
 struct Delta {
   int32_t index = 0;  // of the choice: prompt * n + copy
   std::string text;
+  std::string reasoning;         // goes before the text
+  std::vector<CallDelta> calls;  // go after it
   std::vector<SampledToken>
       tokens;  // only where log-probs or ids were asked for, or the model has no tokenizer
   std::vector<SampledToken>
@@ -146,6 +162,7 @@ struct Delta {
   TokenId stop_token = -1;             // kStop by one of stop_token_ids
   std::string stop_string;             // kStop by this one of `stop`
   int64_t completion_tokens = 0;       // of this choice so far
+  int32_t num_calls = 0;               // likewise
 };
 
 struct ResponseEnd {

@@ -252,6 +252,16 @@ ConfigSection DescribeModel(ModelEntry& entry) {
               {"aliases", &entry.aliases, "Further names for the same model."},
               {"chat_template", &entry.chat_template,
                "A Jinja file instead of the model's own chat template; empty: the model's."},
+              {"tool_parser",
+               &entry.tool_parser,
+               "How the model writes calls of functions. auto: as its chat template has it. none: "
+               "they stay in the text.",
+               {"auto", "none", "hermes", "mistral", "llama3_json", "granite", "phi4",
+                "deepseek_v3", "kimi_k2"}},
+              {"reasoning_parser",
+               &entry.reasoning_parser,
+               "How the model writes its reasoning, likewise.",
+               {"auto", "none", "think", "magistral"}},
           },
           {DescribeEngine(entry.engine)}};
 }

@@ -11,6 +11,7 @@
 #include "server/build_info.h"
 #include "server/logging.h"
 #include "server/model_source.h"
+#include "text/reply/reply_format.h"
 
 namespace penstock {
 namespace {
@@ -94,6 +95,22 @@ int64_t KvBytes(const EngineConfig& engine, const ModelConfig& model, const Runn
       runner.max_len + runner.max_step_tokens;  // a window also holds the step's own positions
   const int64_t states = 3 * StateBytes(model) * engine.max_batch;  // one running, two snapshots
   return std::min(AllowedMemory() / 4, per_token * max_len * engine.max_batch + states);
+}
+
+/// The named formats; auto: those that the chat template writes.
+void SetReplyFormats(const ModelEntry& entry, const ChatTemplates& templates, ServedModel& served) {
+  for (const CallFormat& format : CallFormats()) {
+    if (format.name == entry.tool_parser) served.call_format = &format;
+  }
+  for (const ReasoningFormat& format : ReasoningFormats()) {
+    if (format.name == entry.reasoning_parser) served.reasoning_format = &format;
+  }
+  const ChatTemplate* plain = templates.plain.get();
+  const ChatTemplate* tools = templates.with_tools != nullptr ? templates.with_tools.get() : plain;
+  if (entry.tool_parser == "auto" && tools != nullptr)
+    served.call_format = CallFormatOf(tools->source());
+  if (entry.reasoning_parser == "auto" && plain != nullptr)
+    served.reasoning_format = ReasoningFormatOf(plain->source());
 }
 
 absl::StatusOr<RunnerOptions> MakeRunnerOptions(const EngineConfig& engine,
@@ -198,6 +215,7 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
   served->tokenizer = instance->assets_.tokenizer.get();
   served->chat_template = instance->assets_.chat_templates.plain.get();
   served->tool_template = instance->assets_.chat_templates.with_tools.get();
+  SetReplyFormats(entry, instance->assets_.chat_templates, *served);
   served->metrics = &instance->metrics_;
   served->defaults = instance->assets_.defaults;
   served->max_context = info.max_context;

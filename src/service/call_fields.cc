@@ -148,7 +148,7 @@ const CallField kFields[] = {
      "Handed to the template. gRPC: each as JSON."},
     {"tool_choice", kChat | kResponses,
      OwnForm{"\"none\" or \"auto\"", R"({"enum":["none","auto"]})"}, 0, 0, false,
-     "What the template makes of tools is left to it."},
+     "none: calls stay in the text."},
     {"documents", kAnyChat | kDialogues, OwnForm{"an array", R"({"type":"array"})"}, 0, 0, false,
      "Handed to the template. gRPC: each as JSON."},
     {"reasoning_effort", kAnyChat | kDialogues, &Call::reasoning_effort, 0, 0, false,

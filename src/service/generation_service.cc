@@ -93,6 +93,23 @@ void GenerationService::SetDeadlines(const GenerationCall& call, GenerateRequest
   if (first != absl::InfiniteDuration()) request.first_token_deadline = call.arrival + first;
 }
 
+void GenerationService::SetReply(const GenerationCall& call, const ServedModel& model,
+                                 const std::vector<TokenId>& prompt, StreamSetup& setup) {
+  setup.reply.reasoning = model.reasoning_format;
+  if (call.calls_functions) setup.reply.calls = model.call_format;
+  if (model.tokenizer == nullptr) return;
+  if (setup.reply.reasoning != nullptr) {
+    constexpr size_t kTail = 16;  // tokens, in which a template would have begun it
+    const size_t begin = prompt.size() > kTail ? prompt.size() - kTail : 0;
+    const std::string tail =
+        model.tokenizer->Decode(absl::MakeConstSpan(prompt).subspan(begin), false);
+    setup.in_reasoning = EndsInReasoning(*setup.reply.reasoning, tail);
+  }
+  for (const std::string_view marker : MarkersOf(setup.reply)) {
+    if (const auto id = model.tokenizer->TokenToId(marker)) setup.reply_markers.push_back(*id);
+  }
+}
+
 absl::Status GenerationService::Submit(ResponseStream& stream, const GenerationCall& call,
                                        std::vector<GenerateRequest> requests, int64_t n,
                                        Engine& engine) {
@@ -159,6 +176,7 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
   setup.reported_stop_ids = call.stop_token_ids;
   setup.include_stop = call.include_stop_str_in_output.value_or(false);
   setup.skip_special = call.skip_special_tokens.value_or(true);
+  if (call.chat && call.splits_reply) SetReply(call, *model, prompts.front(), setup);
   setup.keep_tokens = requests.front().sampling.num_logprobs >= 0 ||
                       call.return_token_ids.value_or(false) || model->tokenizer == nullptr;
   setup.drop_output = call.max_tokens == 0;

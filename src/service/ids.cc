@@ -26,6 +26,8 @@ std::string MakeRequestId() {
   return id;
 }
 
+std::string MakeCallId() { return "call_" + MakeRequestId().substr(0, 24); }
+
 std::string CleanRequestId(std::string_view id) {
   std::string clean;
   for (char c : id.substr(0, 128)) {

@@ -43,6 +43,7 @@ void ResponseStream::FillRecord(RequestRecord& record) const {
   record.num_choices = setup_.num_choices;
   for (size_t i = 0; i < choices_.size(); ++i) {
     record.usage.completion_tokens += choices_[i].completion_tokens;
+    record.usage.reasoning_tokens += choices_[i].reasoning_tokens;
     // The copies of one prompt find each other's blocks; only what the first of them found was
     // there before.
     if (i % std::max(1, setup_.params_n) == 0)

@@ -9,6 +9,7 @@
 #include "metrics/catalogue.h"
 #include "service/call_error.h"
 #include "service/end_metrics.h"
+#include "service/ids.h"
 
 namespace penstock {
 namespace {
@@ -45,9 +46,12 @@ ResponseStream::ResponseStream(StreamSetup setup)
       usages_(setup_.num_choices) {
   for (size_t i = 0; i < choices_.size(); ++i) {
     if (setup_.model->tokenizer != nullptr) {
-      choices_[i].detokenizer.emplace(setup_.model->tokenizer, setup_.skip_special);
+      choices_[i].detokenizer.emplace(setup_.model->tokenizer, setup_.skip_special,
+                                      setup_.reply_markers);
     }
     if (!setup_.stop.empty()) choices_[i].matcher.emplace(setup_.stop, setup_.include_stop);
+    if (setup_.reply.calls != nullptr || setup_.reply.reasoning != nullptr)
+      choices_[i].reply.emplace(setup_.reply, setup_.in_reasoning);
     if (!setup_.echo.empty()) choices_[i].text = setup_.echo[i];
     // Engines score what has something before it: the first token goes without.
     if (!setup_.first_prompt_ids.empty())
@@ -204,6 +208,7 @@ void ResponseStream::TakeToken(TokenEvent& event) {
   choice.last_token = event.time;
   if (setup_.drop_output) return;
   ++choice.completion_tokens;
+  if (choice.reply && choice.reply->in_reasoning()) ++choice.reasoning_tokens;
   ++choice.since_delta;
   ++counted_tokens_;
   const TokenId id = event.token.id;
@@ -216,13 +221,41 @@ void ResponseStream::TakeToken(TokenEvent& event) {
 
 void ResponseStream::AddText(Choice& choice, std::string_view text) {
   if (text.empty() || !choice.stop_string.empty()) return;
-  if (!choice.matcher) {
+  if (!choice.matcher) return AddReply(choice, text);
+  StopMatcher::Step step = choice.matcher->Append(text);
+  AddReply(choice, step.emit);
+  if (step.matched) choice.stop_string = *std::move(step.matched);
+}
+
+void ResponseStream::AddReply(Choice& choice, std::string_view text) {
+  if (!choice.reply) {
     choice.text.append(text);
     return;
   }
-  StopMatcher::Step step = choice.matcher->Append(text);
-  choice.text += step.emit;
-  if (step.matched) choice.stop_string = *std::move(step.matched);
+  choice.reply->Append(text, pieces_);
+  TakePieces(choice);
+}
+
+void ResponseStream::TakePieces(Choice& choice) {
+  for (ReplyPiece& piece : pieces_) {
+    switch (piece.kind) {
+      case ReplyPiece::kContent:
+        choice.text += piece.text;
+        break;
+      case ReplyPiece::kReasoning:
+        choice.reasoning += piece.text;
+        break;
+      case ReplyPiece::kCall:
+        choice.calls.push_back({piece.call, MakeCallId(), std::move(piece.text), ""});
+        break;
+      case ReplyPiece::kArguments:
+        if (choice.calls.empty() || choice.calls.back().index != piece.call)
+          choice.calls.push_back({piece.call, "", "", ""});
+        choice.calls.back().arguments += piece.text;
+        break;
+    }
+  }
+  pieces_.clear();
 }
 
 // A stop string was found: the engine need not go on.
@@ -239,7 +272,7 @@ void ResponseStream::StopAt(int32_t index, FinishReason reason) {
 // The end of a choice: what was held back leaves.
 void ResponseStream::FlushText(Choice& choice) {
   if (choice.detokenizer) AddText(choice, choice.detokenizer->Finish());
-  if (choice.matcher && choice.stop_string.empty()) choice.text += choice.matcher->Finish();
+  if (choice.matcher && choice.stop_string.empty()) AddReply(choice, choice.matcher->Finish());
 }
 
 void ResponseStream::TakeDone(DoneEvent& event) {
@@ -285,11 +318,19 @@ void ResponseStream::CollectDeltas() {
   for (size_t i = 0; i < choices_.size(); ++i) {
     Choice& choice = choices_[i];
     if (choice.finish_sent) continue;
-    const bool has_content = !choice.text.empty() || !choice.tokens.empty();
+    if (choice.finish && choice.reply) {
+      choice.reply->Finish(pieces_);
+      TakePieces(choice);
+    }
+    const bool has_content = !choice.text.empty() || !choice.tokens.empty() ||
+                             !choice.reasoning.empty() || !choice.calls.empty();
     if (!choice.finish && (!has_content || choice.since_delta < setup_.interval)) continue;
     Delta delta;
     delta.index = static_cast<int32_t>(i);
     delta.text = std::exchange(choice.text, {});
+    delta.reasoning = std::exchange(choice.reasoning, {});
+    delta.calls = std::exchange(choice.calls, {});
+    if (choice.reply) delta.num_calls = choice.reply->num_calls();
     delta.tokens = std::exchange(choice.tokens, {});
     delta.prompt_logprobs = std::exchange(choice.prompt_logprobs, {});
     delta.completion_tokens = choice.completion_tokens;

@@ -16,6 +16,7 @@
 #include "penstock/service.h"
 #include "service/text_loop.h"
 #include "text/detokenizer.h"
+#include "text/reply/reply_parser.h"
 #include "text/stop_matcher.h"
 
 namespace penstock {
@@ -36,6 +37,9 @@ struct StreamSetup {
   std::vector<TokenId> reported_stop_ids;  // the client's own: named as stop reason
   bool include_stop = false;
   bool skip_special = true;
+  ReplyFormat reply;                      // what is kept apart from the text
+  bool in_reasoning = false;              // the prompt began it
+  std::vector<TokenId> reply_markers;     // special tokens that `reply` needs to see
   bool keep_tokens = false;               // deltas carry the tokens
   bool drop_output = false;               // only the echo is wanted
   int64_t interval = 1;                   // tokens per delta
@@ -85,7 +89,11 @@ class ResponseStream final : public TextTask, public std::enable_shared_from_thi
   struct Choice {
     std::optional<Detokenizer> detokenizer;
     std::optional<StopMatcher> matcher;
-    std::string text;                  // ready, not yet in a delta
+    std::optional<ReplyParser> reply;
+    std::string text;              // ready, not yet in a delta
+    std::string reasoning;         // likewise
+    std::vector<CallDelta> calls;  // likewise
+    int64_t reasoning_tokens = 0;
     std::vector<SampledToken> tokens;  // the same
     std::vector<SampledToken> prompt_logprobs;
     int64_t completion_tokens = 0;
@@ -109,6 +117,8 @@ class ResponseStream final : public TextTask, public std::enable_shared_from_thi
   void TakeToken(TokenEvent& event);
   void TakeDone(DoneEvent& event);
   void AddText(Choice& choice, std::string_view text);
+  void AddReply(Choice& choice, std::string_view text);
+  void TakePieces(Choice& choice);
   void FlushText(Choice& choice);
   void StopAt(int32_t index, FinishReason reason);
   void CollectDeltas();
@@ -133,6 +143,7 @@ class ResponseStream final : public TextTask, public std::enable_shared_from_thi
   Inbox working_;  // text worker only, from here
   std::vector<Choice> choices_;
   std::vector<Delta> deltas_;
+  std::vector<ReplyPiece> pieces_;
   std::vector<Usage> usages_;
   std::optional<CallError> error_;
   size_t num_ended_ = 0;        // DoneEvents taken

@@ -31,9 +31,12 @@ class ChatTemplate {
   /// RESOURCE_EXHAUSTED past the evaluator's limits (steps, output bytes, depth).
   absl::StatusOr<std::string> Render(const nlohmann::ordered_json& context, absl::Time now) const;
 
+  const std::string& source() const { return source_; }
+
  private:
-  explicit ChatTemplate(std::unique_ptr<jinja::Template> compiled);
+  ChatTemplate(std::unique_ptr<jinja::Template> compiled, std::string_view source);
   std::unique_ptr<jinja::Template> template_;
+  std::string source_;
 };
 
 }  // namespace penstock

@@ -1,14 +1,19 @@
 #include "text/detokenizer.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "base/utf8.h"
 
 namespace penstock {
 
-Detokenizer::Detokenizer(const Tokenizer* tokenizer, bool skip_special)
-    : tokenizer_(tokenizer), skip_special_(skip_special) {}
+Detokenizer::Detokenizer(const Tokenizer* tokenizer, bool skip_special, std::vector<TokenId> kept)
+    : tokenizer_(tokenizer), skip_special_(skip_special), kept_(std::move(kept)) {}
 
 std::string Detokenizer::Append(TokenId id) {
-  if (skip_special_ && tokenizer_->is_special(id)) return "";
+  if (skip_special_ && tokenizer_->is_special(id) &&
+      std::find(kept_.begin(), kept_.end(), id) == kept_.end())
+    return "";
   std::string piece = tokenizer_->Piece(id);
   if (piece.empty()) return "";
   if (first_ && tokenizer_->strips_first_space() && piece.front() == ' ') piece.erase(0, 1);

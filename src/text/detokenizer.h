@@ -4,6 +4,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "penstock/tokenizer.h"
 
@@ -11,8 +12,8 @@ namespace penstock {
 
 class Detokenizer {
  public:
-  /// `tokenizer` outlives this.
-  Detokenizer(const Tokenizer* tokenizer, bool skip_special);
+  /// `tokenizer` outlives this. `kept`: special tokens that are not skipped.
+  Detokenizer(const Tokenizer* tokenizer, bool skip_special, std::vector<TokenId> kept = {});
   /// The complete code points that `id` finishes; "" while one is incomplete. Bytes that can never
   /// become UTF-8 are U+FFFD.
   std::string Append(TokenId id);
@@ -22,6 +23,7 @@ class Detokenizer {
  private:
   const Tokenizer* tokenizer_;
   bool skip_special_;
+  std::vector<TokenId> kept_;
   bool first_ = true;
   std::string pending_;  // bytes of an incomplete code point: at most three
 };

@@ -24,7 +24,9 @@ void AppendFinish(std::string& out, const Delta& delta) {
   if (!delta.finish) {
     out += "null";
   } else {
-    out += *delta.finish == FinishReason::kLength ? "\"length\"" : "\"stop\"";
+    out += *delta.finish == FinishReason::kLength ? "\"length\""
+           : delta.num_calls > 0                  ? "\"tool_calls\""
+                                                  : "\"stop\"";
   }
   out += ",\"stop_reason\":";
   if (!delta.stop_string.empty()) {
@@ -34,6 +36,43 @@ void AppendFinish(std::string& out, const Delta& delta) {
   } else {
     out += "null";
   }
+}
+
+/// By both names that clients read.
+void AppendReasoning(std::string& out, const std::string& text) {
+  if (out.back() != '{') out += ',';
+  out += "\"reasoning_content\":";
+  AppendJsonString(out, text);
+  out += ",\"reasoning\":";
+  AppendJsonString(out, text);
+}
+
+void AppendCalls(std::string& out, const std::vector<CallDelta>& calls, bool indexed) {
+  out += '[';
+  for (const CallDelta& call : calls) {
+    if (&call != &calls.front()) out += ',';
+    out += '{';
+    if (indexed) {
+      out += "\"index\":";
+      AppendJsonInt(out, call.index);
+      out += ',';
+    }
+    if (!call.id.empty()) {
+      out += "\"id\":";
+      AppendJsonString(out, call.id);
+      out += ",\"type\":\"function\",";
+    }
+    out += "\"function\":{";
+    if (!call.name.empty()) {
+      out += "\"name\":";
+      AppendJsonString(out, call.name);
+      out += ',';
+    }
+    out += "\"arguments\":";
+    AppendJsonString(out, call.arguments);
+    out += "}}";
+  }
+  out += ']';
 }
 
 }  // namespace
@@ -47,7 +86,9 @@ void AppendUsage(std::string& out, const UsageTotals& usage) {
   AppendJsonInt(out, usage.completion_tokens);
   out += ",\"prompt_tokens_details\":{\"cached_tokens\":";
   AppendJsonInt(out, usage.cached_tokens);
-  out += "},\"completion_tokens_details\":{\"reasoning_tokens\":0}}";
+  out += "},\"completion_tokens_details\":{\"reasoning_tokens\":";
+  AppendJsonInt(out, usage.reasoning_tokens);
+  out += "}}";
 }
 
 AnswerWriter::AnswerWriter(AnswerShape shape, ResponseStart start)
@@ -139,12 +180,27 @@ void AnswerWriter::AppendChoice(std::string& out, const Delta& delta) {
 void AnswerWriter::AppendMessage(std::string& out, const Delta& delta, bool first) {
   if (!shape_.stream) {
     out += ",\"message\":{\"role\":\"assistant\",\"content\":";
-    AppendJsonString(out, delta.text);
-    out += ",\"refusal\":null,\"tool_calls\":[]}";
+    if (delta.text.empty() && !delta.calls.empty()) {
+      out += "null";
+    } else {
+      AppendJsonString(out, delta.text);
+    }
+    if (!delta.reasoning.empty()) AppendReasoning(out, delta.reasoning);
+    out += ",\"refusal\":null,\"tool_calls\":";
+    AppendCalls(out, delta.calls, false);
+    out += '}';
     return;
   }
-  out += first ? ",\"delta\":{\"role\":\"assistant\",\"content\":" : ",\"delta\":{\"content\":";
-  AppendJsonString(out, delta.text);
+  out += first ? ",\"delta\":{\"role\":\"assistant\"" : ",\"delta\":{";
+  if (first || !delta.text.empty() || (delta.reasoning.empty() && delta.calls.empty())) {
+    out += first ? ",\"content\":" : "\"content\":";
+    AppendJsonString(out, delta.text);
+  }
+  if (!delta.reasoning.empty()) AppendReasoning(out, delta.reasoning);
+  if (!delta.calls.empty()) {
+    out += out.back() == '{' ? "\"tool_calls\":" : ",\"tool_calls\":";
+    AppendCalls(out, delta.calls, true);
+  }
   out += '}';
 }
 

@@ -137,6 +137,7 @@ absl::Status ReadStreamOptions(const Json& value, GenerationCall& call) {
 absl::Status ReadOwnForm(std::string_view name, Json& value, GenerationCall& call) {
   if (name == "prompt") return ReadPrompts(name, false, value, call.prompts);
   if (name == "stream_options") return ReadStreamOptions(value, call);
+  if (name == "tool_choice" && value == "none") call.calls_functions = false;
   if (IsChatField(name)) return ReadChatField(name, value, call);
   return CheckOnlyValue(name, value);
 }
@@ -195,13 +196,14 @@ absl::Status ReadFields(Json& body, Surface surface, GenerationCall& call, ReadO
 }
 
 absl::Status ReadCall(Json& body, Surface surface, GenerationCall& call) {
-  call.chat = surface == kChat;
+  call.chat = call.splits_reply = call.calls_functions = surface == kChat;
   RETURN_IF_ERROR(ReadFields(body, surface, call, [&](std::string_view name, Json& value) {
     return ReadOwnForm(name, value, call);
   }));
   if (surface == kCompletions && call.prompts.empty())
     return InvalidField("prompt", "prompt is missing");
   if (surface == kChat && !call.messages) return InvalidField("messages", "messages is missing");
+  call.calls_functions = call.calls_functions && call.tools && !call.tools->empty();
   return absl::OkStatus();
 }
 

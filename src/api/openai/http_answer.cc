@@ -41,6 +41,15 @@ void HttpAnswer::OnDeltas(absl::Span<Delta> deltas) {
   for (Delta& delta : deltas) {
     Delta& choice = choices_[delta.index];
     choice.text += delta.text;
+    choice.reasoning += delta.reasoning;
+    for (CallDelta& call : delta.calls) {
+      if (!choice.calls.empty() && choice.calls.back().index == call.index) {
+        choice.calls.back().arguments += call.arguments;
+      } else {
+        choice.calls.push_back(std::move(call));
+      }
+    }
+    choice.num_calls = delta.num_calls;
     MoveTo(choice.tokens, delta.tokens);
     MoveTo(choice.prompt_logprobs, delta.prompt_logprobs);
     choice.completion_tokens = delta.completion_tokens;

@@ -1,0 +1,191 @@
+#include "text/reply/call_reader.h"
+
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+
+namespace penstock {
+namespace {
+
+constexpr size_t kMostHeader = 512;
+constexpr size_t kMostName = 128;
+constexpr std::string_view kKimiPrefix = "functions.";
+
+bool IsSpace(char c) { return absl::ascii_isspace(static_cast<unsigned char>(c)); }
+
+std::string_view Trimmed(std::string_view text) {
+  while (!text.empty() && IsSpace(text.front())) text.remove_prefix(1);
+  while (!text.empty() && IsSpace(text.back())) text.remove_suffix(1);
+  return text;
+}
+
+bool IsFunctionName(std::string_view name) {
+  if (name.empty() || name.size() > kMostName) return false;
+  for (const char c : name) {
+    if (!absl::ascii_isalnum(static_cast<unsigned char>(c)) &&
+        std::string_view("_-.:/").find(c) == std::string_view::npos)
+      return false;
+  }
+  return true;
+}
+
+/// What stands before `marker`, and what after it; nothing after it where it is not there.
+std::pair<std::string_view, std::string_view> SplitAt(std::string_view text,
+                                                      std::string_view marker) {
+  const size_t at = text.find(marker);
+  if (at == std::string_view::npos) return {text, ""};
+  return {text.substr(0, at), text.substr(at + marker.size())};
+}
+
+std::string_view NameInHeader(CallBody body, std::string_view header) {
+  switch (body) {
+    case CallBody::kDeepSeek: {
+      const auto [before, after] = SplitAt(header, kDeepSeekSeparator);
+      const std::string_view rest = Trimmed(after);
+      if (rest.empty()) return Trimmed(before);
+      return Trimmed(rest.substr(0, rest.find_first_of("\n`")));
+    }
+    case CallBody::kMistral:
+      return Trimmed(header.substr(0, header.find('[')));
+    default: {
+      std::string_view name = Trimmed(SplitAt(header, kKimiSeparator).first);
+      if (name.starts_with(kKimiPrefix)) name.remove_prefix(kKimiPrefix.size());
+      const size_t colon = name.rfind(':');
+      return colon == std::string_view::npos ? name : name.substr(0, colon);
+    }
+  }
+}
+
+bool IsArgumentsKey(std::string_view written) {
+  return written == "\"arguments\"" || written == "\"parameters\"";
+}
+
+/// The text of a JSON string; false where it is none.
+bool Unquote(const std::string& written, std::string& text) {
+  const auto parsed = nlohmann::json::parse(written, nullptr, false);
+  if (!parsed.is_string()) return false;
+  text = parsed.get<std::string>();
+  return true;
+}
+
+}  // namespace
+
+CallReader::CallReader(CallBody body, int32_t first_call) : body_(body), num_calls_(first_call) {}
+
+void CallReader::StartObject() {
+  form_ = Form::kObject;
+  json_ = JsonScanner();
+  key_.clear();
+  value_.clear();
+  name_.clear();
+  arguments_.clear();
+  has_arguments_ = streams_ = announced_ = false;
+}
+
+CallReader::Result CallReader::Next(char c, std::vector<ReplyPiece>& out) {
+  switch (form_) {
+    case Form::kStart:
+      if (IsSpace(c)) return Result::kMore;
+      if (c == '[' && (body_ == CallBody::kArray || body_ == CallBody::kMistral)) {
+        in_array_ = true;
+        form_ = Form::kInArray;
+        return Result::kMore;
+      }
+      if (body_ == CallBody::kArray) return Result::kBad;
+      if (body_ == CallBody::kObject) {
+        StartObject();
+        return InObject(c, out);
+      }
+      form_ = Form::kHeader;
+      return InHeader(c, out);
+    case Form::kInArray:
+      if (IsSpace(c)) return Result::kMore;
+      StartObject();
+      return InObject(c, out);
+    case Form::kAfterItem:
+      if (IsSpace(c)) return Result::kMore;
+      if (c == ',') form_ = Form::kInArray;
+      return c == ',' ? Result::kMore : c == ']' ? Result::kDone : Result::kBad;
+    case Form::kObject:
+      return InObject(c, out);
+    case Form::kHeader:
+      return InHeader(c, out);
+    case Form::kArguments: {
+      const JsonScanner::Result result = json_.Next(c);
+      if (result == JsonScanner::Result::kBad) return Result::kBad;
+      arguments_ += c;
+      HandOut(out);
+      return result == JsonScanner::Result::kDone ? Result::kDone : Result::kMore;
+    }
+  }
+  return Result::kBad;
+}
+
+CallReader::Result CallReader::InObject(char c, std::vector<ReplyPiece>& out) {
+  const JsonScanner::Result result = json_.Next(c);
+  if (result == JsonScanner::Result::kBad) return Result::kBad;
+  if (json_.depth() == 0) {  // of the whole object
+    if (c != '}' || !EndMember() || name_.empty()) return Result::kBad;
+    if (!has_arguments_) arguments_ = "{}";
+    has_arguments_ = true;
+    HandOut(out);
+    form_ = Form::kAfterItem;
+    return in_array_ ? Result::kMore : Result::kDone;
+  }
+  const bool outer = json_.depth() == 1;
+  switch (json_.role()) {
+    case JsonScanner::Role::kKey:
+      (outer ? key_ : value_) += c;
+      break;
+    case JsonScanner::Role::kPunctuation:
+      if (outer && c == ',' && !EndMember()) return Result::kBad;
+      if (!outer) value_ += c;
+      break;
+    case JsonScanner::Role::kSpace:
+      if (!outer) value_ += c;
+      break;
+    case JsonScanner::Role::kValue:
+      if (!key_.empty()) value_ += c;  // else the object's own bracket
+      break;
+  }
+  if (!has_arguments_ && value_ == "{" && IsArgumentsKey(key_)) streams_ = has_arguments_ = true;
+  if (streams_) arguments_ += std::exchange(value_, "");
+  HandOut(out);
+  return Result::kMore;
+}
+
+bool CallReader::EndMember() {
+  const std::string key = std::exchange(key_, "");
+  const std::string value = std::exchange(value_, "");
+  streams_ = false;
+  if (key == "\"name\"") return Unquote(value, name_) && IsFunctionName(name_);
+  if (!IsArgumentsKey(key) || has_arguments_ || value == "null") return true;
+  has_arguments_ = true;  // as OpenAI writes them: an object within a string
+  return Unquote(value, arguments_) &&
+         nlohmann::json::parse(arguments_, nullptr, false).is_object();
+}
+
+CallReader::Result CallReader::InHeader(char c, std::vector<ReplyPiece>& out) {
+  if (c != '{') {
+    header_ += c;
+    return header_.size() > kMostHeader ? Result::kBad : Result::kMore;
+  }
+  name_ = NameInHeader(body_, header_);
+  if (!IsFunctionName(name_)) return Result::kBad;
+  form_ = Form::kArguments;
+  has_arguments_ = true;
+  return Next(c, out);
+}
+
+void CallReader::HandOut(std::vector<ReplyPiece>& out) {
+  if (name_.empty() || !has_arguments_ || arguments_.empty()) return;
+  if (!announced_) out.push_back({ReplyPiece::kCall, name_, num_calls_++});
+  announced_ = true;
+  const int32_t call = num_calls_ - 1;
+  if (out.empty() || out.back().kind != ReplyPiece::kArguments || out.back().call != call)
+    out.push_back({ReplyPiece::kArguments, "", call});
+  out.back().text += std::exchange(arguments_, "");
+}
+
+}  // namespace penstock

@@ -1,0 +1,73 @@
+// Reads the calls of one block of a model's reply, as its bytes come.
+// Owns what is not yet known to be a call. Must not know markers around the block, or the wire.
+// Threads: confined to its stream.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "text/reply/json_scanner.h"
+
+namespace penstock {
+
+/// A piece of a reply; those of one kind that follow each other are one text.
+struct ReplyPiece {
+  enum Kind : uint8_t { kContent, kReasoning, kCall, kArguments };
+  Kind kind = kContent;
+  std::string text;  // kCall: the function's name, whole; kArguments: a part of a JSON object
+  int32_t call = 0;  // which one, of kCall and kArguments
+};
+
+/// How calls are written within their block.
+enum class CallBody : uint8_t {
+  kObject,    // {"name": "f", "arguments": {...}} or "parameters"
+  kArray,     // of such objects
+  kDeepSeek,  // function<sep>f\n```json\n{...}, or f<sep>{...}
+  kMistral,   // an array of objects, or f[ARGS]{...}, or f{...}
+  kKimi,      // functions.f:0<argument marker>{...}
+};
+
+inline constexpr std::string_view kDeepSeekSeparator = "<｜tool▁sep｜>";
+inline constexpr std::string_view kKimiSeparator = "<|tool_call_argument_begin|>";
+
+class CallReader {
+ public:
+  enum class Result : uint8_t { kMore, kDone, kBad };
+
+  /// Calls are numbered from `first_call` on.
+  CallReader(CallBody body, int32_t first_call);
+
+  /// Appends what became known by c. kDone: the block's calls are complete with c. kBad: c continues
+  /// no call; nothing may follow.
+  Result Next(char c, std::vector<ReplyPiece>& out);
+  int32_t num_calls() const { return num_calls_; }  // handed out, those before the block included
+  /// A call was handed out whose arguments go on.
+  bool in_call() const {
+    return announced_ && (form_ == Form::kObject || form_ == Form::kArguments);
+  }
+
+ private:
+  enum class Form : uint8_t { kStart, kInArray, kAfterItem, kObject, kHeader, kArguments };
+
+  Result InObject(char c, std::vector<ReplyPiece>& out);
+  Result InHeader(char c, std::vector<ReplyPiece>& out);
+  bool EndMember();
+  void StartObject();
+  void HandOut(std::vector<ReplyPiece>& out);
+
+  CallBody body_;
+  Form form_ = Form::kStart;
+  bool in_array_ = false;
+  int32_t num_calls_;
+  JsonScanner json_;
+  std::string header_;
+  std::string key_, value_;       // of the open member, as written
+  std::string name_, arguments_;  // arguments not yet handed out
+  bool has_arguments_ = false;
+  bool streams_ = false;    // the open member is the arguments
+  bool announced_ = false;  // the open call
+};
+
+}  // namespace penstock

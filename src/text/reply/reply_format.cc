@@ -1,0 +1,89 @@
+#include "text/reply/reply_format.h"
+
+namespace penstock {
+namespace {
+
+constexpr CallFormat kCallFormats[] = {
+    {"hermes", "<tool_call>", "</tool_call>", CallBody::kObject, false, {}},
+    {"mistral", "[TOOL_CALLS]", "", CallBody::kMistral, false, {}},
+    {"llama3_json", "<|python_tag|>", "", CallBody::kObject, true, {}},
+    {"granite", "<|tool_call|>", "", CallBody::kArray, false, {}},
+    {"phi4", "functools", "", CallBody::kArray, false, {}},
+    {"deepseek_v3",
+     "<｜tool▁call▁begin｜>",
+     "<｜tool▁call▁end｜>",
+     CallBody::kDeepSeek,
+     false,
+     {"<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"}},
+    {"kimi_k2",
+     "<|tool_call_begin|>",
+     "<|tool_call_end|>",
+     CallBody::kKimi,
+     false,
+     {"<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"}},
+};
+
+constexpr ReasoningFormat kReasoningFormats[] = {
+    {"think", "<think>", "</think>"},
+    {"magistral", "[THINK]", "[/THINK]"},
+};
+
+const CallFormat* CallFormatNamed(std::string_view name) {
+  for (const CallFormat& format : kCallFormats) {
+    if (format.name == name) return &format;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+absl::Span<const CallFormat> CallFormats() { return kCallFormats; }
+absl::Span<const ReasoningFormat> ReasoningFormats() { return kReasoningFormats; }
+
+const CallFormat* CallFormatOf(std::string_view chat_template) {
+  const auto writes = [&](std::string_view what) {
+    return chat_template.find(what) != std::string_view::npos;
+  };
+  if (writes("<function=") || writes("<arg_key>")) return nullptr;  // calls as XML
+  for (const std::string_view name : {"deepseek_v3", "kimi_k2", "mistral", "granite"}) {
+    const CallFormat* format = CallFormatNamed(name);
+    if (writes(format->begin)) return format;
+  }
+  if (writes("<tool_call>") && writes("</tool_call>")) return CallFormatNamed("hermes");
+  if (writes("<|start_header_id|>") && writes("\"parameters\""))
+    return CallFormatNamed("llama3_json");
+  if (writes("functools")) return CallFormatNamed("phi4");
+  return nullptr;
+}
+
+const ReasoningFormat* ReasoningFormatOf(std::string_view chat_template) {
+  for (const ReasoningFormat& format : kReasoningFormats) {
+    if (chat_template.find(format.end) != std::string_view::npos) return &format;
+  }
+  return nullptr;
+}
+
+std::vector<std::string_view> MarkersOf(const ReplyFormat& format) {
+  std::vector<std::string_view> markers;
+  if (format.reasoning != nullptr) markers = {format.reasoning->begin, format.reasoning->end};
+  if (format.calls != nullptr) {
+    for (const std::string_view marker : {format.calls->begin, format.calls->end,
+                                          format.calls->ignored[0], format.calls->ignored[1]}) {
+      if (!marker.empty()) markers.push_back(marker);
+    }
+    if (format.calls->body == CallBody::kDeepSeek) markers.push_back(kDeepSeekSeparator);
+    if (format.calls->body == CallBody::kKimi) markers.push_back(kKimiSeparator);
+    if (format.calls->body == CallBody::kMistral)
+      markers.insert(markers.end(), {"[ARGS]", "[CALL_ID]"});
+  }
+  return markers;
+}
+
+bool EndsInReasoning(const ReasoningFormat& format, std::string_view prompt) {
+  const size_t begin = prompt.rfind(format.begin);
+  if (begin == std::string_view::npos) return false;
+  const std::string_view after = prompt.substr(begin + format.begin.size());
+  return after.find_first_not_of(" \n\r\t") == std::string_view::npos;
+}
+
+}  // namespace penstock

@@ -1,0 +1,52 @@
+// How families of models write their reasoning and their calls of functions.
+// Owns nothing. Must not know requests or the wire.
+// Threads: immutable.
+#pragma once
+
+#include <array>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "text/reply/call_reader.h"
+
+namespace penstock {
+
+/// Calls of functions.
+struct CallFormat {
+  std::string_view name;   // of the configuration
+  std::string_view begin;  // of a block; with `bare` it may be missing
+  std::string_view end;    // of a block; empty: none
+  CallBody body = CallBody::kObject;
+  bool bare = false;                             // a reply that begins with { is a block
+  std::array<std::string_view, 2> ignored = {};  // around blocks
+};
+
+/// Reasoning that goes before the answer.
+struct ReasoningFormat {
+  std::string_view name;
+  std::string_view begin;
+  std::string_view end;
+};
+
+/// Null formats: none.
+struct ReplyFormat {
+  const CallFormat* calls = nullptr;
+  const ReasoningFormat* reasoning = nullptr;
+};
+
+absl::Span<const CallFormat> CallFormats();
+absl::Span<const ReasoningFormat> ReasoningFormats();
+
+/// By what a chat template writes.
+const CallFormat* CallFormatOf(std::string_view chat_template);
+const ReasoningFormat* ReasoningFormatOf(std::string_view chat_template);
+
+/// All that it looks for.
+std::vector<std::string_view> MarkersOf(const ReplyFormat& format);
+
+/// Whether a rendered prompt has begun the reasoning already.
+bool EndsInReasoning(const ReasoningFormat& format, std::string_view prompt);
+
+}  // namespace penstock

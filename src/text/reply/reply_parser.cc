@@ -1,0 +1,207 @@
+#include "text/reply/reply_parser.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace penstock {
+namespace {
+
+constexpr std::string_view kWhiteSpace = " \t\r\n";
+
+size_t FirstNotOf(std::string_view text, std::string_view what) {
+  return std::min(text.find_first_not_of(what), text.size());
+}
+
+/// From here on `text` may be the begin of one of `markers`.
+size_t MarkerMayBeginAt(std::string_view text, const std::vector<std::string_view>& markers) {
+  size_t held = 0;
+  for (const std::string_view marker : markers) {
+    for (size_t n = std::min(marker.size() - 1, text.size()); n > held; --n) {
+      if (text.ends_with(marker.substr(0, n))) held = n;
+    }
+  }
+  return text.size() - held;
+}
+
+}  // namespace
+
+ReplyParser::ReplyParser(const ReplyFormat& format, bool in_reasoning) : format_(format) {
+  if (!in_reasoning) return;
+  state_ = State::kReasoning;
+  trims_ = has_reasoned_ = true;
+}
+
+void ReplyParser::Append(std::string_view text, std::vector<ReplyPiece>& out) {
+  text_ += text;
+  Advance(out);
+}
+
+void ReplyParser::Advance(std::vector<ReplyPiece>& out) {
+  bool moves = true;
+  while (moves) {
+    switch (state_) {
+      case State::kHead:
+        moves = ReadHead();
+        break;
+      case State::kReasoning:
+      case State::kContent:
+        moves = ReadText(out);
+        break;
+      case State::kCall:
+        moves = ReadCall(out);
+        break;
+      case State::kAfterCall:
+        moves = SkipEnd();
+        break;
+    }
+  }
+}
+
+bool ReplyParser::ReadHead() {
+  const bool bare = format_.calls != nullptr && format_.calls->bare;
+  const std::string_view skipped = bare && num_calls_ > 0 ? " \t\r\n;" : kWhiteSpace;
+  const size_t begin = FirstNotOf(text_, skipped);
+  const std::string_view rest = std::string_view(text_).substr(begin);
+  if (rest.empty()) return false;
+  if (format_.reasoning != nullptr && !has_reasoned_ && num_calls_ == 0) {
+    const std::string_view marker = format_.reasoning->begin;
+    if (rest.starts_with(marker)) {
+      text_.erase(0, begin + marker.size());
+      state_ = State::kReasoning;
+      trims_ = has_reasoned_ = true;
+      return true;
+    }
+    if (marker.starts_with(rest)) return false;
+  }
+  if (bare && rest[0] == '{') {
+    text_.erase(0, begin);
+    BeginCall("");
+    return true;
+  }
+  state_ = State::kContent;
+  return true;
+}
+
+std::vector<std::string_view> ReplyParser::Markers() const {
+  std::vector<std::string_view> markers;
+  if (state_ == State::kReasoning) {
+    markers.push_back(format_.reasoning->end);
+  } else if (format_.calls != nullptr) {
+    markers.push_back(format_.calls->begin);
+    for (const std::string_view marker : format_.calls->ignored) {
+      if (!marker.empty()) markers.push_back(marker);
+    }
+  }
+  return markers;
+}
+
+bool ReplyParser::ReadText(std::vector<ReplyPiece>& out) {
+  const std::vector<std::string_view> markers = Markers();
+  size_t at = std::string::npos;
+  std::string_view found;
+  for (const std::string_view marker : markers) {
+    const size_t here = text_.find(marker);
+    if (here >= at) continue;
+    at = here;
+    found = marker;
+  }
+  if (found.empty()) at = MarkerMayBeginAt(text_, markers);
+  Emit(std::string_view(text_).substr(0, at), out);
+  text_.erase(0, at + found.size());
+  if (found.empty()) return false;
+  TakeMarker(found);
+  return true;
+}
+
+void ReplyParser::TakeMarker(std::string_view marker) {
+  before_ = std::exchange(space_, "");
+  trims_ = true;
+  if (state_ == State::kReasoning) {
+    state_ = State::kHead;
+  } else if (marker == format_.calls->begin) {
+    BeginCall(marker);
+  }
+}
+
+void ReplyParser::BeginCall(std::string_view marker) {
+  state_ = State::kCall;
+  marker_ = marker;
+  raw_.clear();
+  reader_.emplace(format_.calls->body, num_calls_);
+}
+
+bool ReplyParser::ReadCall(std::vector<ReplyPiece>& out) {
+  for (size_t i = 0; i < text_.size(); ++i) {
+    const bool was_in_call = reader_->in_call();
+    const CallReader::Result result = reader_->Next(text_[i], out);
+    raw_ += text_[i];
+    if (was_in_call || reader_->in_call() || reader_->num_calls() != num_calls_) {
+      if (result != CallReader::Result::kBad) raw_.clear();
+      marker_ = "";
+    }
+    num_calls_ = reader_->num_calls();
+    if (result == CallReader::Result::kMore) continue;
+    text_.erase(0, i + 1);
+    if (result == CallReader::Result::kBad) {
+      FailCall(out);
+    } else {
+      state_ = State::kAfterCall;
+      trims_ = true;
+    }
+    return true;
+  }
+  text_.clear();
+  return false;
+}
+
+void ReplyParser::FailCall(std::vector<ReplyPiece>& out) {
+  ++num_failed_;
+  state_ = State::kContent;
+  trims_ = false;
+  text_.insert(0, std::exchange(raw_, ""));
+  if (!marker_.empty()) space_ = std::exchange(before_, "");
+  Emit(std::exchange(marker_, ""), out);
+}
+
+bool ReplyParser::SkipEnd() {
+  const std::string_view end = format_.calls->end;
+  if (!end.empty()) {
+    const std::string_view rest = std::string_view(text_).substr(FirstNotOf(text_, " \t\r\n`"));
+    if (rest.size() < end.size() && end.starts_with(rest)) return false;
+    if (rest.starts_with(end)) text_ = std::string(rest.substr(end.size()));
+  }
+  state_ = format_.calls->bare && !has_content_ ? State::kHead : State::kContent;
+  return true;
+}
+
+void ReplyParser::Finish(std::vector<ReplyPiece>& out) {
+  while (state_ == State::kCall && !(raw_.empty() && marker_.empty())) {
+    FailCall(out);
+    Advance(out);
+  }
+  if (state_ == State::kAfterCall) text_.clear();  // a part of its end marker
+  if (state_ != State::kReasoning) state_ = State::kContent;
+  Emit(std::exchange(text_, ""), out);
+  if (!space_.empty() && num_calls_ == 0) {
+    const auto kind = state_ == State::kReasoning ? ReplyPiece::kReasoning : ReplyPiece::kContent;
+    out.push_back({kind, std::exchange(space_, "")});
+  }
+}
+
+void ReplyParser::Emit(std::string_view text, std::vector<ReplyPiece>& out) {
+  if (trims_) text.remove_prefix(FirstNotOf(text, kWhiteSpace));
+  if (text.empty()) return;
+  trims_ = false;
+  const size_t last = text.find_last_not_of(kWhiteSpace);
+  const size_t size = last == std::string_view::npos ? 0 : last + 1;
+  if (size > 0) {
+    const auto kind = state_ == State::kReasoning ? ReplyPiece::kReasoning : ReplyPiece::kContent;
+    if (out.empty() || out.back().kind != kind) out.push_back({kind, ""});
+    out.back().text += std::exchange(space_, "");
+    out.back().text += text.substr(0, size);
+    has_content_ |= state_ == State::kContent;
+  }
+  space_ += text.substr(size);
+}
+
+}  // namespace penstock

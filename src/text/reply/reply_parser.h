@@ -1,0 +1,70 @@
+// A model's reply, as its text comes, into reasoning, content and calls of functions. Any split of
+// the text gives the same; what is no call is content, and nothing is lost but markers and the white
+// space around them.
+// Owns text that may still become a marker or a call. Must not know tokens or the wire.
+// Threads: confined to its stream.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "text/reply/call_reader.h"
+#include "text/reply/reply_format.h"
+
+namespace penstock {
+
+class ReplyParser {
+ public:
+  /// `in_reasoning`: the prompt began it already. format.calls: null where calls are not asked for.
+  ReplyParser(const ReplyFormat& format, bool in_reasoning);
+
+  /// Appends what became known.
+  void Append(std::string_view text, std::vector<ReplyPiece>& out);
+  /// The end of the reply: what was held back.
+  void Finish(std::vector<ReplyPiece>& out);
+  /// Blocks that looked like calls and were none.
+  int32_t num_failed() const { return num_failed_; }
+  bool in_reasoning() const { return state_ == State::kReasoning; }
+  int32_t num_calls() const { return num_calls_; }
+
+ private:
+  enum class State : uint8_t {
+    kHead,  // white space so far: reasoning or a bare call may begin
+    kReasoning,
+    kContent,
+    kCall,
+    kAfterCall,  // its end marker may follow
+  };
+
+  void Advance(std::vector<ReplyPiece>& out);
+  // Each of these returns false where it needs more text.
+  bool ReadHead();
+  bool ReadText(std::vector<ReplyPiece>& out);
+  bool ReadCall(std::vector<ReplyPiece>& out);
+  bool SkipEnd();
+
+  std::vector<std::string_view> Markers() const;
+  void TakeMarker(std::string_view marker);
+  void BeginCall(std::string_view marker);
+  void FailCall(std::vector<ReplyPiece>& out);
+  void Emit(std::string_view text, std::vector<ReplyPiece>& out);
+
+  const ReplyFormat format_;
+  State state_ = State::kHead;
+  std::string text_;          // not yet understood
+  std::string space_;         // leaves if text follows that is no marker
+  bool trims_ = false;        // a marker came last: white space is dropped
+  bool has_content_ = false;  // more than white space
+  bool has_reasoned_ = false;
+  std::optional<CallReader> reader_;
+  std::string_view marker_;  // that the block began with; empty: none, or a call was handed out
+  std::string before_;       // white space before it
+  std::string raw_;          // of the block, from what was last handed out on
+  int32_t num_calls_ = 0;
+  int32_t num_failed_ = 0;
+};
+
+}  // namespace penstock

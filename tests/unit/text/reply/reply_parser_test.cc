@@ -1,0 +1,241 @@
+// Replies of every format, whole and in every split: the pieces are the same.
+#include "text/reply/reply_parser.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "test_seed.h"
+
+namespace penstock {
+namespace {
+
+const CallFormat* Calls(std::string_view name) {
+  for (const CallFormat& format : CallFormats()) {
+    if (format.name == name) return &format;
+  }
+  return nullptr;
+}
+const ReasoningFormat* Reasoning(std::string_view name) {
+  for (const ReasoningFormat& format : ReasoningFormats()) {
+    if (format.name == name) return &format;
+  }
+  return nullptr;
+}
+
+/// "R(reasoning) content f({...})", in the order in which it came.
+std::string Describe(const std::vector<ReplyPiece>& pieces) {
+  std::string out;
+  const ReplyPiece* last = nullptr;
+  for (const ReplyPiece& piece : pieces) {
+    const bool goes_on = last != nullptr && last->kind == piece.kind && last->call == piece.call &&
+                         piece.kind != ReplyPiece::kCall;
+    if (!goes_on && last != nullptr &&
+        (last->kind == ReplyPiece::kReasoning || last->kind == ReplyPiece::kArguments))
+      out += ')';
+    if (!goes_on && piece.kind == ReplyPiece::kReasoning) out += "R(";
+    if (piece.kind == ReplyPiece::kCall) absl::StrAppend(&out, "#", piece.call, ":");
+    out += piece.text;
+    if (piece.kind == ReplyPiece::kCall) out += '(';
+    last = &piece;
+  }
+  const bool open = last != nullptr &&
+                    (last->kind == ReplyPiece::kReasoning || last->kind == ReplyPiece::kArguments);
+  return out + (open ? ")" : "");
+}
+
+struct Case {
+  std::string_view calls;
+  std::string_view reasoning;
+  bool in_reasoning;
+  std::string text;
+  std::string expected;
+  int failed = 0;
+};
+
+std::string ParseIn(const Case& c, const std::vector<size_t>& cuts, int* failed) {
+  ReplyParser parser({Calls(c.calls), Reasoning(c.reasoning)}, c.in_reasoning);
+  std::vector<ReplyPiece> pieces;
+  size_t begin = 0;
+  for (const size_t end : cuts) {
+    parser.Append(std::string_view(c.text).substr(begin, end - begin), pieces);
+    begin = end;
+  }
+  parser.Append(std::string_view(c.text).substr(begin), pieces);
+  parser.Finish(pieces);
+  *failed = parser.num_failed();
+  return Describe(pieces);
+}
+
+const Case kCases[] = {
+    // Nothing but content, to the last space.
+    {"", "", false, " Hello, <tool_call> \n", " Hello, <tool_call> \n"},
+    {"hermes", "think", false, "  Hello < there > \n", "  Hello < there > \n"},
+    {"hermes", "think", false, " \n", " \n"},
+    {"hermes", "think", false, "", ""},
+    // Reasoning.
+    {"", "think", false, "<think>\nLet me see.\n</think>\n\nYes.", "R(Let me see.)Yes."},
+    {"", "think", true, "Let me see.</think>Yes. </think>", "R(Let me see.)Yes. </think>"},
+    {"", "think", true, "Let me <think> see", "R(Let me <think> see)"},
+    {"", "think", false, "I write <think> like this.", "I write <think> like this."},
+    {"", "think", false, "<think></think>Yes", "Yes"},
+    {"", "think", false, "<thi", "<thi"},
+    {"", "think", true, "So </thin", "R(So </thin)"},
+    {"", "magistral", false, "[THINK]Hm.[/THINK]Yes", "R(Hm.)Yes"},
+    // Hermes and Qwen.
+    {"hermes", "", false,
+     "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": [1, 2.5e3], \"b\": {\"c\": "
+     "null}}}\n</tool_call>",
+     "#0:f({\"a\": [1, 2.5e3], \"b\": {\"c\": null}})"},
+    {"hermes", "think", false,
+     "<think>Two.</think>\nI ask.\n<tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call>\n"
+     "<tool_call>{\"arguments\":{\"x\":\"}</tool_call>\\\"\"},\"name\":\"g\"}</tool_call>\n",
+     "R(Two.)I ask.#0:f({})#1:g({\"x\":\"}</tool_call>\\\"\"})"},
+    {"hermes", "", false, "<tool_call>{\"name\": \"f\"}</tool_call>", "#0:f({})"},
+    {"hermes", "", false, "<tool_call>{\"name\": \"f\", \"arguments\": null}</tool_call>",
+     "#0:f({})"},
+    {"hermes", "", false,
+     "<tool_call>{\"name\": \"f\", \"arguments\": \"{\\\"a\\\": 1}\", \"id\": 7}</tool_call>",
+     "#0:f({\"a\": 1})"},
+    {"hermes", "", false,
+     "<tool_call>{\"id\": {\"arguments\": {}}, \"name\": \"f\", \"arguments\": {\"name\": "
+     "\"g\"}}</tool_call>",
+     "#0:f({\"name\": \"g\"})"},
+    {"hermes", "", false, "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": tru",
+     "#0:f({\"a\": tru)"},
+    {"hermes", "", false, "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_c", "#0:f({})"},
+    // What is no call is content.
+    {"hermes", "", false, "So: <tool_call>f(1)</tool_call> done",
+     "So: <tool_call>f(1)</tool_call> done", 1},
+    {"hermes", "", false, "<tool_call>{\"name\": 3, \"arguments\": {}}</tool_call>",
+     "<tool_call>{\"name\": 3, \"arguments\": {}}</tool_call>", 1},
+    {"hermes", "", false, "<tool_call>{\"name\": \"a b\"}", "<tool_call>{\"name\": \"a b\"}", 1},
+    {"hermes", "", false, "<tool_call>", "<tool_call>", 1},
+    {"hermes", "", false, "<tool_call>{\"na", "<tool_call>{\"na", 1},
+    {"hermes", "", false, "<tool_call>{\"name\": \"f\", \"arguments\": [1]}</tool_call>",
+     "<tool_call>{\"name\": \"f\", \"arguments\": [1]}</tool_call>", 1},
+    {"hermes", "", false, "<tool_call> <tool_call>{\"name\": \"f\"}</tool_call>",
+     "<tool_call>#0:f({})", 1},
+    {"hermes", "", false, "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 01}}</tool_call>!",
+     "#0:f({\"a\": 0)1}}</tool_call>!", 1},
+    // Mistral, old and new.
+    {"mistral", "", false,
+     "[TOOL_CALLS] [{\"name\": \"f\", \"arguments\": {\"a\": 1}}, {\"name\": \"g\", \"arguments\": "
+     "{}}]",
+     "#0:f({\"a\": 1})#1:g({})"},
+    {"mistral", "", false, "I look.[TOOL_CALLS]f[ARGS]{\"a\": \"[TOOL_CALLS]\"}[TOOL_CALLS]g{}",
+     "I look.#0:f({\"a\": \"[TOOL_CALLS]\"})#1:g({})"},
+    {"mistral", "", false, "[TOOL_CALLS]f[CALL_ID]x1[ARGS]{}", "#0:f({})"},
+    {"mistral", "", false, "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {}} and more",
+     "#0:f({}) and more", 1},
+    {"mistral", "", false, "[TOOL_CALLS]no call at all", "[TOOL_CALLS]no call at all", 1},
+    // Llama 3.
+    {"llama3_json", "", false, "{\"name\": \"f\", \"parameters\": {\"a\": 1}}", "#0:f({\"a\": 1})"},
+    {"llama3_json", "", false,
+     "<|python_tag|>{\"name\": \"f\", \"parameters\": {}}; {\"name\": \"g\", \"parameters\": {}}",
+     "#0:f({})#1:g({})"},
+    {"llama3_json", "", false, "\n{\"answer\": 4} is JSON", "{\"answer\": 4} is JSON", 1},
+    {"llama3_json", "", false, "As {\"name\": \"f\"}", "As {\"name\": \"f\"}"},
+    // Granite and Phi-4.
+    {"granite", "", false, "<|tool_call|>[{\"name\": \"f\", \"arguments\": {}}]", "#0:f({})"},
+    {"phi4", "", false, "functools[{\"name\": \"f\", \"arguments\": {\"a\": 1}}]",
+     "#0:f({\"a\": 1})"},
+    {"phi4", "", false, "functools is a module", "functools is a module", 1},
+    // DeepSeek V3 and V3.1.
+    {"deepseek_v3", "think", true,
+     "Hm</"
+     "think>Sure.<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{"
+     "\"a\": "
+     "1}\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>g\n```json\n{}\n```"
+     "<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+     "R(Hm)Sure.#0:f({\"a\": 1})#1:g({})"},
+    {"deepseek_v3", "", false,
+     "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>{}<｜tool▁call▁end｜><"
+     "｜tool▁calls▁end｜>",
+     "#0:f({})"},
+    // Kimi K2.
+    {"kimi_k2", "", false,
+     "<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{"
+     "\"a\": "
+     "1}<|tool_call_end|><|tool_call_begin|>functions.g:1<|tool_call_argument_begin|>{}"
+     "<|tool_call_end|><|tool_calls_section_end|>",
+     "#0:f({\"a\": 1})#1:g({})"},
+};
+
+class ReplyCases : public ::testing::TestWithParam<size_t> {};
+
+TEST_P(ReplyCases, GiveTheSamePiecesInEverySplit) {
+  const Case& c = kCases[GetParam()];
+  int failed = 0;
+  EXPECT_EQ(ParseIn(c, {}, &failed), c.expected);
+  EXPECT_EQ(failed, c.failed);
+  std::vector<size_t> bytes;
+  for (size_t i = 1; i < c.text.size(); ++i) bytes.push_back(i);
+  EXPECT_EQ(ParseIn(c, bytes, &failed), c.expected);
+  for (const size_t cut : bytes) EXPECT_EQ(ParseIn(c, {cut}, &failed), c.expected) << cut;
+  std::mt19937 random(static_cast<uint32_t>(TestSeed()));
+  for (int round = 0; round < 50; ++round) {
+    std::vector<size_t> cuts;
+    for (const size_t cut : bytes) {
+      if (random() % 5 == 0) cuts.push_back(cut);
+    }
+    EXPECT_EQ(ParseIn(c, cuts, &failed), c.expected);
+    EXPECT_EQ(failed, c.failed);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, ReplyCases, ::testing::Range<size_t>(0, std::size(kCases)));
+
+TEST(JsonScanner, AgreesWithAParserOnRandomMutations) {
+  std::mt19937 random(static_cast<uint32_t>(TestSeed()));
+  const std::string seed =
+      R"({"a": [1, -2.5e+3, true, false, null, "x\n\u00e4\\\""], "b": {"c": {}, "d": [[]]}, "e": 0})";
+  const std::string alphabet = "{}[]\":,0123456789.eE+-tfn\\u \n\x01";
+  int valid = 0;
+  for (int round = 0; round < 20000; ++round) {
+    std::string text = seed;
+    for (uint32_t i = random() % 4; i > 0; --i) {
+      const size_t at = random() % text.size();
+      if (random() % 3 == 0) {
+        text.erase(at, 1);
+      } else if (random() % 2 == 0) {
+        text[at] = alphabet[random() % alphabet.size()];
+      } else {
+        text.insert(at, 1, alphabet[random() % alphabet.size()]);
+      }
+    }
+    JsonScanner scanner;
+    JsonScanner::Result result = JsonScanner::Result::kMore;
+    size_t used = 0;
+    while (used < text.size() && result == JsonScanner::Result::kMore)
+      result = scanner.Next(text[used++]);
+    const bool whole = result == JsonScanner::Result::kDone && used == text.size();
+    const auto parsed = nlohmann::json::parse(text, nullptr, false);
+    const bool container = parsed.is_structured() || parsed.is_string();
+    const bool padded = !text.empty() && (text.back() == ' ' || text.back() == '\n');
+    if (!padded) {
+      EXPECT_EQ(whole, container) << text;
+    }
+    valid += whole ? 1 : 0;
+  }
+  EXPECT_GT(valid, 1000);
+}
+
+TEST(ReplyFormat, IsKnownByTheTemplate) {
+  EXPECT_EQ(CallFormatOf("{{ '<tool_call>' }}{{ '</tool_call>' }}")->name, "hermes");
+  EXPECT_EQ(CallFormatOf("[TOOL_CALLS]")->name, "mistral");
+  EXPECT_EQ(CallFormatOf("<tool_call><function=f>"), nullptr);
+  EXPECT_EQ(CallFormatOf("{{ messages }}"), nullptr);
+  EXPECT_EQ(ReasoningFormatOf("x.split('</think>')")->name, "think");
+  EXPECT_EQ(ReasoningFormatOf("x"), nullptr);
+  EXPECT_TRUE(EndsInReasoning(*Reasoning("think"), "<|assistant|><think>\n"));
+  EXPECT_FALSE(EndsInReasoning(*Reasoning("think"), "<think>\n\n</think>\n\n"));
+  EXPECT_FALSE(EndsInReasoning(*Reasoning("think"), "<|assistant|>"));
+}
+
+}  // namespace
+}  // namespace penstock
