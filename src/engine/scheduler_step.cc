@@ -199,6 +199,7 @@ void Scheduler::Finish(Sequence& seq, FinishReason reason, const absl::Status& s
     seq.usage.prefill_time = seq.first_token - seq.first_planned;
     seq.usage.decode_time = seq.last_token - seq.first_token;
   }
+  adapters_.End(seq.request.adapter);
   ++counters_.num_finished;
   by_request_.erase(seq.request_id);
   const auto node =

@@ -22,8 +22,9 @@ void AppendModel(std::string& out, const ServedModel& model, std::string_view na
   absl::StrAppend(&out, ",\"object\":\"model\",\"created\":", model.created,
                   ",\"owned_by\":\"penstock\",\"root\":");
   AppendJsonString(out, model.name);
-  absl::StrAppend(&out, ",\"parent\":null,\"max_model_len\":", model.max_context,
-                  ",\"permission\":[]}");
+  out += ",\"parent\":";
+  AppendJsonStringOrNull(out, model.parent);
+  absl::StrAppend(&out, ",\"max_model_len\":", model.max_context, ",\"permission\":[]}");
 }
 
 void ListModels(const GenerationService& service, HttpExchange& exchange) {

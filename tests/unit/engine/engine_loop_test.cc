@@ -110,9 +110,9 @@ TEST_P(EngineLoopTest, ADeviceFaultEndsEveryRequestAndTakesReadinessAway) {
 
 TEST_P(EngineLoopTest, RunsCommandsInOrderEvenWhenIdle) {
   std::vector<int> order;
-  engine_->Control({.kind = CommandKind::kUnloadAdapter, .path = ""},
+  engine_->Control({.kind = CommandKind::kPark, .path = ""},
                    [&](absl::Status s) { order.push_back(s.ok() ? 1 : -1); });
-  engine_->Control({.kind = CommandKind::kUnloadAdapter, .path = ""},
+  engine_->Control({.kind = CommandKind::kWake, .path = ""},
                    [&](absl::Status s) { order.push_back(s.ok() ? 2 : -2); });
   while (engine_->RunOnce()) {
   }
