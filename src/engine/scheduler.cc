@@ -265,7 +265,7 @@ void Scheduler::PlanPrompt(Sequence& seq, StepPlan& plan, absl::Time now) {
 bool Scheduler::Admit(Sequence& seq) {
   if (seq.num_in_flight > 0)
     return false;  // preempted with a sample on its way: its next token is not known yet
-  if (!adapters_.MayRun(seq.request.adapter)) return false;
+  if (!adapters_.MayRun(seq.request.adapter) && !PreemptAdapter(seq)) return false;
   if (free_slots_.empty() && !PreemptLowerPriority(seq)) return false;
   const int32_t found = tables_.MatchPrefix(seq);
   while (!HasRoomFor(seq)) {
@@ -306,6 +306,26 @@ bool Scheduler::PreemptLowerPriority(const Sequence& seq) {
   Sequence* victim = WorstUnplanned();
   if (victim == nullptr || victim->rank.priority <= seq.rank.priority) return false;
   Preempt(*victim);
+  return true;
+}
+
+/// Everyone with one of the adapters that run, where all of them are of lower priority: of several
+/// such adapters the one whose best is worst.
+bool Scheduler::PreemptAdapter(const Sequence& seq) {
+  absl::flat_hash_map<AdapterId, Rank> best;
+  for (const auto& [rank, other] : running_) best.try_emplace(other->request.adapter, rank);
+  for (const auto& [rank, other] : running_) {
+    const bool stays = rank.priority <= seq.rank.priority || other->planned_in == step_;
+    if (stays || other->request.adapter == kNoAdapter) best.erase(other->request.adapter);
+  }
+  const auto worst = std::max_element(
+      best.begin(), best.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  if (worst == best.end()) return false;
+  std::vector<Sequence*> victims;
+  for (const auto& [rank, other] : running_) {
+    if (other->request.adapter == worst->first) victims.push_back(other);
+  }
+  for (Sequence* victim : victims) Preempt(*victim);
   return true;
 }
 

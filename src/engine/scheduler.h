@@ -104,6 +104,7 @@ class Scheduler {
   bool Admit(Sequence& seq);
   bool HasRoomFor(const Sequence& seq) const;
   bool PreemptLowerPriority(const Sequence& seq);
+  bool PreemptAdapter(const Sequence& seq);
   bool Grow(Sequence& seq, int32_t end);
   Sequence* WorstUnplanned();
   void Preempt(Sequence& seq);
