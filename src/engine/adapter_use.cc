@@ -25,11 +25,15 @@ bool AdapterUse::Takes(AdapterId id) const {
 }
 
 void AdapterUse::Begin(AdapterId id) {
-  if (id != kNoAdapter) ++uses_.at(id).num_live;
+  if (id == kNoAdapter) return;
+  ++uses_.at(id).num_live;
+  ++version_;
 }
 
 void AdapterUse::End(AdapterId id) {
-  if (id != kNoAdapter) --uses_.at(id).num_live;
+  if (id == kNoAdapter) return;
+  --uses_.at(id).num_live;
+  ++version_;
 }
 
 bool AdapterUse::MayRun(AdapterId id) const {
@@ -37,11 +41,31 @@ bool AdapterUse::MayRun(AdapterId id) const {
 }
 
 void AdapterUse::Run(AdapterId id) {
-  if (id != kNoAdapter && uses_.at(id).num_running++ == 0) ++num_running_;
+  if (id == kNoAdapter || uses_.at(id).num_running++ > 0) return;
+  ++num_running_;
+  ++version_;
 }
 
 void AdapterUse::Rest(AdapterId id) {
-  if (id != kNoAdapter && --uses_.at(id).num_running == 0) --num_running_;
+  if (id == kNoAdapter || --uses_.at(id).num_running > 0) return;
+  --num_running_;
+  ++version_;
+}
+
+std::vector<AdapterId> AdapterUse::Running() const {
+  std::vector<AdapterId> ids;
+  for (const auto& [id, use] : uses_) {
+    if (use.num_running > 0) ids.push_back(id);
+  }
+  return ids;
+}
+
+std::vector<AdapterId> AdapterUse::Waiting() const {
+  std::vector<AdapterId> ids;
+  for (const auto& [id, use] : uses_) {
+    if (use.num_live > 0 && use.num_running == 0) ids.push_back(id);
+  }
+  return ids;
 }
 
 }  // namespace penstock

@@ -32,6 +32,12 @@ class AdapterUse {
   void Run(AdapterId id);
   void Rest(AdapterId id);
 
+  /// Changes with what follows.
+  uint64_t version() const { return version_; }
+  /// Those of sequences that run, and those of sequences that only wait.
+  std::vector<AdapterId> Running() const;
+  std::vector<AdapterId> Waiting() const;
+
  private:
   struct Use {
     int32_t num_live = 0;
@@ -41,6 +47,7 @@ class AdapterUse {
 
   const int32_t max_running_;
   int32_t num_running_ = 0;  // adapters
+  uint64_t version_ = 0;
   absl::flat_hash_map<AdapterId, Use> uses_;
 };
 

@@ -162,6 +162,13 @@ void EngineLoop::Publish() {
   num_running_ = scheduler_.num_running();
   num_waiting_tokens_ = scheduler_.num_waiting_tokens();
   kv_usage_ = scheduler_.tables().usage();
+  if (const AdapterUse& adapters = scheduler_.adapters();
+      adapters.version() != published_adapters_) {
+    published_adapters_ = adapters.version();
+    const std::lock_guard lock(adapters_mutex_);
+    running_adapters_ = adapters.Running();
+    waiting_adapters_ = adapters.Waiting();
+  }
   ExportMetrics();
   const int64_t finished = scheduler_.counters().num_finished;
   if (finished == num_finished_.load()) return;
@@ -253,6 +260,9 @@ EngineLoad EngineLoop::load() const {
   load.healthy = healthy_;
   load.draining = draining_;
   load.last_step = absl::FromUnixNanos(last_step_nanos_);
+  const std::lock_guard lock(adapters_mutex_);
+  load.running_adapters = running_adapters_;
+  load.waiting_adapters = waiting_adapters_;
   return load;
 }
 

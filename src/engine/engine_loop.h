@@ -112,6 +112,10 @@ class EngineLoop final : public Engine {
   std::atomic<double> kv_usage_{0};
   std::atomic<int64_t> last_step_nanos_{0};  // since the Unix epoch, by the engine's clock
 
+  mutable std::mutex adapters_mutex_;  // guards the two lists
+  std::vector<AdapterId> running_adapters_, waiting_adapters_;
+  uint64_t published_adapters_ = 0;  // AdapterUse::version; the engine's thread's
+
   std::mutex drain_mutex_;
   std::condition_variable drained_;  // num_finished_ has reached num_submitted_
   std::thread thread_;

@@ -91,6 +91,7 @@ class Scheduler {
   int32_t num_planned_tokens() const { return num_planned_; }  // by the last Plan
   int64_t num_waiting_tokens() const { return waiting_.num_tokens(); }
   const CacheTables& tables() const { return tables_; }
+  const AdapterUse& adapters() const { return adapters_; }
   const SchedulerCounters& counters() const { return counters_; }
 
  private:

@@ -1,15 +1,18 @@
 #include "service/adapter_pool.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <future>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "base/utf8.h"
+#include "metrics/catalogue.h"
 #include "service/call_error.h"
 
 namespace penstock {
@@ -246,6 +249,25 @@ void AdapterPool::Unload(const std::string& name, std::function<void(absl::Statu
   Report("adapter unloaded", name, entry.dir);
   if (!entry.loaded) return done(absl::OkStatus());
   Retire(entry.model->adapter, std::move(done));
+}
+
+void AdapterPool::Export(Catalogue& catalogue, absl::Time now) const {
+  const EngineLoad load = parts_.base->engine->load();
+  std::map<AdapterId, std::string> names;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [name, entry] : entries_) names[entry.model->adapter] = name;
+  }
+  const auto join = [&](const std::vector<AdapterId>& ids) {
+    std::vector<std::string> known;
+    for (const AdapterId id : ids) {
+      if (const auto it = names.find(id); it != names.end()) known.push_back(it->second);
+    }
+    std::sort(known.begin(), known.end());
+    return absl::StrJoin(known, ",");
+  };
+  catalogue.SetAdapters(parts_.base->name, parts_.lora.max_adapters, join(load.running_adapters),
+                        join(load.waiting_adapters), now);
 }
 
 void AdapterPool::Report(std::string_view what, std::string_view name, std::string_view dir) const {

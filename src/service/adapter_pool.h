@@ -16,10 +16,13 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "penstock/config.h"
 #include "penstock/service.h"
 
 namespace penstock {
+
+class Catalogue;
 
 struct AdapterPoolParts {
   std::shared_ptr<const ServedModel> base;  // its engine outlives the pool
@@ -55,6 +58,9 @@ class AdapterPool : public std::enable_shared_from_this<AdapterPool> {
   /// No request can name it from now on. `done` follows once those that do have ended, or at once
   /// where it is refused; on any thread.
   void Unload(const std::string& name, std::function<void(absl::Status)> done);
+
+  /// What the metrics say of requests with adapters.
+  void Export(Catalogue& catalogue, absl::Time now) const;
 
   const ServedModel& base() const { return *parts_.base; }
   bool allows_runtime() const { return parts_.lora.allow_runtime; }

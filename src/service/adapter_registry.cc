@@ -78,4 +78,8 @@ void AdapterRegistry::Unload(const std::string& name,
                  "lora_name"));
 }
 
+void AdapterRegistry::Export(Catalogue& catalogue, absl::Time now) const {
+  for (const auto& pool : pools_) pool->Export(catalogue, now);
+}
+
 }  // namespace penstock

@@ -30,6 +30,7 @@ class AdapterRegistry final : public ModelRegistry {
   absl::Status Load(const std::optional<std::string>& base, const std::string& name,
                     const std::string& path, bool in_place) const;
   void Unload(const std::string& name, std::function<void(absl::Status)> done) const;
+  void Export(Catalogue& catalogue, absl::Time now) const;
 
  private:
   absl::StatusOr<AdapterPool*> PoolOf(const std::optional<std::string>& base) const;

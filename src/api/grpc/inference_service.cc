@@ -62,6 +62,7 @@ void WriteModel(const ServedModel& model, v1::Model& row) {
   for (const std::string& alias : model.aliases) row.add_aliases(alias);
   row.set_created(model.created);
   row.set_max_model_len(model.max_context);
+  row.set_parent(model.parent);
 }
 
 ProtoShape ShapeOf(const GenerationCall& call) {
