@@ -174,7 +174,7 @@ absl::StatusOr<AdapterPool::Model> AdapterPool::Bring(const std::string& name,
     status = taken.get_future().get();
     if (!status.ok() && parts_.forget) parts_.forget(id);
   }
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   if (!status.ok()) {
     --num_in_memory_;
     return status;
@@ -184,7 +184,12 @@ absl::StatusOr<AdapterPool::Model> AdapterPool::Bring(const std::string& name,
   model->aliases.clear();
   model->parent = parts_.base->name;
   model->adapter = id;
-  entries_[name] = {dir, model, true, on_demand, ++clock_};
+  Entry& entry = entries_[name];
+  const std::optional<AdapterId> old =
+      entry.loaded ? std::optional(entry.model->adapter) : std::nullopt;
+  entry = {dir, model, true, on_demand, ++clock_};
+  lock.unlock();
+  if (old) Retire(*old, [](const absl::Status&) {});
   Report("adapter loaded", name, dir);
   return model;
 }
@@ -217,19 +222,11 @@ absl::Status AdapterPool::Load(const std::string& name, const std::string& path,
                      "lora_path");
   }
   const std::lock_guard loading(load_mutex_);
-  std::optional<AdapterId> old;
-  {
-    const std::lock_guard lock(mutex_);
-    const auto it = entries_.find(name);
-    if (it != entries_.end() && !in_place) {
-      return InvalidField("lora_name",
-                          absl::StrCat("the adapter \"", name, "\" is loaded already"));
-    }
-    if (it != entries_.end() && it->second.loaded) old = it->second.model->adapter;
+  if (!in_place && Find(name) != nullptr) {
+    return InvalidField("lora_name", absl::StrCat("the adapter \"", name, "\" is loaded already"));
   }
   const absl::StatusOr<Model> model = Bring(name, *dir, false);
   if (!model.ok()) return ForClients(model.status(), *dir, "lora_path");
-  if (old) Retire(*old, [](const absl::Status&) {});
   return absl::OkStatus();
 }
 

@@ -78,7 +78,7 @@ class AdapterPool : public std::enable_shared_from_this<AdapterPool> {
   /// `path` without links, where it lies in lora.dir with all that is read of it.
   absl::StatusOr<std::string> Contained(std::string_view path) const;
   absl::Status MakeRoom();
-  /// Loads and enters it; load_mutex_ is held.
+  /// Loads and enters it, in place of what has the name; load_mutex_ is held.
   absl::StatusOr<Model> Bring(const std::string& name, const std::string& dir, bool on_demand);
   void Retire(AdapterId id, std::function<void(absl::Status)> done);
   void Report(std::string_view what, std::string_view name, std::string_view dir) const;

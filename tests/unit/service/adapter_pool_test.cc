@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -217,6 +218,22 @@ TEST_F(AdapterPoolTest, WhatIsOnItsWayOutTakesRoomUntilItIsGone) {
   engine_.ReportUnloads();
   EXPECT_EQ(reported, 2);
   EXPECT_NE(Get(*pool, "c"), nullptr);
+}
+
+TEST_F(AdapterPoolTest, OneThatMadeRoomForItsSuccessorGoesOnce) {
+  lora_.max_host_adapters = 1;
+  const auto pool = Make();
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(pool->Load("x", "a", true), absl::OkStatus());
+  const auto unloads = [&] {
+    const auto commands = engine_.commands();
+    return std::count_if(commands.begin(), commands.end(), [](const Command& command) {
+      return command.kind == CommandKind::kUnloadAdapter;
+    });
+  };
+  EXPECT_EQ(unloads(), 4);
+  const auto x = Get(*pool, "x");  // in use, and there is but one place
+  EXPECT_EQ(pool->Load("x", "b", true).code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(Get(*pool, "x"), x);
 }
 
 TEST_F(AdapterPoolTest, AFailedLoadTakesNoRoom) {
