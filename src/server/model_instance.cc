@@ -83,6 +83,9 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadDraft(const std::string& name,
                       absl::StrCat("engine.speculation.draft_model: ", draft.status().message()));
 }
 
+/// Of engine.kv_memory: auto.
+int64_t MostKvBytes() { return AllowedMemory() / 4; }
+
 /// engine.kv_memory: auto is a quarter of what the cgroup allows, and no more than a full batch of
 /// full length needs.
 int64_t KvBytes(const EngineConfig& engine, const ModelConfig& model, const RunnerOptions& runner) {
@@ -93,7 +96,7 @@ int64_t KvBytes(const EngineConfig& engine, const ModelConfig& model, const Runn
   const int64_t max_len =
       runner.max_len + runner.max_step_tokens;  // a window also holds the step's own positions
   const int64_t states = 3 * StateBytes(model) * engine.max_batch;  // one running, two snapshots
-  return std::min(AllowedMemory() / 4, per_token * max_len * engine.max_batch + states);
+  return std::min(MostKvBytes(), per_token * max_len * engine.max_batch + states);
 }
 
 absl::StatusOr<RunnerOptions> MakeRunnerOptions(const EngineConfig& engine,
@@ -131,13 +134,15 @@ absl::Status MakeAdapterStore(const ModelEntry& entry, const LoadedModel& model,
   options.pool = parts.pool;
   ASSIGN_OR_RETURN(runner.adapters, AdapterStore::Make(model.config, *model.device, options));
   const int64_t bytes = runner.adapters->MaxBytes(runner.max_step_tokens);
-  if (bytes >= runner.kv_bytes) {
+  const Bytes& given = entry.engine.kv_memory;
+  const int64_t budget = given.automatic() ? MostKvBytes() : given.value;
+  if (bytes >= budget) {
     return absl::InvalidArgumentError(
         absl::StrCat("lora: ", lora.max_host_adapters, " adapters of rank ", lora.max_rank,
-                     " take ", (bytes >> 20) + 1, " MiB, engine.kv_memory has ",
-                     runner.kv_bytes >> 20, ": lower max_host_adapters or max_rank, or give more"));
+                     " take ", (bytes >> 20) + 1, " MiB, engine.kv_memory has ", budget >> 20,
+                     ": lower max_host_adapters or max_rank, or give more"));
   }
-  runner.kv_bytes -= bytes;
+  runner.kv_bytes = std::min(runner.kv_bytes, budget - bytes);
   return absl::OkStatus();
 }
 
