@@ -123,6 +123,7 @@ struct SliceResult {
   int32_t num_accepted = 0;  // drafts that were right; tokens.size() == num_accepted + 1 for kToken
   std::vector<SampledToken> tokens;  // drawn tokens, oldest first
   RequestOutput output;              // kPromptLogprobs, kHidden
+  absl::Status fault;                // of this sequence alone: it yields nothing any more
 };
 
 struct StepResult {

@@ -460,6 +460,12 @@ void ModelRunner::SampleRound(int32_t round, absl::Span<const OwnedMask> masks) 
 
 bool ModelRunner::Take(Piece& piece, SampledToken token) {
   const SequenceSlice& slice = *piece.slice;
+  if (token.id < 0 && slice.adapter != kNoAdapter) {  // an adapter of numbers that overflow
+    piece.result.fault =
+        absl::InternalError("the adapter's numbers are too large: no token has a probability");
+    slots_->Record(*piece.slot, 0, piece.begin + slice.num_tokens);  // of a step on its way
+    return false;
+  }
   if (token.id < 0) {
     fault_ = absl::InternalError(absl::StrCat("device fault: sequence ", slice.sequence.value,
                                               " has no number among its logits"));

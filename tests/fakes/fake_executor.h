@@ -30,6 +30,7 @@ class FakeExecutor final : public Executor {
   /// Called before each launch; a status other than OK is the device fault of that step, seen at
   /// Collect.
   std::function<absl::Status(const StepPlan&)> on_launch;
+  AdapterId fault_of = kNoAdapter;  // whose sequences get a fault of their own
   int64_t num_steps = 0;
   int64_t num_computed = 0;  // positions
   int64_t num_accepted = 0;  // drafts
@@ -239,6 +240,10 @@ class FakeExecutor final : public Executor {
       if (p == end || At(slot, 0, p).token != slot.last_sample) break;
       ++out.num_accepted;
       ++num_accepted;
+    }
+    if (fault_of != kNoAdapter && slice.adapter == fault_of) {
+      out.fault = absl::InternalError("no number");
+      out.tokens.clear();
     }
     result.slices.push_back(std::move(out));
   }

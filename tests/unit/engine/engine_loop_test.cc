@@ -229,6 +229,20 @@ TEST_P(EngineAdaptersTest, AHigherPriorityTakesTheAdaptersPlace) {
   EXPECT_GT(first->recorded.usage.num_preemptions, 0);
 }
 
+TEST_P(EngineAdaptersTest, AFaultOfOneSequenceEndsItAlone) {
+  Load(5);
+  executor_->fault_of = AdapterId(5);
+  const auto faulty = SubmitAdapted(1, 5, 40);
+  const auto other = Submit(2, 20);
+  RunAll();
+  EXPECT_EQ(faulty->recorded.reason, FinishReason::kError);
+  EXPECT_EQ(faulty->recorded.status.code(), absl::StatusCode::kInternal);
+  EXPECT_TRUE(faulty->recorded.ids.empty());
+  EXPECT_EQ(other->recorded.ids.size(), 20u);
+  EXPECT_TRUE(engine_->load().healthy);
+  EXPECT_EQ(engine_->scheduler().tables().pool(0).num_held(), 0);
+}
+
 TEST_P(EngineAdaptersTest, EndsAnUnloadThatStillWaits) {
   Load(5);
   const auto running = SubmitAdapted(1, 5, 2000);

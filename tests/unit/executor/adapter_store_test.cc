@@ -199,6 +199,66 @@ TEST(AdapterStore, EncodersAndOtherDevicesAreRefused) {
               HasSubstr("encoders cannot be adapted"));
 }
 
+/// Numbers that are finite, but whose products are none: only who asked for them suffers.
+TEST_F(AdapterStoreTest, AnOverflowIsTheFaultOfItsSequenceAlone) {
+  TempDir dir;
+  WriteAdapter(dir, {.config = R"("alpha_pattern": {".*": 1000000}, )"});
+  std::vector<TensorToWrite> tensors = AdapterTensors({});
+  for (TensorToWrite& tensor : tensors) {
+    for (size_t i = 0; i < tensor.bytes.size(); i += 4) {
+      const float large = i % 8 == 0 ? 3e37f : -2e37f;
+      std::memcpy(tensor.bytes.data() + i, &large, 4);
+    }
+  }
+  dir.Write("adapter_model.safetensors", SafetensorsFile(tensors));
+  const auto store = Make();
+  ASSERT_EQ(store->Load(AdapterId(0), dir.path()), absl::OkStatus());
+  RunnerOptions options = TinyRunnerOptions();
+  options.adapters = store;
+  auto runner = ModelRunner::Make(model_.get(), options);
+  ASSERT_TRUE(runner.ok()) << runner.status();
+  StepPlan plan;
+  for (int32_t i = 0; i < 3; ++i) {
+    SlotSetup setup;
+    setup.slot = SlotId(i);
+    setup.sequence = SequenceId(i + 1);
+    setup.prompt_tokens = 5;
+    plan.setups.push_back(setup);
+    SequenceSlice slice;
+    slice.sequence = setup.sequence;
+    slice.slot = setup.slot;
+    slice.adapter = i == 1 ? AdapterId(0) : kNoAdapter;
+    slice.num_tokens = 5;
+    slice.token_offset = 5 * i;
+    slice.num_outputs = 1;
+    slice.kind = OutputKind::kToken;
+    slice.blocks[0] = {i, 1};
+    plan.slices.push_back(slice);
+    plan.block_ids.push_back(i);
+    const std::vector<TokenId> prompt = TinyPrompt(5, 1);
+    plan.tokens.insert(plan.tokens.end(), prompt.begin(), prompt.end());
+  }
+  ASSERT_EQ((*runner)->Forward(plan), absl::OkStatus());
+  const auto result = (*runner)->Sample({});
+  ASSERT_TRUE(result.ok()) << result.status();
+  ASSERT_EQ(result->slices.size(), 3u);
+  EXPECT_EQ(result->slices[0].tokens[0].id, result->slices[2].tokens[0].id);
+  EXPECT_THAT(result->slices[1].fault.ToString(), HasSubstr("too large"));
+  EXPECT_TRUE(result->slices[1].tokens.empty());
+  // A step that was planned meanwhile goes on from a token that there is.
+  StepPlan next;
+  next.tokens = {-1};
+  SequenceSlice slice = plan.slices[1];
+  slice.begin = 5;
+  slice.num_tokens = 1;
+  slice.token_offset = 0;
+  slice.feed_last_sample = true;
+  slice.blocks[0] = {0, 0};
+  next.slices = {slice};
+  EXPECT_EQ((*runner)->Forward(next), absl::OkStatus());
+  EXPECT_TRUE((*runner)->Sample({}).ok());
+}
+
 class AdapterExecutorTest : public ::testing::TestWithParam<int> {};
 
 /// A step that was launched before an adapter is unloaded still has it.
