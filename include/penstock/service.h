@@ -61,8 +61,8 @@ class ModelRegistry {
   virtual ~ModelRegistry() = default;
   /// By name or alias; null where unknown.
   virtual std::shared_ptr<const ServedModel> Find(std::string_view name) const = 0;
-  /// As Find, of a model that requests can name at once: loads adapters, which takes long.
   using Found = absl::StatusOr<std::shared_ptr<const ServedModel>>;
+  /// As Find, of a model that requests can name at once: loads adapters, which takes long.
   virtual Found FindToServe(std::string_view name) const { return Find(name); }
   virtual std::vector<std::shared_ptr<const ServedModel>> List() const = 0;
 };

@@ -141,8 +141,9 @@ void AddServeCommand(CLI::App& app, int& exit_code) {
   command->add_option("--chat-template", options->chat_template,
                       "With MODEL: a Jinja file instead of the model's own chat template");
   command
-      ->add_option("--lora", options->lora,
-                   "With MODEL: NAME=DIRECTORY, an adapter (PEFT) to serve as NAME; may be repeated")
+      ->add_option(
+          "--lora", options->lora,
+          "With MODEL: NAME=DIRECTORY, an adapter (PEFT) to serve as NAME; may be repeated")
       ->take_all()
       ->expected(1)
       ->allow_extra_args(false);

@@ -123,7 +123,9 @@ TEST(Adapters, LeaveRowsWithoutOneAsTheyWere) {
     DrivenSequence last = driver.Begin(ids, false, crowded ? AdapterId(7) : kNoAdapter);
     const auto length = static_cast<int32_t>(ids.size());
     EXPECT_EQ(driver.Step({{&first, length}, {&plain, length}, {&last, length}}), absl::OkStatus());
-    if (crowded) { EXPECT_NE(first.tokens.back(), last.tokens.back()); }
+    if (crowded) {
+      EXPECT_NE(first.tokens.back(), last.tokens.back());
+    }
     return plain.logits;
   };
   const std::vector<float> without = run(nullptr, false);
