@@ -13,7 +13,8 @@ from lora_adapters import make_adapter, merge
 from test_lifecycle import fails, run
 
 # Each server measures which kernels are fastest, and other kernels round otherwise.
-ALIKE = "  engine: {dtype: float32, cpu_kernels: avx2, pipeline_depth: %d}\n"
+ALIKE = "  engine: {dtype: float32, cpu_kernels: avx2, %s}\n"
+DRAFTED = f"pipeline_depth: 2, speculation: {{method: draft, draft_model: {DEMO}}}"
 PROMPTS = [f"{start} number {i}" for i, start in enumerate(["The old house", "A night by the sea"] * 4)]
 
 
@@ -45,10 +46,9 @@ def refused(server, path, body, status, *words):
     return answer["error"]
 
 
-def configure(tmp_path, lora, depth=1, more=""):
+def configure(tmp_path, lora, engine="pipeline_depth: 1"):
     path = tmp_path / "penstock.yaml"
-    text = f"models:\n demo:\n  path: {DEMO}\n  lora: {json.dumps(lora)}\n" + ALIKE % depth + more
-    path.write_text(text)
+    path.write_text(f"models:\n demo:\n  path: {DEMO}\n  lora: {json.dumps(lora)}\n" + ALIKE % engine)
     return "--config", str(path)
 
 
@@ -61,11 +61,11 @@ def adapters(tmp_path):
                     for i, name in enumerate(["one", "two", "three"])}
 
 
-@pytest.mark.parametrize("depth", [1, 2])
-def test_adapters_answer_as_the_models_they_were_merged_into(serve, tmp_path, adapters, depth):
+@pytest.mark.parametrize("engine", ["pipeline_depth: 1", "pipeline_depth: 2", DRAFTED])
+def test_adapters_answer_as_the_models_they_were_merged_into(serve, tmp_path, adapters, engine):
     folder, deltas = adapters
     lora = {"adapters": {name: str(folder / name) for name in ("one", "two")}, "dir": str(folder)}
-    server = serve(*configure(tmp_path, lora, depth), model=None)
+    server = serve(*configure(tmp_path, lora, engine), model=None)
     plain = serve("--set", "engine.dtype=float32", "--set", "engine.cpu_kernels=avx2")
     expected = {("demo", p): complete(plain, "demo", p) for p in PROMPTS}
     for name in ("one", "two", "three"):

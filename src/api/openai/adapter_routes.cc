@@ -64,9 +64,9 @@ void RespondDone(HttpExchange& exchange, const std::string& name, const char* wh
 }
 
 void LoadAdapterRoute(GenerationService& service, HttpExchange& exchange) {
-  if (service.adapters() == nullptr) return RespondStatus(exchange, NoAdapters());
   const absl::StatusOr<AdapterBody> body = ReadAdapterBody(exchange.request().body, true);
   if (!body.ok()) return RespondStatus(exchange, body.status());
+  if (service.adapters() == nullptr) return RespondStatus(exchange, NoAdapters());
   const absl::Status loaded =
       service.adapters()->Load(body->base, body->name, body->path, body->in_place);
   if (!loaded.ok()) return RespondStatus(exchange, loaded);
@@ -74,9 +74,9 @@ void LoadAdapterRoute(GenerationService& service, HttpExchange& exchange) {
 }
 
 void UnloadAdapterRoute(GenerationService& service, std::shared_ptr<HttpExchange> exchange) {
-  if (service.adapters() == nullptr) return RespondStatus(*exchange, NoAdapters());
   const absl::StatusOr<AdapterBody> body = ReadAdapterBody(exchange->request().body, false);
   if (!body.ok()) return RespondStatus(*exchange, body.status());
+  if (service.adapters() == nullptr) return RespondStatus(*exchange, NoAdapters());
   service.adapters()->Unload(body->name, [exchange, name = body->name](const absl::Status& status) {
     if (!status.ok()) return RespondStatus(*exchange, status);
     RespondDone(*exchange, name, "removed");
