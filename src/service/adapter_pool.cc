@@ -21,10 +21,11 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kMaxNameBytes = 512;
+constexpr size_t kMaxPathBytes = 4096;
 constexpr const char* kFiles[] = {"adapter_config.json", "adapter_model.safetensors"};
 
-bool IsPlainName(std::string_view name) {
-  if (name.empty() || name.size() > kMaxNameBytes || !IsValidUtf8(name)) return false;
+bool IsPlain(std::string_view name, size_t max_bytes) {
+  if (name.empty() || name.size() > max_bytes || !IsValidUtf8(name)) return false;
   for (const char c : name) {
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) return false;
   }
@@ -34,7 +35,7 @@ bool IsPlainName(std::string_view name) {
 /// A path below a folder, in the one way to write it.
 bool IsRelativePath(std::string_view name) {
   const fs::path path{std::string(name)};
-  return path.is_relative() && path.lexically_normal() == path && path.has_filename() &&
+  return path.is_relative() && path.lexically_normal().native() == name && path.has_filename() &&
          *path.begin() != "..";
 }
 
@@ -101,11 +102,16 @@ absl::StatusOr<AdapterPool::Model> AdapterPool::FindToServe(std::string_view nam
     return it == entries_.end() ? std::nullopt : std::optional(it->second.dir);
   };
   // Most unknown names are no adapters: they wait for nobody.
-  if (!known() && (!IsRelativePath(name) || !Contained(name).ok())) return Model();
+  if (!known() && (!IsPlain(name, kMaxNameBytes) || !IsRelativePath(name) || !Contained(name).ok()))
+    return Model();
   const std::lock_guard loading(load_mutex_);
   if (Model model = in_memory()) return model;
   const std::optional<std::string> given = known();
-  const absl::StatusOr<std::string> dir = given ? *given : Contained(name);
+  // What lay in lora.dir when it was loaded may be a link out of it by now.
+  const bool configured = given && parts_.lora.adapters.contains(std::string(name)) &&
+                          parts_.lora.adapters.at(std::string(name)) == *given;
+  const absl::StatusOr<std::string> dir =
+      configured ? *given : Contained(given ? std::string_view(*given) : name);
   if (!dir.ok()) return Model();
   absl::StatusOr<Model> loaded = Bring(std::string(name), *dir, !given);
   return loaded.ok() ? loaded : ForClients(loaded.status(), *dir, "model");
@@ -113,7 +119,7 @@ absl::StatusOr<AdapterPool::Model> AdapterPool::FindToServe(std::string_view nam
 
 absl::StatusOr<std::string> AdapterPool::Contained(std::string_view path) const {
   const absl::Status outside = absl::NotFoundError("there is no such adapter in lora.dir");
-  if (parts_.lora.dir.empty() || !IsPlainName(path)) return outside;
+  if (parts_.lora.dir.empty() || !IsPlain(path, kMaxPathBytes)) return outside;
   std::error_code error;
   const fs::path folder = fs::canonical(parts_.lora.dir, error);
   if (error) return outside;
@@ -214,7 +220,7 @@ absl::Status AdapterPool::CheckRuntime() const {
 
 absl::Status AdapterPool::Load(const std::string& name, const std::string& path, bool in_place) {
   RETURN_IF_ERROR(CheckRuntime());
-  if (!IsPlainName(name))
+  if (!IsPlain(name, kMaxNameBytes))
     return InvalidField("lora_name", "lora_name must be a name of at most 512 bytes");
   const absl::StatusOr<std::string> dir = Contained(path);
   if (!dir.ok()) {

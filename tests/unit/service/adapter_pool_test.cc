@@ -167,13 +167,28 @@ TEST_F(AdapterPoolTest, NothingOutsideTheFolderIsFound) {
   EXPECT_NE(Get(*pool, "inside"), nullptr);
   // Requests write an adapter's name in one way; loading takes every way that leads inside.
   const std::string absolute = folder() / "b";
-  for (const std::string& path : {absolute, std::string("./b"), std::string("a/../b"),
-                                  std::string("b/"), std::string("b//")}) {
+  for (const std::string& path :
+       {absolute, std::string("./b"), std::string("a/../b"), std::string("b/"), std::string("b//"),
+        std::string("sub//d"), std::string("sub/./d")}) {
     EXPECT_EQ(Get(*pool, path), nullptr) << path;
   }
   EXPECT_EQ(pool->Load("new", "a/../b", false), absl::OkStatus());
   lora_.dir = "";
   EXPECT_EQ(Get(*Make(), "a"), nullptr);
+}
+
+TEST_F(AdapterPoolTest, WhatBecameALinkOutOfTheFolderDoesNotComeBack) {
+  lora_.max_host_adapters = 1;
+  const auto pool = Make();
+  ASSERT_EQ(pool->Load("x", "a", false), absl::OkStatus());
+  EXPECT_NE(Get(*pool, "b"), nullptr);
+  EXPECT_THAT(evicted_, ElementsAre("x"));
+  EXPECT_NE(Get(*pool, "x"), nullptr);
+  EXPECT_NE(Get(*pool, "b"), nullptr);
+  fs::remove_all(folder() / "a");
+  fs::create_directory_symlink(outside(), folder() / "a");
+  EXPECT_EQ(Get(*pool, "x"), nullptr);
+  EXPECT_EQ(std::count(dirs_.begin(), dirs_.end(), "outside"), 0);
 }
 
 TEST_F(AdapterPoolTest, ClientsLoadAndUnloadWhereTheyMay) {
