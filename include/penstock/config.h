@@ -52,6 +52,16 @@ struct EngineConfig {
   SpeculationConfig speculation;
 };
 
+/// Low-rank adapters of a model, as PEFT writes them.
+struct LoraConfig {
+  std::string dir;                              // of adapters that requests may name; empty: none
+  std::map<std::string, std::string> adapters;  // name -> directory: loaded at start
+  int32_t max_adapters = 4;                     // different ones computed in one step
+  int32_t max_host_adapters = 8;                // in memory at once
+  int32_t max_rank = 16;
+  bool allow_runtime = false;  // clients may load and unload adapters of `dir`
+};
+
 struct ModelEntry {
   std::string path;                       // directory, or org/name[@rev]
   std::string weights = "file";           // file | formula (benchmarks)
@@ -60,6 +70,7 @@ struct ModelEntry {
   std::string tool_parser = "auto";       // auto | none | a name of CallFormats
   std::string reasoning_parser = "auto";  // auto | none | a name of ReasoningFormats
   EngineConfig engine;                    // the global engine section, overridden
+  LoraConfig lora;
 };
 
 struct PublicListener {

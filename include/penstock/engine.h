@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -55,6 +56,7 @@ struct EngineLoad {
   bool healthy = true;  // false after a device fault
   bool draining = false;
   absl::Time last_step;  // engine clock; when the last step was committed
+  std::vector<AdapterId> running_adapters, waiting_adapters;  // of requests
 };
 
 /// What a caller must know before it can build a request.

@@ -42,6 +42,7 @@ struct ExecutorLimits {
   int32_t vocab_size = 0;
   int32_t prefix_split = 0;      // > 0: prompts longer than this share no prefix with shorter ones
   bool can_chunk = true;         // false: a prompt must be computed in one slice
+  int32_t max_adapters = 0;      // different ones in one step; 0: none are supported
   int32_t max_model_drafts = 0;  // > 0: a draft model guesses up to so many tokens of a slice
 };
 
@@ -122,6 +123,7 @@ struct SliceResult {
   int32_t num_accepted = 0;  // drafts that were right; tokens.size() == num_accepted + 1 for kToken
   std::vector<SampledToken> tokens;  // drawn tokens, oldest first
   RequestOutput output;              // kPromptLogprobs, kHidden
+  absl::Status fault;                // of this sequence alone: it yields nothing any more
 };
 
 struct StepResult {

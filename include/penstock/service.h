@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "penstock/engine.h"
@@ -37,6 +38,8 @@ struct GenerationDefaults {
 struct ServedModel {
   std::string name;  // the first served name: the label of its metrics
   std::vector<std::string> aliases;
+  std::string parent;              // of an adapter: the model that it adapts; empty: a model
+  AdapterId adapter = kNoAdapter;  // that its requests name
   Engine* engine = nullptr;
   const Tokenizer* tokenizer = nullptr;               // null: ids in, ids out
   const ChatTemplate* chat_template = nullptr;        // null: no chat
@@ -62,6 +65,9 @@ class ModelRegistry {
   virtual ~ModelRegistry() = default;
   /// By name or alias; null where unknown.
   virtual std::shared_ptr<const ServedModel> Find(std::string_view name) const = 0;
+  using Found = absl::StatusOr<std::shared_ptr<const ServedModel>>;
+  /// As Find, of a model that requests can name at once: loads adapters, which takes long.
+  virtual Found FindToServe(std::string_view name) const { return Find(name); }
   virtual std::vector<std::shared_ptr<const ServedModel>> List() const = 0;
 };
 

@@ -86,6 +86,20 @@ absl::Status Parse(const ConfigField&, std::string_view text, std::vector<std::s
   return absl::OkStatus();
 }
 
+absl::Status Parse(const ConfigField&, std::string_view text,
+                   std::map<std::string, std::string>& out) {
+  out.clear();
+  for (absl::string_view part : absl::StrSplit(ToAbsl(text), ',', absl::SkipWhitespace())) {
+    const std::pair<absl::string_view, absl::string_view> sides =
+        absl::StrSplit(absl::StripAsciiWhitespace(part), absl::MaxSplits('=', 1));
+    if (sides.first.empty() || sides.second.empty())
+      return Expected("name=value, perhaps more after commas", text);
+    if (!out.emplace(sides.first, sides.second).second)
+      return absl::InvalidArgumentError(absl::StrCat("'", sides.first, "' is given twice"));
+  }
+  return absl::OkStatus();
+}
+
 std::string Format(bool v) { return v ? "true" : "false"; }
 std::string Format(int32_t v) { return absl::StrCat(v); }
 std::string Format(const std::string& v) {
@@ -107,6 +121,14 @@ std::string Format(Bytes v) {
 }
 std::string Format(absl::Duration v) {
   return v == absl::ZeroDuration() ? "0s" : absl::FormatDuration(v);
+}
+std::string Format(const std::map<std::string, std::string>& v) {
+  return absl::StrCat("{",
+                      absl::StrJoin(v, ", ",
+                                    [](std::string* s, const auto& e) {
+                                      absl::StrAppend(s, Format(e.first), ": ", Format(e.second));
+                                    }),
+                      "}");
 }
 std::string Format(const std::vector<std::string>& v) {
   return absl::StrCat(

@@ -105,6 +105,18 @@ class YamlReader {
       }
       return absl::OkStatus();
     }
+    if (auto* const* names = std::get_if<std::map<std::string, std::string>*>(&field.ref);
+        names != nullptr && node.IsMap()) {
+      RETURN_IF_ERROR(CheckMap(node, path));
+      (*names)->clear();
+      for (const auto& entry : node) {
+        const std::string name = entry.first.Scalar();
+        if (!entry.second.IsScalar())
+          return Error(entry.second, Join(path, name), "expected a single value");
+        (**names)[name] = entry.second.Scalar();
+      }
+      return absl::OkStatus();
+    }
     if (!node.IsScalar()) return Error(node, path, "expected a single value");
     const absl::Status status = SetField(field, node.Scalar());
     return status.ok() ? status : Error(node, path, Message(status));

@@ -134,6 +134,43 @@ ConfigSection DescribeEngine(EngineConfig& c) {
         }}}};
 }
 
+ConfigSection DescribeLora(LoraConfig& c) {
+  return {
+      "lora",
+      "Low-rank adapters (LoRA, as PEFT writes them), each a model of its own to clients. What "
+      "they "
+      "take at most is taken from kv_memory at start. Adapters need device: cpu.",
+      {
+          {"dir", &c.dir,
+           "A folder of adapters: a request whose model is the name of one is answered with it, "
+           "loaded when first named. Empty: none but `adapters`."},
+          {"adapters", &c.adapters,
+           "Adapters by the name that clients use, each a directory: loaded at start."},
+          {"max_adapters",
+           &c.max_adapters,
+           "Different adapters computed in one step; requests with further ones wait.",
+           {},
+           1,
+           1024},
+          {"max_host_adapters",
+           &c.max_host_adapters,
+           "Adapters in memory at once. Beyond that the one that was not asked for the longest "
+           "goes, until it is named again; where all are in use a request is a 429.",
+           {},
+           1,
+           65536},
+          {"max_rank",
+           &c.max_rank,
+           "The largest rank of an adapter: memory is kept for it. More is refused.",
+           {},
+           1,
+           256},
+          {"allow_runtime", &c.allow_runtime,
+           "Clients may load and unload adapters of `dir` by /v1/load_lora_adapter and "
+           "/v1/unload_lora_adapter."},
+      }};
+}
+
 }  // namespace
 
 ConfigSection DescribeServer(ServerConfig& c) {
@@ -263,7 +300,7 @@ ConfigSection DescribeModel(ModelEntry& entry) {
                "How the model writes its reasoning, likewise.",
                {"auto", "none", "think", "magistral"}},
           },
-          {DescribeEngine(entry.engine)}};
+          {DescribeLora(entry.lora), DescribeEngine(entry.engine)}};
 }
 
 }  // namespace penstock

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -15,8 +16,8 @@
 
 namespace penstock {
 
-using FieldRef =
-    std::variant<bool*, int32_t*, std::string*, Bytes*, absl::Duration*, std::vector<std::string>*>;
+using FieldRef = std::variant<bool*, int32_t*, std::string*, Bytes*, absl::Duration*,
+                              std::vector<std::string>*, std::map<std::string, std::string>*>;
 
 struct ConfigField {
   std::string_view name;

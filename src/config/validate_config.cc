@@ -40,6 +40,20 @@ absl::Status ValidateEngine(const EngineConfig& engine, const std::string& path)
   return absl::OkStatus();
 }
 
+absl::Status ValidateLora(const LoraConfig& lora, const std::string& path) {
+  const auto least = std::max(lora.max_adapters, static_cast<int32_t>(lora.adapters.size()));
+  if (lora.max_host_adapters < least) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        path, ".max_host_adapters: expected at least ", least,
+        ", as many as max_adapters and as there are adapters, got ", lora.max_host_adapters));
+  }
+  if (lora.allow_runtime && lora.dir.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ".allow_runtime: expected a dir that adapters may come from"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ValidateModels(const ServerConfig& config) {
   std::map<std::string, std::string> owner;  // every served name -> the model it means
   for (const auto& [name, model] : config.models) {
@@ -48,8 +62,10 @@ absl::Status ValidateModels(const ServerConfig& config) {
       return absl::InvalidArgumentError(
           absl::StrCat(path, ".path: expected a directory or org/name"));
     RETURN_IF_ERROR(ValidateEngine(model.engine, absl::StrCat(path, ".engine")));
+    RETURN_IF_ERROR(ValidateLora(model.lora, absl::StrCat(path, ".lora")));
     std::vector<std::string> names = model.aliases;
     names.push_back(name);
+    for (const auto& [adapter, dir] : model.lora.adapters) names.push_back(adapter);
     for (const std::string& served : names) {
       const auto [it, fresh] = owner.emplace(served, name);
       if (!fresh) {
@@ -165,7 +181,7 @@ std::string ReferenceYaml() {
   ModelEntry model;
   model.path = "models/demo";
   ConfigSection described = DescribeModel(model);
-  described.sections.clear();  // its engine section repeats the one above
+  described.sections.pop_back();  // its engine section repeats the one above
   absl::StrAppend(&out, "\n# ", ToAbsl(described.doc), "\nmodels:\n  demo:\n");
   PrintSection(described, "    ", out);
   absl::StrAppend(&out,

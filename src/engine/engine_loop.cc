@@ -25,6 +25,9 @@ EngineLoop::~EngineLoop() {
   ReadMailbox();
   scheduler_.EndAll(FinishReason::kError, gone);
   for (DoneCallback& done : controls_) done(gone);
+  for (auto& [id, waiting] : unloads_) {
+    for (DoneCallback& done : waiting) done(gone);
+  }
   Publish();
 }
 
@@ -43,6 +46,7 @@ bool EngineLoop::RunOnce() {
   ReadMailbox();
   scheduler_.ExpireDeadlines(options_.clock->Now());
   if (!fault_.ok()) scheduler_.EndAll(FinishReason::kError, fault_);
+  if (!unloads_.empty()) UnloadIdle();
   const bool launched =
       fault_.ok() && num_steps_in_flight() < limits_.pipeline_depth && LaunchNext();
   const bool collect =
@@ -68,9 +72,33 @@ void EngineLoop::Handle(ControlMessage message) {
     scheduler_.ResetCache();
     return message.done(absl::OkStatus());
   }
+  if (message.command.kind == CommandKind::kUnloadAdapter) {
+    if (!scheduler_.RetireAdapter(message.command.adapter))
+      return message.done(absl::NotFoundError("the adapter is not loaded"));
+    unloads_[message.command.adapter].push_back(std::move(message.done));
+    return;
+  }
   const absl::Status status = fault_.ok() ? executor_->Control(message.command) : fault_;
   if (!status.ok()) return message.done(status);
+  if (message.command.kind == CommandKind::kLoadAdapter)
+    scheduler_.AddAdapter(message.command.adapter);
   controls_.push_back(std::move(message.done));
+}
+
+void EngineLoop::UnloadIdle() {
+  for (const AdapterId id : scheduler_.TakeIdleAdapters()) {
+    const auto node = unloads_.extract(id);
+    const auto report = [waiting = std::move(node.mapped())](const absl::Status& status) {
+      for (const DoneCallback& done : waiting) done(status);
+    };
+    const Command command{.kind = CommandKind::kUnloadAdapter, .adapter = id, .path = ""};
+    const absl::Status status = fault_.ok() ? executor_->Control(command) : fault_;
+    if (!status.ok()) {
+      report(status);
+    } else {
+      controls_.push_back(report);
+    }
+  }
 }
 
 bool EngineLoop::LaunchNext() {
@@ -134,6 +162,13 @@ void EngineLoop::Publish() {
   num_running_ = scheduler_.num_running();
   num_waiting_tokens_ = scheduler_.num_waiting_tokens();
   kv_usage_ = scheduler_.tables().usage();
+  if (const AdapterUse& adapters = scheduler_.adapters();
+      adapters.version() != published_adapters_) {
+    published_adapters_ = adapters.version();
+    const std::lock_guard lock(adapters_mutex_);
+    running_adapters_ = adapters.Running();
+    waiting_adapters_ = adapters.Waiting();
+  }
   ExportMetrics();
   const int64_t finished = scheduler_.counters().num_finished;
   if (finished == num_finished_.load()) return;
@@ -225,6 +260,9 @@ EngineLoad EngineLoop::load() const {
   load.healthy = healthy_;
   load.draining = draining_;
   load.last_step = absl::FromUnixNanos(last_step_nanos_);
+  const std::lock_guard lock(adapters_mutex_);
+  load.running_adapters = running_adapters_;
+  load.waiting_adapters = waiting_adapters_;
   return load;
 }
 

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <deque>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -72,6 +73,8 @@ class EngineLoop final : public Engine {
   void Handle(SubmitMessage message);
   void Handle(CancelMessage message) { scheduler_.Cancel(message.id); }
   void Handle(ControlMessage message);
+  /// Unloads adapters that wait for the last of their requests.
+  void UnloadIdle();
   void Handle(EndAllMessage) { scheduler_.EndAll(FinishReason::kCancelled, absl::OkStatus()); }
   bool LaunchNext();
   void CollectOldest();
@@ -89,6 +92,7 @@ class EngineLoop final : public Engine {
   Scheduler scheduler_;
   Mailbox<Message> mailbox_{0};        // Submit bounds what can be in it
   std::deque<DoneCallback> controls_;  // sent to the executor, not yet reported
+  std::map<AdapterId, std::vector<DoneCallback>> unloads_;  // that wait for requests
   struct Launched {
     StepPlan plan;
     absl::Time at;
@@ -107,6 +111,10 @@ class EngineLoop final : public Engine {
   std::atomic<int64_t> num_waiting_tokens_{0};
   std::atomic<double> kv_usage_{0};
   std::atomic<int64_t> last_step_nanos_{0};  // since the Unix epoch, by the engine's clock
+
+  mutable std::mutex adapters_mutex_;  // guards the two lists
+  std::vector<AdapterId> running_adapters_, waiting_adapters_;
+  uint64_t published_adapters_ = 0;  // AdapterUse::version; the engine's thread's
 
   std::mutex drain_mutex_;
   std::condition_variable drained_;  // num_finished_ has reached num_submitted_

@@ -12,6 +12,7 @@ Scheduler::Scheduler(const ExecutorLimits& limits, SchedulerOptions options)
       options_(std::move(options)),
       tables_(limits, options_.prefix_cache,
               PrefixHasher(options_.hash_key, options_.model_digest)),
+      adapters_(limits.max_adapters),
       waiting_(options_.policy),
       step_budget_(options_.itl_target, &decode_costs_) {
   for (int32_t i = limits.num_slots; i-- > 0;) free_slots_.push_back(SlotId{i});
@@ -70,6 +71,9 @@ void Scheduler::Add(RequestId id, GenerateRequest request, std::shared_ptr<Token
   CHECK(by_request_.emplace(id, &seq).second);
   for (const absl::Time t : Deadlines(seq)) deadlines_.emplace(t, seq.id);
   live_.emplace(seq.id, std::move(owned));
+  if (adapters_.Takes(seq.request.adapter)) return adapters_.Begin(seq.request.adapter);
+  seq.request.adapter = kNoAdapter;  // it holds none
+  Finish(seq, FinishReason::kError, absl::NotFoundError("the adapter has been unloaded"));
 }
 
 std::vector<absl::Time> Scheduler::Deadlines(const Sequence& seq) const {
@@ -261,6 +265,7 @@ void Scheduler::PlanPrompt(Sequence& seq, StepPlan& plan, absl::Time now) {
 bool Scheduler::Admit(Sequence& seq) {
   if (seq.num_in_flight > 0)
     return false;  // preempted with a sample on its way: its next token is not known yet
+  if (!adapters_.MayRun(seq.request.adapter) && !PreemptAdapter(seq)) return false;
   if (free_slots_.empty() && !PreemptLowerPriority(seq)) return false;
   const int32_t found = tables_.MatchPrefix(seq);
   while (!HasRoomFor(seq)) {
@@ -277,6 +282,7 @@ bool Scheduler::Admit(Sequence& seq) {
   seq.slot = free_slots_.back();
   free_slots_.pop_back();
   running_.emplace(seq.rank, &seq);
+  adapters_.Run(seq.request.adapter);
   return true;
 }
 
@@ -300,6 +306,26 @@ bool Scheduler::PreemptLowerPriority(const Sequence& seq) {
   Sequence* victim = WorstUnplanned();
   if (victim == nullptr || victim->rank.priority <= seq.rank.priority) return false;
   Preempt(*victim);
+  return true;
+}
+
+/// Everyone with one of the adapters that run, where all of them are of lower priority: of several
+/// such adapters the one whose best is worst.
+bool Scheduler::PreemptAdapter(const Sequence& seq) {
+  absl::flat_hash_map<AdapterId, Rank> best;
+  for (const auto& [rank, other] : running_) best.try_emplace(other->request.adapter, rank);
+  for (const auto& [rank, other] : running_) {
+    const bool stays = rank.priority <= seq.rank.priority || other->planned_in == step_;
+    if (stays || other->request.adapter == kNoAdapter) best.erase(other->request.adapter);
+  }
+  const auto worst = std::max_element(
+      best.begin(), best.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  if (worst == best.end()) return false;
+  std::vector<Sequence*> victims;
+  for (const auto& [rank, other] : running_) {
+    if (other->request.adapter == worst->first) victims.push_back(other);
+  }
+  for (Sequence* victim : victims) Preempt(*victim);
   return true;
 }
 
@@ -330,6 +356,7 @@ void Scheduler::Preempt(Sequence& seq) {
 
 void Scheduler::LeaveSlot(Sequence& seq) {
   running_.erase(seq.rank);
+  adapters_.Rest(seq.request.adapter);
   free_slots_.push_back(seq.slot);
   seq.slot = SlotId{-1};
   seq.setup_sent = false;

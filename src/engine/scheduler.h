@@ -18,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "engine/adapter_use.h"
 #include "engine/cache_tables.h"
 #include "engine/draft_pace.h"
 #include "engine/sequence.h"
@@ -75,6 +76,12 @@ class Scheduler {
   void ObserveStep(const StepPlan& plan, absl::Duration took);
   /// Whether drafts are proposed at all: what was computed for a wrong one must leave no trace.
   static bool CanDraft(const ExecutorLimits& limits);
+  /// Requests may name an adapter from AddAdapter on until RetireAdapter; those that live then go
+  /// on. A number is never given twice, so that no prefix of another adapter is found.
+  void AddAdapter(AdapterId id) { adapters_.Add(id); }
+  bool RetireAdapter(AdapterId id) { return adapters_.Retire(id); }  // false: there is none
+  /// Retired ones that no request has any more, each once.
+  std::vector<AdapterId> TakeIdleAdapters() { return adapters_.TakeIdle(); }
   /// Forgets all cached prefixes.
   void ResetCache() { tables_.Reset(); }
 
@@ -84,6 +91,7 @@ class Scheduler {
   int32_t num_planned_tokens() const { return num_planned_; }  // by the last Plan
   int64_t num_waiting_tokens() const { return waiting_.num_tokens(); }
   const CacheTables& tables() const { return tables_; }
+  const AdapterUse& adapters() const { return adapters_; }
   const SchedulerCounters& counters() const { return counters_; }
 
  private:
@@ -97,6 +105,7 @@ class Scheduler {
   bool Admit(Sequence& seq);
   bool HasRoomFor(const Sequence& seq) const;
   bool PreemptLowerPriority(const Sequence& seq);
+  bool PreemptAdapter(const Sequence& seq);
   bool Grow(Sequence& seq, int32_t end);
   Sequence* WorstUnplanned();
   void Preempt(Sequence& seq);
@@ -123,6 +132,7 @@ class Scheduler {
   const ExecutorLimits limits_;
   const SchedulerOptions options_;
   CacheTables tables_;
+  AdapterUse adapters_;
   WaitQueue waiting_;
   StepCosts decode_costs_;
   std::optional<Speculator> speculator_;  // where drafts are proposed

@@ -95,6 +95,7 @@ void Scheduler::Commit(const StepResult& result, absl::Time now) {
 }
 
 void Scheduler::CommitSlice(Sequence& seq, const SliceResult& slice, absl::Time now) {
+  if (!slice.fault.ok()) return Finish(seq, FinishReason::kError, slice.fault);
   if (slice.output.kind != OutputKind::kNone) DeliverOutput(seq, slice.output);
   if (slice.output.kind == OutputKind::kHidden) {
     SettleDrafts(seq, slice);
@@ -199,6 +200,7 @@ void Scheduler::Finish(Sequence& seq, FinishReason reason, const absl::Status& s
     seq.usage.prefill_time = seq.first_token - seq.first_planned;
     seq.usage.decode_time = seq.last_token - seq.first_token;
   }
+  adapters_.End(seq.request.adapter);
   ++counters_.num_finished;
   by_request_.erase(seq.request_id);
   const auto node =

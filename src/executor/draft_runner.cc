@@ -51,7 +51,7 @@ absl::StatusOr<std::unique_ptr<DraftRunner>> DraftRunner::Make(LoadedModel* mode
   r->cache_ = std::make_unique<KvCache>(std::move(cache));
   ASSIGN_OR_RETURN(r->network_, Decoder::Make(&model->config, &model->weights, model->device.get(),
                                               options.dtype, options.cache.max_step_tokens,
-                                              options.cache.max_len));
+                                              options.cache.max_len, /*adapter_columns=*/0));
   r->filled_.resize(r->group().num_blocks);
   return r;
 }
@@ -112,7 +112,7 @@ void DraftRunner::Forward() {
   batch.positions = positions_.data();
   batch.slots = row_slots_.data();
   batch.sequences = sequences_;
-  network_->Forward(batch, layers_);
+  network_->Forward(batch, layers_, {});
 }
 
 absl::Status DraftRunner::Draw(absl::Span<DraftRequest* const> requests,

@@ -59,25 +59,27 @@ int32_t Longest(const std::vector<GoldenPrompt>& prompts) {
 /// One prompt computed in one way; leaves logits and tokens in `out`.
 using Way = std::function<absl::Status(RunnerDriver&, const GoldenPrompt&, DrivenSequence& out)>;
 
-absl::Status RunChunked(RunnerDriver& driver, const GoldenPrompt& p, int32_t chunk,
-                        DrivenSequence& out) {
-  out = driver.Begin(p.ids, true);
+absl::Status RunChunked(RunnerDriver& driver, const GoldenPrompt& p, AdapterId adapter,
+                        int32_t chunk, DrivenSequence& out) {
+  out = driver.Begin(p.ids, true, adapter);
   RETURN_IF_ERROR(driver.Run(out, chunk, static_cast<int32_t>(p.greedy.size())));
   driver.End(out);
   return absl::OkStatus();
 }
 
 /// Prompt and decodes stand between strangers at every stage of theirs.
-absl::Status RunBatched(RunnerDriver& driver, const GoldenPrompt& p, DrivenSequence& out) {
+absl::Status RunBatched(RunnerDriver& driver, const GoldenPrompt& p, const GoldenAdapters& adapters,
+                        DrivenSequence& out) {
   const auto length = static_cast<int32_t>(p.ids.size());
   std::vector<DrivenSequence> strangers;
   for (int32_t i = 0; i < kNumStrangers; ++i) {
     std::vector<TokenId> ids(p.ids.rbegin(), p.ids.rend());
     ids.resize(std::max<size_t>(1, ids.size() * (i + 1) / kNumStrangers));
-    strangers.push_back(driver.Begin(ids, false));
+    strangers.push_back(
+        driver.Begin(ids, false, adapters.strangers[i % adapters.strangers.size()]));
   }
   RETURN_IF_ERROR(driver.Run(strangers[0], 5, 1));  // decoding by the time the prompt comes
-  out = driver.Begin(p.ids, true);
+  out = driver.Begin(p.ids, true, adapters.own);
   // Half a stranger, the prompt, a decode, another stranger.
   const int32_t half = std::max(1, strangers[1].num_prompt / 2);
   std::vector<RunnerDriver::Item> items = {{&strangers[1], half},
@@ -104,16 +106,16 @@ absl::Status RunBatched(RunnerDriver& driver, const GoldenPrompt& p, DrivenSeque
 }
 
 /// The first blocks come from another sequence that has just computed them.
-absl::Status RunPrefixHit(RunnerDriver& driver, const GoldenPrompt& p, int32_t block_size,
-                          DrivenSequence& out) {
+absl::Status RunPrefixHit(RunnerDriver& driver, const GoldenPrompt& p, AdapterId adapter,
+                          int32_t block_size, DrivenSequence& out) {
   const int32_t shared = (static_cast<int32_t>(p.ids.size()) - 1) / block_size * block_size;
-  DrivenSequence donor = driver.Begin(p.ids, true);
+  DrivenSequence donor = driver.Begin(p.ids, true, adapter);
   // Chunks that do not end with the blocks, and at last one that does: recurrent layers leave a
   // snapshot there.
   while (donor.num_computed < shared) {
     RETURN_IF_ERROR(driver.Step({{&donor, std::min(11, shared - donor.num_computed)}}));
   }
-  out = driver.Begin(p.ids, true);
+  out = driver.Begin(p.ids, true, adapter);
   driver.SharePrefix(donor, shared, out);
   RETURN_IF_ERROR(driver.Run(out, kMaxStepTokens, static_cast<int32_t>(p.greedy.size())));
   driver.End(out, shared);
@@ -122,8 +124,9 @@ absl::Status RunPrefixHit(RunnerDriver& driver, const GoldenPrompt& p, int32_t b
 }
 
 /// Preempted halfway through the prompt and again halfway through the continuation.
-absl::Status RunPreempted(RunnerDriver& driver, const GoldenPrompt& p, DrivenSequence& out) {
-  out = driver.Begin(p.ids, true);
+absl::Status RunPreempted(RunnerDriver& driver, const GoldenPrompt& p, AdapterId adapter,
+                          DrivenSequence& out) {
+  out = driver.Begin(p.ids, true, adapter);
   const auto length = static_cast<int32_t>(p.ids.size());
   const auto num_tokens = static_cast<int32_t>(p.greedy.size());
   if (length > 1) RETURN_IF_ERROR(driver.Step({{&out, length / 2}}));
@@ -140,23 +143,29 @@ struct NamedWay {
   Way run;
 };
 
-std::vector<NamedWay> Ways(int32_t block_size) {
+std::vector<NamedWay> Ways(int32_t block_size, const GoldenAdapters& adapters) {
+  using Out = DrivenSequence;
+  const AdapterId own = adapters.own;
   std::vector<NamedWay> ways;
-  ways.push_back({"whole", [](RunnerDriver& d, const GoldenPrompt& p, DrivenSequence& out) {
-                    return RunChunked(d, p, kMaxStepTokens, out);
+  ways.push_back({"whole", [own](RunnerDriver& d, const GoldenPrompt& p, Out& out) {
+                    return RunChunked(d, p, own, kMaxStepTokens, out);
                   }});
   for (const int32_t chunk : {1, 7, 16}) {
     ways.push_back({absl::StrCat("chunk", chunk),
-                    [chunk](RunnerDriver& d, const GoldenPrompt& p, DrivenSequence& out) {
-                      return RunChunked(d, p, chunk, out);
+                    [own, chunk](RunnerDriver& d, const GoldenPrompt& p, Out& out) {
+                      return RunChunked(d, p, own, chunk, out);
                     }});
   }
-  ways.push_back({"batched", RunBatched});
+  ways.push_back({"batched", [&adapters](RunnerDriver& d, const GoldenPrompt& p, Out& out) {
+                    return RunBatched(d, p, adapters, out);
+                  }});
   ways.push_back(
-      {"prefix_hit", [block_size](RunnerDriver& d, const GoldenPrompt& p, DrivenSequence& out) {
-         return RunPrefixHit(d, p, block_size, out);
+      {"prefix_hit", [own, block_size](RunnerDriver& d, const GoldenPrompt& p, Out& out) {
+         return RunPrefixHit(d, p, own, block_size, out);
        }});
-  ways.push_back({"preempted", RunPreempted});
+  ways.push_back({"preempted", [own](RunnerDriver& d, const GoldenPrompt& p, Out& out) {
+                    return RunPreempted(d, p, own, out);
+                  }});
   return ways;
 }
 
@@ -227,11 +236,13 @@ GoldenTolerance GoldenTolerance::For(const ModelConfig& config, DType dtype) {
 }
 
 absl::StatusOr<GoldenReport> CheckGolden(LoadedModel* model, DType dtype,
-                                         const std::vector<GoldenPrompt>& prompts) {
+                                         const std::vector<GoldenPrompt>& prompts,
+                                         const GoldenAdapters& adapters) {
   const ModelConfig& config = model->config;
   RunnerOptions options;
   options.dtype = dtype;
   options.kv_dtype = dtype;
+  options.adapters = adapters.store;
   options.num_slots = kNumStrangers + 2;
   options.max_step_tokens = kMaxStepTokens;
   options.max_len = (Longest(prompts) + 63) / 16 * 16;
@@ -242,7 +253,7 @@ absl::StatusOr<GoldenReport> CheckGolden(LoadedModel* model, DType dtype,
   ASSIGN_OR_RETURN(const std::unique_ptr<ModelRunner> runner, ModelRunner::Make(model, options));
   RunnerDriver driver(runner.get());
   const GoldenTolerance tolerance = GoldenTolerance::For(config, dtype);
-  const std::vector<NamedWay> ways = Ways(options.block_size);
+  const std::vector<NamedWay> ways = Ways(options.block_size, adapters);
 
   GoldenReport report;
   report.passed = true;

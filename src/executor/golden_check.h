@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -53,8 +54,16 @@ struct GoldenReport {
   bool passed = false;
 };
 
+/// Whose logits the references are, and who is beside them in a batch.
+struct GoldenAdapters {
+  std::shared_ptr<AdapterStore> store;  // null: there are none
+  AdapterId own = kNoAdapter;
+  std::vector<AdapterId> strangers = {kNoAdapter};  // in turn
+};
+
 /// Runs every prompt in every way. `dtype` is of activations and KV.
 absl::StatusOr<GoldenReport> CheckGolden(LoadedModel* model, DType dtype,
-                                         const std::vector<GoldenPrompt>& prompts);
+                                         const std::vector<GoldenPrompt>& prompts,
+                                         const GoldenAdapters& adapters = {});
 
 }  // namespace penstock

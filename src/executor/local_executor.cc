@@ -13,9 +13,13 @@ namespace {
 class LocalExecutor final : public Executor {
  public:
   LocalExecutor(std::unique_ptr<LoadedModel> model, std::unique_ptr<LoadedModel> draft,
-                std::unique_ptr<ModelRunner> runner, const WorkerPool* pool)
-      : model_(std::move(model)), draft_(std::move(draft)), runner_(std::move(runner)) {
-    if (limits().pipeline_depth > 1) loop_ = std::make_unique<RankLoop>(runner_.get(), pool);
+                std::unique_ptr<ModelRunner> runner, const RunnerOptions& options)
+      : model_(std::move(model)),
+        draft_(std::move(draft)),
+        runner_(std::move(runner)),
+        adapters_(options.adapters) {
+    if (limits().pipeline_depth > 1)
+      loop_ = std::make_unique<RankLoop>(runner_.get(), options.pool);
   }
 
   const ExecutorLimits& limits() const override { return runner_->limits(); }
@@ -33,6 +37,7 @@ class LocalExecutor final : public Executor {
     step.id = plan.step;
     step.num_slices = plan.slices.size();
     step.controls = std::exchange(controls_, {});
+    step.unloads = std::exchange(unloads_, {});
     if (loop_ != nullptr) {
       loop_->Launch(plan);
     } else {
@@ -80,6 +85,8 @@ class LocalExecutor final : public Executor {
       return fault_;
     }
     result->controls = std::move(launched_.front().controls);
+    // Steps launched before the command are collected by now.
+    for (const AdapterId id : launched_.front().unloads) adapters_->Remove(id);
     launched_.pop_front();
     return result;
   }
@@ -90,9 +97,17 @@ class LocalExecutor final : public Executor {
       case CommandKind::kResetCache:
         break;  // which blocks hold what is the engine's knowledge
       case CommandKind::kLoadAdapter:
-        return absl::UnimplementedError("load adapter: LoRA adapters are not supported");
+        if (adapters_ == nullptr)
+          return absl::UnimplementedError("load adapter: lora is not configured for this model");
+        // One that is there already was read beside the steps.
+        if (adapters_->Find(command.adapter) == nullptr)
+          RETURN_IF_ERROR(adapters_->Load(command.adapter, command.path));
+        break;
       case CommandKind::kUnloadAdapter:
-        return absl::UnimplementedError("unload adapter: LoRA adapters are not supported");
+        if (adapters_ == nullptr)
+          return absl::UnimplementedError("unload adapter: lora is not configured for this model");
+        unloads_.push_back(command.adapter);
+        break;
       case CommandKind::kPark:
         return absl::UnimplementedError("park: parking a model is not supported");
       case CommandKind::kWake:
@@ -110,6 +125,7 @@ class LocalExecutor final : public Executor {
     size_t num_slices = 0;
     bool sampled = false;
     std::vector<absl::Status> controls;
+    std::vector<AdapterId> unloads;
     StepPlan plan;                 // depth 1: computed in Collect
     std::vector<OwnedMask> masks;  // depth 1
   };
@@ -122,9 +138,11 @@ class LocalExecutor final : public Executor {
   std::unique_ptr<LoadedModel> model_;
   std::unique_ptr<LoadedModel> draft_;  // null: no draft model
   std::unique_ptr<ModelRunner> runner_;
-  std::unique_ptr<RankLoop> loop_;  // depth 2; stops before what it borrows goes
+  std::shared_ptr<AdapterStore> adapters_;  // null: none are supported
+  std::unique_ptr<RankLoop> loop_;          // depth 2; stops before what it borrows goes
   std::deque<Launched> launched_;
   std::vector<absl::Status> controls_;
+  std::vector<AdapterId> unloads_;
   absl::Status fault_;
 };
 
@@ -141,7 +159,7 @@ absl::StatusOr<std::unique_ptr<Executor>> MakeLocalExecutor(std::unique_ptr<Load
   whole.draft = draft.get();
   ASSIGN_OR_RETURN(std::unique_ptr<ModelRunner> runner, ModelRunner::Make(model.get(), whole));
   return std::make_unique<LocalExecutor>(std::move(model), std::move(draft), std::move(runner),
-                                         options.pool);
+                                         whole);
 }
 
 absl::StatusOr<std::unique_ptr<Executor>> MakeLocalExecutor(const ExecutorOptions& options) {

@@ -45,6 +45,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(LoadedModel* mode
   limits.max_step_tokens = options.max_step_tokens;
   limits.max_context = options.max_len > 0 ? options.max_len : config.context();
   limits.vocab_size = config.vocab_size;
+  if (options.adapters != nullptr) limits.max_adapters = options.adapters->options().max_in_step;
   for (const RopeConfig& rope : config.ropes)
     limits.prefix_split = std::max(limits.prefix_split, RopeSplit(rope, limits.max_context));
   const KvCacheOptions kv{options.kv_dtype,   KvBytesOf(config, options), options.block_size,
@@ -63,9 +64,11 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(LoadedModel* mode
                                                 options.dtype, limits.max_step_tokens));
     return r;
   }
-  ASSIGN_OR_RETURN(r->network_,
-                   Decoder::Make(&config, &model->weights, model->device.get(), options.dtype,
-                                 options.max_step_tokens, limits.max_context));
+  ASSIGN_OR_RETURN(
+      r->network_,
+      Decoder::Make(&config, &model->weights, model->device.get(), options.dtype,
+                    options.max_step_tokens, limits.max_context,
+                    options.adapters != nullptr ? options.adapters->max_columns() : 0));
   for (size_t i = 0; i < config.layers.size(); ++i) {
     LayerCache layer;
     if (config.layers[i].recurrent) {
@@ -116,8 +119,10 @@ absl::Status ModelRunner::Forward(const StepPlan& plan) {
   rope_rows_.clear();
   segments_.clear();
   sequences_.clear();
+  adapted_.clear();
+  step_adapters_.clear();
   for (const SlotSetup& setup : plan.setups) RETURN_IF_ERROR(slots_->Setup(setup));
-  for (const SequenceSlice& slice : plan.slices) RETURN_IF_ERROR(AddSlice(slice));
+  for (const size_t index : SliceOrder()) RETURN_IF_ERROR(AddSlice(index));
   if (drafts_ != nullptr) RETURN_IF_ERROR(RunDrafts());
   BatchRows batch;
   batch.num_rows = static_cast<int32_t>(ids_.size());
@@ -128,7 +133,7 @@ absl::Status ModelRunner::Forward(const StepPlan& plan) {
   batch.segments = segments_.data();
   batch.sequences = sequences_;
   if (cache_->has_states()) RETURN_IF_ERROR(LoadStates());
-  if (batch.num_rows > 0) network_->Forward(batch, layers_);
+  if (batch.num_rows > 0) network_->Forward(batch, layers_, adapted_);
   if (cache_->has_states()) StoreStates();
   return ComputeOutputs();
 }
@@ -187,7 +192,17 @@ void ModelRunner::StoreStates() {
   }
 }
 
-absl::Status ModelRunner::AddSlice(const SequenceSlice& slice) {
+std::vector<size_t> ModelRunner::SliceOrder() const {
+  std::vector<size_t> order(plan_->slices.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [this](size_t a, size_t b) {
+    return plan_->slices[a].adapter < plan_->slices[b].adapter;
+  });
+  return order;
+}
+
+absl::Status ModelRunner::AddSlice(size_t index) {
+  const SequenceSlice& slice = plan_->slices[index];
   const auto broken = [&](const auto&... what) {
     return absl::InvalidArgumentError(
         absl::StrCat("broken plan: sequence ", slice.sequence.value, ": ", what...));
@@ -199,6 +214,7 @@ absl::Status ModelRunner::AddSlice(const SequenceSlice& slice) {
   if (drafts_ != nullptr) drafts_->NoteBlocks(slice.slot, first_block, slice.begin);
   Piece piece;
   piece.slice = &slice;
+  piece.index = index;
   piece.slot = &slots_->at(slice.slot);
   piece.begin = slice.begin_on_device ? piece.slot->last_sample_position : slice.begin;
   piece.row_begin = static_cast<int32_t>(ids_.size());
@@ -217,12 +233,29 @@ absl::Status ModelRunner::AddSlice(const SequenceSlice& slice) {
   if (!slots_->Covers(*piece.slot, slice.slot.value, piece.begin, end)) {
     return broken("positions [", piece.begin, ", ", end, ") have no blocks");
   }
-  if (slice.adapter != kNoAdapter) return broken("adapter ", slice.adapter.value, " is not loaded");
   if (model_->config.encoder.present && slice.num_outputs > 0 && slice.kind != OutputKind::kHidden)
     return broken("an encoder draws no tokens");
   RETURN_IF_ERROR(AddTokens(piece));
+  if (slice.adapter != kNoAdapter) RETURN_IF_ERROR(AddAdapted(piece));
   sequences_.push_back({slice.slot.value, piece.row_begin, slice.num_tokens, piece.begin});
   pieces_.push_back(std::move(piece));
+  return absl::OkStatus();
+}
+
+absl::Status ModelRunner::AddAdapted(const Piece& piece) {
+  const SequenceSlice& slice = *piece.slice;
+  if (!pieces_.empty() && pieces_.back().slice->adapter == slice.adapter) {
+    adapted_.back().num_rows += slice.num_tokens;
+    return absl::OkStatus();
+  }
+  auto adapter = options_.adapters == nullptr ? nullptr : options_.adapters->Find(slice.adapter);
+  if (adapter == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat("broken plan: sequence ", slice.sequence.value,
+                                                   ": adapter ", slice.adapter.value,
+                                                   " is not loaded"));
+  }
+  adapted_.push_back({piece.row_begin, slice.num_tokens, adapter.get()});
+  step_adapters_.push_back(std::move(adapter));
   return absl::OkStatus();
 }
 
@@ -314,7 +347,7 @@ absl::Status ModelRunner::ScorePrompt(size_t index) {
       std::vector<float> row(limits_.vocab_size);
       for (int32_t i = begin; i < end; ++i) {
         model_->device->CopyToHost(row.data(), logits.row(i - begin), row.size() * sizeof(float));
-        observer_(index, piece.begin + i, row);
+        observer_(piece.index, piece.begin + i, row);
       }
     }
     if (next.back() < 0) next.pop_back();  // the one to be drawn
@@ -385,8 +418,10 @@ absl::StatusOr<StepResult> ModelRunner::Sample(absl::Span<const OwnedMask> masks
   RETURN_IF_ERROR(fault_);
   StepResult result;
   result.step = plan_->step;
-  for (Piece& piece : pieces_) {
-    if (piece.slice->num_outputs > 0) result.slices.push_back(std::move(piece.result));
+  std::vector<Piece*> in_plan_order(pieces_.size());
+  for (Piece& piece : pieces_) in_plan_order[piece.index] = &piece;
+  for (Piece* piece : in_plan_order) {
+    if (piece->slice->num_outputs > 0) result.slices.push_back(std::move(piece->result));
   }
   return result;
 }
@@ -425,6 +460,12 @@ void ModelRunner::SampleRound(int32_t round, absl::Span<const OwnedMask> masks) 
 
 bool ModelRunner::Take(Piece& piece, SampledToken token) {
   const SequenceSlice& slice = *piece.slice;
+  if (token.id < 0 && slice.adapter != kNoAdapter) {  // an adapter of numbers that overflow
+    piece.result.fault =
+        absl::InternalError("the adapter's numbers are too large: no token has a probability");
+    slots_->Record(*piece.slot, 0, piece.begin + slice.num_tokens);  // of a step on its way
+    return false;
+  }
   if (token.id < 0) {
     fault_ = absl::InternalError(absl::StrCat("device fault: sequence ", slice.sequence.value,
                                               " has no number among its logits"));

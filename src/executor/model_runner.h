@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "executor/adapter_store.h"
 #include "executor/draft_runner.h"
 #include "executor/head_rows.h"
 #include "executor/kv_cache.h"
@@ -31,8 +32,9 @@ struct RunnerOptions {
   int32_t pipeline_depth = 1;
   const WorkerPool* pool = nullptr;  // depth 2: whose callers' CPU the rank's thread takes
   LoadedModel* draft = nullptr;      // guesses for the model; outlives the runner; null: none does
-  DType draft_dtype = DType::kFloat32;  // of its activations
-  int32_t max_drafts = 0;               // of one slice
+  DType draft_dtype = DType::kFloat32;     // of its activations
+  int32_t max_drafts = 0;                  // of one slice
+  std::shared_ptr<AdapterStore> adapters;  // that slices may name; null: none are supported
 };
 
 /// Masks of a step that outlive the call which brought them.
@@ -64,6 +66,7 @@ class ModelRunner {
   /// A slice of the step in progress.
   struct Piece {
     const SequenceSlice* slice = nullptr;
+    size_t index = 0;  // of the slice in its plan
     Slot* slot = nullptr;
     int32_t begin = 0;         // as the device knows it
     int32_t row_begin = 0;     // in the batch
@@ -76,7 +79,11 @@ class ModelRunner {
   };
 
   ModelRunner() = default;
-  absl::Status AddSlice(const SequenceSlice& slice);
+  /// Indices of the plan's slices: those without an adapter, then each adapter's side by side.
+  std::vector<size_t> SliceOrder() const;
+  absl::Status AddSlice(size_t index);
+  /// The batch's last rows are an adapter's.
+  absl::Status AddAdapted(const Piece& piece);
   absl::Status AddTokens(Piece& piece);
   absl::Status MakeDraftRunner();
   /// The draft model's part of the step: its guesses become input.
@@ -113,6 +120,8 @@ class ModelRunner {
   std::vector<int32_t> rope_rows_;
   std::vector<int32_t> segments_;
   std::vector<SequenceRows> sequences_;
+  std::vector<AdaptedRows> adapted_;
+  std::vector<std::shared_ptr<const AdapterWeights>> step_adapters_;  // keep adapted_'s alive
   DeviceBuffer gathered_;      // [rows, hidden], grown on demand
   DeviceBuffer draw_logits_;   // float32 [rows, vocab], grown on demand
   DeviceBuffer score_logits_;  // float32 [<= 256, vocab], grown on demand

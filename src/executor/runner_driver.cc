@@ -27,7 +27,8 @@ RunnerDriver::RunnerDriver(ModelRunner* runner) : runner_(runner) {
 
 RunnerDriver::~RunnerDriver() { runner_->set_observer(nullptr); }
 
-DrivenSequence RunnerDriver::Begin(absl::Span<const TokenId> prompt, bool keep_logits) {
+DrivenSequence RunnerDriver::Begin(absl::Span<const TokenId> prompt, bool keep_logits,
+                                   AdapterId adapter) {
   CHECK(!free_slots_.empty());
   DrivenSequence s;
   s.tokens.assign(prompt.begin(), prompt.end());
@@ -37,6 +38,7 @@ DrivenSequence RunnerDriver::Begin(absl::Span<const TokenId> prompt, bool keep_l
   if (keep_logits) s.logits.resize(prompt.size() * runner_->limits().vocab_size);
   s.sampling.temperature = 0.0f;
   s.id = SequenceId(next_id_++);
+  s.adapter = adapter;
   s.slot = free_slots_.back();
   free_slots_.pop_back();
   return s;
@@ -108,6 +110,7 @@ void RunnerDriver::AddSlice(const Item& item, StepPlan& plan) {
   SequenceSlice slice;
   slice.sequence = s.id;
   slice.slot = s.slot;
+  slice.adapter = s.adapter;
   slice.begin = s.num_computed;
   slice.num_tokens = item.num_tokens;
   slice.token_offset = static_cast<int32_t>(plan.tokens.size());

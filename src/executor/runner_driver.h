@@ -23,6 +23,7 @@ struct DrivenSequence {
   SamplingParams sampling;
   SequenceId id;
   SlotId slot;
+  AdapterId adapter = kNoAdapter;
   bool setup_sent = false;
   std::vector<int32_t> num_sent;      // per group: blocks that the slot knows
   std::map<int32_t, BlockId> states;  // recurrent models: snapshots by position
@@ -35,7 +36,8 @@ class RunnerDriver {
   ~RunnerDriver();
 
   /// A new sequence on a free slot. `keep_logits`: raw logits at every prompt position.
-  DrivenSequence Begin(absl::Span<const TokenId> prompt, bool keep_logits);
+  DrivenSequence Begin(absl::Span<const TokenId> prompt, bool keep_logits,
+                       AdapterId adapter = kNoAdapter);
   /// Shares the first `num_positions` (a multiple of the block size) that `donor` has computed.
   void SharePrefix(const DrivenSequence& donor, int32_t num_positions, DrivenSequence& sequence);
   /// Gives slot and blocks up; the tokens stay, and the next step computes from position 0 on other

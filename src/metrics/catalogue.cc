@@ -171,6 +171,25 @@ void Catalogue::SetCacheConfig(const std::string& model_name, const CacheConfigI
       .Set(1);
 }
 
+void Catalogue::SetAdapters(const std::string& model_name, int32_t max_adapters,
+                            const std::string& running, const std::string& waiting,
+                            absl::Time now) {
+  const MetricInfo& row = Row("vllm:lora_requests_info");
+  auto& family = prometheus::BuildGauge()
+                     .Name(std::string(row.name))
+                     .Help(std::string(row.help))
+                     .Register(*registry_);
+  const std::lock_guard lock(adapters_mutex_);
+  prometheus::Gauge*& series = adapters_[model_name];
+  if (series != nullptr) family.Remove(series);
+  series = &family.Add({{"model_name", model_name},
+                        {"engine", "0"},
+                        {"max_lora", std::to_string(max_adapters)},
+                        {"running_lora_adapters", running},
+                        {"waiting_lora_adapters", waiting}});
+  series->Set(absl::ToDoubleSeconds(now - absl::UnixEpoch()));
+}
+
 void Catalogue::SetKernelSelfTest(const std::string& kernel_set, bool failed) {
   MakeGauge("penstock_kernel_selftest_failed", {{"kernel_set", kernel_set}}).Set(failed ? 1 : 0);
 }

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "metrics/handles.h"
 
@@ -110,6 +111,9 @@ class Catalogue {
   /// `max_context` bounds the buckets of the token histograms.
   RequestMetrics MakeRequestMetrics(const std::string& model_name, int32_t max_context);
   void SetCacheConfig(const std::string& model_name, const CacheConfigInfo& info);
+  /// vllm:lora_requests_info: names separated by commas. The model's last series goes.
+  void SetAdapters(const std::string& model_name, int32_t max_adapters, const std::string& running,
+                   const std::string& waiting, absl::Time now);
   /// penstock_kernel_selftest_failed{kernel_set}.
   void SetKernelSelfTest(const std::string& kernel_set, bool failed);
   /// penstock_requests_total{code}: one answered request, by HTTP status.
@@ -129,6 +133,8 @@ class Catalogue {
   std::shared_ptr<prometheus::Registry> registry_;
   std::vector<std::pair<int, CounterHandle>> request_codes_;  // fixed after construction
   CounterHandle request_other_;
+  std::mutex adapters_mutex_;                           // guards what it stands before
+  std::map<std::string, prometheus::Gauge*> adapters_;  // by model
   std::mutex process_mutex_;  // guards the scrape of the process's figures
   CounterHandle process_cpu_;
   GaugeHandle process_resident_, process_virtual_, process_open_fds_, process_max_fds_,

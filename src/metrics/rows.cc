@@ -31,6 +31,10 @@ constexpr MetricInfo kRows[] = {
     {"vllm:cache_config_info", kGauge,
      "model_name,engine,block_size,num_gpu_blocks,enable_prefix_caching,cache_dtype", "",
      "Constant 1; the labels describe the KV cache."},
+    {"vllm:lora_requests_info", kGauge,
+     "model_name,engine,max_lora,running_lora_adapters,waiting_lora_adapters", "",
+     "The time of the scrape in seconds since 1970; the labels name the adapters of requests that "
+     "run and of those that only wait, and say how many different ones a step may have."},
     {"vllm:prompt_tokens_total", kCounter, kEngineLabels, "",
      "Prompt tokens of answered requests."},
     {"vllm:generation_tokens_total", kCounter, kEngineLabels, "",

@@ -11,18 +11,18 @@ namespace penstock {
 absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Make(const ModelConfig* config,
                                                        const ModelWeights* weights, Device* device,
                                                        DType dtype, int32_t max_rows,
-                                                       int32_t max_len) {
+                                                       int32_t max_len, int64_t adapter_columns) {
   std::unique_ptr<Decoder> d(new Decoder());
   d->config_ = config;
   d->weights_ = weights;
   d->device_ = device;
   d->dtype_ = dtype;
-  RETURN_IF_ERROR(d->AllocateActivations(max_rows));
+  RETURN_IF_ERROR(d->AllocateActivations(max_rows, adapter_columns));
   RETURN_IF_ERROR(d->MakeTables(max_len));
   return d;
 }
 
-absl::Status Decoder::AllocateActivations(int32_t max_rows) {
+absl::Status Decoder::AllocateActivations(int32_t max_rows, int64_t adapter_columns) {
   const ModelConfig& c = *config_;
   int64_t wide = (c.gated_mlp ? 2 : 1) * int64_t{c.intermediate_size};
   int64_t narrow = c.intermediate_size;
@@ -59,6 +59,7 @@ absl::Status Decoder::AllocateActivations(int32_t max_rows) {
   RETURN_IF_ERROR(allocate(narrow * element, narrow_buffer_));
   RETURN_IF_ERROR(allocate(side * element, side_buffer_));
   RETURN_IF_ERROR(allocate(scores * 4, scores_buffer_));
+  RETURN_IF_ERROR(allocate(adapter_columns * 4, adapter_buffer_));
   RETURN_IF_ERROR(allocate(slots * 4, route_ids_));
   return allocate(slots * 4, route_weights_);
 }
@@ -99,14 +100,35 @@ void Decoder::ApplyNorm(const NormWeights& w, const Tensor& x, const Tensor& y) 
        .center = config_->norm == NormType::kLayer || config_->norm == NormType::kLayerNoBias});
 }
 
-void Decoder::AddToResidual(const PackedLinear& linear, const Tensor& x, const NormWeights& after,
-                            float scalar) {
+void Decoder::AddAdapted(AdaptedLinear AdaptedLayer::*linear, size_t index, const Tensor& x,
+                         const Tensor& y, float scale) {
+  Ops& ops = device_->ops();
+  for (const AdaptedRows& rows : adapted_) {
+    const AdaptedLinear& adapted = rows.adapter->layers[index].*linear;
+    if (adapted.parts.empty()) continue;
+    const int64_t rank = adapted.a.n;
+    const Tensor narrow = {adapter_buffer_.data(), DType::kFloat32, rows.num_rows, rank, rank};
+    ops.Linear({.x = RowsOfTensor(x, rows.row_begin, rows.num_rows), .w = &adapted.a, .y = narrow});
+    const Tensor out = RowsOfTensor(y, rows.row_begin, rows.num_rows);
+    for (const AdaptedPart& part : adapted.parts) {
+      ops.Linear({.x = ColumnsOf(narrow, part.a_begin, part.b.k),
+                  .w = &part.b,
+                  .y = ColumnsOf(out, part.y_begin, part.b.n),
+                  .accumulate = true,
+                  .scale = scale * part.scaling});
+    }
+  }
+}
+
+void Decoder::AddToResidual(const PackedLinear& linear, AdaptedLinear AdaptedLayer::*adapted,
+                            size_t index, const Tensor& x, const NormWeights& after, float scalar) {
   const float scale = config_->residual_scale;
   if (after.weight.data() == nullptr) {
     device_->ops().Linear({.x = x, .w = &linear, .y = hidden_, .accumulate = true, .scale = scale});
-    return;
+    return AddAdapted(adapted, index, x, hidden_, scale);
   }
   device_->ops().Linear({.x = x, .w = &linear, .y = normed_});
+  AddAdapted(adapted, index, x, normed_);
   device_->ops().Norm({.x = normed_,
                        .weight = FloatsOf(after.weight),
                        .eps = config_->norm_eps,
@@ -146,6 +168,7 @@ Tensor Decoder::Attention(size_t index, const BatchRows& batch, const LayerCache
   const Tensor q = ColumnsOf(all, 0, q_size);
   const Tensor attended = Activations(narrow_buffer_, batch.num_rows, q_size);
   ops.Linear({.x = input_, .w = &w.qkv, .y = all});
+  AddAdapted(&AdaptedLayer::qkv, index, input_, all);
   if (c.qk_norm == QkNorm::kWhole) {
     const Tensor k = ColumnsOf(all, q_size, kv_size);
     ApplyNorm(w.q_norm, q, q);
@@ -181,8 +204,9 @@ void Decoder::Mlp(size_t index, int64_t rows) {
   if (c.gated_mlp) args.up = ColumnsOf(up, inner, inner);
   args.y = Activations(narrow_buffer_, rows, inner);
   device_->ops().Linear({.x = input_, .w = &w.gate_up, .y = up});
+  AddAdapted(&AdaptedLayer::gate_up, index, input_, up);
   device_->ops().Activate(args);
-  AddToResidual(w.down, args.y, w.mlp_output, w.scalar);
+  AddToResidual(w.down, &AdaptedLayer::down, index, args.y, w.mlp_output, w.scalar);
 }
 
 void Decoder::ForwardLayer(size_t index, const BatchRows& batch, const LayerCache& cache) {
@@ -200,15 +224,17 @@ void Decoder::ForwardLayer(size_t index, const BatchRows& batch, const LayerCach
   const PackedLinear& o = w.delta != nullptr ? w.delta->out : w.o;
   if (config_->parallel_block) {
     if (w.mlp_input.weight.data() != nullptr) read_residual(w.mlp_input);
-    AddToResidual(o, attended, {});
+    AddToResidual(o, &AdaptedLayer::o, index, attended, {});
   } else {
-    AddToResidual(o, attended, w.attention_output);
+    AddToResidual(o, &AdaptedLayer::o, index, attended, w.attention_output);
     read_residual(w.mlp_input);
   }
   Mlp(index, batch.num_rows);
 }
 
-void Decoder::Forward(const BatchRows& batch, absl::Span<const LayerCache> cache) {
+void Decoder::Forward(const BatchRows& batch, absl::Span<const LayerCache> cache,
+                      absl::Span<const AdaptedRows> adapted) {
+  adapted_ = adapted;
   const ModelConfig& c = *config_;
   Ops& ops = device_->ops();
   hidden_ = Activations(hidden_buffer_, batch.num_rows, c.hidden_size);

@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "model/adapter_weights.h"
 #include "model/model_config.h"
 #include "model/network.h"
 #include "model/weights.h"
@@ -20,26 +21,30 @@ namespace penstock {
 class Decoder final : public Network {
  public:
   /// Room for `max_rows` positions per step and positions below `max_len`. `dtype` is that of the
-  /// activations.
+  /// activations. `adapter_columns`: of MaxAdapterColumns; 0: no adapters.
   static absl::StatusOr<std::unique_ptr<Decoder>> Make(const ModelConfig* config,
                                                        const ModelWeights* weights, Device* device,
                                                        DType dtype, int32_t max_rows,
-                                                       int32_t max_len);
+                                                       int32_t max_len, int64_t adapter_columns);
 
-  void Forward(const BatchRows& batch, absl::Span<const LayerCache> cache) override;
+  void Forward(const BatchRows& batch, absl::Span<const LayerCache> cache,
+               absl::Span<const AdaptedRows> adapted) override;
   const Tensor& hidden() const override { return hidden_; }
   void FinalNorm(const Tensor& x, const Tensor& y) override;
   void Logits(const Tensor& x, const Tensor& logits) override;
 
  private:
   Decoder() = default;
-  absl::Status AllocateActivations(int32_t max_rows);
+  absl::Status AllocateActivations(int32_t max_rows, int64_t adapter_columns);
   absl::Status MakeTables(int32_t max_len);
   Tensor Activations(const DeviceBuffer& buffer, int64_t rows, int64_t cols) const;
   void ApplyNorm(const NormWeights& w, const Tensor& x, const Tensor& y);
   /// residual += residual_scale * (linear x), normalised first where `after` has a weight.
-  void AddToResidual(const PackedLinear& linear, const Tensor& x, const NormWeights& after,
-                     float scalar = 1.0f);
+  void AddToResidual(const PackedLinear& linear, AdaptedLinear AdaptedLayer::*adapted, size_t index,
+                     const Tensor& x, const NormWeights& after, float scalar = 1.0f);
+  /// y += scale * what the batch's adapters add to that layer's linear x.
+  void AddAdapted(AdaptedLinear AdaptedLayer::*linear, size_t index, const Tensor& x,
+                  const Tensor& y, float scale = 1.0f);
 
   void ForwardLayer(size_t index, const BatchRows& batch, const LayerCache& cache);
   /// input_ -> what the output projection reads.
@@ -64,8 +69,10 @@ class Decoder final : public Network {
   DeviceBuffer narrow_buffer_;         // what attention and the gate yield
   DeviceBuffer side_buffer_;           // latent attention and the delta rule
   DeviceBuffer scores_buffer_;         // float32: router logits, or b and a of the delta rule
+  DeviceBuffer adapter_buffer_;        // float32 [max_rows, adapter_columns]
   DeviceBuffer route_ids_;             // int32 [max_rows, slots]
   DeviceBuffer route_weights_;         // float32 [max_rows, slots]
+  absl::Span<const AdaptedRows> adapted_;  // of the batch
   Tensor hidden_;
   Tensor normed_;
   Tensor input_;  // of the part at hand: normed_, or hidden_ where a family normalises after it

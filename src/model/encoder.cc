@@ -55,7 +55,8 @@ void Encoder::ForwardLayer(const EncoderLayerWeights& w, const HeadShape& heads,
   ApplyNorm(w.mlp_norm, hidden_);
 }
 
-void Encoder::Forward(const BatchRows& batch, absl::Span<const LayerCache>) {
+void Encoder::Forward(const BatchRows& batch, absl::Span<const LayerCache>,
+                      absl::Span<const AdaptedRows>) {
   const EncoderWeights& w = *weights_->encoder;
   const int64_t hidden = config_->hidden_size;
   hidden_ = {hidden_buffer_.data(), dtype_, batch.num_rows, hidden, hidden};

@@ -19,8 +19,10 @@ class Encoder final : public Network {
                                                        const ModelWeights* weights, Device* device,
                                                        DType dtype, int32_t max_rows);
 
-  /// Every sequence of the batch is whole; there is no cache. Segments: batch.segments.
-  void Forward(const BatchRows& batch, absl::Span<const LayerCache> cache) override;
+  /// Every sequence of the batch is whole; there is no cache and no adapter. Segments:
+  /// batch.segments.
+  void Forward(const BatchRows& batch, absl::Span<const LayerCache> cache,
+               absl::Span<const AdaptedRows> adapted) override;
   const Tensor& hidden() const override { return hidden_; }
   /// There is none: y = x.
   void FinalNorm(const Tensor& x, const Tensor& y) override;

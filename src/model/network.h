@@ -17,12 +17,22 @@ struct LayerCache {
   int64_t state_stride = 0;
 };
 
+struct AdapterWeights;  // model/adapter_weights.h
+
+/// Rows [row_begin, row_begin + num_rows) of the batch, computed with an adapter.
+struct AdaptedRows {
+  int32_t row_begin = 0;
+  int32_t num_rows = 0;
+  const AdapterWeights* adapter = nullptr;
+};
+
 class Network {
  public:
   virtual ~Network() = default;
   /// Computes the batch's positions; cache[i] is layer i's. hidden() then has a row per row of the
-  /// batch.
-  virtual void Forward(const BatchRows& batch, absl::Span<const LayerCache> cache) = 0;
+  /// batch. Rows of no element of `adapted` are computed as without any.
+  virtual void Forward(const BatchRows& batch, absl::Span<const LayerCache> cache,
+                       absl::Span<const AdaptedRows> adapted) = 0;
   /// [num_rows, hidden] of the last Forward, before the final norm.
   virtual const Tensor& hidden() const = 0;
   /// y = norm(x); x and y [m, hidden].
@@ -37,6 +47,14 @@ inline Tensor ColumnsOf(const Tensor& t, int64_t begin, int64_t cols) {
   Tensor view = t;
   view.data = static_cast<std::byte*>(t.data) + begin * static_cast<int64_t>(DTypeSize(t.dtype));
   view.cols = cols;
+  return view;
+}
+
+/// Rows [begin, begin + rows) of a tensor.
+inline Tensor RowsOfTensor(const Tensor& t, int64_t begin, int64_t rows) {
+  Tensor view = t;
+  view.data = t.row(begin);
+  view.rows = rows;
   return view;
 }
 

@@ -27,24 +27,6 @@ LinearPart PartOf(const HostLinear& weight, int64_t k) {
 
 }  // namespace
 
-std::vector<int32_t> RowsOfHeads(int64_t num_heads, int64_t dim, int64_t stride, int64_t offset,
-                                 int64_t rotary_dim, int64_t rotary_begin) {
-  std::vector<int32_t> order;
-  order.reserve(num_heads * dim);
-  for (int64_t head = 0; head < num_heads; ++head) {
-    for (int64_t i = 0; i < dim; ++i) {
-      int64_t from = i;
-      const int64_t turn = i - rotary_begin;
-      if (turn >= 0 && turn < rotary_dim) {
-        const int64_t half = rotary_dim / 2;
-        from = rotary_begin + (turn < half ? 2 * turn : 2 * (turn - half) + 1);
-      }
-      order.push_back(static_cast<int32_t>(head * stride + offset + from));
-    }
-  }
-  return order;
-}
-
 absl::StatusOr<std::vector<float>> WeightLoader::Floats(const std::string& name,
                                                         absl::Span<const int64_t> shape) {
   ASSIGN_OR_RETURN(const HostTensor tensor, source_.Get(name, shape));

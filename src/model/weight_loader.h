@@ -8,26 +8,12 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "model/layer_linears.h"
 #include "model/tensor_source.h"
 #include "model/weights.h"
 #include "penstock/backend.h"
 
 namespace penstock {
-
-/// Some rows of a linear layer, taken from one tensor.
-struct RowsOf {
-  std::string name;                 // of the tensor, without ".weight" and ".bias"
-  int64_t rows = 0;                 // taken
-  std::vector<int32_t> order = {};  // which rows of the tensor; empty: the first so many
-  int64_t tensor_rows = 0;          // the tensor has; 0: as many as are taken
-  bool transposed = false;          // the tensor is [k, tensor_rows]
-};
-
-/// Rows [head * stride + offset, + dim) of each head in turn. The `rotary_dim` rows from
-/// `rotary_begin` on of each, which turn in pairs (2i, 2i + 1), are put where (i, i + rotary_dim /
-/// 2) turn; rotary_dim 0: as they are. Scores do not change, since q and k are ordered alike.
-std::vector<int32_t> RowsOfHeads(int64_t num_heads, int64_t dim, int64_t stride, int64_t offset,
-                                 int64_t rotary_dim = 0, int64_t rotary_begin = 0);
 
 class WeightLoader {
  public:

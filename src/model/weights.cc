@@ -9,39 +9,12 @@
 namespace penstock {
 namespace {
 
-/// How a layout calls the tensors of a whole model.
-struct ModelNames {
-  std::string prefix;  // the layout's own, or what is found by looking
-  std::string_view embedding, layers, final_norm, head, attention, o;
-  std::string head_prefix;
-};
-
-ModelNames NamesOf(Layout layout) {
-  switch (layout) {
-    case Layout::kGpt2:
-      return {"transformer.", "wte", "h.", "ln_f", "lm_head", "attn.", "c_proj", ""};
-    case Layout::kGptNeoX:
-      return {"gpt_neox.", "embed_in",   "layers.", "final_layer_norm",
-              "embed_out", "attention.", "dense",   ""};
-    case Layout::kLlama:
-    case Layout::kFused:
-    case Layout::kFusedMlp:
-      break;
-  }
-  return {"model.", "embed_tokens", "layers.", "norm", "lm_head", "self_attn.", "o_proj", ""};
-}
-
-/// A text model of its own, or the language part of a larger one.
 ModelNames FindNames(Layout layout, const TensorSource& source) {
   ModelNames names = NamesOf(layout);
-  const std::string own = names.prefix;
-  for (const std::string_view prefix :
-       {std::string_view(own), std::string_view("language_model.model."),
-        std::string_view("model.language_model."), std::string_view("language_model."),
-        std::string_view("")}) {
-    if (!source.Has(absl::StrCat(ToAbsl(prefix), ToAbsl(names.embedding), ".weight"))) continue;
+  for (const std::string& prefix : PrefixesOf(layout)) {
+    if (!source.Has(absl::StrCat(prefix, ToAbsl(names.embedding), ".weight"))) continue;
     if (prefix == "language_model.model.") names.head_prefix = "language_model.";
-    names.prefix = std::string(prefix);
+    names.prefix = prefix;
     return names;
   }
   return names;
@@ -55,17 +28,19 @@ class LayerLoader {
   absl::StatusOr<LayerWeights> Load(size_t index) {
     const LayerConfig& layer = c_.layers[index];
     const std::string prefix = absl::StrCat(names_.prefix, ToAbsl(names_.layers), index, ".");
+    const LayerLinears linears = LinearsOf(c_, index, prefix);
     LayerWeights w;
     RETURN_IF_ERROR(Norms(prefix, w));
     if (layer.recurrent) {
       ASSIGN_OR_RETURN(w.delta, LoadDelta(c_, prefix, loader_));
     } else {
-      RETURN_IF_ERROR(Attention(layer, prefix, w));
+      RETURN_IF_ERROR(Attention(layer, linears, prefix, w));
     }
     if (layer.experts) {
       ASSIGN_OR_RETURN(w.mixture, LoadMixture(c_, prefix, loader_));
     } else {
-      RETURN_IF_ERROR(Mlp(prefix + "mlp.", w));
+      ASSIGN_OR_RETURN(w.gate_up, Linear(linears.gate_up, c_.mlp_bias));
+      ASSIGN_OR_RETURN(w.down, Linear(linears.down, c_.mlp_bias));
     }
     if (c_.layer_scalar) {
       ASSIGN_OR_RETURN(const std::vector<float> scalar,
@@ -89,16 +64,18 @@ class LayerLoader {
     return load(c_.norm_names.mlp_output, w.mlp_output);
   }
 
-  absl::Status Attention(const LayerConfig& layer, const std::string& prefix, LayerWeights& w) {
+  absl::StatusOr<PackedLinear> Linear(const LayerLinear& linear, bool bias) {
+    return loader_.Linear(linear.parts, linear.k, bias);
+  }
+
+  absl::Status Attention(const LayerConfig& layer, const LayerLinears& linears,
+                         const std::string& prefix, LayerWeights& w) {
     const std::string attention = absl::StrCat(prefix, ToAbsl(names_.attention));
     const HeadShape& heads = layer.heads;
-    int64_t out_size = int64_t{heads.num_heads} * heads.head_dim;
     if (c_.has_latent_attention()) {
       ASSIGN_OR_RETURN(w.latent, LoadLatent(c_, heads, prefix, loader_));
-      out_size = int64_t{heads.num_heads} * c_.latent.value_dim;
     } else {
-      ASSIGN_OR_RETURN(w.qkv,
-                       loader_.Linear(QkvRows(layer, attention), c_.hidden_size, c_.qkv_bias));
+      ASSIGN_OR_RETURN(w.qkv, Linear(linears.qkv, c_.qkv_bias));
     }
     if (c_.qk_norm != QkNorm::kNone) {
       const bool whole = c_.qk_norm == QkNorm::kWhole;
@@ -111,68 +88,7 @@ class LayerLoader {
     if (c_.sinks) {
       ASSIGN_OR_RETURN(w.sinks, loader_.Vector(attention + "sinks", heads.num_heads));
     }
-    ASSIGN_OR_RETURN(w.o, loader_.Linear({.name = absl::StrCat(attention, ToAbsl(names_.o)),
-                                          .rows = c_.hidden_size,
-                                          .transposed = c_.layout == Layout::kGpt2},
-                                         out_size, c_.o_bias));
-    return absl::OkStatus();
-  }
-
-  std::vector<RowsOf> QkvRows(const LayerConfig& layer, const std::string& attention) const {
-    const int64_t heads = layer.heads.num_heads;
-    const int64_t kv_heads = layer.heads.num_kv_heads;
-    const int64_t dim = layer.heads.head_dim;
-    const int64_t all = (heads + 2 * kv_heads) * dim;
-    if (c_.layout == Layout::kFused) return {{.name = attention + "qkv_proj", .rows = all}};
-    if (c_.layout == Layout::kGpt2)
-      return {{.name = attention + "c_attn", .rows = all, .transposed = true}};
-    if (c_.layout == Layout::kGptNeoX) {
-      std::vector<int32_t> order;
-      for (int64_t part = 0; part < 3; ++part) {
-        const std::vector<int32_t> rows = RowsOfHeads(heads, dim, 3 * dim, part * dim);
-        order.insert(order.end(), rows.begin(), rows.end());
-      }
-      return {{.name = attention + "query_key_value", .rows = all, .order = std::move(order)}};
-    }
-    const int64_t turned =
-        c_.rope_interleaved && layer.rope >= 0 ? c_.ropes[layer.rope].rotary_dim : 0;
-    const int64_t stride = c_.attention_gate ? 2 * dim : dim;  // of a head in q_proj
-    const auto rows = [&](std::string_view name, int64_t num, int64_t step, int64_t offset,
-                          int64_t turn) {
-      RowsOf part{absl::StrCat(attention, ToAbsl(name)), num * dim, {}, num * step};
-      if (step != dim || turn > 0) part.order = RowsOfHeads(num, dim, step, offset, turn);
-      return part;
-    };
-    std::vector<RowsOf> parts = {
-        rows("q_proj", heads, stride, 0, turned), rows("k_proj", kv_heads, dim, 0, turned),
-        rows(layer.values_are_keys ? "k_proj" : "v_proj", kv_heads, dim, 0, 0)};
-    if (c_.attention_gate) parts.push_back(rows("q_proj", heads, stride, dim, 0));
-    return parts;
-  }
-
-  absl::Status Mlp(const std::string& mlp, LayerWeights& w) {
-    const int64_t inner = c_.intermediate_size;
-    std::vector<RowsOf> up;
-    RowsOf down{.name = mlp + "down_proj", .rows = c_.hidden_size};
-    switch (c_.layout) {
-      case Layout::kLlama:
-        up = {{.name = mlp + "gate_proj", .rows = inner}, {.name = mlp + "up_proj", .rows = inner}};
-        break;
-      case Layout::kFused:
-      case Layout::kFusedMlp:
-        up = {{.name = mlp + "gate_up_proj", .rows = 2 * inner}};
-        break;
-      case Layout::kGpt2:
-        up = {{.name = mlp + "c_fc", .rows = inner, .transposed = true}};
-        down = {.name = mlp + "c_proj", .rows = c_.hidden_size, .transposed = true};
-        break;
-      case Layout::kGptNeoX:
-        up = {{.name = mlp + "dense_h_to_4h", .rows = inner}};
-        down.name = mlp + "dense_4h_to_h";
-        break;
-    }
-    ASSIGN_OR_RETURN(w.gate_up, loader_.Linear(up, c_.hidden_size, c_.mlp_bias));
-    ASSIGN_OR_RETURN(w.down, loader_.Linear(std::move(down), inner, c_.mlp_bias));
+    ASSIGN_OR_RETURN(w.o, Linear(linears.o, c_.o_bias));
     return absl::OkStatus();
   }
 

@@ -84,6 +84,9 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadDraft(const std::string& name,
                       absl::StrCat("engine.speculation.draft_model: ", draft.status().message()));
 }
 
+/// Of engine.kv_memory: auto.
+int64_t MostKvBytes() { return AllowedMemory() / 4; }
+
 /// engine.kv_memory: auto is a quarter of what the cgroup allows, and no more than a full batch of
 /// full length needs.
 int64_t KvBytes(const EngineConfig& engine, const ModelConfig& model, const RunnerOptions& runner) {
@@ -94,7 +97,7 @@ int64_t KvBytes(const EngineConfig& engine, const ModelConfig& model, const Runn
   const int64_t max_len =
       runner.max_len + runner.max_step_tokens;  // a window also holds the step's own positions
   const int64_t states = 3 * StateBytes(model) * engine.max_batch;  // one running, two snapshots
-  return std::min(AllowedMemory() / 4, per_token * max_len * engine.max_batch + states);
+  return std::min(MostKvBytes(), per_token * max_len * engine.max_batch + states);
 }
 
 /// The named formats; auto: those that the chat template writes.
@@ -135,6 +138,47 @@ absl::StatusOr<RunnerOptions> MakeRunnerOptions(const EngineConfig& engine,
   runner.pipeline_depth = engine.pipeline_depth;
   runner.kv_bytes = KvBytes(engine, model, runner);
   return runner;
+}
+
+/// What its adapters take is taken from the KV cache; null: the model has none.
+absl::Status MakeAdapterStore(const ModelEntry& entry, const LoadedModel& model,
+                              const InstanceParts& parts, RunnerOptions& runner) {
+  const LoraConfig& lora = entry.lora;
+  if (lora.dir.empty() && lora.adapters.empty()) return absl::OkStatus();
+  AdapterOptions options;
+  options.max_adapters = lora.max_host_adapters;
+  options.max_in_step = lora.max_adapters;
+  options.max_rank = lora.max_rank;
+  options.cpu_kernels = entry.engine.cpu_kernels;
+  options.pool = parts.pool;
+  ASSIGN_OR_RETURN(runner.adapters, AdapterStore::Make(model.config, *model.device, options));
+  const int64_t bytes = runner.adapters->MaxBytes(runner.max_step_tokens);
+  const Bytes& given = entry.engine.kv_memory;
+  const int64_t budget = given.automatic() ? MostKvBytes() : given.value;
+  if (bytes >= budget) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("lora: ", lora.max_host_adapters, " adapters of rank ", lora.max_rank,
+                     " take ", (bytes >> 20) + 1, " MiB, engine.kv_memory has ", budget >> 20,
+                     ": lower max_host_adapters or max_rank, or give more"));
+  }
+  runner.kv_bytes = std::min(runner.kv_bytes, budget - bytes);
+  return absl::OkStatus();
+}
+
+std::shared_ptr<AdapterPool> MakeAdapterPool(const LoraConfig& lora,
+                                             std::shared_ptr<AdapterStore> store,
+                                             std::shared_ptr<const ServedModel> served) {
+  AdapterPoolParts parts;
+  parts.base = std::move(served);
+  parts.lora = lora;
+  parts.read = [store](AdapterId id, const std::string& dir) { return store->Load(id, dir); };
+  parts.forget = [store](AdapterId id) { store->Remove(id); };
+  parts.report = [store, model = parts.base->name](std::string_view what, std::string_view name,
+                                                   std::string_view dir) {
+    Log(LogLevel::kInfo, std::string(what),
+        {{"model", model}, {"adapter", std::string(name)}, {"path", std::string(dir)}});
+  };
+  return std::make_shared<AdapterPool>(std::move(parts));
 }
 
 EngineOptions MakeEngineOptions(const EngineConfig& engine, const InstanceParts& parts,
@@ -185,8 +229,9 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
   if (entry.engine.speculation.method == "draft") {
     ASSIGN_OR_RETURN(draft, LoadDraft(name, entry, parts));
   }
-  ASSIGN_OR_RETURN(const RunnerOptions runner,
+  ASSIGN_OR_RETURN(RunnerOptions runner,
                    MakeRunnerOptions(entry.engine, *model, draft.get(), parts));
+  RETURN_IF_ERROR(MakeAdapterStore(entry, *model, parts, runner));
   const std::string kernels = model->kernels;
   const std::string architecture = model->config.architecture;
   auto served = std::make_shared<ServedModel>();
@@ -225,6 +270,10 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
   served->eos_token = instance->assets_.eos_token;
   instance->served_ = std::move(served);
   instance->engine_->Start();
+  if (runner.adapters != nullptr) {
+    instance->adapters_ = MakeAdapterPool(entry.lora, runner.adapters, instance->served_);
+    RETURN_IF_ERROR(instance->adapters_->LoadConfigured());
+  }
   Log(LogLevel::kInfo, "model ready",
       {{"model", name},
        {"path", dir},
@@ -235,6 +284,8 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
        {"kv_dtype", cache.kv_dtype},
        {"kv_tokens", int64_t{cache.num_blocks} * cache.block_size},
        {"kv_mib", runner.kv_bytes >> 20},
+       {"adapters_mib",
+        runner.adapters != nullptr ? runner.adapters->MaxBytes(runner.max_step_tokens) >> 20 : 0},
        {"max_len", int64_t{info.max_context}},
        {"tokenizer", instance->assets_.tokenizer != nullptr},
        {"chat", instance->assets_.chat_templates.plain != nullptr},

@@ -14,6 +14,7 @@
 #include "penstock/config.h"
 #include "penstock/service.h"
 #include "penstock/tokenizer.h"
+#include "service/adapter_pool.h"
 #include "text/chat_template_files.h"
 
 namespace penstock {
@@ -49,12 +50,14 @@ class ModelInstance {
                                                              const InstanceParts& parts);
   Engine& engine() { return *engine_; }
   std::shared_ptr<const ServedModel> served() const { return served_; }
+  std::shared_ptr<AdapterPool> adapters() const { return adapters_; }  // null: none are configured
 
  private:
   TextAssets assets_;
   RequestMetrics metrics_;
   std::unique_ptr<EngineLoop> engine_;
   std::shared_ptr<ServedModel> served_;
+  std::shared_ptr<AdapterPool> adapters_;
 };
 
 }  // namespace penstock

@@ -18,10 +18,10 @@ namespace penstock {
 namespace {
 
 struct ServeOptions {
-  std::string model, config, served_names, api_key, host, dtype, quantize, chat_template;
+  std::string model, config, served_names, api_key, host, dtype, quantize, chat_template, lora_dir;
   int port = -1, grpc_port = -1, max_model_len = -1;
   bool allow_anonymous = false;
-  std::vector<std::string> assignments;
+  std::vector<std::string> assignments, lora;
 };
 
 /// `address` with another host or port.
@@ -53,10 +53,22 @@ absl::StatusOr<ServerConfig> MergeOptions(const ServeOptions& options) {
     entry.engine = config.engine;
     entry.chat_template = options.chat_template;
     entry.aliases.assign(names.begin() + 1, names.end());
+    entry.lora.dir = options.lora_dir;
+    for (const std::string& adapter : options.lora) {
+      const size_t equals = adapter.find('=');
+      if (equals == adapter.npos || equals == 0) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("--lora ", adapter, ": expected NAME=DIRECTORY"));
+      }
+      entry.lora.adapters[adapter.substr(0, equals)] = adapter.substr(equals + 1);
+    }
     if (!config.models.emplace(names[0], std::move(entry)).second) {
       return absl::InvalidArgumentError(
           absl::StrCat("models.", names[0], " is in the configuration already"));
     }
+  } else if (!options.lora.empty() || !options.lora_dir.empty()) {
+    return absl::InvalidArgumentError(
+        "--lora and --lora-dir go with MODEL; in a configuration a model has lora");
   } else if (!options.chat_template.empty()) {
     return absl::InvalidArgumentError(
         "--chat-template goes with MODEL; in a configuration a model has chat_template");
@@ -128,6 +140,15 @@ void AddServeCommand(CLI::App& app, int& exit_code) {
                       "Names that clients may use, separated by commas");
   command->add_option("--chat-template", options->chat_template,
                       "With MODEL: a Jinja file instead of the model's own chat template");
+  command
+      ->add_option(
+          "--lora", options->lora,
+          "With MODEL: NAME=DIRECTORY, an adapter (PEFT) to serve as NAME; may be repeated")
+      ->take_all()
+      ->expected(1)
+      ->allow_extra_args(false);
+  command->add_option("--lora-dir", options->lora_dir,
+                      "With MODEL: a folder of adapters that requests may name");
   command->add_option("--host", options->host, "Address to listen on (127.0.0.1)");
   command->add_option("--port", options->port, "HTTP port (8000); 0: any free one")
       ->check(CLI::Range(0, 65535));

@@ -21,8 +21,8 @@
 #include "server/grpc_listener.h"
 #include "server/logging.h"
 #include "server/model_instance.h"
+#include "service/adapter_registry.h"
 #include "service/generation_service.h"
-#include "service/model_registry.h"
 #include "service/text_loop.h"
 
 namespace penstock {
@@ -91,7 +91,7 @@ struct Server::Parts {
   WorkerPool pool;
   std::vector<std::unique_ptr<ModelInstance>> models;
   TextLoop text;
-  std::unique_ptr<StaticRegistry> registry;
+  std::unique_ptr<AdapterRegistry> registry;
   std::unique_ptr<GenerationService> service;
   std::unique_ptr<Router> router;
   std::unique_ptr<HttpServer> http;
@@ -136,14 +136,16 @@ absl::Status Server::Parts::LoadModels() {
       [](const auto& model) { return !model.second.engine.device.starts_with("cuda"); });
   if (on_cpu) ReportKernels();
   std::vector<std::shared_ptr<const ServedModel>> served;
+  std::vector<std::shared_ptr<AdapterPool>> adapters;
   for (const auto& [name, entry] : config.models) {
     const InstanceParts parts{&pool, &catalogue, &SystemClock::Get(), config.limits.queue_ttl};
     ASSIGN_OR_RETURN(std::unique_ptr<ModelInstance> instance,
                      ModelInstance::Load(name, entry, parts));
     served.push_back(instance->served());
+    if (instance->adapters() != nullptr) adapters.push_back(instance->adapters());
     models.push_back(std::move(instance));
   }
-  registry = std::make_unique<StaticRegistry>(std::move(served));
+  registry = std::make_unique<AdapterRegistry>(std::move(served), std::move(adapters));
   return absl::OkStatus();
 }
 
@@ -153,6 +155,7 @@ absl::Status Server::Parts::Serve() {
   parts.api_keys = config.auth.api_keys;
   parts.version = PENSTOCK_VERSION;
   parts.models = registry.get();
+  parts.adapters = registry.get();
   parts.loop = &text;
   parts.clock = &SystemClock::Get();
   parts.catalogue = &catalogue;

@@ -155,6 +155,7 @@ absl::StatusOr<std::vector<GenerateRequest>> BuildRequests(const EmbeddingCall& 
     request.output = OutputKind::kHidden;
     request.priority = static_cast<int32_t>(call.base.priority.value_or(0));
     request.cache_salt = call.base.cache_salt.value_or("");
+    request.adapter = model.adapter;
     if (call.base.timeout_ms)
       request.deadline = call.base.arrival + absl::Milliseconds(*call.base.timeout_ms);
     requests.push_back(std::move(request));
@@ -167,7 +168,7 @@ absl::StatusOr<std::vector<GenerateRequest>> BuildRequests(const EmbeddingCall& 
 absl::StatusOr<std::shared_ptr<EmbeddingStream>> GenerationService::StartEmbedding(
     EmbeddingCall call, EmbeddingDone done) {
   if (draining_) return absl::UnavailableError("the server is shutting down");
-  ASSIGN_OR_RETURN(std::shared_ptr<const ServedModel> model, FindModel(call.base.model));
+  ASSIGN_OR_RETURN(std::shared_ptr<const ServedModel> model, FindToServe(call.base.model));
   RETURN_IF_ERROR(CheckFieldRanges(call.base));
   RETURN_IF_ERROR(CheckAbility(call, *model));
   EmbeddingSetup setup;

@@ -58,12 +58,24 @@ GenerationService::GenerationService(ServiceParts parts)
 
 absl::StatusOr<std::shared_ptr<const ServedModel>> GenerationService::FindModel(
     const std::optional<std::string>& name) const {
+  return Named(name, name ? parts_.models->Find(*name) : nullptr);
+}
+
+absl::StatusOr<std::shared_ptr<const ServedModel>> GenerationService::FindToServe(
+    const std::optional<std::string>& name) const {
+  return Named(name, name ? parts_.models->FindToServe(*name) : nullptr);
+}
+
+/// What was found under `name`, or the only model.
+absl::StatusOr<std::shared_ptr<const ServedModel>> GenerationService::Named(
+    const std::optional<std::string>& name, ModelRegistry::Found found) const {
   if (!name) {
     auto all = parts_.models->List();
+    std::erase_if(all, [](const auto& model) { return !model->parent.empty(); });
     if (all.size() == 1) return all.front();
     return InvalidField("model", "model is missing: say which of the served models is meant");
   }
-  if (auto model = parts_.models->Find(*name)) return model;
+  if (!found.ok() || *found != nullptr) return found;
   absl::Status status =
       absl::NotFoundError(absl::StrCat("the model \"", *name, "\" does not exist"));
   status.SetPayload("penstock/field", absl::Cord("model"));
@@ -133,7 +145,7 @@ absl::Status GenerationService::Submit(ResponseStream& stream, const GenerationC
 absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
     GenerationCall call, std::shared_ptr<ResponseSink> sink) {
   if (draining_) return absl::UnavailableError("the server is shutting down");
-  ASSIGN_OR_RETURN(std::shared_ptr<const ServedModel> model, FindModel(call.model));
+  ASSIGN_OR_RETURN(std::shared_ptr<const ServedModel> model, FindToServe(call.model));
   if (!model->can_generate) {
     return InvalidField("model", absl::StrCat("the model \"", model->name,
                                               "\" is an encoder, it generates no text: use ",

@@ -22,6 +22,7 @@
 
 namespace penstock {
 
+class AdapterRegistry;
 class Catalogue;
 
 /// What the service works with; all of it outlives the service and its calls.
@@ -30,6 +31,7 @@ struct ServiceParts {
   std::vector<std::string> api_keys;  // empty: no key is asked for
   std::string version;
   const ModelRegistry* models = nullptr;
+  const AdapterRegistry* adapters = nullptr;  // `models`, where it has adapters
   TextLoop* loop = nullptr;
   const Clock* clock = nullptr;    // the engines' own
   Catalogue* catalogue = nullptr;  // null: nothing is counted
@@ -45,6 +47,9 @@ class GenerationService {
   /// NOT_FOUND for an unknown name; without a name the only model, or INVALID_ARGUMENT where there
   /// are several.
   absl::StatusOr<std::shared_ptr<const ServedModel>> FindModel(
+      const std::optional<std::string>& name) const;
+  /// The same to submit requests to: loads an adapter, which takes long.
+  absl::StatusOr<std::shared_ptr<const ServedModel>> FindToServe(
       const std::optional<std::string>& name) const;
 
   /// Validates and submits. After OK the sink got OnStart and gets the rest; after an error it
@@ -72,11 +77,14 @@ class GenerationService {
   const LimitsSection& limits() const { return parts_.limits; }
   const std::string& version() const { return parts_.version; }
   const ModelRegistry& models() const { return *parts_.models; }
+  const AdapterRegistry* adapters() const { return parts_.adapters; }  // null: there are none
   TextLoop& loop() const { return *parts_.loop; }
   const Clock& clock() const { return *parts_.clock; }
   Catalogue* catalogue() const { return parts_.catalogue; }
 
  private:
+  absl::StatusOr<std::shared_ptr<const ServedModel>> Named(const std::optional<std::string>& name,
+                                                           ModelRegistry::Found found) const;
   static RequestRecord NewRecord(const GenerationCall& call);
   /// What is kept apart from a chat's text.
   static void SetReply(const GenerationCall& call, const ServedModel& model,

@@ -195,6 +195,7 @@ absl::StatusOr<GenerateRequest> MakeRequest(const GenerationCall& call, const Se
   }
   request.priority = static_cast<int32_t>(call.priority.value_or(0));
   request.cache_salt = call.cache_salt.value_or("");
+  request.adapter = model.adapter;
   return request;
 }
 

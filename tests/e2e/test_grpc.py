@@ -10,6 +10,7 @@ import pytest
 from conftest import DEMO, ROOT
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from lora_adapters import make_adapter
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,22 @@ def stubs(tmp_path_factory):
 
 def stub_of(server, stubs):
     return stubs[1].InferenceStub(grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}"))
+
+
+def test_adapters_are_models(serve, stubs, tmp_path):
+    make_adapter(tmp_path / "one", 1)
+    server = serve("--lora", f"one={tmp_path}/one")
+    stub, pb = stub_of(server, stubs), stubs[0]
+    models = stub.ListModels(pb.ListModelsRequest()).models
+    assert [(m.id, m.parent) for m in models] == [("demo", ""), ("one", "demo")]
+    assert stub.GetModel(pb.GetModelRequest(model="one")).parent == "demo"
+    texts = {
+        name: stub.Generate(pb.GenerateRequest(
+            model=name, prompt="The old house", max_tokens=32, temperature=0, ignore_eos=True))
+        for name in ("demo", "one")
+    }
+    assert texts["one"].model == "one"
+    assert texts["one"].choices[0].text != texts["demo"].choices[0].text
 
 
 @pytest.fixture

@@ -61,7 +61,34 @@ class FakeEngine final : public Engine {
     ++num_cancelled_;
     changed_.notify_all();
   }
-  void Control(Command, DoneCallback done) override { done(absl::OkStatus()); }
+  void Control(Command command, DoneCallback done) override {
+    {
+      std::lock_guard lock(mutex_);
+      commands_.push_back(command);
+      if (holds_unloads_ && command.kind == CommandKind::kUnloadAdapter) {
+        held_.push_back(std::move(done));
+        return;
+      }
+    }
+    done(absl::OkStatus());
+  }
+  std::vector<Command> commands() const {
+    std::lock_guard lock(mutex_);
+    return commands_;
+  }
+  /// Unloads wait, as for requests that run, until ReportUnloads.
+  void HoldUnloads() {
+    std::lock_guard lock(mutex_);
+    holds_unloads_ = true;
+  }
+  void ReportUnloads() {
+    std::vector<DoneCallback> held;
+    {
+      std::lock_guard lock(mutex_);
+      held = std::exchange(held_, {});
+    }
+    for (const DoneCallback& done : held) done(absl::OkStatus());
+  }
   EngineLoad load() const override {
     std::lock_guard lock(mutex_);
     EngineLoad load;
@@ -250,6 +277,9 @@ class FakeEngine final : public Engine {
   std::condition_variable changed_;
   std::map<RequestId, Live> live_;
   std::vector<GenerateRequest> submitted_;
+  std::vector<Command> commands_;
+  std::vector<DoneCallback> held_;
+  bool holds_unloads_ = false;
   absl::Status submit_status_, fault_;
   size_t max_live_ = 1000000;
   size_t num_submitted_ = 0, num_cancelled_ = 0;

@@ -9,6 +9,7 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <set>
 #include <vector>
 
 #include "base/status_macros.h"
@@ -29,18 +30,20 @@ class FakeExecutor final : public Executor {
   /// Called before each launch; a status other than OK is the device fault of that step, seen at
   /// Collect.
   std::function<absl::Status(const StepPlan&)> on_launch;
+  AdapterId fault_of = kNoAdapter;  // whose sequences get a fault of their own
   int64_t num_steps = 0;
   int64_t num_computed = 0;  // positions
   int64_t num_accepted = 0;  // drafts
   StepPlan last_plan;
 
   /// The token that follows `history` under these limits.
-  static TokenId NextToken(const ExecutorLimits& limits, const std::vector<TokenId>& history) {
+  static TokenId NextToken(const ExecutorLimits& limits, const std::vector<TokenId>& history,
+                           AdapterId adapter = kNoAdapter) {
     uint64_t h = 0;
     for (const CacheGroup& group : limits.groups) {
       uint64_t of_group = Recurrent(group) ? 0 : h;
       for (size_t p = First(group, history.size()); p < history.size(); ++p)
-        of_group = Mix(of_group, history[p], p);
+        of_group = Mix(of_group, history[p], p, adapter);
       h = Recurrent(group) ? h ^ of_group : of_group;
     }
     return Draw(limits, h, history.back());
@@ -73,8 +76,10 @@ class FakeExecutor final : public Executor {
     return result;
   }
   absl::Status Control(const Command& command) override {
-    if (command.kind == CommandKind::kLoadAdapter)
+    if (command.kind == CommandKind::kLoadAdapter && limits_.max_adapters == 0)
       return absl::UnimplementedError("no adapters here");
+    if (command.kind == CommandKind::kLoadAdapter) CHECK(adapters_.insert(command.adapter).second);
+    if (command.kind == CommandKind::kUnloadAdapter) CHECK(adapters_.erase(command.adapter) == 1);
     controls_.push_back(absl::OkStatus());
     return absl::OkStatus();
   }
@@ -83,6 +88,7 @@ class FakeExecutor final : public Executor {
   struct Cell {
     TokenId token = -1;
     int32_t position = -1;
+    AdapterId adapter = kNoAdapter;  // that it was computed with
   };
   struct State {
     uint64_t hash = 0;
@@ -100,8 +106,9 @@ class FakeExecutor final : public Executor {
     return group.retention == CacheRetention::kRecurrent;
   }
 
-  static uint64_t Mix(uint64_t h, TokenId token, size_t position) {
+  static uint64_t Mix(uint64_t h, TokenId token, size_t position, AdapterId adapter) {
     h ^= (static_cast<uint64_t>(token) + 1) * 0x9E3779B97F4A7C15ULL + position;
+    h ^= static_cast<uint64_t>(adapter.value + 1) << 40;
     h *= 0xBF58476D1CE4E5B9ULL;
     return h ^ (h >> 29);
   }
@@ -124,7 +131,14 @@ class FakeExecutor final : public Executor {
                   slot.state, -1};
     }
     int32_t total = 0;
-    for (const SequenceSlice& slice : plan.slices) LoadState(slice);
+    std::set<AdapterId> named;
+    for (const SequenceSlice& slice : plan.slices) {
+      LoadState(slice);
+      if (slice.adapter == kNoAdapter) continue;
+      CHECK(adapters_.contains(slice.adapter));
+      named.insert(slice.adapter);
+    }
+    CHECK(static_cast<int32_t>(named.size()) <= limits_.max_adapters);
     for (const SequenceSlice& slice : plan.slices) {
       total += slice.num_tokens;
       Write(plan, slice);
@@ -174,9 +188,10 @@ class FakeExecutor final : public Executor {
       for (size_t g = 0; g < limits_.groups.size(); ++g) {
         if (Recurrent(limits_.groups[g])) {
           CHECK(slot.state.position == begin + i && slice.num_drafts == 0);
-          slot.state = {Mix(slot.state.hash, token, begin + i), begin + i + 1, token};
+          slot.state = {Mix(slot.state.hash, token, begin + i, slice.adapter), begin + i + 1,
+                        token};
         } else {
-          At(slot, g, begin + i) = {token, begin + i};
+          At(slot, g, begin + i) = {token, begin + i, slice.adapter};
         }
       }
     }
@@ -226,6 +241,10 @@ class FakeExecutor final : public Executor {
       ++out.num_accepted;
       ++num_accepted;
     }
+    if (fault_of != kNoAdapter && slice.adapter == fault_of) {
+      out.fault = absl::InternalError("no number");
+      out.tokens.clear();
+    }
     result.slices.push_back(std::move(out));
   }
 
@@ -241,7 +260,7 @@ class FakeExecutor final : public Executor {
       for (size_t p = First(limits_.groups[g], end); p < static_cast<size_t>(end); ++p) {
         const Cell& cell = At(slot, g, p);
         CHECK(cell.position == static_cast<int32_t>(p));
-        h = Mix(h, cell.token, p);
+        h = Mix(h, cell.token, p, cell.adapter);
         last_token_ = cell.token;
       }
     }
@@ -254,6 +273,7 @@ class FakeExecutor final : public Executor {
   std::vector<Slot> slots_;
   TokenId last_token_ = -1;  // that the last Hash has read
   std::deque<StepResult> results_;
+  std::set<AdapterId> adapters_;  // loaded
   std::vector<absl::Status> controls_;
   absl::Status fault_;
 };

@@ -23,6 +23,7 @@ struct Scenario {
   bool drafts = false;
   double most_unverified = 1.0 / 8;
   bool draft_model = false;
+  int32_t max_adapters = 0;
 };
 
 constexpr int32_t kBlock = 16;
@@ -46,6 +47,7 @@ class Simulation {
     limits_.max_context = kContext;
     limits_.vocab_size = 500;
     limits_.max_model_drafts = scenario.draft_model ? 4 : 0;
+    limits_.max_adapters = scenario.max_adapters;
     EngineOptions options;
     options.scheduler.speculation.ngram = scenario.drafts && !scenario.draft_model;
     options.scheduler.speculation.min_match = 2;
@@ -65,6 +67,8 @@ class Simulation {
       while (num_submitted_ < scenario_.num_requests && Chance(num_live() < 30 ? 0.5 : 0.02))
         Arrive();
       if (Chance(0.03)) CancelOne();
+      if (scenario_.max_adapters > 0 && adapters_.size() < 5 && Chance(0.05)) LoadAdapter();
+      if (Chance(0.04)) UnloadAdapter();
       clock_.Advance(absl::Milliseconds(5));
       ++turn_;
       const bool worked = engine_->RunOnce();
@@ -73,6 +77,9 @@ class Simulation {
       Reap();
       if (HasFatalFailure()) return;
     }
+    while (engine_->RunOnce()) {
+    }
+    EXPECT_EQ(num_unloaded_, num_retired_);
     EXPECT_EQ(engine_->load().num_running, 0);
     EXPECT_EQ(engine_->load().num_waiting, 0);
     for (size_t g = 0; g < limits_.groups.size(); ++g) {
@@ -86,6 +93,8 @@ class Simulation {
   int num_cancelled() const { return num_cancelled_; }
   int num_expired() const { return num_expired_; }
   int num_refused() const { return num_refused_; }
+  int num_unloaded() const { return num_unloaded_; }
+  int num_held_back() const { return num_held_back_; }
 
  private:
   struct Live {
@@ -104,6 +113,34 @@ class Simulation {
   int num_live() const { return static_cast<int>(live_.size()); }
   static bool HasFatalFailure() { return testing::Test::HasFatalFailure(); }
 
+  void LoadAdapter() {
+    const AdapterId id(next_adapter_++);
+    engine_->Control({.kind = CommandKind::kLoadAdapter, .adapter = id, .path = ""},
+                     [](const absl::Status& status) { ASSERT_TRUE(status.ok()) << status; });
+    adapters_.push_back(id);  // messages are read in order
+  }
+
+  /// Those who name it go on, and it goes when the last of them has ended.
+  void UnloadAdapter() {
+    if (adapters_.empty()) return;
+    const size_t index = Between(0, static_cast<int32_t>(adapters_.size()) - 1);
+    const AdapterId id = adapters_[index];
+    adapters_.erase(adapters_.begin() + index);
+    ++num_retired_;
+    for (const Live& live : live_) {
+      if (live.request.adapter != id || live.sink->done) continue;
+      ++num_held_back_;
+      break;
+    }
+    engine_->Control({.kind = CommandKind::kUnloadAdapter, .adapter = id, .path = ""},
+                     [this, id](const absl::Status& status) {
+                       ASSERT_TRUE(status.ok()) << status;
+                       ++num_unloaded_;
+                       for (const Live& live : live_)
+                         ASSERT_TRUE(live.request.adapter != id || live.sink->done);
+                     });
+  }
+
   void Arrive() {
     GenerateRequest request;
     if (Chance(0.6)) {  // one of a few long prefixes, so that sharing and joining happen
@@ -118,6 +155,8 @@ class Simulation {
     request.priority = Between(-1, 1);
     request.stop_token_ids = {7, 8, 9, 10};
     if (Chance(0.2)) request.cache_salt = "other";
+    if (!adapters_.empty() && Chance(0.7))
+      request.adapter = adapters_[Between(0, static_cast<int32_t>(adapters_.size()) - 1)];
     if (Chance(0.05)) request.output = OutputKind::kPromptLogprobs;
     if (Chance(0.05)) request.output = OutputKind::kHidden;
     if (Chance(0.05)) request.deadline = clock_.Now() + absl::Milliseconds(Between(0, 2000));
@@ -169,7 +208,8 @@ class Simulation {
     const RecordingSink& sink = *live.sink;
     std::vector<TokenId> history = live.request.prompt;
     for (size_t i = 0; i < sink.ids.size(); ++i) {
-      ASSERT_EQ(sink.ids[i], FakeExecutor::NextToken(limits_, history)) << "output " << i;
+      ASSERT_EQ(sink.ids[i], FakeExecutor::NextToken(limits_, history, live.request.adapter))
+          << "output " << i;
       history.push_back(sink.ids[i]);
     }
     ASSERT_EQ(sink.usage.completion_tokens, static_cast<int32_t>(sink.ids.size()));
@@ -223,6 +263,9 @@ class Simulation {
   int64_t turn_ = 0;
   int num_submitted_ = 0, num_accepted_ = 0, num_done_ = 0;
   int num_cancelled_ = 0, num_expired_ = 0, num_refused_ = 0;
+  std::vector<AdapterId> adapters_;  // that requests may name
+  int32_t next_adapter_ = 0;
+  int num_retired_ = 0, num_unloaded_ = 0, num_held_back_ = 0;
 };
 
 /// Requests of every kind are live when the device fails at some step.
@@ -288,6 +331,8 @@ TEST_P(EngineSimulation, LosesNothingAndAnswersEveryone) {
       simulation.num_expired(), simulation.num_refused());
   EXPECT_GT(counters.num_preemptions, 0) << "the scenario does not press";
   EXPECT_GT(simulation.num_cancelled(), 0);
+  EXPECT_EQ(simulation.num_unloaded() > 0, scenario.max_adapters > 0);
+  EXPECT_EQ(simulation.num_held_back() > 0, scenario.max_adapters > 0);
   EXPECT_EQ(counters.prefix_hit_tokens > 0, scenario.prefix_cache);
   std::printf("drafts %lld, right %lld of %lld tokens\n",
               static_cast<long long>(counters.num_drafts),
@@ -304,6 +349,37 @@ INSTANTIATE_TEST_SUITE_P(
         Scenario{"PriorityDepth2", QueuePolicy::kPriority, 2, {Full(48)}, true, 10000},
         Scenario{"FcfsDepth1", QueuePolicy::kFcfs, 1, {Full(48)}, true, 10000},
         Scenario{"FcfsDepth2", QueuePolicy::kFcfs, 2, {Full(48)}, true, 10000},
+        Scenario{.name = "Adapters1",
+                 .policy = QueuePolicy::kPriority,
+                 .depth = 1,
+                 .groups = {Full(48)},
+                 .prefix_cache = true,
+                 .num_requests = 6000,
+                 .max_adapters = 2},
+        Scenario{.name = "AdaptersDrafts2",
+                 .policy = QueuePolicy::kPriority,
+                 .depth = 2,
+                 .groups = {Full(48)},
+                 .prefix_cache = true,
+                 .num_requests = 6000,
+                 .drafts = true,
+                 .max_adapters = 3},
+        Scenario{.name = "AdaptersDraftModel2",
+                 .policy = QueuePolicy::kFcfs,
+                 .depth = 2,
+                 .groups = {Full(48), DraftModel(48)},
+                 .prefix_cache = true,
+                 .num_requests = 4000,
+                 .drafts = true,
+                 .draft_model = true,
+                 .max_adapters = 2},
+        Scenario{.name = "AdaptersState1",
+                 .policy = QueuePolicy::kFcfs,
+                 .depth = 1,
+                 .groups = {Full(48), State(8)},
+                 .prefix_cache = true,
+                 .num_requests = 4000,
+                 .max_adapters = 2},
         Scenario{"NoPrefixCache", QueuePolicy::kPriority, 2, {Full(48)}, false, 2000},
         Scenario{"WindowOnly", QueuePolicy::kPriority, 2, {Window(40, 32)}, true, 4000},
         Scenario{

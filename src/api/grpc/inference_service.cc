@@ -62,6 +62,7 @@ void WriteModel(const ServedModel& model, v1::Model& row) {
   for (const std::string& alias : model.aliases) row.add_aliases(alias);
   row.set_created(model.created);
   row.set_max_model_len(model.max_context);
+  row.set_parent(model.parent);
 }
 
 ProtoShape ShapeOf(const GenerationCall& call) {
@@ -262,7 +263,7 @@ grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext
     call.prompts.push_back({request->text(), {}, false});
     if (request->has_add_special_tokens()) call.add_special_tokens = request->add_special_tokens();
     ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model,
-                     service_.FindModel(ModelName(*request)));
+                     service_.FindToServe(ModelName(*request)));
     response->set_max_model_len(model->max_context);
     if (request->text().empty()) return absl::OkStatus();
     ASSIGN_OR_RETURN(const std::vector<TokenId> ids, service_.Tokenize(call, *model));
@@ -276,7 +277,7 @@ grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerConte
                                                        v1::DetokenizeResponse* response) {
   return RunThenFinish(context, [this, request, response]() -> absl::Status {
     ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model,
-                     service_.FindModel(ModelName(*request)));
+                     service_.FindToServe(ModelName(*request)));
     ASSIGN_OR_RETURN(std::string text,
                      service_.Detokenize({request->ids().begin(), request->ids().end()}, *model));
     response->set_text(std::move(text));

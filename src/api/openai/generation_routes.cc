@@ -120,6 +120,7 @@ void AddOpenAiRoutes(Router& router, GenerationService& service, const Answers& 
   AddResponseRoutes(router, service, answers);
   AddEmbeddingRoutes(router, service, answers);
   AddTokenRoutes(router, service);
+  AddAdapterRoutes(router, service);
   AddStatusRoutes(router, service);
   AddStartPage(router);
 }

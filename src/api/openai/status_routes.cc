@@ -1,11 +1,13 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "api/http/json_text.h"
 #include "api/openai/openapi.h"
 #include "api/openai/routes.h"
 #include "base/strings.h"
 #include "metrics/catalogue.h"
+#include "service/adapter_registry.h"
 
 namespace penstock {
 namespace {
@@ -22,8 +24,9 @@ void AppendModel(std::string& out, const ServedModel& model, std::string_view na
   absl::StrAppend(&out, ",\"object\":\"model\",\"created\":", model.created,
                   ",\"owned_by\":\"penstock\",\"root\":");
   AppendJsonString(out, model.name);
-  absl::StrAppend(&out, ",\"parent\":null,\"max_model_len\":", model.max_context,
-                  ",\"permission\":[]}");
+  out += ",\"parent\":";
+  AppendJsonStringOrNull(out, model.parent);
+  absl::StrAppend(&out, ",\"max_model_len\":", model.max_context, ",\"permission\":[]}");
 }
 
 void ListModels(const GenerationService& service, HttpExchange& exchange) {
@@ -67,7 +70,11 @@ void Ready(const GenerationService& service, HttpExchange& exchange) {
 void Metrics(GenerationService& service, std::shared_ptr<HttpExchange> exchange) {
   HttpResponse response;
   response.content_type = "text/plain; version=0.0.4; charset=utf-8";
-  if (service.catalogue() != nullptr) response.body = service.catalogue()->Text();
+  if (service.catalogue() != nullptr) {
+    if (service.adapters() != nullptr)
+      service.adapters()->Export(*service.catalogue(), absl::Now());
+    response.body = service.catalogue()->Text();
+  }
   exchange->Respond(std::move(response));
 }
 

@@ -39,6 +39,7 @@ class EngineLoopTest : public testing::TestWithParam<int> {
     limits.max_step_tokens = 64;
     limits.max_context = 2048;
     limits.vocab_size = 1000;
+    limits.max_adapters = with_adapters_ ? 1 : 0;
     auto executor = std::make_unique<FakeExecutor>(limits);
     executor_ = executor.get();
     EngineOptions options;
@@ -57,6 +58,7 @@ class EngineLoopTest : public testing::TestWithParam<int> {
     EXPECT_TRUE(engine_->Submit(RequestId{id}, Request(max_tokens), sink).ok());
     return sink;
   }
+  bool with_adapters_ = false;
   FakeExecutor* executor_ = nullptr;
   std::unique_ptr<EngineLoop> engine_;
 };
@@ -110,9 +112,9 @@ TEST_P(EngineLoopTest, ADeviceFaultEndsEveryRequestAndTakesReadinessAway) {
 
 TEST_P(EngineLoopTest, RunsCommandsInOrderEvenWhenIdle) {
   std::vector<int> order;
-  engine_->Control({.kind = CommandKind::kUnloadAdapter, .path = ""},
+  engine_->Control({.kind = CommandKind::kPark, .path = ""},
                    [&](absl::Status s) { order.push_back(s.ok() ? 1 : -1); });
-  engine_->Control({.kind = CommandKind::kUnloadAdapter, .path = ""},
+  engine_->Control({.kind = CommandKind::kWake, .path = ""},
                    [&](absl::Status s) { order.push_back(s.ok() ? 2 : -2); });
   while (engine_->RunOnce()) {
   }
@@ -124,6 +126,134 @@ TEST_P(EngineLoopTest, RunsCommandsInOrderEvenWhenIdle) {
   }
   EXPECT_EQ(refused.code(), absl::StatusCode::kUnimplemented);
 }
+
+class EngineAdaptersTest : public EngineLoopTest {
+ protected:
+  void SetUp() override {
+    with_adapters_ = true;
+    EngineLoopTest::SetUp();
+  }
+  void Load(int32_t id) {
+    engine_->Control({.kind = CommandKind::kLoadAdapter, .adapter = AdapterId(id), .path = ""},
+                     [](const absl::Status& status) { EXPECT_TRUE(status.ok()) << status; });
+  }
+  std::shared_ptr<absl::Status> Unload(int32_t id) {
+    auto reported = std::make_shared<absl::Status>(absl::UnknownError("not yet"));
+    engine_->Control({.kind = CommandKind::kUnloadAdapter, .adapter = AdapterId(id), .path = ""},
+                     [reported](const absl::Status& status) { *reported = status; });
+    return reported;
+  }
+  std::shared_ptr<WaitingSink> SubmitAdapted(uint64_t id, int32_t adapter, int32_t max_tokens) {
+    auto sink = std::make_shared<WaitingSink>();
+    GenerateRequest request = Request(max_tokens);
+    request.adapter = AdapterId(adapter);
+    EXPECT_TRUE(engine_->Submit(RequestId{id}, request, sink).ok());
+    return sink;
+  }
+  void RunAll() {
+    while (engine_->RunOnce()) {
+    }
+  }
+};
+
+TEST_P(EngineAdaptersTest, AnUnloadWaitsForTheRequestsThatNameIt) {
+  Load(5);
+  const auto running = SubmitAdapted(1, 5, 40);
+  for (int i = 0; i < 4; ++i) engine_->RunOnce();
+  const auto reported = Unload(5);
+  const auto again = Unload(5);
+  const auto late = SubmitAdapted(2, 5, 3);
+  for (int i = 0; i < 4; ++i) engine_->RunOnce();
+  EXPECT_EQ(reported->code(), absl::StatusCode::kUnknown);
+  EXPECT_FALSE(running->recorded.done);
+  RunAll();
+  EXPECT_EQ(running->recorded.ids.size(), 40u);
+  EXPECT_TRUE(reported->ok() && again->ok());
+  EXPECT_EQ(late->recorded.status.code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Unload(5)->code(), absl::StatusCode::kUnknown);
+  const auto gone = Unload(5);
+  RunAll();
+  EXPECT_EQ(gone->code(), absl::StatusCode::kNotFound);
+}
+
+TEST_P(EngineAdaptersTest, AReloadedAdapterFindsNoPrefixOfTheOldOne) {
+  const auto cached = [&](uint64_t id, AdapterId adapter) {
+    auto sink = std::make_shared<RecordingSink>();
+    GenerateRequest request = Request(1);
+    request.prompt.assign(40, 5);
+    request.adapter = adapter;
+    EXPECT_TRUE(engine_->Submit(RequestId{id}, request, sink).ok());
+    RunAll();
+    return sink->usage.cached_tokens;
+  };
+  Load(0);
+  EXPECT_EQ(cached(1, AdapterId(0)), 0);
+  EXPECT_EQ(cached(2, AdapterId(0)), 32);
+  EXPECT_EQ(cached(3, kNoAdapter), 0);
+  const auto unloaded = Unload(0);
+  Load(1);
+  EXPECT_EQ(cached(4, AdapterId(1)), 0);
+  EXPECT_TRUE(unloaded->ok());
+  EXPECT_EQ(cached(5, AdapterId(1)), 32);
+}
+
+TEST_P(EngineAdaptersTest, NoMoreAdaptersRunThanAStepHolds) {
+  Load(0);
+  Load(1);
+  const auto first = SubmitAdapted(1, 0, 30);
+  const auto other = SubmitAdapted(2, 1, 5);
+  const auto plain = Submit(3, 5);  // behind `other`, which is first in the queue
+  for (int i = 0; i < 6; ++i) engine_->RunOnce();
+  EXPECT_FALSE(first->recorded.done);
+  EXPECT_TRUE(other->recorded.ids.empty());
+  RunAll();  // the executor dies of two adapters in a step
+  for (const auto& sink : {first, other, plain})
+    EXPECT_EQ(sink->recorded.reason, FinishReason::kLength);
+}
+
+TEST_P(EngineAdaptersTest, AHigherPriorityTakesTheAdaptersPlace) {
+  Load(0);
+  Load(1);
+  const auto first = SubmitAdapted(1, 0, 200);
+  for (int i = 0; i < 6; ++i) engine_->RunOnce();
+  auto urgent = std::make_shared<RecordingSink>();
+  GenerateRequest request = Request(5);
+  request.adapter = AdapterId(1);
+  request.priority = -1;
+  ASSERT_TRUE(engine_->Submit(RequestId{2}, request, urgent).ok());
+  for (int i = 0; i < 20 && !urgent->done; ++i) engine_->RunOnce();
+  EXPECT_TRUE(urgent->done);
+  EXPECT_FALSE(first->recorded.done);
+  RunAll();
+  EXPECT_EQ(first->recorded.ids.size(), 200u);
+  EXPECT_GT(first->recorded.usage.num_preemptions, 0);
+}
+
+TEST_P(EngineAdaptersTest, AFaultOfOneSequenceEndsItAlone) {
+  Load(5);
+  executor_->fault_of = AdapterId(5);
+  const auto faulty = SubmitAdapted(1, 5, 40);
+  const auto other = Submit(2, 20);
+  RunAll();
+  EXPECT_EQ(faulty->recorded.reason, FinishReason::kError);
+  EXPECT_EQ(faulty->recorded.status.code(), absl::StatusCode::kInternal);
+  EXPECT_TRUE(faulty->recorded.ids.empty());
+  EXPECT_EQ(other->recorded.ids.size(), 20u);
+  EXPECT_TRUE(engine_->load().healthy);
+  EXPECT_EQ(engine_->scheduler().tables().pool(0).num_held(), 0);
+}
+
+TEST_P(EngineAdaptersTest, EndsAnUnloadThatStillWaits) {
+  Load(5);
+  const auto running = SubmitAdapted(1, 5, 2000);
+  for (int i = 0; i < 4; ++i) engine_->RunOnce();
+  const auto reported = Unload(5);
+  engine_->RunOnce();
+  engine_.reset();
+  EXPECT_EQ(reported->code(), absl::StatusCode::kUnavailable);
+}
+
+INSTANTIATE_TEST_SUITE_P(Depths, EngineAdaptersTest, testing::Values(1, 2));
 
 TEST_P(EngineLoopTest, ForgetsPrefixesWhenTold) {
   const auto run = [&](uint64_t id) {

@@ -35,12 +35,26 @@ TEST(Catalogue, EveryRowAppearsInTheTextOnceAllHandlesAreMade) {
   catalogue.SetCacheConfig(
       "m", {.block_size = 16, .num_blocks = 10, .prefix_cache = true, .kv_dtype = "float32"});
   catalogue.SetKernelSelfTest("avx2", false);
+  catalogue.SetAdapters("m", 4, "a,b", "", absl::FromUnixSeconds(10));
   const std::string text = catalogue.Text();
   std::set<std::string_view> names;
   for (const MetricInfo& row : MetricCatalogue()) {
     EXPECT_TRUE(names.insert(row.name).second) << row.name << " is listed twice";
     EXPECT_THAT(text, HasSubstr("# HELP " + std::string(row.name) + " ")) << row.name;
   }
+}
+
+TEST(Catalogue, AModelHasOneSeriesOfItsAdapters) {
+  Catalogue catalogue("1");
+  catalogue.SetAdapters("m", 4, "a", "b", absl::FromUnixSeconds(10));
+  catalogue.SetAdapters("other", 2, "", "", absl::FromUnixSeconds(11));
+  catalogue.SetAdapters("m", 4, "a,b", "", absl::FromUnixSeconds(12));
+  const std::string text = catalogue.Text();
+  EXPECT_THAT(text,
+              HasSubstr("vllm:lora_requests_info{engine=\"0\",max_lora=\"4\",model_name="
+                        "\"m\",running_lora_adapters=\"a,b\",waiting_lora_adapters=\"\"} 12"));
+  EXPECT_THAT(text, HasSubstr("model_name=\"other\""));
+  EXPECT_THAT(text, Not(HasSubstr("waiting_lora_adapters=\"b\"")));
 }
 
 TEST(Catalogue, TokenBucketsEndAtTheContext) {

@@ -1,0 +1,60 @@
+// The adapters of one model that can be computed with, by number.
+// Owns their weights, within a budget stated when it is made. Must not know names, requests or
+// which one goes when there is no room.
+// Threads: thread-safe; loading takes long and is one at a time.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "base/worker_pool.h"
+#include "model/adapter_weights.h"
+#include "penstock/types.h"
+
+namespace penstock {
+
+struct AdapterOptions {
+  int32_t max_adapters = 0;  // that exist at once; 0: none are supported
+  int32_t max_in_step = 0;   // different ones in one step
+  int32_t max_rank = 16;
+  std::string cpu_kernels = "auto";  // those of the model
+  WorkerPool* pool = nullptr;        // outlives the store
+};
+
+class AdapterStore {
+ public:
+  /// For `config` on a device that shares the host's memory; UNIMPLEMENTED names what of the model
+  /// cannot be adapted.
+  static absl::StatusOr<std::shared_ptr<AdapterStore>> Make(const ModelConfig& config,
+                                                            const Device& device,
+                                                            const AdapterOptions& options);
+
+  /// Reads PEFT's `dir`; RESOURCE_EXHAUSTED where max_adapters are there. `id` was never used.
+  absl::Status Load(AdapterId id, const std::string& dir);
+  /// null: not there.
+  std::shared_ptr<const AdapterWeights> Find(AdapterId id) const;
+  /// Whoever has found it before may go on with it.
+  void Remove(AdapterId id);
+
+  const AdapterOptions& options() const { return options_; }
+  /// What all adapters together take at most, and the room for their products in a step of
+  /// `max_rows` rows.
+  int64_t MaxBytes(int32_t max_rows) const;
+  int64_t max_columns() const { return MaxAdapterColumns(config_, options_.max_rank); }
+
+ private:
+  AdapterStore(const ModelConfig& config, const AdapterOptions& options)
+      : config_(config), options_(options) {}
+
+  const ModelConfig config_;
+  const AdapterOptions options_;
+  std::mutex load_mutex_;     // held while one is read
+  mutable std::mutex mutex_;  // guards adapters_
+  std::map<AdapterId, std::shared_ptr<const AdapterWeights>> adapters_;
+};
+
+}  // namespace penstock

@@ -1,0 +1,42 @@
+// The models that are served and their adapters.
+// Owns the list. Must not know how either is loaded.
+// Threads: thread-safe.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "service/adapter_pool.h"
+#include "service/model_registry.h"
+
+namespace penstock {
+
+class AdapterRegistry final : public ModelRegistry {
+ public:
+  /// A model's name goes before an adapter's, and a pool before the next.
+  AdapterRegistry(std::vector<std::shared_ptr<const ServedModel>> models,
+                  std::vector<std::shared_ptr<AdapterPool>> pools)
+      : models_(std::move(models)), pools_(std::move(pools)) {}
+
+  std::shared_ptr<const ServedModel> Find(std::string_view name) const override;
+  Found FindToServe(std::string_view name) const override;
+  std::vector<std::shared_ptr<const ServedModel>> List() const override;
+
+  /// As AdapterPool's, of the model `base`; without it, of the only one that clients may load for.
+  absl::Status Load(const std::optional<std::string>& base, const std::string& name,
+                    const std::string& path, bool in_place) const;
+  void Unload(const std::string& name, std::function<void(absl::Status)> done) const;
+  void Export(Catalogue& catalogue, absl::Time now) const;
+
+ private:
+  absl::StatusOr<AdapterPool*> PoolOf(const std::optional<std::string>& base) const;
+
+  StaticRegistry models_;
+  std::vector<std::shared_ptr<AdapterPool>> pools_;
+};
+
+}  // namespace penstock

@@ -1,0 +1,141 @@
+// Low-rank adapters against the models that PEFT merged them into.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <tuple>
+
+#include "executor/adapter_store.h"
+#include "executor/golden_check.h"
+#include "executor/runner_driver.h"
+#include "fakes/safetensors_writer.h"
+#include "format/json_text.h"
+
+namespace penstock {
+namespace {
+
+const std::string kGoldens = std::string(PENSTOCK_SOURCE_DIR) + "/tests/goldens/";
+
+std::string CaseDir(const std::string& name) { return kGoldens + "adapters/" + name; }
+
+nlohmann::json ReadJsonFile(const std::string& path) {
+  const auto text = ReadTextFile(path, 1 << 20);
+  EXPECT_TRUE(text.ok()) << text.status();
+  return *ParseJson(*text, path);
+}
+
+std::unique_ptr<LoadedModel> LoadFamily(const std::string& name, WorkerPool* pool) {
+  LoadOptions load;
+  load.model_dir = kGoldens + "families/" +
+                   ReadJsonFile(CaseDir(name) + "/case.json")["family"].get<std::string>();
+  load.weights = "formula";
+  load.pool = pool;
+  auto model = LoadModel(load);
+  EXPECT_TRUE(model.ok()) << model.status();
+  return *std::move(model);
+}
+
+std::shared_ptr<AdapterStore> MakeStore(const LoadedModel& model, WorkerPool* pool) {
+  AdapterOptions options;
+  options.max_adapters = 4;
+  options.max_in_step = 4;
+  options.pool = pool;
+  auto store = AdapterStore::Make(model.config, *model.device, options);
+  EXPECT_TRUE(store.ok()) << store.status();
+  return *std::move(store);
+}
+
+/// An adapter like another one, but with other strengths.
+void WriteAltered(const std::string& from, const TempDir& to) {
+  nlohmann::json config = ReadJsonFile(from + "/adapter_config.json");
+  config["lora_alpha"] = -3;
+  config["alpha_pattern"] = nlohmann::json::object();
+  to.Write("adapter_config.json", config.dump());
+  std::filesystem::copy(from + "/adapter_model.safetensors",
+                        to.path() + "/adapter_model.safetensors");
+}
+
+std::vector<std::string> Cases() {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(kGoldens + "adapters"))
+    names.push_back(entry.path().filename());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+class AdapterGolden : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {};
+
+TEST_P(AdapterGolden, EveryWayMeetsTheMergedModel) {
+  const auto& [name, dtype] = GetParam();
+  WorkerPool pool(2);
+  const auto model = LoadFamily(name, &pool);
+  GoldenAdapters adapters;
+  adapters.store = MakeStore(*model, &pool);
+  TempDir altered;
+  WriteAltered(CaseDir(name), altered);
+  adapters.own = AdapterId(0);
+  adapters.strangers = {AdapterId(1), kNoAdapter, AdapterId(0)};
+  ASSERT_EQ(adapters.store->Load(AdapterId(0), CaseDir(name)), absl::OkStatus());
+  ASSERT_EQ(adapters.store->Load(AdapterId(1), altered.path()), absl::OkStatus());
+  const auto prompts = LoadGolden(CaseDir(name) + "/golden.safetensors", model->config.vocab_size);
+  ASSERT_TRUE(prompts.ok()) << prompts.status();
+  const auto report = CheckGolden(
+      model.get(), dtype == "float32" ? DType::kFloat32 : DType::kBFloat16, *prompts, adapters);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->results.size(), 7 * prompts->size());
+  for (const GoldenResult& r : report->results) {
+    EXPECT_TRUE(r.passed) << "prompt " << r.prompt << ", " << r.way << ": error " << r.error
+                          << ", greedy " << r.greedy_equal << " of " << r.greedy_required
+                          << ", bits " << r.same_bits;
+  }
+  EXPECT_TRUE(report->passed) << "median " << report->median << ", 90th percentile " << report->p90;
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, AdapterGolden,
+                         ::testing::Combine(::testing::ValuesIn(Cases()),
+                                            ::testing::Values("float32", "bfloat16")),
+                         [](const auto& info) {
+                           return std::get<0>(info.param) + "_" + std::get<1>(info.param);
+                         });
+
+/// Rows without an adapter have the bits of a model that knows of none, whoever is beside them.
+TEST(Adapters, LeaveRowsWithoutOneAsTheyWere) {
+  WorkerPool pool(2);
+  const auto model = LoadFamily("llama", &pool);
+  const auto store = MakeStore(*model, &pool);
+  ASSERT_EQ(store->Load(AdapterId(7), CaseDir("llama")), absl::OkStatus());
+  ASSERT_EQ(store->Load(AdapterId(8), CaseDir("llama_other")), absl::OkStatus());
+  RunnerOptions options;
+  options.kv_bytes = 16 << 20;
+  options.num_slots = 4;
+  const auto prompts = LoadGolden(CaseDir("llama") + "/golden.safetensors", 61);
+  ASSERT_TRUE(prompts.ok());
+  const std::vector<TokenId>& ids = prompts->back().ids;
+  const auto run = [&](std::shared_ptr<AdapterStore> adapters, bool crowded) {
+    options.adapters = std::move(adapters);
+    auto runner = ModelRunner::Make(model.get(), options);
+    EXPECT_TRUE(runner.ok()) << runner.status();
+    RunnerDriver driver(runner->get());
+    DrivenSequence first = driver.Begin(ids, false, crowded ? AdapterId(8) : kNoAdapter);
+    DrivenSequence plain = driver.Begin(ids, true);
+    DrivenSequence last = driver.Begin(ids, false, crowded ? AdapterId(7) : kNoAdapter);
+    const auto length = static_cast<int32_t>(ids.size());
+    EXPECT_EQ(driver.Step({{&first, length}, {&plain, length}, {&last, length}}), absl::OkStatus());
+    if (crowded) {
+      EXPECT_NE(first.tokens.back(), last.tokens.back());
+    }
+    return plain.logits;
+  };
+  const std::vector<float> without = run(nullptr, false);
+  EXPECT_EQ(run(store, true), without);
+  EXPECT_EQ(run(store, false), without);
+}
+
+TEST(Adapters, SomeFamilyOfEachLayoutIsAmongTheCases) {
+  EXPECT_THAT(Cases(), ::testing::IsSupersetOf({"llama", "phi3", "glm4", "gpt2", "gpt_neox"}));
+}
+
+}  // namespace
+}  // namespace penstock
