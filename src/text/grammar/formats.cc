@@ -52,7 +52,7 @@ std::string Ipv6Pattern() {
   return absl::StrCat("(?:", out, ")");
 }
 
-std::string UriPattern() {
+std::string UriPattern(bool relative) {
   const std::string escaped = "%[0-9A-Fa-f]{2}";
   const std::string common = "A-Za-z0-9\\-._~!$&'()*+,;=";
   const std::string pchar = absl::StrCat("(?:[", common, ":@]|", escaped, ")");
@@ -61,16 +61,31 @@ std::string UriPattern() {
       "(?:(?:[", common, ":]|", escaped, ")*@)?(?:\\[(?:", Ipv6Pattern(), "|[vV][0-9A-Fa-f]+\\.[",
       common, ":]+)\\]|(?:[", common, "]|", escaped, ")*)(?::[0-9]*)?");
   const std::string rest = absl::StrCat("(?:", pchar, "|[/?])*");
-  return absl::StrCat("[A-Za-z][A-Za-z0-9+.\\-]*:(?://", authority, segments, "|/(?:", pchar, "+",
-                      segments, ")?|", pchar, "+", segments, "|)(?:\\?", rest, ")?(?:#", rest,
-                      ")?");
+  const std::string scheme = "[A-Za-z][A-Za-z0-9+.\\-]*:";
+  const std::string rooted =
+      absl::StrCat("//", authority, segments, "|/(?:", pchar, "+", segments, ")?|");
+  const std::string end = absl::StrCat("(?:\\?", rest, ")?(?:#", rest, ")?");
+  const std::string absolute =
+      absl::StrCat(scheme, "(?:", rooted, pchar, "+", segments, "|)", end);
+  if (!relative) return absolute;
+  // The first step of a relative path has no colon, which would end a scheme.
+  const std::string step = absl::StrCat("(?:[", common, "@]|", escaped, ")+");
+  return absl::StrCat("(?:", absolute, "|(?:", rooted, step, segments, "|)", end, ")");
 }
 
 std::string EmailPattern() {
+  const std::string label = "[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?";
+  const std::string domain = absl::StrCat(label, "(?:\\.", label, ")*");
   const std::string atom = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~\\-]+";
   return absl::StrCat("(?:", atom, "(?:\\.", atom,
-                      ")*|\"(?:[ !#-\\[\\]-~]|\\\\[ -~])*\")@(?:", HostPattern(), "|\\[(?:",
+                      ")*|\"(?:[ !#-\\[\\]-~]|\\\\[ -~])*\")@(?:", domain, "|\\[(?:",
                       Ipv4Pattern(), "|IPv6:", Ipv6Pattern(), ")\\])");
+}
+
+std::string DurationPattern() {
+  const std::string time = "T(?:[0-9]+H(?:[0-9]+M(?:[0-9]+S)?)?|[0-9]+M(?:[0-9]+S)?|[0-9]+S)";
+  return absl::StrCat("P(?:(?:[0-9]+Y(?:[0-9]+M(?:[0-9]+D)?)?|[0-9]+M(?:[0-9]+D)?|[0-9]+D)(?:",
+                      time, ")?|", time, "|[0-9]+W)");
 }
 
 std::string PatternOf(std::string_view name) {
@@ -80,7 +95,11 @@ std::string PatternOf(std::string_view name) {
   if (name == "email") return EmailPattern();
   if (name == "uuid")
     return "[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}";
-  if (name == "uri") return UriPattern();
+  if (name == "uri") return UriPattern(false);
+  if (name == "uri-reference") return UriPattern(true);
+  if (name == "json-pointer") return "(?:/(?:[^~/]|~[01])*)*";
+  if (name == "relative-json-pointer") return "(?:0|[1-9][0-9]*)(?:#|(?:/(?:[^~/]|~[01])*)*)";
+  if (name == "duration") return DurationPattern();
   if (name == "ipv4") return Ipv4Pattern();
   if (name == "ipv6") return Ipv6Pattern();
   if (name == "hostname") return HostPattern();  // each label's length is kept, not the sum
@@ -100,6 +119,14 @@ const CharAutomaton* FindFormat(std::string_view name) {
   absl::StatusOr<CharAutomaton> compiled = CompilePattern(pattern, PatternUse::kWhole);
   CHECK(compiled.ok());
   return &made.emplace(name, *std::move(compiled)).first->second;
+}
+
+bool IsOtherFormat(std::string_view name) {
+  for (const char* other :
+       {"regex", "iri", "iri-reference", "idn-email", "idn-hostname", "uri-template"}) {
+    if (name == other) return true;
+  }
+  return false;
 }
 
 }  // namespace penstock::grammar

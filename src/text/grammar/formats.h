@@ -12,4 +12,7 @@ namespace penstock::grammar {
 /// Null where the format is none of those that are kept; by the standard such a name is a remark.
 const CharAutomaton* FindFormat(std::string_view name);
 
+/// Formats of the standard that are not kept.
+bool IsOtherFormat(std::string_view name);
+
 }  // namespace penstock::grammar

@@ -50,7 +50,14 @@ SchemaCompiler::SchemaCompiler(SchemaDocument* document, SchemaOptions options)
     : document_(*document), formulas_(document, options) {
   blank_ = builder_.Terminal(BlankAutomaton());
   formulas_.set_may_meet(
-      [this](Literal a, Literal b, Kind kind) { return MayHold(Normal({a, b}), kind, 3); });
+      [this](Literal a, Literal b, Kind kind) -> absl::StatusOr<bool> {
+        // The question may lead to itself; then the answer is the one that is always exact.
+        if (meeting_ >= 2) return true;
+        ++meeting_;
+        absl::StatusOr<bool> out = MayHold(Normal({a, b}), kind, 3);
+        --meeting_;
+        return out;
+      });
 }
 
 SchemaCompiler::Expr SchemaCompiler::AnyValue() {
@@ -163,7 +170,7 @@ absl::StatusOr<SchemaCompiler::Expr> SchemaCompiler::MakeValue(const Literals& l
                   [](const auto& f) { return f.second == Formulas::kTrue; }))
     return AnyValue();
   std::vector<Expr> options;
-  for (const auto [kind, formula] : formulas) {
+  for (const auto& [kind, formula] : formulas) {
     if (formula == Formulas::kFalse) continue;
     Expr option = GrammarBuilder::kNothing;
     switch (kind) {
@@ -217,17 +224,25 @@ absl::StatusOr<SchemaCompiler::Expr> SchemaCompiler::MakeText(int32_t formula) {
     only_lengths = std::all_of(n.parts.begin(), n.parts.end(),
                                [&](int32_t part) { return take(formulas_.node(part)); });
   if (only_lengths) return builder_.JsonText(min, max);
-  ASSIGN_OR_RETURN(const CharAutomaton texts, TextsOf(formula));
-  if (texts.empty()) return GrammarBuilder::kNothing;
-  return builder_.Terminal(ByteAutomaton::Of(texts, TextEncoding::kJsonString));
+  const absl::StatusOr<CharAutomaton> texts = TextsOf(formula);
+  if (!texts.ok()) return At(NodeOf(formula), texts.status());
+  if (texts->empty()) return GrammarBuilder::kNothing;
+  return builder_.Terminal(ByteAutomaton::Of(*texts, TextEncoding::kJsonString));
 }
 
 absl::StatusOr<SchemaCompiler::Expr> SchemaCompiler::MakeNumber(int32_t formula) {
   if (formula == Formulas::kTrue)
     return builder_.Terminal(ByteAutomaton::Of(AnyNumber(), TextEncoding::kUtf8));
-  ASSIGN_OR_RETURN(const CharAutomaton numbers, NumbersOf(formula));
-  if (numbers.empty()) return GrammarBuilder::kNothing;
-  return builder_.Terminal(ByteAutomaton::Of(numbers, TextEncoding::kUtf8));
+  const absl::StatusOr<CharAutomaton> numbers = NumbersOf(formula);
+  if (!numbers.ok()) return At(NodeOf(formula), numbers.status());
+  if (numbers->empty()) return GrammarBuilder::kNothing;
+  return builder_.Terminal(ByteAutomaton::Of(*numbers, TextEncoding::kUtf8));
+}
+
+int32_t SchemaCompiler::NodeOf(int32_t formula) const {
+  const Formulas::Node* at = &formulas_.node(formula);
+  while (!at->parts.empty()) at = &formulas_.node(at->parts[0]);
+  return at->condition.node;
 }
 
 absl::StatusOr<const CharAutomaton*> SchemaCompiler::PatternOf(const std::string& pattern,

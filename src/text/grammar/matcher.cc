@@ -60,7 +60,7 @@ void StackMachine::Enter(int32_t pc, int32_t stack, ConfigSet& to) {
         for (size_t t = i.targets.size(); t-- > 0;) work_.emplace_back(i.targets[t], at.second);
         break;
       case Instruction::Kind::kCall:
-        work_.emplace_back(i.body, Push({i.next, 0, at.second}));
+        work_.emplace_back(i.body, Push({i.next, kCall, at.second}));
         break;
       case Instruction::Kind::kLoop:
         EnterLoop(at.first, 0, at.second);
@@ -71,7 +71,7 @@ void StackMachine::Enter(int32_t pc, int32_t stack, ConfigSet& to) {
           break;
         }
         const Node node = nodes_[at.second];
-        if (grammar_->program[node.pc].kind != Instruction::Kind::kLoop) {
+        if (node.count == kCall) {
           work_.emplace_back(node.pc, node.parent);
         } else if (std::find(entered_.begin(), entered_.end(), at.second) == entered_.end()) {
           // A turn without any byte, which was begun just now, would be no progress.

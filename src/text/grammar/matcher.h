@@ -32,9 +32,10 @@ struct ConfigSet {
 /// Stacks and the moves on them. Equal stacks are one.
 class StackMachine {
  public:
+  static constexpr int32_t kCall = -1;  // the count of what is no loop
   struct Node {
-    int32_t pc = -1;     // where a return goes on; a loop: to its next turn
-    int32_t count = 0;   // of a loop: turns before this one
+    int32_t pc = -1;        // where a return goes on; a loop: to its next turn
+    int32_t count = kCall;  // of a loop: turns before this one
     int32_t parent = -1;
     friend bool operator==(const Node&, const Node&) = default;
     template <typename H>

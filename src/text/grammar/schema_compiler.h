@@ -68,6 +68,8 @@ class SchemaCompiler {
   /// A member's name in quotes and the colon.
   Expr Key(const std::string& name);
   std::string PathOf(const Literals& literals) const;
+  /// A node of the document that a formula speaks of.
+  int32_t NodeOf(int32_t formula) const;
   absl::Status Impossible(const Literals& literals);
   absl::Status At(int32_t node, const absl::Status& status) const;
 
@@ -79,6 +81,7 @@ class SchemaCompiler {
   std::vector<std::pair<Literals, GrammarBuilder::Rule>> pending_;
   std::map<std::string, CharAutomaton> patterns_;
   std::map<Literals, std::vector<Literals>> needed_;  // of an object: what its members must fulfil
+  int meeting_ = 0;  // questions whether literals meet that are being answered
   GrammarBuilder::Rule any_value_ = -1, any_object_ = -1;
 };
 

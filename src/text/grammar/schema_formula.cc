@@ -76,6 +76,13 @@ absl::StatusOr<int32_t> Formulas::Of(Literal literal, Kind kind) {
   return out;
 }
 
+absl::StatusOr<bool> Formulas::Meet(Literal a, Literal b, Kind kind) {
+  const std::vector<std::pair<Literal, Kind>> outer = std::exchange(active_, {});
+  absl::StatusOr<bool> out = may_meet_(a, b, kind);
+  active_ = outer;
+  return out;
+}
+
 absl::StatusOr<int32_t> Formulas::OfValue(Literal literal, Kind kind) {
   const Json& value = *document_->node(literal.node).json;
   const bool negated = literal.negated;

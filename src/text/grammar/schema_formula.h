@@ -86,6 +86,8 @@ class Formulas {
   absl::StatusOr<int32_t> Of(Literal literal, Kind kind);
   int32_t And(std::vector<int32_t> parts) { return Join(Form::kAnd, std::move(parts)); }
   int32_t Or(std::vector<int32_t> parts) { return Join(Form::kOr, std::move(parts)); }
+  /// Whether both may hold of one instance; asked while another formula is being made.
+  absl::StatusOr<bool> Meet(Literal a, Literal b, Kind kind);
   /// The formula's alternatives. RESOURCE_EXHAUSTED where there are too many.
   absl::StatusOr<std::vector<Conjunction>> Alternatives(int32_t formula);
 

@@ -225,7 +225,7 @@ absl::StatusOr<int32_t> KeywordReader::OneOf(const Json& list) {
     std::vector<int32_t> only{yes[i]};
     for (size_t j = 0; j < options.size(); ++j) {
       if (j == i || yes[j] == Formulas::kFalse || yes[i] == Formulas::kFalse) continue;
-      ASSIGN_OR_RETURN(const bool meet, formulas_.may_meet_(options[i], options[j], kind_));
+      ASSIGN_OR_RETURN(const bool meet, formulas_.Meet(options[i], options[j], kind_));
       if (!meet) continue;
       if (negated_) {
         if (j > i) pairs.push_back(formulas_.And({yes[i], yes[j]}));
@@ -313,7 +313,13 @@ absl::Status KeywordReader::ReadString() {
     Condition c = New(Is::kFormat);
     c.text = value->get<std::string>();
     c.negated = negated_;
-    if (FindFormat(c.text) != nullptr) parts_.push_back(formulas_.Leaf(std::move(c)));
+    if (FindFormat(c.text) != nullptr) {
+      parts_.push_back(formulas_.Leaf(std::move(c)));
+    } else if (IsOtherFormat(c.text)) {
+      ASSIGN_OR_RETURN(const int32_t part,
+                       Refuse("format", absl::StrCat("\"", c.text, "\" is not supported")));
+      parts_.push_back(part);
+    }
   }
   return absl::OkStatus();
 }

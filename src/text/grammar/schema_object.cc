@@ -17,6 +17,7 @@ namespace {
 
 constexpr size_t kMaxKeyClasses = 64;
 constexpr size_t kMaxPendingMembers = 6;
+constexpr size_t kMaxDemands = 4;
 constexpr int64_t kMaxCountedMembers = 2000;
 
 }  // namespace
@@ -88,7 +89,10 @@ class ObjectShape {
         if (c.literal != kAnything) domains_.push_back(&c);
         break;
       case Is::kHasMember:
-        demands_.push_back({c.domain.get(), c.literal});
+        if (std::none_of(demands_.begin(), demands_.end(), [&](const Demand& d) {
+              return d.domain == c.domain.get() && d.literal == c.literal;
+            }))
+          demands_.push_back({c.domain.get(), c.literal});
         break;
       case Is::kNumMembers:
         min_ = std::max(min_, c.min);
@@ -220,13 +224,21 @@ class ObjectShape {
       if (expr != GrammarBuilder::kNothing) options.push_back(Member(KeyOf(keys), expr));
     }
     other_ = c_.builder_.Choice(std::move(options));
-    for (const Demand& d : demands_) {
+    if (demands_.size() > kMaxDemands)
+      return absl::ResourceExhaustedError(absl::StrCat("#", c_.document_.node(node_).path,
+                                                       ": too many members are demanded at once"));
+    // One member may be what several demands ask for.
+    for (uint32_t met = 0; met < (1u << demands_.size()); ++met) {
       std::vector<Expr> ways;
       for (const KeyClass& k : classes) {
-        if (!inside(k, *d.domain)) continue;
         Literals value = k.value;
-        value.push_back(d.literal);
-        ways.push_back(Member(KeyOf(k.keys), c_.ValueOf(std::move(value))));
+        bool possible = met != 0;
+        for (size_t d = 0; d < demands_.size(); ++d) {
+          if ((met >> d & 1) == 0) continue;
+          possible = possible && inside(k, *demands_[d].domain);
+          value.push_back(demands_[d].literal);
+        }
+        if (possible) ways.push_back(Member(KeyOf(k.keys), c_.ValueOf(std::move(value))));
       }
       demanded_.push_back(c_.builder_.Choice(std::move(ways)));
     }
@@ -278,12 +290,9 @@ class ObjectShape {
     if (!added) return c_.builder_.Refer(it->second);
     const GrammarBuilder::Rule rule = it->second = c_.builder_.NewRule("other members");
     RETURN_IF_ERROR(c_.formulas_.CheckTime());
-    const size_t num_demands = pending_.size() + demanded_.size();
-    if (num_demands > 16)
-      return absl::ResourceExhaustedError(
-          absl::StrCat("#", c_.document_.node(node_).path, ": too many members are demanded"));
     std::vector<Expr> ways;
-    const bool complete = done + 1 == (1u << num_demands);
+    const size_t num_pending = pending_.size();
+    const bool complete = done + 1 == (1u << (num_pending + demands_.size()));
     if (complete && count >= (counts_ ? min_ : 0))
       ways.push_back(any ? c_.builder_.Sequence({c_.Blank(), c_.Text("}")}) : c_.Text("}"));
     // Of the others one may be there twice, which counts once.
@@ -295,13 +304,19 @@ class ObjectShape {
       ASSIGN_OR_RETURN(const Expr rest, Others(done, true, Counted(count + 1)));
       ways.push_back(Next(other_, !any, rest));
     }
-    for (size_t i = 0; i < num_demands; ++i) {
-      if ((done >> i & 1) != 0) continue;
-      ASSIGN_OR_RETURN(const Expr rest, Others(done | 1u << i, true, Counted(count + 1)));
-      const Expr member = i < pending_.size()
-                              ? Member(pending_[i].first, pending_[i].second)
-                              : demanded_[i - pending_.size()];
+    const auto add = [&](Expr member, uint32_t met) -> absl::Status {
+      ASSIGN_OR_RETURN(const Expr rest, Others(done | met, true, Counted(count + 1)));
       ways.push_back(Next(member, !any, rest));
+      return absl::OkStatus();
+    };
+    for (size_t i = 0; i < num_pending; ++i) {
+      if ((done >> i & 1) != 0) continue;
+      RETURN_IF_ERROR(add(Member(pending_[i].first, pending_[i].second), 1u << i));
+    }
+    const uint32_t met_before = done >> num_pending;
+    for (uint32_t met = 1; met < demanded_.size(); ++met) {
+      if ((met & met_before) != 0 || demanded_[met] == GrammarBuilder::kNothing) continue;
+      RETURN_IF_ERROR(add(demanded_[met], met << num_pending));
     }
     c_.builder_.Define(rule, c_.builder_.Choice(std::move(ways)));
     return c_.builder_.Refer(rule);
@@ -319,7 +334,7 @@ class ObjectShape {
   std::vector<ListedMember> listed_;
   std::vector<std::pair<Expr, Expr>> pending_;  // key and value of what is required and not listed
   Expr other_ = GrammarBuilder::kNothing;
-  std::vector<Expr> demanded_;
+  std::vector<Expr> demanded_;  // by the set of demands that are met
   std::map<std::tuple<size_t, bool, int64_t>, GrammarBuilder::Rule> listed_rules_;
   std::map<std::tuple<uint32_t, bool, int64_t>, GrammarBuilder::Rule> other_rules_;
 };
