@@ -22,6 +22,8 @@
 namespace penstock {
 
 class ChatTemplate;
+class GrammarCompiler;
+struct GrammarSpec;
 struct RequestMetrics;
 
 /// Sampling values that apply where a request is silent: those of generation_config.json.
@@ -39,6 +41,7 @@ struct ServedModel {
   const Tokenizer* tokenizer = nullptr;         // null: ids in, ids out
   const ChatTemplate* chat_template = nullptr;  // null: no chat
   const ChatTemplate* tool_template = nullptr;  // where there are tools; null: chat_template
+  const GrammarCompiler* grammars = nullptr;    // null: no structured output
   const RequestMetrics* metrics = nullptr;      // null: not counted
   GenerationDefaults defaults;
   int32_t max_context = 0;  // prompt + output tokens
@@ -84,6 +87,8 @@ struct GenerationCall {
   std::shared_ptr<const nlohmann::ordered_json> documents;  // chat: an array or null
   std::shared_ptr<const nlohmann::ordered_json>
       template_arguments;  // chat_template_kwargs: an object or null
+  std::shared_ptr<const GrammarSpec> grammar;  // what the answer must match
+  std::string grammar_field;                   // the field that says so
   std::optional<std::string> chat_template;
   std::optional<std::string> reasoning_effort;
   std::optional<bool> add_generation_prompt, continue_final_message, add_special_tokens;

@@ -15,6 +15,7 @@
 #include "penstock/service.h"
 #include "penstock/tokenizer.h"
 #include "text/chat_template_files.h"
+#include "text/grammar/grammar_compiler.h"
 
 namespace penstock {
 
@@ -52,6 +53,7 @@ class ModelInstance {
 
  private:
   TextAssets assets_;
+  std::unique_ptr<GrammarCompiler> grammars_;  // null: no structured output
   RequestMetrics metrics_;
   std::unique_ptr<EngineLoop> engine_;
   std::shared_ptr<ServedModel> served_;

@@ -11,6 +11,7 @@
 #include "service/call_error.h"
 #include "service/call_fields.h"
 #include "service/ids.h"
+#include "service/output_format.h"
 #include "service/prompt.h"
 #include "service/sampling.h"
 
@@ -128,6 +129,7 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
   const int64_t n = call.n.value_or(1);
   RETURN_IF_ERROR(CheckRoom(call.prompts.size(), n));
   ASSIGN_OR_RETURN(std::vector<std::vector<TokenId>> prompts, BuildPrompts(call, *model));
+  ASSIGN_OR_RETURN(const std::shared_ptr<const TokenGrammar> grammar, CompileFormat(call, *model));
 
   StreamSetup setup;
   setup.record = NewRecord(call);
@@ -136,6 +138,7 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
     ASSIGN_OR_RETURN(GenerateRequest request,
                      MakeRequest(call, *model, static_cast<int64_t>(prompt.size())));
     request.prompt = prompt;
+    request.grammar = grammar;
     if (const int32_t num_scored = NumPromptLogprobs(call); num_scored >= 0) {
       request.output = OutputKind::kPromptLogprobs;
       request.num_prompt_logprobs = num_scored;
