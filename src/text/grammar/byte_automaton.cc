@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <string>
+#include <utility>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/hash/hash.h"
@@ -65,10 +66,41 @@ class CodeWriter {
       if (!json_) accepts_[s] = chars_.accepts(s) ? 1 : 0;
       if (json_ && chars_.accepts(s)) rows_[s + first]['"'] = end;
     }
+    DropDeadEnds();
     return {rows_, std::move(accepts_)};
   }
 
  private:
+  /// Bytes that lead to no accepting state lead nowhere.
+  void DropDeadEnds() {
+    std::vector<std::vector<int32_t>> sources(rows_.size());
+    for (size_t s = 0; s < rows_.size(); ++s) {
+      int32_t previous = ByteAutomaton::kDead;
+      for (const int32_t to : rows_[s]) {
+        if (to != ByteAutomaton::kDead && to != previous)
+          sources[to].push_back(static_cast<int32_t>(s));
+        previous = to;
+      }
+    }
+    std::vector<uint8_t> alive = accepts_;
+    std::vector<int32_t> work;
+    for (size_t s = 0; s < alive.size(); ++s) {
+      if (alive[s] != 0) work.push_back(static_cast<int32_t>(s));
+    }
+    while (!work.empty()) {
+      const int32_t state = work.back();
+      work.pop_back();
+      for (const int32_t from : sources[state]) {
+        if (std::exchange(alive[from], 1) == 0) work.push_back(from);
+      }
+    }
+    for (ByteRow& row : rows_) {
+      for (int32_t& to : row) {
+        if (to != ByteAutomaton::kDead && alive[to] == 0) to = ByteAutomaton::kDead;
+      }
+    }
+  }
+
   enum class Stage : uint8_t { kUtf8, kHex, kEscape, kSecondSlash, kSecondU };
   using Key = std::pair<std::pair<Stage, int>, CodeRuns>;
 

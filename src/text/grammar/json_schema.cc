@@ -288,7 +288,7 @@ absl::StatusOr<CharAutomaton> SchemaCompiler::NumbersOfCondition(const Condition
   const auto number = ParseDecimal(c.text);
   switch (c.is) {
     case Condition::Is::kWhole:
-      out = WholeNumbers();
+      out = c.negated ? WholeValues() : WholeNumbers();
       break;
     case Condition::Is::kAbove:
       out = NumbersAbove(*number, c.flag);

@@ -210,6 +210,11 @@ const CharAutomaton& WholeNumbers() {
   return found;
 }
 
+const CharAutomaton& WholeValues() {
+  static const auto& found = *new CharAutomaton(NumberPattern(R"(-?(0|[1-9][0-9]*)(\.0+)?)"));
+  return found;
+}
+
 CharAutomaton NumbersAbove(const Decimal& x, bool or_equal) {
   const int same = or_equal ? kSame : 0;
   if (x.negative) return ComparedTo(x, kLess | kSame | kMore, kLess | same);

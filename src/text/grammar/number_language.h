@@ -29,7 +29,9 @@ int Compare(const Decimal& a, const Decimal& b);
 const CharAutomaton& AnyNumber();
 /// Numbers without exponent: what the languages below are parts of.
 const CharAutomaton& PlainNumbers();
+/// Whole numbers as they are usually written, and all ways to write them: 5.0 as well.
 const CharAutomaton& WholeNumbers();
+const CharAutomaton& WholeValues();
 CharAutomaton NumbersAbove(const Decimal& x, bool or_equal);
 CharAutomaton NumbersBelow(const Decimal& x, bool or_equal);
 CharAutomaton NumbersEqual(const Decimal& x);

@@ -31,6 +31,7 @@ class KeywordReader {
   absl::Status Wrong(std::string_view keyword, std::string_view expected) const;
   absl::StatusOr<int64_t> Count(const char* keyword, const Json& value) const;
   Literal Child(const Json& json, std::string_view steps) {
+    if (json.is_boolean()) return json.get<bool>() ? kAnything : kImpossible;
     return {document_.Child(id_, json, steps), false};
   }
   /// `literal` as it counts here: negated with the whole.

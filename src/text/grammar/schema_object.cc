@@ -121,6 +121,14 @@ class ObjectShape {
     for (const auto& [key, literal] : members_) {
       if (!Contains(names, key)) names.push_back(key);
     }
+    // Names that only a domain leaves out are told from all others as well.
+    const auto add_all = [&](const std::vector<std::string>& left_out) {
+      for (const std::string& name : left_out) {
+        if (!Contains(names, name)) names.push_back(name);
+      }
+    };
+    for (const Condition* c : domains_) add_all(c->domain->excluded_names);
+    for (const Demand& d : demands_) add_all(d.domain->excluded_names);
     excluded_ = names;
     for (const std::string& name : lacked_) excluded_.push_back(name);
     for (const std::string& name : required_) {

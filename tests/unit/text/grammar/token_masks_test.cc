@@ -1,6 +1,7 @@
 // Masks against the matcher asked token by token, on the demo model's vocabulary.
 #include "text/grammar/token_masks.h"
 
+#include <nlohmann/json.hpp>
 #include <random>
 
 #include "gtest/gtest.h"
@@ -42,7 +43,8 @@ class TokenMasksTest : public testing::Test {
             << "token " << id << " '" << tokenizer_->Piece(id) << "' after token " << i << " of "
             << text;
       }
-      if (i < ids.size()) ASSERT_TRUE(matcher.Accept(ids[i])) << text << " at token " << i;
+      if (i == ids.size()) break;
+      ASSERT_TRUE(matcher.Accept(ids[i])) << text << " at token " << i;
     }
     EXPECT_TRUE(matcher.finished()) << text;
   }
