@@ -27,9 +27,9 @@ struct Times {
   std::string Json(double unit) {
     std::sort(seconds.begin(), seconds.end());
     const auto at = [&](double q) {
-      return seconds.empty() ? 0.0
-                             : seconds[static_cast<size_t>(q * static_cast<double>(
-                                                                   seconds.size() - 1))] / unit;
+      return seconds.empty()
+                 ? 0.0
+                 : seconds[static_cast<size_t>(q * static_cast<double>(seconds.size() - 1))] / unit;
     };
     double sum = 0;
     for (const double s : seconds) sum += s / unit;

@@ -61,7 +61,7 @@ struct GenerateRequest {
   OutputKind output =
       OutputKind::kToken;      // kToken, kPromptLogprobs (as well as tokens) or kHidden (embedding)
   int32_t second_segment = 0;  // encoders: first position of the second text of a pair; 0: none
-  int32_t num_prompt_logprobs = 0;  // with kPromptLogprobs: and the n most likely
+  int32_t num_prompt_logprobs = 0;              // with kPromptLogprobs: and the n most likely
   std::shared_ptr<const TokenGrammar> grammar;  // what the output must match; null: anything
 };
 

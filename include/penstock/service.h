@@ -86,7 +86,7 @@ struct GenerationCall {
   std::shared_ptr<const nlohmann::ordered_json> tools;      // chat: an array or null
   std::shared_ptr<const nlohmann::ordered_json> documents;  // chat: an array or null
   std::shared_ptr<const nlohmann::ordered_json>
-      template_arguments;  // chat_template_kwargs: an object or null
+      template_arguments;                      // chat_template_kwargs: an object or null
   std::shared_ptr<const GrammarSpec> grammar;  // what the answer must match
   std::string grammar_field;                   // the field that says so
   std::optional<std::string> chat_template;

@@ -55,12 +55,12 @@ void Scheduler::AddMasks(const StepPlan& plan, size_t index, Sequence& seq,
     if (std::none_of(words.begin(), words.end(), [](uint32_t w) { return w != 0; })) {
       // Nothing can be drawn under such a mask. What the step yields for it is dropped.
       if (matcher.finished()) return Finish(seq, FinishReason::kStop, absl::OkStatus());
-      return Finish(seq, FinishReason::kError,
-                    absl::InvalidArgumentError(
-                        "the grammar asks for text that no token of this model has"));
+      return Finish(
+          seq, FinishReason::kError,
+          absl::InvalidArgumentError("the grammar asks for text that no token of this model has"));
     }
-    masks.push_back({static_cast<int32_t>(index), slice.num_outputs - 1 - slice.num_drafts + row,
-                     words});
+    masks.push_back(
+        {static_cast<int32_t>(index), slice.num_outputs - 1 - slice.num_drafts + row, words});
     if (row == slice.num_drafts) break;
     // Rows behind a draft that is not allowed are not drawn from.
     const int32_t at = slice.token_offset + slice.num_tokens - slice.num_drafts + row;

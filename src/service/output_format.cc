@@ -21,8 +21,8 @@ constexpr size_t kMaxFormatName = 64;
 
 absl::Status SetFormat(std::string_view at, GrammarSpec spec, GenerationCall& call) {
   if (call.grammar) {
-    return InvalidField(at, absl::StrCat(ToAbsl(at), ": ", call.grammar_field,
-                                         " asks for another format already"));
+    return InvalidField(
+        at, absl::StrCat(ToAbsl(at), ": ", call.grammar_field, " asks for another format already"));
   }
   call.grammar = std::make_shared<const GrammarSpec>(std::move(spec));
   call.grammar_field = std::string(at);
@@ -78,8 +78,9 @@ absl::Status ReadOne(const std::string& at, std::string_view kind, const Json& v
   if (kind == "choice") return SetChoice(at, value, call);
   if (kind == "grammar") return SetText(at, Form::kGbnf, value, call);
   if (kind == "json_object") return SetObject(at, value, call);
-  return InvalidField(at, absl::StrCat(at, " is not supported: json, regex, choice, grammar and "
-                                           "json_object are"));
+  return InvalidField(at, absl::StrCat(at,
+                                       " is not supported: json, regex, choice, grammar and "
+                                       "json_object are"));
 }
 
 absl::Status ReadStructuredOutputs(const Json& value, GenerationCall& call) {

@@ -4,8 +4,8 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
-#include "text/grammar/pattern.h"
 #include "text/grammar/matcher.h"
+#include "text/grammar/pattern.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace penstock::grammar;
@@ -13,8 +13,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto language = CompilePattern(text, PatternUse::kSearch);
   if (!language.ok()) return 0;
   GrammarBuilder builder;
-  auto made = builder.Build(
-      builder.Terminal(ByteAutomaton::Of(*language, TextEncoding::kJsonString)));
+  auto made =
+      builder.Build(builder.Terminal(ByteAutomaton::Of(*language, TextEncoding::kJsonString)));
   if (!made.ok()) return 0;
   Matcher matcher(std::make_shared<const Grammar>(*std::move(made)));
   // Along some way, chosen by the input's own bytes, as long as there is one.

@@ -53,7 +53,7 @@ class CodeWriter {
       rows_[0]['"'] = first;
       accepts_[end] = 1;
     }
-    for (int32_t s = 0; s < chars_.num_states(); ++s) {
+    for (int32_t s = 0; s < chars_.num_states() && !too_large(); ++s) {
       CodeRuns runs;
       for (const CharClassTable::Run& run : chars_.classes().runs()) {
         const int32_t to = chars_.Next(s, run.cls);
@@ -66,9 +66,12 @@ class CodeWriter {
       if (!json_) accepts_[s] = chars_.accepts(s) ? 1 : 0;
       if (json_ && chars_.accepts(s)) rows_[s + first]['"'] = end;
     }
+    if (too_large()) return {std::vector<ByteRow>(1), {0}};
     DropDeadEnds();
     return {rows_, std::move(accepts_)};
   }
+
+  bool too_large() const { return rows_.size() > ByteAutomaton::kMaxStates; }
 
  private:
   /// Bytes that lead to no accepting state lead nowhere.
@@ -153,6 +156,12 @@ class CodeWriter {
   void FillUnits(const CodeRuns& runs, Stage stage, int left, uint32_t radix, Set set) {
     uint32_t size = 1;
     for (int i = 1; i < left; ++i) size *= radix;
+    if (runs.size() == 1 && runs[0].low == 0 && runs[0].high == radix * size - 1) {
+      const int32_t target = runs[0].target;
+      const int32_t to = left == 1 ? target : StateOf(stage, left - 1, {{0, size - 1, target}});
+      for (uint32_t unit = 0; unit < radix; ++unit) set(unit, to);
+      return;
+    }
     for (uint32_t unit = 0; unit < radix; ++unit) {
       CodeRuns rest = Slice(runs, unit * size, unit * size + size - 1);
       if (rest.empty()) continue;
@@ -189,14 +198,18 @@ class CodeWriter {
     if (!added) return it->second;
     hex = Slice(runs, 0, 0x1F);
     append(0x7F, 0xD7FF);
-    for (uint32_t high = 0; high < 0x400; ++high) {
-      CodeRuns low = Slice(runs, 0x10000 + high * 0x400, 0x10000 + high * 0x400 + 0x3FF);
-      const int32_t to = StateOf(Stage::kSecondSlash, 0, std::move(low));
+    for (uint32_t high = 0, count = 1; high < 0x400; high += count) {
+      const uint32_t base = 0x10000 + high * 0x400;
+      CodeRuns low = Slice(runs, base, kMaxCodePoint);
+      // Blocks that one run covers are all alike.
+      const bool whole = !low.empty() && low[0].low == 0 && low[0].high >= 0x3FF;
+      count = whole ? (low[0].high + 1) / 0x400 : 1;
+      const int32_t to = StateOf(Stage::kSecondSlash, 0, Slice(low, 0, 0x3FF));
       if (to == ByteAutomaton::kDead) continue;
       if (hex.empty() || hex.back().target != to || hex.back().high + 1 != 0xD800 + high) {
-        hex.push_back({0xD800 + high, 0xD800 + high, to});
+        hex.push_back({0xD800 + high, 0xD800 + high + count - 1, to});
       } else {
-        hex.back().high = 0xD800 + high;
+        hex.back().high = 0xD800 + high + count - 1;
       }
     }
     append(0xE000, 0xFFFF);
@@ -313,7 +326,9 @@ ByteAutomaton ByteAutomaton::Literal(std::string_view text) {
 }
 
 ByteAutomaton ByteAutomaton::Of(const CharAutomaton& chars, TextEncoding encoding) {
-  ByteAutomaton out = CodeWriter(chars, encoding).Write();
+  CodeWriter writer(chars, encoding);
+  ByteAutomaton out = writer.Write();
+  out.too_large_ = writer.too_large();
   if (encoding == TextEncoding::kJsonString) {
     const int32_t free = FreeStateOf(chars);
     if (free != CharAutomaton::kDead) out.free_state_ = free + 1;

@@ -26,7 +26,10 @@ class ByteAutomaton {
   ByteAutomaton(const std::vector<std::array<int32_t, 256>>& rows, std::vector<uint8_t> accepts);
 
   static ByteAutomaton Literal(std::string_view text);
+  /// Of more than kMaxStates states nothing is left but too_large().
   static ByteAutomaton Of(const CharAutomaton& chars, TextEncoding encoding);
+  static constexpr size_t kMaxStates = 80'000;
+  bool too_large() const { return too_large_; }
 
   int32_t Next(int32_t state, uint8_t byte) const {
     return next_[static_cast<size_t>(state) * num_classes_ + class_of_[byte]];
@@ -46,7 +49,9 @@ class ByteAutomaton {
   /// Equal languages written alike have equal digests.
   using Digest = std::pair<uint64_t, uint64_t>;
   const Digest& digest() const { return digest_; }
-  size_t bytes() const { return next_.size() * sizeof(int32_t) + flags_.size() * 3 + sizeof(*this); }
+  size_t bytes() const {
+    return next_.size() * sizeof(int32_t) + flags_.size() * 3 + sizeof(*this);
+  }
 
  private:
   std::array<uint8_t, 256> class_of_{};
@@ -55,6 +60,7 @@ class ByteAutomaton {
   std::vector<uint8_t> flags_;
   std::vector<uint16_t> fan_out_;
   int32_t free_state_ = kDead;
+  bool too_large_ = false;
   Digest digest_;
 };
 

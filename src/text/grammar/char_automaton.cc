@@ -87,8 +87,7 @@ CharClassTable CharClassTable::Refine(const CharClassTable& a, const CharClassTa
   for (size_t i = 0, j = 0; i < a.runs_.size() && j < b.runs_.size();) {
     const Run& x = a.runs_[i];
     const Run& y = b.runs_[j];
-    const auto [it, added] =
-        ids.try_emplace({x.cls, y.cls}, static_cast<int32_t>(origins->size()));
+    const auto [it, added] = ids.try_emplace({x.cls, y.cls}, static_cast<int32_t>(origins->size()));
     if (added) origins->emplace_back(x.cls, y.cls);
     const uint32_t high = std::min(x.high, y.high);
     table.runs_.push_back({std::max(x.low, y.low), high, it->second});
@@ -100,9 +99,8 @@ CharClassTable CharClassTable::Refine(const CharClassTable& a, const CharClassTa
 }
 
 int32_t CharClassTable::of(uint32_t code_point) const {
-  const auto after =
-      std::upper_bound(runs_.begin(), runs_.end(), code_point,
-                       [](uint32_t c, const Run& run) { return c < run.low; });
+  const auto after = std::upper_bound(runs_.begin(), runs_.end(), code_point,
+                                      [](uint32_t c, const Run& run) { return c < run.low; });
   return std::prev(after)->cls;
 }
 
@@ -178,8 +176,8 @@ CharAutomaton CharAutomaton::Length(int64_t min, int64_t max) {
 }
 
 template <typename Accept>
-absl::StatusOr<CharAutomaton> CharAutomaton::Product(const CharAutomaton& a,
-                                                     const CharAutomaton& b, Accept accept) {
+absl::StatusOr<CharAutomaton> CharAutomaton::Product(const CharAutomaton& a, const CharAutomaton& b,
+                                                     Accept accept) {
   std::vector<std::pair<int32_t, int32_t>> origins;
   CharClassTable classes = CharClassTable::Refine(a.classes_, b.classes_, &origins);
   absl::flat_hash_map<std::pair<int32_t, int32_t>, int32_t> ids{{{0, 0}, 0}};
@@ -302,7 +300,8 @@ std::vector<int32_t> Blocks(const std::vector<int32_t>& next, const std::vector<
         const auto added = static_cast<int32_t>(blocks.size());
         // The smaller half gets the new number.
         const bool first = marked <= blocks[t].end - middle;
-        const Block made = first ? Block{blocks[t].begin, middle, 0} : Block{middle, blocks[t].end, 0};
+        const Block made =
+            first ? Block{blocks[t].begin, middle, 0} : Block{middle, blocks[t].end, 0};
         (first ? blocks[t].begin : blocks[t].end) = middle;
         blocks.push_back(made);
         for (int32_t i = made.begin; i < made.end; ++i) block[items[i]] = added;

@@ -65,8 +65,7 @@ std::string UriPattern(bool relative) {
   const std::string rooted =
       absl::StrCat("//", authority, segments, "|/(?:", pchar, "+", segments, ")?|");
   const std::string end = absl::StrCat("(?:\\?", rest, ")?(?:#", rest, ")?");
-  const std::string absolute =
-      absl::StrCat(scheme, "(?:", rooted, pchar, "+", segments, "|)", end);
+  const std::string absolute = absl::StrCat(scheme, "(?:", rooted, pchar, "+", segments, "|)", end);
   if (!relative) return absolute;
   // The first step of a relative path has no colon, which would end a scheme.
   const std::string step = absl::StrCat("(?:[", common, "@]|", escaped, ")+");
@@ -77,9 +76,9 @@ std::string EmailPattern() {
   const std::string label = "[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?";
   const std::string domain = absl::StrCat(label, "(?:\\.", label, ")*");
   const std::string atom = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~\\-]+";
-  return absl::StrCat("(?:", atom, "(?:\\.", atom,
-                      ")*|\"(?:[ !#-\\[\\]-~]|\\\\[ -~])*\")@(?:", domain, "|\\[(?:",
-                      Ipv4Pattern(), "|IPv6:", Ipv6Pattern(), ")\\])");
+  // Addresses in brackets in place of a domain are left out: nobody has them.
+  return absl::StrCat("(?:", atom, "(?:\\.", atom, ")*|\"(?:[ !#-\\[\\]-~]|\\\\[ -~])*\")@",
+                      domain);
 }
 
 std::string DurationPattern() {

@@ -72,6 +72,7 @@ GrammarBuilder::Expr GrammarBuilder::Literal(std::string_view text) {
 }
 
 GrammarBuilder::Expr GrammarBuilder::Terminal(ByteAutomaton automaton) {
+  too_large_ = too_large_ || automaton.too_large();
   const auto [it, added] =
       by_digest_.try_emplace(automaton.digest(), static_cast<int32_t>(automata_.size()));
   if (added) {
@@ -100,8 +101,11 @@ GrammarBuilder::Expr GrammarBuilder::Repeat(Expr body, int64_t min, int64_t max)
   if (body == kEmpty || max == 0) return kEmpty;
   if (body == kNothing) return min == 0 ? kEmpty : kNothing;
   if (min == 1 && max == 1) return body;
-  return Add({Kind::kRepeat, -1, static_cast<int32_t>(std::min(min, kMost)),
-              static_cast<int32_t>(std::min(max, kMost)), {body}});
+  return Add({Kind::kRepeat,
+              -1,
+              static_cast<int32_t>(std::min(min, kMost)),
+              static_cast<int32_t>(std::min(max, kMost)),
+              {body}});
 }
 
 GrammarBuilder::Expr GrammarBuilder::JsonText(int64_t min, int64_t max) {
@@ -113,8 +117,11 @@ GrammarBuilder::Expr GrammarBuilder::JsonText(int64_t min, int64_t max) {
     text_char_ = Terminal(TextCharacter());
     quote_ = Literal("\"");
   }
-  return Add({Kind::kText, -1, static_cast<int32_t>(std::min(min, kMost)),
-              static_cast<int32_t>(std::min(max, kMost)), {}});
+  return Add({Kind::kText,
+              -1,
+              static_cast<int32_t>(std::min(min, kMost)),
+              static_cast<int32_t>(std::min(max, kMost)),
+              {}});
 }
 
 GrammarBuilder::Rule GrammarBuilder::NewRule(std::string name) {
@@ -219,9 +226,8 @@ absl::Status GrammarBuilder::CheckLeftRecursion() const {
       Expr child = -1;
       if (n.kind == Kind::kRule) {
         if (top.part++ == 0) child = rules_[n.index].body;
-      } else if (top.part < n.parts.size() &&
-                 (n.kind != Kind::kSequence || top.part == 0 ||
-                  nullable_[n.parts[top.part - 1]] != 0)) {
+      } else if (top.part < n.parts.size() && (n.kind != Kind::kSequence || top.part == 0 ||
+                                               nullable_[n.parts[top.part - 1]] != 0)) {
         child = n.parts[top.part++];
       }
       if (child < 0) {
@@ -250,11 +256,13 @@ bool GrammarBuilder::MatchesAnything(Expr root, bool undefined) {
 }
 
 absl::StatusOr<Grammar> GrammarBuilder::Build(Expr root) {
+  if (too_large_) return absl::ResourceExhaustedError("an automaton is too large");
   if (exprs_.size() > kMaxExpressions)
     return absl::ResourceExhaustedError("the grammar has too many rules");
   for (const RuleEntry& rule : rules_) {
     if (rule.body < 0)
-      return absl::InvalidArgumentError(absl::StrCat("the rule \"", rule.name, "\" is not defined"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("the rule \"", rule.name, "\" is not defined"));
   }
   FindProductive(false);
   if (productive_[root] == 0) return absl::InvalidArgumentError("nothing can match the grammar");
@@ -349,15 +357,14 @@ int32_t GrammarBuilder::EmitRepeat(const Node& node, int32_t next, Grammar& gram
     int32_t at = next;
     for (int32_t i = node.max; i-- > 0;) {
       const int32_t one = Emit(body, at, grammar);
-      at = i >= min
-               ? AddInstruction(grammar,
-                                {Instruction::Kind::kSplit, -1, -1, -1, 0, -1, {one, next}, -1})
-               : one;
+      at = i >= min ? AddInstruction(
+                          grammar, {Instruction::Kind::kSplit, -1, -1, -1, 0, -1, {one, next}, -1})
+                    : one;
     }
     return at;
   }
-  const int32_t loop = AddInstruction(
-      grammar, {Instruction::Kind::kLoop, -1, next, -1, min, node.max, {}, -1});
+  const int32_t loop =
+      AddInstruction(grammar, {Instruction::Kind::kLoop, -1, next, -1, min, node.max, {}, -1});
   const int32_t entry = Emit(body, return_, grammar);
   grammar.program[loop].body = entry;
   return loop;

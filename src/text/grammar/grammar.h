@@ -69,6 +69,7 @@ class GrammarBuilder {
   static constexpr size_t kMaxExpressions = 400'000;
   size_t num_expressions() const { return exprs_.size(); }
   size_t automata_bytes() const { return automata_bytes_; }
+  bool too_large() const { return too_large_; }
 
   /// What cannot produce any text is dropped. INVALID_ARGUMENT where nothing is left of `root`, or
   /// a rule calls itself before any byte.
@@ -77,7 +78,16 @@ class GrammarBuilder {
   bool MatchesAnything(Expr root, bool undefined);
 
  private:
-  enum class Kind : uint8_t { kEmpty, kNothing, kTerminal, kSequence, kChoice, kRepeat, kText, kRule };
+  enum class Kind : uint8_t {
+    kEmpty,
+    kNothing,
+    kTerminal,
+    kSequence,
+    kChoice,
+    kRepeat,
+    kText,
+    kRule
+  };
   struct Node {
     Kind kind = Kind::kEmpty;
     int32_t index = -1;  // terminal, rule
@@ -110,6 +120,7 @@ class GrammarBuilder {
   std::vector<int32_t> used_terminals_;         // by automaton: its index in the grammar; -1: none
   std::vector<Rule> pending_;                   // rules that are called and not yet emitted
   size_t automata_bytes_ = 0;
+  bool too_large_ = false;  // an automaton
   int32_t return_ = -1;
   Expr text_char_ = -1, quote_ = -1;
 };

@@ -32,8 +32,8 @@ absl::StatusOr<Grammar> CompileChoice(const std::vector<std::string>& choices) {
     words.push_back(ToCodePoints(choice));
   }
   GrammarBuilder builder;
-  return builder.Build(builder.Terminal(ByteAutomaton::Of(
-      grammar::CharAutomaton::Words(words), grammar::TextEncoding::kUtf8)));
+  return builder.Build(builder.Terminal(
+      ByteAutomaton::Of(grammar::CharAutomaton::Words(words), grammar::TextEncoding::kUtf8)));
 }
 
 absl::StatusOr<Grammar> CompileRegex(const std::string& pattern) {
@@ -41,8 +41,7 @@ absl::StatusOr<Grammar> CompileRegex(const std::string& pattern) {
                    grammar::CompilePattern(pattern, grammar::PatternUse::kWhole));
   if (found.empty()) return absl::InvalidArgumentError("nothing can match the pattern");
   GrammarBuilder builder;
-  return builder.Build(
-      builder.Terminal(ByteAutomaton::Of(found, grammar::TextEncoding::kUtf8)));
+  return builder.Build(builder.Terminal(ByteAutomaton::Of(found, grammar::TextEncoding::kUtf8)));
 }
 
 /// Over a matcher of bytes; shares what masks are made of.
@@ -96,8 +95,7 @@ class GrammarCompiler::Made final : public TokenGrammar {
 absl::StatusOr<Grammar> CompileGrammar(const GrammarSpec& spec,
                                        std::vector<std::string>* loosened) {
   if (spec.text.size() > kMaxGrammarText)
-    return absl::InvalidArgumentError(
-        absl::StrCat("#: longer than ", kMaxGrammarText, " bytes"));
+    return absl::InvalidArgumentError(absl::StrCat("#: longer than ", kMaxGrammarText, " bytes"));
   switch (spec.form) {
     case GrammarSpec::Form::kJsonObject:
       return grammar::CompileJsonObject();
@@ -116,8 +114,7 @@ absl::StatusOr<Grammar> CompileGrammar(const GrammarSpec& spec,
   return absl::InvalidArgumentError("an unknown form of grammar");
 }
 
-GrammarCompiler::GrammarCompiler(const Tokenizer* tokenizer, int32_t vocab_size,
-                                 size_t cache_bytes)
+GrammarCompiler::GrammarCompiler(const Tokenizer* tokenizer, int32_t vocab_size, size_t cache_bytes)
     : tokenizer_(tokenizer), vocab_size_(vocab_size), cache_bytes_(cache_bytes) {}
 
 GrammarCompiler::~GrammarCompiler() = default;
@@ -148,8 +145,8 @@ absl::StatusOr<std::shared_ptr<const TokenGrammar>> GrammarCompiler::Compile(
         }
       }
       masks_ = std::make_shared<grammar::TokenMasks>(std::move(pieces));
-      first_masks_ = first.empty() ? masks_
-                                   : std::make_shared<grammar::TokenMasks>(std::move(first));
+      first_masks_ =
+          first.empty() ? masks_ : std::make_shared<grammar::TokenMasks>(std::move(first));
     }
     masks = masks_;
     first_masks = first_masks_;

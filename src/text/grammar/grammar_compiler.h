@@ -54,7 +54,7 @@ class GrammarCompiler {
   const int32_t vocab_size_;
   const size_t cache_bytes_;
   mutable std::mutex mutex_;
-  mutable std::shared_ptr<grammar::TokenMasks> masks_;  // made at the first use
+  mutable std::shared_ptr<grammar::TokenMasks> masks_;        // made at the first use
   mutable std::shared_ptr<grammar::TokenMasks> first_masks_;  // of an output's first token
   mutable std::list<Entry> entries_;                          // the last used first
   mutable absl::flat_hash_map<std::string, std::list<Entry>::iterator> by_key_;

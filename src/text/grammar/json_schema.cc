@@ -49,15 +49,14 @@ Literals Normal(Literals literals) {
 SchemaCompiler::SchemaCompiler(SchemaDocument* document, SchemaOptions options)
     : document_(*document), formulas_(document, options) {
   blank_ = builder_.Terminal(BlankAutomaton());
-  formulas_.set_may_meet(
-      [this](Literal a, Literal b, Kind kind) -> absl::StatusOr<bool> {
-        // The question may lead to itself; then the answer is the one that is always exact.
-        if (meeting_ >= 2) return true;
-        ++meeting_;
-        absl::StatusOr<bool> out = MayHold(Normal({a, b}), kind, 3);
-        --meeting_;
-        return out;
-      });
+  formulas_.set_may_meet([this](Literal a, Literal b, Kind kind) -> absl::StatusOr<bool> {
+    // The question may lead to itself; then the answer is the one that is always exact.
+    if (meeting_ >= 2) return true;
+    ++meeting_;
+    absl::StatusOr<bool> out = MayHold(Normal({a, b}), kind, 3);
+    --meeting_;
+    return out;
+  });
 }
 
 SchemaCompiler::Expr SchemaCompiler::AnyValue() {
@@ -74,13 +73,12 @@ SchemaCompiler::Expr SchemaCompiler::AnyValue() {
   const Expr more = builder_.Sequence({Text(","), blank_, member});
   const Expr members = builder_.Sequence({member, builder_.Repeat(more, 0, -1)});
   any_object_ = builder_.NewRule("any object");
-  builder_.Define(any_object_,
-                  builder_.Sequence({Text("{"), blank_,
-                                     builder_.Optional(builder_.Sequence({members, blank_})),
-                                     Text("}")}));
-  builder_.Define(any_value_,
-                  builder_.Choice({builder_.Refer(any_object_), array, text, number, Text("true"),
-                                   Text("false"), Text("null")}));
+  builder_.Define(
+      any_object_,
+      builder_.Sequence(
+          {Text("{"), blank_, builder_.Optional(builder_.Sequence({members, blank_})), Text("}")}));
+  builder_.Define(any_value_, builder_.Choice({builder_.Refer(any_object_), array, text, number,
+                                               Text("true"), Text("false"), Text("null")}));
   return self;
 }
 
@@ -132,7 +130,7 @@ absl::StatusOr<Grammar> SchemaCompiler::Compile() {
     ASSIGN_OR_RETURN(const Expr body, MakeValue(literals));
     builder_.Define(rule, body);
     if (builder_.num_expressions() > GrammarBuilder::kMaxExpressions ||
-        builder_.automata_bytes() > kMaxAutomataBytes)
+        builder_.automata_bytes() > kMaxAutomataBytes || builder_.too_large())
       return absl::ResourceExhaustedError(
           absl::StrCat(PathOf(literals), ": the schema is too complex to compile"));
     RETURN_IF_ERROR(formulas_.CheckTime());
@@ -150,15 +148,14 @@ absl::Status SchemaCompiler::Impossible(const Literals& literals) {
       const auto rule = rules_.find(needed);
       const bool possible =
           needed.empty() ||
-          (rule != rules_.end() &&
-           builder_.MatchesAnything(builder_.Refer(rule->second), false));
+          (rule != rules_.end() && builder_.MatchesAnything(builder_.Refer(rule->second), false));
       if (!possible && !(needed.front() == kImpossible)) below = &needed;
     }
     if (below == nullptr) break;
     at = *below;
   }
-  return absl::InvalidArgumentError(
-      absl::StrCat(PathOf(at), ": no value can fulfil this (its conditions contradict each other)"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      PathOf(at), ": no value can fulfil this (its conditions contradict each other)"));
 }
 
 absl::StatusOr<SchemaCompiler::Expr> SchemaCompiler::MakeValue(const Literals& literals) {
@@ -211,8 +208,7 @@ absl::StatusOr<SchemaCompiler::Expr> SchemaCompiler::MakeText(int32_t formula) {
   int64_t min = 0, max = -1;
   bool only_lengths = n.form == Formulas::Form::kTrue;
   const auto take = [&](const Formulas::Node& part) {
-    if (part.form != Formulas::Form::kCondition ||
-        part.condition.is != Condition::Is::kLength)
+    if (part.form != Formulas::Form::kCondition || part.condition.is != Condition::Is::kLength)
       return false;
     min = std::max(min, part.condition.min);
     const int64_t other = part.condition.max;

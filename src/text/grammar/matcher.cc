@@ -5,8 +5,7 @@
 
 namespace penstock::grammar {
 
-StackMachine::StackMachine(std::shared_ptr<const Grammar> grammar)
-    : grammar_(std::move(grammar)) {
+StackMachine::StackMachine(std::shared_ptr<const Grammar> grammar) : grammar_(std::move(grammar)) {
   nodes_.push_back({});
 }
 

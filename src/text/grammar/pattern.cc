@@ -77,8 +77,9 @@ class NfaBuilder {
       case PatternKind::kBegin:
       case PatternKind::kEnd: {
         const int32_t to = nfa_.Add();
-        nfa_.Link(from, to,
-                  n.kind == PatternKind::kBegin ? PatternNfa::Edge::kBegin : PatternNfa::Edge::kEnd);
+        nfa_.Link(
+            from, to,
+            n.kind == PatternKind::kBegin ? PatternNfa::Edge::kBegin : PatternNfa::Edge::kEnd);
         return to;
       }
       default:
@@ -158,9 +159,8 @@ class Determinizer {
       const bool begins = s == 0;
       std::vector<int32_t> subset = subsets[s];
       if (begins) subset.pop_back();
-      const bool matched =
-          use_ == PatternUse::kSearch &&
-          std::find(subset.begin(), subset.end(), end_) != subset.end();
+      const bool matched = use_ == PatternUse::kSearch &&
+                           std::find(subset.begin(), subset.end(), end_) != subset.end();
       const std::vector<int32_t> at_end = Closure(subset, begins, true);
       accepts.push_back(std::find(at_end.begin(), at_end.end(), end_) != at_end.end() ? 1 : 0);
       for (std::vector<int32_t>& t : targets) t.clear();
@@ -211,9 +211,8 @@ class Determinizer {
     std::erase_if(out, [&](int32_t s) {
       const PatternNfa::State& state = nfa_.states[s];
       return s != end_ && state.set < 0 &&
-             std::none_of(state.free.begin(), state.free.end(), [](const auto& edge) {
-               return edge.first != PatternNfa::Edge::kFree;
-             });
+             std::none_of(state.free.begin(), state.free.end(),
+                          [](const auto& edge) { return edge.first != PatternNfa::Edge::kFree; });
     });
     std::sort(out.begin(), out.end());
     return out;
@@ -252,7 +251,8 @@ void TakeStartConditions(PatternTree& tree, StartConditions& conditions) {
     const PatternNode& n = tree.nodes[child];
     if (n.kind == PatternKind::kBegin) {
       conditions.anchored = true;
-    } else if ((n.kind == PatternKind::kAhead || n.kind == PatternKind::kNotAhead) && conditions.anchored) {
+    } else if ((n.kind == PatternKind::kAhead || n.kind == PatternKind::kNotAhead) &&
+               conditions.anchored) {
       conditions.ahead.emplace_back(n.children[0], n.kind == PatternKind::kAhead);
     } else {
       break;
@@ -279,9 +279,9 @@ absl::StatusOr<CharAutomaton> CompilePattern(std::string_view pattern, PatternUs
     tree.nodes.push_back({PatternKind::kBegin, {}, {}, 0, -1});
     const auto begin = static_cast<int32_t>(tree.nodes.size()) - 1;
     tree.nodes.push_back({PatternKind::kSequence, {}, {begin, node}, 0, -1});
-    ASSIGN_OR_RETURN(CharAutomaton ahead,
-                     CompileTree(tree, static_cast<int32_t>(tree.nodes.size()) - 1,
-                                 PatternUse::kSearch));
+    ASSIGN_OR_RETURN(
+        CharAutomaton ahead,
+        CompileTree(tree, static_cast<int32_t>(tree.nodes.size()) - 1, PatternUse::kSearch));
     ASSIGN_OR_RETURN(out, CharAutomaton::And(out, wanted ? ahead : ahead.Not()));
   }
   return out;

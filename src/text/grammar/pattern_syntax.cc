@@ -23,9 +23,8 @@ constexpr size_t kMaxPatternLength = 65536;
 CharSet Digits() { return {{'0', '9'}}; }
 CharSet WordChars() { return {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}}; }
 CharSet Blanks() {
-  return {{'\t', '\r'},     {' ', ' '},       {0xA0, 0xA0},     {0x1680, 0x1680},
-          {0x2000, 0x200A}, {0x2028, 0x2029}, {0x202F, 0x202F}, {0x205F, 0x205F},
-          {0x3000, 0x3000}, {0xFEFF, 0xFEFF}};
+  return {{'\t', '\r'},     {' ', ' '},       {0xA0, 0xA0},     {0x1680, 0x1680}, {0x2000, 0x200A},
+          {0x2028, 0x2029}, {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000}, {0xFEFF, 0xFEFF}};
 }
 CharSet LineEnds() { return {{'\n', '\n'}, {'\r', '\r'}, {0x2028, 0x2029}}; }
 
@@ -288,8 +287,7 @@ class PatternParser {
       default:
         if (c >= '1' && c <= '9') return Unsupported("a back reference");
         if (c == 'k') return Unsupported("a back reference");
-        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'))
-          return Wrong("an unknown escape");
+        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')) return Wrong("an unknown escape");
     }
     return CharSet{{one, one}};
   }

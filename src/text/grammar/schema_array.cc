@@ -36,8 +36,8 @@ class ArrayShape {
     }
     if (counts_.empty()) return Plain(0);
     if (std::max({min_, max_, num_prefix_}) > kMaxCountedItems || counts_.size() > 3) {
-      return absl::ResourceExhaustedError(absl::StrCat(
-          "#", c_.document_.node(node_).path, ": too many items are counted at once"));
+      return absl::ResourceExhaustedError(
+          absl::StrCat("#", c_.document_.node(node_).path, ": too many items are counted at once"));
     }
     return Counting(0, std::vector<int64_t>(counts_.size(), 0));
   }

@@ -116,9 +116,9 @@ absl::Status SchemaDocument::Index(const Json& json, const std::string& path, st
     // The members of these are values; of those, schemas by names that mean nothing.
     const bool values = is_schema && (key == "enum" || key == "const" || key == "default" ||
                                       key == "examples" || key == "example");
-    const bool names = is_schema && (key == "properties" || key == "patternProperties" ||
-                                     key == "$defs" || key == "definitions" ||
-                                     key == "dependentSchemas" || key == "dependencies");
+    const bool names =
+        is_schema && (key == "properties" || key == "patternProperties" || key == "$defs" ||
+                      key == "definitions" || key == "dependentSchemas" || key == "dependencies");
     const std::string at = absl::StrCat(path, Step(key));
     if (!names || !value.is_object()) {
       RETURN_IF_ERROR(Index(value, at, base, depth + 1, is_schema && !values));
@@ -157,8 +157,7 @@ absl::StatusOr<int32_t> SchemaDocument::Resolve(int32_t from, std::string_view r
         absl::StrCat("#", node.path, "/$ref: \"", ToAbsl(reference), "\" ", ToAbsl(why)));
   };
   const size_t hash = std::min(reference.find('#'), reference.size());
-  const std::string uri =
-      hash == 0 ? node.base : JoinUri(node.base, reference.substr(0, hash));
+  const std::string uri = hash == 0 ? node.base : JoinUri(node.base, reference.substr(0, hash));
   const std::string_view fragment =
       hash < reference.size() ? reference.substr(hash + 1) : std::string_view();
   auto found = by_uri_.find(uri);

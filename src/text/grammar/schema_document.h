@@ -20,8 +20,8 @@ enum class Draft : uint8_t { k4, k6, k7, k2019, k2020 };
 struct SchemaNode {
   const nlohmann::ordered_json* json = nullptr;
   bool is_value = false;
-  std::string path;      // JSON pointer behind "#"
-  std::string base;      // URI of the resource that it lies in
+  std::string path;  // JSON pointer behind "#"
+  std::string base;  // URI of the resource that it lies in
 };
 
 class SchemaDocument {

@@ -42,8 +42,8 @@ int32_t Formulas::Join(Form form, std::vector<int32_t> parts) {
 }
 
 absl::Status Formulas::Refuse(int32_t node, std::string_view keyword, std::string_view why) {
-  const std::string what = absl::StrCat("#", document_->node(node).path, "/", ToAbsl(keyword),
-                                        ": ", ToAbsl(why));
+  const std::string what =
+      absl::StrCat("#", document_->node(node).path, "/", ToAbsl(keyword), ": ", ToAbsl(why));
   if (options_.strict) return absl::InvalidArgumentError(what);
   if (options_.loosened != nullptr) options_.loosened->push_back(what);
   return absl::OkStatus();
@@ -67,11 +67,11 @@ absl::StatusOr<int32_t> Formulas::Of(Literal literal, Kind kind) {
     return absl::InvalidArgumentError(absl::StrCat("#", document_->node(literal.node).path,
                                                    ": the schema refers to itself without end"));
   if (active_.size() > 400)
-    return absl::InvalidArgumentError(absl::StrCat("#", document_->node(literal.node).path,
-                                                   ": references are nested too deep"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("#", document_->node(literal.node).path, ": references are nested too deep"));
   active_.push_back(self);
-  absl::StatusOr<int32_t> out = document_->node(literal.node).is_value ? OfValue(literal, kind)
-                                                                       : OfSchema(literal, kind);
+  absl::StatusOr<int32_t> out =
+      document_->node(literal.node).is_value ? OfValue(literal, kind) : OfSchema(literal, kind);
   active_.pop_back();
   return out;
 }
@@ -159,8 +159,7 @@ absl::StatusOr<int32_t> Formulas::OfValue(Literal literal, Kind kind) {
 
 absl::StatusOr<int32_t> Formulas::OfSchema(Literal literal, Kind kind) {
   const Json& schema = *document_->node(literal.node).json;
-  if (schema.is_boolean())
-    return schema.get<bool>() != literal.negated ? kTrue : kFalse;
+  if (schema.is_boolean()) return schema.get<bool>() != literal.negated ? kTrue : kFalse;
   if (!schema.is_object())
     return absl::InvalidArgumentError(absl::StrCat("#", document_->node(literal.node).path,
                                                    ": a schema must be an object or a boolean"));

@@ -41,18 +41,26 @@ struct KeyDomain {
 
 struct Condition {
   enum class Is : uint8_t {
-    kWhole, kAbove, kBelow, kMultiple, kEqual,  // numbers; `text` is one, `flag`: or equal
-    kLength, kPattern, kFormat, kWord,          // strings
-    kNumItems,                                  // min to max
-    kItem,         // the item at `min`, where there is one, fulfils `literal`
-    kItemsFrom,    // so do all from `min` on
-    kHasItem,      // there is an item at `min`, and it fulfils `literal`
-    kCountFrom,    // of the items from `first` on min to max fulfil `literal`
+    kWhole,
+    kAbove,
+    kBelow,
+    kMultiple,
+    kEqual,  // numbers; `text` is one, `flag`: or equal
+    kLength,
+    kPattern,
+    kFormat,
+    kWord,       // strings
+    kNumItems,   // min to max
+    kItem,       // the item at `min`, where there is one, fulfils `literal`
+    kItemsFrom,  // so do all from `min` on
+    kHasItem,    // there is an item at `min`, and it fulfils `literal`
+    kCountFrom,  // of the items from `first` on min to max fulfil `literal`
     kUnique,
-    kHas, kLacks,  // the member called `text`
-    kMember,       // the member called `text`, where there is one, fulfils `literal`
-    kMembers,      // so do all members of `domain`
-    kHasMember,    // there is a member of `domain` that fulfils `literal`
+    kHas,
+    kLacks,      // the member called `text`
+    kMember,     // the member called `text`, where there is one, fulfils `literal`
+    kMembers,    // so do all members of `domain`
+    kHasMember,  // there is a member of `domain` that fulfils `literal`
     kNumMembers,
   };
   Is is = Is::kWhole;
@@ -67,7 +75,7 @@ struct Condition {
 };
 
 struct SchemaOptions {
-  bool strict = true;                // refuse what cannot be kept; else leave it out
+  bool strict = true;                            // refuse what cannot be kept; else leave it out
   std::vector<std::string>* loosened = nullptr;  // what was left out; may be null
 };
 

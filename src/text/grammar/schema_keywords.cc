@@ -194,8 +194,7 @@ absl::Status KeywordReader::ReadApplicators() {
   const auto branch = [&](Literal given, const Json* schema,
                           const char* name) -> absl::StatusOr<int32_t> {
     ASSIGN_OR_RETURN(const int32_t first, Of(given));
-    if (schema == nullptr)
-      return negated_ ? Formulas::kFalse : first;
+    if (schema == nullptr) return negated_ ? Formulas::kFalse : first;
     ASSIGN_OR_RETURN(const int32_t second, Of(Signed(Child(*schema, name))));
     return formulas_.And({first, second});
   };
@@ -366,8 +365,8 @@ absl::Status KeywordReader::ReadItems() {
     for (int64_t i = 0; i < num_prefix; ++i) {
       Condition c = New(negated_ ? Is::kHasItem : Is::kItem);
       c.min = i;
-      c.literal = Signed(
-          Child((*prefix)[static_cast<size_t>(i)], absl::StrCat(prefix_name, "/", i)));
+      c.literal =
+          Signed(Child((*prefix)[static_cast<size_t>(i)], absl::StrCat(prefix_name, "/", i)));
       parts_.push_back(formulas_.Leaf(std::move(c)));
     }
   }

@@ -171,8 +171,8 @@ class ObjectShape {
     for (const KeyDomain* d : all) {
       if (d->pattern) add(*d->pattern);
       for (const std::string& p : d->excluded_patterns) add(p);
-      if (d->names && std::find(key_literals.begin(), key_literals.end(), *d->names) ==
-                          key_literals.end())
+      if (d->names &&
+          std::find(key_literals.begin(), key_literals.end(), *d->names) == key_literals.end())
         key_literals.push_back(*d->names);
     }
     std::vector<std::u32string> words;
@@ -305,8 +305,8 @@ class ObjectShape {
       ways.push_back(any ? c_.builder_.Sequence({c_.Blank(), c_.Text("}")}) : c_.Text("}"));
     // Of the others one may be there twice, which counts once.
     if (other_ != GrammarBuilder::kNothing && counts_ && count + 1 < min_) {
-      RETURN_IF_ERROR(c_.formulas_.Refuse(
-          node_, "minProperties", "cannot be kept where names of members are not listed"));
+      RETURN_IF_ERROR(c_.formulas_.Refuse(node_, "minProperties",
+                                          "cannot be kept where names of members are not listed"));
     }
     if (other_ != GrammarBuilder::kNothing) {
       ASSIGN_OR_RETURN(const Expr rest, Others(done, true, Counted(count + 1)));

@@ -161,8 +161,8 @@ size_t TokenMasks::cached_bytes() const {
 }
 
 template <typename Take>
-void MaskWriter::WalkSet(StackMachine& machine, const TokenTrie& trie, uint32_t begin,
-                         uint32_t end, const ConfigSet& from, const Take& take) {
+void MaskWriter::WalkSet(StackMachine& machine, const TokenTrie& trie, uint32_t begin, uint32_t end,
+                         const ConfigSet& from, const Take& take) {
   if (begin == end || from.ways.empty()) return;
   if (from.ways.size() == 1) return WalkOne(machine, trie, begin, end, from.ways[0], take);
   const uint16_t base = trie.node(begin).depth;
@@ -188,8 +188,8 @@ void MaskWriter::WalkSet(StackMachine& machine, const TokenTrie& trie, uint32_t 
 }
 
 template <typename Take>
-void MaskWriter::WalkOne(StackMachine& machine, const TokenTrie& trie, uint32_t begin,
-                         uint32_t end, const Config& from, const Take& take) {
+void MaskWriter::WalkOne(StackMachine& machine, const TokenTrie& trie, uint32_t begin, uint32_t end,
+                         const Config& from, const Take& take) {
   const Instruction& instruction = machine.grammar().program[from.pc];
   const ByteAutomaton& automaton = machine.automaton(from.pc);
   const uint16_t base = trie.node(begin).depth;
@@ -232,8 +232,7 @@ void MaskWriter::WriteRest(StackMachine& machine, const StateMask& mask, int32_t
 }
 
 void MaskWriter::WriteState(StackMachine& machine, const Config& way) {
-  const std::shared_ptr<const StateMask> mask =
-      masks_->Of(machine.automaton(way.pc), way.state);
+  const std::shared_ptr<const StateMask> mask = masks_->Of(machine.automaton(way.pc), way.state);
   for (size_t i = 0; i < mask->words.size(); ++i) out_[i] |= mask->words[i];
   for (const TokenId id : mask->ids) SetBit(out_, id);
   WriteRest(machine, *mask, machine.grammar().program[way.pc].next, way.stack, 0, kNoLimit);
@@ -245,8 +244,8 @@ void MaskWriter::WriteText(StackMachine& machine, const Config& way) {
   const int64_t least = std::max(0, loop.min - frame.count);
   const int64_t most = loop.max < 0 ? kNoLimit : loop.max - frame.count;
   const TokenMasks::TextMasks& text = masks_->text();
-  const auto n = static_cast<size_t>(std::min<int64_t>(
-      most, static_cast<int64_t>(text.within.size()) - 1));
+  const auto n =
+      static_cast<size_t>(std::min<int64_t>(most, static_cast<int64_t>(text.within.size()) - 1));
   for (size_t i = 0; i < text.within[n].size(); ++i) out_[i] |= text.within[n][i];
   for (const TokenId id : text.closing) {
     if (text.num_before[id] >= least && text.num_before[id] <= most) SetBit(out_, id);

@@ -146,15 +146,15 @@ INSTANTIATE_TEST_SUITE_P(
 
 INSTANTIATE_TEST_SUITE_P(
     WhatWouldChangeTheResultSilently, BadFieldTest,
-    ::testing::Values(
-        BadField{kText, R"("suffix":"z")", "suffix"},
-        BadField{kText, R"("use_beam_search":true)", "use_beam_search"},
-        BadField{kTalk, R"("tool_choice":"required")", "tool_choice"},
-        BadField{kTalk, R"("tool_choice":{"type":"function","function":{"name":"f"}})",
-                 "tool_choice"},
-        BadField{kTalk, R"("functions":[{"name":"f"}])", "functions"},
-        BadField{kTalk, R"("echo":true)", "echo"},
-        BadField{kTalk, R"("modalities":["audio"])", "modalities"}));
+    ::testing::Values(BadField{kText, R"("suffix":"z")", "suffix"},
+                      BadField{kText, R"("use_beam_search":true)", "use_beam_search"},
+                      BadField{kTalk, R"("tool_choice":"required")", "tool_choice"},
+                      BadField{kTalk,
+                               R"("tool_choice":{"type":"function","function":{"name":"f"}})",
+                               "tool_choice"},
+                      BadField{kTalk, R"("functions":[{"name":"f"}])", "functions"},
+                      BadField{kTalk, R"("echo":true)", "echo"},
+                      BadField{kTalk, R"("modalities":["audio"])", "modalities"}));
 
 TEST(Refusals, FieldsThatAreEmptyNullOrUnknownAreNoError) {
   HttpTalk talk;

@@ -48,13 +48,18 @@ TEST(Gbnf, CountsWithoutLimitOnTheNumber) {
 
 TEST(Gbnf, SaysWhereItIsWrong) {
   const std::pair<const char*, const char*> cases[] = {
-      {"", "no rule called root"},           {"root = \"a\"", "line 1, column 6"},
-      {"root ::= \"a", "text ends"},         {"root ::= other", "rule other is not defined"},
+      {"", "no rule called root"},
+      {"root = \"a\"", "line 1, column 6"},
+      {"root ::= \"a", "text ends"},
+      {"root ::= other", "rule other is not defined"},
       {"root ::= root \"a\" | \"b\"", "left recursion"},
       {"root ::= a\na ::= b? a \"x\" | b\nb ::= \"y\"", "left recursion"},
-      {"root ::= (\"a\"", "expected )"},     {"root ::= \"a\"{3,2}", "out of order"},
-      {"root ::= [z-a]", "out of order"},    {"root ::= \"a\"\nroot ::= \"b\"", "twice"},
-      {"root ::= \"\\q\"", "unknown escape"}, {"root ::= r\nr ::= \"a\" r", "nothing can match"},
+      {"root ::= (\"a\"", "expected )"},
+      {"root ::= \"a\"{3,2}", "out of order"},
+      {"root ::= [z-a]", "out of order"},
+      {"root ::= \"a\"\nroot ::= \"b\"", "twice"},
+      {"root ::= \"\\q\"", "unknown escape"},
+      {"root ::= r\nr ::= \"a\" r", "nothing can match"},
   };
   for (const auto& [text, message] : cases) {
     const auto made = CompileGbnf(text);

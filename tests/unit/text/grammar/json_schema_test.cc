@@ -117,7 +117,8 @@ TEST(JsonSchema, LeavesOutWhatItMayAndSaysWhat) {
 TEST(JsonSchema, HostileSchemasEndSoon) {
   std::vector<Json> schemas;
   schemas.push_back(Json::parse(R"({"type":"string","pattern":"(a|b)*a(a|b){20}"})"));
-  schemas.push_back(Json::parse(R"({"type":"string","pattern":"((((a{1,99}){1,99}){1,99}){1,99}){1,99}"})"));
+  schemas.push_back(
+      Json::parse(R"({"type":"string","pattern":"((((a{1,99}){1,99}){1,99}){1,99}){1,99}"})"));
   Json choices = Json::array(), all = Json::array();
   for (int i = 0; i < 40; ++i) {
     const std::string name = "k" + std::to_string(i);

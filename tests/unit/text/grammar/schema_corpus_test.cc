@@ -1,5 +1,7 @@
 // Schemas from the field: valid instances are accepted, invalid ones refused, or the schema is
 // refused with the keyword that cannot be kept.
+#include "unit/text/grammar/schema_corpus.h"
+
 #include <chrono>
 #include <cstdlib>
 #include <iostream>
@@ -8,7 +10,6 @@
 #include "gtest/gtest.h"
 #include "text/grammar/json_schema.h"
 #include "text/grammar/matcher.h"
-#include "unit/text/grammar/schema_corpus.h"
 
 namespace penstock::grammar {
 namespace {
