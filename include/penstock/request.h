@@ -5,12 +5,14 @@
 
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/time/time.h"
+#include "penstock/grammar.h"
 #include "penstock/types.h"
 
 namespace penstock {
@@ -59,7 +61,8 @@ struct GenerateRequest {
   OutputKind output =
       OutputKind::kToken;      // kToken, kPromptLogprobs (as well as tokens) or kHidden (embedding)
   int32_t second_segment = 0;  // encoders: first position of the second text of a pair; 0: none
-  int32_t num_prompt_logprobs = 0;  // with kPromptLogprobs: and the n most likely
+  int32_t num_prompt_logprobs = 0;              // with kPromptLogprobs: and the n most likely
+  std::shared_ptr<const TokenGrammar> grammar;  // what the output must match; null: anything
 };
 
 struct TokenLogprob {

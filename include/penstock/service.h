@@ -24,6 +24,8 @@ namespace penstock {
 
 class ChatTemplate;
 struct CallFormat;
+class GrammarCompiler;
+struct GrammarSpec;
 struct ReasoningFormat;
 struct RequestMetrics;
 
@@ -47,6 +49,7 @@ struct ServedModel {
   const CallFormat* call_format = nullptr;            // of functions; null: a chat's text has none
   const ReasoningFormat* reasoning_format = nullptr;  // null: a chat's text has none
   const RequestMetrics* metrics = nullptr;            // null: not counted
+  const GrammarCompiler* grammars = nullptr;          // null: no structured output
   GenerationDefaults defaults;
   int32_t max_context = 0;  // prompt + output tokens
   int32_t vocab_size = 0;
@@ -96,6 +99,8 @@ struct GenerationCall {
       template_arguments;        // chat_template_kwargs: an object or null
   bool splits_reply = false;     // reasoning and calls of functions go apart from the text
   bool calls_functions = false;  // with splits_reply: there are tools, and tool_choice is not none
+  std::shared_ptr<const GrammarSpec> grammar;  // what the answer must match
+  std::string grammar_field;                   // the field that says so
   std::optional<std::string> chat_template;
   std::optional<std::string> reasoning_effort;
   std::optional<bool> add_generation_prompt, continue_final_message, add_special_tokens;

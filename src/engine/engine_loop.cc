@@ -108,7 +108,14 @@ bool EngineLoop::LaunchNext() {
   if (plan.slices.empty() && (controls_.empty() || !in_flight_.empty())) return false;
   const absl::Time planned = options_.clock->Now();
   absl::Status status = executor_->Launch(plan);
-  if (status.ok()) status = executor_->Sample(plan.step, {});
+  if (status.ok() && scheduler_.NeedsMasks(plan)) {
+    // Grammars must know the tokens of the steps before; this one's forward pass runs meanwhile.
+    while (fault_.ok() && !in_flight_.empty()) CollectOldest();
+    if (!fault_.ok()) return false;
+    status = executor_->Sample(plan.step, scheduler_.Masks(plan));
+  } else if (status.ok()) {
+    status = executor_->Sample(plan.step, {});
+  }
   if (!status.ok()) {
     Fail(status);
     return false;

@@ -62,6 +62,7 @@ void Scheduler::Add(RequestId id, GenerateRequest request, std::shared_ptr<Token
   seq.id = SequenceId{next_sequence_++};
   seq.request_id = id;
   seq.tokens = request.prompt;
+  if (request.grammar) seq.matcher = request.grammar->Start();
   seq.request = std::move(request);
   seq.sink = std::move(sink);
   seq.submitted = submitted;
@@ -192,6 +193,8 @@ int32_t Scheduler::ChooseModelDrafts(absl::Span<Sequence* const> decoding, bool 
 std::vector<TokenId> Scheduler::Drafts(Sequence& seq, int32_t room) {
   if ((!speculator_ && !draft_pace_) || seq.request.output == OutputKind::kHidden) return {};
   if (speculator_ && !seq.draft_state) seq.draft_state = speculator_->MakeState(tables_.Root(seq));
+  // Under a grammar only what it allows is guessed, so that each guess can be checked under a mask.
+  if (seq.matcher && (draft_pace_ || seq.num_in_flight > 0)) return {};
   room = std::min(room, seq.request.max_tokens - seq.num_outputs() - seq.num_in_flight - 1);
   for (size_t g = 0; g < tables_.num_groups(); ++g) {
     // Guesses take no block that a running sequence will soon need to go on.
@@ -204,6 +207,7 @@ std::vector<TokenId> Scheduler::Drafts(Sequence& seq, int32_t room) {
     drafts = speculator_->Propose(seq.tokens, seq.num_prompt(), seq.num_in_flight, room,
                                   *seq.draft_state);
   }
+  if (seq.matcher) KeepAllowed(*seq.matcher, drafts);
   const int32_t end = seq.num_computable() + static_cast<int32_t>(drafts.size());
   if (!drafts.empty() && !tables_.Grow(seq, end)) drafts.clear();
   return drafts;

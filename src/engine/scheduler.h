@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -72,6 +73,11 @@ class Scheduler {
   StepPlan Plan(absl::Time now);
   /// The results of a planned step, in launch order.
   void Commit(const StepResult& result, absl::Time now);
+  /// What grammars allow in the rows of a launched plan; all steps before it must be committed. A
+  /// request whose grammar allows no token of the model ends. Valid until the next call.
+  std::vector<RowMask> Masks(const StepPlan& plan);
+  /// Whether Masks has anything to say of the plan.
+  bool NeedsMasks(const StepPlan& plan) const;
   /// A planned step took so long.
   void ObserveStep(const StepPlan& plan, absl::Duration took);
   /// Whether drafts are proposed at all: what was computed for a wrong one must leave no trace.
@@ -112,6 +118,9 @@ class Scheduler {
 
   bool AwaitsVerification() const;
   std::vector<TokenId> Drafts(Sequence& seq, int32_t room);
+  /// Drops the first draft that a grammar does not allow, and all after it.
+  static void KeepAllowed(TokenMatcher& matcher, std::vector<TokenId>& drafts);
+  void AddMasks(const StepPlan& plan, size_t index, Sequence& seq, std::vector<RowMask>& masks);
   /// How many the draft model is to guess for each of those that decode.
   int32_t ChooseModelDrafts(absl::Span<Sequence* const> decoding, bool with_prompts);
   void AddSlice(Sequence& seq, int32_t num_tokens, absl::Span<const TokenId> drafts, StepPlan& plan,
@@ -149,6 +158,7 @@ class Scheduler {
   int32_t budget_ = 0;       // positions that the plan being made may still take
   int32_t num_planned_ = 0;  // positions that it has
   SchedulerCounters counters_;
+  std::deque<std::vector<uint32_t>> mask_words_;  // of Masks
 };
 
 }  // namespace penstock

@@ -167,10 +167,14 @@ bool Scheduler::DeliverTokens(Sequence& seq, const SliceResult& slice, absl::Tim
     const TokenId id = slice.tokens[count++].id;
     seq.tokens.push_back(id);
     const std::vector<TokenId>& stops = seq.request.stop_token_ids;
-    if (seq.num_outputs() > seq.request.sampling.min_tokens &&
-        std::find(stops.begin(), stops.end(), id) != stops.end()) {
+    const bool stops_here = std::find(stops.begin(), stops.end(), id) != stops.end();
+    // Where a grammar leaves nothing but the end, min_tokens gives way.
+    const bool goes_on = !seq.matcher || seq.matcher->Accept(id);
+    if (stops_here && (seq.num_outputs() > seq.request.sampling.min_tokens || !goes_on)) {
       reason = FinishReason::kStop;
       seq.usage.stop_token = id;
+    } else if (!goes_on || (seq.matcher && seq.matcher->ended())) {
+      reason = FinishReason::kStop;
     } else if (seq.num_outputs() >= seq.request.max_tokens) {
       reason = FinishReason::kLength;
     }

@@ -258,6 +258,10 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
   served->aliases = entry.aliases;
   served->engine = instance->engine_.get();
   served->tokenizer = instance->assets_.tokenizer.get();
+  if (served->tokenizer != nullptr && served->can_generate) {
+    instance->grammars_ = std::make_unique<GrammarCompiler>(served->tokenizer, info.vocab_size);
+    served->grammars = instance->grammars_.get();
+  }
   served->chat_template = instance->assets_.chat_templates.plain.get();
   served->tool_template = instance->assets_.chat_templates.with_tools.get();
   SetReplyFormats(entry, instance->assets_.chat_templates, *served);

@@ -16,6 +16,7 @@
 #include "penstock/tokenizer.h"
 #include "service/adapter_pool.h"
 #include "text/chat_template_files.h"
+#include "text/grammar/grammar_compiler.h"
 
 namespace penstock {
 
@@ -54,6 +55,7 @@ class ModelInstance {
 
  private:
   TextAssets assets_;
+  std::unique_ptr<GrammarCompiler> grammars_;  // null: no structured output
   RequestMetrics metrics_;
   std::unique_ptr<EngineLoop> engine_;
   std::shared_ptr<ServedModel> served_;

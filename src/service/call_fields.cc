@@ -26,8 +26,20 @@ constexpr std::string_view kStringsSchema = R"({"type":"array","items":{"type":"
 constexpr std::string_view kFlagsSchema =
     R"({"type":"object","properties":{"include_usage":{"type":["boolean","null"]},)"
     R"("continuous_usage_stats":{"type":["boolean","null"]}}})";
-constexpr std::string_view kTextFormatSchema =
-    R"({"type":"object","properties":{"type":{"const":"text"}},"required":["type"]})";
+constexpr std::string_view kFormatSchema =
+    R"({"type":"object","properties":{"type":{"enum":["text","json_object","json_schema"]},)"
+    R"("json_schema":{"type":"object","properties":{"name":{"type":"string","minLength":1,)"
+    R"("maxLength":64},"schema":{"type":"object"},"strict":{"type":["boolean","null"]}},)"
+    R"("required":["name","schema"]}},"required":["type"]})";
+constexpr std::string_view kFlatFormatSchema =
+    R"({"type":"object","properties":{"format":{"anyOf":[{"type":"null"},{"type":"object",)"
+    R"("properties":{"type":{"enum":["text","json_object","json_schema"]},)"
+    R"("schema":{"type":"object"}},"required":["type"]}]}}})";
+constexpr std::string_view kStructuredSchema =
+    R"({"type":"object","properties":{"json":{"type":["object","boolean","string","null"]},)"
+    R"("regex":{"type":["string","null"]},"choice":{"type":["array","null"],"minItems":1,)"
+    R"("items":{"type":"string","minLength":1}},"grammar":{"type":["string","null"]},)"
+    R"("json_object":{"type":["boolean","null"]}},"additionalProperties":{"type":"null"}})";
 constexpr std::string_view kPromptSchema =
     R"({"anyOf":[{"type":"string"},{"type":"array","minItems":1,"items":{"anyOf":[)"
     R"({"type":"string"},{"type":"integer","minimum":0},)"
@@ -169,12 +181,33 @@ const CallField kFields[] = {
     {"request_id", kHttpText | kHttpPooling, &Call::client_request_id, 0, 0, false,
      "Names the request in answers and logs."},
     {"user", kHttp | kResponses | kHttpPooling, &Call::user, 0, 0, false, "Accepted and not used."},
-    {"response_format", kHttp, OwnForm{"{\"type\": \"text\"}", kTextFormatSchema}, 0, 0, false,
-     "Text."},
+    {"response_format", kEverywhere,
+     OwnForm{"an object with a type: text, json_object or json_schema", kFormatSchema}, 0, 0, false,
+     "The answer is JSON, or an instance of json_schema.schema, members in its order; "
+     "strict: false leaves out what cannot be kept. gRPC: as JSON."},
+    {"structured_outputs", kEverywhere | kDialogues,
+     OwnForm{"an object with one of json, regex, choice, grammar (GBNF), json_object",
+             kStructuredSchema},
+     0, 0, false, "What the answer must match. gRPC: as JSON."},
+    {"guided_json", kHttpText,
+     OwnForm{"a JSON Schema", R"({"type":["object","boolean","string"]})"}, 0, 0, false,
+     "As structured_outputs.json."},
+    {"guided_regex", kHttpText, OwnForm{"a string", kStringSchema}, 0, 0, false,
+     "As structured_outputs.regex."},
+    {"guided_choice", kHttpText, OwnForm{"an array of strings", kStringsSchema}, 0, 0, false,
+     "As structured_outputs.choice."},
+    {"guided_grammar", kHttpText, OwnForm{"a string", kStringSchema}, 0, 0, false,
+     "As structured_outputs.grammar."},
+    {"guided_json_object", kHttpText, OwnForm{"true or false", kFlagSchema}, 0, 0, false,
+     "As structured_outputs.json_object."},
     {"text", kResponses,
-     OwnForm{"{\"format\": {\"type\": \"text\"}}",
-             R"({"type":"object","properties":{"format":{"type":"object"}}})"},
-     0, 0, false, "Text."},
+     OwnForm{"an object with a format: text, json_object or json_schema", kFlatFormatSchema}, 0, 0,
+     false, "As response_format, with name, schema and strict beside the type."},
+    {"output_format", kMessages,
+     OwnForm{"an object with a type: json_schema",
+             R"({"type":"object","properties":{"type":{"enum":["text","json_object",)"
+             R"("json_schema"]},"schema":{"type":"object"}},"required":["type"]})"},
+     0, 0, false, "The answer is an instance of schema. Also as output_config.format."},
     {"reasoning", kResponses,
      OwnForm{"an object with an effort",
              R"({"type":"object","properties":{"effort":{"type":["string","null"]}}})"},
@@ -184,9 +217,10 @@ const CallField kFields[] = {
              R"({"type":"object","properties":{"type":{"const":"disabled"}},"required":["type"]})"},
      0, 0, false, "No thinking."},
     {"output_config", kMessages,
-     OwnForm{"an object with an effort",
-             R"({"type":"object","properties":{"effort":{"type":["string","null"]}}})"},
-     0, 0, false, "Its effort is handed to the template."},
+     OwnForm{"an object with an effort and a format",
+             R"({"type":"object","properties":{"effort":{"type":["string","null"]},)"
+             R"("format":{"type":["object","null"]}}})"},
+     0, 0, false, "Its effort is handed to the template, its format is as output_format."},
     {"metadata", kDialogues, OwnForm{"an object of strings", kObjectSchema}, 0, 0, false,
      "Repeated in a response, else not used."},
     {"truncation", kResponses, OwnForm{"\"disabled\"", R"({"const":"disabled"})"}, 0, 0, false,
@@ -214,12 +248,6 @@ const CallField kFields[] = {
 };
 
 constexpr UnsupportedField kUnsupportedFields[] = {
-    {"structured_outputs", kHttpText, "structured output is not supported"},
-    {"guided_json", kHttpText, "structured output is not supported"},
-    {"guided_regex", kHttpText, "structured output is not supported"},
-    {"guided_choice", kHttpText, "structured output is not supported"},
-    {"guided_grammar", kHttpText, "structured output is not supported"},
-    {"guided_json_object", kHttpText, "structured output is not supported"},
     {"suffix", kCompletions, "filling in before a suffix is not supported"},
     {"use_beam_search", kHttpText, "beam search is not supported"},
     {"logits_processors", kHttpText, "custom processors are not supported"},
@@ -235,13 +263,12 @@ constexpr UnsupportedField kUnsupportedFields[] = {
     {"messages", kResponses, "use input"},
     {"logprobs", kDialogues, "use /v1/chat/completions"},
     {"prompt_logprobs", kDialogues, "use /v1/chat/completions"},
-    {"response_format", kDialogues, "structured output is not supported"},
+    {"response_format", kDialogues, "use text.format or output_format"},
     {"tools", kDialogues, "tool use is not supported here, use /v1/chat/completions"},
     {"tool_choice", kMessages, "tool use is not supported here"},
     {"mcp_servers", kMessages, "tool use is not supported here"},
     {"container", kMessages, "containers are not supported"},
     {"context_management", kMessages, "what is too long is refused"},
-    {"output_format", kMessages, "structured output is not supported"},
     {"top_logprobs", kResponses, "use /v1/chat/completions"},
     {"max_tool_calls", kResponses, "tool use is not supported here"},
     {"background", kResponses, "a response is made while its request is open"},

@@ -11,6 +11,7 @@
 #include "service/call_error.h"
 #include "service/call_fields.h"
 #include "service/ids.h"
+#include "service/output_format.h"
 #include "service/prompt.h"
 #include "service/sampling.h"
 
@@ -157,6 +158,7 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
   const int64_t n = call.n.value_or(1);
   RETURN_IF_ERROR(CheckRoom(call.prompts.size(), n));
   ASSIGN_OR_RETURN(std::vector<std::vector<TokenId>> prompts, BuildPrompts(call, *model));
+  ASSIGN_OR_RETURN(const std::shared_ptr<const TokenGrammar> grammar, CompileFormat(call, *model));
 
   StreamSetup setup;
   setup.record = NewRecord(call);
@@ -165,6 +167,7 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
     ASSIGN_OR_RETURN(GenerateRequest request,
                      MakeRequest(call, *model, static_cast<int64_t>(prompt.size())));
     request.prompt = prompt;
+    request.grammar = grammar;
     if (const int32_t num_scored = NumPromptLogprobs(call); num_scored >= 0) {
       request.output = OutputKind::kPromptLogprobs;
       request.num_prompt_logprobs = num_scored;
@@ -188,7 +191,8 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
   setup.reported_stop_ids = call.stop_token_ids;
   setup.include_stop = call.include_stop_str_in_output.value_or(false);
   setup.skip_special = call.skip_special_tokens.value_or(true);
-  if (call.chat && call.splits_reply) SetReply(call, *model, prompts.front(), setup);
+  if (call.chat && call.splits_reply && call.grammar == nullptr)
+    SetReply(call, *model, prompts.front(), setup);
   setup.keep_tokens = requests.front().sampling.num_logprobs >= 0 ||
                       call.return_token_ids.value_or(false) || model->tokenizer == nullptr;
   setup.drop_output = call.max_tokens == 0;

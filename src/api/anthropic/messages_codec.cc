@@ -12,6 +12,7 @@
 #include "service/call_error.h"
 #include "service/chat_messages.h"
 #include "service/json_body.h"
+#include "service/output_format.h"
 
 namespace penstock {
 namespace {
@@ -74,7 +75,10 @@ absl::Status ReadOutputConfig(const Json& value, GenerationCall& call) {
   for (const auto& [name, option] : value.items()) {
     if (option.is_null()) continue;
     const std::string at = "output_config." + name;
-    if (name == "format") return InvalidField(at, at + ": structured output is not supported");
+    if (name == "format") {
+      RETURN_IF_ERROR(ReadFlatFormat(at, option, call));
+      continue;
+    }
     if (name != "effort") continue;
     if (!option.is_string()) return WrongJsonType(at, "a string", option);
     call.reasoning_effort = option.get<std::string>();
@@ -115,6 +119,8 @@ absl::Status ReadMessagesCall(Json& body, bool counting, GenerationCall& call) {
         if (name == "system") return ReadContent("system", value, system.emplace());
         if (name == "thinking") return CheckThinking(value);
         if (name == "output_config") return ReadOutputConfig(value, call);
+        if (name == "output_format") return ReadFlatFormat(name, value, call);
+        if (IsFormatField(name)) return ReadFormatField(name, value, call);
         if (name == "metadata") {
           return value.is_object() ? absl::OkStatus() : WrongJsonType(name, "an object", value);
         }

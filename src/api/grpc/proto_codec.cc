@@ -14,6 +14,7 @@
 #include "service/call_fields.h"
 #include "service/chat_messages.h"
 #include "service/json_body.h"
+#include "service/output_format.h"
 
 namespace penstock {
 namespace {
@@ -133,13 +134,27 @@ absl::Status ReadTexts(std::string_view name,
   return ReadChatField(name, all, call);
 }
 
+// What the answer must look like, from fields that hold JSON.
+template <class Request>
+absl::Status ReadFormats(const Request& request, GenerationCall& call) {
+  const auto read = [&](std::string_view name, const std::string& text) -> absl::Status {
+    const absl::StatusOr<Json> json = ParseWireJson(text, name);
+    if (!json.ok()) return InvalidField(name, Message(json.status()));
+    return ReadFormatField(name, *json, call);
+  };
+  if (request.has_response_format())
+    RETURN_IF_ERROR(read("response_format", request.response_format()));
+  if (!request.has_structured_outputs()) return absl::OkStatus();
+  return read("structured_outputs", request.structured_outputs());
+}
+
 }  // namespace
 
 absl::Status ReadCall(const v1::GenerateRequest& request, GenerationCall& call) {
   CopyFields<v1::GenerateRequest, kGrpcGenerate>(request, call);
   if (request.has_prompt()) call.prompts.push_back({request.prompt(), {}, false});
   if (request.has_prompt_ids()) call.prompts.push_back(PromptOf(request.prompt_ids()));
-  return absl::OkStatus();
+  return ReadFormats(request, call);
 }
 
 absl::Status ReadCall(const v1::ChatRequest& request, GenerationCall& call) {
@@ -151,6 +166,7 @@ absl::Status ReadCall(const v1::ChatRequest& request, GenerationCall& call) {
   RETURN_IF_ERROR(ReadChatField("messages", messages, call));
   RETURN_IF_ERROR(ReadTexts("tools", request.tools(), call));
   RETURN_IF_ERROR(ReadTexts("documents", request.documents(), call));
+  RETURN_IF_ERROR(ReadFormats(request, call));
   if (!request.has_chat_template_kwargs()) return absl::OkStatus();
   constexpr std::string_view kArguments = "chat_template_kwargs";
   absl::StatusOr<Json> arguments = ParseWireJson(request.chat_template_kwargs(), kArguments);

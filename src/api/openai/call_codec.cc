@@ -12,6 +12,7 @@
 #include "service/call_error.h"
 #include "service/chat_messages.h"
 #include "service/json_body.h"
+#include "service/output_format.h"
 
 namespace penstock {
 namespace {
@@ -139,6 +140,7 @@ absl::Status ReadOwnForm(std::string_view name, Json& value, GenerationCall& cal
   if (name == "stream_options") return ReadStreamOptions(value, call);
   if (name == "tool_choice" && value == "none") call.calls_functions = false;
   if (IsChatField(name)) return ReadChatField(name, value, call);
+  if (IsFormatField(name)) return ReadFormatField(name, value, call);
   return CheckOnlyValue(name, value);
 }
 

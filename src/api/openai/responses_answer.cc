@@ -84,7 +84,7 @@ void ResponsesAnswer::AppendRequest(std::string& out) const {
   out += request_.store ? "true" : "false";
   out += ",\"temperature\":";
   AppendJsonNumber(out, static_cast<float>(temperature_));
-  out += ",\"text\":{\"format\":{\"type\":\"text\"}},\"tool_choice\":";
+  absl::StrAppend(&out, ",\"text\":", request_.text, ",\"tool_choice\":");
   AppendJsonString(out, request_.tool_choice);
   out += ",\"tools\":[],\"top_logprobs\":0,\"top_p\":";
   AppendJsonNumber(out, static_cast<float>(top_p_));

@@ -10,6 +10,7 @@
 #include "service/call_error.h"
 #include "service/chat_messages.h"
 #include "service/json_body.h"
+#include "service/output_format.h"
 
 namespace penstock {
 namespace {
@@ -89,13 +90,13 @@ absl::Status ReadMetadata(const Json& value, std::string& to) {
   return absl::OkStatus();
 }
 
-absl::Status CheckTextFormat(const Json& value) {
+absl::Status ReadTextFormat(const Json& value, std::string& text, GenerationCall& call) {
   if (!value.is_object()) return WrongJsonType("text", "an object with a format", value);
   const auto format = value.find("format");
   if (format == value.end() || format->is_null()) return absl::OkStatus();
-  if (format->is_object() && format->contains("type") && (*format)["type"] == "text")
-    return absl::OkStatus();
-  return InvalidField("text.format", "text.format: only {\"type\": \"text\"} is supported");
+  RETURN_IF_ERROR(ReadFlatFormat("text.format", *format, call));
+  text = Json{{"format", *format}}.dump();
+  return absl::OkStatus();
 }
 
 absl::Status ReadReasoning(const Json& value, std::optional<std::string>& effort) {
@@ -118,14 +119,15 @@ absl::Status CheckInclude(const Json& value) {
 }
 
 absl::Status ReadOwnForm(std::string_view name, Json& value, ResponseRequest& request,
-                         Json& messages) {
+                         Json& messages, GenerationCall& call) {
   if (name == "input") return ReadInput(value, messages);
   if (name == "instructions") return ReadText(name, value, request.instructions);
   if (name == "previous_response_id") return ReadText(name, value, request.previous_response_id);
   if (name == "store") return ReadFlag(name, value, request.store);
   if (name == "parallel_tool_calls") return ReadFlag(name, value, request.parallel_tool_calls);
   if (name == "metadata") return ReadMetadata(value, request.metadata);
-  if (name == "text") return CheckTextFormat(value);
+  if (name == "text") return ReadTextFormat(value, request.text, call);
+  if (IsFormatField(name)) return ReadFormatField(name, value, call);
   if (name == "reasoning") return ReadReasoning(value, request.reasoning_effort);
   if (name == "include") return CheckInclude(value);
   if (name == "tool_choice") {
@@ -147,7 +149,7 @@ absl::Status ReadResponseCall(Json& body, GenerationCall& call, ResponseRequest&
   Json messages = Json::array();
   RETURN_IF_ERROR(ReadFields(body, kResponses, call, [&](std::string_view name, Json& value) {
     return IsChatField(name) ? ReadChatField(name, value, call)
-                             : ReadOwnForm(name, value, request, messages);
+                             : ReadOwnForm(name, value, request, messages, call);
   }));
   if (messages.empty() && !request.previous_response_id)
     return InvalidField("input", "input is missing");

@@ -18,7 +18,8 @@ struct ResponseRequest {
   bool stream = false;
   bool store = true;
   std::optional<std::string> instructions, previous_response_id, reasoning_effort, user;
-  std::string metadata = "{}";  // JSON
+  std::string metadata = "{}";                         // JSON
+  std::string text = R"({"format":{"type":"text"}})";  // JSON
   bool parallel_tool_calls = true;
   std::optional<int64_t> max_output_tokens;
   std::optional<double> temperature, top_p;

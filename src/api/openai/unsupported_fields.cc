@@ -27,16 +27,6 @@ bool IsUsed(const Json& value) {
   }
 }
 
-absl::Status CheckResponseFormat(const Json& value) {
-  if (!value.is_object())
-    return InvalidField("response_format", "response_format must be an object with a type");
-  const auto type = value.find("type");
-  if (type != value.end() && *type == "text") return absl::OkStatus();
-  return InvalidField(
-      "response_format",
-      "response_format: only {\"type\": \"text\"} is supported, structured output is not yet");
-}
-
 absl::Status CheckToolChoice(const Json& value) {
   if (value == "none" || value == "auto") return absl::OkStatus();
   return InvalidField(
@@ -60,7 +50,6 @@ absl::Status CheckSpaces(const Json& value) {
 }  // namespace
 
 absl::Status CheckOnlyValue(std::string_view name, const Json& value) {
-  if (name == "response_format") return CheckResponseFormat(value);
   if (name == "tool_choice") return CheckToolChoice(value);
   if (name == "modalities") return CheckModalities(value);
   return CheckSpaces(value);

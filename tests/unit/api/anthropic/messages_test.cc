@@ -220,7 +220,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadMessage{OF_X R"(,"max_tokens":1,"output_config":{"effort":1})", "output_config.effort"},
         BadMessage{OF_X R"(,"max_tokens":1,"output_config":"high")", "output_config"},
         BadMessage{OF_X R"(,"max_tokens":1,"output_format":{"type":"json_schema"})",
-                   "output_format"}));
+                   "output_format.schema"}));
 #undef OF_X
 
 TEST(Messages, RefuseInTheEnvelopeWhoeverRefuses) {

@@ -46,6 +46,8 @@ std::string WantedType(const CallField& field) {
       {"tools", "repeated string"},
       {"documents", "repeated string"},
       {"chat_template_kwargs", "optional string"},
+      {"response_format", "optional string"},
+      {"structured_outputs", "optional string"},
       {"input", "repeated EmbedInput"},
   };
   if (std::holds_alternative<OwnForm>(field.member)) {

@@ -119,20 +119,42 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{kTalk, R"("chat_template_kwargs":[])", "chat_template_kwargs"}));
 
 INSTANTIATE_TEST_SUITE_P(
-    WhatWouldChangeTheResultSilently, BadFieldTest,
+    Formats, BadFieldTest,
     ::testing::Values(
-        BadField{kText, R"("suffix":"z")", "suffix"},
+        // The model of this test has no tokenizer.
         BadField{kText, R"("guided_json":{"type":"object"})", "guided_json"},
-        BadField{kText, R"("structured_outputs":{"regex":"a"})", "structured_outputs"},
-        BadField{kText, R"("use_beam_search":true)", "use_beam_search"},
+        BadField{kText, R"("structured_outputs":{"regex":"a"})", "structured_outputs.regex"},
         BadField{kText, R"("response_format":{"type":"json_object"})", "response_format"},
-        BadField{kTalk, R"("response_format":{"type":"json_schema"})", "response_format"},
-        BadField{kTalk, R"("tool_choice":"required")", "tool_choice"},
-        BadField{kTalk, R"("tool_choice":{"type":"function","function":{"name":"f"}})",
-                 "tool_choice"},
-        BadField{kTalk, R"("functions":[{"name":"f"}])", "functions"},
-        BadField{kTalk, R"("echo":true)", "echo"},
-        BadField{kTalk, R"("modalities":["audio"])", "modalities"}));
+        BadField{kText, R"("guided_json":7)", "guided_json"},
+        BadField{kText, R"("guided_json":"{")", "guided_json"},
+        BadField{kText, R"("guided_choice":["a",1])", "guided_choice"},
+        BadField{kText, R"("guided_json_object":"yes")", "guided_json_object"},
+        BadField{kText, R"("guided_regex":"a","guided_choice":["a"])", "guided_choice"},
+        BadField{kText, R"("structured_outputs":[])", "structured_outputs"},
+        BadField{kText, R"("structured_outputs":{"structural_tag":"a"})",
+                 "structured_outputs.structural_tag"},
+        BadField{kText, R"("structured_outputs":{"regex":"a","json":{}})",
+                 "structured_outputs.json"},
+        BadField{kTalk, R"("response_format":"json")", "response_format"},
+        BadField{kTalk, R"("response_format":{"type":"xml"})", "response_format"},
+        BadField{kTalk, R"("response_format":{"type":"json_schema"})",
+                 "response_format.json_schema"},
+        BadField{kTalk, R"("response_format":{"type":"json_schema","json_schema":{"schema":{}}})",
+                 "response_format.json_schema.name"},
+        BadField{kTalk, R"("response_format":{"type":"json_schema","json_schema":{"name":"a"}})",
+                 "response_format.json_schema.schema"}));
+
+INSTANTIATE_TEST_SUITE_P(
+    WhatWouldChangeTheResultSilently, BadFieldTest,
+    ::testing::Values(BadField{kText, R"("suffix":"z")", "suffix"},
+                      BadField{kText, R"("use_beam_search":true)", "use_beam_search"},
+                      BadField{kTalk, R"("tool_choice":"required")", "tool_choice"},
+                      BadField{kTalk,
+                               R"("tool_choice":{"type":"function","function":{"name":"f"}})",
+                               "tool_choice"},
+                      BadField{kTalk, R"("functions":[{"name":"f"}])", "functions"},
+                      BadField{kTalk, R"("echo":true)", "echo"},
+                      BadField{kTalk, R"("modalities":["audio"])", "modalities"}));
 
 TEST(Refusals, FieldsThatAreEmptyNullOrUnknownAreNoError) {
   HttpTalk talk;

@@ -1,0 +1,107 @@
+// Milliseconds to compile the schemas of the shared corpus and microseconds for the mask of each
+// token of their valid instances, on one thread. Prints one JSON line.
+//   grammar_bench TOKENIZER [EVERY_NTH_SCHEMA]
+#include <algorithm>
+#include <cstdio>
+#include <ctime>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "base/status_macros.h"
+#include "text/grammar/grammar_compiler.h"
+#include "text/tokenizer_loader.h"
+#include "unit/text/grammar/schema_corpus.h"
+
+namespace penstock {
+namespace {
+
+double ThreadSeconds() {
+  timespec now;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
+}
+
+struct Times {
+  std::vector<double> seconds;
+  std::string Json(double unit) {
+    std::sort(seconds.begin(), seconds.end());
+    const auto at = [&](double q) {
+      return seconds.empty()
+                 ? 0.0
+                 : seconds[static_cast<size_t>(q * static_cast<double>(seconds.size() - 1))] / unit;
+    };
+    double sum = 0;
+    for (const double s : seconds) sum += s / unit;
+    char text[200];
+    std::snprintf(text, sizeof(text),
+                  "{\"p50\": %.2f, \"p90\": %.2f, \"p99\": %.2f, \"p999\": %.2f, \"max\": %.2f, "
+                  "\"mean\": %.2f, \"n\": %zu}",
+                  at(0.5), at(0.9), at(0.99), at(0.999), at(1),
+                  sum / static_cast<double>(std::max<size_t>(seconds.size(), 1)), seconds.size());
+    return text;
+  }
+};
+
+absl::Status Run(int argc, char** argv) {
+  if (argc < 2) return absl::InvalidArgumentError("usage: grammar_bench TOKENIZER [NTH]");
+  ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer, LoadTokenizer(argv[1]));
+  const size_t stride = argc > 2 ? std::stoul(argv[2]) : 1;
+  const std::vector<grammar::SchemaCase> cases = grammar::ReadSchemaCorpus();
+  if (cases.empty()) return absl::NotFoundError("the shared schemas are not there");
+  const GrammarCompiler compiler(tokenizer.get(), tokenizer->vocab_size());
+  GrammarSpec object;
+  const double start = ThreadSeconds();
+  RETURN_IF_ERROR(compiler.Compile(object).status());
+  const double prepare = ThreadSeconds() - start;
+  std::vector<uint32_t> words((static_cast<size_t>(tokenizer->vocab_size()) + 31) / 32);
+  Times compile, mask;
+  size_t num_denied = 0, num_accepted_invalid = 0, num_instances = 0;
+  for (size_t i = 0; i < cases.size(); i += stride) {
+    GrammarSpec spec;
+    spec.form = GrammarSpec::Form::kJsonSchema;
+    spec.text = cases[i].schema.dump();
+    const double begin = ThreadSeconds();
+    const auto made = compiler.Compile(spec);
+    compile.seconds.push_back(ThreadSeconds() - begin);
+    if (!made.ok()) continue;
+    const grammar::InstanceOrder order(cases[i].schema);
+    for (const auto& test : cases[i].tests) {
+      const std::string text = grammar::PythonJson(order.Ordered(test.data), false);
+      const std::unique_ptr<TokenMatcher> matcher = (*made)->Start();
+      bool accepted = true;
+      ++num_instances;
+      for (const TokenId id : tokenizer->Encode(text, false)) {
+        const double before = ThreadSeconds();
+        matcher->FillMask(absl::MakeSpan(words));
+        const double took = ThreadSeconds() - before;
+        mask.seconds.push_back(took);
+        if (matcher->Accept(id) != ((words[id / 32] >> (id % 32) & 1) != 0))
+          return absl::InternalError("a mask and its matcher disagree: " + text);
+        if ((words[id / 32] >> (id % 32) & 1) == 0) {
+          accepted = false;
+          break;
+        }
+      }
+      accepted = accepted && matcher->finished();
+      num_denied += test.valid && !accepted ? 1 : 0;
+      num_accepted_invalid += !test.valid && accepted ? 1 : 0;
+    }
+  }
+  std::printf(
+      "{\"vocabulary\": %d, \"prepare_ms\": %.1f, \"compile_ms\": %s, \"mask_us\": %s, "
+      "\"instances\": %zu, \"valid_denied\": %zu, \"invalid_accepted\": %zu}\n",
+      tokenizer->vocab_size(), prepare * 1e3, compile.Json(1e-3).c_str(), mask.Json(1e-6).c_str(),
+      num_instances, num_denied, num_accepted_invalid);
+  return absl::OkStatus();
+}
+
+}  // namespace
+}  // namespace penstock
+
+int main(int argc, char** argv) {
+  const absl::Status status = penstock::Run(argc, argv);
+  if (!status.ok())
+    std::fprintf(stderr, "grammar_bench: %s\n", std::string(status.message()).c_str());
+  return status.ok() ? 0 : 1;
+}

@@ -1,0 +1,64 @@
+// Grammars in all the forms that requests bring them, compiled for one tokenizer and kept.
+// Owns the compiled ones (bounded in bytes) and the tokenizer's masks. Must not know requests.
+// Threads: thread-safe; Compile may take up to a second: not on the engine's thread.
+#pragma once
+
+#include <list>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "penstock/grammar.h"
+#include "penstock/tokenizer.h"
+#include "text/grammar/grammar.h"
+#include "text/grammar/token_masks.h"
+
+namespace penstock {
+
+struct GrammarSpec {
+  enum class Form : uint8_t { kJsonObject, kJsonSchema, kRegex, kChoice, kGbnf };
+  Form form = Form::kJsonObject;
+  std::string text;                  // the schema, the expression or the grammar
+  std::vector<std::string> choices;  // kChoice
+  bool strict = true;                // kJsonSchema: refuse what cannot be kept, else leave it out
+};
+
+/// Without a tokenizer: the language itself.
+absl::StatusOr<grammar::Grammar> CompileGrammar(const GrammarSpec& spec,
+                                                std::vector<std::string>* loosened);
+
+class GrammarCompiler {
+ public:
+  static constexpr size_t kDefaultCacheBytes = 128u << 20;
+
+  /// `tokenizer` outlives it. `vocab_size` is the model's.
+  GrammarCompiler(const Tokenizer* tokenizer, int32_t vocab_size,
+                  size_t cache_bytes = kDefaultCacheBytes);
+  ~GrammarCompiler();
+
+  /// INVALID_ARGUMENT, RESOURCE_EXHAUSTED or UNIMPLEMENTED say what is wrong with the spec.
+  absl::StatusOr<std::shared_ptr<const TokenGrammar>> Compile(const GrammarSpec& spec) const;
+
+ private:
+  class Made;
+  struct Entry {
+    std::string key;
+    std::shared_ptr<const Made> grammar;
+    size_t bytes = 0;
+  };
+
+  const Tokenizer* tokenizer_;
+  const int32_t vocab_size_;
+  const size_t cache_bytes_;
+  mutable std::mutex mutex_;
+  mutable std::shared_ptr<grammar::TokenMasks> masks_;        // made at the first use
+  mutable std::shared_ptr<grammar::TokenMasks> first_masks_;  // of an output's first token
+  mutable std::list<Entry> entries_;                          // the last used first
+  mutable absl::flat_hash_map<std::string, std::list<Entry>::iterator> by_key_;
+  mutable size_t bytes_ = 0;
+};
+
+}  // namespace penstock

@@ -1,0 +1,285 @@
+#include "text/grammar/token_masks.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "base/status_macros.h"
+
+namespace penstock::grammar {
+namespace {
+
+constexpr int32_t kManyBytes = 6;  // a state that goes on by fewer is walked whenever it is met
+constexpr size_t kFewTokens = 512;
+constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
+
+void SetBit(absl::Span<uint32_t> words, TokenId id) { words[id / 32] |= 1u << (id % 32); }
+void ClearBit(absl::Span<uint32_t> words, TokenId id) { words[id / 32] &= ~(1u << (id % 32)); }
+bool HasBit(absl::Span<const uint32_t> words, TokenId id) {
+  return (words[id / 32] >> (id % 32) & 1) != 0;
+}
+
+const ByteAutomaton& FreeText() {
+  static const auto& made =
+      *new ByteAutomaton(ByteAutomaton::Of(CharAutomaton::All(), TextEncoding::kJsonString));
+  return made;
+}
+
+}  // namespace
+
+TokenMasks::TokenMasks(std::vector<std::string> pieces, size_t cache_bytes)
+    : pieces_(std::move(pieces)), cache_bytes_(cache_bytes) {
+  std::vector<std::pair<std::string, TokenId>> tokens;
+  for (size_t id = 0; id < pieces_.size(); ++id) {
+    if (!pieces_[id].empty()) tokens.emplace_back(pieces_[id], static_cast<TokenId>(id));
+  }
+  trie_ = TokenTrie(std::move(tokens));
+  MakeTextMasks();
+}
+
+std::shared_ptr<const StateMask> TokenMasks::Compute(const ByteAutomaton& automaton,
+                                                     int32_t state) const {
+  auto mask = std::make_shared<StateMask>();
+  std::vector<std::pair<std::string, TokenId>> rests;
+  std::vector<int32_t> states(static_cast<size_t>(trie_.max_depth()) + 1);
+  std::vector<uint8_t> path(states.size());
+  states[0] = state;
+  for (uint32_t i = 0; i < trie_.size();) {
+    const TokenTrie::Node& node = trie_.node(i);
+    const int32_t to = automaton.Next(states[node.depth], node.byte);
+    if (to == ByteAutomaton::kDead) {
+      i = node.end;
+      continue;
+    }
+    const absl::Span<const TokenId> own = trie_.tokens(node);
+    mask->ids.insert(mask->ids.end(), own.begin(), own.end());
+    if (automaton.accepts(to)) {
+      const size_t length = node.depth + 1u;
+      for (const TokenId id : trie_.tokens_below(i)) {
+        if (pieces_[id].size() > length) rests.emplace_back(pieces_[id].substr(length), id);
+      }
+    }
+    states[node.depth + 1] = to;
+    ++i;
+  }
+  if (!rests.empty()) mask->rest = std::make_shared<const TokenTrie>(std::move(rests));
+  if (mask->ids.size() > kFewTokens) {
+    mask->words.resize(num_words());
+    for (const TokenId id : mask->ids) SetBit(absl::MakeSpan(mask->words), id);
+    mask->ids = {};
+  }
+  return mask;
+}
+
+std::shared_ptr<const StateMask> TokenMasks::Differ(const ByteAutomaton& automaton,
+                                                    int32_t state) const {
+  auto mask = std::make_shared<StateMask>(*text_.free);
+  if (mask->words.empty()) return Compute(automaton, state);
+  mask->closes.assign(num_words(), ~0u);
+  const int32_t free = automaton.free_state();
+  std::vector<std::pair<int32_t, int32_t>> states(static_cast<size_t>(trie_.max_depth()) + 1);
+  states[0] = {state, free};
+  for (uint32_t i = 0; i < trie_.size();) {
+    const TokenTrie::Node& node = trie_.node(i);
+    const auto [own, other] = states[node.depth];
+    const int32_t to = automaton.Next(own, node.byte);
+    const int32_t free_to = automaton.Next(other, node.byte);
+    if (to != free_to && to != ByteAutomaton::kDead) {
+      states[node.depth + 1] = {to, free_to};
+      ++i;
+      continue;
+    }
+    if (to != free_to) {  // the free state goes on, this one does not
+      for (const TokenId id : trie_.tokens_below(i)) {
+        ClearBit(absl::MakeSpan(mask->words), id);
+        ClearBit(absl::MakeSpan(mask->closes), id);
+      }
+    }
+    i = node.end;
+  }
+  return mask;
+}
+
+void TokenMasks::MakeTextMasks() {
+  const ByteAutomaton& free = FreeText();
+  text_.free = Compute(free, free.free_state());
+  // Characters that each token completes or begins.
+  text_.num_before.assign(pieces_.size(), 0);
+  std::vector<std::vector<TokenId>> by_count(1);
+  for (size_t id = 0; id < pieces_.size(); ++id) {
+    const std::string& piece = pieces_[id];
+    int32_t state = free.free_state();
+    size_t count = 0;
+    size_t at = 0;
+    for (; at < piece.size() && state != ByteAutomaton::kDead && !free.accepts(state); ++at) {
+      if (state == free.free_state() && piece[at] != '"') ++count;
+      state = free.Next(state, static_cast<uint8_t>(piece[at]));
+    }
+    if (state == ByteAutomaton::kDead || piece.empty()) continue;
+    text_.num_before[id] = static_cast<uint8_t>(std::min<size_t>(count, 255));
+    if (by_count.size() <= count) by_count.resize(count + 1);
+    if (at < piece.size()) continue;
+    if (free.accepts(state)) {
+      text_.closing.push_back(static_cast<TokenId>(id));
+    } else {
+      by_count[count].push_back(static_cast<TokenId>(id));
+    }
+  }
+  constexpr size_t kMostCounts = 256;
+  std::vector<uint32_t> words(num_words());
+  for (size_t n = 0; n < by_count.size() && n < kMostCounts; ++n) {
+    for (const TokenId id : by_count[n]) SetBit(absl::MakeSpan(words), id);
+    text_.within.push_back(words);
+  }
+}
+
+std::shared_ptr<const StateMask> TokenMasks::Of(const ByteAutomaton& automaton, int32_t state) {
+  const int32_t free = automaton.free_state();
+  if (state == free) return text_.free;
+  const Key key{automaton.digest(), state};
+  {
+    std::lock_guard lock(mutex_);
+    const auto it = cache_.find(key);
+    if (it != cache_.end()) return it->second;
+  }
+  const bool in_text = free != ByteAutomaton::kDead && automaton.fan_out(state) >= 64 &&
+                       automaton.Next(state, 'a') == free;
+  std::shared_ptr<const StateMask> made =
+      in_text ? Differ(automaton, state) : Compute(automaton, state);
+  const size_t bytes = made->bytes() + (in_text || !made->rest ? 0 : made->rest->bytes());
+  std::lock_guard lock(mutex_);
+  if (cached_ + bytes > cache_bytes_) {
+    cache_.clear();
+    cached_ = 0;
+  }
+  if (cache_.emplace(key, made).second) cached_ += bytes;
+  return made;
+}
+
+size_t TokenMasks::cached_bytes() const {
+  std::lock_guard lock(mutex_);
+  return cached_;
+}
+
+template <typename Take>
+void MaskWriter::WalkSet(StackMachine& machine, const TokenTrie& trie, uint32_t begin, uint32_t end,
+                         const ConfigSet& from, const Take& take) {
+  if (begin == end || from.ways.empty()) return;
+  if (from.ways.size() == 1) return WalkOne(machine, trie, begin, end, from.ways[0], take);
+  const uint16_t base = trie.node(begin).depth;
+  std::vector<ConfigSet> sets(1, from);
+  for (uint32_t i = begin; i < end;) {
+    const TokenTrie::Node& node = trie.node(i);
+    const size_t level = node.depth - base;
+    if (sets.size() <= level + 1) sets.resize(level + 2);
+    machine.Step(sets[level], node.byte, sets[level + 1]);
+    if (sets[level + 1].dead()) {
+      i = node.end;
+      continue;
+    }
+    take(trie.tokens(node));
+    if (sets[level + 1].ways.size() <= 1) {
+      const ConfigSet next = sets[level + 1];
+      WalkSet(machine, trie, i + 1, node.end, next, take);
+      i = node.end;
+    } else {
+      ++i;
+    }
+  }
+}
+
+template <typename Take>
+void MaskWriter::WalkOne(StackMachine& machine, const TokenTrie& trie, uint32_t begin, uint32_t end,
+                         const Config& from, const Take& take) {
+  const Instruction& instruction = machine.grammar().program[from.pc];
+  const ByteAutomaton& automaton = machine.automaton(from.pc);
+  const uint16_t base = trie.node(begin).depth;
+  std::vector<int32_t> states(1, from.state);
+  ConfigSet after;  // the end of the automaton
+  bool entered = false;
+  for (uint32_t i = begin; i < end;) {
+    const TokenTrie::Node& node = trie.node(i);
+    const size_t level = node.depth - base;
+    const int32_t to = automaton.Next(states[level], node.byte);
+    if (to == ByteAutomaton::kDead) {
+      i = node.end;
+      continue;
+    }
+    if (states.size() <= level + 1) states.resize(level + 2);
+    states[level + 1] = to;
+    take(trie.tokens(node));
+    if (automaton.accepts(to) && node.end > i + 1) {
+      if (!std::exchange(entered, true)) machine.Enter(instruction.next, from.stack, after);
+      WalkSet(machine, trie, i + 1, node.end, after, take);
+    }
+    ++i;
+  }
+}
+
+void MaskWriter::WriteRest(StackMachine& machine, const StateMask& mask, int32_t pc, int32_t stack,
+                           int64_t min_chars, int64_t max_chars) {
+  if (mask.rest == nullptr) return;
+  ConfigSet after;
+  machine.Enter(pc, stack, after);
+  const std::vector<uint8_t>& num_before = masks_->text().num_before;
+  const bool counted = min_chars > 0 || max_chars != kNoLimit;
+  WalkSet(machine, *mask.rest, 0, mask.rest->size(), after, [&](absl::Span<const TokenId> tokens) {
+    for (const TokenId id : tokens) {
+      if (!mask.closes.empty() && !HasBit(mask.closes, id)) continue;
+      if (counted && (num_before[id] < min_chars || num_before[id] > max_chars)) continue;
+      SetBit(out_, id);
+    }
+  });
+}
+
+void MaskWriter::WriteState(StackMachine& machine, const Config& way) {
+  const std::shared_ptr<const StateMask> mask = masks_->Of(machine.automaton(way.pc), way.state);
+  for (size_t i = 0; i < mask->words.size(); ++i) out_[i] |= mask->words[i];
+  for (const TokenId id : mask->ids) SetBit(out_, id);
+  WriteRest(machine, *mask, machine.grammar().program[way.pc].next, way.stack, 0, kNoLimit);
+}
+
+void MaskWriter::WriteText(StackMachine& machine, const Config& way) {
+  const StackMachine::Node& frame = machine.node(way.stack);
+  const Instruction& loop = machine.grammar().program[frame.pc];
+  const int64_t least = std::max(0, loop.min - frame.count);
+  const int64_t most = loop.max < 0 ? kNoLimit : loop.max - frame.count;
+  const TokenMasks::TextMasks& text = masks_->text();
+  const auto n =
+      static_cast<size_t>(std::min<int64_t>(most, static_cast<int64_t>(text.within.size()) - 1));
+  for (size_t i = 0; i < text.within[n].size(); ++i) out_[i] |= text.within[n][i];
+  for (const TokenId id : text.closing) {
+    if (text.num_before[id] >= least && text.num_before[id] <= most) SetBit(out_, id);
+  }
+  WriteRest(machine, *text.free, machine.grammar().program[loop.next].next, frame.parent, least,
+            most);
+}
+
+void MaskWriter::Write(Matcher& matcher, absl::Span<uint32_t> words) {
+  CHECK(words.size() >= masks_->num_words());
+  out_ = words;
+  std::fill(words.begin(), words.end(), 0);
+  StackMachine& machine = matcher.machine();
+  const size_t num_nodes = machine.num_nodes();
+  ConfigSet few;
+  for (const Config& way : matcher.state().ways) {
+    const ByteAutomaton& automaton = machine.automaton(way.pc);
+    if (machine.grammar().program[way.pc].text_loop >= 0) {
+      if (way.state == 0) {
+        WriteText(machine, way);
+      } else {
+        few.ways.push_back(way);
+      }
+    } else if (automaton.fan_out(way.state) >= kManyBytes) {
+      WriteState(machine, way);
+    } else {
+      few.ways.push_back(way);
+    }
+  }
+  const TokenTrie& trie = masks_->trie();
+  WalkSet(machine, trie, 0, trie.size(), few, [&](absl::Span<const TokenId> tokens) {
+    for (const TokenId id : tokens) SetBit(out_, id);
+  });
+  machine.Shrink(num_nodes);
+}
+
+}  // namespace penstock::grammar

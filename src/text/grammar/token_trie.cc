@@ -1,0 +1,29 @@
+#include "text/grammar/token_trie.h"
+
+#include <algorithm>
+
+namespace penstock::grammar {
+
+TokenTrie::TokenTrie(std::vector<std::pair<std::string, TokenId>> tokens) {
+  std::sort(tokens.begin(), tokens.end());
+  std::vector<uint32_t> open;  // nodes on the way to the last one
+  std::string path;
+  for (const auto& [bytes, id] : tokens) {
+    if (bytes.empty() || bytes.size() > UINT16_MAX) continue;
+    size_t shared = 0;
+    while (shared < path.size() && shared < bytes.size() && path[shared] == bytes[shared]) ++shared;
+    for (; open.size() > shared; open.pop_back()) nodes_[open.back()].end = size();
+    for (size_t i = shared; i < bytes.size(); ++i) {
+      open.push_back(size());
+      nodes_.push_back({0, static_cast<uint32_t>(tokens_.size()), 0, static_cast<uint16_t>(i),
+                        static_cast<uint8_t>(bytes[i])});
+    }
+    path = bytes;
+    max_depth_ = std::max(max_depth_, static_cast<int32_t>(bytes.size()));
+    ++nodes_[open.back()].num_tokens;
+    tokens_.push_back(id);
+  }
+  for (; !open.empty(); open.pop_back()) nodes_[open.back()].end = size();
+}
+
+}  // namespace penstock::grammar

@@ -1,0 +1,97 @@
+// GBNF, and the matcher's steps on its grammars.
+#include "text/grammar/gbnf.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "text/grammar/matcher.h"
+
+namespace penstock::grammar {
+namespace {
+
+std::shared_ptr<const Grammar> MakeGbnf(const char* text) {
+  auto made = CompileGbnf(text);
+  EXPECT_TRUE(made.ok()) << made.status() << text;
+  return std::make_shared<const Grammar>(*std::move(made));
+}
+
+bool GbnfMatches(const char* grammar, const std::string& text) {
+  Matcher matcher(MakeGbnf(grammar));
+  return matcher.Accept(text) && matcher.finished();
+}
+
+TEST(Gbnf, ReadsWhatTheNotationHas) {
+  const char* arithmetic =
+      "# sums\nroot ::= term (sign term)*\nterm ::= number | \"(\" root \")\"\n"
+      "number ::= [0-9]+ (\".\" [0-9]{1,2})?\nsign ::= [-+] |\n  \"*\"\n";
+  EXPECT_TRUE(GbnfMatches(arithmetic, "1+2.25*(3-4)"));
+  EXPECT_FALSE(GbnfMatches(arithmetic, "1+"));
+  EXPECT_FALSE(GbnfMatches(arithmetic, "1.255"));
+  EXPECT_FALSE(GbnfMatches(arithmetic, "(1"));
+  EXPECT_TRUE(GbnfMatches("root ::= \"\\x41\\u00e9\\n\" [^a-c\\]]", "A\u00e9\nd"));
+  EXPECT_FALSE(GbnfMatches("root ::= [^a-c\\]]", "]"));
+  EXPECT_TRUE(GbnfMatches("root ::= .{3}", "a\u00e9\U0001F600"));
+  EXPECT_TRUE(GbnfMatches("root ::= (\"a\"?)* \"b\"", "aab"));
+  EXPECT_TRUE(GbnfMatches("root ::= (\"a\"?){2,3} \"b\"", "b"));
+  EXPECT_FALSE(GbnfMatches("root ::= (\"a\"?){2,3} \"b\"", "aaaab"));
+}
+
+TEST(Gbnf, CountsWithoutLimitOnTheNumber) {
+  const char* grammar = "root ::= pair{7,5000} \".\"\npair ::= \"a\" \"b\"?\n";
+  const auto made = MakeGbnf(grammar);
+  for (const int count : {6, 7, 8, 4999, 5000, 5001}) {
+    Matcher matcher(made);
+    std::string text;
+    for (int i = 0; i < count; ++i) text += i % 2 == 0 ? "a" : "ab";
+    EXPECT_EQ(matcher.Accept(text + "."), count >= 7 && count <= 5000) << count;
+  }
+}
+
+TEST(Gbnf, SaysWhereItIsWrong) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"", "no rule called root"},
+      {"root = \"a\"", "line 1, column 6"},
+      {"root ::= \"a", "text ends"},
+      {"root ::= other", "rule other is not defined"},
+      {"root ::= root \"a\" | \"b\"", "left recursion"},
+      {"root ::= a\na ::= b? a \"x\" | b\nb ::= \"y\"", "left recursion"},
+      {"root ::= (\"a\"", "expected )"},
+      {"root ::= \"a\"{3,2}", "out of order"},
+      {"root ::= [z-a]", "out of order"},
+      {"root ::= \"a\"\nroot ::= \"b\"", "twice"},
+      {"root ::= \"\\q\"", "unknown escape"},
+      {"root ::= r\nr ::= \"a\" r", "nothing can match"},
+  };
+  for (const auto& [text, message] : cases) {
+    const auto made = CompileGbnf(text);
+    ASSERT_FALSE(made.ok()) << text;
+    EXPECT_THAT(std::string(made.status().message()), testing::HasSubstr(message)) << text;
+  }
+}
+
+TEST(Matcher, TakesStepsBackAndKnowsWhatIsForced) {
+  Matcher matcher(MakeGbnf("root ::= \"name: \" [a-z]+ \";\" (\"end\" | \"eno\")"));
+  EXPECT_EQ(matcher.Forced(100), "name: ");
+  EXPECT_TRUE(matcher.Accept("name: a"));
+  EXPECT_EQ(matcher.Forced(100), "");
+  EXPECT_FALSE(matcher.Accept("b?"));
+  EXPECT_TRUE(matcher.Accept("b;"));
+  EXPECT_EQ(matcher.Forced(100), "en");
+  matcher.Rollback(1);
+  EXPECT_TRUE(matcher.Accept("c"));
+  EXPECT_TRUE(matcher.Accept(";eno"));
+  EXPECT_TRUE(matcher.finished());
+  EXPECT_TRUE(matcher.ended());
+  matcher.Rollback(3);
+  EXPECT_EQ(matcher.num_steps(), 0);
+  EXPECT_EQ(matcher.Forced(3), "nam");
+}
+
+TEST(Matcher, ManyWaysToReadATextStayFew) {
+  Matcher matcher(MakeGbnf("root ::= s\ns ::= (\"a\" s | \"a\" s \"b\" | \"a\")"));
+  EXPECT_TRUE(matcher.Accept(std::string(40, 'a')));
+  EXPECT_TRUE(matcher.Accept(std::string(39, 'b')));
+  EXPECT_TRUE(matcher.finished());
+}
+
+}  // namespace
+}  // namespace penstock::grammar

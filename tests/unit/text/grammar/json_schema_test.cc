@@ -1,0 +1,156 @@
+// Every keyword, against the labels of the Python package jsonschema; what is refused, and how
+// that is said; how long hostile schemas take.
+#include "text/grammar/json_schema.h"
+
+#include <chrono>
+#include <fstream>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "text/grammar/matcher.h"
+#include "unit/text/grammar/schema_corpus.h"
+
+namespace penstock::grammar {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+bool InstanceMatches(const std::shared_ptr<const Grammar>& grammar, const std::string& text) {
+  Matcher matcher(grammar);
+  return matcher.Accept(text) && matcher.finished();
+}
+
+TEST(JsonSchema, AgreesWithThePythonPackage) {
+  std::ifstream in(std::string(PENSTOCK_SOURCE_DIR) + "/tests/unit/text/grammar/schema_cases.json");
+  const Json cases = Json::parse(in);
+  ASSERT_GT(cases.size(), 80u);
+  for (const Json& one : cases) {
+    SCOPED_TRACE(one["schema"].dump());
+    absl::StatusOr<Grammar> made = CompileJsonSchema(one["schema"], {});
+    ASSERT_TRUE(made.ok()) << made.status();
+    const auto grammar = std::make_shared<const Grammar>(*std::move(made));
+    const InstanceOrder order(one["schema"]);
+    for (const bool valid : {true, false}) {
+      for (const Json& value : one[valid ? "valid" : "invalid"]) {
+        for (const bool compact : {true, false}) {
+          const std::string text = PythonJson(order.Ordered(value), compact);
+          // The integer of a float is written as one.
+          if (valid && value.is_number_float() && text.ends_with(".0")) continue;
+          EXPECT_EQ(InstanceMatches(grammar, text), valid) << text;
+        }
+      }
+    }
+  }
+}
+
+TEST(JsonSchema, TakesMembersInTheOrderOfTheSchemaAndBoundedBlanks) {
+  const Json schema = Json::parse(R"({"type":"object","properties":{"b":{},"a":{}}})");
+  const auto grammar = std::make_shared<const Grammar>(*CompileJsonSchema(schema, {}));
+  EXPECT_TRUE(InstanceMatches(grammar, R"({"b":1,"a":2})"));
+  EXPECT_FALSE(InstanceMatches(grammar, R"({"a":2,"b":1})"));
+  EXPECT_TRUE(InstanceMatches(grammar, "{\n  \"b\": [\n    1,\n    2\n  ]\n}"));
+  EXPECT_FALSE(InstanceMatches(grammar, "{  \"b\": 1}"));
+  EXPECT_FALSE(InstanceMatches(grammar, "{\"b\": 1} "));
+  EXPECT_FALSE(InstanceMatches(grammar, R"({"b":1,"b":2})"));
+}
+
+struct RefusedSchema {
+  const char* schema;
+  const char* message;
+};
+
+class RefusedSchemaTest : public testing::TestWithParam<RefusedSchema> {};
+
+TEST_P(RefusedSchemaTest, NamesThePath) {
+  const absl::StatusOr<Grammar> made = CompileJsonSchema(Json::parse(GetParam().schema), {});
+  ASSERT_FALSE(made.ok());
+  EXPECT_THAT(std::string(made.status().message()), testing::HasSubstr(GetParam().message));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Schemas, RefusedSchemaTest,
+    testing::Values(
+        RefusedSchema{R"({"properties":{"a":{"type":"array","uniqueItems":true}}})",
+                      "#/properties/a/uniqueItems: "},
+        RefusedSchema{R"({"properties":{"a":{"type":"number","minimum":5,"maximum":3}}})",
+                      "#/properties/a/minimum must be at most"},
+        RefusedSchema{R"({"type":"string","minLength":5,"maxLength":3})", "#/minLength must be"},
+        RefusedSchema{R"({"properties":{"a":{"enum":[]}}})", "#/properties/a/enum must be"},
+        RefusedSchema{R"({"$ref":"#"})", "refers to itself"},
+        RefusedSchema{R"({"$ref":"#/$defs/a","$defs":{"a":{"$ref":"#/$defs/b"},)"
+                      R"("b":{"allOf":[{"$ref":"#/$defs/a"}]}}})",
+                      "refers to itself"},
+        RefusedSchema{R"({"$ref":"https://example.com/other.json"})", "#/$ref: "},
+        RefusedSchema{R"({"$ref":"#/$defs/none"})", "points at nothing"},
+        RefusedSchema{R"({"type":"object","properties":{"a":{"type":"object","properties":{"b":)"
+                      R"({"allOf":[{"type":"string"},{"type":"null"}]}},"required":["b"]}},)"
+                      R"("required":["a"]})",
+                      "#/properties/a/properties/b: no value can fulfil this"},
+        RefusedSchema{R"({"type":"array","items":{"$ref":"#"},"minItems":1})", "#: no value"},
+        RefusedSchema{R"({"properties":{"a":{"type":"string","pattern":"(a"}}})",
+                      "#/properties/a/pattern: "},
+        RefusedSchema{R"({"properties":{"a":{"type":"string","pattern":"(a)\\1"}}})",
+                      "#/properties/a/pattern: a back reference"},
+        RefusedSchema{R"({"properties":{"a":{"type":"string","format":"regex"}}})",
+                      "#/properties/a/format: "},
+        RefusedSchema{R"({"properties":{"a":{"type":"text"}}})", "#/properties/a/type must be"},
+        RefusedSchema{R"({"properties":{"a":7}})", "#/properties/a: a schema must be"},
+        RefusedSchema{R"({"type":"object","minProperties":3})", "#/minProperties: "},
+        RefusedSchema{R"({"anyOf":[{"properties":{"a":true}},{"properties":{"b":true}}],)"
+                      R"("type":"object","unevaluatedProperties":false})",
+                      "#/unevaluatedProperties: "},
+        RefusedSchema{R"({"$schema":"http://json-schema.org/draft-03/schema#"})", "#/$schema: "}));
+
+TEST(JsonSchema, LeavesOutWhatItMayAndSaysWhat) {
+  const Json schema =
+      Json::parse(R"({"type":"array","uniqueItems":true,"items":{"type":"integer"}})");
+  std::vector<std::string> loosened;
+  absl::StatusOr<Grammar> made = CompileJsonSchema(schema, {false, &loosened});
+  ASSERT_TRUE(made.ok()) << made.status();
+  const auto grammar = std::make_shared<const Grammar>(*std::move(made));
+  EXPECT_TRUE(InstanceMatches(grammar, "[1,1]"));
+  EXPECT_FALSE(InstanceMatches(grammar, "[1,\"a\"]"));
+  ASSERT_EQ(loosened.size(), 1u);
+  EXPECT_THAT(loosened[0], testing::StartsWith("#/uniqueItems: "));
+}
+
+TEST(JsonSchema, HostileSchemasEndSoon) {
+  std::vector<Json> schemas;
+  schemas.push_back(Json::parse(R"({"type":"string","pattern":"(a|b)*a(a|b){20}"})"));
+  schemas.push_back(
+      Json::parse(R"({"type":"string","pattern":"((((a{1,99}){1,99}){1,99}){1,99}){1,99}"})"));
+  Json choices = Json::array(), all = Json::array();
+  for (int i = 0; i < 40; ++i) {
+    const std::string name = "k" + std::to_string(i);
+    choices.push_back({{"required", {name}}, {"properties", {{name, {{"minimum", i}}}}}});
+    all.push_back({{"anyOf", {{{"required", {name}}}, {{"required", {name + "x"}}}}}});
+  }
+  schemas.push_back({{"oneOf", choices}});
+  schemas.push_back({{"allOf", all}});
+  Json doubling = {{"$defs", {{"d0", {{"type", "integer"}}}}}};
+  for (int i = 1; i < 60; ++i) {
+    const Json below = {{"$ref", "#/$defs/d" + std::to_string(i - 1)}};
+    doubling["$defs"]["d" + std::to_string(i)] = {{"allOf", {below, below}}};
+  }
+  doubling["$ref"] = "#/$defs/d59";
+  schemas.push_back(doubling);
+  Json nested = true;
+  for (int i = 0; i < 200; ++i) nested = Json{{"items", nested}};
+  schemas.push_back(nested);
+  Json wide = Json::object();
+  for (int i = 0; i < 3000; ++i) wide["member" + std::to_string(i)] = {{"type", "string"}};
+  schemas.push_back({{"properties", wide}, {"minProperties", 1500}});
+  for (const Json& schema : schemas) {
+    const auto begin = std::chrono::steady_clock::now();
+    const absl::StatusOr<Grammar> made = CompileJsonSchema(schema, {});
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+    EXPECT_FALSE(made.ok());
+    if (!made.ok()) {
+      EXPECT_THAT(std::string(made.status().message()), testing::StartsWith("#"));
+    }
+    EXPECT_LT(took.count(), 5) << schema.dump().substr(0, 200) << made.status();
+  }
+}
+
+}  // namespace
+}  // namespace penstock::grammar

@@ -1,0 +1,131 @@
+// Masks against the matcher asked token by token, on the demo model's vocabulary.
+#include "text/grammar/token_masks.h"
+
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "gtest/gtest.h"
+#include "test_seed.h"
+#include "text/grammar/grammar_compiler.h"
+#include "text/tokenizer_loader.h"
+
+namespace penstock {
+namespace {
+
+class TokenMasksTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    auto loaded = LoadTokenizer(std::string(PENSTOCK_SOURCE_DIR) + "/models/demo/tokenizer.json");
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    tokenizer_ = *std::move(loaded);
+    compiler_ = std::make_unique<GrammarCompiler>(tokenizer_.get(), tokenizer_->vocab_size());
+  }
+
+  std::unique_ptr<TokenMatcher> Start(GrammarSpec::Form form, std::string text) {
+    GrammarSpec spec;
+    spec.form = form;
+    spec.text = std::move(text);
+    auto made = compiler_->Compile(spec);
+    EXPECT_TRUE(made.ok()) << made.status() << spec.text;
+    return (*made)->Start();
+  }
+
+  /// Goes through `text` and holds every mask against what the matcher accepts.
+  void Check(TokenMatcher& matcher, const std::string& text) {
+    std::vector<uint32_t> words((static_cast<size_t>(tokenizer_->vocab_size()) + 31) / 32);
+    std::vector<TokenId> ids = tokenizer_->Encode(text, false);
+    for (size_t i = 0; i <= ids.size(); ++i) {
+      matcher.FillMask(absl::MakeSpan(words));
+      for (TokenId id = 0; id < tokenizer_->vocab_size(); ++id) {
+        const bool accepts = matcher.Accept(id);
+        if (accepts) matcher.Rollback(1);
+        ASSERT_EQ((words[id / 32] >> (id % 32) & 1) != 0, accepts)
+            << "token " << id << " '" << tokenizer_->Piece(id) << "' after token " << i << " of "
+            << text;
+      }
+      if (i == ids.size()) break;
+      ASSERT_TRUE(matcher.Accept(ids[i])) << text << " at token " << i;
+    }
+    EXPECT_TRUE(matcher.finished()) << text;
+  }
+
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::unique_ptr<GrammarCompiler> compiler_;
+};
+
+TEST_F(TokenMasksTest, AreWhatTheMatcherAccepts) {
+  const std::pair<const char*, const char*> cases[] = {
+      {R"({})", R"({"a": [1, 2.5e3, "x\n\u00e9"], "b": {"c": null}})"},
+      {R"({"type":"object","properties":{"the":{"type":"string"},"other":{"type":"integer"}}})",
+       R"({"the": "a long story of the sea", "other": -12, "others": true, "th": [], "thes": 1})"},
+      {R"({"type":"string","maxLength":12})", R"("the old sea")"},
+      {R"({"type":"string","minLength":3,"maxLength":400})", R"("the \"old\" house by the sea")"},
+      {R"({"type":"array","items":{"type":"string","minLength":2,"maxLength":5},"maxItems":9})",
+       R"(["the", "a b", "end."])"},
+      {R"({"type":"string","pattern":"^[a-z ]{3,20}$"})", R"("the old house")"},
+      {R"({"type":"string","pattern":"sea"})", R"("by the sea, \u4e2d")"},
+      {R"({"enum":["the sea","the seaside",12,120,null]})", R"("the seaside")"},
+      {R"({"enum":["the sea","the seaside",12,120,null]})", R"(120)"},
+      {R"({"type":"number","minimum":-1.5,"maximum":1000})", R"(123.25)"},
+      {R"({"type":"string","format":"date-time"})", R"("2024-02-29T10:00:00Z")"},
+      {R"({"anyOf":[{"type":"object","properties":{"k":{"const":"a"},"x":{"type":"string"}}},)"
+       R"({"type":"object","properties":{"k":{"const":"b"},"y":{"type":"integer"}}}]})",
+       R"({"k":"b","y":17})"},
+  };
+  for (const auto& [schema, text] : cases) {
+    SCOPED_TRACE(schema);
+    Check(*Start(GrammarSpec::Form::kJsonSchema, schema), text);
+  }
+  Check(*Start(GrammarSpec::Form::kJsonObject, ""), "{\n  \"the\": [true, false],\n  \"é\": 1\n}");
+  Check(*Start(GrammarSpec::Form::kRegex, "(the|a) [a-z]+( and [a-z]+){0,2}\\."),
+        "the sea and wind.");
+  Check(*Start(GrammarSpec::Form::kGbnf,
+               "root ::= item (\", \" item)* # a list\nitem ::= [a-z]+ | \"(\" root \")\"\n"),
+        "the, (old, house), sea");
+}
+
+TEST_F(TokenMasksTest, WhateverIsDrawnUnderThemMatches) {
+  std::mt19937 random(TestSeed());
+  std::vector<uint32_t> words((static_cast<size_t>(tokenizer_->vocab_size()) + 31) / 32);
+  const std::string schema =
+      R"({"type":"object","properties":{"name":{"type":"string","maxLength":20},"tags":{"type":)"
+      R"("array","items":{"enum":["a","the","sea"]},"maxItems":4},"n":{"type":"integer",)"
+      R"("minimum":0,"maximum":500}},"required":["name","n"],"additionalProperties":false})";
+  for (int run = 0; run < 50; ++run) {
+    const auto matcher = Start(GrammarSpec::Form::kJsonSchema, schema);
+    std::string text;
+    while (!matcher->ended()) {
+      ASSERT_LT(text.size(), 2000u);
+      matcher->FillMask(absl::MakeSpan(words));
+      std::vector<TokenId> allowed;
+      for (TokenId id = 0; id < tokenizer_->vocab_size(); ++id) {
+        if ((words[id / 32] >> (id % 32) & 1) != 0) allowed.push_back(id);
+      }
+      ASSERT_FALSE(allowed.empty()) << text;
+      const TokenId id = allowed[random() % allowed.size()];
+      ASSERT_TRUE(matcher->Accept(id));
+      text += tokenizer_->Piece(id);
+    }
+    const auto value = nlohmann::json::parse(text, nullptr, false);
+    ASSERT_TRUE(value.is_object()) << text;
+    EXPECT_LE(value["n"], 500) << text;
+  }
+}
+
+TEST_F(TokenMasksTest, SpecialTokensAreNeverAllowed) {
+  const auto matcher = Start(GrammarSpec::Form::kRegex, "(.|\n)*");
+  std::vector<uint32_t> words((static_cast<size_t>(tokenizer_->vocab_size()) + 31) / 32);
+  matcher->FillMask(absl::MakeSpan(words));
+  int num_special = 0;
+  for (TokenId id = 0; id < tokenizer_->vocab_size(); ++id) {
+    if (!tokenizer_->is_special(id)) continue;
+    ++num_special;
+    EXPECT_EQ(words[id / 32] >> (id % 32) & 1, 0u) << id;
+  }
+  EXPECT_GT(num_special, 0);
+  EXPECT_TRUE(matcher->finished());
+  EXPECT_FALSE(matcher->ended());
+}
+
+}  // namespace
+}  // namespace penstock
