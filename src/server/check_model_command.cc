@@ -16,7 +16,7 @@ namespace {
 
 struct CheckModelFlags {
   std::string dir;
-  std::string dtype = "float32";
+  std::string dtype;
   std::string device = "cpu";
   std::string golden;
   std::string quantize = "none";
@@ -25,6 +25,7 @@ struct CheckModelFlags {
 };
 
 constexpr int kGateFailed = 2;
+constexpr int kNoDevice = 4;
 
 void PrintTable(const GoldenReport& report) {
   std::printf("%-7s %-11s %7s %11s %11s %11s  %-9s %-9s %s\n", "prompt", "way", "tokens", "error",
@@ -95,7 +96,8 @@ void AddCheckModelCommand(CLI::App& app, int& exit_code) {
   command->add_option("dir", flags->dir, "Model directory or .gguf file")->required();
   command->add_option("--dtype", flags->dtype, "Activations and KV: auto | float32 | bfloat16")
       ->capture_default_str();
-  command->add_option("--device", flags->device, "auto | cpu | cuda:N")->capture_default_str();
+  command->add_option("--device", flags->device, "auto | cpu | cuda:N | cuda-emulated")
+      ->capture_default_str();
   command->add_option("--golden", flags->golden,
                       "Reference logits (default: DIR/golden.safetensors)");
   command
@@ -109,7 +111,7 @@ void AddCheckModelCommand(CLI::App& app, int& exit_code) {
     const absl::StatusOr<bool> passed = CheckModel(*flags);
     if (!passed.ok()) {
       std::fprintf(stderr, "penstock: %s\n", std::string(passed.status().message()).c_str());
-      exit_code = 1;
+      exit_code = absl::IsUnavailable(passed.status()) ? kNoDevice : 1;
     } else {
       exit_code = *passed ? 0 : kGateFailed;
     }
