@@ -16,7 +16,7 @@ namespace {
 
 struct CheckModelFlags {
   std::string dir;
-  std::string dtype;
+  std::string dtype;  // empty: float32, or what the device has instead
   std::string device = "cpu";
   std::string golden;
   std::string quantize = "none";
@@ -71,7 +71,10 @@ absl::StatusOr<bool> CheckModel(const CheckModelFlags& flags) {
   load.integer_inputs = flags.integer_inputs ? "on" : "auto";
   load.pool = &pool;
   ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadModel(load));
-  ASSIGN_OR_RETURN(const DType dtype, ParseActivationDType(flags.dtype, model->auto_dtype));
+  DType dtype = model->abilities.float32 ? DType::kFloat32 : model->auto_dtype;
+  if (!flags.dtype.empty()) {
+    ASSIGN_OR_RETURN(dtype, ParseActivationDType(flags.dtype, model->auto_dtype));
+  }
   if (!model->note.empty()) std::fprintf(stderr, "%s\n", model->note.c_str());
   const std::string golden =
       flags.golden.empty() ? flags.dir + "/golden.safetensors" : flags.golden;
@@ -94,8 +97,9 @@ void AddCheckModelCommand(CLI::App& app, int& exit_code) {
       "check-model",
       "Compare a model with reference logits, in every way in which a prompt is computed");
   command->add_option("dir", flags->dir, "Model directory or .gguf file")->required();
-  command->add_option("--dtype", flags->dtype, "Activations and KV: auto | float32 | bfloat16")
-      ->capture_default_str();
+  command->add_option("--dtype", flags->dtype,
+                      "Activations and KV: auto | float32 | bfloat16 (default: float32 where the "
+                      "device computes in it)");
   command->add_option("--device", flags->device, "auto | cpu | cuda:N | cuda-emulated")
       ->capture_default_str();
   command->add_option("--golden", flags->golden,
