@@ -66,7 +66,24 @@ void CudaOps::Embed(const penstock::EmbedArgs& a) {
 void CudaOps::EmbedPacked(const penstock::EmbedArgs& a, const int32_t* ids) {
   if (a.packed->segments.size() != 1) return NoKernel("Embed of a table of several forms");
   const LinearSegment& segment = a.packed->segments[0];
-  if (CudaKindOf(segment) != CudaWeightKind::kRows) return NoKernel("Embed of codes");
+  if (CudaKindOf(segment) != CudaWeightKind::kRows) {
+    const GemmArgs table = GemmOf(*a.packed, segment, ElementOf(a.y.dtype));
+    EmbedCodesArgs c;
+    c.codes = table.w;
+    c.plain_rows = !table.has_codes;
+    c.layout = table.layout;
+    c.row_scales = table.w_scales;
+    c.ids = ids;
+    c.y = a.y.data;
+    c.y_stride = a.y.stride;
+    c.rows = static_cast<int32_t>(a.y.rows);
+    c.k = static_cast<int32_t>(a.packed->k);
+    c.scale = a.scale;
+    c.accumulate = a.accumulate;
+    c.element = ElementOf(a.y.dtype);
+    stream_.Enqueue("embed", [&](cudaStream_t s) { return LaunchEmbedCodes(c, s); });
+    return;
+  }
   EmbedArgs e;
   e.table = static_cast<const std::byte*>(a.packed->weight.data()) + segment.byte_begin;
   e.table_stride = PlainRowBytes(a.packed->k, 2) / 2;

@@ -35,7 +35,7 @@ std::string WhyNone(cudaError_t error) {
     return "this machine has no NVIDIA driver";
   if (error == cudaErrorInsufficientDriver) {
     return absl::StrCat("the NVIDIA driver is for CUDA ", version / 1000, ".", version % 1000 / 10,
-                        ", which is too old for this build; update it");
+                        ", which is too old for this build: update it");
   }
   return error == cudaSuccess ? "this machine has no NVIDIA GPU" : TextOf(error);
 }
@@ -46,7 +46,7 @@ int64_t HeldDeviceBytes() { return held_bytes; }
 
 absl::StatusOr<std::unique_ptr<CudaStream>> CudaStream::Open(const std::string& name, int device) {
   const auto unavailable = [&](const auto&... why) {
-    return absl::UnavailableError(absl::StrCat("device ", name, ": ", why..., "; or device: cpu"));
+    return absl::UnavailableError(absl::StrCat("device ", name, ": ", why..., "; use device: cpu"));
   };
   int count = 0;
   const cudaError_t counted = cudaGetDeviceCount(&count);
