@@ -320,9 +320,6 @@ TEST_P(CudaDeviceParity, AFaultStaysAndNothingRunsAfterIt) {
   buffers_.clear();
 }
 
-std::string NameOfDevice(const ::testing::TestParamInfo<std::string>& info) {
-  return info.param == "cuda-emulated" ? "cuda_emulated" : info.param;
-}
 INSTANTIATE_TEST_SUITE_P(Devices, CudaDeviceParity, ::testing::Values("cuda-emulated", "cuda"),
                          NameOfDevice);
 INSTANTIATE_TEST_SUITE_P(Devices, CudaSampling, ::testing::Values("cuda-emulated", "cuda"),

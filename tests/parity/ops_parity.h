@@ -134,4 +134,8 @@ class OpsParity : public ::testing::TestWithParam<std::string> {
   std::vector<DeviceBuffer> buffers_;  // before the device goes
 };
 
+inline std::string NameOfDevice(const ::testing::TestParamInfo<std::string>& info) {
+  return info.param == "cuda-emulated" ? "cuda_emulated" : info.param;
+}
+
 }  // namespace penstock

@@ -200,9 +200,7 @@ TEST_P(OpsParity, EmbedAndGatherRows) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Devices, OpsParity, ::testing::Values("cpu", "cuda-emulated", "cuda"),
-                         [](const auto& info) {
-                           return info.param == "cuda-emulated" ? "cuda_emulated" : info.param;
-                         });
+                         NameOfDevice);
 
 }  // namespace
 }  // namespace penstock
