@@ -1,7 +1,7 @@
 // The CUDA runtime of emulated kernels: the functions that the host side uses, under their names,
 // with the emulator's memory and its one stream.
 // Owns nothing. Must not know kernels.
-// Threads: one host thread.
+// Threads: as emulator.h.
 #pragma once
 
 #include <cstddef>
