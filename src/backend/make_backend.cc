@@ -26,7 +26,7 @@ absl::StatusOr<OpenedBackend> OpenCpu(const BackendOptions& options) {
   return opened;
 }
 
-absl::StatusOr<OpenedBackend> OpenedOf(absl::StatusOr<OpenedCuda> cuda) {
+[[maybe_unused]] absl::StatusOr<OpenedBackend> OpenedOf(absl::StatusOr<OpenedCuda> cuda) {
   RETURN_IF_ERROR(cuda.status());
   OpenedBackend opened;
   opened.device = std::move(cuda->device);

@@ -5,7 +5,7 @@ import subprocess
 
 import openai
 import pytest
-from conftest import BINARY, DEMO
+from conftest import BINARY, DEMO, SANITIZED
 
 
 def run(*arguments):
@@ -31,6 +31,7 @@ def ask(server, **sampling):
     return answer.choices[0].logprobs.content
 
 
+@pytest.mark.skipif(SANITIZED, reason="the emulator is ten times slower under a sanitizer")
 def test_the_emulated_gpu_answers_as_the_cpu_does(serve):
     probe = run("check-model", DEMO, "--device", "cuda-emulated", "--golden", "/nowhere")
     if probe.returncode == 4:
