@@ -45,6 +45,7 @@ TEST(CheckDevice, NamesTheOperationOrTheSizeThatIsMissing) {
   ExpectRefused(config, "Encode");
   config = WithHeads(128);
   config.layers[0].recurrent = true;
+  config.delta.num_value_heads = 4;
   ExpectRefused(config, "DeltaRule");
   config = WithHeads(128);
   config.experts.num_experts = 65;
