@@ -68,7 +68,49 @@ __global__ void __launch_bounds__(kDequantThreads) DequantKernel(DequantArgs a) 
   }
 }
 
+/// An element of a weight in tiles.
+__device__ float ElementAt(const EmbedCodesArgs& a, int32_t row, int32_t column) {
+  const CodeLayout& layout = a.layout;
+  const int32_t in_tile = row % kTileRows;
+  const int32_t in_step = column % layout.step_columns();
+  const int64_t step =
+      int64_t{row / kTileRows} * layout.steps(a.k) + column / layout.step_columns();
+  const auto* codes = static_cast<const unsigned char*>(a.codes) + step * layout.step_bytes();
+  const unsigned char* scales = codes + kCodeBytes;
+  const int32_t group = layout.groups() > 1 ? in_step / layout.group : 0;
+  const int32_t at = group * kTileRows + in_tile;
+  const float scale =
+      layout.group == 0 ? a.row_scales[row] : ScaleAt(layout.scale_kind, scales, at);
+  const float v = __fmul_rn(scale, NumberOf(layout, codes, in_tile, in_step));
+  if (layout.offset_kind == ScaleKind::kNone) return v;
+  return __fadd_rn(v, ScaleAt(layout.offset_kind, scales + layout.scales_bytes(), at));
+}
+
+template <class T>
+__global__ void __launch_bounds__(kDequantThreads) EmbedCodesKernel(EmbedCodesArgs a) {
+  PdlWait();
+  const int32_t id = a.ids[blockIdx.x];
+  const auto* bytes = static_cast<const int8_t*>(a.codes) + id * PlainRowBytes(a.k, 1);
+  T* y = static_cast<T*>(a.y) + blockIdx.x * a.y_stride;
+  for (int32_t i = threadIdx.x; i < a.k; i += kDequantThreads) {
+    float v = a.plain_rows ? __fmul_rn(a.row_scales[id], static_cast<float>(bytes[i]))
+                           : ElementAt(a, id, i);
+    if (a.scale != 1.0f) v = __fmul_rn(v, a.scale);
+    if (a.accumulate) v = __fadd_rn(v, ToFloat(y[i]));
+    y[i] = FromFloat<T>(v);
+  }
+}
+
 }  // namespace
+
+cudaError_t LaunchEmbedCodes(const EmbedCodesArgs& a, cudaStream_t stream) {
+  if (!a.plain_rows && !a.layout.is_valid()) return cudaErrorInvalidValue;
+  if (a.rows == 0) return cudaSuccess;
+  const KernelShape shape{"embed_codes", dim3(a.rows), dim3(kDequantThreads), 0, stream};
+  return ForElement(a.element, [&](auto* type) {
+    return Launch(shape, EmbedCodesKernel<std::remove_pointer_t<decltype(type)>>, a);
+  });
+}
 
 cudaError_t LaunchDequant(const DequantArgs& a, cudaStream_t stream) {
   if (!a.layout.is_valid()) return cudaErrorInvalidValue;

@@ -1,4 +1,4 @@
-// What the expansion of codes works on, for products of many rows.
+// What the expansion of codes works on, for products of many rows and for tables that embed.
 // Owns nothing; pointers are device memory. Plain C++, so that g++ compiles it without the toolkit.
 // Must not know who multiplies.
 // Threads: value.
@@ -23,6 +23,23 @@ struct DequantArgs {
   int32_t num_rows = 0;
   int32_t k = 0;
   Element element = Element::kBFloat16;  // kBFloat16 or kFloat16
+};
+
+/// y[r] = scale * row ids[r] of the weight, or added to what y holds; the row as DequantArgs has it, in
+/// float32.
+struct EmbedCodesArgs {
+  const void* codes = nullptr;  // [vocab, k] in tiles; or int8 in plain rows
+  bool plain_rows = false;
+  CodeLayout layout;                  // of tiles
+  const float* row_scales = nullptr;  // [vocab], of plain rows and where layout.group is 0
+  const int32_t* ids = nullptr;       // [rows]; each in [0, vocab)
+  void* y = nullptr;                  // [rows, k] element
+  int64_t y_stride = 0;               // elements
+  int32_t rows = 0;
+  int32_t k = 0;
+  float scale = 1.0f;
+  bool accumulate = false;
+  Element element = Element::kBFloat16;
 };
 
 }  // namespace penstock::PENSTOCK_KERNELS

@@ -48,10 +48,11 @@ inline int32_t MostExpertBlocks(int32_t visits, int32_t num_experts, int32_t blo
 }
 
 struct ExpertListArgs {
-  const int32_t* ids = nullptr;  // [visits]; one that is not in [0, num_experts) visits nobody
+  const int32_t* ids = nullptr;  // [visits]; one that is not of these experts visits nobody
   int32_t visits = 0;
-  int32_t num_experts = 0;  // at most kMostExperts
-  int32_t block_rows = 0;   // ExpertBlockRows
+  int32_t first_expert = 0;  // which the list calls 0
+  int32_t num_experts = 0;   // at most kMostExperts
+  int32_t block_rows = 0;    // ExpertBlockRows
   ExpertList list;
 };
 

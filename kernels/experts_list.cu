@@ -15,7 +15,7 @@ __device__ void ListVisits(const ExpertListArgs& a, int32_t expert, int32_t at) 
   const int lane = threadIdx.x % 32;
   for (int32_t first = 0; first < a.visits; first += 32) {
     const int32_t visit = first + lane;
-    const bool comes = visit < a.visits && a.ids[visit] == expert;
+    const bool comes = visit < a.visits && a.ids[visit] - a.first_expert == expert;
     const unsigned all = __ballot_sync(0xffffffff, comes);
     if (comes) a.list.order[at + __popc(all & ((1u << lane) - 1))] = visit;
     at += __popc(all);
@@ -31,7 +31,8 @@ __global__ void __launch_bounds__(kListThreads) ListKernel(ExpertListArgs a) {
   for (int32_t e = threadIdx.x; e < a.num_experts; e += kListThreads) counts[e] = 0;
   __syncthreads();
   for (int32_t i = threadIdx.x; i < a.visits; i += kListThreads) {
-    if (a.ids[i] >= 0 && a.ids[i] < a.num_experts) atomicAdd(&counts[a.ids[i]], 1);
+    const int32_t e = a.ids[i] - a.first_expert;
+    if (e >= 0 && e < a.num_experts) atomicAdd(&counts[e], 1);
   }
   __syncthreads();
   if (threadIdx.x == 0) {

@@ -24,6 +24,7 @@ cudaError_t LaunchGemmInt8(const GemmArgs& args, cudaStream_t stream);
 cudaError_t LaunchGemmInt4(const GemmArgs& args, cudaStream_t stream);
 cudaError_t LaunchGemmCodes8(const GemmArgs& args, cudaStream_t stream);
 cudaError_t LaunchDequant(const DequantArgs& args, cudaStream_t stream);
+cudaError_t LaunchEmbedCodes(const EmbedCodesArgs& args, cudaStream_t stream);
 cudaError_t LaunchRoute(const RouterArgs& args, cudaStream_t stream);
 cudaError_t LaunchExpertList(const ExpertListArgs& args, cudaStream_t stream);
 cudaError_t LaunchExpertGemm(const ExpertGemmArgs& args, cudaStream_t stream);

@@ -35,7 +35,8 @@ struct RowOutput {
 /// y[r] = scale * table[ids[r]], or added to what y holds
 struct EmbedArgs {
   const void* table = nullptr;   // [vocab, width], table_element
-  const int32_t* ids = nullptr;  // [rows]; each in [0, vocab)
+  int64_t table_stride = 0;      // elements
+  const int32_t* ids = nullptr;  // [rows]; each in [0, vocab); null: in order
   void* y = nullptr;             // [rows, width], element
   int64_t y_stride = 0;
   int32_t rows = 0;
@@ -67,10 +68,10 @@ struct NormArgs {
   Element element = Element::kBFloat16;
 };
 
-enum class Gate : uint8_t { kSilu, kGelu, kGeluTanh, kRelu, kSigmoid, kClampedSwiglu };
+enum class Gate : uint8_t { kSilu, kGelu, kGeluTanh, kRelu, kSigmoid, kClampedSwiglu, kNone };
 
 /// y = f(gate) * up, or f(gate) where up.data is null. kClampedSwiglu: with g = min(gate, limit) and
-/// u = clamp(up, +-limit), g sigmoid(alpha g) (u + 1).
+/// u = clamp(up, +-limit), g sigmoid(alpha g) (u + 1). kNone: f(x) = x.
 struct GatedArgs {
   RowInput gate;
   RowInput up;

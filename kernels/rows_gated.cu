@@ -24,6 +24,7 @@ __device__ float Activated(Gate f, float x) {
     case Gate::kSigmoid:
       return Sigmoid(x);
     case Gate::kClampedSwiglu:
+    case Gate::kNone:
       break;
   }
   return x;

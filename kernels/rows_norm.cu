@@ -10,7 +10,8 @@ template <class From, class T, int kCount>
 __global__ void __launch_bounds__(kRowThreads) EmbedKernel(EmbedArgs a) {
   PdlWait();
   const int64_t row = blockIdx.x;
-  const From* from = static_cast<const From*>(a.table) + int64_t{a.ids[row]} * a.width;
+  const int64_t id = a.ids == nullptr ? row : a.ids[row];
+  const From* from = static_cast<const From*>(a.table) + id * a.table_stride;
   T* to = static_cast<T*>(a.y) + row * a.y_stride;
   for (int32_t i = threadIdx.x * kCount; i < a.width; i += kRowThreads * kCount) {
     float v[kCount];
@@ -99,7 +100,8 @@ __global__ void __launch_bounds__(kRowThreads) NormKernel(NormArgs a) {
 
 cudaError_t LaunchEmbed(const EmbedArgs& a, cudaStream_t stream) {
   if (a.rows == 0) return cudaSuccess;
-  const bool vectors = a.width % 8 == 0 && a.y_stride % 8 == 0 && AreAligned({a.table, a.y});
+  const bool vectors = a.width % 8 == 0 && a.table_stride % 8 == 0 && a.y_stride % 8 == 0 &&
+                       AreAligned({a.table, a.y});
   const KernelShape shape{"embed", dim3(a.rows), dim3(kRowThreads), 0, stream};
   return ForElement(a.table_element, [&](auto* from) {
     return ForElement(a.element, [&](auto* to) {

@@ -74,13 +74,7 @@ __device__ int32_t GumbelArgmax(const Candidates& c, const ScanRow& row, ScanBes
     const ScanBest one{__fadd_rn(x, NoiseOf(word)), id};
     if (IsBetter(one, best)) best = one;
   });
-  best = WarpBest(best);
-  if (threadIdx.x % kWarpLanes == 0) warps[threadIdx.x / kWarpLanes] = best;
-  __syncthreads();
-  for (int w = 0; w < kSelectWarps; ++w) {
-    if (IsBetter(warps[w], best)) best = warps[w];
-  }
-  return best.id;
+  return BlockBest(best, warps).id;
 }
 
 __global__ void __launch_bounds__(kSelectThreads) FilterKernel(FilterArgs args, int32_t num_parts) {

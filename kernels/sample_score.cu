@@ -67,12 +67,7 @@ __global__ void __launch_bounds__(kSelectThreads) ScoreKernel(ScoreArgs a) {
     const ScanBest one{Countable(c.values[id]), id};
     if (IsBetter(one, best)) best = one;
   }
-  best = WarpBest(best);
-  if (threadIdx.x % kWarpLanes == 0) warps[threadIdx.x / kWarpLanes] = best;
-  __syncthreads();
-  for (int w = 0; w < kSelectWarps; ++w) {
-    if (IsBetter(warps[w], best)) best = warps[w];
-  }
+  best = BlockBest(best, warps);
   c.best = best.score;
   c.order = OrderOf(best.score);
   const float log_sum = LogSumOf(c, tables);

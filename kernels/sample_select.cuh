@@ -87,14 +87,32 @@ __device__ inline Mass WarpSum(Mass sum) {
   return sum;
 }
 
+static_assert(kSelectWarps == kWarpLanes, "the first warp has a lane for each of them");
+
 /// Of all threads; `sums` [kSelectWarps] may be used again after a barrier.
 __device__ inline Mass BlockSum(Mass sum, Mass* sums) {
   sum = WarpSum(sum);
   if (threadIdx.x % kWarpLanes == 0) sums[threadIdx.x / kWarpLanes] = sum;
   __syncthreads();
-  Mass all = 0;
-  for (int w = 0; w < kSelectWarps; ++w) all += sums[w];
-  return all;
+  if (threadIdx.x < kWarpLanes) {
+    sum = WarpSum(sums[threadIdx.x]);
+    if (threadIdx.x == 0) sums[0] = sum;
+  }
+  __syncthreads();
+  return sums[0];
+}
+
+/// The best of what all threads bring; `warps` [kSelectWarps] likewise.
+__device__ inline ScanBest BlockBest(ScanBest best, ScanBest* warps) {
+  best = WarpBest(best);
+  if (threadIdx.x % kWarpLanes == 0) warps[threadIdx.x / kWarpLanes] = best;
+  __syncthreads();
+  if (threadIdx.x < kWarpLanes) {
+    best = WarpBest(warps[threadIdx.x]);
+    if (threadIdx.x == 0) warps[0] = best;
+  }
+  __syncthreads();
+  return warps[0];
 }
 
 /// Puts the candidates from `low` to `high`, at most kListed, into the list; how many.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <mutex>
 #include <utility>
 
 #include "kernels/emulator/machine.h"
@@ -10,6 +11,9 @@ namespace penstock::emulator {
 namespace {
 
 Machine& TheMachine() { return Machine::Get(); }
+
+/// Host threads take turns.
+std::mutex turn;
 
 void GuardedCheck(int thread, const void* address, size_t bytes, Machine::Use use,
                   const Place& place) {
@@ -21,21 +25,38 @@ void GuardedCheck(int thread, const void* address, size_t bytes, Machine::Use us
 void Configure(const Options& options) { TheMachine().Configure(options); }
 const Options& Configured() { return TheMachine().options; }
 
-std::string TakeFault() { return std::exchange(TheMachine().fault, {}); }
-bool IsFaulted() { return !TheMachine().fault.empty(); }
+std::string TakeFault() {
+  const std::scoped_lock lock(turn);
+  return std::exchange(TheMachine().fault, {});
+}
+bool IsFaulted() {
+  const std::scoped_lock lock(turn);
+  return !TheMachine().fault.empty();
+}
 
 bool Run(const LaunchShape& shape, void (*body)(const void*), const void* parameters,
          size_t parameter_bytes) {
+  const std::scoped_lock lock(turn);
   return TheMachine().Run(shape, body, parameters, parameter_bytes);
 }
 
-void SettleLaunches() { TheMachine().SettleLaunches(); }
+void SettleLaunches() {
+  const std::scoped_lock lock(turn);
+  TheMachine().SettleLaunches();
+}
 
-void* Allocate(size_t bytes) { return TheMachine().global.Allocate(bytes); }
-bool Free(void* data) { return TheMachine().global.Free(data); }
+void* Allocate(size_t bytes) {
+  const std::scoped_lock lock(turn);
+  return TheMachine().global.Allocate(bytes);
+}
+bool Free(void* data) {
+  const std::scoped_lock lock(turn);
+  return TheMachine().global.Free(data);
+}
 
 bool IsAllocated(const void* data, size_t bytes) {
   if (bytes == 0) return true;
+  const std::scoped_lock lock(turn);
   const Buffer* buffer = TheMachine().global.Find(reinterpret_cast<uintptr_t>(data));
   const auto* begin = static_cast<const std::byte*>(data);
   if (buffer != nullptr && begin + bytes <= buffer->data + buffer->bytes) return true;
@@ -46,6 +67,7 @@ bool IsAllocated(const void* data, size_t bytes) {
 
 void MarkWritten(const void* data, size_t bytes) {
   if (bytes == 0) return;
+  const std::scoped_lock lock(turn);
   Buffer* buffer = TheMachine().global.Find(reinterpret_cast<uintptr_t>(data));
   const size_t begin = static_cast<size_t>(static_cast<const std::byte*>(data) - buffer->data);
   std::fill_n(buffer->states + begin, bytes, ByteState::kWritten);

@@ -1,7 +1,8 @@
 // Runs kernels on the CPU and finds their faults: the interface of the shims, of kernels/ptx.cuh and
 // of tests. The rules that it holds kernels to are in kernels/emulator/README.md.
 // Owns the emulated device. Must not know any kernel.
-// Threads: one host thread.
+// Threads: host threads take turns, a launch, copy or allocation at a time; a fault is that of the
+// thread that asks first.
 #pragma once
 
 #include <cstddef>

@@ -9,24 +9,27 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "backend/device_abilities.h"
 #include "base/worker_pool.h"
 #include "penstock/backend.h"
 
 namespace penstock {
 
 struct BackendOptions {
-  std::string device = "cpu";        // auto | cpu | cuda:N
+  std::string device = "cpu";        // auto | cpu | cuda | cuda:N | cuda-emulated
   WorkerPool* pool = nullptr;        // outlives the device
   std::string cpu_kernels = "auto";  // or the instruction set for everything
 };
 
 struct OpenedBackend {
   std::unique_ptr<Device> device;
+  DeviceAbilities abilities;
   std::string kernels;     // which of them compute what; layouts of packed weights follow it
   std::string note;        // what an operator should know; empty: nothing
   bool fast_bf16 = false;  // bfloat16 weights meet bfloat16 inputs clearly faster than float32 ones
 };
 
+/// UNAVAILABLE where this machine or build has no such device; `auto` is then the CPU.
 absl::StatusOr<OpenedBackend> OpenBackend(const BackendOptions& options);
 
 /// A set of the CPU's kernels on one thread, in 1e9 multiplications and additions per second.

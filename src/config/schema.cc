@@ -9,12 +9,14 @@ ConfigSection DescribeEngine(EngineConfig& c) {
       "How a model runs; the same keys under models.<name>.engine override these.",
       {
           {"device", &c.device,
-           "Where it runs: auto, cpu or cuda:N. auto takes a GPU where this build and machine have "
-           "one."},
+           "Where it runs: auto, cpu, cuda:N or cuda-emulated. auto takes a GPU where this build "
+           "and "
+           "machine have one; cuda-emulated runs a GPU's kernels on the CPU, for tests."},
           {"dtype",
            &c.dtype,
-           "Activations. auto: on a CPU bfloat16 for weights of bfloat16 where it multiplies those "
-           "faster, else float32, which is also exact.",
+           "Activations. auto: on a GPU bfloat16; on a CPU bfloat16 for weights of bfloat16 where "
+           "it "
+           "multiplies those faster, else float32, which is also exact.",
            {"auto", "float32", "bfloat16"}},
           {"kv_dtype",
            &c.kv_dtype,

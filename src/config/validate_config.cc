@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <map>
+#include <set>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -34,8 +35,9 @@ absl::Status ValidateEngine(const EngineConfig& engine, const std::string& path)
   int32_t device = 0;
   const bool cuda = engine.device.starts_with("cuda:") &&
                     absl::SimpleAtoi(engine.device.substr(5), &device) && device >= 0;
-  if (engine.device != "auto" && engine.device != "cpu" && !cuda) {
-    return error(".device: expected auto, cpu or cuda:N, got '", engine.device, "'");
+  const std::set<std::string> named = {"auto", "cpu", "cuda", "cuda-emulated"};
+  if (!named.contains(engine.device) && !cuda) {
+    return error(".device: expected auto, cpu, cuda:N or cuda-emulated, got '", engine.device, "'");
   }
   return absl::OkStatus();
 }

@@ -237,7 +237,8 @@ GoldenTolerance GoldenTolerance::For(const ModelConfig& config, DType dtype) {
 
 absl::StatusOr<GoldenReport> CheckGolden(LoadedModel* model, DType dtype,
                                          const std::vector<GoldenPrompt>& prompts,
-                                         const GoldenAdapters& adapters) {
+                                         const GoldenAdapters& adapters,
+                                         absl::Span<const std::string> only) {
   const ModelConfig& config = model->config;
   RunnerOptions options;
   options.dtype = dtype;
@@ -253,7 +254,11 @@ absl::StatusOr<GoldenReport> CheckGolden(LoadedModel* model, DType dtype,
   ASSIGN_OR_RETURN(const std::unique_ptr<ModelRunner> runner, ModelRunner::Make(model, options));
   RunnerDriver driver(runner.get());
   const GoldenTolerance tolerance = GoldenTolerance::For(config, dtype);
-  const std::vector<NamedWay> ways = Ways(options.block_size, adapters);
+  std::vector<NamedWay> ways = Ways(options.block_size, adapters);
+  std::erase_if(ways, [&](const NamedWay& way) {
+    return !only.empty() && way.name != "whole" &&
+           std::find(only.begin(), only.end(), way.name) == only.end();
+  });
 
   GoldenReport report;
   report.passed = true;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "executor/load_model.h"
 #include "executor/model_runner.h"
 
@@ -61,9 +62,11 @@ struct GoldenAdapters {
   std::vector<AdapterId> strangers = {kNoAdapter};  // in turn
 };
 
-/// Runs every prompt in every way. `dtype` is of activations and KV.
+/// Runs every prompt in every way, or, where `ways` names some, in those after `whole`. `dtype` is of
+/// activations and KV.
 absl::StatusOr<GoldenReport> CheckGolden(LoadedModel* model, DType dtype,
                                          const std::vector<GoldenPrompt>& prompts,
-                                         const GoldenAdapters& adapters = {});
+                                         const GoldenAdapters& adapters = {},
+                                         absl::Span<const std::string> ways = {});
 
 }  // namespace penstock

@@ -5,6 +5,7 @@
 #include "backend/make_backend.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "executor/check_device.h"
 #include "executor/packed_cache.h"
 #include "format/gguf.h"
 #include "model/gguf_config.h"
@@ -22,6 +23,22 @@ absl::StatusOr<std::unique_ptr<TensorSource>> OpenGguf(const std::string& path,
   ASSIGN_OR_RETURN(const std::string json, GgufConfigJson(*file));
   ASSIGN_OR_RETURN(config, ParseModelConfig(json, path));
   return GgufSource::Make(file);
+}
+
+/// `auto` is the CPU where the GPU cannot compute the model.
+absl::StatusOr<OpenedBackend> OpenFor(const ModelConfig& config, const LoadOptions& options) {
+  BackendOptions backend{options.device, options.pool, options.cpu_kernels};
+  ASSIGN_OR_RETURN(OpenedBackend opened, OpenBackend(backend));
+  const std::string device(opened.device->name());
+  const absl::Status fits = CheckDevice(config, opened.abilities, device);
+  if (fits.ok() || options.device != "auto" || device == "cpu") {
+    RETURN_IF_ERROR(fits);
+    return opened;
+  }
+  backend.device = "cpu";
+  ASSIGN_OR_RETURN(opened, OpenBackend(backend));
+  absl::StrAppend(&opened.note, opened.note.empty() ? "" : "; ", fits.message());
+  return opened;
 }
 
 }  // namespace
@@ -70,16 +87,20 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& option
   if (rule.bits != 0 || integer_inputs) {
     opened.source = MakeQuantizingSource(std::move(opened.source), rule, integer_inputs);
   }
-  ASSIGN_OR_RETURN(OpenedBackend backend,
-                   OpenBackend({options.device, options.pool, options.cpu_kernels}));
-  if (backend.fast_bf16) {
+  ASSIGN_OR_RETURN(OpenedBackend backend, OpenFor(model->config, options));
+  model->abilities = backend.abilities;
+  if (!backend.abilities.float32) {
+    model->auto_dtype = model->auto_kv_dtype = DType::kBFloat16;
+  } else if (backend.fast_bf16) {
     if (opened.bf16_weights && rule.bits == 0) model->auto_dtype = DType::kBFloat16;
     if (opened.bf16_weights || opened.codes || rule.bits != 0)
       model->auto_kv_dtype = DType::kBFloat16;
   }
   model->kernels = backend.kernels;
   model->note = backend.note;
-  if (files.empty() || options.packed_cache.empty()) {
+  // The file holds what lies in the host's memory.
+  const bool cached = !options.packed_cache.empty() && backend.device->shares_host_memory();
+  if (files.empty() || !cached) {
     ASSIGN_OR_RETURN(model->weights,
                      LoadWeights(model->config, *opened.source, *backend.device, options.progress));
   } else {

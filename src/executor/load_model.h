@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "backend/device_abilities.h"
 #include "base/worker_pool.h"
 #include "model/dense_modules.h"
 #include "model/model_config.h"
@@ -20,11 +21,12 @@ namespace penstock {
 struct LoadedModel {
   ModelConfig config;
   std::unique_ptr<Device> device;
-  ModelWeights weights;                // lies on `device`
-  std::vector<DenseModule> dense;      // over what is pooled of a text
+  ModelWeights weights;                   // lies on `device`
+  std::vector<DenseModule> dense;         // over what is pooled of a text
   DType auto_dtype = DType::kFloat32;     // of activations, where nothing else is asked for
   DType auto_kv_dtype = DType::kFloat32;  // of the cache, where neither is
-  std::string kernels;                 // of the device, that compute the linear layers
+  DeviceAbilities abilities;              // of the device
+  std::string kernels;                    // of the device, that compute the linear layers
   std::string note;          // what an operator should know about the device; empty: nothing
   UnreadTensors unread;      // of the checkpoint
   std::string packed_file;   // "read", "written"; empty: neither
@@ -33,7 +35,7 @@ struct LoadedModel {
 
 struct LoadOptions {
   std::string model_dir;                // or a GGUF file
-  std::string device = "cpu";           // auto | cpu | cuda:N
+  std::string device = "cpu";           // as BackendOptions
   std::string weights = "file";         // file | formula
   std::string quantize = "none";        // as ParseRoundingRule
   std::string integer_inputs = "auto";  // auto | on: see EngineConfig
@@ -59,6 +61,7 @@ absl::StatusOr<OpenedModel> OpenModel(const std::string& model_dir, const std::s
 absl::StatusOr<UnreadTensors> FindUnread(const std::string& model_dir, const TensorSource& source,
                                          const ModelConfig& config);
 
+/// UNAVAILABLE: there is no such device. UNIMPLEMENTED: the device cannot compute the model.
 absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& options);
 
 /// "auto": `automatic`, which is LoadedModel's; "float32", "bfloat16".

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/half.h"
 #include "base/status_macros.h"
+#include "executor/check_device.h"
 #include "model/decoder.h"
 #include "model/encoder.h"
 #include "model/rope.h"
@@ -31,6 +32,8 @@ int64_t KvBytesOf(const ModelConfig& config, const RunnerOptions& options) {
 absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(LoadedModel* model,
                                                                const RunnerOptions& options) {
   const ModelConfig& config = model->config;
+  RETURN_IF_ERROR(CheckDTypes(options.dtype, options.kv_dtype, model->abilities,
+                              std::string(model->device->name())));
   std::unique_ptr<ModelRunner> r(new ModelRunner());
   r->model_ = model;
   r->options_ = options;

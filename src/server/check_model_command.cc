@@ -16,7 +16,7 @@ namespace {
 
 struct CheckModelFlags {
   std::string dir;
-  std::string dtype = "float32";
+  std::string dtype;  // empty: float32, or what the device has instead
   std::string device = "cpu";
   std::string golden;
   std::string quantize = "none";
@@ -25,6 +25,7 @@ struct CheckModelFlags {
 };
 
 constexpr int kGateFailed = 2;
+constexpr int kNoDevice = 4;
 
 void PrintTable(const GoldenReport& report) {
   std::printf("%-7s %-11s %7s %11s %11s %11s  %-9s %-9s %s\n", "prompt", "way", "tokens", "error",
@@ -70,7 +71,10 @@ absl::StatusOr<bool> CheckModel(const CheckModelFlags& flags) {
   load.integer_inputs = flags.integer_inputs ? "on" : "auto";
   load.pool = &pool;
   ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadModel(load));
-  ASSIGN_OR_RETURN(const DType dtype, ParseActivationDType(flags.dtype, model->auto_dtype));
+  DType dtype = model->abilities.float32 ? DType::kFloat32 : model->auto_dtype;
+  if (!flags.dtype.empty()) {
+    ASSIGN_OR_RETURN(dtype, ParseActivationDType(flags.dtype, model->auto_dtype));
+  }
   if (!model->note.empty()) std::fprintf(stderr, "%s\n", model->note.c_str());
   const std::string golden =
       flags.golden.empty() ? flags.dir + "/golden.safetensors" : flags.golden;
@@ -93,9 +97,11 @@ void AddCheckModelCommand(CLI::App& app, int& exit_code) {
       "check-model",
       "Compare a model with reference logits, in every way in which a prompt is computed");
   command->add_option("dir", flags->dir, "Model directory or .gguf file")->required();
-  command->add_option("--dtype", flags->dtype, "Activations and KV: auto | float32 | bfloat16")
+  command->add_option("--dtype", flags->dtype,
+                      "Activations and KV: auto | float32 | bfloat16 (default: float32 where the "
+                      "device computes in it)");
+  command->add_option("--device", flags->device, "auto | cpu | cuda:N | cuda-emulated")
       ->capture_default_str();
-  command->add_option("--device", flags->device, "auto | cpu | cuda:N")->capture_default_str();
   command->add_option("--golden", flags->golden,
                       "Reference logits (default: DIR/golden.safetensors)");
   command
@@ -109,7 +115,7 @@ void AddCheckModelCommand(CLI::App& app, int& exit_code) {
     const absl::StatusOr<bool> passed = CheckModel(*flags);
     if (!passed.ok()) {
       std::fprintf(stderr, "penstock: %s\n", std::string(passed.status().message()).c_str());
-      exit_code = 1;
+      exit_code = absl::IsUnavailable(passed.status()) ? kNoDevice : 1;
     } else {
       exit_code = *passed ? 0 : kGateFailed;
     }

@@ -113,7 +113,8 @@ void AddCompareCommand(CLI::App& app, int& exit_code) {
       ->capture_default_str();
   command->add_option("--kv-dtype", flags->kv_dtype, "KV cache: auto | float32 | bfloat16 | int8")
       ->capture_default_str();
-  command->add_option("--device", flags->device, "auto | cpu | cuda:N")->capture_default_str();
+  command->add_option("--device", flags->device, "auto | cpu | cuda:N | cuda-emulated")
+      ->capture_default_str();
   command->add_option("--tokens", flags->max_tokens, "At most so many tokens of the text")
       ->check(CLI::Range(int64_t{2}, int64_t{1} << 40))
       ->capture_default_str();

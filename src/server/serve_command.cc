@@ -18,7 +18,8 @@ namespace penstock {
 namespace {
 
 struct ServeOptions {
-  std::string model, config, served_names, api_key, host, dtype, quantize, chat_template, lora_dir;
+  std::string model, config, served_names, api_key, host, device, dtype, quantize, chat_template,
+      lora_dir;
   int port = -1, grpc_port = -1, max_model_len = -1;
   bool allow_anonymous = false;
   std::vector<std::string> assignments, lora;
@@ -35,6 +36,7 @@ std::string WithHostPort(const std::string& address, const std::string& host, in
 
 absl::StatusOr<ServerConfig> MergeOptions(const ServeOptions& options) {
   std::vector<std::string> assignments = options.assignments;
+  if (!options.device.empty()) assignments.push_back("engine.device=" + options.device);
   if (!options.dtype.empty()) assignments.push_back("engine.dtype=" + options.dtype);
   if (!options.quantize.empty()) assignments.push_back("engine.quantize=" + options.quantize);
   if (options.max_model_len >= 0)
@@ -158,6 +160,7 @@ void AddServeCommand(CLI::App& app, int& exit_code) {
                       "A key that clients must send (or PENSTOCK_API_KEY)");
   command->add_flag("--allow-anonymous", options->allow_anonymous,
                     "Listen beyond loopback without a key");
+  command->add_option("--device", options->device, "auto, cpu, cuda:N or cuda-emulated");
   command->add_option("--dtype", options->dtype, "auto, float32 or bfloat16");
   command->add_option("--quantize", options->quantize,
                       "Round weights at load: none, int8, int8-channel, int4 or int4-128");

@@ -115,7 +115,7 @@ class ExpertsTest : public KernelRows {
     const int32_t block_rows = ExpertBlockRows(rows);
     DeviceArray<int32_t> blocks(size_t{3} * MostExpertBlocks(visits, s.experts, block_rows));
     const ExpertList list{order.data(), blocks.data(), num_blocks.data()};
-    EXPECT_EQ(LaunchExpertList({di.data(), visits, s.experts, block_rows, list}, nullptr),
+    EXPECT_EQ(LaunchExpertList({di.data(), visits, 0, s.experts, block_rows, list}, nullptr),
               cudaSuccess);
     ExpertGemmArgs a;
     a.gemm = gate_up.gemm;
@@ -241,16 +241,20 @@ TEST_F(ExpertsTest, MultiplyIntegersExactly) {
     ids.push_back(Below(kExperts));
     ids.push_back(r == 3 ? -1 : (ids.back() + 1) % kExperts);  // row 3 has one expert only
   }
+  constexpr int32_t kFirst = 3;  // the experts are numbers 3 to 7
+  std::vector<int32_t> numbers = ids;
+  for (int32_t& number : numbers) number += kFirst;
   DeviceArray<int8_t> dx(x);
   DeviceArray<float> dxs(x_scales), y(std::vector<float>(ids.size() * kN, 777.0f));
-  DeviceArray<int32_t> di(ids), order(ids.size()), num_blocks(size_t{1});
+  DeviceArray<int32_t> di(numbers), order(ids.size()), num_blocks(size_t{1});
   DeviceArray<int32_t> blocks(size_t{3} * MostExpertBlocks(kRows * kSlots, kExperts, 8));
   DeviceArray<const void*> dw(weights);
   DeviceArray<const float*> ds(all_scales), db(all_bias);
   ExpertGemmArgs a;
   a.list = {order.data(), blocks.data(), num_blocks.data()};
   a.block_rows = 8;  // an expert has several blocks
-  ASSERT_EQ(LaunchExpertList({di.data(), kRows * kSlots, kExperts, a.block_rows, a.list}, nullptr),
+  ASSERT_EQ(LaunchExpertList({di.data(), kRows * kSlots, kFirst, kExperts, a.block_rows, a.list},
+                             nullptr),
             cudaSuccess);
   a.gemm.x = dx.data();
   a.gemm.x_stride = kStride;

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <functional>
 #include <limits>
 #include <memory>
@@ -78,8 +79,14 @@ class OpsParity : public ::testing::TestWithParam<std::string> {
   void SetUp() override {
     random_.seed(static_cast<uint32_t>(TestSeed()));
     auto device = OpenBackend({GetParam(), &pool_});
-    if (!device.ok()) GTEST_SKIP() << device.status();
+    if (absl::IsUnavailable(device.status())) {
+      if (GetParam() == "cuda" && std::getenv("PENSTOCK_REQUIRE_GPU") != nullptr)
+        FAIL() << "PENSTOCK_REQUIRE_GPU is set: " << device.status();
+      GTEST_SKIP() << device.status();
+    }
+    ASSERT_TRUE(device.ok()) << device.status();
     device_ = std::move(device->device);
+    abilities_ = device->abilities;
   }
   float Normal() { return std::normal_distribution<float>()(random_); }
   int64_t AnySize() { return kSizes[random_() % std::size(kSizes)]; }
@@ -90,11 +97,48 @@ class OpsParity : public ::testing::TestWithParam<std::string> {
     return Filled(rows, cols, dtype, [] { return kPoison; });
   }
   static std::vector<DType> Activations() { return {DType::kFloat32, DType::kBFloat16}; }
+  /// Of what linear layers read.
+  std::vector<DType> Inputs() const {
+    return abilities_.float32 ? Activations() : std::vector<DType>{DType::kBFloat16};
+  }
   Ops& ops() { return device_->ops(); }
+
+  /// A copy on the device for the rest of the test; what the host has, where that is the device's.
+  void* OnDevice(const void* data, size_t bytes) {
+    if (device_->shares_host_memory()) return const_cast<void*>(data);
+    auto buffer = device_->Allocate(bytes);
+    EXPECT_TRUE(buffer.ok()) << buffer.status();
+    device_->CopyToDevice(buffer->data(), data, bytes);
+    return buffers_.emplace_back(*std::move(buffer)).data();
+  }
+  Tensor OnDevice(const Matrix& m) {
+    Tensor t{nullptr, m.dtype, m.rows, m.cols, m.cols};
+    t.data = OnDevice(m.data(), m.values.size() * DTypeSize(m.dtype));
+    return t;
+  }
+  const float* OnDevice(const std::vector<float>& values) {
+    return static_cast<const float*>(OnDevice(values.data(), values.size() * sizeof(float)));
+  }
+  /// What an operation made of a copy.
+  void Read(const Tensor& t, Matrix& m) {
+    const absl::Status done = device_->Synchronize();
+    ASSERT_TRUE(done.ok()) << done;
+    if (!device_->shares_host_memory()) {
+      device_->CopyToHost(const_cast<void*>(m.data()), t.data,
+                          m.values.size() * DTypeSize(m.dtype));
+    }
+    m.Read();
+  }
 
   std::mt19937 random_;
   WorkerPool pool_{2};
   std::unique_ptr<Device> device_;
+  DeviceAbilities abilities_;
+  std::vector<DeviceBuffer> buffers_;  // before the device goes
 };
+
+inline std::string NameOfDevice(const ::testing::TestParamInfo<std::string>& info) {
+  return info.param == "cuda-emulated" ? "cuda_emulated" : info.param;
+}
 
 }  // namespace penstock

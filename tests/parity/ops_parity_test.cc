@@ -13,7 +13,7 @@ TEST_P(OpsParity, LinearOfEverySizeFormatAndType) {
     for (const int64_t n : kSizes) {
       const int64_t k = random_() % 4 == 0 ? 300 + AnySize() : AnySize();
       const auto& [format, weight_type] = formats[random_() % 3];
-      const DType dtype = Activations()[random_() % 2];
+      const DType dtype = Inputs()[random_() % Inputs().size()];
       Matrix x = Random(m, k, dtype);
       Matrix w1 = Random(n, k, weight_type);
       Matrix w2 = Random(3, k, weight_type);
@@ -38,21 +38,24 @@ TEST_P(OpsParity, LinearOfEverySizeFormatAndType) {
           expected[r * (n + 3) + c] = sum;
         }
       }
-      ops().Linear({.x = x.tensor(), .w = &*packed, .y = y.tensor(), .accumulate = accumulate});
-      ASSERT_TRUE(device_->Synchronize().ok());
-      y.Read();
+      const Tensor out = OnDevice(y);
+      ops().Linear({.x = OnDevice(x), .w = &*packed, .y = out, .accumulate = accumulate});
+      Read(out, y);
       ExpectClose(y, expected);
+      buffers_.clear();
     }
   }
 }
 
 TEST_P(OpsParity, LinearScalesAndCapsItsSum) {
-  Matrix x = Random(5, 40, DType::kFloat32);
-  Matrix w = Random(70, 40, DType::kFloat32);
-  const LinearPart part[] = {{.weight = w.data(), .rows = 70}};
+  Matrix x = Random(5, 40, Inputs()[0]);
+  Matrix w = Random(70, 40, DType::kBFloat16);
+  const LinearPart part[] = {{.weight = w.data(), .rows = 70, .format = WeightFormat::kBFloat16}};
   const auto packed = device_->Pack(40, part);
   Matrix y = Poisoned(5, 70, DType::kFloat32);
-  ops().Linear({.x = x.tensor(), .w = &*packed, .y = y.tensor(), .scale = 0.5f, .soft_cap = 3.0f});
+  const Tensor out = OnDevice(y);
+  ops().Linear({.x = OnDevice(x), .w = &*packed, .y = out, .scale = 0.5f, .soft_cap = 3.0f});
+  Read(out, y);
   std::vector<double> expected;
   for (int64_t r = 0; r < 5; ++r) {
     for (int64_t c = 0; c < 70; ++c) {
@@ -65,7 +68,7 @@ TEST_P(OpsParity, LinearScalesAndCapsItsSum) {
 }
 
 TEST_P(OpsParity, LinearAcceptsNoRows) {
-  Matrix x = Random(0, 40, DType::kFloat32);
+  Matrix x = Random(0, 40, Inputs()[0]);
   Matrix w = Random(7, 40, DType::kFloat32);
   const LinearPart part[] = {{.weight = w.data(), .rows = 7}};
   const auto packed = device_->Pack(40, part);
@@ -95,16 +98,18 @@ TEST_P(OpsParity, Norms) {
             expected[r * n + i] = center ? 0.5 * (y.at(r, i) + normed) : normed;
           }
         }
-        ops().Norm({.x = x.tensor(),
-                    .weight = w.values.data(),
+        const Tensor out = OnDevice(y);
+        ops().Norm({.x = OnDevice(x),
+                    .weight = OnDevice(w.values),
                     .eps = 1e-3f,
-                    .y = y.tensor(),
-                    .bias = center ? b.values.data() : nullptr,
+                    .y = out,
+                    .bias = center ? OnDevice(b.values) : nullptr,
                     .center = center,
                     .accumulate = center,
                     .scale = center ? 0.5f : 1.0f});
-        y.Read();
+        Read(out, y);
         ExpectClose(y, expected);
+        buffers_.clear();
       }
     }
   }
@@ -139,15 +144,17 @@ TEST_P(OpsParity, Activations) {
         Matrix x = Random(m, 2 * n, dtype);
         Matrix y = Poisoned(m, n, dtype);
         const auto half = static_cast<int64_t>(DTypeSize(dtype)) * n;
-        ActivationArgs args{.f = activation, .gate = x.tensor(), .y = y.tensor(), .limit = 0.5f};
+        const Tensor out = OnDevice(y);
+        ActivationArgs args{.f = activation, .gate = OnDevice(x), .y = out, .limit = 0.5f};
         args.alpha = 1.7f;
         args.gate.cols = n;
         if (gated) {
           args.up = args.gate;
-          args.up.data = x.tensor().row(0) + half;
+          args.up.data = args.gate.row(0) + half;
         }
         ops().Activate(args);
-        y.Read();
+        Read(out, y);
+        buffers_.clear();
         std::vector<double> expected;
         for (int64_t r = 0; r < m; ++r) {
           for (int64_t i = 0; i < n; ++i) {
@@ -171,8 +178,9 @@ TEST_P(OpsParity, EmbedAndGatherRows) {
       std::vector<int32_t> ids(m);
       for (int32_t& id : ids) id = random_() % 50;
       Matrix y = Poisoned(m, n, dtype);
-      ops().Embed({table.tensor(), ids.data(), y.tensor(), 2.5f});
-      y.Read();
+      const Tensor out = OnDevice(y);
+      ops().Embed({OnDevice(table), ids.data(), out, 2.5f});
+      Read(out, y);
       std::vector<double> expected;
       for (const int32_t id : ids) {
         for (int64_t i = 0; i < n; ++i) expected.push_back(2.5 * table.at(id, i));
@@ -180,8 +188,9 @@ TEST_P(OpsParity, EmbedAndGatherRows) {
       ExpectClose(y, expected);
       const std::vector<int32_t> rows = {static_cast<int32_t>(m - 1), 0};
       Matrix picked = Poisoned(2, n, dtype);
-      ops().GatherRows(y.tensor(), rows, picked.tensor());
-      picked.Read();
+      const Tensor gathered = OnDevice(picked);
+      ops().GatherRows(out, rows, gathered);
+      Read(gathered, picked);
       for (int64_t i = 0; i < n; ++i) {
         EXPECT_EQ(picked.at(0, i), y.at(m - 1, i));
         EXPECT_EQ(picked.at(1, i), y.at(0, i));
@@ -190,8 +199,8 @@ TEST_P(OpsParity, EmbedAndGatherRows) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, OpsParity, ::testing::Values("cpu"),
-                         [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Devices, OpsParity, ::testing::Values("cpu", "cuda-emulated", "cuda"),
+                         NameOfDevice);
 
 }  // namespace
 }  // namespace penstock

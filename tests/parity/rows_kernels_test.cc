@@ -19,13 +19,16 @@ TEST_F(RowsTest, EmbedIsTheCpus) {
         const int32_t rows = 1 + Below(20);
         const bool accumulate = Below(2) == 0;
         const float scale = Below(2) == 0 ? 1.0f : 2.53f;
-        const std::vector<float> table = Random(size_t{31} * width, from);
+        const int32_t stride = width + 8 * Below(2);
+        const std::vector<float> table = Random(size_t{31} * stride, from);
         const std::vector<float> before = Random(size_t(rows) * width, to);
+        const bool in_order = Below(4) == 0;
         std::vector<int32_t> ids(rows);
-        for (int32_t& id : ids) id = Below(31);
+        for (int32_t r = 0; r < rows; ++r) ids[r] = in_order ? r : Below(31);
         DeviceRows dt(from, table), dy(to, before);
         DeviceArray<int32_t> di(ids);
-        EmbedArgs a{dt.data(), di.data(), dy.data(), width, rows, width};
+        EmbedArgs a{dt.data(), stride, in_order ? nullptr : di.data(), dy.data(), width,
+                    rows,      width};
         a.scale = scale;
         a.accumulate = accumulate;
         a.table_element = from;
@@ -39,10 +42,10 @@ TEST_F(RowsTest, EmbedIsTheCpus) {
         for (int32_t r = 0; r < rows; ++r) {
           std::vector<float> expected(before.begin() + r * width, before.begin() + (r + 1) * width);
           std::vector<uint8_t> cpu = Encoded(to, expected);
-          const uint8_t* row = raw.data() + ids[r] * width * BytesOf(from);
+          const uint8_t* row = raw.data() + ids[r] * stride * BytesOf(from);
           if (to == Element::kFloat16) {  // which the CPU's activations are not
             for (int32_t i = 0; i < width; ++i) {
-              float v = table[ids[r] * width + i];
+              float v = table[ids[r] * stride + i];
               if (scale != 1.0f) v = v * scale;
               if (accumulate) v = v + expected[i];
               expected[i] = RoundedTo(to, v);
@@ -343,6 +346,28 @@ TEST_F(RowsTest, GatedIsTheCpus) {
           }
         }
       }
+    }
+  }
+}
+
+TEST_F(RowsTest, RowsAreRoundedToBytesAsTheyAre) {
+  for (const Element element : kNumberElements) {
+    for (const int32_t width : kRowWidths) {
+      const std::vector<float> x = Random(size_t{3} * width, element);
+      DeviceRows dx(element, x);
+      DeviceArray<int8_t> q(size_t{3} * width);
+      DeviceArray<float> scales(size_t{3});
+      GatedArgs a;
+      a.gate = {dx.data(), width};
+      a.y = {q.data(), width, scales.data()};
+      a.f = Gate::kNone;
+      a.rows = 3;
+      a.width = width;
+      a.element = element;
+      ASSERT_EQ(LaunchGated(a, nullptr), cudaSuccess);
+      const PlainBytes expected = RoundRows(x, 3, width);
+      EXPECT_EQ(q.Read(), expected.q) << width;
+      EXPECT_EQ(scales.Read(), expected.scales) << width;
     }
   }
 }

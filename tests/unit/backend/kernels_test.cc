@@ -73,7 +73,8 @@ TEST(OpenBackend, RefusesWhatIsNotThere) {
   EXPECT_EQ(cpu->note, "");
   EXPECT_NE(cpu->kernels, "");
   EXPECT_TRUE(OpenBackend({"auto", &pool}).ok());
-  EXPECT_EQ(OpenBackend({"cuda:0", &pool}).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(OpenBackend({"cuda:99", &pool}).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(OpenBackend({"cuda:x", &pool}).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(OpenBackend({"tpu", &pool}).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(OpenBackend({"cpu", &pool, "avx2"})->kernels, "avx2");
   EXPECT_EQ(OpenBackend({"cpu", &pool, "neon"}).status().code(),

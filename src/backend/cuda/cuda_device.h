@@ -1,0 +1,39 @@
+// A GPU as a device: its memory, copies in order with the operations, and weights in the order in
+// which its kernels read them.
+// Owns the stream and the operations; borrows the WorkerPool. Must not know models.
+// Threads: confined to one rank's thread at a time; weights are packed on the pool.
+#pragma once
+
+#include <memory>
+#include <string_view>
+
+#include "backend/cuda/cuda_ops.h"
+#include "backend/cuda/cuda_stream.h"
+#include "base/worker_pool.h"
+#include "penstock/backend.h"
+
+namespace penstock::PENSTOCK_KERNELS {
+
+class CudaDevice final : public Device {
+ public:
+  CudaDevice(std::unique_ptr<CudaStream> stream, WorkerPool* pool)
+      : stream_(std::move(stream)), pool_(*pool), ops_(stream_.get()) {}
+
+  std::string_view name() const override { return stream_->name(); }
+  Ops& ops() override { return ops_; }
+  absl::StatusOr<DeviceBuffer> Allocate(size_t bytes) override { return stream_->Allocate(bytes); }
+  bool shares_host_memory() const override { return false; }
+  void CopyToDevice(void* device, const void* host, size_t bytes) override;
+  void CopyOnDevice(void* to, const void* from, size_t bytes) override;
+  /// Waits for what was enqueued before.
+  void CopyToHost(void* host, const void* device, size_t bytes) override;
+  absl::StatusOr<PackedLinear> Pack(int64_t k, absl::Span<const LinearPart> parts) override;
+  absl::Status Synchronize() override { return stream_->Synchronize(); }
+
+ private:
+  std::unique_ptr<CudaStream> stream_;
+  WorkerPool& pool_;
+  CudaOps ops_;
+};
+
+}  // namespace penstock::PENSTOCK_KERNELS

@@ -1,0 +1,82 @@
+// The operations on a GPU: each call's arguments for the kernels, and their launches.
+// Owns scratch and copies of what the host gives. Must not know models, or how kernels compute.
+// Threads: confined to one rank's thread.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <tuple>
+
+#include "backend/cuda/cuda_batch.h"
+#include "backend/cuda/cuda_sampler.h"
+#include "backend/cuda/cuda_staging.h"
+#include "kernels/experts.h"
+#include "kernels/gemm.h"
+
+namespace penstock::PENSTOCK_KERNELS {
+
+class CudaOps final : public Ops {
+ public:
+  explicit CudaOps(CudaStream* stream);
+
+  void Embed(const penstock::EmbedArgs& args) override;
+  void Norm(const penstock::NormArgs& args) override;
+  void Linear(const LinearArgs& args) override;
+  void RopeAndCache(const penstock::RopeArgs& args, const BatchRows& batch) override;
+  void Attention(const penstock::AttentionArgs& args, const BatchRows& batch) override;
+  void Encode(const EncodeArgs& args, const BatchRows& batch) override;
+  void Activate(const ActivationArgs& args) override;
+  void Route(const RouteArgs& args) override;
+  void Experts(const ExpertsArgs& args) override;
+  void DeltaRule(const DeltaArgs& args, const BatchRows& batch) override;
+  void GatherRows(const Tensor& x, absl::Span<const int32_t> rows, const Tensor& y) override;
+  void Sample(const Tensor& logits, absl::Span<const SampleRow> rows,
+              absl::Span<SampledToken> tokens) override;
+  void Score(const Tensor& logits, absl::Span<const TokenId> ids, int32_t num_top,
+             absl::Span<SampledToken> tokens) override;
+
+ private:
+  /// Rows of 8-bit integers, as products of integers read them.
+  struct ByteRows {
+    int8_t* data = nullptr;
+    int64_t stride = 0;
+    float* scales = nullptr;
+  };
+  /// Experts [first, first + count) whose weights are of one shape and form.
+  struct ExpertRun {
+    int32_t first = 0;
+    int32_t count = 0;
+  };
+  /// An expert's weight of a product, as pointers of all of a run.
+  struct ExpertPointers {
+    SentArray weights, scales, bias;
+  };
+
+  void NoKernel(const char* op);
+  /// x, or a copy whose rows begin where copies of 16 bytes can.
+  Tensor Aligned(const Tensor& x);
+  /// Room for `rows` rows of `columns`.
+  ByteRows RoomForBytes(int64_t rows, int64_t columns);
+  ByteRows RoundToBytes(const Tensor& x);
+  void EmbedPacked(const penstock::EmbedArgs& args, const int32_t* ids);
+  GemmWorkspace WorkspaceFor(int64_t n);
+  ExpertList ListVisits(const ExpertsArgs& args, const ExpertRun& run, int32_t block_rows);
+  /// The products of a run's experts, segment by segment; y is by visit. `down`: which of the two.
+  void ExpertProducts(const ExpertsArgs& args, const ExpertRun& run, bool down, const Tensor& x,
+                      const ByteRows* bytes, const ExpertList& list, int32_t block_rows,
+                      const Tensor& y);
+
+  CudaStream& stream_;
+  CudaStaging staging_;
+  CudaBatch batch_;
+  CudaSampler sampler_;
+  int32_t at_once_;  // blocks of threads of a product
+  int32_t ctas_;     // of attention
+  SentArray ids_, gathered_;
+  Scratch aligned_, bytes_, byte_scales_;
+  Scratch partials_, arrived_;  // of products
+  Scratch visits_, visit_blocks_, num_blocks_, wide_, out_;
+  std::map<std::tuple<const void*, int32_t, bool, size_t>, ExpertPointers> expert_pointers_;
+};
+
+}  // namespace penstock::PENSTOCK_KERNELS

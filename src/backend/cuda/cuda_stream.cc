@@ -1,0 +1,120 @@
+#include "backend/cuda/cuda_stream.h"
+
+#include <atomic>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+
+namespace penstock::PENSTOCK_KERNELS {
+namespace {
+
+constexpr int kLeastMajor = 8;  // compute capability
+
+std::atomic<int64_t> held_bytes{0};
+
+void FreeDeviceMemory(void* data, size_t bytes) {
+  held_bytes -= static_cast<int64_t>(bytes);
+  cudaFree(data);
+}
+
+/// What went wrong, in words; the runtime forgets it.
+std::string TextOf(cudaError_t error) {
+#if defined(PENSTOCK_EMULATE)
+  std::string fault = emulator::TakeFault();
+  if (!fault.empty()) return fault;
+#else
+  cudaGetLastError();
+#endif
+  return cudaGetErrorString(error);
+}
+
+/// Why no device can be used.
+std::string WhyNone(cudaError_t error) {
+  int version = 0;
+  if (cudaDriverGetVersion(&version) != cudaSuccess || version == 0)
+    return "this machine has no NVIDIA driver";
+  if (error == cudaErrorInsufficientDriver) {
+    return absl::StrCat("the NVIDIA driver is for CUDA ", version / 1000, ".", version % 1000 / 10,
+                        ", which is too old for this build: update it");
+  }
+  return error == cudaSuccess ? "this machine has no NVIDIA GPU" : TextOf(error);
+}
+
+}  // namespace
+
+int64_t HeldDeviceBytes() { return held_bytes; }
+
+absl::StatusOr<std::unique_ptr<CudaStream>> CudaStream::Open(const std::string& name, int device) {
+  const auto unavailable = [&](const auto&... why) {
+    return absl::UnavailableError(absl::StrCat("device ", name, ": ", why..., "; use device: cpu"));
+  };
+  int count = 0;
+  const cudaError_t counted = cudaGetDeviceCount(&count);
+  if (counted != cudaSuccess || count == 0) return unavailable(WhyNone(counted));
+  if (device >= count) return unavailable("this machine has ", count, " of them, from 0 on");
+  std::unique_ptr<CudaStream> s(new CudaStream());
+  s->name_ = name;
+  s->device_ = device;
+  s->Enqueue("open",
+             [&](cudaStream_t) { return cudaGetDeviceProperties(&s->properties_, device); });
+  if (s->ok() && s->properties_.major < kLeastMajor) {
+    return unavailable("a ", s->properties_.name, " has compute capability ", s->properties_.major,
+                       ".", s->properties_.minor, ", the kernels need ", kLeastMajor, ".0");
+  }
+  s->Enqueue("open", [&](cudaStream_t) {
+    return cudaStreamCreateWithFlags(&s->stream_, cudaStreamNonBlocking);
+  });
+  if (!s->ok()) return absl::UnavailableError(s->fault_.message());
+  return s;
+}
+
+CudaStream::~CudaStream() {
+  Enqueue("close", [](cudaStream_t stream) { return cudaStreamSynchronize(stream); });
+  if (stream_ != nullptr) cudaStreamDestroy(stream_);
+}
+
+bool CudaStream::MakeCurrent() {
+  thread_local int current = -1;
+  if (!fault_.ok()) return false;
+  if (current != device_) {
+    Note("choose", cudaSetDevice(device_));
+    current = fault_.ok() ? device_ : -1;
+  }
+  return fault_.ok();
+}
+
+void CudaStream::Note(const char* what, cudaError_t error) {
+  if (error != cudaSuccess)
+    Fail(absl::InternalError(absl::StrCat("device ", name_, ": ", what, ": ", TextOf(error))));
+}
+
+void CudaStream::Fail(absl::Status fault) {
+  if (fault_.ok()) fault_ = std::move(fault);
+}
+
+absl::StatusOr<DeviceBuffer> CudaStream::Allocate(size_t bytes) {
+  if (bytes == 0) return DeviceBuffer();
+  if (!MakeCurrent()) return fault_;
+  void* data = nullptr;
+  const cudaError_t error = cudaMalloc(&data, bytes);
+  if (error != cudaSuccess) {
+    size_t free = 0;
+    size_t total = 0;
+    cudaMemGetInfo(&free, &total);
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "device ", name_, ": no room for ", bytes, " bytes (", TextOf(error), "; ", free, " of ",
+        total, " bytes are free, this process holds ", HeldDeviceBytes(), ")"));
+  }
+  held_bytes += static_cast<int64_t>(bytes);
+  DeviceBuffer buffer(data, bytes, FreeDeviceMemory);
+  Enqueue("clear", [&](cudaStream_t stream) { return cudaMemsetAsync(data, 0, bytes, stream); });
+  if (!fault_.ok()) return fault_;
+  return buffer;
+}
+
+absl::Status CudaStream::Synchronize() {
+  Enqueue("run", [](cudaStream_t stream) { return cudaStreamSynchronize(stream); });
+  return fault_;
+}
+
+}  // namespace penstock::PENSTOCK_KERNELS

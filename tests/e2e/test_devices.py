@@ -1,0 +1,63 @@
+"""The server on other devices than the CPU: the emulated GPU answers as the CPU does, and a machine
+without a GPU says so."""
+
+import subprocess
+
+import openai
+import pytest
+from conftest import BINARY, DEMO, SANITIZED
+
+
+def run(*arguments):
+    return subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=120)
+
+
+# Small: the emulator keeps what it knows of every byte.
+SMALL = ["--set", "engine.kv_memory=2MiB", "--set", "engine.max_batch=2",
+         "--set", "engine.max_step_tokens=32", "--max-model-len", "128", "--dtype", "bfloat16"]
+
+
+def ask(server, **sampling):
+    client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
+    answer = client.chat.completions.create(
+        model="demo",
+        messages=[{"role": "user", "content": "Tell me of the sea."}],
+        max_tokens=3,
+        logprobs=True,
+        top_logprobs=2,
+        extra_body={"ignore_eos": True},
+        **sampling,
+    )
+    return answer.choices[0].logprobs.content
+
+
+@pytest.mark.skipif(SANITIZED, reason="the emulator is ten times slower under a sanitizer")
+def test_the_emulated_gpu_answers_as_the_cpu_does(serve):
+    probe = run("check-model", DEMO, "--device", "cuda-emulated", "--golden", "/nowhere")
+    if probe.returncode == 4:
+        pytest.skip(probe.stderr)
+    cpu = serve(*SMALL)
+    gpu = serve(*SMALL, "--device", "cuda-emulated")
+    for sampling in (dict(temperature=0), dict(temperature=1, seed=7, top_p=0.9)):
+        expected = ask(cpu, **sampling)
+        got = ask(gpu, **sampling)
+        assert [t.token for t in got] == [t.token for t in expected]
+        for a, b in zip(got, expected):
+            assert a.logprob == pytest.approx(b.logprob, abs=0.1)  # of bfloat16
+            assert len(a.top_logprobs) == 2
+
+
+def test_a_machine_without_a_gpu_says_so_and_auto_takes_the_cpu(serve):
+    checked = run("check-model", DEMO, "--device", "cuda")
+    if checked.returncode != 4:
+        pytest.skip("there is a GPU")
+    lines = checked.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("penstock: device cuda: "), lines
+    assert "device: cpu" in lines[0]
+    served = run("serve", DEMO, "--device", "cuda", "--port", "0")
+    assert served.returncode == 1
+    errors = [line for line in served.stderr.splitlines() if line.startswith("penstock: ")]
+    assert len(errors) == 1 and "device cuda: " in errors[0], served.stderr
+    server = serve("--device", "auto")
+    [line] = server.logged(message="model ready")
+    assert "cuda" not in line["kernels"]
