@@ -217,10 +217,11 @@ class CodeWriter {
   }
 
   void FillBoundary(const CodeRuns& runs, ByteRow& row) {
-    for (uint32_t c = json_ ? 0x20 : 0; c < 0x80; ++c) {
-      if (json_ && (c == '"' || c == '\\')) continue;
-      const CodeRuns found = Slice(runs, c, c);
-      if (!found.empty()) row[c] = found.front().target;
+    for (const CodeRun& run : runs) {
+      for (uint32_t c = std::max(run.low, json_ ? 0x20u : 0u); c <= std::min(run.high, 0x7Fu);
+           ++c) {
+        if (!json_ || (c != '"' && c != '\\')) row[c] = run.target;
+      }
     }
     if (json_) row['\\'] = StateOf(Stage::kEscape, 0, runs);
     // States mostly agree about what lies beyond ASCII.

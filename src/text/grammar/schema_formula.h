@@ -3,7 +3,6 @@
 // Threads: confined to one thread.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -129,7 +128,7 @@ class Formulas {
   MayMeet may_meet_;
   std::vector<std::unique_ptr<Node>> nodes_;
   std::vector<std::pair<Literal, Kind>> active_;  // to notice references that go in circles
-  std::chrono::steady_clock::time_point deadline_;
+  double begin_;                                  // seconds of this thread's own time
 };
 
 }  // namespace penstock::grammar
