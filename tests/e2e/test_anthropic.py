@@ -114,8 +114,8 @@ def test_takes_turns_and_blocks(client):
         ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "thinking"),
         ({"max_tokens": 20000}, "max_tokens"),
         (
-            {"output_config": {"format": {"type": "json_schema", "schema": {}}}},
-            "output_config.format",
+            {"output_config": {"format": {"type": "json_schema", "schema": {"type": "no"}}}},
+            "output_config.format.schema",
         ),
         ({"extra_body": {"temperature": 9}}, "temperature"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
