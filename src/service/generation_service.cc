@@ -13,6 +13,7 @@
 #include "service/ids.h"
 #include "service/output_format.h"
 #include "service/prompt.h"
+#include "service/reply_setup.h"
 #include "service/sampling.h"
 
 namespace penstock {
@@ -104,23 +105,6 @@ void GenerationService::SetDeadlines(const GenerationCall& call, GenerateRequest
   absl::Duration first = absl::InfiniteDuration();
   if (call.ttft_timeout_ms) first = absl::Milliseconds(*call.ttft_timeout_ms);
   if (first != absl::InfiniteDuration()) request.first_token_deadline = call.arrival + first;
-}
-
-void GenerationService::SetReply(const GenerationCall& call, const ServedModel& model,
-                                 const std::vector<TokenId>& prompt, StreamSetup& setup) {
-  setup.reply.reasoning = model.reasoning_format;
-  if (call.calls_functions) setup.reply.calls = model.call_format;
-  if (model.tokenizer == nullptr) return;
-  if (setup.reply.reasoning != nullptr) {
-    constexpr size_t kTail = 16;  // tokens, in which a template would have begun it
-    const size_t begin = prompt.size() > kTail ? prompt.size() - kTail : 0;
-    const std::string tail =
-        model.tokenizer->Decode(absl::MakeConstSpan(prompt).subspan(begin), false);
-    setup.in_reasoning = EndsInReasoning(*setup.reply.reasoning, tail);
-  }
-  for (const std::string_view marker : MarkersOf(setup.reply)) {
-    if (const auto id = model.tokenizer->TokenToId(marker)) setup.reply_markers.push_back(*id);
-  }
 }
 
 absl::Status GenerationService::Submit(ResponseStream& stream, const GenerationCall& call,

@@ -86,9 +86,6 @@ class GenerationService {
   absl::StatusOr<std::shared_ptr<const ServedModel>> Named(const std::optional<std::string>& name,
                                                            ModelRegistry::Found found) const;
   static RequestRecord NewRecord(const GenerationCall& call);
-  /// What is kept apart from a chat's text.
-  static void SetReply(const GenerationCall& call, const ServedModel& model,
-                       const std::vector<TokenId>& prompt, StreamSetup& setup);
   absl::Status CheckRoom(size_t num_prompts, int64_t n) const;
   absl::Status Submit(ResponseStream& stream, const GenerationCall& call,
                       std::vector<GenerateRequest> requests, int64_t n, Engine& engine);

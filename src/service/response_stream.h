@@ -37,8 +37,9 @@ struct StreamSetup {
   std::vector<TokenId> reported_stop_ids;  // the client's own: named as stop reason
   bool include_stop = false;
   bool skip_special = true;
-  ReplyFormat reply;                      // what is kept apart from the text
-  bool in_reasoning = false;              // the prompt began it
+  ReplyFormat reply;                                          // what is kept apart from the text
+  std::shared_ptr<const StringParameters> string_parameters;  // of reply.calls
+  bool in_reasoning = false;                                  // the prompt began it
   std::vector<TokenId> reply_markers;     // special tokens that `reply` needs to see
   bool keep_tokens = false;               // deltas carry the tokens
   bool drop_output = false;               // only the echo is wanted

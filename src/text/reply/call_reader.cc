@@ -3,32 +3,13 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "absl/strings/ascii.h"
+#include "text/reply/function_name.h"
 
 namespace penstock {
 namespace {
 
 constexpr size_t kMostHeader = 512;
-constexpr size_t kMostName = 128;
 constexpr std::string_view kKimiPrefix = "functions.";
-
-bool IsSpace(char c) { return absl::ascii_isspace(static_cast<unsigned char>(c)); }
-
-std::string_view Trimmed(std::string_view text) {
-  while (!text.empty() && IsSpace(text.front())) text.remove_prefix(1);
-  while (!text.empty() && IsSpace(text.back())) text.remove_suffix(1);
-  return text;
-}
-
-bool IsFunctionName(std::string_view name) {
-  if (name.empty() || name.size() > kMostName) return false;
-  for (const char c : name) {
-    if (!absl::ascii_isalnum(static_cast<unsigned char>(c)) &&
-        std::string_view("_-.:/").find(c) == std::string_view::npos)
-      return false;
-  }
-  return true;
-}
 
 /// What stands before `marker`, and what after it; nothing after it where it is not there.
 std::pair<std::string_view, std::string_view> SplitAt(std::string_view text,
@@ -42,14 +23,14 @@ std::string_view NameInHeader(CallBody body, std::string_view header) {
   switch (body) {
     case CallBody::kDeepSeek: {
       const auto [before, after] = SplitAt(header, kDeepSeekSeparator);
-      const std::string_view rest = Trimmed(after);
-      if (rest.empty()) return Trimmed(before);
-      return Trimmed(rest.substr(0, rest.find_first_of("\n`")));
+      const std::string_view rest = TrimmedText(after);
+      if (rest.empty()) return TrimmedText(before);
+      return TrimmedText(rest.substr(0, rest.find_first_of("\n`")));
     }
     case CallBody::kMistral:
-      return Trimmed(header.substr(0, header.find('[')));
+      return TrimmedText(header.substr(0, header.find('[')));
     default: {
-      std::string_view name = Trimmed(SplitAt(header, kKimiSeparator).first);
+      std::string_view name = TrimmedText(SplitAt(header, kKimiSeparator).first);
       if (name.starts_with(kKimiPrefix)) name.remove_prefix(kKimiPrefix.size());
       const size_t colon = name.rfind(':');
       return colon == std::string_view::npos ? name : name.substr(0, colon);
@@ -69,9 +50,19 @@ bool Unquote(const std::string& written, std::string& text) {
   return true;
 }
 
+constexpr XmlCallMarks kQwenMarks = {"<function=",   ">",          "<parameter=", ">", "",
+                                     "</parameter>", "</function>"};
+constexpr XmlCallMarks kGlmMarks = {
+    "", "", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "</tool_call>"};
+
 }  // namespace
 
-CallReader::CallReader(CallBody body, int32_t first_call) : body_(body), num_calls_(first_call) {}
+CallReader::CallReader(CallBody body, int32_t first_call,
+                       std::shared_ptr<const StringParameters> types)
+    : body_(body), num_calls_(first_call) {
+  if (body == CallBody::kQwenXml) xml_.emplace(kQwenMarks, std::move(types));
+  if (body == CallBody::kGlmXml) xml_.emplace(kGlmMarks, std::move(types));
+}
 
 void CallReader::StartObject() {
   form_ = Form::kObject;
@@ -84,9 +75,39 @@ void CallReader::StartObject() {
 }
 
 CallReader::Result CallReader::Next(char c, std::vector<ReplyPiece>& out) {
+  settled_ = false;
+  const Result result = xml_ ? InXml(c, out) : ReadOne(c, out);
+  settled_ |= result == Result::kDone;
+  return result;
+}
+
+CallReader::Result CallReader::InXml(char c, std::vector<ReplyPiece>& out) {
+  switch (xml_->Next(c)) {
+    case XmlCallReader::Event::kNone:
+      return Result::kMore;
+    case XmlCallReader::Event::kName:
+      name_ = xml_->taken();
+      return Result::kMore;
+    case XmlCallReader::Event::kArgument:
+      arguments_ = (has_arguments_ ? ", " : "{") + xml_->taken();
+      has_arguments_ = true;
+      HandOut(out);
+      return Result::kMore;
+    case XmlCallReader::Event::kDone:
+      arguments_ = has_arguments_ ? "}" : "{}";
+      has_arguments_ = true;
+      HandOut(out);
+      return Result::kDone;
+    case XmlCallReader::Event::kBad:
+      return Result::kBad;
+  }
+  return Result::kBad;
+}
+
+CallReader::Result CallReader::ReadOne(char c, std::vector<ReplyPiece>& out) {
   switch (form_) {
     case Form::kStart:
-      if (IsSpace(c)) return Result::kMore;
+      if (IsSpaceByte(c)) return Result::kMore;
       if (c == '[' && (body_ == CallBody::kArray || body_ == CallBody::kMistral)) {
         in_array_ = true;
         form_ = Form::kInArray;
@@ -100,11 +121,11 @@ CallReader::Result CallReader::Next(char c, std::vector<ReplyPiece>& out) {
       form_ = Form::kHeader;
       return InHeader(c, out);
     case Form::kInArray:
-      if (IsSpace(c)) return Result::kMore;
+      if (IsSpaceByte(c)) return Result::kMore;
       StartObject();
       return InObject(c, out);
     case Form::kAfterItem:
-      if (IsSpace(c)) return Result::kMore;
+      if (IsSpaceByte(c)) return Result::kMore;
       if (c == ',') form_ = Form::kInArray;
       return c == ',' ? Result::kMore : c == ']' ? Result::kDone : Result::kBad;
     case Form::kObject:
@@ -131,6 +152,7 @@ CallReader::Result CallReader::InObject(char c, std::vector<ReplyPiece>& out) {
     has_arguments_ = true;
     HandOut(out);
     form_ = Form::kAfterItem;
+    settled_ = true;
     return in_array_ ? Result::kMore : Result::kDone;
   }
   const bool outer = json_.depth() == 1;
@@ -175,11 +197,12 @@ CallReader::Result CallReader::InHeader(char c, std::vector<ReplyPiece>& out) {
   if (!IsFunctionName(name_)) return Result::kBad;
   form_ = Form::kArguments;
   has_arguments_ = true;
-  return Next(c, out);
+  return ReadOne(c, out);
 }
 
 void CallReader::HandOut(std::vector<ReplyPiece>& out) {
   if (name_.empty() || !has_arguments_ || arguments_.empty()) return;
+  settled_ = true;
   if (!announced_) out.push_back({ReplyPiece::kCall, name_, num_calls_++});
   announced_ = true;
   const int32_t call = num_calls_ - 1;

@@ -4,11 +4,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "text/reply/json_scanner.h"
+#include "text/reply/xml_call_reader.h"
 
 namespace penstock {
 
@@ -27,6 +30,8 @@ enum class CallBody : uint8_t {
   kDeepSeek,  // function<sep>f\n```json\n{...}, or f<sep>{...}
   kMistral,   // an array of objects, or f[ARGS]{...}, or f{...}
   kKimi,      // functions.f:0<argument marker>{...}
+  kQwenXml,   // <function=f><parameter=a>1</parameter></function>
+  kGlmXml,    // f<arg_key>a</arg_key><arg_value>1</arg_value></tool_call>
 };
 
 inline constexpr std::string_view kDeepSeekSeparator = "<｜tool▁sep｜>";
@@ -36,21 +41,21 @@ class CallReader {
  public:
   enum class Result : uint8_t { kMore, kDone, kBad };
 
-  /// Calls are numbered from `first_call` on.
-  CallReader(CallBody body, int32_t first_call);
+  /// Calls are numbered from `first_call` on. `types`: of what XML writes as text.
+  CallReader(CallBody body, int32_t first_call, std::shared_ptr<const StringParameters> types);
 
   /// Appends what became known by c. kDone: the block's calls are complete with c. kBad: c continues
   /// no call; nothing may follow.
   Result Next(char c, std::vector<ReplyPiece>& out);
   int32_t num_calls() const { return num_calls_; }  // handed out, those before the block included
-  /// A call was handed out whose arguments go on.
-  bool in_call() const {
-    return announced_ && (form_ == Form::kObject || form_ == Form::kArguments);
-  }
+  /// The last byte completed a piece, or a call: nothing up to it is open.
+  bool settled() const { return settled_; }
 
  private:
   enum class Form : uint8_t { kStart, kInArray, kAfterItem, kObject, kHeader, kArguments };
 
+  Result ReadOne(char c, std::vector<ReplyPiece>& out);
+  Result InXml(char c, std::vector<ReplyPiece>& out);
   Result InObject(char c, std::vector<ReplyPiece>& out);
   Result InHeader(char c, std::vector<ReplyPiece>& out);
   bool EndMember();
@@ -66,7 +71,9 @@ class CallReader {
   std::string key_, value_;       // of the open member, as written
   std::string name_, arguments_;  // arguments not yet handed out
   bool has_arguments_ = false;
-  bool streams_ = false;    // the open member is the arguments
+  bool streams_ = false;  // the open member is the arguments
+  std::optional<XmlCallReader> xml_;
+  bool settled_ = false;
   bool announced_ = false;  // the open call
 };
 

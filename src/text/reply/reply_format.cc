@@ -5,6 +5,9 @@ namespace {
 
 constexpr CallFormat kCallFormats[] = {
     {"hermes", "<tool_call>", "</tool_call>", CallBody::kObject, false, {}},
+    {"qwen3_coder", "<tool_call>", "</tool_call>", CallBody::kQwenXml, false, {}},
+    {"glm45", "<tool_call>", "", CallBody::kGlmXml, false, {}},
+    {"nemotron", "<TOOLCALL>", "</TOOLCALL>", CallBody::kArray, false, {}},
     {"mistral", "[TOOL_CALLS]", "", CallBody::kMistral, false, {}},
     {"llama3_json", "<|python_tag|>", "", CallBody::kObject, true, {}},
     {"granite", "<|tool_call|>", "", CallBody::kArray, false, {}},
@@ -44,12 +47,16 @@ const CallFormat* CallFormatOf(std::string_view chat_template) {
   const auto writes = [&](std::string_view what) {
     return chat_template.find(what) != std::string_view::npos;
   };
-  if (writes("<function=") || writes("<arg_key>")) return nullptr;  // calls as XML
-  for (const std::string_view name : {"deepseek_v3", "kimi_k2", "mistral", "granite"}) {
+  const bool marked = writes("<tool_call>");
+  if (writes("<function=")) {
+    return marked && writes("<parameter=") ? CallFormatNamed("qwen3_coder") : nullptr;
+  }
+  if (writes("<arg_key>")) return marked ? CallFormatNamed("glm45") : nullptr;
+  for (const std::string_view name : {"deepseek_v3", "kimi_k2", "mistral", "granite", "nemotron"}) {
     const CallFormat* format = CallFormatNamed(name);
     if (writes(format->begin)) return format;
   }
-  if (writes("<tool_call>") && writes("</tool_call>")) return CallFormatNamed("hermes");
+  if (marked && writes("</tool_call>")) return CallFormatNamed("hermes");
   if (writes("<|start_header_id|>") && writes("\"parameters\""))
     return CallFormatNamed("llama3_json");
   if (writes("functools")) return CallFormatNamed("phi4");
@@ -73,6 +80,10 @@ std::vector<std::string_view> MarkersOf(const ReplyFormat& format) {
     }
     if (format.calls->body == CallBody::kDeepSeek) markers.push_back(kDeepSeekSeparator);
     if (format.calls->body == CallBody::kKimi) markers.push_back(kKimiSeparator);
+    if (format.calls->body == CallBody::kGlmXml) {
+      markers.insert(markers.end(),
+                     {"</tool_call>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"});
+    }
     if (format.calls->body == CallBody::kMistral)
       markers.insert(markers.end(), {"[ARGS]", "[CALL_ID]"});
   }

@@ -25,7 +25,9 @@ size_t MarkerMayBeginAt(std::string_view text, const std::vector<std::string_vie
 
 }  // namespace
 
-ReplyParser::ReplyParser(const ReplyFormat& format, bool in_reasoning) : format_(format) {
+ReplyParser::ReplyParser(const ReplyFormat& format, bool in_reasoning,
+                         std::shared_ptr<const StringParameters> types)
+    : format_(format), types_(std::move(types)) {
   if (!in_reasoning) return;
   state_ = State::kReasoning;
   trims_ = has_reasoned_ = true;
@@ -127,16 +129,15 @@ void ReplyParser::BeginCall(std::string_view marker) {
   state_ = State::kCall;
   marker_ = marker;
   raw_.clear();
-  reader_.emplace(format_.calls->body, num_calls_);
+  reader_.emplace(format_.calls->body, num_calls_, types_);
 }
 
 bool ReplyParser::ReadCall(std::vector<ReplyPiece>& out) {
   for (size_t i = 0; i < text_.size(); ++i) {
-    const bool was_in_call = reader_->in_call();
     const CallReader::Result result = reader_->Next(text_[i], out);
     raw_ += text_[i];
-    if (was_in_call || reader_->in_call() || reader_->num_calls() != num_calls_) {
-      if (result != CallReader::Result::kBad) raw_.clear();
+    if (reader_->settled()) {
+      raw_.clear();
       marker_ = "";
     }
     num_calls_ = reader_->num_calls();

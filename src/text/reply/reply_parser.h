@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -19,7 +20,9 @@ namespace penstock {
 class ReplyParser {
  public:
   /// `in_reasoning`: the prompt began it already. format.calls: null where calls are not asked for.
-  ReplyParser(const ReplyFormat& format, bool in_reasoning);
+  /// `types`: of functions whose calls are written as XML; null: values that are JSON are taken so.
+  ReplyParser(const ReplyFormat& format, bool in_reasoning,
+              std::shared_ptr<const StringParameters> types = nullptr);
 
   /// Appends what became known.
   void Append(std::string_view text, std::vector<ReplyPiece>& out);
@@ -53,6 +56,7 @@ class ReplyParser {
   void Emit(std::string_view text, std::vector<ReplyPiece>& out);
 
   const ReplyFormat format_;
+  const std::shared_ptr<const StringParameters> types_;
   State state_ = State::kHead;
   std::string text_;          // not yet understood
   std::string space_;         // leaves if text follows that is no marker

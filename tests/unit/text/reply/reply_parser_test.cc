@@ -58,7 +58,9 @@ struct Case {
 };
 
 std::string ParseIn(const Case& c, const std::vector<size_t>& cuts, int* failed) {
-  ReplyParser parser({Calls(c.calls), Reasoning(c.reasoning)}, c.in_reasoning);
+  static const auto kTypes = std::make_shared<const StringParameters>(
+      StringParameters{{"f", {{"s", true}, {"n", false}, {"l", false}, {"t", true}}}});
+  ReplyParser parser({Calls(c.calls), Reasoning(c.reasoning)}, c.in_reasoning, kTypes);
   std::vector<ReplyPiece> pieces;
   size_t begin = 0;
   for (const size_t end : cuts) {
@@ -122,6 +124,32 @@ const Case kCases[] = {
      "<tool_call>#0:f({})", 1},
     {"hermes", "", false, "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 01}}</tool_call>!",
      "#0:f({\"a\": 0)1}}</tool_call>!", 1},
+    // Qwen3-Coder and GLM-4.5: `s` is a string by its schema.
+    {"qwen3_coder", "", false,
+     "Look.\n<tool_call>\n<function=f>\n<parameter=n>\n42\n</parameter>\n<parameter=s>\n42\n</"
+     "parameter>\n"
+     "<parameter=l>[1, \"<a>\"]</parameter><parameter=t>\na "
+     "\"b\"\n\n</parameter>\n</function>\n</tool_call>\n"
+     "<tool_call><function=g></function></tool_call>",
+     "Look.#0:f({\"n\": 42, \"s\": \"42\", \"l\": [1, \"<a>\"], \"t\": \"a "
+     "\\\"b\\\"\\n\"})#1:g({})"},
+    {"qwen3_coder", "", false, "<tool_call><function=f><parameter=n>True</parameter></function>",
+     "#0:f({\"n\": true})"},
+    {"qwen3_coder", "", false, "<tool_call>{\"name\": \"f\"}</tool_call>",
+     "<tool_call>{\"name\": \"f\"}</tool_call>", 1},
+    {"qwen3_coder", "", false, "<tool_call><function=f>no", "<tool_call><function=f>no", 1},
+    {"qwen3_coder", "", false,
+     "<tool_call><function=f><parameter=n>1</parameter> and <parameter=s>x</parameter>",
+     "#0:f({\"n\": 1) and <parameter=s>x</parameter>", 1},
+    {"glm45", "think", true,
+     "Hm</think>\n<tool_call>f\n<arg_key>s</arg_key>\n<arg_value>7</arg_value>\n<arg_key>n</"
+     "arg_key>\n"
+     "<arg_value>{\"a\": 1}</arg_value>\n</tool_call>\n<tool_call>g</tool_call>",
+     "R(Hm)#0:f({\"s\": \"7\", \"n\": {\"a\": 1}})#1:g({})"},
+    {"glm45", "", false, "<tool_call>no call</tool_call>", "<tool_call>no call</tool_call>", 1},
+    // Nemotron.
+    {"nemotron", "", false, "<TOOLCALL>[{\"name\": \"f\", \"arguments\": {}}]</TOOLCALL>",
+     "#0:f({})"},
     // Mistral, old and new.
     {"mistral", "", false,
      "[TOOL_CALLS] [{\"name\": \"f\", \"arguments\": {\"a\": 1}}, {\"name\": \"g\", \"arguments\": "
@@ -228,7 +256,9 @@ TEST(JsonScanner, AgreesWithAParserOnRandomMutations) {
 TEST(ReplyFormat, IsKnownByTheTemplate) {
   EXPECT_EQ(CallFormatOf("{{ '<tool_call>' }}{{ '</tool_call>' }}")->name, "hermes");
   EXPECT_EQ(CallFormatOf("[TOOL_CALLS]")->name, "mistral");
-  EXPECT_EQ(CallFormatOf("<tool_call><function=f>"), nullptr);
+  EXPECT_EQ(CallFormatOf("<tool_call><function=f><parameter=p>")->name, "qwen3_coder");
+  EXPECT_EQ(CallFormatOf("<seed:tool_call><function=f><parameter=p>"), nullptr);
+  EXPECT_EQ(CallFormatOf("<tool_call>f<arg_key>")->name, "glm45");
   EXPECT_EQ(CallFormatOf("{{ messages }}"), nullptr);
   EXPECT_EQ(ReasoningFormatOf("x.split('</think>')")->name, "think");
   EXPECT_EQ(ReasoningFormatOf("x"), nullptr);
