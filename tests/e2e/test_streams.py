@@ -13,7 +13,8 @@ import time
 
 from conftest import SANITIZED
 
-STREAMS = 150 if SANITIZED else 1000
+STREAMS = 40 if SANITIZED else 1000
+ROUNDS = (0.4, 0.4) if SANITIZED else (0, 0.4, 0.4, 0.4)  # shares of bad clients
 PROMPTS = ["Once", "The sea", "A king and", "My dear,", "It was late", "Hello", "Two dogs", "Why"]
 LENGTHS = [8, 24, 40]
 
@@ -77,7 +78,10 @@ async def reads_slowly(server, pick, over):
     await loop.sock_connect(sock, ("127.0.0.1", server.port))
     await loop.sock_sendall(sock, request(*pick))
     while not over.is_set():
-        await loop.sock_recv(sock, 10)
+        try:  # a whole answer may be read before the others have theirs
+            await asyncio.wait_for(loop.sock_recv(sock, 10), timeout=1)
+        except TimeoutError:
+            continue
         await asyncio.sleep(0.1)
     sock.close()
 
@@ -133,7 +137,7 @@ def weather(server, count, report):
     server.until(lambda: server.metric("vllm:kv_cache_usage_perc") == 0)
     fds = descriptors(server)
     sizes = []
-    for bad in (0, 0.4, 0.4, 0.4):
+    for bad in ROUNDS:
         report(bad, asyncio.run(storm(server, count, alone, bad)))
         server.until(lambda: at_rest(server, fds), seconds=60)
         sizes.append(resident(server))
