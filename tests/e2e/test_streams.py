@@ -151,8 +151,8 @@ OPTIONS = ("--set", "engine.max_queue=4096", "--set", "engine.cpu_kernels=avx2")
 def test_a_thousand_streams_among_bad_clients(serve):
     server = serve(*OPTIONS)
     sizes = weather(server, STREAMS, lambda bad, gaps: None)
-    if not SANITIZED:  # whose allocators keep what is freed
-        assert sizes[3] - sizes[1] < 16, sizes
+    if not SANITIZED:  # whose allocators keep what is freed; leaks are what AddressSanitizer finds
+        assert sizes[3] - sizes[1] < 64, sizes
 
 
 if __name__ == "__main__":
