@@ -151,8 +151,10 @@ OPTIONS = ("--set", "engine.max_queue=4096", "--set", "engine.cpu_kernels=avx2")
 def test_a_thousand_streams_among_bad_clients(serve):
     server = serve(*OPTIONS)
     sizes = weather(server, STREAMS, lambda bad, gaps: None)
-    if not SANITIZED:  # whose allocators keep what is freed; leaks are what AddressSanitizer finds
-        assert sizes[3] - sizes[1] < 64, sizes
+    if not SANITIZED:  # whose allocators keep what is freed
+        # An allocator takes a step now and then; what leaks grows with every storm.
+        grown = [after - before for before, after in zip(sizes[1:], sizes[2:])]
+        assert min(grown) < 1 and sum(grown) < 32, sizes
 
 
 if __name__ == "__main__":
