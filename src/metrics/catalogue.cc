@@ -141,6 +141,7 @@ RequestMetrics Catalogue::MakeRequestMetrics(const std::string& model_name, int3
   m.cancelled_disconnect = MakeCounter("penstock_cancelled_total", with("reason", "disconnect"));
   m.cancelled_slow_reader = MakeCounter("penstock_cancelled_total", with("reason", "slow_reader"));
   m.cancelled_deadline = MakeCounter("penstock_cancelled_total", with("reason", "deadline"));
+  m.failed_calls = MakeCounter("penstock_failed_tool_calls_total", base);
   m.cancelled_shutdown = MakeCounter("penstock_cancelled_total", with("reason", "shutdown"));
   m.time_to_first_token = MakeHistogram("vllm:time_to_first_token_seconds", base);
   m.inter_token_latency = MakeHistogram("vllm:inter_token_latency_seconds", base);

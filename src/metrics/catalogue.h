@@ -76,6 +76,7 @@ struct RequestMetrics {
   CounterHandle cancelled_slow_reader;
   CounterHandle cancelled_deadline;
   CounterHandle cancelled_shutdown;
+  CounterHandle failed_calls;           // of functions
   HistogramHandle time_to_first_token;  // all in seconds
   HistogramHandle inter_token_latency;
   HistogramHandle inter_token_latency_fine;

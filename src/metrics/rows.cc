@@ -90,6 +90,8 @@ constexpr MetricInfo kRows[] = {
      "Requests that an engine refused: full, draining, too_large."},
     {"penstock_cancelled_total", kCounter, "model_name,engine,reason", "",
      "Choices that ended early: disconnect, slow_reader, deadline, shutdown."},
+    {"penstock_failed_tool_calls_total", kCounter, "model_name,engine", "",
+     "What began as a call of a function, was none and became content."},
     {"penstock_requests_total", kCounter, "code", "",
      "Answered requests by HTTP status; 499: the client went away."},
     {"penstock_kernel_selftest_failed", kGauge, "kernel_set", "",

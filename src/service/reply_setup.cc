@@ -37,7 +37,8 @@ void SetReply(const GenerationCall& call, const ServedModel& model,
               const std::vector<TokenId>& prompt, StreamSetup& setup) {
   setup.reply.reasoning = model.reasoning_format;
   if (call.calls_functions) setup.reply.calls = model.call_format;
-  if (setup.reply.calls != nullptr) setup.string_parameters = StringParametersOf(*call.tools);
+  if (setup.reply.calls != nullptr && WritesXml(setup.reply.calls->body))
+    setup.string_parameters = StringParametersOf(*call.tools);
   if (model.tokenizer == nullptr) return;
   if (setup.reply.reasoning != nullptr) {
     constexpr size_t kTail = 16;  // tokens, in which a template would have begun it

@@ -321,6 +321,7 @@ void ResponseStream::CollectDeltas() {
     if (choice.finish && choice.reply) {
       choice.reply->Finish(pieces_);
       TakePieces(choice);
+      MetricsOf(*setup_.model).failed_calls.Add(choice.reply->num_failed());
     }
     const bool has_content = !choice.text.empty() || !choice.tokens.empty() ||
                              !choice.reasoning.empty() || !choice.calls.empty();

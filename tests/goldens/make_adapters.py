@@ -21,7 +21,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from make_families import GREEDY, formula
+from make_families import formula, references
 
 PROMPTS = (1, 37)
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -78,30 +78,10 @@ def fill(model, seed):
         values.data.copy_(drawn.to(torch.bfloat16))
 
 
-def references(model, seed):
-    rng = np.random.Generator(np.random.PCG64(seed))
-    golden = {}
-    for i, length in enumerate(PROMPTS):
-        ids = torch.from_numpy(rng.integers(3, 61, length)).long()
-        with torch.no_grad():
-            golden[f"p{i}.logits"] = model(ids[None], use_cache=False).logits[0].float().contiguous()
-            greedy, gap, text = [], [], ids
-            for _ in range(GREEDY):
-                logits = model(text[None], use_cache=False).logits[0, -1].float()
-                best = torch.topk(logits, 2)
-                greedy.append(int(best.indices[0]))
-                gap.append(float(best.values[0] - best.values[1]))
-                text = torch.cat((text, best.indices[:1]))
-        golden[f"p{i}.ids"] = ids.int()
-        golden[f"p{i}.greedy"] = torch.tensor(greedy, dtype=torch.int32)
-        golden[f"p{i}.gap"] = torch.tensor(gap, dtype=torch.float32)
-    return golden
-
-
 def make(case, out, families, seed):
     family, options = CASES[case]
     model = load_family(os.path.join(families, family))
-    plain = references(model, seed)
+    plain = references(model, seed, PROMPTS)
     config = peft.LoraConfig(task_type="CAUSAL_LM", lora_dropout=0.0, **options)
     adapted = peft.get_peft_model(model, config)
     fill(adapted, seed)
@@ -124,7 +104,7 @@ def make(case, out, families, seed):
     with open(os.path.join(out, "case.json"), "w", encoding="utf-8") as f:
         json.dump({"family": family}, f)
         f.write("\n")
-    golden = references(adapted.merge_and_unload(), seed)
+    golden = references(adapted.merge_and_unload(), seed, PROMPTS)
     change = torch.norm(golden["p1.logits"] - plain["p1.logits"]) / torch.norm(plain["p1.logits"])
     assert change > 0.05, f"{case}: the adapter hardly matters: {change}"
     save_file(golden, os.path.join(out, "golden.safetensors"))

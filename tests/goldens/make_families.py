@@ -176,6 +176,27 @@ FAMILIES = {
 }
 
 
+def references(model, seed, prompts):
+    """Logits, greedy continuations and their gaps of random prompts of these lengths."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    golden = {}
+    for i, length in enumerate(prompts):
+        ids = torch.from_numpy(rng.integers(3, 61, length)).long()
+        with torch.no_grad():
+            golden[f"p{i}.logits"] = model(ids[None], use_cache=False).logits[0].float().contiguous()
+            greedy, gap, text = [], [], ids
+            for _ in range(GREEDY):
+                logits = model(text[None], use_cache=False).logits[0, -1].float()
+                best = torch.topk(logits, 2)
+                greedy.append(int(best.indices[0]))
+                gap.append(float(best.values[0] - best.values[1]))
+                text = torch.cat((text, best.indices[:1]))
+        golden[f"p{i}.ids"] = ids.int()
+        golden[f"p{i}.greedy"] = torch.tensor(greedy, dtype=torch.int32)
+        golden[f"p{i}.gap"] = torch.tensor(gap, dtype=torch.float32)
+    return golden
+
+
 def make(name, out, seed, keep_weights):
     model_type, draw = FAMILIES[name]
     config = transformers.AutoConfig.for_model(model_type, **draw(random.Random(f"{seed} {name}")))
@@ -197,22 +218,7 @@ def make(name, out, seed, keep_weights):
         f.write("\n")
     if keep_weights:
         save_file(weights, os.path.join(out, "model.safetensors"), metadata={"format": "pt"})
-    rng = np.random.Generator(np.random.PCG64(seed))
-    golden = {}
-    for i, length in enumerate(PROMPTS):
-        ids = torch.from_numpy(rng.integers(3, 61, length)).long()
-        with torch.no_grad():
-            golden[f"p{i}.logits"] = model(ids[None], use_cache=False).logits[0].float().contiguous()
-            greedy, gap, text = [], [], ids
-            for _ in range(GREEDY):
-                logits = model(text[None], use_cache=False).logits[0, -1].float()
-                best = torch.topk(logits, 2)
-                greedy.append(int(best.indices[0]))
-                gap.append(float(best.values[0] - best.values[1]))
-                text = torch.cat((text, best.indices[:1]))
-        golden[f"p{i}.ids"] = ids.int()
-        golden[f"p{i}.greedy"] = torch.tensor(greedy, dtype=torch.int32)
-        golden[f"p{i}.gap"] = torch.tensor(gap, dtype=torch.float32)
+    golden = references(model, seed, PROMPTS)
     save_file(golden, os.path.join(out, "golden.safetensors"))
 
 

@@ -6,6 +6,7 @@
 #include <memory>
 #include <numeric>
 
+#include "backend/cuda/code_layout.h"
 #include "backend/cuda/weight_pack.h"
 #include "fakes/codes_in_memory.h"
 #include "parity/gemm_kernels.h"
@@ -14,12 +15,6 @@ namespace penstock::PENSTOCK_KERNELS {
 namespace {
 
 enum class Numbers { kAnything, kHalves, kPowers };  // which scales and offsets are made of
-
-ScaleKind KindOf(DType type) {
-  return type == DType::kBFloat16  ? ScaleKind::kBFloat16
-         : type == DType::kFloat16 ? ScaleKind::kFloat16
-                                   : ScaleKind::kFloat32;
-}
 
 class CodesGemmTest : public KernelGemm {
  protected:
@@ -47,17 +42,6 @@ class CodesGemmTest : public KernelGemm {
                                            std::move(scales), std::move(offsets));
   }
 
-  static CodeLayout LayoutOf(const LinearSegment& segment) {
-    CodeLayout layout;
-    layout.bits = segment.format == WeightFormat::kCodes4 ? 4 : 8;
-    layout.center = segment.center;
-    layout.group = static_cast<int32_t>(segment.group);
-    if (segment.group != 0) layout.scale_kind = KindOf(segment.scale_type);
-    if (segment.has_offset) layout.offset_kind = KindOf(segment.offset_type);
-    layout.e4m3 = segment.has_book;
-    return layout;
-  }
-
   /// Segment by segment, as CudaOps has it.
   static cudaError_t LaunchSegments(GemmArgs a, absl::Span<const LinearSegment> segments,
                                     const uint8_t* weights) {
@@ -71,7 +55,7 @@ class CodesGemmTest : public KernelGemm {
       a.has_codes = CudaKindOf(segment) == CudaWeightKind::kTiles;
       a.w_scales = nullptr;
       if (a.has_codes) {
-        a.layout = LayoutOf(segment);
+        a.layout = CodeLayoutOf(segment);
         if (segment.group == 0) {
           const auto* scales = weights + segment.byte_begin + PlaceOf(segment, a.k).scales_begin;
           a.w_scales = reinterpret_cast<const float*>(scales);
@@ -89,7 +73,7 @@ class CodesGemmTest : public KernelGemm {
     const auto tiles = static_cast<int32_t>((segment.num_rows + kTileRows - 1) / kTileRows);
     DequantArgs d;
     d.codes = weights + segment.byte_begin;
-    d.layout = LayoutOf(segment);
+    d.layout = CodeLayoutOf(segment);
     d.row_scales = reinterpret_cast<const float*>(weights + segment.byte_begin +
                                                   PlaceOf(segment, k).scales_begin);
     d.row_begin = Below(tiles) * kTileRows;

@@ -48,9 +48,15 @@ void CudaOps::Embed(const penstock::EmbedArgs& a) {
   const auto rows = static_cast<size_t>(a.y.rows);
   const int32_t* ids = ids_.Send(staging_, absl::MakeConstSpan(a.ids, rows));
   if (a.packed != nullptr) return EmbedPacked(a, ids);
+  EmbedRows({a.table.data, a.table.stride, ElementOf(a.table.dtype)}, ids, a);
+}
+
+/// y's rows from plain rows of a table.
+void CudaOps::EmbedRows(const PlainTable& table, const int32_t* ids, const penstock::EmbedArgs& a) {
   EmbedArgs e;
-  e.table = a.table.data;
-  e.table_stride = a.table.stride;
+  e.table = table.data;
+  e.table_stride = table.stride;
+  e.table_element = table.element;
   e.ids = ids;
   e.y = a.y.data;
   e.y_stride = a.y.stride;
@@ -58,7 +64,6 @@ void CudaOps::Embed(const penstock::EmbedArgs& a) {
   e.width = static_cast<int32_t>(a.y.cols);
   e.scale = a.scale;
   e.accumulate = a.accumulate;
-  e.table_element = ElementOf(a.table.dtype);
   e.element = ElementOf(a.y.dtype);
   stream_.Enqueue("embed", [&](cudaStream_t stream) { return LaunchEmbed(e, stream); });
 }
@@ -84,20 +89,10 @@ void CudaOps::EmbedPacked(const penstock::EmbedArgs& a, const int32_t* ids) {
     stream_.Enqueue("embed", [&](cudaStream_t s) { return LaunchEmbedCodes(c, s); });
     return;
   }
-  EmbedArgs e;
-  e.table = static_cast<const std::byte*>(a.packed->weight.data()) + segment.byte_begin;
-  e.table_stride = PlainRowBytes(a.packed->k, 2) / 2;
-  e.ids = ids;
-  e.y = a.y.data;
-  e.y_stride = a.y.stride;
-  e.rows = static_cast<int32_t>(a.y.rows);
-  e.width = static_cast<int32_t>(a.y.cols);
-  e.scale = a.scale;
-  e.accumulate = a.accumulate;
-  e.table_element =
+  const auto* rows = static_cast<const std::byte*>(a.packed->weight.data()) + segment.byte_begin;
+  const Element element =
       segment.format == WeightFormat::kFloat16 ? Element::kFloat16 : Element::kBFloat16;
-  e.element = ElementOf(a.y.dtype);
-  stream_.Enqueue("embed", [&](cudaStream_t stream) { return LaunchEmbed(e, stream); });
+  EmbedRows({rows, PlainRowBytes(a.packed->k, 2) / 2, element}, ids, a);
 }
 
 void CudaOps::Norm(const penstock::NormArgs& a) {
@@ -131,16 +126,11 @@ void CudaOps::Activate(const ActivationArgs& a) {
 }
 
 void CudaOps::GatherRows(const Tensor& x, absl::Span<const int32_t> rows, const Tensor& y) {
-  EmbedArgs e;
-  e.table = x.data;
-  e.table_stride = x.stride;
-  e.ids = gathered_.Send(staging_, rows);
-  e.y = y.data;
-  e.y_stride = y.stride;
-  e.rows = static_cast<int32_t>(rows.size());
-  e.width = static_cast<int32_t>(x.cols);
-  e.table_element = e.element = ElementOf(x.dtype);
-  stream_.Enqueue("gather", [&](cudaStream_t stream) { return LaunchEmbed(e, stream); });
+  penstock::EmbedArgs a;
+  a.y = y;
+  a.y.rows = static_cast<int64_t>(rows.size());
+  a.y.cols = x.cols;
+  EmbedRows({x.data, x.stride, ElementOf(x.dtype)}, gathered_.Send(staging_, rows), a);
 }
 
 void CudaOps::RopeAndCache(const penstock::RopeArgs& a, const BatchRows& batch) {

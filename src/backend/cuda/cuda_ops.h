@@ -58,6 +58,12 @@ class CudaOps final : public Ops {
   /// Room for `rows` rows of `columns`.
   ByteRows RoomForBytes(int64_t rows, int64_t columns);
   ByteRows RoundToBytes(const Tensor& x);
+  struct PlainTable {
+    const void* data;
+    int64_t stride;  // elements
+    Element element;
+  };
+  void EmbedRows(const PlainTable& table, const int32_t* ids, const penstock::EmbedArgs& args);
   void EmbedPacked(const penstock::EmbedArgs& args, const int32_t* ids);
   GemmWorkspace WorkspaceFor(int64_t n);
   ExpertList ListVisits(const ExpertsArgs& args, const ExpertRun& run, int32_t block_rows);

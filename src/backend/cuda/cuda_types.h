@@ -4,6 +4,7 @@
 #pragma once
 
 #include "absl/types/span.h"
+#include "backend/cuda/code_layout.h"
 #include "backend/cuda/weight_pack.h"
 #include "kernels/gemm.h"
 #include "penstock/backend.h"
@@ -25,24 +26,6 @@ constexpr Element ElementOf(DType type) {
 }
 constexpr int64_t BytesOf(Element element) {
   return element == Element::kFloat32 ? 4 : element == Element::kInt8 ? 1 : 2;
-}
-
-constexpr ScaleKind ScaleKindOf(DType type) {
-  return type == DType::kFloat16    ? ScaleKind::kFloat16
-         : type == DType::kBFloat16 ? ScaleKind::kBFloat16
-                                    : ScaleKind::kFloat32;
-}
-
-/// Of a segment of kTiles.
-inline CodeLayout CodeLayoutOf(const LinearSegment& segment) {
-  CodeLayout layout;
-  layout.bits = segment.format == WeightFormat::kCodes4 ? 4 : 8;
-  layout.center = segment.center;
-  layout.group = static_cast<int32_t>(segment.group);
-  layout.e4m3 = segment.has_book;
-  if (segment.group != 0) layout.scale_kind = ScaleKindOf(segment.scale_type);
-  if (segment.has_offset) layout.offset_kind = ScaleKindOf(segment.offset_type);
-  return layout;
 }
 
 /// What a product has to know of a segment's weights; `x`: the element of the layer's inputs.

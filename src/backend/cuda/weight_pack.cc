@@ -4,19 +4,19 @@
 #include <cmath>
 #include <cstring>
 
+#include "backend/cuda/code_layout.h"
 #include "backend/linear_rows.h"
 #include "backend/quantized_rows.h"
 #include "backend/scale_type.h"
 #include "base/half.h"
 #include "base/status_macros.h"
-#include "kernels/weight_layout.h"
 
 namespace penstock {
 namespace {
 
 using kernels::CodeLayout;
+using kernels::CodeLayoutOf;
 using kernels::kTileRows;
-using kernels::ScaleKind;
 
 constexpr size_t kSegmentAlign = 256;
 
@@ -28,29 +28,8 @@ bool HasCodes(const LinearSegment& segment) {
   return segment.format == WeightFormat::kCodes4 || segment.format == WeightFormat::kCodes8;
 }
 
-ScaleKind KindOfScale(DType type) {
-  switch (type) {
-    case DType::kFloat16:
-      return ScaleKind::kFloat16;
-    case DType::kBFloat16:
-      return ScaleKind::kBFloat16;
-    default:
-      return ScaleKind::kFloat32;
-  }
-}
 /// A type of ScaleKind that holds all that `type` does.
 DType CudaScaleType(DType type) { return type == DType::kFloat8E8M0 ? DType::kBFloat16 : type; }
-
-CodeLayout LayoutOf(const LinearSegment& segment) {
-  CodeLayout layout;
-  layout.bits = segment.format == WeightFormat::kCodes4 ? 4 : 8;
-  layout.center = segment.center;
-  layout.group = static_cast<int32_t>(segment.group);
-  layout.e4m3 = segment.has_book;
-  if (segment.group != 0) layout.scale_kind = KindOfScale(segment.scale_type);
-  if (segment.has_offset) layout.offset_kind = KindOfScale(segment.offset_type);
-  return layout;
-}
 
 /// Whether a code book is that of e4m3, but for the two codes that are no numbers.
 bool IsE4m3(const std::vector<float>& book) {
@@ -81,10 +60,10 @@ void FitSegment(const QuantizedForm& form, int64_t k, WeightFormat element,
   }
   segment.integer_input = false;
   if (one_scale && segment.group != 0) {
-    const int64_t columns = LayoutOf(segment).step_columns();
+    const int64_t columns = CodeLayoutOf(segment).step_columns();
     segment.group = (k + columns - 1) / columns * columns;
   }
-  if (plain && LayoutOf(segment).is_valid()) return;
+  if (plain && CodeLayoutOf(segment).is_valid()) return;
   LinearSegment numbers;
   numbers.format = element;
   numbers.row_begin = segment.row_begin;
@@ -165,7 +144,7 @@ void FillScales(const CodeLayout& layout, DType type, const std::vector<float>& 
 }
 
 void FillTile(const CodeRows& rows, const LinearSegment& segment, int64_t k, std::byte* tile) {
-  const CodeLayout layout = LayoutOf(segment);
+  const CodeLayout layout = CodeLayoutOf(segment);
   const auto num_rows = static_cast<int32_t>(rows.codes.size() / k);
   const int32_t columns = layout.step_columns();
   for (int32_t step = 0; step < layout.steps(k); ++step, tile += layout.step_bytes()) {
@@ -205,7 +184,7 @@ CudaWeightPlace PlaceOf(const LinearSegment& segment, int64_t k) {
       place.scales_begin = AlignedForSegment(n * kernels::PlainRowBytes(k, 1));
       break;
     case CudaWeightKind::kTiles:
-      place.scales_begin = AlignedForSegment(LayoutOf(segment).bytes(n, k));
+      place.scales_begin = AlignedForSegment(CodeLayoutOf(segment).bytes(n, k));
       break;
   }
   place.bytes = place.scales_begin + (segment.group == 0 ? n * sizeof(float) : 0);
@@ -263,7 +242,7 @@ void FillCudaWeights(absl::Span<const LinearPart> parts, int64_t k,
       if (segment.group == 0)
         std::copy(codes.scales.begin(), codes.scales.end(), row_scales + first);
       if (kind == CudaWeightKind::kTiles) {
-        const CodeLayout layout = LayoutOf(segment);
+        const CodeLayout layout = CodeLayoutOf(segment);
         FillTile(codes, segment, k, base + tile * layout.steps(k) * layout.step_bytes());
         return;
       }

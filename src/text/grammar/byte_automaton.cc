@@ -337,12 +337,4 @@ ByteAutomaton ByteAutomaton::Of(const CharAutomaton& chars, TextEncoding encodin
   return out;
 }
 
-int32_t ByteAutomaton::only_byte(int32_t state) const {
-  if (fan_out_[state] != 1) return -1;
-  for (int b = 0; b < 256; ++b) {
-    if (Next(state, static_cast<uint8_t>(b)) != kDead) return b;
-  }
-  return -1;
-}
-
 }  // namespace penstock::grammar

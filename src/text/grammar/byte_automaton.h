@@ -40,8 +40,6 @@ class ByteAutomaton {
   /// Bytes that lead on.
   int32_t fan_out(int32_t state) const { return fan_out_[state]; }
   int32_t num_states() const { return static_cast<int32_t>(flags_.size()); }
-  /// The only byte that leads on; -1 where there are several or none.
-  int32_t only_byte(int32_t state) const;
   /// The state inside a JSON string after which every further string is allowed; kDead: none. Its
   /// language is the same in all automata that have one.
   int32_t free_state() const { return free_state_; }

@@ -119,22 +119,4 @@ void Matcher::Rollback(int32_t num_steps) {
   history_.resize(history_.size() - static_cast<size_t>(std::min(num_steps, this->num_steps())));
 }
 
-std::string Matcher::Forced(size_t most) {
-  std::string out;
-  ConfigSet now = history_.back();
-  ConfigSet next;
-  while (out.size() < most && !now.finished && !now.ways.empty()) {
-    int only = -1;
-    for (const Config& way : now.ways) {
-      const int byte = machine_.automaton(way.pc).only_byte(way.state);
-      if (byte < 0 || (only >= 0 && only != byte)) return out;
-      only = byte;
-    }
-    machine_.Step(now, static_cast<uint8_t>(only), next);
-    out.push_back(static_cast<char>(only));
-    std::swap(now, next);
-  }
-  return out;
-}
-
 }  // namespace penstock::grammar

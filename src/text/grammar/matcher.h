@@ -86,8 +86,6 @@ class Matcher {
   bool finished() const { return state().finished; }
   /// Whether it can only end here.
   bool ended() const { return state().ways.empty(); }
-  /// What must come next, as far as there is no choice; at most `most` bytes.
-  std::string Forced(size_t most);
 
   const ConfigSet& state() const { return history_.back(); }
   StackMachine& machine() { return machine_; }

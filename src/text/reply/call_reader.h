@@ -34,6 +34,11 @@ enum class CallBody : uint8_t {
   kGlmXml,    // f<arg_key>a</arg_key><arg_value>1</arg_value></tool_call>
 };
 
+/// Values are text, whose types only the function's schema knows.
+constexpr bool WritesXml(CallBody body) {
+  return body == CallBody::kQwenXml || body == CallBody::kGlmXml;
+}
+
 inline constexpr std::string_view kDeepSeekSeparator = "<｜tool▁sep｜>";
 inline constexpr std::string_view kKimiSeparator = "<|tool_call_argument_begin|>";
 

@@ -28,6 +28,13 @@ size_t MarkerMayBeginAt(std::string_view text, const std::vector<std::string_vie
 ReplyParser::ReplyParser(const ReplyFormat& format, bool in_reasoning,
                          std::shared_ptr<const StringParameters> types)
     : format_(format), types_(std::move(types)) {
+  if (format.reasoning != nullptr) reasoning_markers_ = {format.reasoning->end};
+  if (format.calls != nullptr) {
+    for (const std::string_view marker :
+         {format.calls->begin, format.calls->ignored[0], format.calls->ignored[1]}) {
+      if (!marker.empty()) content_markers_.push_back(marker);
+    }
+  }
   if (!in_reasoning) return;
   state_ = State::kReasoning;
   trims_ = has_reasoned_ = true;
@@ -84,21 +91,9 @@ bool ReplyParser::ReadHead() {
   return true;
 }
 
-std::vector<std::string_view> ReplyParser::Markers() const {
-  std::vector<std::string_view> markers;
-  if (state_ == State::kReasoning) {
-    markers.push_back(format_.reasoning->end);
-  } else if (format_.calls != nullptr) {
-    markers.push_back(format_.calls->begin);
-    for (const std::string_view marker : format_.calls->ignored) {
-      if (!marker.empty()) markers.push_back(marker);
-    }
-  }
-  return markers;
-}
-
 bool ReplyParser::ReadText(std::vector<ReplyPiece>& out) {
-  const std::vector<std::string_view> markers = Markers();
+  const std::vector<std::string_view>& markers =
+      state_ == State::kReasoning ? reasoning_markers_ : content_markers_;
   size_t at = std::string::npos;
   std::string_view found;
   for (const std::string_view marker : markers) {

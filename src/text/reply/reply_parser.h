@@ -49,7 +49,6 @@ class ReplyParser {
   bool ReadCall(std::vector<ReplyPiece>& out);
   bool SkipEnd();
 
-  std::vector<std::string_view> Markers() const;
   void TakeMarker(std::string_view marker);
   void BeginCall(std::string_view marker);
   void FailCall(std::vector<ReplyPiece>& out);
@@ -57,6 +56,7 @@ class ReplyParser {
 
   const ReplyFormat format_;
   const std::shared_ptr<const StringParameters> types_;
+  std::vector<std::string_view> reasoning_markers_, content_markers_;  // of those states
   State state_ = State::kHead;
   std::string text_;          // not yet understood
   std::string space_;         // leaves if text follows that is no marker

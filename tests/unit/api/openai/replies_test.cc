@@ -17,6 +17,7 @@ namespace penstock {
 namespace {
 
 using nlohmann::json;
+using ::testing::HasSubstr;
 
 constexpr std::string_view kReply =
     "<think>\nThe weather.\n</think>\n\nI ask.\n<tool_call>\n{\"name\": \"weather\", "
@@ -133,6 +134,8 @@ TEST_F(Replies, AreContentWhereTheCallIsNone) {
   const json choice = Answer(absl::StrCat(",", ToAbsl(kTools)))["choices"][0];
   EXPECT_EQ(choice["message"]["content"], reply);
   EXPECT_EQ(choice["finish_reason"], "stop");
+  EXPECT_THAT(talk_->catalogue.Text(),
+              HasSubstr("penstock_failed_tool_calls_total{engine=\"0\",model_name=\"demo\"} 1"));
 }
 
 TEST_F(Replies, MayGoOnReasoningThatThePromptBegan) {

@@ -68,14 +68,11 @@ TEST(Gbnf, SaysWhereItIsWrong) {
   }
 }
 
-TEST(Matcher, TakesStepsBackAndKnowsWhatIsForced) {
+TEST(Matcher, TakesStepsBack) {
   Matcher matcher(MakeGbnf("root ::= \"name: \" [a-z]+ \";\" (\"end\" | \"eno\")"));
-  EXPECT_EQ(matcher.Forced(100), "name: ");
   EXPECT_TRUE(matcher.Accept("name: a"));
-  EXPECT_EQ(matcher.Forced(100), "");
   EXPECT_FALSE(matcher.Accept("b?"));
   EXPECT_TRUE(matcher.Accept("b;"));
-  EXPECT_EQ(matcher.Forced(100), "en");
   matcher.Rollback(1);
   EXPECT_TRUE(matcher.Accept("c"));
   EXPECT_TRUE(matcher.Accept(";eno"));
@@ -83,7 +80,6 @@ TEST(Matcher, TakesStepsBackAndKnowsWhatIsForced) {
   EXPECT_TRUE(matcher.ended());
   matcher.Rollback(3);
   EXPECT_EQ(matcher.num_steps(), 0);
-  EXPECT_EQ(matcher.Forced(3), "nam");
 }
 
 TEST(Matcher, ManyWaysToReadATextStayFew) {
