@@ -3,8 +3,8 @@
 #include <cstdint>
 #include <string_view>
 
-#include "fuzz/walk_grammar.h"
 #include "text/grammar/pattern.h"
+#include "walk_grammar.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace penstock::grammar;
