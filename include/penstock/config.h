@@ -86,6 +86,7 @@ struct ServerSection {
   std::string numa = "default";           // default | interleave
   bool allow_anonymous = false;           // bind beyond loopback without a key
   std::vector<std::string> cors_origins;  // whose pages may read answers; *: everyone's
+  std::string agent_check;                // host:port of HAProxy's agent checks; empty: off
   std::string ready_file;                 // written with the bound ports once ready; empty: none
 };
 
@@ -103,6 +104,7 @@ struct LimitsSection {
   absl::Duration idle_timeout = absl::Seconds(120);
   Bytes stream_buffer{1 << 20};  // unsent bytes per stream before the reader counts as stalled
   absl::Duration write_stall = absl::Seconds(30);      // stalled for so long: cancelled
+  absl::Duration stall = absl::Minutes(2);             // of an engine with work; 0: none
   absl::Duration idempotency_ttl = absl::Minutes(10);  // answers repeated under a key; 0: none
   Bytes idempotency_memory{64 << 20};
   absl::Duration response_ttl = absl::Hours(1);  // /v1/responses that are kept; 0: none
@@ -115,6 +117,7 @@ struct ObserveSection {
 };
 
 struct DrainSection {
+  absl::Duration announce = absl::ZeroDuration();  // not ready, but still accepting
   absl::Duration finish = absl::Seconds(120);
 };
 

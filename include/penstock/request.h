@@ -56,7 +56,8 @@ struct GenerateRequest {
   int32_t priority = 0;  // lower runs earlier
   std::optional<absl::Time> deadline;              // engine clock; past it: kDeadline
   std::optional<absl::Time> first_token_deadline;  // as `deadline`, until the first token is out
-  std::string cache_salt;  // prefix blocks are shared only under an equal salt
+  absl::Duration queue_ttl;  // waiting longer for the first step: kDeadline; 0: no limit
+  std::string cache_salt;    // prefix blocks are shared only under an equal salt
   AdapterId adapter = kNoAdapter;
   OutputKind output =
       OutputKind::kToken;      // kToken, kPromptLogprobs (as well as tokens) or kHidden (embedding)

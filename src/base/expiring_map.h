@@ -16,6 +16,12 @@ template <class Key, class Value>
 class ExpiringMap {
  public:
   ExpiringMap(size_t max_bytes, absl::Duration ttl) : max_bytes_(max_bytes), ttl_(ttl) {}
+  /// Of what comes from now on; what is too much already goes.
+  void SetBounds(size_t max_bytes, absl::Duration ttl) {
+    max_bytes_ = max_bytes;
+    ttl_ = ttl;
+    while (bytes_ > max_bytes_) EraseOldest();
+  }
 
   /// Replaces what was under `key`. An entry of more bytes than the whole map may have is not kept.
   void Put(const Key& key, Value value, size_t bytes, absl::Time now) {
@@ -31,7 +37,8 @@ class ExpiringMap {
   const Value* Find(const Key& key, absl::Time now) {
     while (!ages_.empty() && items_.at(ages_.front()).expires <= now) EraseOldest();
     const auto it = items_.find(key);
-    return it == items_.end() ? nullptr : &it->second.value;
+    const bool there = it != items_.end() && it->second.expires > now;
+    return there ? &it->second.value : nullptr;
   }
 
   /// False where there was none.

@@ -201,7 +201,13 @@ absl::StatusOr<ServerConfig> LoadConfig(const ConfigSources& sources) {
   YAML::Node document;
   if (!sources.file_text.empty()) {
     try {
-      document = YAML::Load(sources.file_text);
+      const std::vector<YAML::Node> documents = YAML::LoadAll(sources.file_text);
+      if (documents.size() > 1) {
+        return absl::InvalidArgumentError(absl::StrCat(sources.file_name, ":",
+                                                       documents[1].Mark().line + 1,
+                                                       ": a second document begins: expected one"));
+      }
+      if (!documents.empty()) document = documents[0];
     } catch (const YAML::Exception& e) {
       return absl::InvalidArgumentError(
           absl::StrCat(sources.file_name, ":", e.mark.line + 1, ": ", e.msg));

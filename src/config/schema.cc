@@ -203,8 +203,12 @@ ConfigSection DescribeServer(ServerConfig& c) {
            {"cors_origins", &c.server.cors_origins,
             "Origins (https://app.example) whose pages may read answers in a browser; \"*\": every "
             "page, which then also reaches what asks for no key. Empty: none."},
+           {"agent_check", &c.server.agent_check,
+            "host:port where HAProxy's agent-check hears down (loading or failed), up ready with a "
+            "maxconn, or drain. Needs HTTP. Port 0: any free one. Empty: off."},
            {"ready_file", &c.server.ready_file,
-            "A file that receives {\"http\": port, \"grpc\": port} once the model can serve. "
+            "A file that receives {\"http\": port, \"grpc\": port} (and agent_check) once the "
+            "model can serve. "
             "Empty: none."},
        },
        {{"public",
@@ -243,6 +247,11 @@ ConfigSection DescribeServer(ServerConfig& c) {
            {"stream_buffer", &c.limits.stream_buffer,
             "Unsent bytes per stream beyond which its reader counts as stalled."},
            {"write_stall", &c.limits.write_stall, "A reader stalled for so long is cancelled."},
+           {"stall", &c.limits.stall,
+            "An engine with work that makes no step for so long is given up: the process says "
+            "where "
+            "its threads stand and exits with 70, for its supervisor to start it again. 0s: "
+            "never."},
            {"idempotency_ttl", &c.limits.idempotency_ttl,
             "How long an answer is kept to be repeated to the same request under the same "
             "Idempotency-Key. 0s: the header is ignored."},
@@ -271,6 +280,9 @@ ConfigSection DescribeServer(ServerConfig& c) {
       {"drain",
        "What SIGTERM does; a second one ends at once.",
        {
+           {"announce", &c.drain.announce,
+            "Time before, in which /ready is 503 and the agent check says drain while requests are "
+            "still taken: balancers need it to look elsewhere. SIGINT leaves it out."},
            {"finish", &c.drain.finish, "Time that running requests get to finish."},
        }});
   return root;

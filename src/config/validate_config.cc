@@ -6,8 +6,10 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "config/config_diff.h"
 #include "config/load_config.h"
 #include "config/schema.h"
 
@@ -150,6 +152,13 @@ absl::Status ValidateConfig(const ServerConfig& config, bool serving) {
       ValidateListener(config.server.public_listener.http, "server.public.http", keyless_ok));
   RETURN_IF_ERROR(
       ValidateListener(config.server.public_listener.grpc, "server.public.grpc", keyless_ok));
+  const std::string& agent = config.server.agent_check;
+  if (!agent.empty()) {
+    if (config.server.public_listener.http.empty())
+      return absl::InvalidArgumentError("server.agent_check: expected none where HTTP is off");
+    if (const absl::StatusOr<HostPort> parsed = ParseHostPort(agent); !parsed.ok())
+      return Annotate(parsed.status(), "server.agent_check");
+  }
   RETURN_IF_ERROR(ValidateOrigins(config.server.cors_origins));
   RETURN_IF_ERROR(ValidateEngine(config.engine, "engine"));
   RETURN_IF_ERROR(ValidateModels(config));
@@ -178,7 +187,14 @@ std::string ReferenceYaml() {
       "edit.\n"
       "# Sizes: 64MiB, 2GiB. Durations: 500ms, 30s, 2m. Any key can be set with --set a.b=value, "
       "and all but\n"
-      "# those of models by the environment: PENSTOCK_ENGINE_MAX_LEN=4096.\n";
+      "# those of models by the environment: PENSTOCK_ENGINE_MAX_LEN=4096. A running server takes\n"
+      "# changes of ";
+  out += absl::StrJoin(LivePaths(), ", ", [](std::string* text, std::string_view path) {
+    text->append(path.ends_with('.') ? path.substr(0, path.size() - 1) : path);
+  });
+  out +=
+      " by SIGHUP or\n"
+      "# when the file changes, all together or, with any error, none; others need a restart.\n";
   PrintSection(DescribeServer(config), "", out);
   ModelEntry model;
   model.path = "models/demo";

@@ -146,6 +146,10 @@ void EngineLoop::CollectOldest() {
     done(status);
   }
   scheduler_.Commit(*result, now);
+  const SchedulerCounters& counters = scheduler_.counters();
+  admissions_.Observe(now, counters.num_begun, counters.begun_tokens, scheduler_.num_waiting() > 0);
+  requests_per_second_ = admissions_.requests();
+  tokens_per_second_ = admissions_.tokens();
   options_.metrics.step_collect.Observe(absl::ToDoubleSeconds(now - begin));
   options_.metrics.step_commit.Observe(absl::ToDoubleSeconds(options_.clock->Now() - now));
 }
@@ -172,9 +176,15 @@ void EngineLoop::Publish() {
   if (const AdapterUse& adapters = scheduler_.adapters();
       adapters.version() != published_adapters_) {
     published_adapters_ = adapters.version();
-    const std::lock_guard lock(adapters_mutex_);
+    const std::lock_guard lock(lists_mutex_);
     running_adapters_ = adapters.Running();
     waiting_adapters_ = adapters.Waiting();
+  }
+  if (const WaitQueue& waiting = scheduler_.waiting(); waiting.version() != published_waiting_) {
+    published_waiting_ = waiting.version();
+    const std::lock_guard lock(lists_mutex_);
+    waiting_.clear();
+    for (const auto& [priority, level] : waiting.levels()) waiting_.push_back(level);
   }
   ExportMetrics();
   const int64_t finished = scheduler_.counters().num_finished;
@@ -263,11 +273,14 @@ EngineLoad EngineLoop::load() const {
   load.num_running = num_running_;
   load.num_waiting = static_cast<int32_t>(std::max<int64_t>(0, num_live() - load.num_running));
   load.num_waiting_tokens = num_waiting_tokens_;
+  load.requests_per_second = requests_per_second_;
+  load.tokens_per_second = tokens_per_second_;
   load.kv_usage = kv_usage_;
   load.healthy = healthy_;
   load.draining = draining_;
   load.last_step = absl::FromUnixNanos(last_step_nanos_);
-  const std::lock_guard lock(adapters_mutex_);
+  const std::lock_guard lock(lists_mutex_);
+  load.waiting = waiting_;
   load.running_adapters = running_adapters_;
   load.waiting_adapters = waiting_adapters_;
   return load;

@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/mailbox.h"
+#include "engine/admission_rate.h"
 #include "engine/scheduler.h"
 #include "metrics/catalogue.h"
 #include "penstock/engine.h"
@@ -112,8 +113,13 @@ class EngineLoop final : public Engine {
   std::atomic<double> kv_usage_{0};
   std::atomic<int64_t> last_step_nanos_{0};  // since the Unix epoch, by the engine's clock
 
-  mutable std::mutex adapters_mutex_;  // guards the two lists
+  std::atomic<double> requests_per_second_{0}, tokens_per_second_{0};
+  AdmissionRate admissions_;  // the engine's thread's
+
+  mutable std::mutex lists_mutex_;  // guards the lists
   std::vector<AdapterId> running_adapters_, waiting_adapters_;
+  std::vector<WaitingLoad> waiting_;
+  uint64_t published_waiting_ = 0;   // WaitQueue::version; the engine's thread's
   uint64_t published_adapters_ = 0;  // AdapterUse::version; the engine's thread's
 
   std::mutex drain_mutex_;

@@ -81,7 +81,8 @@ std::vector<absl::Time> Scheduler::Deadlines(const Sequence& seq) const {
   std::vector<absl::Time> out;
   if (seq.request.deadline) out.push_back(*seq.request.deadline);
   if (seq.request.first_token_deadline) out.push_back(*seq.request.first_token_deadline);
-  if (options_.queue_ttl > absl::ZeroDuration()) out.push_back(seq.submitted + options_.queue_ttl);
+  if (const absl::Duration ttl = seq.request.queue_ttl; ttl > absl::ZeroDuration())
+    out.push_back(seq.submitted + ttl);
   return out;
 }
 
@@ -113,8 +114,8 @@ void Scheduler::ExpireDeadlines(absl::Time now) {
                !has_token) {
       Finish(seq, FinishReason::kDeadline,
              absl::DeadlineExceededError("no first token before its deadline"));
-    } else if (!started && options_.queue_ttl > absl::ZeroDuration() &&
-               seq.submitted + options_.queue_ttl <= now) {
+    } else if (!started && seq.request.queue_ttl > absl::ZeroDuration() &&
+               seq.submitted + seq.request.queue_ttl <= now) {
       Finish(seq, FinishReason::kDeadline,
              absl::DeadlineExceededError("waited longer than limits.queue_ttl"));
     }

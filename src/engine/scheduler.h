@@ -35,8 +35,6 @@ struct SchedulerOptions {
   bool prefix_cache = true;
   std::string model_digest;
   std::array<uint64_t, 2> hash_key = {0, 0};  // secret; see PrefixHasher::RandomKey
-  absl::Duration queue_ttl =
-      absl::ZeroDuration();  // waiting longer before the first step: kDeadline; 0: forever
   SpeculationOptions speculation;
   absl::Duration itl_target = absl::ZeroDuration();  // of a step beside streams; see StepBudget
 };
@@ -44,6 +42,8 @@ struct SchedulerOptions {
 /// Counts since the start, for metrics; the scheduler only adds.
 struct SchedulerCounters {
   int64_t num_finished = 0;  // OnDone called
+  int64_t num_begun = 0;     // first planned
+  int64_t begun_tokens = 0;  // of their prompts
   int64_t num_preemptions = 0;
   int64_t prefix_queried_tokens = 0;  // prompt tokens at first admission
   int64_t prefix_hit_tokens = 0;      // of those, found
@@ -96,6 +96,7 @@ class Scheduler {
   int32_t num_live() const { return static_cast<int32_t>(live_.size()); }
   int32_t num_planned_tokens() const { return num_planned_; }  // by the last Plan
   int64_t num_waiting_tokens() const { return waiting_.num_tokens(); }
+  const WaitQueue& waiting() const { return waiting_; }
   const CacheTables& tables() const { return tables_; }
   const AdapterUse& adapters() const { return adapters_; }
   const SchedulerCounters& counters() const { return counters_; }

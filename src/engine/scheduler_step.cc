@@ -38,7 +38,11 @@ void Scheduler::AddSlice(Sequence& seq, int32_t num_tokens, absl::Span<const Tok
   budget_ -= num_tokens;
   num_planned_ += num_tokens;
   seq.planned_in = plan.step;
-  seq.first_planned = std::min(seq.first_planned, now);
+  if (seq.first_planned == absl::InfiniteFuture()) {
+    seq.first_planned = now;
+    ++counters_.num_begun;
+    counters_.begun_tokens += static_cast<int64_t>(seq.request.prompt.size());
+  }
   seq.num_computed += num_tokens;
   if (reaches_end) {
     seq.num_in_flight += 1 + num_drafts;

@@ -8,6 +8,7 @@
 #include <map>
 
 #include "engine/sequence.h"
+#include "penstock/engine.h"
 
 namespace penstock {
 
@@ -26,26 +27,41 @@ class WaitQueue {
   }
   void Push(Sequence* seq) {
     by_rank_.emplace(seq->rank, Entry{seq, seq->num_known()});
-    num_tokens_ += seq->num_known();
+    Count(seq->rank, 1, seq->num_known());
   }
   void Remove(const Sequence* seq) {
     const auto it = by_rank_.find(seq->rank);
     if (it == by_rank_.end()) return;
-    num_tokens_ -= it->second.num_tokens;
+    Count(seq->rank, -1, -it->second.num_tokens);
     by_rank_.erase(it);
   }
   Sequence* front() const { return by_rank_.empty() ? nullptr : by_rank_.begin()->second.sequence; }
   int32_t size() const { return static_cast<int32_t>(by_rank_.size()); }
   int64_t num_tokens() const { return num_tokens_; }  // to compute, of all that wait
+  /// By priority, the first to run first.
+  const std::map<int32_t, WaitingLoad>& levels() const { return levels_; }
+  uint64_t version() const { return version_; }  // of levels
 
  private:
   struct Entry {
     Sequence* sequence;
     int64_t num_tokens;  // when it was pushed
   };
+  void Count(const Rank& rank, int32_t requests, int64_t tokens) {
+    num_tokens_ += tokens;
+    ++version_;
+    WaitingLoad& level = levels_[rank.priority];
+    level.priority = rank.priority;
+    level.num_requests += requests;
+    level.num_tokens += tokens;
+    if (level.num_requests == 0) levels_.erase(rank.priority);
+  }
+
   const QueuePolicy policy_;
   uint64_t next_arrival_ = 0;
   std::map<Rank, Entry> by_rank_;
+  std::map<int32_t, WaitingLoad> levels_;
+  uint64_t version_ = 0;
   int64_t num_tokens_ = 0;
 };
 

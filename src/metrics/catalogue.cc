@@ -195,6 +195,21 @@ void Catalogue::SetKernelSelfTest(const std::string& kernel_set, bool failed) {
   MakeGauge("penstock_kernel_selftest_failed", {{"kernel_set", kernel_set}}).Set(failed ? 1 : 0);
 }
 
+void Catalogue::SetConfig(const std::string& hash, bool success, absl::Time when) {
+  const MetricInfo& row = Row("penstock_config_hash_info");
+  auto& family = prometheus::BuildGauge()
+                     .Name(std::string(row.name))
+                     .Help(std::string(row.help))
+                     .Register(*registry_);
+  const std::lock_guard lock(config_mutex_);
+  if (config_hash_ != nullptr) family.Remove(config_hash_);
+  config_hash_ = &family.Add({{"hash", hash}});
+  config_hash_->Set(1);
+  MakeGauge("penstock_config_last_reload_success", {}).Set(success ? 1 : 0);
+  MakeGauge("penstock_config_last_reload_timestamp_seconds", {})
+      .Set(absl::ToDoubleSeconds(when - absl::UnixEpoch()));
+}
+
 void Catalogue::CountRequest(int code) {
   for (const auto& [known, counter] : request_codes_) {
     if (known == code) return counter.Add();

@@ -117,6 +117,8 @@ class Catalogue {
                    const std::string& waiting, absl::Time now);
   /// penstock_kernel_selftest_failed{kernel_set}.
   void SetKernelSelfTest(const std::string& kernel_set, bool failed);
+  /// penstock_config_*: the configuration in force, and how reading it last went.
+  void SetConfig(const std::string& hash, bool success, absl::Time when);
   /// penstock_requests_total{code}: one answered request, by HTTP status.
   void CountRequest(int code);
 
@@ -136,6 +138,8 @@ class Catalogue {
   CounterHandle request_other_;
   std::mutex adapters_mutex_;                           // guards what it stands before
   std::map<std::string, prometheus::Gauge*> adapters_;  // by model
+  std::mutex config_mutex_;                             // guards the next
+  prometheus::Gauge* config_hash_ = nullptr;            // with the hash as its label
   std::mutex process_mutex_;  // guards the scrape of the process's figures
   CounterHandle process_cpu_;
   GaugeHandle process_resident_, process_virtual_, process_open_fds_, process_max_fds_,

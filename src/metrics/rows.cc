@@ -98,6 +98,13 @@ constexpr MetricInfo kRows[] = {
      "1: a set of kernels that this processor runs, but that disagreed with plain arithmetic and "
      "is "
      "not used."},
+    {"penstock_config_hash_info", kGauge, "hash", "",
+     "Constant 1; the label is of the configuration in force, equal for equal ones."},
+    {"penstock_config_last_reload_success", kGauge, "", "",
+     "1: the configuration was taken when it was last read; 0: refused, the one before is in "
+     "force."},
+    {"penstock_config_last_reload_timestamp_seconds", kGauge, "", "",
+     "When the configuration was last read, in seconds since 1970."},
     {"penstock_build_info", kGauge, "version", "", "Constant 1; the labels describe the build."},
     {"process_cpu_seconds_total", kCounter, "", "", "CPU time of the process."},
     {"process_resident_memory_bytes", kGauge, "", "", "Resident memory of the process."},

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "config/config_diff.h"
 #include "config/load_config.h"
 #include "metrics/catalogue.h"
 #include "server/commands.h"
@@ -18,6 +19,7 @@ void AddCheckConfigCommand(CLI::App& app, int& exit_code) {
     bool reference = false;
     bool metrics = false;
     bool api = false;
+    bool schema = false;
   };
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand(
@@ -31,6 +33,7 @@ void AddCheckConfigCommand(CLI::App& app, int& exit_code) {
                     "Print every key with its default and meaning");
   command->add_flag("--metrics", options->metrics, "Print the catalogue of metrics");
   command->add_flag("--api", options->api, "Print every field of the API");
+  command->add_flag("--schema", options->schema, "Print the JSON Schema of the file");
   command->callback([options, &exit_code] {
     if (options->reference) {
       std::fputs(ReferenceYaml().c_str(), stdout);
@@ -42,6 +45,10 @@ void AddCheckConfigCommand(CLI::App& app, int& exit_code) {
     }
     if (options->api) {
       std::fputs(CallFieldsMarkdown().c_str(), stdout);
+      return;
+    }
+    if (options->schema) {
+      std::fputs(ConfigJsonSchema().c_str(), stdout);
       return;
     }
     absl::StatusOr<ServerConfig> config = ReadConfig(options->file, options->assignments);

@@ -56,4 +56,11 @@ absl::StatusOr<ServerConfig> ReadConfig(const std::string& file,
   return config;
 }
 
+std::set<std::string> ConfigFiles(const std::string& file, const ServerConfig& config) {
+  std::set<std::string> out;
+  if (!file.empty()) out.insert(file);
+  if (!config.auth.api_key_file.empty()) out.insert(Beside(file, config.auth.api_key_file));
+  return out;
+}
+
 }  // namespace penstock

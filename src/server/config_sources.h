@@ -3,6 +3,7 @@
 // Threads: confined to the main thread.
 #pragma once
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -15,5 +16,8 @@ namespace penstock {
 /// afterwards.
 absl::StatusOr<ServerConfig> ReadConfig(const std::string& file,
                                         const std::vector<std::string>& assignments);
+
+/// The files that ReadConfig has read for `config`: a change of any may change the configuration.
+std::set<std::string> ConfigFiles(const std::string& file, const ServerConfig& config);
 
 }  // namespace penstock

@@ -77,11 +77,17 @@ void StartLogging(const ObserveSection& observe) {
   state.logger = std::make_shared<spdlog::async_logger>(
       "penstock", std::make_shared<spdlog::sinks::stderr_sink_mt>(), state.pool,
       spdlog::async_overflow_policy::overrun_oldest);
-  state.logger->set_level(
-      spdlog::level::from_str(observe.level == "warn" ? "warning" : observe.level));
+  SetLogLevel(observe.level);
   state.logger->set_pattern(state.json ? R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l",%v})"
                                        : "%H:%M:%S.%e %^%L%$ %v");
   state.logger->flush_on(spdlog::level::debug);
+}
+
+void SetLogLevel(std::string_view level) {
+  const Logging& state = State();
+  if (state.logger == nullptr) return;
+  state.logger->set_level(
+      spdlog::level::from_str(level == "warn" ? "warning" : std::string(level)));
 }
 
 void StopLogging() {

@@ -23,6 +23,8 @@ struct LogField {
 
 /// Once, before the first line. A full queue drops the oldest lines rather than stall a request.
 void StartLogging(const ObserveSection& observe);
+/// From now on; `level` as in the configuration.
+void SetLogLevel(std::string_view level);
 /// Writes what is queued.
 void StopLogging();
 

@@ -54,6 +54,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadWeightsOf(const std::string& na
   load.progress = [&](std::string_view, int64_t done,
                       int64_t total) {  // a line for each second that it takes
     const absl::Time now = parts.clock->Now();
+    if (parts.progress != nullptr) parts.progress->Set(done, total);
     if (now - told < absl::Seconds(1)) return;
     told = now;
     Log(LogLevel::kInfo, "loading",
@@ -188,7 +189,6 @@ EngineOptions MakeEngineOptions(const EngineConfig& engine, const InstanceParts&
   options.scheduler.prefix_cache = engine.prefix_cache;
   options.scheduler.model_digest = digest;
   options.scheduler.hash_key = PrefixHasher::RandomKey();
-  options.scheduler.queue_ttl = parts.queue_ttl;
   options.scheduler.itl_target = engine.itl_target;
   options.scheduler.speculation.ngram = engine.speculation.method == "ngram";
   options.scheduler.speculation.max_tokens = engine.speculation.max_tokens;

@@ -14,6 +14,7 @@
 #include "penstock/config.h"
 #include "penstock/service.h"
 #include "penstock/tokenizer.h"
+#include "server/boot_progress.h"
 #include "service/adapter_pool.h"
 #include "text/chat_template_files.h"
 #include "text/grammar/grammar_compiler.h"
@@ -40,7 +41,7 @@ struct InstanceParts {
   WorkerPool* pool = nullptr;
   Catalogue* catalogue = nullptr;
   const Clock* clock = nullptr;
-  absl::Duration queue_ttl;
+  BootProgress* progress = nullptr;  // null: nobody asks
 };
 
 class ModelInstance {

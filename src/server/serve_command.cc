@@ -1,18 +1,22 @@
 // penstock serve [MODEL]
 #include <CLI/CLI.hpp>
-#include <csignal>
+#include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
 #include "base/status_macros.h"
 #include "config/load_config.h"
 #include "server/commands.h"
 #include "server/config_sources.h"
+#include "server/control_loop.h"
 #include "server/logging.h"
 #include "server/model_source.h"
 #include "server/server.h"
+#include "server/supervisor.h"
 
 namespace penstock {
 namespace {
@@ -82,16 +86,52 @@ absl::StatusOr<ServerConfig> MergeOptions(const ServeOptions& options) {
   return config;
 }
 
-/// Blocks SIGTERM and SIGINT in this and all later threads, so that the main thread can wait for
-/// them.
-sigset_t BlockSignals() {
-  std::signal(SIGPIPE, SIG_IGN);
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGTERM);
-  sigaddset(&set, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  return set;
+constexpr int kExitFault = 70;  // an engine has failed: a supervisor should start a new process
+
+/// The engines have failed: says so, and where the process stands.
+void ReportFault(const absl::Status& fault) {
+  Log(LogLevel::kError, "the process ends: a new one is needed",
+      {{"error", std::string(fault.message())}, {"threads", DescribeThreads()}});
+  NotifySupervisor(absl::StrCat("STATUS=", fault.message()));
+}
+
+/// Until a signal asks for the end: takes each change of the configuration and looks after the
+/// engines. An error: one has failed.
+absl::Status RunUntilStopped(Server& server, ControlLoop& control, const std::string& file,
+                             bool* announces) {
+  const auto watch = [&] {
+    for (const std::string& folder : control.Watch(ConfigFiles(file, *server.config()))) {
+      Log(LogLevel::kWarn, "changes of files are not seen here, reload with SIGHUP",
+          {{"folder", folder}});
+    }
+  };
+  watch();
+  const absl::Duration period = std::min(absl::Seconds(1), WatchdogPeriod());
+  while (true) {
+    const ControlEvent event = control.Wait(period);
+    RETURN_IF_ERROR(server.CheckEngines());
+    NotifySupervisor("WATCHDOG=1");
+    if (event == ControlEvent::kStop || event == ControlEvent::kInterrupt) {
+      *announces = event == ControlEvent::kStop;
+      return absl::OkStatus();
+    }
+    if (event == ControlEvent::kTimeout) continue;
+    if (server.Reload(event == ControlEvent::kReload ? "SIGHUP" : "file").ok()) watch();
+  }
+}
+
+/// Still serving, while balancers learn that this will end.
+void Announce(Server& server, ControlLoop& control) {
+  const absl::Time end = absl::Now() + server.config()->drain.announce;
+  if (end <= absl::Now()) return;
+  server.Announce();
+  Log(LogLevel::kInfo, "not ready any more; still taking requests",
+      {{"seconds", absl::ToDoubleSeconds(server.config()->drain.announce)}});
+  control.StopWaiting();
+  for (absl::Time now = absl::Now(); now < end; now = absl::Now()) {
+    control.Wait(std::min(end - now, WatchdogPeriod()));
+    NotifySupervisor("WATCHDOG=1");
+  }
 }
 
 int Serve(const ServeOptions& options) {
@@ -100,7 +140,7 @@ int Serve(const ServeOptions& options) {
     std::fprintf(stderr, "penstock: %s\n", std::string(status.message()).c_str());
     return 1;
   };
-  const sigset_t signals = BlockSignals();
+  ControlLoop control;
   absl::StatusOr<ServerConfig> config = MergeOptions(options);
   if (!config.ok()) return fail(config.status());
   const bool keyless = config->auth.api_keys.empty() && config->server.allow_anonymous;
@@ -108,13 +148,21 @@ int Serve(const ServeOptions& options) {
   if (keyless)
     Log(LogLevel::kWarn,
         "no API key is asked for: everyone who reaches the listeners may use the models");
-  absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(*std::move(config));
+  absl::StatusOr<std::unique_ptr<Server>> server =
+      Server::Start(*std::move(config), [options] { return MergeOptions(options); });
   if (!server.ok()) return fail(server.status());
-  int signal = 0;
-  sigwait(&signals, &signal);
-  Log(LogLevel::kInfo, "draining; a second signal ends at once", {{"signal", int64_t{signal}}});
-  pthread_sigmask(SIG_UNBLOCK, &signals,
-                  nullptr);  // the default action of the next one is to end the process
+  NotifySupervisor("READY=1\nSTATUS=serving");
+  bool announces = false;
+  const absl::Status run = RunUntilStopped(**server, control, options.config, &announces);
+  if (!run.ok()) {
+    ReportFault(run);
+    StopLogging();
+    std::_Exit(kExitFault);  // what stands still cannot be joined
+  }
+  NotifySupervisor("STOPPING=1\nSTATUS=draining");
+  if (announces) Announce(**server, control);
+  Log(LogLevel::kInfo, "draining; a second signal ends at once");
+  control.StopWaiting();
   (*server)->Drain();
   server->reset();
   Log(LogLevel::kInfo, "stopped");

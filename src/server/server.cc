@@ -18,9 +18,11 @@
 #include "base/placement.h"
 #include "base/status_macros.h"
 #include "base/worker_pool.h"
+#include "server/boot_routes.h"
 #include "server/grpc_listener.h"
 #include "server/logging.h"
 #include "server/model_instance.h"
+#include "server/stall_watch.h"
 #include "service/adapter_registry.h"
 #include "service/generation_service.h"
 #include "service/text_loop.h"
@@ -55,11 +57,12 @@ absl::StatusOr<std::vector<int>> Place(const ServerSection& server) {
   return absl::InvalidArgumentError(absl::StrCat("server.compute_cpus: ", cpus.status().message()));
 }
 
-absl::Status WriteReadyFile(const std::string& path, int http_port, int grpc_port) {
+absl::Status WriteReadyFile(const std::string& path, int http_port, int grpc_port, int agent_port) {
   if (path.empty()) return absl::OkStatus();
   const std::string partial = path + ".partial";
   std::ofstream out(partial);
-  out << "{\"http\": " << http_port << ", \"grpc\": " << grpc_port << "}\n";
+  out << "{\"http\": " << http_port << ", \"grpc\": " << grpc_port
+      << ", \"agent_check\": " << agent_port << "}\n";
   out.close();
   std::error_code error;
   std::filesystem::rename(partial, path, error);  // whoever waits for it never sees half of it
@@ -72,44 +75,79 @@ absl::Status WriteReadyFile(const std::string& path, int http_port, int grpc_por
 
 /// In the order of construction; what is below may use what is above.
 struct Server::Parts {
-  Parts(ServerConfig c, const std::vector<int>& cpus)
+  Parts(ServerConfig c, ReadConfigFn read_again, const std::vector<int>& cpus)
       : config(std::move(c)),
+        live(config),
         catalogue(PENSTOCK_VERSION),
+        reload(std::move(read_again), &live, &catalogue),
         pool(ComputeThreads(config, cpus), cpus),
         text(config.server.text_threads > 0 ? config.server.text_threads
                                             : std::min(kMaxTextThreads, std::max(2, AllowedCpus())),
-             kMaxWaitingCalls) {}
+             kMaxWaitingCalls),
+        boot_router([](std::string_view) { return absl::OkStatus(); }) {}
 
-  absl::Status BindHttp();
+  absl::Status StartHttp();
+  std::string AgentLine() const;
   void ReportKernels();
   absl::Status LoadModels();
   absl::Status Serve();
 
-  const ServerConfig config;
+  const ServerConfig config;  // as it was at the start: for what only a restart changes
+  Live<ServerConfig> live;
   Catalogue catalogue;
+  ConfigReload reload;
   LoggedRequests log;
   WorkerPool pool;
   std::vector<std::unique_ptr<ModelInstance>> models;
   TextLoop text;
   std::unique_ptr<AdapterRegistry> registry;
   std::unique_ptr<GenerationService> service;
+  BootProgress progress{&SystemClock::Get()};
+  Router boot_router;
   std::unique_ptr<Router> router;
+  std::atomic<bool> serving{false};  // `service` is there
+  StallWatch stalls;
   std::unique_ptr<HttpServer> http;
   std::unique_ptr<GrpcListener> grpc;
 };
 
-absl::Status Server::Parts::BindHttp() {
+/// The port answers from here on; what it says until the models are there is that they are not.
+absl::Status Server::Parts::StartHttp() {
   const std::string& address = config.server.public_listener.http;
   if (address.empty()) return absl::OkStatus();
   HttpServerOptions options;
   options.address = address;
   options.num_threads = config.server.io_threads;
-  options.limits = config.limits;
-  options.cors_origins = config.server.cors_origins;
+  options.config = &live;
   options.clock = &SystemClock::Get();
   options.on_answer = [this](int code) { catalogue.CountRequest(code); };
   ASSIGN_OR_RETURN(http, HttpServer::Bind(std::move(options)));
-  return absl::OkStatus();
+  if (!config.server.agent_check.empty()) {
+    RETURN_IF_ERROR(
+        http->AddLineListener(config.server.agent_check, [this] { return AgentLine(); }));
+  }
+  progress.Begin(config.models.empty() ? "" : config.models.begin()->first, 0,
+                 config.models.size());
+  AddBootRoutes(boot_router, progress);
+  return http->Serve(&boot_router);
+}
+
+/// As HAProxy's agent-check reads it.
+std::string Server::Parts::AgentLine() const {
+  if (!serving) return "down #loading\n";
+  switch (service->phase()) {
+    case ServingPhase::kServing: {
+      int64_t most = 0;
+      for (const auto& [name, model] : config.models) most += model.engine.max_batch;
+      return absl::StrCat("up ready maxconn:", most, "\n");
+    }
+    case ServingPhase::kAnnouncing:
+    case ServingPhase::kDraining:
+      return "drain\n";
+    case ServingPhase::kFailed:
+      break;
+  }
+  return "down #failed\n";
 }
 
 /// How fast each kind of product is in each instruction set of the processor, once per process.
@@ -138,7 +176,8 @@ absl::Status Server::Parts::LoadModels() {
   std::vector<std::shared_ptr<const ServedModel>> served;
   std::vector<std::shared_ptr<AdapterPool>> adapters;
   for (const auto& [name, entry] : config.models) {
-    const InstanceParts parts{&pool, &catalogue, &SystemClock::Get(), config.limits.queue_ttl};
+    progress.Begin(name, models.size(), config.models.size());
+    const InstanceParts parts{&pool, &catalogue, &SystemClock::Get(), &progress};
     ASSIGN_OR_RETURN(std::unique_ptr<ModelInstance> instance,
                      ModelInstance::Load(name, entry, parts));
     served.push_back(instance->served());
@@ -151,8 +190,7 @@ absl::Status Server::Parts::LoadModels() {
 
 absl::Status Server::Parts::Serve() {
   ServiceParts parts;
-  parts.limits = config.limits;
-  parts.api_keys = config.auth.api_keys;
+  parts.config = &live;
   parts.version = PENSTOCK_VERSION;
   parts.models = registry.get();
   parts.adapters = registry.get();
@@ -163,25 +201,28 @@ absl::Status Server::Parts::Serve() {
   service = std::make_unique<GenerationService>(std::move(parts));
   router = std::make_unique<Router>(
       [this](std::string_view credential) { return service->Authorize(credential); });
-  const auto answers = std::make_shared<IdempotencyStore>(config.limits, &SystemClock::Get());
+  const auto answers = std::make_shared<IdempotencyStore>(&live, &SystemClock::Get());
   AddOpenAiRoutes(*router, *service, answers);
   AddAnthropicRoutes(*router, *service, answers);
   ASSIGN_OR_RETURN(grpc, GrpcListener::Start(config, service.get()));
-  return http == nullptr ? absl::OkStatus() : http->Serve(router.get());
+  serving = true;
+  if (http != nullptr) http->SetRouter(router.get());
+  return absl::OkStatus();
 }
 
 Server::Server(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 Server::~Server() = default;
 
-absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerConfig config) {
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerConfig config,
+                                                      ReadConfigFn read_again) {
   ASSIGN_OR_RETURN(const std::vector<int> cpus, Place(config.server));
-  auto parts = std::make_unique<Parts>(std::move(config), cpus);
-  RETURN_IF_ERROR(parts->BindHttp());
+  auto parts = std::make_unique<Parts>(std::move(config), std::move(read_again), cpus);
+  RETURN_IF_ERROR(parts->StartHttp());
   RETURN_IF_ERROR(parts->LoadModels());
   RETURN_IF_ERROR(parts->Serve());
   auto server = std::unique_ptr<Server>(new Server(std::move(parts)));
   RETURN_IF_ERROR(WriteReadyFile(server->parts_->config.server.ready_file, server->http_port(),
-                                 server->grpc_port()));
+                                 server->grpc_port(), server->agent_port()));
   std::vector<LogField> fields;
   if (server->http_port() > 0) fields.push_back({"http_port", int64_t{server->http_port()}});
   if (server->grpc_port() > 0) fields.push_back({"grpc_port", int64_t{server->grpc_port()}});
@@ -189,10 +230,32 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerConfig config) {
   return server;
 }
 
+void Server::Announce() { parts_->service->set_phase(ServingPhase::kAnnouncing); }
+
+absl::Status Server::CheckEngines() {
+  Parts& p = *parts_;
+  const absl::Duration most = p.live.Get()->limits.stall;
+  absl::Status status;
+  for (const auto& model : p.models) {
+    const std::string& name = model->served()->name;
+    const EngineLoad load = model->engine().load();
+    if (!load.healthy)
+      status = absl::UnavailableError(absl::StrCat(name, ": the engine has failed"));
+    const absl::Duration stalled = p.stalls.Observe(name, load, SystemClock::Get().Now());
+    if (most <= absl::ZeroDuration() || stalled <= most) continue;
+    status = absl::UnavailableError(absl::StrCat(
+        name, ": no step for ", absl::FormatDuration(absl::Trunc(stalled, absl::Seconds(1))),
+        " with ", load.num_running, " running and ", load.num_waiting, " waiting (limits.stall)"));
+  }
+  if (!status.ok()) p.service->set_phase(ServingPhase::kFailed);
+  return status;
+}
+
 void Server::Drain() {
   Parts& p = *parts_;
-  const absl::Time end = SystemClock::Get().Now() + p.config.drain.finish;
-  p.service->set_draining(true);
+  const absl::Time end = SystemClock::Get().Now() + p.live.Get()->drain.finish;
+  p.service->set_phase(ServingPhase::kDraining);
+  if (p.http != nullptr) p.http->CloseAfterAnswers();
   for (const auto& model : p.models) {
     model->engine().Drain(std::max(absl::ZeroDuration(), end - SystemClock::Get().Now()));
   }
@@ -203,7 +266,11 @@ void Server::Drain() {
   p.text.Stop();
 }
 
+absl::Status Server::Reload(const std::string& cause) { return parts_->reload.Reload(cause); }
+std::shared_ptr<const ServerConfig> Server::config() const { return parts_->live.Get(); }
+
 int Server::http_port() const { return parts_->http == nullptr ? 0 : parts_->http->port(); }
+int Server::agent_port() const { return parts_->http == nullptr ? 0 : parts_->http->line_port(); }
 int Server::grpc_port() const { return parts_->grpc == nullptr ? 0 : parts_->grpc->port(); }
 
 }  // namespace penstock

@@ -1,12 +1,17 @@
 #include "service/call_error.h"
 
+#include <algorithm>
+
 #include "absl/strings/cord.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "base/strings.h"
 
 namespace penstock {
 namespace {
 
 constexpr char kFieldUrl[] = "penstock/field";
+constexpr char kRetryUrl[] = "penstock/retry-after";
 
 }  // namespace
 
@@ -28,6 +33,20 @@ absl::Status WithField(const absl::Status& status, std::string_view param) {
   absl::Status renamed(status.code(), message);
   renamed.SetPayload(kFieldUrl, absl::Cord(ToAbsl(param)));
   return renamed;
+}
+
+absl::Status WithRetryAfter(absl::Status status, absl::Duration wait) {
+  const int64_t seconds =
+      std::clamp<int64_t>(absl::ToInt64Seconds(absl::Ceil(wait, absl::Seconds(1))), 1, 86400);
+  status.SetPayload(kRetryUrl, absl::Cord(absl::StrCat(seconds)));
+  return status;
+}
+
+std::optional<int64_t> RetryAfterOf(const absl::Status& status) {
+  const auto payload = status.GetPayload(kRetryUrl);
+  int64_t seconds = 0;
+  if (!payload || !absl::SimpleAtoi(std::string(*payload), &seconds)) return std::nullopt;
+  return seconds;
 }
 
 CallError ToCallError(const absl::Status& status) {

@@ -3,10 +3,12 @@
 // Threads: thread-safe.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "penstock/service.h"
 
 namespace penstock {
@@ -17,6 +19,10 @@ absl::Status InvalidField(std::string_view param, std::string_view message);
 std::string FieldOf(const absl::Status& status);
 /// The same error of a field that the client knows as `param`.
 absl::Status WithField(const absl::Status& status, std::string_view param);
+/// Carries how long the client should wait before it tries again.
+absl::Status WithRetryAfter(absl::Status status, absl::Duration wait);
+/// Whole seconds of at least one, as Retry-After has them; nullopt: nothing was said.
+std::optional<int64_t> RetryAfterOf(const absl::Status& status);
 CallError ToCallError(const absl::Status& status);
 /// The table of the API: INVALID_ARGUMENT 400, UNAUTHENTICATED 401, ... 500 for what is not in it.
 int HttpStatus(absl::StatusCode code);

@@ -167,7 +167,7 @@ absl::StatusOr<std::vector<GenerateRequest>> BuildRequests(const EmbeddingCall& 
 
 absl::StatusOr<std::shared_ptr<EmbeddingStream>> GenerationService::StartEmbedding(
     EmbeddingCall call, EmbeddingDone done) {
-  if (draining_) return absl::UnavailableError("the server is shutting down");
+  RETURN_IF_ERROR(CheckOpen());
   ASSIGN_OR_RETURN(std::shared_ptr<const ServedModel> model, FindToServe(call.base.model));
   RETURN_IF_ERROR(CheckFieldRanges(call.base));
   RETURN_IF_ERROR(CheckAbility(call, *model));
@@ -175,8 +175,11 @@ absl::StatusOr<std::shared_ptr<EmbeddingStream>> GenerationService::StartEmbeddi
   ASSIGN_OR_RETURN(setup.requests, BuildRequests(call, *model));
   setup.record = NewRecord(call.base);
   setup.record.model = model->name;
-  for (const GenerateRequest& request : setup.requests)
+  const absl::Duration queue_ttl = parts_.config->Get()->limits.queue_ttl;
+  for (GenerateRequest& request : setup.requests) {
+    request.queue_ttl = queue_ttl;
     setup.record.usage.prompt_tokens += static_cast<int64_t>(request.prompt.size());
+  }
   setup.loop = parts_.loop;
   setup.clock = parts_.clock;
   setup.log = parts_.log;

@@ -12,6 +12,7 @@
 #include "service/call_fields.h"
 #include "service/ids.h"
 #include "service/output_format.h"
+#include "service/predicted_wait.h"
 #include "service/prompt.h"
 #include "service/reply_setup.h"
 #include "service/sampling.h"
@@ -55,8 +56,7 @@ RequestRecord GenerationService::NewRecord(const GenerationCall& call) {
   return record;
 }
 
-GenerationService::GenerationService(ServiceParts parts)
-    : parts_(std::move(parts)), keys_(parts_.api_keys) {}
+GenerationService::GenerationService(ServiceParts parts) : parts_(std::move(parts)) {}
 
 absl::StatusOr<std::shared_ptr<const ServedModel>> GenerationService::FindModel(
     const std::optional<std::string>& name) const {
@@ -85,12 +85,21 @@ absl::StatusOr<std::shared_ptr<const ServedModel>> GenerationService::Named(
 }
 
 absl::Status GenerationService::Ready() const {
-  if (draining_) return absl::UnavailableError("the server is shutting down");
+  if (phase_ == ServingPhase::kAnnouncing)
+    return absl::UnavailableError("the server is about to shut down");
+  RETURN_IF_ERROR(CheckOpen());
   for (const auto& model : parts_.models->List()) {
     const EngineLoad load = model->engine->load();
     if (load.healthy && !load.draining) return absl::OkStatus();
   }
   return absl::UnavailableError("no model can serve");
+}
+
+absl::Status GenerationService::CheckOpen() const {
+  const ServingPhase phase = phase_;
+  if (phase < ServingPhase::kDraining) return absl::OkStatus();
+  return absl::UnavailableError(phase == ServingPhase::kDraining ? "the server is shutting down"
+                                                                 : "the engine has failed");
 }
 
 absl::Status GenerationService::CheckRoom(size_t num_prompts, int64_t n) const {
@@ -100,9 +109,25 @@ absl::Status GenerationService::CheckRoom(size_t num_prompts, int64_t n) const {
                              " choices in one request"));
 }
 
+/// A call that would not live to see its first token is refused before it costs anything.
+absl::Status GenerationService::CheckPatience(const GenerationCall& call,
+                                              const ServerConfig& config,
+                                              const Engine& engine) const {
+  absl::Duration most = absl::InfiniteDuration();
+  if (config.limits.queue_ttl > absl::ZeroDuration()) most = config.limits.queue_ttl;
+  const absl::Duration spent = parts_.clock->Now() - call.arrival;
+  for (const auto& limit : {call.timeout_ms, call.ttft_timeout_ms}) {
+    if (limit) most = std::min(most, absl::Milliseconds(*limit) - spent);
+  }
+  if (most == absl::InfiniteDuration()) return absl::OkStatus();
+  const auto priority = static_cast<int32_t>(call.priority.value_or(0));
+  return CheckWait(PredictedWait(engine.load(), priority), std::max(most, absl::ZeroDuration()));
+}
+
 void GenerationService::SetDeadlines(const GenerationCall& call, GenerateRequest& request) const {
   if (call.timeout_ms) request.deadline = call.arrival + absl::Milliseconds(*call.timeout_ms);
   absl::Duration first = absl::InfiniteDuration();
+  request.queue_ttl = parts_.config->Get()->limits.queue_ttl;
   if (call.ttft_timeout_ms) first = absl::Milliseconds(*call.ttft_timeout_ms);
   if (first != absl::InfiniteDuration()) request.first_token_deadline = call.arrival + first;
 }
@@ -129,7 +154,8 @@ absl::Status GenerationService::Submit(ResponseStream& stream, const GenerationC
 
 absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
     GenerationCall call, std::shared_ptr<ResponseSink> sink) {
-  if (draining_) return absl::UnavailableError("the server is shutting down");
+  RETURN_IF_ERROR(CheckOpen());
+  const std::shared_ptr<const ServerConfig> config = parts_.config->Get();
   ASSIGN_OR_RETURN(std::shared_ptr<const ServedModel> model, FindToServe(call.model));
   if (!model->can_generate) {
     return InvalidField("model", absl::StrCat("the model \"", model->name,
@@ -137,7 +163,8 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
                                               model->can_embed ? "/v1/embeddings" : "/v1/rerank"));
   }
   RETURN_IF_ERROR(CheckFieldRanges(call));
-  RETURN_IF_ERROR(CheckFieldsTogether(call, *model, parts_.limits.max_n));
+  RETURN_IF_ERROR(CheckFieldsTogether(call, *model, config->limits.max_n));
+  RETURN_IF_ERROR(CheckPatience(call, *config, *model->engine));
   RETURN_IF_ERROR(ResolveTexts(call, *model));
   const int64_t n = call.n.value_or(1);
   RETURN_IF_ERROR(CheckRoom(call.prompts.size(), n));
@@ -182,7 +209,8 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
   setup.drop_output = call.max_tokens == 0;
   setup.interval =
       StreamsOut(call) ? call.stream_interval.value_or(1) : std::numeric_limits<int64_t>::max();
-  setup.max_pending = std::max<size_t>(256, parts_.limits.stream_buffer.value / kPendingTokenBytes);
+  setup.max_pending =
+      std::max<size_t>(256, config->limits.stream_buffer.value / kPendingTokenBytes);
   setup.echo = EchoTexts(call, *model, prompts, n);
 
   ResponseStart start;

@@ -13,6 +13,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/clock.h"
+#include "base/live.h"
 #include "penstock/config.h"
 #include "penstock/service.h"
 #include "service/api_keys.h"
@@ -25,10 +26,17 @@ namespace penstock {
 class AdapterRegistry;
 class Catalogue;
 
+/// What the service is doing, in this order.
+enum class ServingPhase : uint8_t {
+  kServing,
+  kAnnouncing,  // not ready any more, but still taking calls
+  kDraining,    // refusing them
+  kFailed,      // an engine has failed or stands still
+};
+
 /// What the service works with; all of it outlives the service and its calls.
 struct ServiceParts {
-  LimitsSection limits;
-  std::vector<std::string> api_keys;  // empty: no key is asked for
+  const Live<ServerConfig>* config = nullptr;  // keys and limits, as they are now
   std::string version;
   const ModelRegistry* models = nullptr;
   const AdapterRegistry* adapters = nullptr;  // `models`, where it has adapters
@@ -42,8 +50,9 @@ class GenerationService {
  public:
   explicit GenerationService(ServiceParts parts);
 
-  absl::Status Authorize(std::string_view credential) const { return keys_.Check(credential); }
-  bool open() const { return keys_.open(); }
+  absl::Status Authorize(std::string_view credential) const {
+    return ApiKeys(parts_.config->Get()->auth.api_keys).Check(credential);
+  }
   /// NOT_FOUND for an unknown name; without a name the only model, or INVALID_ARGUMENT where there
   /// are several.
   absl::StatusOr<std::shared_ptr<const ServedModel>> FindModel(
@@ -71,10 +80,10 @@ class GenerationService {
 
   /// OK while new calls are taken; otherwise UNAVAILABLE says why.
   absl::Status Ready() const;
-  void set_draining(bool draining) { draining_ = draining; }
-  bool draining() const { return draining_; }
+  void set_phase(ServingPhase phase) { phase_ = phase; }
+  ServingPhase phase() const { return phase_; }
 
-  const LimitsSection& limits() const { return parts_.limits; }
+  const Live<ServerConfig>& config() const { return *parts_.config; }
   const std::string& version() const { return parts_.version; }
   const ModelRegistry& models() const { return *parts_.models; }
   const AdapterRegistry* adapters() const { return parts_.adapters; }  // null: there are none
@@ -89,11 +98,15 @@ class GenerationService {
   absl::Status CheckRoom(size_t num_prompts, int64_t n) const;
   absl::Status Submit(ResponseStream& stream, const GenerationCall& call,
                       std::vector<GenerateRequest> requests, int64_t n, Engine& engine);
+  absl::Status CheckPatience(const GenerationCall& call, const ServerConfig& config,
+                             const Engine& engine) const;
   void SetDeadlines(const GenerationCall& call, GenerateRequest& request) const;
 
   const ServiceParts parts_;
-  const ApiKeys keys_;
-  std::atomic<bool> draining_{false};
+  /// UNAVAILABLE from kDraining on.
+  absl::Status CheckOpen() const;
+
+  std::atomic<ServingPhase> phase_{ServingPhase::kServing};
   std::atomic<uint64_t> next_id_{1};
 };
 

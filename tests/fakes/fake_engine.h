@@ -91,10 +91,15 @@ class FakeEngine final : public Engine {
   }
   EngineLoad load() const override {
     std::lock_guard lock(mutex_);
-    EngineLoad load;
+    EngineLoad load = queue_;
     load.num_running = static_cast<int32_t>(live_.size());
     load.healthy = healthy_;
     return load;
+  }
+  /// What waits, as `load` is to say.
+  void set_queue(EngineLoad queue) {
+    std::lock_guard lock(mutex_);
+    queue_ = std::move(queue);
   }
   EngineInfo info() const override {
     return {.max_context = 4096, .vocab_size = 512, .block_size = 16, .num_blocks = 64};
@@ -284,6 +289,7 @@ class FakeEngine final : public Engine {
   size_t max_live_ = 1000000;
   size_t num_submitted_ = 0, num_cancelled_ = 0;
   bool stopping_ = false, paused_ = false, healthy_ = true;
+  EngineLoad queue_;
   std::thread thread_;
 };
 

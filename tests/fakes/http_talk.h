@@ -19,11 +19,13 @@ struct HttpTalk : Talk {
                     std::vector<std::string> cors_origins = {}, AddRoutes add = AddOpenAiRoutes)
       : Talk(std::move(script), limits, std::move(keys)),
         router([this](std::string_view credential) { return service->Authorize(credential); }) {
-    add(router, *service, std::make_shared<IdempotencyStore>(service->limits(), &service->clock()));
+    ServerConfig with_origins = *config.Get();
+    with_origins.server.cors_origins = std::move(cors_origins);
+    config.Set(std::move(with_origins));
+    add(router, *service, std::make_shared<IdempotencyStore>(&config, &service->clock()));
     HttpServerOptions options;
     options.address = "127.0.0.1:0";
-    options.limits = limits;
-    options.cors_origins = std::move(cors_origins);
+    options.config = &config;
     options.clock = &SystemClock::Get();
     options.on_answer = [this](int code) { catalogue.CountRequest(code); };
     auto listening = HttpServer::Bind(std::move(options));

@@ -42,7 +42,7 @@ class RecordingLog final : public RequestLog {
 struct Talk {
   explicit Talk(FakeEngine::Script script = FakeEngine::Repeat, LimitsSection limits = {},
                 std::vector<std::string> keys = {}, const Clock* clock = &SystemClock::Get())
-      : engine(std::move(script), clock) {
+      : config(WithLimits(limits, std::move(keys))), engine(std::move(script), clock) {
     model = std::make_shared<ServedModel>();
     model->name = "demo";
     model->aliases = {"alias"};
@@ -56,8 +56,7 @@ struct Talk {
     registry =
         std::make_unique<StaticRegistry>(std::vector<std::shared_ptr<const ServedModel>>{model});
     ServiceParts parts;
-    parts.limits = limits;
-    parts.api_keys = std::move(keys);
+    parts.config = &config;
     parts.version = "1.2.3";
     parts.models = registry.get();
     parts.loop = &loop;
@@ -67,7 +66,14 @@ struct Talk {
     service = std::make_unique<GenerationService>(std::move(parts));
   }
   ~Talk() { loop.Stop(); }
+  static ServerConfig WithLimits(LimitsSection limits, std::vector<std::string> keys) {
+    ServerConfig out;
+    out.limits = limits;
+    out.auth.api_keys = std::move(keys);
+    return out;
+  }
 
+  Live<ServerConfig> config;
   FakeTokenizer tokenizer;
   Catalogue catalogue{"1.2.3"};
   RequestMetrics metrics = catalogue.MakeRequestMetrics("demo", 4096);

@@ -36,8 +36,8 @@ class GrpcServer::Core {
     for (const auto encoding : {GRPC_COMPRESS_GZIP, GRPC_COMPRESS_DEFLATE})
       builder.SetCompressionAlgorithmSupportStatus(encoding, false);
     constexpr int64_t kLargest = std::numeric_limits<int>::max();
-    builder.SetMaxReceiveMessageSize(
-        static_cast<int>(std::min<int64_t>(kLargest, service_.limits().max_body.value)));
+    builder.SetMaxReceiveMessageSize(static_cast<int>(
+        std::min<int64_t>(kLargest, service_.config().Get()->limits.max_body.value)));
     builder.AddListeningPort(options.address, grpc::InsecureServerCredentials(), &port_);
     builder.RegisterService(&inference_);
     server_ = builder.BuildAndStart();

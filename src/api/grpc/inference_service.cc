@@ -150,7 +150,8 @@ grpc::ServerUnaryReactor* InferenceService::AnswerAtOnce(grpc::CallbackServerCon
 template <class Request, class Response>
 grpc::ServerWriteReactor<Response>* InferenceService::AnswerInPieces(
     grpc::CallbackServerContext* context, const Request& request) {
-  const LimitsSection& limits = service_.limits();
+  const std::shared_ptr<const ServerConfig> config = service_.config().Get();
+  const LimitsSection& limits = config->limits;
   const auto call = StreamCall<Response>::Make(
       EndOf(context), static_cast<size_t>(limits.stream_buffer.value), limits.write_stall);
   StartCall<StreamAnswer<Response>>(*context, call, request, true);

@@ -31,6 +31,7 @@ std::string_view View(boost::beast::string_view text) { return {text.data(), tex
 struct ParserBox {
   http::request_parser<http::string_body> parser;
   bool header_seen = false;
+  int64_t max_body = 0;  // bytes
 };
 
 Connection::Connection(asio::ip::tcp::socket socket, HttpLoop* loop)
@@ -81,8 +82,8 @@ void Connection::Parse() {
       parser_ = std::make_unique<ParserBox>();
       parser_->parser.eager(true);
       parser_->parser.header_limit(kMaxHeaderBytes);
-      parser_->parser.body_limit(
-          static_cast<uint64_t>(loop_->shared().options.limits.max_body.value));
+      parser_->max_body = loop_->shared().options.config->Get()->limits.max_body.value;
+      parser_->parser.body_limit(static_cast<uint64_t>(parser_->max_body));
       request_began_ = std::chrono::steady_clock::now();
     }
     auto& parser = parser_->parser;
@@ -91,8 +92,7 @@ void Connection::Parse() {
     at += used;
     if (error == http::error::need_more) error = {};
     if (error == http::error::body_limit) {
-      Refuse(413, "the body is larger than " +
-                      std::to_string(loop_->shared().options.limits.max_body.value) + " bytes");
+      Refuse(413, "the body is larger than " + std::to_string(parser_->max_body) + " bytes");
       break;
     }
     if (error == http::error::header_limit) {
@@ -125,6 +125,7 @@ void Connection::BeginAnswer() {
   auto message = parser_->parser.release();
   parser_.reset();
   HttpShared& shared = loop_->shared();
+  const std::shared_ptr<const ServerConfig> config = shared.options.config->Get();
   HttpRequest request;
   request.arrival = shared.options.clock->Now();
   request.method = std::string(View(message.method_string()));
@@ -144,7 +145,7 @@ void Connection::BeginAnswer() {
 
   ResponsePipe::Settings settings;
   settings.headers.emplace_back("traceparent", Traceparent(request.trace));
-  const bool page_reads = AppendCorsHeaders(shared.options.cors_origins,
+  const bool page_reads = AppendCorsHeaders(config->server.cors_origins,
                                             View(message[http::field::origin]), settings.headers);
   if (page_reads && message.method() == http::verb::options) {
     request.is_preflight = message.count("Access-Control-Request-Method") > 0;
@@ -154,9 +155,9 @@ void Connection::BeginAnswer() {
   settings.keep_alive = message.keep_alive();
   settings.http_1_0 = message.version() < 11;
   settings.head_only = message.method() == http::verb::head;
-  settings.stream_buffer = static_cast<size_t>(shared.options.limits.stream_buffer.value);
+  settings.stream_buffer = static_cast<size_t>(config->limits.stream_buffer.value);
   settings.request_id = request.request_id;
-  settings.draining = &shared.draining;
+  settings.closing = &shared.closing;
   settings.on_answer = &shared.options.on_answer;
   settings.flush = [self = shared_from_this()] {
     asio::post(self->socket_.get_executor(), [self] { self->Flush(); });
@@ -232,7 +233,7 @@ void Connection::EndAnswer() {
   const bool closes = pipe_->closes();
   const std::shared_ptr<ResponsePipe> done = std::exchange(pipe_, nullptr);
   done->Gone(CancelReason::kDisconnect);  // drops its callbacks
-  if (closes || loop_->shared().draining) return Linger();
+  if (closes || loop_->shared().closing) return Linger();
   last_progress_ = std::chrono::steady_clock::now();
   Parse();
   WaitReadable();
@@ -262,8 +263,7 @@ void Connection::Close(CancelReason reason) {
   loop_->Forget(self);
 }
 
-void Connection::Sweep(TimePoint now) {
-  const LimitsSection& limits = loop_->shared().options.limits;
+void Connection::Sweep(const LimitsSection& limits, TimePoint now) {
   const auto over = [now](TimePoint since, absl::Duration limit) {
     return now - since > absl::ToChronoNanoseconds(limit);
   };

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "api/http/response_pipe.h"
+#include "penstock/config.h"
 
 namespace penstock {
 
@@ -24,7 +25,7 @@ class Connection final : public std::enable_shared_from_this<Connection> {
 
   void Start();
   /// Enforces the time limits; called a few times a second.
-  void Sweep(TimePoint now);
+  void Sweep(const LimitsSection& limits, TimePoint now);
   /// Ends as soon as nothing is being answered.
   void Drain();
   void Close(CancelReason reason);

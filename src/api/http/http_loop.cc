@@ -35,7 +35,8 @@ void HttpLoop::Forget(const std::shared_ptr<Connection>& connection) {
 }
 
 void HttpLoop::SweepSoon() {
-  const LimitsSection& limits = shared_->options.limits;
+  const std::shared_ptr<const ServerConfig> config = shared_->options.config->Get();
+  const LimitsSection& limits = config->limits;
   const absl::Duration shortest =
       std::min({limits.header_timeout, limits.idle_timeout, limits.write_stall});
   const auto period = std::clamp(absl::ToChronoMilliseconds(shortest / 4),
@@ -45,7 +46,8 @@ void HttpLoop::SweepSoon() {
     if (error) return;
     const auto now = std::chrono::steady_clock::now();
     const std::vector<std::shared_ptr<Connection>> all(connections_.begin(), connections_.end());
-    for (const auto& connection : all) connection->Sweep(now);
+    const std::shared_ptr<const ServerConfig> present = shared_->options.config->Get();
+    for (const auto& connection : all) connection->Sweep(present->limits, now);
     SweepSoon();
   });
 }

@@ -25,7 +25,8 @@ class Connection;
 struct HttpShared {
   HttpServerOptions options;
   std::atomic<const Router*> router{nullptr};
-  std::atomic<bool> draining{false};
+  std::atomic<bool> closing{false};   // each answer ends its connection
+  std::atomic<bool> draining{false};  // and none is accepted
   std::mutex mutex;
   std::condition_variable emptied;
   int num_connections = 0;  // guarded by mutex

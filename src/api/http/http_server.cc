@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "api/http/http_loop.h"
 #include "api/http/json_text.h"
+#include "api/http/line_listener.h"
 #include "api/http/response_head.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
@@ -69,7 +70,7 @@ class HttpServer::Core {
     acceptor_->open(endpoint.protocol(), error);
     if (!error) acceptor_->set_option(tcp::acceptor::reuse_address(true), error);
     if (!error) acceptor_->bind(endpoint, error);
-    if (error) return ListenError(error);
+    if (error) return ListenError(address, error);
     port_ = acceptor_->local_endpoint(error).port();
     return absl::OkStatus();
   }
@@ -77,16 +78,35 @@ class HttpServer::Core {
   absl::Status Serve(const Router* router) {
     error_code error;
     acceptor_->listen(asio::socket_base::max_listen_connections, error);
-    if (error) return ListenError(error);
+    if (error) return ListenError(shared_.options.address, error);
     shared_.router = router;
     Accept();
     for (auto& loop : loops_) loop->Start();
     return absl::OkStatus();
   }
 
+  absl::Status AddLineListener(const std::string& address, std::function<std::string()> line) {
+    ASSIGN_OR_RETURN(const tcp::endpoint endpoint, ParseAddress(address));
+    error_code error;
+    tcp::acceptor acceptor(loops_.front()->context());
+    acceptor.open(endpoint.protocol(), error);
+    if (!error) acceptor.set_option(tcp::acceptor::reuse_address(true), error);
+    if (!error) acceptor.bind(endpoint, error);
+    if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
+    if (error) return ListenError(address, error);
+    line_port_ = acceptor.local_endpoint(error).port();
+    lines_ = std::make_shared<LineListener>(std::move(acceptor), std::move(line));
+    lines_->Start();
+    return absl::OkStatus();
+  }
+
+  void SetRouter(const Router* router) { shared_.router = router; }
+  void CloseAfterAnswers() { shared_.closing = true; }
+
   void Drain(absl::Duration grace) {
     if (std::exchange(drained_, true)) return;
     shared_.draining = true;
+    shared_.closing = true;
     asio::post(loops_.front()->context(), [this] {
       error_code error;
       acceptor_->close(error);
@@ -102,17 +122,18 @@ class HttpServer::Core {
     for (auto& loop : loops_) loop->Stop();
     error_code error;
     acceptor_->close(error);
+    if (lines_ != nullptr) lines_->Close();
   }
 
   int port() const { return port_; }
+  int line_port() const { return line_port_; }
   int num_connections() {
     std::lock_guard lock(shared_.mutex);
     return shared_.num_connections;
   }
 
  private:
-  absl::Status ListenError(error_code error) const {
-    const std::string& address = shared_.options.address;
+  static absl::Status ListenError(const std::string& address, error_code error) {
     if (error == asio::error::address_in_use) {
       return absl::UnavailableError(
           absl::StrCat(address, " is in use: stop what listens there, or choose another port"));
@@ -141,9 +162,10 @@ class HttpServer::Core {
   }
 
   void Admit(HttpLoop& loop, tcp::socket socket) {
+    const int max_connections = shared_.options.config->Get()->limits.max_connections;
     {
       std::lock_guard lock(shared_.mutex);
-      if (shared_.num_connections < shared_.options.limits.max_connections) {
+      if (shared_.num_connections < max_connections) {
         ++shared_.num_connections;
         return loop.Adopt(std::move(socket));
       }
@@ -170,8 +192,10 @@ class HttpServer::Core {
   std::vector<std::unique_ptr<HttpLoop>> loops_;
   std::optional<tcp::acceptor> acceptor_;  // on the first loop
   std::optional<asio::steady_timer> retry_timer_;
+  std::shared_ptr<LineListener> lines_;  // on the first loop
   size_t next_loop_ = 0;
   int port_ = 0;
+  int line_port_ = 0;
   bool drained_ = false;
 };
 
@@ -185,6 +209,13 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Bind(HttpServerOptions o
 }
 
 int HttpServer::port() const { return core_->port(); }
+int HttpServer::line_port() const { return core_->line_port(); }
+void HttpServer::SetRouter(const Router* router) { core_->SetRouter(router); }
+void HttpServer::CloseAfterAnswers() { core_->CloseAfterAnswers(); }
+absl::Status HttpServer::AddLineListener(const std::string& address,
+                                         std::function<std::string()> line) {
+  return core_->AddLineListener(address, std::move(line));
+}
 absl::Status HttpServer::Serve(const Router* router) { return core_->Serve(router); }
 void HttpServer::Drain(absl::Duration grace) { core_->Drain(grace); }
 int HttpServer::num_connections() const { return core_->num_connections(); }

@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "api/http/router.h"
 #include "base/clock.h"
+#include "base/live.h"
 #include "penstock/config.h"
 
 namespace penstock {
@@ -19,9 +20,8 @@ namespace penstock {
 struct HttpServerOptions {
   std::string address;  // host:port, [v6]:port; port 0: any free one
   int num_threads = 1;
-  LimitsSection limits;
-  std::vector<std::string> cors_origins;  // whose pages may read answers; "*": everyone's
-  const Clock* clock = nullptr;           // stamps the arrival of requests: the engines' own
+  const Live<ServerConfig>* config = nullptr;  // limits and origins, as they are now
+  const Clock* clock = nullptr;                // stamps the arrival of requests: the engines' own
   std::function<void(int code)>
       on_answer;  // each answered request, any thread; 499: the client went first
 };
@@ -38,6 +38,13 @@ class HttpServer {
   /// Opens the port and starts to answer; `router` outlives the server. UNAVAILABLE where another
   /// server has opened the port since Bind.
   absl::Status Serve(const Router* router);
+  /// Who answers requests from now on; outlives the server.
+  void SetRouter(const Router* router);
+  /// Says `line` to each connection to `address`, until Drain. Before Serve.
+  absl::Status AddLineListener(const std::string& address, std::function<std::string()> line);
+  int line_port() const;  // of AddLineListener; 0: none
+  /// Each answer from now on ends its connection; new ones are still accepted.
+  void CloseAfterAnswers();
   /// Accepts no more, closes idle connections, lets running answers end (each then closes its
   /// connection) until `grace` is over; cuts off the rest. Blocks; idempotent.
   void Drain(absl::Duration grace);

@@ -120,18 +120,18 @@ class SharedExchange final : public HttpExchange,
   bool abandoned_ = false;
 };
 
-IdempotencyStore::IdempotencyStore(const LimitsSection& limits, const Clock* clock)
-    : ttl_(limits.idempotency_ttl),
+IdempotencyStore::IdempotencyStore(const Live<ServerConfig>* config, const Clock* clock)
+    : config_(config),
       clock_(clock),
       secret_{RandomBits(), RandomBits()},
-      done_(static_cast<size_t>(limits.idempotency_memory.value), limits.idempotency_ttl) {}
+      done_(0, absl::ZeroDuration()) {}
 
 Endpoint IdempotencyStore::Wrap(std::shared_ptr<IdempotencyStore> store, Endpoint work) {
-  if (store->ttl_ <= absl::ZeroDuration()) return work;
   return [store = std::move(store),
           work = std::move(work)](std::shared_ptr<HttpExchange> exchange) {
     const std::string& key = exchange->request().idempotency_key;
-    if (key.empty()) return work(std::move(exchange));
+    const bool is_kept = store->config_->Get()->limits.idempotency_ttl > absl::ZeroDuration();
+    if (key.empty() || !is_kept) return work(std::move(exchange));
     if (key.size() > kMaxKeyBytes) {
       return RespondError(
           *exchange, 400,
@@ -192,6 +192,7 @@ std::shared_ptr<SharedExchange> IdempotencyStore::FindOrBegin(
 
 void IdempotencyStore::Finish(const Hash128& key, const SharedExchange* who,
                               const HttpResponse* response) {
+  const std::shared_ptr<const ServerConfig> config = config_->Get();
   std::shared_ptr<SharedExchange> running;  // destroyed outside the lock
   std::lock_guard lock(mutex_);
   const auto it = running_.find(key);
@@ -200,8 +201,10 @@ void IdempotencyStore::Finish(const Hash128& key, const SharedExchange* who,
   if (running != nullptr && running.get() != who) return;  // another has begun under the key
   const Hash128 body = it->second.body;
   running_.erase(it);
-  if (response != nullptr)
-    done_.Put(key, {body, *response}, kEntryBytes + response->body.size(), clock_->Now());
+  if (response == nullptr) return;
+  const LimitsSection& limits = config->limits;
+  done_.SetBounds(static_cast<size_t>(limits.idempotency_memory.value), limits.idempotency_ttl);
+  done_.Put(key, {body, *response}, kEntryBytes + response->body.size(), clock_->Now());
 }
 
 }  // namespace penstock

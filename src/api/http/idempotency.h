@@ -15,6 +15,7 @@
 #include "api/http/router.h"
 #include "base/clock.h"
 #include "base/expiring_map.h"
+#include "base/live.h"
 #include "base/siphash.h"
 #include "penstock/config.h"
 
@@ -24,7 +25,8 @@ class SharedExchange;
 
 class IdempotencyStore final : public std::enable_shared_from_this<IdempotencyStore> {
  public:
-  IdempotencyStore(const LimitsSection& limits, const Clock* clock);
+  /// `config` outlives the store; its limits are those of the moment.
+  IdempotencyStore(const Live<ServerConfig>* config, const Clock* clock);
 
   /// An endpoint that answers requests with a key once: of the same credential, path and key, a
   /// different body is a 400. Only answers of status 200 are kept, so that what failed may be tried
@@ -48,7 +50,7 @@ class IdempotencyStore final : public std::enable_shared_from_this<IdempotencySt
                                               bool* fresh);
   void Finish(const Hash128& key, const SharedExchange* who, const HttpResponse* response);
 
-  const absl::Duration ttl_;
+  const Live<ServerConfig>* const config_;
   const Clock* const clock_;
   const std::array<uint64_t, 2> secret_;
   std::mutex mutex_;  // guards from here

@@ -9,7 +9,7 @@
 namespace penstock {
 
 bool ResponsePipe::WantsClose() const {
-  return !settings_.keep_alive || close_ || (settings_.draining != nullptr && *settings_.draining);
+  return !settings_.keep_alive || close_ || (settings_.closing != nullptr && *settings_.closing);
 }
 
 // Releases the lock.

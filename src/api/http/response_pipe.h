@@ -26,7 +26,7 @@ class ResponsePipe {
     std::string request_id;
     std::string accept_encoding;
     HttpHeaders headers;  // of every answer
-    const std::atomic<bool>* draining = nullptr;
+    const std::atomic<bool>* closing = nullptr;
     const std::function<void(int)>* on_answer = nullptr;
     std::function<void()> flush;  // asks the connection to Take; any thread
   };

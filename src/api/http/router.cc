@@ -1,5 +1,6 @@
 #include "api/http/router.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -21,7 +22,10 @@ void RespondError(HttpExchange& exchange, int status, std::string_view message,
   } else {
     response.body = ErrorBody(status, message, param);
   }
-  if (status == 429 || status == 503) response.headers.emplace_back("Retry-After", "1");
+  const auto says_when = [](const auto& header) { return header.first == "Retry-After"; };
+  if ((status == 429 || status == 503) &&
+      std::none_of(response.headers.begin(), response.headers.end(), says_when))
+    response.headers.emplace_back("Retry-After", "1");
   if (status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
   exchange.Respond(std::move(response));
 }
@@ -61,6 +65,7 @@ void Router::Serve(std::shared_ptr<HttpExchange> exchange) const {
   const Route* route = Find(request, &allowed);
   if (route == nullptr) {
     if (request.method == "OPTIONS" && request.path == "*") allowed = "GET, HEAD, POST, DELETE";
+    if (allowed.empty() && fallback_) return fallback_(std::move(exchange));
     if (allowed.empty()) {
       return RespondError(*exchange, 404,
                           absl::StrCat("there is no route ", request.method, " ", request.path));

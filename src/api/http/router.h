@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -31,6 +32,8 @@ class Router {
   /// `error_form`: of what is refused under this path; null: OpenAI's.
   void Add(std::string method, std::string path, Access access, Endpoint endpoint,
            ErrorForm error_form = nullptr);
+  /// Answers what no route does; without one that is a 404.
+  void SetFallback(Endpoint endpoint) { fallback_ = std::move(endpoint); }
   /// Finds the route and calls its endpoint; answers 401, 404, 405, HEAD and OPTIONS itself.
   void Serve(std::shared_ptr<HttpExchange> exchange) const;
 
@@ -46,6 +49,7 @@ class Router {
 
   std::function<absl::Status(std::string_view)> authorize_;
   std::vector<Route> routes_;
+  Endpoint fallback_;
 };
 
 /// Answers in the error form of the request's route; adds Retry-After to 429 and 503, WWW-Authenticate to 401.

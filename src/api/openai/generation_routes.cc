@@ -1,6 +1,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "api/http/content_encoding.h"
 #include "api/openai/call_codec.h"
 #include "api/openai/http_answer.h"
@@ -86,7 +87,11 @@ absl::Status CheckMayStream(const HttpRequest& request, const GenerationCall& ca
 }
 
 void RespondStatus(HttpExchange& exchange, const absl::Status& status) {
-  RespondError(exchange, HttpStatus(status.code()), Message(status), FieldOf(status));
+  HttpHeaders headers;
+  if (const auto seconds = RetryAfterOf(status))
+    headers.emplace_back("Retry-After", absl::StrCat(*seconds));
+  RespondError(exchange, HttpStatus(status.code()), Message(status), FieldOf(status),
+               std::move(headers));
 }
 
 Endpoint OnTextWorker(GenerationService& service, Endpoint work) {
@@ -94,7 +99,7 @@ Endpoint OnTextWorker(GenerationService& service, Endpoint work) {
   return [&service, shared](std::shared_ptr<HttpExchange> exchange) {
     HttpExchange* waiting = exchange.get();
     const auto run = [&service, shared, exchange] {
-      const auto max_bytes = static_cast<size_t>(service.limits().max_body.value);
+      const auto max_bytes = static_cast<size_t>(service.config().Get()->limits.max_body.value);
       if (const auto refusal = DecodeBody(exchange->request(), max_bytes))
         return RespondError(*exchange, refusal->status, refusal->message);
       (*shared)(exchange);

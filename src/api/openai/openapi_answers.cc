@@ -16,6 +16,7 @@ constexpr OpenApiRoute kOpenApiRoutes[] = {
     {"/ready", "get", "Whether a model can serve", nullptr, "Status"},
     {"/version", "get", "The version of this server", nullptr, "Version"},
     {"/metrics", "get", "Prometheus text", nullptr, nullptr},
+    {"/metrics/lb", "get", "Prometheus text of what balancers weigh", nullptr, nullptr},
     {"/openapi.json", "get", "This document", nullptr, "Document"},
     {"/", "get", "A page to try the models", nullptr, nullptr},
 };

@@ -26,11 +26,11 @@ size_t BytesOf(const nlohmann::ordered_json& conversation) {
 
 }  // namespace
 
-ResponseStore::ResponseStore(const LimitsSection& limits, const Clock* clock)
-    : max_conversation_(static_cast<size_t>(limits.max_body.value)),
+ResponseStore::ResponseStore(const Live<ServerConfig>* config, const Clock* clock)
+    : config_(config),
       clock_(clock),
       secret_{RandomBits(), RandomBits()},
-      responses_(static_cast<size_t>(limits.response_memory.value), limits.response_ttl) {}
+      responses_(0, absl::ZeroDuration()) {}
 
 Hash128 ResponseStore::KeyOf(std::string_view credential, std::string_view id) const {
   return SipHash128(secret_, absl::StrCat(ToAbsl(credential), "\n", ToAbsl(id)));
@@ -38,9 +38,12 @@ Hash128 ResponseStore::KeyOf(std::string_view credential, std::string_view id) c
 
 void ResponseStore::Put(std::string_view credential, std::string_view id, StoredResponse response) {
   const size_t conversation = BytesOf(*response.conversation);
-  if (conversation > max_conversation_) return;
+  const std::shared_ptr<const ServerConfig> config = config_->Get();
+  const LimitsSection& limits = config->limits;
+  if (conversation > static_cast<size_t>(limits.max_body.value)) return;
   const size_t bytes = kEntryOverhead + response.body.size() + conversation;
   std::lock_guard lock(mutex_);
+  responses_.SetBounds(static_cast<size_t>(limits.response_memory.value), limits.response_ttl);
   responses_.Put(KeyOf(credential, id), std::move(response), bytes, clock_->Now());
 }
 

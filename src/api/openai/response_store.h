@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/expiring_map.h"
+#include "base/live.h"
 #include "base/siphash.h"
 #include "penstock/config.h"
 
@@ -26,7 +27,8 @@ struct StoredResponse {
 
 class ResponseStore {
  public:
-  ResponseStore(const LimitsSection& limits, const Clock* clock);
+  /// `config` outlives the store; its limits are those of the moment.
+  ResponseStore(const Live<ServerConfig>* config, const Clock* clock);
 
   /// A response is found again only with the credential it was made with. A conversation longer
   /// than limits.max_body is not kept: going on from it would be asking more than a body may.
@@ -38,7 +40,7 @@ class ResponseStore {
  private:
   Hash128 KeyOf(std::string_view credential, std::string_view id) const;
 
-  const size_t max_conversation_;  // bytes: what could come as one body
+  const Live<ServerConfig>* const config_;
   const Clock* const clock_;
   const std::array<uint64_t, 2> secret_;
   std::mutex mutex_;  // guards from here

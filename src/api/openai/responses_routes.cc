@@ -76,7 +76,7 @@ void DeleteResponse(ResponseStore& store, HttpExchange& exchange) {
 }  // namespace
 
 void AddResponseRoutes(Router& router, GenerationService& service, const Answers& answers) {
-  const auto store = std::make_shared<ResponseStore>(service.limits(), &service.clock());
+  const auto store = std::make_shared<ResponseStore>(&service.config(), &service.clock());
   const auto create = [&service, store](std::shared_ptr<HttpExchange> exchange) {
     CreateResponse(service, store, std::move(exchange));
   };

@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "api/http/json_text.h"
+#include "api/openai/balancer_page.h"
 #include "api/openai/openapi.h"
 #include "api/openai/routes.h"
 #include "base/strings.h"
@@ -57,7 +58,8 @@ void Health(const GenerationService& service, HttpExchange& exchange) {
   const auto models = service.models().List();
   bool healthy = models.empty();
   for (const auto& model : models) healthy |= model->engine->load().healthy;
-  if (!healthy) return RespondError(exchange, 503, "the engine has failed");
+  if (!healthy || service.phase() == ServingPhase::kFailed)
+    return RespondError(exchange, 503, "the engine has failed");
   RespondJson(exchange, "{\"status\":\"ok\"}");
 }
 
@@ -67,9 +69,18 @@ void Ready(const GenerationService& service, HttpExchange& exchange) {
   RespondJson(exchange, "{\"status\":\"ready\"}");
 }
 
+constexpr std::string_view kPrometheusText = "text/plain; version=0.0.4; charset=utf-8";
+
+void Balancer(const GenerationService& service, HttpExchange& exchange) {
+  HttpResponse response;
+  response.content_type = kPrometheusText;
+  response.body = BalancerPage(service);
+  exchange.Respond(std::move(response));
+}
+
 void Metrics(GenerationService& service, std::shared_ptr<HttpExchange> exchange) {
   HttpResponse response;
-  response.content_type = "text/plain; version=0.0.4; charset=utf-8";
+  response.content_type = kPrometheusText;
   if (service.catalogue() != nullptr) {
     if (service.adapters() != nullptr)
       service.adapters()->Export(*service.catalogue(), absl::Now());
@@ -90,6 +101,7 @@ void AddStatusRoutes(Router& router, GenerationService& service) {
   inline_route("/v1/models/{id}", Access::kKey, GetModel);
   inline_route("/health", Access::kOpen, Health);
   inline_route("/ready", Access::kOpen, Ready);
+  inline_route("/metrics/lb", Access::kLoopback, Balancer);
   router.Add("GET", "/version", Access::kLoopback,
              [&service](std::shared_ptr<HttpExchange> exchange) {
                std::string out = "{\"version\":";

@@ -179,6 +179,43 @@ TEST_F(SchedulerTest, EndsWhatIsPastItsDeadline) {
   EXPECT_EQ(scheduler_->next_deadline(), absl::InfiniteFuture());
 }
 
+TEST_F(SchedulerTest, WaitingTooLongForTheFirstStepEndsARequest) {
+  Make(64);
+  GenerateRequest request;
+  request.prompt = {1, 2, 3};
+  request.max_tokens = 4;
+  request.queue_ttl = absl::Milliseconds(10);
+  const auto begun = Add(1, request);
+  Step();
+  const auto late = Add(2, request);
+  scheduler_->ExpireDeadlines(now_ + absl::Seconds(1));
+  EXPECT_FALSE(begun->done);
+  EXPECT_EQ(late->reason, FinishReason::kDeadline);
+  RunAll();
+  EXPECT_EQ(begun->reason, FinishReason::kLength);
+}
+
+TEST_F(SchedulerTest, SaysWhatWaitsByPriority) {
+  Make(64);
+  GenerateRequest request;
+  request.prompt = {1, 2, 3};
+  request.max_tokens = 4;
+  for (int i = 0; i < 3; ++i) {
+    request.priority = i == 1 ? 5 : -2;
+    Add(i + 1, request);
+  }
+  const auto& levels = scheduler_->waiting().levels();
+  ASSERT_EQ(levels.size(), 2);
+  EXPECT_EQ(levels.begin()->second.priority, -2);
+  EXPECT_EQ(levels.begin()->second.num_requests, 2);
+  EXPECT_EQ(levels.begin()->second.num_tokens, 6);
+  EXPECT_EQ(levels.rbegin()->second.num_requests, 1);
+  Step();
+  EXPECT_TRUE(levels.empty());
+  EXPECT_EQ(scheduler_->counters().num_begun, 3);
+  EXPECT_EQ(scheduler_->counters().begun_tokens, 9);
+}
+
 TEST_F(SchedulerTest, AFirstTokenDeadlineDoesNotCutAnAnswer) {
   Make(64);
   GenerateRequest request;

@@ -21,7 +21,8 @@ namespace {
 using ::testing::HasSubstr;
 
 TEST(ApiKeys, TakeAKeyBareOrAsBearer) {
-  const ApiKeys keys({"one", "two"});
+  const std::vector<std::string> both = {"one", "two"};
+  const ApiKeys keys(both);
   EXPECT_TRUE(keys.Check("one").ok());
   EXPECT_TRUE(keys.Check("Bearer two").ok());
   EXPECT_TRUE(keys.Check("bearer  two").ok());

@@ -97,7 +97,7 @@ TEST(Grpc, RefusesWithTheCodesOfTheTable) {
   EXPECT_EQ(code(request, &field), grpc::StatusCode::INVALID_ARGUMENT);
   talk.engine.set_submit_status(absl::ResourceExhaustedError("full"));
   EXPECT_EQ(code(Ask("x", 1)), grpc::StatusCode::RESOURCE_EXHAUSTED);
-  talk.service->set_draining(true);
+  talk.service->set_phase(ServingPhase::kDraining);
   EXPECT_EQ(code(Ask("x", 1)), grpc::StatusCode::UNAVAILABLE);
   EXPECT_THAT(talk.catalogue.Text(), HasSubstr("penstock_requests_total{code=\"400\"} 4\n"));
 }

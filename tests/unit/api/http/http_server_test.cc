@@ -34,7 +34,10 @@ class HttpServerTest : public ::testing::Test {
     });
     HttpServerOptions options;
     options.address = "127.0.0.1:0";
-    options.limits = limits;
+    ServerConfig config;
+    config.limits = limits;
+    config_.Set(std::move(config));
+    options.config = &config_;
     options.num_threads = threads;
     options.clock = &SystemClock::Get();
     options.on_answer = [this](int code) {
@@ -65,6 +68,7 @@ class HttpServerTest : public ::testing::Test {
   std::promise<std::shared_ptr<HttpExchange>> held_;
   std::promise<CancelReason> gone_;
   std::atomic<int> num_drained_{0}, num_499_{0};
+  Live<ServerConfig> config_{ServerConfig()};
   std::unique_ptr<HttpServer> server_;
 };
 
@@ -320,8 +324,10 @@ TEST_F(HttpServerTest, DrainCutsOffWhatIsOverItsGrace) {
 }
 
 TEST(HttpServerListen, SaysThatAPortIsTakenOrAnAddressIsNone) {
+  const Live<ServerConfig> config{ServerConfig()};
   HttpServerOptions options;
   options.address = "127.0.0.1:0";
+  options.config = &config;
   options.clock = &SystemClock::Get();
   const auto first = HttpServer::Bind(options);
   ASSERT_TRUE(first.ok());

@@ -152,10 +152,11 @@ TEST(Idempotency, ForgetsWithTimeAndTheOldestFirst) {
   LimitsSection limits;
   limits.idempotency_ttl = absl::Minutes(1);
   limits.idempotency_memory = {2 * 1024};
+  Live<ServerConfig> config(Talk::WithLimits(limits, {}));
   FakeClock clock;
   int runs = 0;
   const Endpoint endpoint = IdempotencyStore::Wrap(
-      std::make_shared<IdempotencyStore>(limits, &clock), [&](std::shared_ptr<HttpExchange> e) {
+      std::make_shared<IdempotencyStore>(&config, &clock), [&](std::shared_ptr<HttpExchange> e) {
         e->Respond(
             {.status = 200, .content_type = {}, .headers = {}, .body = std::to_string(++runs)});
       });
@@ -174,13 +175,17 @@ TEST(Idempotency, ForgetsWithTimeAndTheOldestFirst) {
   EXPECT_EQ(ask("d"), "5");  // three have room
   EXPECT_EQ(ask("b"), "3");
   EXPECT_EQ(ask("a"), "6");
+  limits.idempotency_ttl = absl::ZeroDuration();
+  config.Set(Talk::WithLimits(limits, {}));  // a reload turns it off
+  EXPECT_EQ(ask("a"), "7");
 }
 
 TEST(Idempotency, DropsAnEntryWhoseEndpointSaysNothing) {
+  const Live<ServerConfig> config{ServerConfig()};
   FakeClock clock;
   int runs = 0;
   const Endpoint endpoint =
-      IdempotencyStore::Wrap(std::make_shared<IdempotencyStore>(LimitsSection{}, &clock),
+      IdempotencyStore::Wrap(std::make_shared<IdempotencyStore>(&config, &clock),
                              [&](const std::shared_ptr<HttpExchange>&) { ++runs; });
   endpoint(std::make_shared<PlainExchange>("a"));
   endpoint(std::make_shared<PlainExchange>("a", "another body"));

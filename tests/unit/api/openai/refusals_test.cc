@@ -233,7 +233,7 @@ TEST(Refusals, AFullQueueIsA429WithRetryAfter) {
 
 TEST(Refusals, DrainingIsA503WithRetryAfter) {
   HttpTalk talk;
-  talk.service->set_draining(true);
+  talk.service->set_phase(ServingPhase::kDraining);
   HttpClient client(talk.port());
   for (const ClientResponse& response :
        {client.Post("/v1/completions", R"({"prompt":"x"})"), client.Get("/ready")}) {
@@ -241,6 +241,30 @@ TEST(Refusals, DrainingIsA503WithRetryAfter) {
     EXPECT_EQ(response.headers.count("retry-after"), 1);
   }
   EXPECT_EQ(client.Get("/health").status, 200);
+}
+
+TEST(Refusals, ACallThatWouldWaitTooLongIsA429ThatSaysHowLong) {
+  HttpTalk talk;
+  EngineLoad queue;
+  queue.num_waiting = 30;
+  queue.waiting = {{-1, 10, 100}, {0, 20, 200}};
+  queue.requests_per_second = 2;
+  talk.engine.set_queue(queue);
+  HttpClient client(talk.port());
+  const auto ask = [&](const std::string& more) {
+    return client.Post("/v1/completions", R"({"prompt":"x","max_tokens":1)" + more + "}");
+  };
+  EXPECT_EQ(ask("").status, 200);  // nothing was said about waiting
+  const ClientResponse refused = ask(R"(,"ttft_timeout_ms":6000)");
+  EXPECT_EQ(refused.status, 429);
+  EXPECT_EQ(refused.headers.find("retry-after")->second, "15");
+  EXPECT_EQ(ask(R"(,"timeout_ms":6000)").status, 429);
+  EXPECT_EQ(ask(R"(,"ttft_timeout_ms":16000)").status, 200);
+  EXPECT_EQ(ask(R"(,"ttft_timeout_ms":6000,"priority":-1)").status, 200);  // 5 s
+  ServerConfig config = *talk.config.Get();
+  config.limits.queue_ttl = absl::Seconds(1);
+  talk.config.Set(std::move(config));
+  EXPECT_EQ(ask("").status, 429);
 }
 
 TEST(Refusals, ADeadlineBeforeTheFirstTokenIsA408) {

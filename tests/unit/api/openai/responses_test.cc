@@ -250,7 +250,8 @@ TEST(ResponseStore, IsBoundedInBytesAndTime) {
   limits.response_ttl = absl::Minutes(1);
   limits.response_memory = {8192};
   FakeClock clock;
-  ResponseStore store(limits, &clock);
+  const Live<ServerConfig> config(Talk::WithLimits(limits, {}));
+  ResponseStore store(&config, &clock);
   const auto put = [&](const char* id, size_t bytes) {
     auto conversation = std::make_shared<nlohmann::ordered_json>(nlohmann::ordered_json::array());
     conversation->push_back({{"role", "user"}, {"content", std::string(bytes, 'a')}});
@@ -275,7 +276,8 @@ TEST(ResponseStore, KeepsNoConversationThatIsLongerThanABodyMayBe) {
   LimitsSection limits;
   limits.max_body = {2048};
   FakeClock clock;
-  ResponseStore store(limits, &clock);
+  const Live<ServerConfig> config(Talk::WithLimits(limits, {}));
+  ResponseStore store(&config, &clock);
   for (const size_t bytes : {1000, 2048}) {
     auto conversation = std::make_shared<nlohmann::ordered_json>(nlohmann::ordered_json::array());
     conversation->push_back({{"role", "user"}, {"content", std::string(bytes, 'a')}});

@@ -1,0 +1,89 @@
+#include "config/config_diff.h"
+
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "base/content_hash.h"
+#include "base/strings.h"
+#include "config/schema.h"
+
+namespace penstock {
+namespace {
+
+constexpr std::string_view kLivePaths[] = {"auth.", "limits.", "drain.", "observe.level",
+                                           "server.cors_origins"};
+
+void AddValues(const ConfigSection& section, const std::string& prefix,
+               std::map<std::string, std::string>& out) {
+  for (const ConfigField& field : section.fields)
+    out[absl::StrCat(prefix, ToAbsl(field.name))] = FormatField(field);
+  for (const ConfigSection& sub : section.sections)
+    AddValues(sub, absl::StrCat(prefix, ToAbsl(sub.name), "."), out);
+}
+
+bool IsLive(std::string_view path) {
+  for (const std::string_view live : kLivePaths) {
+    if (live.ends_with('.') ? path.starts_with(live) : path == live) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+absl::Span<const std::string_view> LivePaths() { return kLivePaths; }
+
+std::map<std::string, std::string> ConfigValues(const ServerConfig& config) {
+  ServerConfig copy = config;  // a description points into what it may change
+  std::map<std::string, std::string> out;
+  AddValues(DescribeServer(copy), "", out);
+  for (auto& [name, model] : copy.models)
+    AddValues(DescribeModel(model), absl::StrCat("models.", name, "."), out);
+  return out;
+}
+
+std::vector<ConfigChange> ConfigChanges(const ServerConfig& before, const ServerConfig& after) {
+  const std::map<std::string, std::string> old_values = ConfigValues(before);
+  const std::map<std::string, std::string> new_values = ConfigValues(after);
+  std::set<std::string> paths;
+  for (const auto& [path, value] : old_values) paths.insert(path);
+  for (const auto& [path, value] : new_values) paths.insert(path);
+  std::vector<ConfigChange> out;
+  for (const std::string& path : paths) {
+    const auto was = old_values.find(path), is = new_values.find(path);
+    ConfigChange change;
+    change.path = path;
+    if (was != old_values.end()) change.before = was->second;
+    if (is != new_values.end()) change.after = is->second;
+    change.live = IsLive(path);
+    if (change.before != change.after) out.push_back(std::move(change));
+  }
+  if (before.auth.api_keys != after.auth.api_keys) {
+    out.push_back({"auth.api_keys", absl::StrCat(before.auth.api_keys.size(), " keys"),
+                   absl::StrCat(after.auth.api_keys.size(), " keys"), true});
+  }
+  return out;
+}
+
+absl::Status CheckLive(absl::Span<const ConfigChange> changes) {
+  std::vector<std::string> fixed;
+  for (const ConfigChange& change : changes) {
+    if (!change.live) fixed.push_back(change.path);
+  }
+  if (fixed.empty()) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("restart_required: ", absl::StrJoin(fixed, ", ")));
+}
+
+std::string ConfigHash(const ServerConfig& config) {
+  std::string text;
+  for (const auto& [path, value] : ConfigValues(config))
+    absl::StrAppend(&text, path, "=", value, "\n");
+  for (const std::string& key : config.auth.api_keys) absl::StrAppend(&text, key, "\n");
+  return absl::StrFormat(
+      "%016x", ContentHash(absl::MakeConstSpan(reinterpret_cast<const std::byte*>(text.data()),
+                                               text.size())));
+}
+
+}  // namespace penstock

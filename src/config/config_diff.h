@@ -1,0 +1,42 @@
+// Two configurations beside each other: what a reload would change, and what only a restart can.
+// Owns nothing. Must not know what the fields do.
+// Threads: any.
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "penstock/config.h"
+
+namespace penstock {
+
+/// Paths (ending in '.': all below) whose change a running server takes; all others need a restart.
+absl::Span<const std::string_view> LivePaths();
+
+/// Every field by its path (limits.max_n, models.chat.engine.max_len) as the file would write it.
+/// Secrets are not fields.
+std::map<std::string, std::string> ConfigValues(const ServerConfig& config);
+
+struct ConfigChange {
+  std::string path;
+  std::string before, after;  // empty: not there
+  bool live = false;          // a running server takes it
+};
+/// In the order of paths. API keys count as one change of auth.api_keys, without their text.
+std::vector<ConfigChange> ConfigChanges(const ServerConfig& before, const ServerConfig& after);
+
+/// FAILED_PRECONDITION `restart_required: server.public.http, models.chat.path` where a change is
+/// not live.
+absl::Status CheckLive(absl::Span<const ConfigChange> changes);
+
+/// 16 hexadecimal digits of all values and secrets: equal for equal configurations.
+std::string ConfigHash(const ServerConfig& config);
+
+/// JSON Schema (2020-12) of the file.
+std::string ConfigJsonSchema();
+
+}  // namespace penstock

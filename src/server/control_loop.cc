@@ -1,0 +1,102 @@
+#include "server/control_loop.h"
+
+#include <poll.h>
+#include <sys/inotify.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <filesystem>
+
+#include "absl/time/clock.h"
+
+namespace penstock {
+namespace {
+
+constexpr int kSettleMs = 20;
+constexpr uint32_t kChanges = IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_DELETE | IN_ATTRIB;
+
+sigset_t ControlSignals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, signal);
+  return set;
+}
+
+}  // namespace
+
+ControlLoop::ControlLoop() {
+  std::signal(SIGPIPE, SIG_IGN);
+  const sigset_t set = ControlSignals();
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  signals_ = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+  inotify_ = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+}
+
+ControlLoop::~ControlLoop() {
+  if (signals_ >= 0) close(signals_);
+  if (inotify_ >= 0) close(inotify_);
+}
+
+std::vector<std::string> ControlLoop::Watch(const std::set<std::string>& files) {
+  for (const int watch : watches_) inotify_rm_watch(inotify_, watch);
+  watches_.clear();
+  std::set<std::string> folders;
+  for (const std::string& file : files) {
+    const std::string folder = std::filesystem::path(file).parent_path().string();
+    folders.insert(folder.empty() ? "." : folder);
+  }
+  std::vector<std::string> failed;
+  for (const std::string& folder : folders) {
+    const int watch = inotify_add_watch(inotify_, folder.c_str(), kChanges);
+    if (watch < 0) {
+      failed.push_back(folder);
+    } else {
+      watches_.push_back(watch);
+    }
+  }
+  return failed;
+}
+
+void ControlLoop::ReadEvents() {
+  alignas(inotify_event) char events[4096];
+  while (read(inotify_, events, sizeof events) > 0) {
+  }
+}
+
+ControlEvent ControlLoop::Wait(absl::Duration most) {
+  const absl::Time end = absl::Now() + most;
+  bool changed = false;
+  while (true) {
+    int timeout = -1;
+    if (changed) {
+      timeout = kSettleMs;
+    } else if (end != absl::InfiniteFuture()) {
+      timeout = static_cast<int>(std::clamp<int64_t>(
+          absl::ToInt64Milliseconds(absl::Ceil(end - absl::Now(), absl::Milliseconds(1))), 0,
+          1 << 30));
+    }
+    pollfd waits[] = {{signals_, POLLIN, 0}, {inotify_, POLLIN, 0}};
+    const int ready = poll(waits, 2, timeout);
+    if (ready == 0) return changed ? ControlEvent::kFiles : ControlEvent::kTimeout;
+    if (ready < 0) continue;  // interrupted
+    signalfd_siginfo signal;
+    if ((waits[0].revents & POLLIN) != 0 && read(signals_, &signal, sizeof signal) > 0)
+      return signal.ssi_signo == SIGHUP   ? ControlEvent::kReload
+             : signal.ssi_signo == SIGINT ? ControlEvent::kInterrupt
+                                          : ControlEvent::kStop;
+    if ((waits[1].revents & POLLIN) != 0) {
+      ReadEvents();
+      changed = true;
+    }
+  }
+}
+
+void ControlLoop::StopWaiting() {
+  sigset_t set = ControlSignals();
+  sigdelset(&set, SIGHUP);  // which must not end what is ending
+  pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+}
+
+}  // namespace penstock

@@ -1,0 +1,181 @@
+"""From the first answer while loading to the last while leaving, as balancers and supervisors see it."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import openai
+from conftest import BINARY, DEMO, Server
+
+
+def code_and_body(url, data=None):
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, answer.read().decode(), answer.headers
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode(), error.headers
+
+
+def kept_alive(port, body):
+    """Of a client that would ask again on the same connection."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    return answer.status, answer.headers
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def agent(port):
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as s:
+        return s.makefile().read()
+
+
+def stream_of(server, tokens):
+    client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
+    stream = client.completions.create(
+        model="demo", prompt="Once", max_tokens=tokens, stream=True, temperature=0,
+        extra_body={"ignore_eos": True},
+    )
+    next(stream)
+    return stream
+
+
+def test_says_how_far_loading_is(tmp_path):
+    """A model from a pipe that nobody writes to yet never gets further than loading."""
+    port = free_port()
+    folder = tmp_path / "model"
+    folder.mkdir()
+    os.mkfifo(folder / "config.json")
+    process = subprocess.Popen(
+        [BINARY, "serve", str(folder), "--port", str(port), "--set", "server.public.grpc="],
+        stderr=subprocess.PIPE,
+    )
+    try:
+        end = time.monotonic() + 30
+        while True:
+            try:
+                code, body, headers = code_and_body(f"http://127.0.0.1:{port}/ready")
+                break
+            except OSError:
+                assert time.monotonic() < end and process.poll() is None
+                time.sleep(0.01)
+        assert code == 503 and headers["Retry-After"]
+        state = json.loads(body)
+        assert state["status"] == "loading" and state["model"] == "model" and state["models"] == 1
+        assert code_and_body(f"http://127.0.0.1:{port}/health")[0] == 503
+        code, body, _ = code_and_body(f"http://127.0.0.1:{port}/v1/completions", b"{}")
+        assert code == 503 and "loading" in json.loads(body)["error"]["message"]
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_three_phases_of_leaving(serve):
+    server = serve(
+        "--set", "drain.announce=2s", "--set", "drain.finish=60s",
+        "--set", "server.agent_check=127.0.0.1:0",
+    )
+    port = json.loads(server.ready_file.read_text())["agent_check"]
+    assert agent(port) == "up ready maxconn:256\n"
+    stream = stream_of(server, 1500)
+    server.process.send_signal(signal.SIGTERM)
+    server.until(lambda: code_and_body(server.url + "/ready")[0] == 503)
+    body = b'{"model":"demo","prompt":"a","max_tokens":1}'
+    assert agent(port) == "drain\n"
+    code, headers = kept_alive(server.port, body)
+    assert code == 200 and headers["Connection"] != "close"  # announced, but still taking
+    assert code_and_body(server.url + "/health")[0] == 200
+    refused = []
+
+    def until_refused():
+        code, headers = kept_alive(server.port, body)
+        if code == 503:
+            refused.append(headers)
+        return code == 503
+
+    server.until(until_refused)
+    assert refused[0]["Retry-After"] and refused[0]["Connection"] == "close"
+    assert agent(port) == "drain\n"
+    assert list(stream)[-1].choices[0].finish_reason == "length"
+    assert server.process.wait(60) == 0
+
+
+def test_an_interrupt_does_not_announce(serve):
+    server = serve("--set", "drain.announce=60s")
+    began = time.monotonic()
+    assert server.stop(signal.SIGINT) == 0
+    assert time.monotonic() - began < 30
+
+
+def test_the_page_for_balancers(serve):
+    server = serve()
+    stream = stream_of(server, 1500)
+    page = server.get("/metrics/lb")
+    samples = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
+    names = [name.split("{")[0] for name in samples]
+    assert sorted(names) == sorted(
+        [
+            "vllm:num_requests_running",
+            "vllm:num_requests_waiting",
+            "vllm:kv_cache_usage_perc",
+            "vllm:cache_config_info",
+            "vllm:lora_requests_info",
+            "penstock_ready",
+            "penstock_draining",
+            "penstock_queue_predicted_wait_seconds",
+            "penstock_last_step_timestamp_seconds",
+        ]
+    )
+    value = {name.split("{")[0]: float(v) for name, v in samples.items()}
+    assert value["vllm:num_requests_running"] == 1 and value["penstock_ready"] == 1
+    assert 0 < value["vllm:kv_cache_usage_perc"] < 1
+    assert abs(value["penstock_last_step_timestamp_seconds"] - time.time()) < 5
+    stream.close()
+
+
+class Supervisor:
+    """The other end of systemd's protocol."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(path))
+        self.lines = []
+        self.thread = threading.Thread(target=self.read, daemon=True)
+        self.thread.start()
+
+    def read(self):
+        while True:
+            self.lines += self.socket.recv(4096).decode().splitlines()
+
+
+def test_the_supervisor_is_told(tmp_path):
+    path = tmp_path / "notify"
+    supervisor = Supervisor(path)
+    server = Server(tmp_path, env={"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "400000"})
+    server.until(lambda: "READY=1" in supervisor.lines)
+    server.until(lambda: supervisor.lines.count("WATCHDOG=1") >= 3)
+    assert server.stop() == 0
+    server.until(lambda: "STOPPING=1" in supervisor.lines)
+
+
+def test_a_bad_agent_address(tmp_path):
+    result = subprocess.run(
+        [BINARY, "serve", DEMO, "--port", "0", "--set", "server.agent_check=here"],
+        capture_output=True, text=True, timeout=60,
+    )
+    assert result.returncode == 1 and "server.agent_check" in result.stderr

@@ -1,0 +1,203 @@
+"""A configuration that changes while the server runs: taken whole, or not at all."""
+
+import os
+import pathlib
+import signal
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import openai
+import pytest
+from conftest import DEMO, SANITIZED
+
+BASE = f"""
+models:
+  demo:
+    path: {DEMO}
+"""
+
+
+def post(server, body, path="/v1/completions", key=None):
+    headers = {"Content-Type": "application/json"}
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    request = urllib.request.Request(server.url + path, body.encode(), headers)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def ask(server, n, key=None):
+    return post(server, '{"model":"demo","prompt":"a","max_tokens":1,"n":%d}' % n, key=key)
+
+
+def replace(path, text):
+    """As editors do: a new file takes the name."""
+    other = path.with_suffix(".new")
+    other.write_text(text)
+    other.rename(path)
+
+
+def configured(serve, path, text, *arguments):
+    path.write_text(BASE + text)
+    return serve("--config", str(path), *arguments, model=None)
+
+
+def info(server):
+    return [k for k in server.metrics() if k.startswith("penstock_config_hash_info")]
+
+
+def test_a_changed_file_is_taken(serve, tmp_path):
+    config = tmp_path / "penstock.yaml"
+    server = configured(serve, config, "limits: {max_n: 2}\n")
+    assert ask(server, 3) == 400
+    before = info(server)
+    replace(config, BASE + "limits: {max_n: 3}\n")
+    server.until(lambda: ask(server, 3) == 200)
+    (line,) = server.logged(message="configuration taken", cause="file")
+    assert line["changed"] == "limits.max_n"
+    after = info(server)
+    assert len(before) == len(after) == 1 and before != after
+    assert server.metric("penstock_config_last_reload_success") == 1
+    config.write_text(BASE + "limits: {max_n: 2}\n")  # in place, back to what it was
+    server.until(lambda: ask(server, 3) == 400)
+    server.until(lambda: info(server) == before)
+
+
+def test_a_mounted_folder_is_swapped(serve, tmp_path):
+    """As a ConfigMap: the file is a link through a link that is replaced."""
+    for version, n in (("v1", 2), ("v2", 3)):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "penstock.yaml").write_text(BASE + f"limits: {{max_n: {n}}}\n")
+    (tmp_path / "..data").symlink_to("v1")
+    (tmp_path / "penstock.yaml").symlink_to("..data/penstock.yaml")
+    server = serve("--config", str(tmp_path / "penstock.yaml"), model=None)
+    assert ask(server, 3) == 400
+    (tmp_path / "..new").symlink_to("v2")
+    (tmp_path / "..new").rename(tmp_path / "..data")
+    server.until(lambda: ask(server, 3) == 200)
+
+
+@pytest.mark.parametrize(
+    "text, part",
+    [
+        ("limits: {max_m: 3}\n", "did you mean 'max_n'"),
+        ("limits: {max_n: many}\n", "limits.max_n"),
+        ("limits: [\n", "penstock.yaml:"),
+        ("limits: {max_n: 3}\nserver: {io_threads: 2}\n", "restart_required: server.io_threads"),
+        ("limits: {max_n: 3}\nengine: {max_batch: 8}\n", "models.demo.engine.max_batch"),
+        ("auth: {api_key_file: missing}\n", "missing"),
+    ],
+)
+def test_a_bad_file_changes_nothing(serve, tmp_path, text, part):
+    config = tmp_path / "penstock.yaml"
+    server = configured(serve, config, "limits: {max_n: 2}\n")
+    before = info(server)
+    config.write_text(BASE + text)
+    server.process.send_signal(signal.SIGHUP)
+    server.until(lambda: "not taken" in server.log)
+    line = server.logged(message="configuration not taken, the old one stays")[0]
+    assert part in line["error"], line
+    assert ask(server, 2) == 200 and ask(server, 3) == 400
+    assert server.metric("penstock_config_last_reload_success") == 0
+    assert info(server) == before
+    config.write_text(BASE + "limits: {max_n: 3}\n")
+    server.until(lambda: ask(server, 3) == 200)
+    assert server.metric("penstock_config_last_reload_success") == 1
+
+
+def test_keys_come_and_go(serve, tmp_path):
+    config, keys = tmp_path / "penstock.yaml", tmp_path / "keys"
+    keys.write_text("old-key\n")
+    server = configured(serve, config, "auth: {api_key_file: keys}\n")
+    assert ask(server, 1, "old-key") == 200 and ask(server, 1, "new-key") == 401
+    keys.write_text("old-key\nnew-key\n")
+    server.until(lambda: ask(server, 1, "new-key") == 200)
+    assert ask(server, 1, "old-key") == 200
+    keys.write_text("new-key\n")
+    server.until(lambda: ask(server, 1, "old-key") == 401)
+    assert ask(server, 1, "new-key") == 200
+    assert "new-key" not in server.log and "old-key" not in server.log
+
+
+def test_the_level_of_the_log(serve, tmp_path):
+    config = tmp_path / "penstock.yaml"
+    server = configured(serve, config, "observe: {level: info}\n")
+    ask(server, 1)
+    server.logged(message="request")
+    config.write_text(BASE + "observe: {level: error}\n")
+    server.process.send_signal(signal.SIGHUP)
+    time.sleep(0.3)
+    count = server.log.count('"message":"request"')
+    ask(server, 1)
+    time.sleep(0.3)
+    assert server.log.count('"message":"request"') == count
+
+
+def test_running_requests_keep_what_they_began_with(serve, tmp_path):
+    config = tmp_path / "penstock.yaml"
+    server = configured(serve, config, "limits: {max_n: 4}\n")
+    client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
+    stream = client.completions.create(
+        model="demo", prompt="Once", n=4, max_tokens=200, stream=True,
+        extra_body={"ignore_eos": True},
+    )
+    next(stream)
+    config.write_text(BASE + "limits: {max_n: 1}\n")
+    server.until(lambda: ask(server, 2) == 400)
+    ends = [c.choices[0].finish_reason for c in stream if c.choices and c.choices[0].finish_reason]
+    assert ends == ["length"] * 4
+
+
+def resident(server):
+    status = pathlib.Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+def test_many_reloads_under_load_lose_nothing(serve, tmp_path):
+    """PENSTOCK_RELOADS sets how many; 10,000 were run by hand (docs/operations.md)."""
+    reloads = int(os.environ.get("PENSTOCK_RELOADS", "60" if SANITIZED else "500"))
+    config = tmp_path / "penstock.yaml"
+    server = configured(serve, config, "limits: {max_n: 2}\nobserve: {level: error}\n")
+    codes, stop = [], threading.Event()
+
+    def load():
+        while not stop.is_set():
+            codes.append(ask(server, 1))
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1)
+    before = resident(server)
+    stamp = "penstock_config_last_reload_timestamp_seconds"
+    seconds = []
+    for i in range(reloads):
+        was = server.metric(stamp)
+        began = time.monotonic()
+        replace(config, BASE + f"limits: {{max_n: {3 + i % 2}}}\nobserve: {{level: error}}\n")
+        while server.metric(stamp) == was:
+            assert time.monotonic() - began < 10
+        seconds.append(time.monotonic() - began)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert codes and set(codes) == {200}
+    seconds.sort()
+    print(
+        f"{reloads} reloads, {len(codes)} requests; seen after p50 {seconds[len(seconds) // 2]:.3f} s,"
+        f" p99 {seconds[len(seconds) * 99 // 100]:.3f} s; resident {before:.0f} to {resident(server):.0f} MiB"
+    )
+    if not SANITIZED:
+        assert resident(server) - before < 16
+
+
+def test_without_a_file_sighup_is_harmless(serve):
+    server = serve()
+    server.process.send_signal(signal.SIGHUP)
+    time.sleep(0.2)
+    assert ask(server, 1) == 200

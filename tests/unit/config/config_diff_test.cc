@@ -1,0 +1,79 @@
+// What a reload changes, and what only a restart can.
+#include "config/config_diff.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+namespace penstock {
+namespace {
+
+using ::testing::HasSubstr;
+
+ServerConfig WithModel() {
+  ServerConfig config;
+  config.models["chat"].path = "models/chat";
+  return config;
+}
+
+TEST(ConfigDiff, EqualConfigurationsHaveEqualHashesAndNoChanges) {
+  EXPECT_TRUE(ConfigChanges(WithModel(), WithModel()).empty());
+  EXPECT_EQ(ConfigHash(WithModel()), ConfigHash(WithModel()));
+  EXPECT_EQ(ConfigHash(WithModel()).size(), 16);
+}
+
+TEST(ConfigDiff, NamesEachChange) {
+  ServerConfig after = WithModel();
+  after.limits.max_n = 3;
+  after.models["chat"].engine.max_batch = 8;
+  after.models["small"].path = "models/small";
+  const std::vector<ConfigChange> changes = ConfigChanges(WithModel(), after);
+  ASSERT_GE(changes.size(), 3);
+  EXPECT_EQ(changes[0].path, "limits.max_n");
+  EXPECT_EQ(changes[0].before, "16");
+  EXPECT_EQ(changes[0].after, "3");
+  EXPECT_TRUE(changes[0].live);
+  EXPECT_EQ(changes[1].path, "models.chat.engine.max_batch");
+  EXPECT_FALSE(changes[1].live);
+  EXPECT_THAT(CheckLive(changes).message(), HasSubstr("restart_required: models.chat.engine.max_"));
+  EXPECT_THAT(CheckLive(changes).message(), HasSubstr("models.small.path"));
+  EXPECT_TRUE(CheckLive({changes[0]}).ok());
+}
+
+TEST(ConfigDiff, KeysCountButAreNotShown) {
+  ServerConfig after = WithModel();
+  after.auth.api_keys = {"secret-key"};
+  const std::vector<ConfigChange> changes = ConfigChanges(WithModel(), after);
+  ASSERT_EQ(changes.size(), 1);
+  EXPECT_EQ(changes[0].path, "auth.api_keys");
+  EXPECT_EQ(changes[0].before + changes[0].after, "0 keys1 keys");
+  EXPECT_TRUE(changes[0].live);
+  EXPECT_NE(ConfigHash(after), ConfigHash(WithModel()));
+  ServerConfig other = after;
+  other.auth.api_keys = {"secret-yek"};  // as many
+  EXPECT_NE(ConfigHash(after), ConfigHash(other));
+  EXPECT_EQ(ConfigChanges(after, other).size(), 1);
+}
+
+TEST(ConfigDiff, EveryLivePathIsOne) {
+  const std::map<std::string, std::string> values = ConfigValues(WithModel());
+  for (const std::string_view path : LivePaths()) {
+    const auto it = values.lower_bound(std::string(path));
+    ASSERT_NE(it, values.end()) << path;
+    EXPECT_TRUE(it->first.starts_with(path)) << path;
+  }
+}
+
+TEST(ConfigSchema, DescribesEveryField) {
+  const auto schema = nlohmann::json::parse(ConfigJsonSchema());
+  EXPECT_EQ(schema["additionalProperties"], false);
+  const auto& properties = schema["properties"];
+  EXPECT_EQ(properties["limits"]["properties"]["max_n"]["minimum"], 1);
+  EXPECT_EQ(properties["engine"]["properties"]["policy"]["enum"].size(), 2);
+  const auto& model = properties["models"]["additionalProperties"]["properties"];
+  EXPECT_TRUE(model.contains("path") && model.contains("engine") && model.contains("lora"));
+}
+
+}  // namespace
+}  // namespace penstock
