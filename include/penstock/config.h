@@ -86,6 +86,7 @@ struct ServerSection {
   std::string numa = "default";           // default | interleave
   bool allow_anonymous = false;           // bind beyond loopback without a key
   std::vector<std::string> cors_origins;  // whose pages may read answers; *: everyone's
+  std::vector<std::string> open_routes;   // paths that need no credential
   std::string ready_file;                 // written with the bound ports once ready; empty: none
 };
 
@@ -118,9 +119,19 @@ struct DrainSection {
   absl::Duration finish = absl::Seconds(120);
 };
 
+inline std::map<std::string, std::vector<std::string>> DefaultRoles() {
+  return {{"user", {"infer"}},
+          {"scraper", {"metrics.read"}},
+          {"operator", {"operate", "model", "rollout", "job"}},
+          {"auditor", {"audit.read"}},
+          {"privacy", {"subject.erase"}},
+          {"admin", {"*"}}};
+}
+
 struct ServerConfig {
   ServerSection server;
   AuthSection auth;
+  std::map<std::string, std::vector<std::string>> roles = DefaultRoles();  // name -> permissions
   LimitsSection limits;
   EngineConfig engine;
   std::map<std::string, ModelEntry> models;

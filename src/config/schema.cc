@@ -176,7 +176,12 @@ ConfigSection DescribeLora(LoraConfig& c) {
 }  // namespace
 
 ConfigSection DescribeServer(ServerConfig& c) {
-  ConfigSection root{"", "", {}};
+  ConfigSection root{"",
+                     "",
+                     {{"roles", &c.roles,
+                       "What the roles of callers may: permissions, * is all of them. Permissions: "
+                       "infer, metrics.read, config, model, rollout, keys, job, operate, "
+                       "audit.read, subject.erase."}}};
   root.sections.push_back(
       {"server",
        "Listeners and threads; changed only by a restart.",
@@ -203,6 +208,8 @@ ConfigSection DescribeServer(ServerConfig& c) {
            {"cors_origins", &c.server.cors_origins,
             "Origins (https://app.example) whose pages may read answers in a browser; \"*\": every "
             "page, which then also reaches what asks for no key. Empty: none."},
+           {"open_routes", &c.server.open_routes,
+            "Paths that need no credential beside /health and /ready, such as [/metrics/lb]."},
            {"ready_file", &c.server.ready_file,
             "A file that receives {\"http\": port, \"grpc\": port} once the model can serve. "
             "Empty: none."},

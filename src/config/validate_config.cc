@@ -4,8 +4,10 @@
 #include <map>
 #include <set>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "config/load_config.h"
@@ -109,6 +111,18 @@ void PrintSection(const ConfigSection& section, const std::string& indent, std::
   for (const ConfigField& field : section.fields) {
     absl::StrAppend(&out, indent, "# ", ToAbsl(field.doc), "\n");
     absl::StrAppend(&out, indent, ToAbsl(field.name), ": ", FormatField(field), "\n");
+  }
+  for (const ConfigEntries& entries : section.entries) {
+    absl::StrAppend(&out, indent, "# ", ToAbsl(entries.doc), "\n", indent, ToAbsl(entries.name),
+                    entries.has_names ? ": {}\n" : ": []\n");
+    std::string example;
+    PrintSection(entries.add("name"), "", example);
+    absl::string_view first = entries.has_names ? "name:\n#     " : "- ";
+    for (absl::string_view line : absl::StrSplit(example, '\n', absl::SkipEmpty())) {
+      // Where the reference has an entry's comment, what it explains stands on the next line.
+      absl::StrAppend(&out, indent, "#   ",
+                      absl::StartsWith(line, "#") ? "  " : std::exchange(first, "  "), line, "\n");
+    }
   }
   for (const ConfigSection& sub : section.sections) {
     absl::StrAppend(&out, indent.empty() ? "\n" : "", indent, "# ", ToAbsl(sub.doc), "\n", indent,

@@ -80,6 +80,7 @@ struct Server::Parts {
                                             : std::min(kMaxTextThreads, std::max(2, AllowedCpus())),
              kMaxWaitingCalls) {}
 
+  absl::Status OpenAccess();
   absl::Status BindHttp();
   void ReportKernels();
   absl::Status LoadModels();
@@ -87,6 +88,7 @@ struct Server::Parts {
 
   const ServerConfig config;
   Catalogue catalogue;
+  std::unique_ptr<AccessControl> access;
   LoggedRequests log;
   WorkerPool pool;
   std::vector<std::unique_ptr<ModelInstance>> models;
@@ -97,6 +99,13 @@ struct Server::Parts {
   std::unique_ptr<HttpServer> http;
   std::unique_ptr<GrpcListener> grpc;
 };
+
+absl::Status Server::Parts::OpenAccess() {
+  ASSIGN_OR_RETURN(std::shared_ptr<const AccessRules> rules, MakeAccessRules(config));
+  access = std::make_unique<AccessControl>(std::move(rules));
+  access->set_on_refusal([this](Refusal why) { catalogue.CountAuthFailure(NameOf(why)); });
+  return absl::OkStatus();
+}
 
 absl::Status Server::Parts::BindHttp() {
   const std::string& address = config.server.public_listener.http;
@@ -152,7 +161,7 @@ absl::Status Server::Parts::LoadModels() {
 absl::Status Server::Parts::Serve() {
   ServiceParts parts;
   parts.limits = config.limits;
-  parts.api_keys = config.auth.api_keys;
+  parts.access = access.get();
   parts.version = PENSTOCK_VERSION;
   parts.models = registry.get();
   parts.adapters = registry.get();
@@ -161,8 +170,7 @@ absl::Status Server::Parts::Serve() {
   parts.catalogue = &catalogue;
   parts.log = &log;
   service = std::make_unique<GenerationService>(std::move(parts));
-  router = std::make_unique<Router>(
-      [this](std::string_view credential) { return service->Authorize(credential); });
+  router = std::make_unique<Router>(access.get());
   const auto answers = std::make_shared<IdempotencyStore>(config.limits, &SystemClock::Get());
   AddOpenAiRoutes(*router, *service, answers);
   AddAnthropicRoutes(*router, *service, answers);
@@ -176,6 +184,7 @@ Server::~Server() = default;
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerConfig config) {
   ASSIGN_OR_RETURN(const std::vector<int> cpus, Place(config.server));
   auto parts = std::make_unique<Parts>(std::move(config), cpus);
+  RETURN_IF_ERROR(parts->OpenAccess());
   RETURN_IF_ERROR(parts->BindHttp());
   RETURN_IF_ERROR(parts->LoadModels());
   RETURN_IF_ERROR(parts->Serve());

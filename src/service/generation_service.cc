@@ -52,11 +52,14 @@ RequestRecord GenerationService::NewRecord(const GenerationCall& call) {
   record.trace_id = call.trace_id;
   record.span_id = call.span_id;
   record.stream = StreamsOut(call);
+  if (call.principal != nullptr) {
+    record.tenant = call.principal->tenant;
+    record.key_id = call.principal->key_id;
+  }
   return record;
 }
 
-GenerationService::GenerationService(ServiceParts parts)
-    : parts_(std::move(parts)), keys_(parts_.api_keys) {}
+GenerationService::GenerationService(ServiceParts parts) : parts_(std::move(parts)) {}
 
 absl::StatusOr<std::shared_ptr<const ServedModel>> GenerationService::FindModel(
     const std::optional<std::string>& name) const {

@@ -12,10 +12,10 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "access/access_control.h"
 #include "base/clock.h"
 #include "penstock/config.h"
 #include "penstock/service.h"
-#include "service/api_keys.h"
 #include "service/embedding_stream.h"
 #include "service/response_stream.h"
 #include "service/text_loop.h"
@@ -28,7 +28,7 @@ class Catalogue;
 /// What the service works with; all of it outlives the service and its calls.
 struct ServiceParts {
   LimitsSection limits;
-  std::vector<std::string> api_keys;  // empty: no key is asked for
+  const AccessControl* access = nullptr;
   std::string version;
   const ModelRegistry* models = nullptr;
   const AdapterRegistry* adapters = nullptr;  // `models`, where it has adapters
@@ -42,8 +42,7 @@ class GenerationService {
  public:
   explicit GenerationService(ServiceParts parts);
 
-  absl::Status Authorize(std::string_view credential) const { return keys_.Check(credential); }
-  bool open() const { return keys_.open(); }
+  const AccessControl& access() const { return *parts_.access; }
   /// NOT_FOUND for an unknown name; without a name the only model, or INVALID_ARGUMENT where there
   /// are several.
   absl::StatusOr<std::shared_ptr<const ServedModel>> FindModel(
@@ -92,7 +91,6 @@ class GenerationService {
   void SetDeadlines(const GenerationCall& call, GenerateRequest& request) const;
 
   const ServiceParts parts_;
-  const ApiKeys keys_;
   std::atomic<bool> draining_{false};
   std::atomic<uint64_t> next_id_{1};
 };
