@@ -86,13 +86,21 @@ struct ServerSection {
   std::string numa = "default";           // default | interleave
   bool allow_anonymous = false;           // bind beyond loopback without a key
   std::vector<std::string> cors_origins;  // whose pages may read answers; *: everyone's
+  std::string state_dir;                  // state.db: API keys; empty: none is kept
   std::vector<std::string> open_routes;   // paths that need no credential
   std::string ready_file;                 // written with the bound ports once ready; empty: none
+};
+
+/// auth.api_keys in the file: keys kept in server.state_dir.
+struct KeyFileSection {
+  std::string pepper_file;  // a secret that their digests are made with; empty: no such keys
+  std::string pepper;       // its content, never from the file
 };
 
 struct AuthSection {
   std::string api_key_file;           // one key per line; empty: no key is asked for
   std::vector<std::string> api_keys;  // from --api-key and PENSTOCK_API_KEY, never from the file
+  KeyFileSection key_file;
 };
 
 struct LimitsSection {

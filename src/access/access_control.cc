@@ -6,8 +6,9 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
 #include "access/digest.h"
+#include "access/key_text.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 
@@ -63,48 +64,6 @@ std::string_view NameOf(Proof proof) {
   return "";
 }
 
-std::string_view NameOf(Refusal refusal) {
-  switch (refusal) {
-    case Refusal::kMissing:
-      return "missing";
-    case Refusal::kUnknown:
-      return "unknown";
-    case Refusal::kPermission:
-      return "permission";
-  }
-  return "";
-}
-
-absl::StatusOr<RoleTable> RoleTable::Make(
-    const std::map<std::string, std::vector<std::string>>& roles) {
-  RoleTable out;
-  for (const auto& [role, names] : roles) {
-    Permissions& permissions = out.roles_[role];
-    for (const std::string& name : names) {
-      const std::optional<Permission> permission = FindPermission(name);
-      if (permission) {
-        permissions.Add(*permission);
-      } else if (name == "*") {
-        permissions = Permissions::All();
-      } else {
-        return absl::InvalidArgumentError(
-            absl::StrCat("roles.", role, ": '", name, "' is no permission; expected * or some of ",
-                         absl::StrJoin(PermissionNames(), ", ",
-                                       [](std::string* s, std::string_view n) { s->append(n); })));
-      }
-    }
-  }
-  return out;
-}
-
-Permissions RoleTable::Of(const std::vector<std::string>& roles) const {
-  Permissions out;
-  for (const std::string& role : roles) {
-    if (const auto it = roles_.find(role); it != roles_.end()) out.Add(it->second);
-  }
-  return out;
-}
-
 absl::StatusOr<std::shared_ptr<const AccessRules>> MakeAccessRules(const ServerConfig& config) {
   auto rules = std::make_shared<AccessRules>();
   ASSIGN_OR_RETURN(rules->roles, RoleTable::Make(config.roles));
@@ -114,20 +73,31 @@ absl::StatusOr<std::shared_ptr<const AccessRules>> MakeAccessRules(const ServerC
     PrincipalPtr principal = SharedKeyPrincipal(digest);
     rules->shared_keys.emplace(std::move(digest), std::move(principal));
   }
-  if (rules->shared_keys.empty()) rules->anonymous = AnonymousPrincipal();
+  rules->has_key_file = !config.auth.key_file.pepper_file.empty();
+  if (rules->shared_keys.empty() && !rules->has_key_file) rules->anonymous = AnonymousPrincipal();
   return rules;
 }
 
-AccessControl::AccessControl(std::shared_ptr<const AccessRules> rules) : rules_(std::move(rules)) {}
+AccessControl::AccessControl(std::shared_ptr<const AccessRules> rules)
+    : state_{std::move(rules), nullptr} {}
 
-std::shared_ptr<const AccessRules> AccessControl::rules() const {
+AccessControl::State AccessControl::state() const {
   std::lock_guard lock(mutex_);
-  return rules_;
+  return state_;
 }
 
 void AccessControl::SetRules(std::shared_ptr<const AccessRules> rules) {
   std::lock_guard lock(mutex_);
-  rules_.swap(rules);
+  if (state_.keys != nullptr) {
+    state_.keys = std::make_shared<const KeyTable>(state_.keys->records(), pepper_, rules->roles);
+  }
+  state_.rules = std::move(rules);
+}
+
+void AccessControl::SetKeys(KeyRecords records, std::string pepper) {
+  std::lock_guard lock(mutex_);
+  pepper_ = std::move(pepper);
+  state_.keys = std::make_shared<const KeyTable>(std::move(records), pepper_, state_.rules->roles);
 }
 
 absl::Status AccessControl::Refuse(Refusal refusal, std::string_view message) const {
@@ -137,15 +107,21 @@ absl::Status AccessControl::Refuse(Refusal refusal, std::string_view message) co
 }
 
 AccessControl::Found AccessControl::Identify(const Caller& caller) const {
-  return IdentifyBy(*rules(), caller);
+  return IdentifyBy(state(), caller);
 }
 
-AccessControl::Found AccessControl::IdentifyBy(const AccessRules& rules,
-                                               const Caller& caller) const {
+AccessControl::Found AccessControl::IdentifyBy(const State& state, const Caller& caller) const {
+  const AccessRules& rules = *state.rules;
   if (rules.anonymous != nullptr) return rules.anonymous;
   const std::string_view secret = WithoutScheme(caller.credential);
   if (secret.empty()) {
     return Refuse(Refusal::kMissing, "an API key is needed: Authorization: Bearer <key>");
+  }
+  if (rules.has_key_file && KeyText::LooksLikeOne(secret)) {
+    if (state.keys == nullptr) return Refuse(Refusal::kUnknown, "the API key is not known");
+    KeyTable::Result result = state.keys->Find(secret, caller.address, absl::Now());
+    if (result.principal == nullptr) return Refuse(result.refusal, result.message);
+    return std::move(result.principal);
   }
   const auto it = rules.shared_keys.find(Sha256(secret));
   if (it != rules.shared_keys.end()) return it->second;
@@ -155,9 +131,9 @@ AccessControl::Found AccessControl::IdentifyBy(const AccessRules& rules,
 AccessControl::Found AccessControl::Admit(const Caller& caller, RouteAccess access,
                                           std::string_view path) const {
   if (access.open() || (access.open_to_local() && caller.local)) return PrincipalPtr();
-  const std::shared_ptr<const AccessRules> rules = this->rules();
-  if (rules->open_routes.contains(path)) return PrincipalPtr();
-  ASSIGN_OR_RETURN(PrincipalPtr principal, IdentifyBy(*rules, caller));
+  const State now = state();
+  if (now.rules->open_routes.contains(path)) return PrincipalPtr();
+  ASSIGN_OR_RETURN(PrincipalPtr principal, IdentifyBy(now, caller));
   if (!principal->may(access.permission())) {
     return Refuse(Refusal::kPermission,
                   absl::StrCat("this needs the permission ", ToAbsl(NameOf(access.permission())),

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <functional>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -15,7 +14,9 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "access/ip_address.h"
+#include "access/key_table.h"
 #include "access/principal.h"
+#include "access/role_table.h"
 #include "penstock/config.h"
 
 namespace penstock {
@@ -27,29 +28,13 @@ struct Caller {
   bool local = false;           // on this machine, and not by way of a proxy
 };
 
-/// Why a caller is turned away: the reasons of penstock_auth_failures_total.
-enum class Refusal : uint8_t { kMissing, kUnknown, kPermission };
-std::string_view NameOf(Refusal refusal);
-
-/// Roles by name.
-class RoleTable {
- public:
-  /// INVALID_ARGUMENT names a role and what it holds that is no permission.
-  static absl::StatusOr<RoleTable> Make(const std::map<std::string, std::vector<std::string>>&);
-  /// What all of `roles` may; a role that is not in the table may nothing.
-  Permissions Of(const std::vector<std::string>& roles) const;
-  bool has(const std::string& role) const { return roles_.contains(role); }
-
- private:
-  std::map<std::string, Permissions> roles_;
-};
-
 /// All that decides, from one configuration.
 struct AccessRules {
   RoleTable roles;
   std::set<std::string, std::less<>> open_routes;
   absl::flat_hash_map<std::string, PrincipalPtr> shared_keys;  // by the key's SHA-256
-  PrincipalPtr anonymous;  // of callers without a credential; null: they are turned away
+  bool has_key_file = false;  // keys of the state file are asked for
+  PrincipalPtr anonymous;     // of callers without a credential; null: they are turned away
 };
 /// INVALID_ARGUMENT in one line.
 absl::StatusOr<std::shared_ptr<const AccessRules>> MakeAccessRules(const ServerConfig& config);
@@ -65,16 +50,23 @@ class AccessControl {
   Found Admit(const Caller& caller, RouteAccess access, std::string_view path) const;
   /// Calls from now on follow these rules.
   void SetRules(std::shared_ptr<const AccessRules> rules);
+  /// The keys of the state file from now on; until the first time there are none.
+  void SetKeys(KeyRecords records, std::string pepper);
   /// Told of each caller that is turned away. Before the first call.
   void set_on_refusal(std::function<void(Refusal)> f) { on_refusal_ = std::move(f); }
 
  private:
-  std::shared_ptr<const AccessRules> rules() const;
-  Found IdentifyBy(const AccessRules& rules, const Caller& caller) const;
+  struct State {
+    std::shared_ptr<const AccessRules> rules;
+    std::shared_ptr<const KeyTable> keys;  // null: none yet
+  };
+  State state() const;
+  Found IdentifyBy(const State& state, const Caller& caller) const;
   absl::Status Refuse(Refusal refusal, std::string_view message) const;
 
   mutable std::mutex mutex_;
-  std::shared_ptr<const AccessRules> rules_;  // guarded by mutex_
+  State state_;         // guarded by mutex_
+  std::string pepper_;  // likewise
   std::function<void(Refusal)> on_refusal_;
 };
 

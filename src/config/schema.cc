@@ -208,6 +208,8 @@ ConfigSection DescribeServer(ServerConfig& c) {
            {"cors_origins", &c.server.cors_origins,
             "Origins (https://app.example) whose pages may read answers in a browser; \"*\": every "
             "page, which then also reaches what asks for no key. Empty: none."},
+           {"state_dir", &c.server.state_dir,
+            "The folder of state.db, which holds API keys. Empty: no state is kept."},
            {"open_routes", &c.server.open_routes,
             "Paths that need no credential beside /health and /ready, such as [/metrics/lb]."},
            {"ready_file", &c.server.ready_file,
@@ -228,7 +230,14 @@ ConfigSection DescribeServer(ServerConfig& c) {
        {
            {"api_key_file", &c.auth.api_key_file,
             "A file with one key per line; clients send one as a bearer token. Empty: none."},
-       }});
+       },
+       {{"api_keys",
+         "Keys with a tenant, roles and an end, made by `penstock admin keys`.",
+         {
+             {"pepper_file", &c.auth.key_file.pepper_file,
+              "A file with a secret of at least 32 bytes, relative to this file. Keys are kept in "
+              "server.state_dir as digests made with it. Empty: there are no such keys."},
+         }}}});
   root.sections.push_back(
       {"limits",
        "Bounds that keep one client from harming the others.",

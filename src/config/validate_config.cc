@@ -159,7 +159,12 @@ absl::StatusOr<HostPort> ParseHostPort(std::string_view text) {
 
 absl::Status ValidateConfig(const ServerConfig& config, bool serving) {
   const bool keyless_ok = config.server.allow_anonymous || !config.auth.api_keys.empty() ||
-                          !config.auth.api_key_file.empty();
+                          !config.auth.api_key_file.empty() ||
+                          !config.auth.key_file.pepper_file.empty();
+  if (!config.auth.key_file.pepper_file.empty() && config.server.state_dir.empty()) {
+    return absl::InvalidArgumentError(
+        "auth.api_keys: expected server.state_dir, which the keys are kept in");
+  }
   RETURN_IF_ERROR(
       ValidateListener(config.server.public_listener.http, "server.public.http", keyless_ok));
   RETURN_IF_ERROR(

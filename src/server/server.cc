@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "access/access_loop.h"
+#include "access/key_source.h"
 #include "api/anthropic/routes.h"
 #include "api/http/http_server.h"
 #include "api/http/router.h"
@@ -21,6 +23,7 @@
 #include "server/grpc_listener.h"
 #include "server/logging.h"
 #include "server/model_instance.h"
+#include "server/state_file.h"
 #include "service/adapter_registry.h"
 #include "service/generation_service.h"
 #include "service/text_loop.h"
@@ -89,6 +92,7 @@ struct Server::Parts {
   const ServerConfig config;
   Catalogue catalogue;
   std::unique_ptr<AccessControl> access;
+  AccessLoop access_loop;
   LoggedRequests log;
   WorkerPool pool;
   std::vector<std::unique_ptr<ModelInstance>> models;
@@ -104,6 +108,15 @@ absl::Status Server::Parts::OpenAccess() {
   ASSIGN_OR_RETURN(std::shared_ptr<const AccessRules> rules, MakeAccessRules(config));
   access = std::make_unique<AccessControl>(std::move(rules));
   access->set_on_refusal([this](Refusal why) { catalogue.CountAuthFailure(NameOf(why)); });
+  const auto log = [](bool failed, std::string_view line) {
+    Log(failed ? LogLevel::kError : LogLevel::kInfo, line);
+  };
+  if (const KeyFileSection& keys = config.auth.key_file; !keys.pepper.empty()) {
+    const auto source =
+        std::make_shared<KeySource>(StateFile(config.server), keys.pepper, access.get(), log);
+    access_loop.Add([source] { source->Check(); });
+  }
+  access_loop.Start();
   return absl::OkStatus();
 }
 
