@@ -87,12 +87,21 @@ struct ServerSection {
   bool allow_anonymous = false;           // bind beyond loopback without a key
   std::vector<std::string> cors_origins;  // whose pages may read answers; *: everyone's
   std::string agent_check;                // host:port of HAProxy's agent checks; empty: off
+  std::string state_dir;                  // state.db: API keys; empty: none is kept
+  std::vector<std::string> open_routes;   // paths that need no credential
   std::string ready_file;                 // written with the bound ports once ready; empty: none
+};
+
+/// auth.api_keys in the file: keys kept in server.state_dir.
+struct KeyFileSection {
+  std::string pepper_file;  // a secret that their digests are made with; empty: no such keys
+  std::string pepper;       // its content, never from the file
 };
 
 struct AuthSection {
   std::string api_key_file;           // one key per line; empty: no key is asked for
   std::vector<std::string> api_keys;  // from --api-key and PENSTOCK_API_KEY, never from the file
+  KeyFileSection key_file;
 };
 
 struct LimitsSection {
@@ -121,9 +130,19 @@ struct DrainSection {
   absl::Duration finish = absl::Seconds(120);
 };
 
+inline std::map<std::string, std::vector<std::string>> DefaultRoles() {
+  return {{"user", {"infer"}},
+          {"scraper", {"metrics.read"}},
+          {"operator", {"operate", "model", "rollout", "job"}},
+          {"auditor", {"audit.read"}},
+          {"privacy", {"subject.erase"}},
+          {"admin", {"*"}}};
+}
+
 struct ServerConfig {
   ServerSection server;
   AuthSection auth;
+  std::map<std::string, std::vector<std::string>> roles = DefaultRoles();  // name -> permissions
   LimitsSection limits;
   EngineConfig engine;
   std::map<std::string, ModelEntry> models;

@@ -54,6 +54,7 @@ struct GenerateRequest {
   std::vector<TokenId>
       stop_token_ids;    // end the request (kStop); includes the model's eos unless ignore_eos
   int32_t priority = 0;  // lower runs earlier
+  std::string tenant;    // who shares fairly within a priority
   std::optional<absl::Time> deadline;              // engine clock; past it: kDeadline
   std::optional<absl::Time> first_token_deadline;  // as `deadline`, until the first token is out
   absl::Duration queue_ttl;  // waiting longer for the first step: kDeadline; 0: no limit

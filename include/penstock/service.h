@@ -26,6 +26,7 @@ class ChatTemplate;
 struct CallFormat;
 class GrammarCompiler;
 struct GrammarSpec;
+struct Principal;
 struct ReasoningFormat;
 struct RequestMetrics;
 
@@ -84,10 +85,11 @@ struct PromptInput {
 /// A request as any front end understands it. An empty optional: the client was silent. Ranges are
 /// checked by the service (service/call_fields.h), not by whoever fills this in.
 struct GenerationCall {
-  std::string request_id;         // names the call in answers and logs
-  std::string protocol;           // "http" or "grpc"
-  std::string trace_id, span_id;  // W3C Trace Context; empty: none
-  absl::Time arrival;             // engine clock
+  std::string request_id;                      // names the call in answers and logs
+  std::string protocol;                        // "http" or "grpc"
+  std::string trace_id, span_id;               // W3C Trace Context; empty: none
+  absl::Time arrival;                          // engine clock
+  std::shared_ptr<const Principal> principal;  // access/principal.h; null: nobody was asked for
   std::optional<std::string> model;
 
   bool chat = false;
@@ -199,9 +201,10 @@ enum class CancelReason : uint8_t { kDisconnect, kSlowReader, kShutdown };
 /// One finished request, for the log: no content.
 struct RequestRecord {
   std::string request_id, model, protocol, trace_id, span_id;
-  int code = 200;      // HTTP status; 499: the client went away
-  std::string finish;  // stop, length, abort, error; of the last choice to finish
-  std::string error;   // its message; empty: none
+  std::string tenant, key_id;  // of the principal; empty: none
+  int code = 200;              // HTTP status; 499: the client went away
+  std::string finish;          // stop, length, abort, error; of the last choice to finish
+  std::string error;           // its message; empty: none
   int32_t num_choices = 0;
   bool stream = false;
   UsageTotals usage;

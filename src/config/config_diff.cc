@@ -12,8 +12,9 @@
 namespace penstock {
 namespace {
 
-constexpr std::string_view kLivePaths[] = {"auth.", "limits.", "drain.", "observe.level",
-                                           "server.cors_origins"};
+constexpr std::string_view kLivePaths[] = {"auth.api_key_file", "drain.", "limits.",
+                                           "observe.level",     "roles",  "server.cors_origins",
+                                           "server.open_routes"};
 
 void AddValues(const ConfigSection& section, const std::string& prefix,
                std::map<std::string, std::string>& out) {

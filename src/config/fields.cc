@@ -100,6 +100,23 @@ absl::Status Parse(const ConfigField&, std::string_view text,
   return absl::OkStatus();
 }
 
+// Names and their lists: "user=infer, ops=operate model".
+absl::Status Parse(const ConfigField&, std::string_view text,
+                   std::map<std::string, std::vector<std::string>>& out) {
+  out.clear();
+  for (absl::string_view part : absl::StrSplit(ToAbsl(text), ',', absl::SkipWhitespace())) {
+    const std::pair<absl::string_view, absl::string_view> sides =
+        absl::StrSplit(absl::StripAsciiWhitespace(part), absl::MaxSplits('=', 1));
+    if (sides.first.empty()) return Expected("name=value value, perhaps more after commas", text);
+    const auto [it, fresh] = out.try_emplace(std::string(sides.first));
+    if (!fresh)
+      return absl::InvalidArgumentError(absl::StrCat("'", sides.first, "' is given twice"));
+    for (absl::string_view item : absl::StrSplit(sides.second, ' ', absl::SkipWhitespace()))
+      it->second.emplace_back(item);
+  }
+  return absl::OkStatus();
+}
+
 std::string Format(bool v) { return v ? "true" : "false"; }
 std::string Format(int32_t v) { return absl::StrCat(v); }
 std::string Format(const std::string& v) {
@@ -135,6 +152,15 @@ std::string Format(const std::vector<std::string>& v) {
       "[",
       absl::StrJoin(v, ", ", [](std::string* s, const std::string& e) { s->append(Format(e)); }),
       "]");
+}
+
+std::string Format(const std::map<std::string, std::vector<std::string>>& v) {
+  return absl::StrCat("{",
+                      absl::StrJoin(v, ", ",
+                                    [](std::string* s, const auto& e) {
+                                      absl::StrAppend(s, Format(e.first), ": ", Format(e.second));
+                                    }),
+                      "}");
 }
 
 }  // namespace

@@ -43,6 +43,12 @@ Json TypeOf(const ConfigField& field) {
       out["items"] = Scalar();
       return out;
     }
+    Json operator()(const std::map<std::string, std::vector<std::string>>*) const {
+      Json list = Scalar();
+      list["type"].push_back("array");
+      list["items"] = Scalar();
+      return {{"type", "object"}, {"additionalProperties", std::move(list)}};
+    }
     Json operator()(const std::map<std::string, std::string>*) const {
       return {{"type", Json::array({"object", "string"})}, {"additionalProperties", Scalar()}};
     }

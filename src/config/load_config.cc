@@ -21,6 +21,7 @@ std::vector<std::string_view> Names(const ConfigSection& section) {
   std::vector<std::string_view> names;
   for (const ConfigField& field : section.fields) names.push_back(field.name);
   for (const ConfigSection& sub : section.sections) names.push_back(sub.name);
+  for (const ConfigEntries& entries : section.entries) names.push_back(entries.name);
   return names;
 }
 
@@ -73,6 +74,12 @@ class YamlReader {
         RETURN_IF_ERROR(Set(*field, entry.second, Join(path, key)));
         continue;
       }
+      const auto entries = std::find_if(section.entries.begin(), section.entries.end(),
+                                        [&](const ConfigEntries& e) { return e.name == key; });
+      if (entries != section.entries.end()) {
+        RETURN_IF_ERROR(Add(*entries, entry.second, Join(path, key)));
+        continue;
+      }
       const auto sub = std::find_if(section.sections.begin(), section.sections.end(),
                                     [&](const ConfigSection& s) { return s.name == key; });
       if (sub == section.sections.end()) {
@@ -94,8 +101,42 @@ class YamlReader {
         absl::StrCat(Where(node), ToAbsl(path), path.empty() ? "" : ": ", ToAbsl(what)));
   }
 
+  absl::Status Add(const ConfigEntries& entries, const YAML::Node& node,
+                   const std::string& path) const {
+    if (node.IsNull()) return absl::OkStatus();
+    if (!entries.has_names) {
+      if (!node.IsSequence()) return Error(node, path, "expected a list");
+      for (size_t i = 0; i < node.size(); ++i)
+        RETURN_IF_ERROR(Apply(node[i], entries.add(""), absl::StrCat(path, "[", i, "]")));
+      return absl::OkStatus();
+    }
+    RETURN_IF_ERROR(CheckMap(node, path));
+    for (const auto& entry : node) {
+      const std::string name = entry.first.Scalar();
+      RETURN_IF_ERROR(Apply(entry.second, entries.add(name), Join(path, name)));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status SetLists(std::map<std::string, std::vector<std::string>>& lists,
+                        const YAML::Node& node, const std::string& path) const {
+    RETURN_IF_ERROR(CheckMap(node, path));
+    lists.clear();
+    for (const auto& entry : node) {
+      const std::string name = entry.first.Scalar();
+      const ConfigField field{name, &lists[name], ""};
+      RETURN_IF_ERROR(Set(field, entry.second, Join(path, name)));
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status Set(const ConfigField& field, const YAML::Node& node,
                    const std::string& path) const {
+    if (auto* const* lists =
+            std::get_if<std::map<std::string, std::vector<std::string>>*>(&field.ref);
+        lists != nullptr && node.IsMap()) {
+      return SetLists(**lists, node, path);
+    }
     if (auto* const* list = std::get_if<std::vector<std::string>*>(&field.ref);
         list != nullptr && node.IsSequence()) {
       (*list)->clear();

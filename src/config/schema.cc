@@ -176,7 +176,12 @@ ConfigSection DescribeLora(LoraConfig& c) {
 }  // namespace
 
 ConfigSection DescribeServer(ServerConfig& c) {
-  ConfigSection root{"", "", {}};
+  ConfigSection root{"",
+                     "",
+                     {{"roles", &c.roles,
+                       "What the roles of callers may: permissions, * is all of them. Permissions: "
+                       "infer, metrics.read, config, model, rollout, keys, job, operate, "
+                       "audit.read, subject.erase."}}};
   root.sections.push_back(
       {"server",
        "Listeners and threads; changed only by a restart.",
@@ -206,6 +211,10 @@ ConfigSection DescribeServer(ServerConfig& c) {
            {"agent_check", &c.server.agent_check,
             "host:port where HAProxy's agent-check hears down (loading or failed), up ready with a "
             "maxconn, or drain. Needs HTTP. Port 0: any free one. Empty: off."},
+           {"state_dir", &c.server.state_dir,
+            "The folder of state.db, which holds API keys. Empty: no state is kept."},
+           {"open_routes", &c.server.open_routes,
+            "Paths that need no credential beside /health and /ready, such as [/metrics/lb]."},
            {"ready_file", &c.server.ready_file,
             "A file that receives {\"http\": port, \"grpc\": port} (and agent_check) once the "
             "model can serve. "
@@ -225,7 +234,14 @@ ConfigSection DescribeServer(ServerConfig& c) {
        {
            {"api_key_file", &c.auth.api_key_file,
             "A file with one key per line; clients send one as a bearer token. Empty: none."},
-       }});
+       },
+       {{"api_keys",
+         "Keys with a tenant, roles and an end, made by `penstock admin keys`.",
+         {
+             {"pepper_file", &c.auth.key_file.pepper_file,
+              "A file with a secret of at least 32 bytes, relative to this file. Keys are kept in "
+              "server.state_dir as digests made with it. Empty: there are no such keys."},
+         }}}});
   root.sections.push_back(
       {"limits",
        "Bounds that keep one client from harming the others.",

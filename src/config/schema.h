@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -17,7 +18,8 @@
 namespace penstock {
 
 using FieldRef = std::variant<bool*, int32_t*, std::string*, Bytes*, absl::Duration*,
-                              std::vector<std::string>*, std::map<std::string, std::string>*>;
+                              std::vector<std::string>*, std::map<std::string, std::string>*,
+                              std::map<std::string, std::vector<std::string>>*>;
 
 struct ConfigField {
   std::string_view name;
@@ -28,11 +30,23 @@ struct ConfigField {
   int64_t max = INT32_MAX;
 };
 
+struct ConfigSection;
+
+/// A list of sections of one kind, or a mapping of names to such. Only a file can give them.
+struct ConfigEntries {
+  std::string_view name;
+  std::string_view doc;
+  bool has_names = false;
+  /// Appends an entry (or takes the name's) and describes it; what it described before may move.
+  std::function<ConfigSection(const std::string& name)> add;
+};
+
 struct ConfigSection {
   std::string_view name;
   std::string_view doc;
   std::vector<ConfigField> fields;
   std::vector<ConfigSection> sections = {};
+  std::vector<ConfigEntries> entries = {};
 };
 
 /// Everything but `models`.

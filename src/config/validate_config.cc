@@ -4,9 +4,11 @@
 #include <map>
 #include <set>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "config/config_diff.h"
@@ -112,6 +114,18 @@ void PrintSection(const ConfigSection& section, const std::string& indent, std::
     absl::StrAppend(&out, indent, "# ", ToAbsl(field.doc), "\n");
     absl::StrAppend(&out, indent, ToAbsl(field.name), ": ", FormatField(field), "\n");
   }
+  for (const ConfigEntries& entries : section.entries) {
+    absl::StrAppend(&out, indent, "# ", ToAbsl(entries.doc), "\n", indent, ToAbsl(entries.name),
+                    entries.has_names ? ": {}\n" : ": []\n");
+    std::string example;
+    PrintSection(entries.add("name"), "", example);
+    absl::string_view first = entries.has_names ? "name:\n#     " : "- ";
+    for (absl::string_view line : absl::StrSplit(example, '\n', absl::SkipEmpty())) {
+      // Where the reference has an entry's comment, what it explains stands on the next line.
+      absl::StrAppend(&out, indent, "#   ",
+                      absl::StartsWith(line, "#") ? "  " : std::exchange(first, "  "), line, "\n");
+    }
+  }
   for (const ConfigSection& sub : section.sections) {
     absl::StrAppend(&out, indent.empty() ? "\n" : "", indent, "# ", ToAbsl(sub.doc), "\n", indent,
                     ToAbsl(sub.name), ":\n");
@@ -147,7 +161,12 @@ absl::StatusOr<HostPort> ParseHostPort(std::string_view text) {
 
 absl::Status ValidateConfig(const ServerConfig& config, bool serving) {
   const bool keyless_ok = config.server.allow_anonymous || !config.auth.api_keys.empty() ||
-                          !config.auth.api_key_file.empty();
+                          !config.auth.api_key_file.empty() ||
+                          !config.auth.key_file.pepper_file.empty();
+  if (!config.auth.key_file.pepper_file.empty() && config.server.state_dir.empty()) {
+    return absl::InvalidArgumentError(
+        "auth.api_keys: expected server.state_dir, which the keys are kept in");
+  }
   RETURN_IF_ERROR(
       ValidateListener(config.server.public_listener.http, "server.public.http", keyless_ok));
   RETURN_IF_ERROR(

@@ -38,8 +38,9 @@ void Scheduler::AddSlice(Sequence& seq, int32_t num_tokens, absl::Span<const Tok
   budget_ -= num_tokens;
   num_planned_ += num_tokens;
   seq.planned_in = plan.step;
-  if (seq.first_planned == absl::InfiniteFuture()) {
+  if (!seq.has_begun()) {
     seq.first_planned = now;
+    waiting_.Begin(seq);
     ++counters_.num_begun;
     counters_.begun_tokens += static_cast<int64_t>(seq.request.prompt.size());
   }
@@ -209,6 +210,7 @@ void Scheduler::Finish(Sequence& seq, FinishReason reason, const absl::Status& s
     seq.usage.decode_time = seq.last_token - seq.first_token;
   }
   adapters_.End(seq.request.adapter);
+  waiting_.End(seq);
   ++counters_.num_finished;
   by_request_.erase(seq.request_id);
   const auto node =

@@ -26,9 +26,11 @@ struct BlockTable {
   int32_t num_sent = 0;         // entries that the executor knows
 };
 
-/// Who runs first: lower rank. Priorities are strict, then first come, first served.
+/// Who runs first: lower rank. Priorities are strict, then tenants take turns, then first come, first
+/// served.
 struct Rank {
   int32_t priority = 0;
+  uint64_t turn = 0;  // FairClock's
   uint64_t arrival = 0;
   friend constexpr auto operator<=>(const Rank&, const Rank&) = default;
 };
@@ -65,6 +67,7 @@ struct Sequence {
   absl::Time last_token = absl::InfiniteFuture();
   Usage usage;
 
+  bool has_begun() const { return first_planned != absl::InfiniteFuture(); }
   int32_t num_prompt() const { return static_cast<int32_t>(request.prompt.size()); }
   int32_t num_known() const { return static_cast<int32_t>(tokens.size()); }
   int32_t num_outputs() const { return num_known() - num_prompt(); }

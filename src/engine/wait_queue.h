@@ -7,14 +7,15 @@
 #include <cstdint>
 #include <map>
 
+#include "engine/fair_clock.h"
 #include "engine/sequence.h"
 #include "penstock/engine.h"
 
 namespace penstock {
 
 enum class QueuePolicy : uint8_t {
-  kPriority,  // strict priorities, then first come, first served
-  kFcfs,      // priorities are ignored
+  kPriority,  // strict priorities, in each fair among tenants, then first come, first served
+  kFcfs,      // priorities and tenants are ignored
 };
 
 class WaitQueue {
@@ -23,7 +24,22 @@ class WaitQueue {
 
   /// Gives a new sequence its rank.
   void Assign(Sequence& seq) {
-    seq.rank = {policy_ == QueuePolicy::kPriority ? seq.request.priority : 0, next_arrival_++};
+    seq.rank = {0, 0, next_arrival_++};
+    if (policy_ == QueuePolicy::kFcfs) return;
+    seq.rank.priority = seq.request.priority;
+    seq.rank.turn = clocks_[seq.rank.priority].Arrive(seq.request.tenant, Cost(seq));
+  }
+  /// Its first step is planned.
+  void Begin(const Sequence& seq) {
+    if (policy_ != QueuePolicy::kFcfs) clocks_[seq.rank.priority].Begin(seq.rank.turn);
+  }
+  /// It has ended, and counts with what it took.
+  void End(const Sequence& seq) {
+    const auto clock = clocks_.find(seq.rank.priority);
+    if (clock == clocks_.end()) return;
+    const int64_t used = seq.num_known() - seq.usage.cached_tokens;
+    clock->second.End(seq.request.tenant, Cost(seq), seq.has_begun() ? used : 0);
+    if (clock->second.num_accounts() == 0) clocks_.erase(clock);
   }
   void Push(Sequence* seq) {
     by_rank_.emplace(seq->rank, Entry{seq, seq->num_known()});
@@ -47,6 +63,10 @@ class WaitQueue {
     Sequence* sequence;
     int64_t num_tokens;  // when it was pushed
   };
+  /// Tokens that it may take.
+  static int64_t Cost(const Sequence& seq) {
+    return int64_t{seq.num_prompt()} + seq.request.max_tokens;
+  }
   void Count(const Rank& rank, int32_t requests, int64_t tokens) {
     num_tokens_ += tokens;
     ++version_;
@@ -58,6 +78,7 @@ class WaitQueue {
   }
 
   const QueuePolicy policy_;
+  std::map<int32_t, FairClock> clocks_;  // by priority
   uint64_t next_arrival_ = 0;
   std::map<Rank, Entry> by_rank_;
   std::map<int32_t, WaitingLoad> levels_;

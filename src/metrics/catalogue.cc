@@ -82,6 +82,11 @@ Catalogue::Catalogue(std::string_view version)
     request_codes_.emplace_back(
         code, MakeCounter("penstock_requests_total", {{"code", std::to_string(code)}}));
   }
+  for (const char* reason : {"missing", "unknown", "expired", "revoked", "address", "token",
+                             "certificate", "permission"}) {
+    auth_failures_.emplace_back(reason,
+                                MakeCounter("penstock_auth_failures_total", {{"reason", reason}}));
+  }
   request_other_ = MakeCounter("penstock_requests_total", {{"code", "other"}});
   process_cpu_ = MakeCounter("process_cpu_seconds_total", {});
   process_resident_ = MakeGauge("process_resident_memory_bytes", {});
@@ -208,6 +213,12 @@ void Catalogue::SetConfig(const std::string& hash, bool success, absl::Time when
   MakeGauge("penstock_config_last_reload_success", {}).Set(success ? 1 : 0);
   MakeGauge("penstock_config_last_reload_timestamp_seconds", {})
       .Set(absl::ToDoubleSeconds(when - absl::UnixEpoch()));
+}
+
+void Catalogue::CountAuthFailure(std::string_view reason) {
+  for (const auto& [known, counter] : auth_failures_) {
+    if (known == reason) return counter.Add();
+  }
 }
 
 void Catalogue::CountRequest(int code) {

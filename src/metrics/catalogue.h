@@ -121,6 +121,8 @@ class Catalogue {
   void SetConfig(const std::string& hash, bool success, absl::Time when);
   /// penstock_requests_total{code}: one answered request, by HTTP status.
   void CountRequest(int code);
+  /// `reason`: a label of penstock_auth_failures_total.
+  void CountAuthFailure(std::string_view reason);
 
   /// The page of GET /metrics; reads the process's own figures first.
   std::string Text();
@@ -136,6 +138,7 @@ class Catalogue {
   std::shared_ptr<prometheus::Registry> registry_;
   std::vector<std::pair<int, CounterHandle>> request_codes_;  // fixed after construction
   CounterHandle request_other_;
+  std::vector<std::pair<std::string_view, CounterHandle>> auth_failures_;  // likewise
   std::mutex adapters_mutex_;                           // guards what it stands before
   std::map<std::string, prometheus::Gauge*> adapters_;  // by model
   std::mutex config_mutex_;                             // guards the next

@@ -94,6 +94,8 @@ constexpr MetricInfo kRows[] = {
      "What began as a call of a function, was none and became content."},
     {"penstock_requests_total", kCounter, "code", "",
      "Answered requests by HTTP status; 499: the client went away."},
+    {"penstock_auth_failures_total", kCounter, "reason", "",
+     "Calls turned away for who makes them, by reason."},
     {"penstock_kernel_selftest_failed", kGauge, "kernel_set", "",
      "1: a set of kernels that this processor runs, but that disagreed with plain arithmetic and "
      "is "

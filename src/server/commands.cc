@@ -15,6 +15,7 @@ int RunCommand(int argc, char** argv) {
   int exit_code = 0;
   AddServeCommand(app, exit_code);
   AddCheckConfigCommand(app, exit_code);
+  AddAdminCommand(app, exit_code);
   AddBenchCommand(app, exit_code);
   AddCompareCommand(app, exit_code);
   AddCheckModelCommand(app, exit_code);

@@ -8,8 +8,9 @@
 
 namespace penstock {
 
-ConfigReload::ConfigReload(ReadConfigFn read, Live<ServerConfig>* config, Catalogue* catalogue)
-    : read_(std::move(read)), config_(config), catalogue_(catalogue) {
+ConfigReload::ConfigReload(ReadConfigFn read, PrepareConfigFn prepare, Live<ServerConfig>* config,
+                           Catalogue* catalogue)
+    : read_(std::move(read)), prepare_(std::move(prepare)), config_(config), catalogue_(catalogue) {
   catalogue_->SetConfig(ConfigHash(*config_->Get()), true, absl::Now());
 }
 
@@ -29,8 +30,10 @@ absl::Status ConfigReload::Take(const std::string& cause) {
   const std::shared_ptr<const ServerConfig> old = config_->Get();
   const std::vector<ConfigChange> changes = ConfigChanges(*old, fresh);
   RETURN_IF_ERROR(CheckLive(changes));
+  ASSIGN_OR_RETURN(const std::function<void()> put_in_force, prepare_(fresh));
   const std::string hash = ConfigHash(fresh);
   if (!changes.empty()) {
+    put_in_force();
     SetLogLevel(fresh.observe.level);
     config_->Set(std::move(fresh));
   }

@@ -16,11 +16,14 @@
 namespace penstock {
 
 using ReadConfigFn = std::function<absl::StatusOr<ServerConfig>()>;
+/// Makes what follows from a configuration, or refuses it; calling the result puts it in force.
+using PrepareConfigFn = std::function<absl::StatusOr<std::function<void()>>(const ServerConfig&)>;
 
 class ConfigReload {
  public:
   /// `read` makes what a start would make now, validated. All outlive this.
-  ConfigReload(ReadConfigFn read, Live<ServerConfig>* config, Catalogue* catalogue);
+  ConfigReload(ReadConfigFn read, PrepareConfigFn prepare, Live<ServerConfig>* config,
+               Catalogue* catalogue);
 
   /// Reads again and replaces the configuration. The old one stays after an error: INVALID_ARGUMENT
   /// for one that a start would refuse, FAILED_PRECONDITION `restart_required: <keys>`.
@@ -31,6 +34,7 @@ class ConfigReload {
   absl::Status Take(const std::string& cause);
 
   const ReadConfigFn read_;
+  const PrepareConfigFn prepare_;
   Live<ServerConfig>* const config_;
   Catalogue* const catalogue_;
   std::mutex mutex_;  // one reload at a time

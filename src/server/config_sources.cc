@@ -14,6 +14,8 @@
 namespace penstock {
 namespace {
 
+constexpr size_t kLeastPepper = 32;  // bytes
+
 absl::StatusOr<std::string> ReadFile(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   std::stringstream text;
@@ -51,6 +53,15 @@ absl::StatusOr<ServerConfig> ReadConfig(const std::string& file,
     if (config.auth.api_keys.empty()) {
       return absl::InvalidArgumentError(
           absl::StrCat("auth.api_key_file: ", config.auth.api_key_file, " holds no key"));
+    }
+  }
+  if (const std::string& pepper_file = config.auth.key_file.pepper_file; !pepper_file.empty()) {
+    ASSIGN_OR_RETURN(const std::string text, ReadFile(Beside(file, pepper_file)));
+    config.auth.key_file.pepper = std::string(absl::StripAsciiWhitespace(text));
+    if (config.auth.key_file.pepper.size() < kLeastPepper) {
+      return absl::InvalidArgumentError(absl::StrCat("auth.api_keys.pepper_file: ", pepper_file,
+                                                     " holds less than ", kLeastPepper,
+                                                     " bytes: openssl rand -hex 32 makes enough"));
     }
   }
   return config;

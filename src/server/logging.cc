@@ -132,6 +132,8 @@ void LoggedRequests::Record(const RequestRecord& record) {
       {"ttft_ms", Milliseconds(record.first_token_time)},
       {"total_ms", Milliseconds(record.total_time)},
   };
+  if (!record.tenant.empty()) fields.push_back({"tenant", record.tenant});
+  if (!record.key_id.empty()) fields.push_back({"key_id", record.key_id});
   if (!record.error.empty()) fields.push_back({"error", record.error});
   Log(record.code >= 500 ? LogLevel::kError : LogLevel::kInfo, "request", fields);
 }

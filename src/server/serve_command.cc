@@ -143,7 +143,8 @@ int Serve(const ServeOptions& options) {
   ControlLoop control;
   absl::StatusOr<ServerConfig> config = MergeOptions(options);
   if (!config.ok()) return fail(config.status());
-  const bool keyless = config->auth.api_keys.empty() && config->server.allow_anonymous;
+  const bool keyless = config->server.allow_anonymous && config->auth.api_keys.empty() &&
+                       config->auth.key_file.pepper.empty();
   StartLogging(config->observe);
   if (keyless)
     Log(LogLevel::kWarn,

@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "access/access_loop.h"
+#include "access/key_source.h"
 #include "api/anthropic/routes.h"
 #include "api/http/http_server.h"
 #include "api/http/router.h"
@@ -23,6 +25,7 @@
 #include "server/logging.h"
 #include "server/model_instance.h"
 #include "server/stall_watch.h"
+#include "server/state_file.h"
 #include "service/adapter_registry.h"
 #include "service/generation_service.h"
 #include "service/text_loop.h"
@@ -79,13 +82,16 @@ struct Server::Parts {
       : config(std::move(c)),
         live(config),
         catalogue(PENSTOCK_VERSION),
-        reload(std::move(read_again), &live, &catalogue),
+        reload(
+            std::move(read_again), [this](const ServerConfig& fresh) { return Prepare(fresh); },
+            &live, &catalogue),
         pool(ComputeThreads(config, cpus), cpus),
         text(config.server.text_threads > 0 ? config.server.text_threads
                                             : std::min(kMaxTextThreads, std::max(2, AllowedCpus())),
-             kMaxWaitingCalls),
-        boot_router([](std::string_view) { return absl::OkStatus(); }) {}
+             kMaxWaitingCalls) {}
 
+  absl::StatusOr<std::function<void()>> Prepare(const ServerConfig& fresh);
+  absl::Status OpenAccess();
   absl::Status StartHttp();
   std::string AgentLine() const;
   void ReportKernels();
@@ -95,7 +101,9 @@ struct Server::Parts {
   const ServerConfig config;  // as it was at the start: for what only a restart changes
   Live<ServerConfig> live;
   Catalogue catalogue;
+  std::unique_ptr<AccessControl> access;
   ConfigReload reload;
+  AccessLoop access_loop;
   LoggedRequests log;
   WorkerPool pool;
   std::vector<std::unique_ptr<ModelInstance>> models;
@@ -103,13 +111,35 @@ struct Server::Parts {
   std::unique_ptr<AdapterRegistry> registry;
   std::unique_ptr<GenerationService> service;
   BootProgress progress{&SystemClock::Get()};
-  Router boot_router;
+  std::unique_ptr<Router> boot_router;
   std::unique_ptr<Router> router;
   std::atomic<bool> serving{false};  // `service` is there
   StallWatch stalls;
   std::unique_ptr<HttpServer> http;
   std::unique_ptr<GrpcListener> grpc;
 };
+
+/// What else follows from a configuration that a running server is to take.
+absl::StatusOr<std::function<void()>> Server::Parts::Prepare(const ServerConfig& fresh) {
+  ASSIGN_OR_RETURN(std::shared_ptr<const AccessRules> rules, MakeAccessRules(fresh));
+  return [this, rules = std::move(rules)] { access->SetRules(rules); };
+}
+
+absl::Status Server::Parts::OpenAccess() {
+  ASSIGN_OR_RETURN(std::shared_ptr<const AccessRules> rules, MakeAccessRules(config));
+  access = std::make_unique<AccessControl>(std::move(rules));
+  access->set_on_refusal([this](Refusal why) { catalogue.CountAuthFailure(NameOf(why)); });
+  const auto log = [](bool failed, std::string_view line) {
+    Log(failed ? LogLevel::kError : LogLevel::kInfo, line);
+  };
+  if (const KeyFileSection& keys = config.auth.key_file; !keys.pepper.empty()) {
+    const auto source =
+        std::make_shared<KeySource>(StateFile(config.server), keys.pepper, access.get(), log);
+    access_loop.Add([source] { source->Check(); });
+  }
+  access_loop.Start();
+  return absl::OkStatus();
+}
 
 /// The port answers from here on; what it says until the models are there is that they are not.
 absl::Status Server::Parts::StartHttp() {
@@ -128,8 +158,9 @@ absl::Status Server::Parts::StartHttp() {
   }
   progress.Begin(config.models.empty() ? "" : config.models.begin()->first, 0,
                  config.models.size());
-  AddBootRoutes(boot_router, progress);
-  return http->Serve(&boot_router);
+  boot_router = std::make_unique<Router>(access.get());
+  AddBootRoutes(*boot_router, progress);
+  return http->Serve(boot_router.get());
 }
 
 /// As HAProxy's agent-check reads it.
@@ -191,6 +222,7 @@ absl::Status Server::Parts::LoadModels() {
 absl::Status Server::Parts::Serve() {
   ServiceParts parts;
   parts.config = &live;
+  parts.access = access.get();
   parts.version = PENSTOCK_VERSION;
   parts.models = registry.get();
   parts.adapters = registry.get();
@@ -199,8 +231,7 @@ absl::Status Server::Parts::Serve() {
   parts.catalogue = &catalogue;
   parts.log = &log;
   service = std::make_unique<GenerationService>(std::move(parts));
-  router = std::make_unique<Router>(
-      [this](std::string_view credential) { return service->Authorize(credential); });
+  router = std::make_unique<Router>(access.get());
   const auto answers = std::make_shared<IdempotencyStore>(&live, &SystemClock::Get());
   AddOpenAiRoutes(*router, *service, answers);
   AddAnthropicRoutes(*router, *service, answers);
@@ -217,6 +248,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerConfig config,
                                                       ReadConfigFn read_again) {
   ASSIGN_OR_RETURN(const std::vector<int> cpus, Place(config.server));
   auto parts = std::make_unique<Parts>(std::move(config), std::move(read_again), cpus);
+  RETURN_IF_ERROR(parts->OpenAccess());
   RETURN_IF_ERROR(parts->StartHttp());
   RETURN_IF_ERROR(parts->LoadModels());
   RETURN_IF_ERROR(parts->Serve());

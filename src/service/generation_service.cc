@@ -53,6 +53,10 @@ RequestRecord GenerationService::NewRecord(const GenerationCall& call) {
   record.trace_id = call.trace_id;
   record.span_id = call.span_id;
   record.stream = StreamsOut(call);
+  if (call.principal != nullptr) {
+    record.tenant = call.principal->tenant;
+    record.key_id = call.principal->key_id;
+  }
   return record;
 }
 

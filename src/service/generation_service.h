@@ -12,11 +12,11 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "access/access_control.h"
 #include "base/clock.h"
 #include "base/live.h"
 #include "penstock/config.h"
 #include "penstock/service.h"
-#include "service/api_keys.h"
 #include "service/embedding_stream.h"
 #include "service/response_stream.h"
 #include "service/text_loop.h"
@@ -36,7 +36,8 @@ enum class ServingPhase : uint8_t {
 
 /// What the service works with; all of it outlives the service and its calls.
 struct ServiceParts {
-  const Live<ServerConfig>* config = nullptr;  // keys and limits, as they are now
+  const Live<ServerConfig>* config = nullptr;  // limits and the like, as they are now
+  const AccessControl* access = nullptr;
   std::string version;
   const ModelRegistry* models = nullptr;
   const AdapterRegistry* adapters = nullptr;  // `models`, where it has adapters
@@ -50,9 +51,7 @@ class GenerationService {
  public:
   explicit GenerationService(ServiceParts parts);
 
-  absl::Status Authorize(std::string_view credential) const {
-    return ApiKeys(parts_.config->Get()->auth.api_keys).Check(credential);
-  }
+  const AccessControl& access() const { return *parts_.access; }
   /// NOT_FOUND for an unknown name; without a name the only model, or INVALID_ARGUMENT where there
   /// are several.
   absl::StatusOr<std::shared_ptr<const ServedModel>> FindModel(

@@ -17,8 +17,7 @@ struct HttpTalk : Talk {
   explicit HttpTalk(FakeEngine::Script script = FakeEngine::Repeat, LimitsSection limits = {},
                     std::vector<std::string> keys = {}, bool start_engine = true,
                     std::vector<std::string> cors_origins = {}, AddRoutes add = AddOpenAiRoutes)
-      : Talk(std::move(script), limits, std::move(keys)),
-        router([this](std::string_view credential) { return service->Authorize(credential); }) {
+      : Talk(std::move(script), limits, std::move(keys)), router(access.get()) {
     ServerConfig with_origins = *config.Get();
     with_origins.server.cors_origins = std::move(cors_origins);
     config.Set(std::move(with_origins));

@@ -57,6 +57,8 @@ struct Talk {
         std::make_unique<StaticRegistry>(std::vector<std::shared_ptr<const ServedModel>>{model});
     ServiceParts parts;
     parts.config = &config;
+    access = std::make_unique<AccessControl>(*MakeAccessRules(*config.Get()));
+    parts.access = access.get();
     parts.version = "1.2.3";
     parts.models = registry.get();
     parts.loop = &loop;
@@ -78,6 +80,7 @@ struct Talk {
   Catalogue catalogue{"1.2.3"};
   RequestMetrics metrics = catalogue.MakeRequestMetrics("demo", 4096);
   RecordingLog log;
+  std::unique_ptr<AccessControl> access;
   std::shared_ptr<ServedModel> model;
   std::unique_ptr<StaticRegistry> registry;
   TextLoop loop{2, 1024};

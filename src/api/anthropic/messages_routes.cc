@@ -48,7 +48,7 @@ void AddAnthropicRoutes(Router& router, GenerationService& service, const Answer
   const auto messages = [&service](std::shared_ptr<HttpExchange> exchange) {
     Messages(service, std::move(exchange));
   };
-  router.Add("POST", "/v1/messages", Access::kKey,
+  router.Add("POST", "/v1/messages", RouteAccess::Needs(Permission::kInfer),
              OnTextWorker(service, IdempotencyStore::Wrap(answers, messages)), MessagesErrorForm);
   const auto count = [&service](std::shared_ptr<HttpExchange> exchange) {
     const absl::StatusOr<std::string> body = CountTokens(service, exchange->request());
@@ -58,8 +58,8 @@ void AddAnthropicRoutes(Router& router, GenerationService& service, const Answer
     response.body = *body;
     exchange->Respond(std::move(response));
   };
-  router.Add("POST", "/v1/messages/count_tokens", Access::kKey, OnTextWorker(service, count),
-             MessagesErrorForm);
+  router.Add("POST", "/v1/messages/count_tokens", RouteAccess::Needs(Permission::kInfer),
+             OnTextWorker(service, count), MessagesErrorForm);
 }
 
 }  // namespace penstock

@@ -16,6 +16,8 @@
 namespace penstock {
 namespace {
 
+constexpr RouteAccess kInference = RouteAccess::Needs(Permission::kInfer);  // of all methods
+
 std::string_view Metadata(const grpc::CallbackServerContext& context, const char* name) {
   const auto it = context.client_metadata().find(name);
   return it == context.client_metadata().end()
@@ -81,11 +83,16 @@ CallError TooManyWait() {
 
 }  // namespace
 
-absl::Status InferenceService::Admit(grpc::CallbackServerContext& context) const {
-  const std::string_view credential = Metadata(context, "authorization");
-  RETURN_IF_ERROR(
-      service_.Authorize(credential.empty() ? Metadata(context, "x-api-key") : credential));
-  return ChooseEncoding(Metadata(context, "x-response-encoding"), context);
+AccessControl::Found InferenceService::Admit(grpc::CallbackServerContext& context,
+                                             RouteAccess access) const {
+  Caller caller;
+  caller.credential = Metadata(context, "authorization");
+  if (caller.credential.empty()) caller.credential = Metadata(context, "x-api-key");
+  caller.address = IpAddress::ParsePeer(context.peer()).value_or(IpAddress{});
+  caller.local = caller.address.loopback();
+  ASSIGN_OR_RETURN(PrincipalPtr principal, service_.access().Admit(caller, access, ""));
+  RETURN_IF_ERROR(ChooseEncoding(Metadata(context, "x-response-encoding"), context));
+  return principal;
 }
 
 void InferenceService::Count(int http_status) const {
@@ -116,8 +123,9 @@ void InferenceService::StartCall(grpc::CallbackServerContext& context,
                                  bool stream) {
   auto parsed = std::make_shared<GenerationCall>(NewCall(context));
   if (stream) parsed->stream = true;
-  const absl::Status admitted = Admit(context);
-  if (!admitted.ok()) return call->Fail(ToCallError(admitted));
+  AccessControl::Found principal = Admit(context, kInference);
+  if (!principal.ok()) return call->Fail(ToCallError(principal.status()));
+  parsed->principal = *std::move(principal);
   // A cancelled call may be over, and this object, the context and the request gone, before a
   // worker comes to it: only the service outlives all of them.
   auto copy = std::make_shared<const Request>(request);
@@ -186,11 +194,12 @@ grpc::ServerUnaryReactor* InferenceService::Embed(grpc::CallbackServerContext* c
   const auto call = UnaryCall<v1::EmbedResponse>::Make(EndOf(context), response);
   auto parsed = std::make_shared<EmbeddingCall>();
   parsed->base = NewCall(*context);
-  const absl::Status admitted = Admit(*context);
-  if (!admitted.ok()) {
-    call->Fail(ToCallError(admitted));
+  AccessControl::Found principal = Admit(*context, kInference);
+  if (!principal.ok()) {
+    call->Fail(ToCallError(principal.status()));
     return call.get();
   }
+  parsed->base.principal = *std::move(principal);
   auto copy = std::make_shared<const v1::EmbedRequest>(*request);
   const bool queued = service_.loop().TryCall([service = &service_, call, copy, parsed,
                                                deadline = context->deadline()] {
@@ -224,8 +233,8 @@ grpc::ServerUnaryReactor* InferenceService::Finish(grpc::CallbackServerContext* 
 grpc::ServerUnaryReactor* InferenceService::ListModels(grpc::CallbackServerContext* context,
                                                        const v1::ListModelsRequest*,
                                                        v1::ListModelsResponse* response) {
-  const absl::Status admitted = Admit(*context);
-  if (!admitted.ok()) return Finish(context, admitted);
+  const AccessControl::Found principal = Admit(*context, kInference);
+  if (!principal.ok()) return Finish(context, principal.status());
   for (const auto& model : service_.models().List()) WriteModel(*model, *response->add_models());
   return Finish(context, absl::OkStatus());
 }
@@ -233,8 +242,8 @@ grpc::ServerUnaryReactor* InferenceService::ListModels(grpc::CallbackServerConte
 grpc::ServerUnaryReactor* InferenceService::GetModel(grpc::CallbackServerContext* context,
                                                      const v1::GetModelRequest* request,
                                                      v1::Model* row) {
-  const absl::Status admitted = Admit(*context);
-  if (!admitted.ok()) return Finish(context, admitted);
+  const AccessControl::Found principal = Admit(*context, kInference);
+  if (!principal.ok()) return Finish(context, principal.status());
   const auto model = service_.FindModel(ModelName(*request));
   if (!model.ok()) return Finish(context, model.status());
   WriteModel(**model, *row);
@@ -245,7 +254,8 @@ grpc::ServerUnaryReactor* InferenceService::GetModel(grpc::CallbackServerContext
 // response stay until Finish.
 grpc::ServerUnaryReactor* InferenceService::RunThenFinish(grpc::CallbackServerContext* context,
                                                           std::function<absl::Status()> work) {
-  if (absl::Status admitted = Admit(*context); !admitted.ok()) return Finish(context, admitted);
+  const AccessControl::Found principal = Admit(*context, kInference);
+  if (!principal.ok()) return Finish(context, principal.status());
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   const CallEnd end = EndOf(context);
   const bool queued = service_.loop().TryCall([reactor, end, work = std::move(work)] {

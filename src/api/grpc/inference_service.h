@@ -44,8 +44,8 @@ class InferenceService final : public v1::Inference::CallbackService {
                                      const v1::GetModelRequest* request, v1::Model* model) override;
 
  private:
-  /// Checks the key and takes what the metadata says of the answer's encoding.
-  absl::Status Admit(grpc::CallbackServerContext& context) const;
+  /// Finds out who calls, and takes what the metadata says of the answer's encoding.
+  AccessControl::Found Admit(grpc::CallbackServerContext& context, RouteAccess access) const;
   GenerationCall NewCall(grpc::CallbackServerContext& context) const;
   void Count(int http_status) const;
   CallEnd EndOf(grpc::CallbackServerContext* context) const;

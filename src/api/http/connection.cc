@@ -44,7 +44,7 @@ void Connection::Start() {
   socket_.non_blocking(true, error);
   socket_.set_option(asio::ip::tcp::no_delay(true), error);
   const auto peer = socket_.remote_endpoint(error);
-  from_loopback_ = !error && peer.address().is_loopback();
+  if (!error) peer_ = IpAddress::Parse(peer.address().to_string()).value_or(IpAddress{});
   last_progress_ = std::chrono::steady_clock::now();
   WaitReadable();
 }
@@ -140,7 +140,10 @@ void Connection::BeginAnswer() {
   request.credential = std::string(View(message[http::field::authorization]));
   if (request.credential.empty()) request.credential = std::string(View(message["X-Api-Key"]));
   request.content_encoding = std::string(View(message[http::field::content_encoding]));
-  request.from_loopback = from_loopback_;
+  request.peer = peer_;
+  // A proxy on this machine hands on what others ask.
+  request.is_local =
+      peer_.loopback() && message.count("X-Forwarded-For") == 0 && message.count("Forwarded") == 0;
   request.body = std::move(message.body());
 
   ResponsePipe::Settings settings;

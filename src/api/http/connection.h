@@ -44,7 +44,7 @@ class Connection final : public std::enable_shared_from_this<Connection> {
 
   boost::asio::ip::tcp::socket socket_;
   HttpLoop* const loop_;
-  bool from_loopback_ = false;
+  IpAddress peer_;
   bool read_waiting_ = false, write_waiting_ = false;
   bool closed_ = false;
   bool lingering_ = false;  // answered for good; what still comes in is thrown away

@@ -158,7 +158,7 @@ std::shared_ptr<SharedExchange> IdempotencyStore::FindOrBegin(
     const std::shared_ptr<HttpExchange>& exchange, bool* fresh) {
   const HttpRequest& request = exchange->request();
   const Hash128 key = SipHash128(
-      secret_, absl::StrCat(request.credential, "\n", request.path, "\n", request.idempotency_key));
+      secret_, absl::StrCat(request.owner(), "\n", request.path, "\n", request.idempotency_key));
   const Hash128 body = SipHash128(secret_, request.body);
   std::shared_ptr<SharedExchange> running;  // destroyed outside the lock, which its end takes
   std::optional<HttpResponse> response;

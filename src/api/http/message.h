@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "access/ip_address.h"
+#include "access/principal.h"
 #include "penstock/service.h"
 #include "service/trace.h"
 
@@ -32,13 +34,21 @@ struct HttpRequest {
   std::string request_id;        // the client's cleaned X-Request-Id, or one of ours
   TraceIds trace;
   std::string credential;          // Authorization or X-Api-Key
+  PrincipalPtr principal;          // null where the route asks for none
   std::string idempotency_key;     // empty: none
   bool is_preflight = false;       // a page of an allowed origin asks what it may send
   std::string preflight_headers;   // Access-Control-Request-Headers
   ErrorForm error_form = nullptr;  // of the route; null: OpenAI's
   std::string path_argument;       // what {name} of the route stands for
-  bool from_loopback = false;
-  absl::Time arrival;  // engine clock; when the request was complete
+  IpAddress peer;                  // the other side of the connection
+  bool is_local = false;           // on this machine, and not by way of a proxy
+  absl::Time arrival;              // engine clock; when the request was complete
+
+  /// Whose answers and responses are kept: callers that nobody tells apart are told apart by what
+  /// they send.
+  const std::string& owner() const {
+    return principal == nullptr || principal->owner.empty() ? credential : principal->owner;
+  }
 };
 
 using HttpHeaders = std::vector<std::pair<std::string, std::string>>;

@@ -11,6 +11,14 @@
 
 namespace penstock {
 
+namespace {
+
+Caller CallerOf(const HttpRequest& request) {
+  return {request.credential, request.peer, request.is_local};
+}
+
+}  // namespace
+
 void RespondError(HttpExchange& exchange, int status, std::string_view message,
                   std::string_view param, HttpHeaders headers) {
   const HttpRequest& request = exchange.request();
@@ -30,7 +38,7 @@ void RespondError(HttpExchange& exchange, int status, std::string_view message,
   exchange.Respond(std::move(response));
 }
 
-void Router::Add(std::string method, std::string path, Access access, Endpoint endpoint,
+void Router::Add(std::string method, std::string path, RouteAccess access, Endpoint endpoint,
                  ErrorForm error_form) {
   const size_t brace = path.find('{');
   const bool has_argument = brace != std::string::npos;
@@ -83,13 +91,10 @@ void Router::Serve(std::shared_ptr<HttpExchange> exchange) const {
       AppendPreflightHeaders(allowed, request.preflight_headers, response.headers);
     return exchange->Respond(std::move(response));
   }
-  const bool free = route->access == Access::kOpen ||
-                    (route->access == Access::kLoopback && request.from_loopback);
-  if (!free) {
-    const absl::Status allowed_in = authorize_(request.credential);
-    if (!allowed_in.ok())
-      return RespondError(*exchange, HttpStatus(allowed_in.code()), Message(allowed_in));
-  }
+  AccessControl::Found caller = control_.Admit(CallerOf(request), route->access, request.path);
+  if (!caller.ok())
+    return RespondError(*exchange, HttpStatus(caller.status().code()), Message(caller.status()));
+  request.principal = *std::move(caller);
   route->endpoint(std::move(exchange));
 }
 

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "absl/status/status.h"
+#include "access/access_control.h"
 #include "api/http/message.h"
 
 namespace penstock {
@@ -17,37 +17,30 @@ namespace penstock {
 /// Called on an I/O thread: must not block, so anything long is handed to a text worker.
 using Endpoint = std::function<void(std::shared_ptr<HttpExchange>)>;
 
-enum class Access : uint8_t {
-  kOpen,      // everyone
-  kLoopback,  // this machine without a key, others with one
-  kKey,       // with a key, where keys are configured
-};
-
 class Router {
  public:
-  /// `authorize` judges a credential.
-  explicit Router(std::function<absl::Status(std::string_view credential)> authorize)
-      : authorize_(std::move(authorize)) {}
+  /// `control` judges callers and outlives the router.
+  explicit Router(const AccessControl* control) : control_(*control) {}
   /// `path`: exact, or with a last segment {name} that stands for all the rest.
   /// `error_form`: of what is refused under this path; null: OpenAI's.
-  void Add(std::string method, std::string path, Access access, Endpoint endpoint,
+  void Add(std::string method, std::string path, RouteAccess access, Endpoint endpoint,
            ErrorForm error_form = nullptr);
   /// Answers what no route does; without one that is a 404.
   void SetFallback(Endpoint endpoint) { fallback_ = std::move(endpoint); }
-  /// Finds the route and calls its endpoint; answers 401, 404, 405, HEAD and OPTIONS itself.
+  /// Finds the route and calls its endpoint; answers 401, 403, 404, 405, HEAD and OPTIONS itself.
   void Serve(std::shared_ptr<HttpExchange> exchange) const;
 
  private:
   struct Route {
     std::string method, path;
     bool has_argument = false;  // `path` is then the part before it
-    Access access = Access::kKey;
+    RouteAccess access;
     Endpoint endpoint;
     ErrorForm error_form = nullptr;
   };
   const Route* Find(HttpRequest& request, std::string* allowed) const;
 
-  std::function<absl::Status(std::string_view)> authorize_;
+  const AccessControl& control_;
   std::vector<Route> routes_;
   Endpoint fallback_;
 };

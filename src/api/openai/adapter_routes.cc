@@ -86,11 +86,11 @@ void UnloadAdapterRoute(GenerationService& service, std::shared_ptr<HttpExchange
 }  // namespace
 
 void AddAdapterRoutes(Router& router, GenerationService& service) {
-  router.Add("POST", "/v1/load_lora_adapter", Access::kKey,
+  router.Add("POST", "/v1/load_lora_adapter", RouteAccess::Needs(Permission::kModel),
              OnTextWorker(service, [&service](std::shared_ptr<HttpExchange> exchange) {
                LoadAdapterRoute(service, *exchange);
              }));
-  router.Add("POST", "/v1/unload_lora_adapter", Access::kKey,
+  router.Add("POST", "/v1/unload_lora_adapter", RouteAccess::Needs(Permission::kModel),
              OnTextWorker(service, [&service](std::shared_ptr<HttpExchange> exchange) {
                UnloadAdapterRoute(service, std::move(exchange));
              }));

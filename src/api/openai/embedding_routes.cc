@@ -70,7 +70,7 @@ void AddEmbeddingRoutes(Router& router, GenerationService& service, const Answer
     const auto embed = [&service, &route](std::shared_ptr<HttpExchange> exchange) {
       Embed(service, route, std::move(exchange));
     };
-    router.Add("POST", route.path, Access::kKey,
+    router.Add("POST", route.path, RouteAccess::Needs(Permission::kInfer),
                OnTextWorker(service, IdempotencyStore::Wrap(answers, embed)));
   }
 }

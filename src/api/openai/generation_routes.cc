@@ -61,6 +61,7 @@ void BeginCall(const HttpRequest& request, GenerationCall& call) {
   call.trace_id = request.trace.trace_id;
   call.span_id = request.trace.span_id;
   call.protocol = "http";
+  call.principal = request.principal;
   call.arrival = request.arrival;
 }
 
@@ -115,7 +116,7 @@ void AddGenerationRoutes(Router& router, GenerationService& service, const Answe
     const auto generate = [&service, surface = surface](std::shared_ptr<HttpExchange> exchange) {
       Generate(service, surface, std::move(exchange));
     };
-    router.Add("POST", path, Access::kKey,
+    router.Add("POST", path, RouteAccess::Needs(Permission::kInfer),
                OnTextWorker(service, IdempotencyStore::Wrap(answers, generate)));
   }
 }

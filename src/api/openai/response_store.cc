@@ -32,11 +32,11 @@ ResponseStore::ResponseStore(const Live<ServerConfig>* config, const Clock* cloc
       secret_{RandomBits(), RandomBits()},
       responses_(0, absl::ZeroDuration()) {}
 
-Hash128 ResponseStore::KeyOf(std::string_view credential, std::string_view id) const {
-  return SipHash128(secret_, absl::StrCat(ToAbsl(credential), "\n", ToAbsl(id)));
+Hash128 ResponseStore::KeyOf(std::string_view owner, std::string_view id) const {
+  return SipHash128(secret_, absl::StrCat(ToAbsl(owner), "\n", ToAbsl(id)));
 }
 
-void ResponseStore::Put(std::string_view credential, std::string_view id, StoredResponse response) {
+void ResponseStore::Put(std::string_view owner, std::string_view id, StoredResponse response) {
   const size_t conversation = BytesOf(*response.conversation);
   const std::shared_ptr<const ServerConfig> config = config_->Get();
   const LimitsSection& limits = config->limits;
@@ -44,20 +44,19 @@ void ResponseStore::Put(std::string_view credential, std::string_view id, Stored
   const size_t bytes = kEntryOverhead + response.body.size() + conversation;
   std::lock_guard lock(mutex_);
   responses_.SetBounds(static_cast<size_t>(limits.response_memory.value), limits.response_ttl);
-  responses_.Put(KeyOf(credential, id), std::move(response), bytes, clock_->Now());
+  responses_.Put(KeyOf(owner, id), std::move(response), bytes, clock_->Now());
 }
 
-std::optional<StoredResponse> ResponseStore::Find(std::string_view credential,
-                                                  std::string_view id) {
+std::optional<StoredResponse> ResponseStore::Find(std::string_view owner, std::string_view id) {
   std::lock_guard lock(mutex_);
-  const StoredResponse* found = responses_.Find(KeyOf(credential, id), clock_->Now());
+  const StoredResponse* found = responses_.Find(KeyOf(owner, id), clock_->Now());
   return found == nullptr ? std::nullopt : std::optional(*found);
 }
 
-bool ResponseStore::Erase(std::string_view credential, std::string_view id) {
+bool ResponseStore::Erase(std::string_view owner, std::string_view id) {
   std::lock_guard lock(mutex_);
-  responses_.Find(KeyOf(credential, id), clock_->Now());  // what is too old is not there
-  return responses_.Erase(KeyOf(credential, id));
+  responses_.Find(KeyOf(owner, id), clock_->Now());  // what is too old is not there
+  return responses_.Erase(KeyOf(owner, id));
 }
 
 }  // namespace penstock

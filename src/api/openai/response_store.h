@@ -30,15 +30,15 @@ class ResponseStore {
   /// `config` outlives the store; its limits are those of the moment.
   ResponseStore(const Live<ServerConfig>* config, const Clock* clock);
 
-  /// A response is found again only with the credential it was made with. A conversation longer
+  /// A response is found again only by the owner it was made for. A conversation longer
   /// than limits.max_body is not kept: going on from it would be asking more than a body may.
-  void Put(std::string_view credential, std::string_view id, StoredResponse response);
-  std::optional<StoredResponse> Find(std::string_view credential, std::string_view id);
+  void Put(std::string_view owner, std::string_view id, StoredResponse response);
+  std::optional<StoredResponse> Find(std::string_view owner, std::string_view id);
   /// False where there is none.
-  bool Erase(std::string_view credential, std::string_view id);
+  bool Erase(std::string_view owner, std::string_view id);
 
  private:
-  Hash128 KeyOf(std::string_view credential, std::string_view id) const;
+  Hash128 KeyOf(std::string_view owner, std::string_view id) const;
 
   const Live<ServerConfig>* const config_;
   const Clock* const clock_;

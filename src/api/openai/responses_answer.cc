@@ -44,7 +44,7 @@ ResponsesAnswer::ResponsesAnswer(std::shared_ptr<HttpExchange> exchange, Respons
       store_(std::move(store)),
       id_("resp_" + MakeRequestId()),
       item_id_("msg_" + MakeRequestId()),
-      credential_(exchange_->request().credential) {}
+      owner_(exchange_->request().owner()) {}
 
 void ResponsesAnswer::OnStart(ResponseStart start) {
   const GenerationDefaults& defaults = start.model->defaults;
@@ -181,7 +181,7 @@ void ResponsesAnswer::Keep(const std::string& body) const {
   if (!request_.store) return;
   auto conversation = std::make_shared<Json>(*request_.conversation);
   conversation->push_back({{"role", "assistant"}, {"content", text_}});
-  store_->Put(credential_, id_, {body, std::move(conversation)});
+  store_->Put(owner_, id_, {body, std::move(conversation)});
 }
 
 void ResponsesAnswer::OnEnd(const ResponseEnd& end) {

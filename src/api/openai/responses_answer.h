@@ -49,7 +49,7 @@ class ResponsesAnswer final : public ResponseSink {
   const ResponseRequest request_;
   const std::shared_ptr<ResponseStore> store_;
   const std::string id_, item_id_;
-  std::string credential_;
+  std::string owner_;
   std::string model_name_;
   double temperature_ = 1, top_p_ = 1;
   int64_t created_ = 0;

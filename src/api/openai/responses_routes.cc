@@ -24,7 +24,7 @@ absl::Status ReadResponseBody(HttpRequest& request, ResponseStore& store, Genera
   TakeRequestId(call);
   RETURN_IF_ERROR(CheckMayStream(request, call));
   if (!wanted.previous_response_id) return JoinConversation(nullptr, call, wanted);
-  const auto before = store.Find(request.credential, *wanted.previous_response_id);
+  const auto before = store.Find(request.owner(), *wanted.previous_response_id);
   if (!before) {
     return InvalidField("previous_response_id",
                         absl::StrCat("the previous response \"", *wanted.previous_response_id,
@@ -55,7 +55,7 @@ void RespondNotKept(HttpExchange& exchange, const std::string& id) {
 
 void GetResponse(ResponseStore& store, HttpExchange& exchange) {
   const HttpRequest& request = exchange.request();
-  auto found = store.Find(request.credential, request.path_argument);
+  auto found = store.Find(request.owner(), request.path_argument);
   if (!found) return RespondNotKept(exchange, request.path_argument);
   HttpResponse response;
   response.body = std::move(found->body);
@@ -64,7 +64,7 @@ void GetResponse(ResponseStore& store, HttpExchange& exchange) {
 
 void DeleteResponse(ResponseStore& store, HttpExchange& exchange) {
   const HttpRequest& request = exchange.request();
-  if (!store.Erase(request.credential, request.path_argument))
+  if (!store.Erase(request.owner(), request.path_argument))
     return RespondNotKept(exchange, request.path_argument);
   HttpResponse response;
   response.body = "{\"id\":";
@@ -80,16 +80,18 @@ void AddResponseRoutes(Router& router, GenerationService& service, const Answers
   const auto create = [&service, store](std::shared_ptr<HttpExchange> exchange) {
     CreateResponse(service, store, std::move(exchange));
   };
-  router.Add("POST", "/v1/responses", Access::kKey,
+  router.Add("POST", "/v1/responses", RouteAccess::Needs(Permission::kInfer),
              OnTextWorker(service, IdempotencyStore::Wrap(answers, create)));
   const auto get = [store](std::shared_ptr<HttpExchange> exchange) {
     GetResponse(*store, *exchange);
   };
-  router.Add("GET", "/v1/responses/{id}", Access::kKey, OnTextWorker(service, get));
+  router.Add("GET", "/v1/responses/{id}", RouteAccess::Needs(Permission::kInfer),
+             OnTextWorker(service, get));
   const auto erase = [store](std::shared_ptr<HttpExchange> exchange) {
     DeleteResponse(*store, *exchange);
   };
-  router.Add("DELETE", "/v1/responses/{id}", Access::kKey, OnTextWorker(service, erase));
+  router.Add("DELETE", "/v1/responses/{id}", RouteAccess::Needs(Permission::kInfer),
+             OnTextWorker(service, erase));
 }
 
 }  // namespace penstock

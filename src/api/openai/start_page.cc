@@ -84,15 +84,16 @@ list();
 }  // namespace
 
 void AddStartPage(Router& router) {
-  router.Add("GET", "/", Access::kOpen, [](std::shared_ptr<HttpExchange> exchange) {
-    HttpResponse response;
-    response.content_type = "text/html; charset=utf-8";
-    response.headers = {{"Content-Security-Policy", kPolicy},
-                        {"X-Content-Type-Options", "nosniff"},
-                        {"Referrer-Policy", "no-referrer"}};
-    response.body = kPage;
-    exchange->Respond(std::move(response));
-  });
+  router.Add("GET", "/", RouteAccess::NeedsUnlessLocal(Permission::kReadMetrics),
+             [](std::shared_ptr<HttpExchange> exchange) {
+               HttpResponse response;
+               response.content_type = "text/html; charset=utf-8";
+               response.headers = {{"Content-Security-Policy", kPolicy},
+                                   {"X-Content-Type-Options", "nosniff"},
+                                   {"Referrer-Policy", "no-referrer"}};
+               response.body = kPage;
+               exchange->Respond(std::move(response));
+             });
 }
 
 }  // namespace penstock

@@ -92,28 +92,28 @@ void Metrics(GenerationService& service, std::shared_ptr<HttpExchange> exchange)
 }  // namespace
 
 void AddStatusRoutes(Router& router, GenerationService& service) {
-  const auto inline_route = [&](const char* path, Access access,
+  const auto inline_route = [&](const char* path, RouteAccess access,
                                 void (*answer)(const GenerationService&, HttpExchange&)) {
     router.Add("GET", path, access,
                [&service, answer](std::shared_ptr<HttpExchange> e) { answer(service, *e); });
   };
-  inline_route("/v1/models", Access::kKey, ListModels);
-  inline_route("/v1/models/{id}", Access::kKey, GetModel);
-  inline_route("/health", Access::kOpen, Health);
-  inline_route("/ready", Access::kOpen, Ready);
-  inline_route("/metrics/lb", Access::kLoopback, Balancer);
-  router.Add("GET", "/version", Access::kLoopback,
+  inline_route("/v1/models", RouteAccess::Needs(Permission::kInfer), ListModels);
+  inline_route("/v1/models/{id}", RouteAccess::Needs(Permission::kInfer), GetModel);
+  inline_route("/health", RouteAccess::Open(), Health);
+  inline_route("/ready", RouteAccess::Open(), Ready);
+  inline_route("/metrics/lb", RouteAccess::NeedsUnlessLocal(Permission::kReadMetrics), Balancer);
+  router.Add("GET", "/version", RouteAccess::NeedsUnlessLocal(Permission::kReadMetrics),
              [&service](std::shared_ptr<HttpExchange> exchange) {
                std::string out = "{\"version\":";
                AppendJsonString(out, service.version());
                RespondJson(*exchange, out + "}");
              });
   auto document = std::make_shared<const std::string>(OpenApiDocument(service.version()));
-  router.Add("GET", "/openapi.json", Access::kOpen,
+  router.Add("GET", "/openapi.json", RouteAccess::NeedsUnlessLocal(Permission::kInfer),
              OnTextWorker(service, [document](std::shared_ptr<HttpExchange> exchange) {
                RespondJson(*exchange, *document);
              }));
-  router.Add("GET", "/metrics", Access::kLoopback,
+  router.Add("GET", "/metrics", RouteAccess::NeedsUnlessLocal(Permission::kReadMetrics),
              OnTextWorker(service, [&service](std::shared_ptr<HttpExchange> exchange) {
                Metrics(service, std::move(exchange));
              }));

@@ -87,8 +87,10 @@ Endpoint Answer(GenerationService& service, Work work) {
 }  // namespace
 
 void AddTokenRoutes(Router& router, GenerationService& service) {
-  router.Add("POST", "/tokenize", Access::kKey, Answer(service, Tokenize));
-  router.Add("POST", "/detokenize", Access::kKey, Answer(service, Detokenize));
+  router.Add("POST", "/tokenize", RouteAccess::Needs(Permission::kInfer),
+             Answer(service, Tokenize));
+  router.Add("POST", "/detokenize", RouteAccess::Needs(Permission::kInfer),
+             Answer(service, Detokenize));
 }
 
 }  // namespace penstock

@@ -9,7 +9,6 @@
 #include <set>
 #include <sstream>
 
-#include "service/api_keys.h"
 #include "service/call_error.h"
 #include "service/call_fields.h"
 #include "service/ids.h"
@@ -19,18 +18,6 @@ namespace penstock {
 namespace {
 
 using ::testing::HasSubstr;
-
-TEST(ApiKeys, TakeAKeyBareOrAsBearer) {
-  const std::vector<std::string> both = {"one", "two"};
-  const ApiKeys keys(both);
-  EXPECT_TRUE(keys.Check("one").ok());
-  EXPECT_TRUE(keys.Check("Bearer two").ok());
-  EXPECT_TRUE(keys.Check("bearer  two").ok());
-  for (const char* bad : {"", "on", "onee", "Bearer", "Bearer ", "one two", "oneone"}) {
-    EXPECT_EQ(keys.Check(bad).code(), absl::StatusCode::kUnauthenticated) << bad;
-  }
-  EXPECT_TRUE(ApiKeys({}).Check("").ok());
-}
 
 TEST(Ids, AreCleanedAndDiffer) {
   EXPECT_EQ(CleanRequestId("a-b_c.1:2"), "a-b_c.1:2");

@@ -18,16 +18,16 @@ using ::testing::HasSubstr;
 class HttpServerTest : public ::testing::Test {
  protected:
   void Start(LimitsSection limits = {}, int threads = 1) {
-    router_.Add("GET", "/hello", Access::kOpen,
+    router_.Add("GET", "/hello", RouteAccess::Open(),
                 [](std::shared_ptr<HttpExchange> e) { Respond(*e, "hello"); });
-    router_.Add("POST", "/echo", Access::kOpen,
+    router_.Add("POST", "/echo", RouteAccess::Open(),
                 [](std::shared_ptr<HttpExchange> e) { Respond(*e, e->request().body); });
-    router_.Add("GET", "/item/{name}", Access::kOpen,
+    router_.Add("GET", "/item/{name}", RouteAccess::Open(),
                 [](std::shared_ptr<HttpExchange> e) { Respond(*e, e->request().path_argument); });
-    router_.Add("GET", "/secret", Access::kKey,
+    router_.Add("GET", "/secret", RouteAccess::Needs(Permission::kInfer),
                 [](std::shared_ptr<HttpExchange> e) { Respond(*e, "secret"); });
-    router_.Add("POST", "/drop", Access::kOpen, [](std::shared_ptr<HttpExchange>) {});
-    router_.Add("POST", "/hold", Access::kOpen, [this](std::shared_ptr<HttpExchange> e) {
+    router_.Add("POST", "/drop", RouteAccess::Open(), [](std::shared_ptr<HttpExchange>) {});
+    router_.Add("POST", "/hold", RouteAccess::Open(), [this](std::shared_ptr<HttpExchange> e) {
       e->Watch([this](CancelReason reason) { gone_.set_value(reason); },
                [this] { ++num_drained_; });
       held_.set_value(std::move(e));
@@ -62,9 +62,12 @@ class HttpServerTest : public ::testing::Test {
     return future.get();
   }
 
-  Router router_{[](std::string_view key) {
-    return key == "key" ? absl::OkStatus() : absl::UnauthenticatedError("an API key is needed");
-  }};
+  const AccessControl control_{[] {
+    ServerConfig config;
+    config.auth.api_keys = {"key"};
+    return *MakeAccessRules(config);
+  }()};
+  Router router_{&control_};
   std::promise<std::shared_ptr<HttpExchange>> held_;
   std::promise<CancelReason> gone_;
   std::atomic<int> num_drained_{0}, num_499_{0};
@@ -332,7 +335,8 @@ TEST(HttpServerListen, SaysThatAPortIsTakenOrAnAddressIsNone) {
   const auto first = HttpServer::Bind(options);
   ASSERT_TRUE(first.ok());
   EXPECT_GT((*first)->port(), 0);
-  const Router router([](std::string_view) { return absl::OkStatus(); });
+  const AccessControl control(*MakeAccessRules({}));
+  const Router router(&control);
   ASSERT_TRUE((*first)->Serve(&router).ok());
   options.address = "127.0.0.1:" + std::to_string((*first)->port());
   const auto second = HttpServer::Bind(options);

@@ -1,0 +1,73 @@
+// Finds out who makes a call and whether it may: the one gate of HTTP and gRPC.
+// Owns the rules of the moment. Must not know routes, sockets or files.
+// Threads: thread-safe; no look-up waits for a disk or a network.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "access/ip_address.h"
+#include "access/key_table.h"
+#include "access/principal.h"
+#include "access/role_table.h"
+#include "penstock/config.h"
+
+namespace penstock {
+
+/// What is known of a caller before anything is proved.
+struct Caller {
+  std::string_view credential;  // a key or token, with or without "Bearer "; empty: none
+  IpAddress address;            // of the other side of the connection
+  bool local = false;           // on this machine, and not by way of a proxy
+};
+
+/// All that decides, from one configuration.
+struct AccessRules {
+  RoleTable roles;
+  std::set<std::string, std::less<>> open_routes;
+  absl::flat_hash_map<std::string, PrincipalPtr> shared_keys;  // by the key's SHA-256
+  bool has_key_file = false;  // keys of the state file are asked for
+  PrincipalPtr anonymous;     // of callers without a credential; null: they are turned away
+};
+/// INVALID_ARGUMENT in one line.
+absl::StatusOr<std::shared_ptr<const AccessRules>> MakeAccessRules(const ServerConfig& config);
+
+class AccessControl {
+ public:
+  using Found = absl::StatusOr<PrincipalPtr>;
+  explicit AccessControl(std::shared_ptr<const AccessRules> rules);
+
+  /// UNAUTHENTICATED, in words for the caller.
+  Found Identify(const Caller& caller) const;
+  /// Also PERMISSION_DENIED. Null where the route asks nothing of this caller.
+  Found Admit(const Caller& caller, RouteAccess access, std::string_view path) const;
+  /// Calls from now on follow these rules.
+  void SetRules(std::shared_ptr<const AccessRules> rules);
+  /// The keys of the state file from now on; until the first time there are none.
+  void SetKeys(KeyRecords records, std::string pepper);
+  /// Told of each caller that is turned away. Before the first call.
+  void set_on_refusal(std::function<void(Refusal)> f) { on_refusal_ = std::move(f); }
+
+ private:
+  struct State {
+    std::shared_ptr<const AccessRules> rules;
+    std::shared_ptr<const KeyTable> keys;  // null: none yet
+  };
+  State state() const;
+  Found IdentifyBy(const State& state, const Caller& caller) const;
+  absl::Status Refuse(Refusal refusal, std::string_view message) const;
+
+  mutable std::mutex mutex_;
+  State state_;         // guarded by mutex_
+  std::string pepper_;  // likewise
+  std::function<void(Refusal)> on_refusal_;
+};
+
+}  // namespace penstock

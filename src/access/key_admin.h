@@ -1,0 +1,36 @@
+// What `penstock admin keys` and /admin/v1/keys do: JSON in, JSON out.
+// Owns the pepper. Must not know HTTP or the command line.
+// Threads: thread-safe; each call opens the state file, which takes milliseconds.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "access/role_table.h"
+
+namespace penstock {
+
+/// What a tenant may be called.
+bool IsTenantName(std::string_view name);
+
+class KeyAdmin {
+ public:
+  KeyAdmin(std::string state_file, std::string pepper, RoleTable roles)
+      : state_file_(std::move(state_file)), pepper_(std::move(pepper)), roles_(std::move(roles)) {}
+
+  /// {"tenant", "roles", "expires_in", "cidrs", "note"} -> the key's fields and, this once, "key".
+  absl::StatusOr<std::string> Create(std::string_view body) const;
+  /// {"id", "overlap"}: a new key of the same tenant, roles and addresses; the old one is valid for
+  /// `overlap` (24h) beside it.
+  absl::StatusOr<std::string> Rotate(std::string_view body) const;
+  absl::StatusOr<std::string> Revoke(const std::string& id) const;
+  absl::StatusOr<std::string> List() const;
+
+ private:
+  const std::string state_file_;
+  const std::string pepper_;
+  const RoleTable roles_;
+};
+
+}  // namespace penstock

@@ -1,0 +1,39 @@
+#include "access/key_source.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "base/strings.h"
+
+namespace penstock {
+
+absl::Status KeySource::Refresh() {
+  if (store_ != nullptr && store_->Replaced()) store_.reset();
+  bool fresh = store_ == nullptr;
+  if (fresh) {
+    ASSIGN_OR_RETURN(store_, KeyStore::Open(path_));
+  }
+  ASSIGN_OR_RETURN(const int64_t version, store_->Version());
+  if (!fresh && version == version_) return absl::OkStatus();
+  ASSIGN_OR_RETURN(std::vector<KeyRecord> records, store_->List());
+  version_ = version;
+  control_.SetKeys(std::make_shared<const std::vector<KeyRecord>>(std::move(records)), pepper_);
+  return absl::OkStatus();
+}
+
+void KeySource::Check() {
+  const absl::Status status = Refresh();
+  if (!status.ok()) store_.reset();
+  std::string complaint(status.ok() ? "" : Message(status));
+  if (complaint == complaint_) return;
+  complaint_ = std::move(complaint);
+  log_(!status.ok(),
+       status.ok()
+           ? "the API keys of the state file are read again"
+           : absl::StrCat("the API keys of the state file cannot be read; those read before "
+                          "stay: ",
+                          complaint_));
+}
+
+}  // namespace penstock

@@ -1,0 +1,40 @@
+// Brings the keys of the state file to the gate, again whenever they change.
+// Owns its connection to the file. Must not know who asks for access.
+// Threads: confined to the access loop.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "access/access_control.h"
+#include "access/key_store.h"
+
+namespace penstock {
+
+/// Takes one line about what went wrong with a file, or right again.
+using AccessLog = std::function<void(bool failed, std::string_view line)>;
+
+class KeySource {
+ public:
+  KeySource(std::string path, std::string pepper, AccessControl* control, AccessLog log)
+      : path_(std::move(path)),
+        pepper_(std::move(pepper)),
+        control_(*control),
+        log_(std::move(log)) {}
+  /// Where the file cannot be read the keys that were read last stay, and the log says so once.
+  void Check();
+
+ private:
+  absl::Status Refresh();
+
+  const std::string path_, pepper_;
+  AccessControl& control_;
+  const AccessLog log_;
+  std::unique_ptr<KeyStore> store_;
+  int64_t version_ = -1;
+  std::string complaint_;  // that the log knows
+};
+
+}  // namespace penstock
