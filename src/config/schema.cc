@@ -173,6 +173,32 @@ ConfigSection DescribeLora(LoraConfig& c) {
       }};
 }
 
+ConfigSection DescribeIssuer(TokenIssuerSection& c) {
+  return {
+      "",
+      "",
+      {
+          {"issuer", &c.issuer, "The token's iss."},
+          {"audience", &c.audience, "What its aud must be or contain."},
+          {"jwks_file", &c.jwks_file,
+           "A JSON Web Key Set with the issuer's public keys, relative to this file; watched."},
+          {"tenant_claim", &c.tenant_claim, "The claim that names the tenant; a.b is b within a."},
+          {"roles_claim", &c.roles_claim,
+           "The claim that lists roles: an array, or words. Empty: none."},
+          {"roles", &c.roles, "Roles of every token of this issuer."},
+          {"leeway", &c.leeway, "What clocks may differ by, for exp and nbf."},
+      }};
+}
+
+ConfigSection DescribeClient(CertificateEntry& c) {
+  return {"",
+          "",
+          {
+              {"tenant", &c.tenant, "Whose calls these are."},
+              {"roles", &c.roles, "What they may."},
+          }};
+}
+
 }  // namespace
 
 ConfigSection DescribeServer(ServerConfig& c) {
@@ -223,6 +249,15 @@ ConfigSection DescribeServer(ServerConfig& c) {
               "HTTP as host:port. Port 0: any free one. Empty: off."},
              {"grpc", &c.server.public_listener.grpc,
               "gRPC as host:port. Port 0: any free one. Empty: off."},
+         }},
+        {"admin",
+         "Where operators connect: /admin/v1.",
+         {
+             {"unix", &c.server.admin.unix_path,
+              "The path of a socket that only this user can open; whoever can may do everything. "
+              "Empty: none."},
+             {"http", &c.server.admin.http,
+              "host:port, where clients need a certificate of tls.client_ca_file. Empty: none."},
          }}}});
   root.sections.push_back(
       {"auth",
@@ -237,7 +272,31 @@ ConfigSection DescribeServer(ServerConfig& c) {
              {"pepper_file", &c.auth.key_file.pepper_file,
               "A file with a secret of at least 32 bytes, relative to this file. Keys are kept in "
               "server.state_dir as digests made with it. Empty: there are no such keys."},
-         }}}});
+         }}},
+       {{"jwt",
+         "Issuers of signed tokens (RS256, PS256, ES256, EdDSA) that are taken as credentials.",
+         false, [&c](const std::string&) { return DescribeIssuer(c.auth.jwt.emplace_back()); }},
+        {"mtls",
+         "Clients by a name (URI or DNS) of their certificate; * stands for any text, the longest "
+         "pattern counts.",
+         true, [&c](const std::string& name) { return DescribeClient(c.auth.mtls[name]); }}}});
+  root.sections.push_back(
+      {"tls",
+       "Of the HTTP and gRPC listeners. Files are PEM, relative to this file, and watched: new "
+       "ones "
+       "are used by connections that begin then.",
+       {
+           {"cert_file", &c.tls.cert_file,
+            "The server's certificate and those between it and the root. Empty: no TLS."},
+           {"key_file", &c.tls.key_file, "Its private key, without a password."},
+           {"client_ca_file", &c.tls.client_ca_file,
+            "Authorities of clients' certificates. Empty: clients are not asked for one."},
+           {"client_auth",
+            &c.tls.client_auth,
+            "Whether a client must have a certificate of client_ca_file.",
+            {"none", "optional", "require"}},
+           {"min_version", &c.tls.min_version, "The oldest version. gRPC: 1.2.", {"1.2", "1.3"}},
+       }});
   root.sections.push_back(
       {"limits",
        "Bounds that keep one client from harming the others.",

@@ -1,5 +1,7 @@
 #include "api/grpc/inference_service.h"
 
+#include <grpc/grpc_security_constants.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -90,6 +92,15 @@ AccessControl::Found InferenceService::Admit(grpc::CallbackServerContext& contex
   if (caller.credential.empty()) caller.credential = Metadata(context, "x-api-key");
   caller.address = IpAddress::ParsePeer(context.peer()).value_or(IpAddress{});
   caller.local = caller.address.loopback();
+  std::vector<std::string> names;
+  if (const auto connection = context.auth_context();
+      connection != nullptr && connection->IsPeerAuthenticated()) {
+    for (const char* kind : {GRPC_PEER_URI_PROPERTY_NAME, GRPC_PEER_DNS_PROPERTY_NAME}) {
+      for (const grpc::string_ref& name : connection->FindPropertyValues(kind))
+        names.emplace_back(name.data(), name.size());
+    }
+  }
+  caller.names = &names;
   ASSIGN_OR_RETURN(PrincipalPtr principal, service_.access().Admit(caller, access, ""));
   RETURN_IF_ERROR(ChooseEncoding(Metadata(context, "x-response-encoding"), context));
   return principal;

@@ -1,16 +1,18 @@
 #include "api/http/http_server.h"
 
-#include <boost/asio/ip/tcp.hpp>
+#include <unistd.h>
+
+#include <boost/asio/basic_socket_acceptor.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "api/http/http_loop.h"
 #include "api/http/json_text.h"
+#include "api/http/listen_socket.h"
 #include "api/http/response_head.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
@@ -18,41 +20,11 @@
 namespace penstock {
 
 namespace asio = boost::asio;
-using asio::ip::tcp;
 using boost::system::error_code;
-
-namespace {
-
-absl::StatusOr<tcp::endpoint> ParseAddress(const std::string& address) {
-  const size_t colon = address.rfind(':');
-  int port = -1;
-  if (colon == std::string::npos || !absl::SimpleAtoi(address.substr(colon + 1), &port) ||
-      port < 0 || port > 65535) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("\"", address, "\" is no address: host:port is expected"));
-  }
-  std::string host = address.substr(0, colon);
-  if (host.size() >= 2 && host.front() == '[' && host.back() == ']')
-    host = host.substr(1, host.size() - 2);
-  if (host.empty()) host = "0.0.0.0";
-  if (host == "localhost") host = "127.0.0.1";
-  error_code error;
-  const auto ip = asio::ip::make_address(host, error);
-  if (!error) return tcp::endpoint(ip, static_cast<uint16_t>(port));
-  asio::io_context context;
-  tcp::resolver resolver(context);
-  const auto found = resolver.resolve(host, std::to_string(port), error);
-  if (error || found.empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the host \"", host, "\" is not known: ", error.message()));
-  }
-  return found.begin()->endpoint();
-}
-
-}  // namespace
 
 class HttpServer::Core {
  public:
+  using Acceptor = asio::basic_socket_acceptor<asio::generic::stream_protocol>;
   explicit Core(HttpServerOptions options) {
     shared_.options = std::move(options);
     const int threads = std::max(1, shared_.options.num_threads);
@@ -63,14 +35,15 @@ class HttpServer::Core {
   ~Core() { Drain(absl::ZeroDuration()); }
 
   absl::Status Bind() {
-    const std::string& address = shared_.options.address;
-    ASSIGN_OR_RETURN(const tcp::endpoint endpoint, ParseAddress(address));
+    ASSIGN_OR_RETURN(const BoundSocket bound, BindSocket(shared_.options.address));
     error_code error;
-    acceptor_->open(endpoint.protocol(), error);
-    if (!error) acceptor_->set_option(tcp::acceptor::reuse_address(true), error);
-    if (!error) acceptor_->bind(endpoint, error);
-    if (error) return ListenError(error);
-    port_ = acceptor_->local_endpoint(error).port();
+    acceptor_->assign({bound.family, 0}, bound.descriptor, error);
+    if (error) {
+      ::close(bound.descriptor);
+      return ListenError(error);
+    }
+    port_ = bound.port;
+    bound_ = true;
     return absl::OkStatus();
   }
 
@@ -102,6 +75,7 @@ class HttpServer::Core {
     for (auto& loop : loops_) loop->Stop();
     error_code error;
     acceptor_->close(error);
+    if (bound_) RemoveSocketFile(shared_.options.address);
   }
 
   int port() const { return port_; }
@@ -124,7 +98,7 @@ class HttpServer::Core {
   void Accept() {
     HttpLoop* loop = loops_[next_loop_++ % loops_.size()].get();
     acceptor_->async_accept(loop->context(),
-                            [this, loop](const error_code& error, tcp::socket socket) {
+                            [this, loop](const error_code& error, StreamSocket socket) {
                               if (error == asio::error::operation_aborted || shared_.draining)
                                 return;
                               if (!error) {
@@ -140,7 +114,7 @@ class HttpServer::Core {
                             });
   }
 
-  void Admit(HttpLoop& loop, tcp::socket socket) {
+  void Admit(HttpLoop& loop, StreamSocket socket) {
     {
       std::lock_guard lock(shared_.mutex);
       if (shared_.num_connections < shared_.options.limits.max_connections) {
@@ -161,17 +135,19 @@ class HttpServer::Core {
     answer += body;
     error_code error;
     socket.non_blocking(true, error);
-    socket.write_some(asio::buffer(answer), error);
-    socket.shutdown(tcp::socket::shutdown_send, error);
+    if (!shared_.options.tls || IsUnixSocket(socket))
+      socket.write_some(asio::buffer(answer), error);
+    socket.shutdown(StreamSocket::shutdown_send, error);
     if (shared_.options.on_answer) shared_.options.on_answer(503);
   }
 
   HttpShared shared_;
   std::vector<std::unique_ptr<HttpLoop>> loops_;
-  std::optional<tcp::acceptor> acceptor_;  // on the first loop
+  std::optional<Acceptor> acceptor_;  // on the first loop
   std::optional<asio::steady_timer> retry_timer_;
   size_t next_loop_ = 0;
   int port_ = 0;
+  bool bound_ = false;
   bool drained_ = false;
 };
 
