@@ -49,7 +49,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         ours, theirs = Authority(folder / "ours", "ours"), Authority(folder / "theirs", "theirs")
-        pairs = [ours.issue(f"server{i}", SERVER) for i in range(8)]
+        pairs = [ours.issue(f"server{i}", SERVER) for i in range(7)]
         clients = {
             "batch": ours.issue("batch", "URI:spiffe://corp/ns/batch/sa/runner"),
             "scraper": ours.issue("scraper", "DNS:prometheus.corp"),
@@ -245,7 +245,7 @@ def rotate(server, ours, clients, pairs):
     print(f"{ROTATIONS} rotations, {len(serials)} certificates seen, {done[0]} streams, "
           f"{done[1]} handshakes, {done[2]} gRPC calls: {len(broken)} broken")
     expect(not broken, broken[:5])
-    expect(len(serials) >= min(len(pairs), ROTATIONS // 4), "certificates change", serials)
+    expect(len(serials) >= min(5, ROTATIONS // 4), "certificates change", serials)
     expect("the old ones stay" not in server.log, server.log[-2000:])
 
 

@@ -1,6 +1,7 @@
 """Every route with every kind of credential: nobody is let in who should not be."""
 
 import json
+import os
 import time
 
 from rig import UnixConnection, expect, serving
@@ -132,7 +133,8 @@ def main():
         # The damaged file of a running server: what was read stays.
         for name in ("state.db-wal", "state.db-shm"):
             (server.folder / "state" / name).unlink(missing_ok=True)
-        (server.folder / "state/state.db").write_bytes(b"x" * 8192)
+        (server.folder / "state/damaged").write_bytes(b"x" * 8192)
+        os.replace(server.folder / "state/damaged", server.folder / "state/state.db")
         server.wait(lambda: "cannot be read" in server.log, "a line about the state file", 2)
         expect(server.call("GET", "/v1/models", credential=good["user"])[0] == 200, "damaged state")
         status, text = admin("POST", "/admin/v1/keys", {"tenant": "a"})
