@@ -109,6 +109,10 @@ absl::Status ValidateAccess(const ServerConfig& config) {
     return error("tls.min_version: gRPC takes 1.2 too: 1.3 needs server.public.grpc to be off");
   if (!config.auth.mtls.empty() && (tls.client_ca_file.empty() || tls.client_auth == "none"))
     return error("auth.mtls: expected tls.client_ca_file, which clients' certificates are of");
+  for (const std::string& path : config.server.open_routes) {
+    if (!path.starts_with('/'))
+      return error("server.open_routes: expected a path such as /metrics/lb, got '", path, "'");
+  }
   for (size_t i = 0; i < config.auth.jwt.size(); ++i) {
     const TokenIssuerSection& issuer = config.auth.jwt[i];
     for (const auto& [name, value] : {std::pair("issuer", issuer.issuer),

@@ -15,8 +15,8 @@
 namespace penstock {
 
 struct GrpcServerOptions {
-  std::string address;                  // host:port; port 0: any free one
-  std::function<TlsMaterialPtr()> tls;  // of each new connection; null: in clear
+  std::string address;                            // host:port; port 0: any free one
+  std::function<TlsMaterialPtr()> tls = nullptr;  // of each new connection; null: in clear
   ClientAuth client_auth = ClientAuth::kNone;
 };
 
