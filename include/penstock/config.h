@@ -73,6 +73,12 @@ struct ModelEntry {
   LoraConfig lora;
 };
 
+/// Where operators connect.
+struct AdminListener {
+  std::string unix_path;  // server.admin.unix; empty: off
+  std::string http;       // host:port with mutual TLS; empty: off
+};
+
 struct PublicListener {
   std::string http = "127.0.0.1:8000";  // host:port; port 0: any free one; empty: off
   std::string grpc = "127.0.0.1:8001";  // host:port; port 0: any free one; empty: off
@@ -80,6 +86,7 @@ struct PublicListener {
 
 struct ServerSection {
   PublicListener public_listener;  // server.public in the file
+  AdminListener admin;
   int32_t io_threads = 1;
   int32_t text_threads = 0;               // JSON, templates, tokenizing; 0: as the cgroup allows
   std::string compute_cpus;               // "0-3,8": where compute threads run; empty: anywhere
@@ -98,10 +105,52 @@ struct KeyFileSection {
   std::string pepper;       // its content, never from the file
 };
 
+/// Whose signed tokens are taken.
+struct TokenIssuerSection {
+  std::string issuer, audience;               // as the token's iss and aud
+  std::string jwks_file;                      // its public keys
+  std::string tenant_claim = "sub";           // which claim names the tenant
+  std::string roles_claim;                    // which lists roles; empty: `roles` alone
+  std::vector<std::string> roles;             // of every token
+  absl::Duration leeway = absl::Seconds(60);  // between the clocks
+};
+
+/// Who shows a certificate of some name.
+struct CertificateEntry {
+  std::string tenant;
+  std::vector<std::string> roles;
+};
+
 struct AuthSection {
   std::string api_key_file;           // one key per line; empty: no key is asked for
   std::vector<std::string> api_keys;  // from --api-key and PENSTOCK_API_KEY, never from the file
   KeyFileSection key_file;
+  std::vector<TokenIssuerSection> jwt;
+  std::map<std::string, CertificateEntry> mtls;  // by pattern of a name
+};
+
+struct TlsSection {
+  std::string cert_file, key_file;       // PEM; empty: in clear
+  std::string client_ca_file;            // of clients' certificates; empty: none are asked for
+  std::string client_auth = "optional";  // none | optional | require
+  std::string min_version = "1.2";       // 1.2 | 1.3
+};
+
+/// A number of requests or tokens; written as 600, 60k, 2M or 1G. 0: no limit.
+struct Count {
+  int64_t value = 0;
+  friend bool operator==(Count, Count) = default;
+};
+
+struct TenantEntry {
+  std::vector<std::string> models;  // that it may use; empty: all
+  Count rpm, tpm;                   // requests and tokens a minute
+  int32_t parallel = 0;             // requests at a time; 0: no limit
+  int32_t priority = 0;             // lower runs earlier
+  absl::Duration ttl;               // waiting longer is refused; 0: as limits.queue_ttl
+  std::string cache = "isolated";   // isolated | shared:<name> | off
+  Count budget_tokens;
+  absl::Duration budget_per = absl::Hours(24 * 30);
 };
 
 struct LimitsSection {
@@ -142,10 +191,12 @@ inline std::map<std::string, std::vector<std::string>> DefaultRoles() {
 struct ServerConfig {
   ServerSection server;
   AuthSection auth;
+  TlsSection tls;
   std::map<std::string, std::vector<std::string>> roles = DefaultRoles();  // name -> permissions
   LimitsSection limits;
   EngineConfig engine;
   std::map<std::string, ModelEntry> models;
+  std::map<std::string, TenantEntry> tenants;  // "*": all others
   ObserveSection observe;
   DrainSection drain;
 };

@@ -144,6 +144,18 @@ struct UsageTotals {
 };
 
 /// What is known before the first token.
+/// What is left of one of a tenant's limits.
+struct LimitState {
+  int64_t limit = 0;  // a minute; 0: there is none
+  int64_t remaining = 0;
+  absl::Duration reset;  // until it is whole again, if nothing more is taken
+};
+
+/// As x-ratelimit-* tell clients.
+struct TenantState {
+  LimitState requests, tokens;
+};
+
 struct ResponseStart {
   std::shared_ptr<const ServedModel> model;
   std::string model_name;  // as the client asked
@@ -152,6 +164,7 @@ struct ResponseStart {
   int32_t num_choices = 0;
   int64_t prompt_tokens = 0;                     // of all prompts
   std::vector<std::vector<TokenId>> prompt_ids;  // one per prompt
+  TenantState limits;                            // after this call
 };
 
 /// A piece of one call of a function.

@@ -37,6 +37,34 @@ PrincipalPtr SharedKeyPrincipal(const std::string& digest) {
   return principal;
 }
 
+PrincipalPtr OperatorPrincipal() {
+  auto principal = std::make_shared<Principal>();
+  principal->tenant = "operators";
+  principal->owner = "operators";
+  principal->proof = Proof::kSocket;
+  principal->permissions = Permissions::All();
+  return principal;
+}
+
+bool Matches(std::string_view pattern, std::string_view text) {
+  size_t at = 0, in = 0, star = pattern.npos, resume = 0;
+  while (in < text.size()) {
+    if (at < pattern.size() && pattern[at] == '*') {
+      star = at++;
+      resume = in;
+    } else if (at < pattern.size() && pattern[at] == text[in]) {
+      ++at;
+      ++in;
+    } else if (star != pattern.npos) {
+      at = star + 1;
+      in = ++resume;
+    } else {
+      return false;
+    }
+  }
+  return pattern.find_first_not_of('*', at) == pattern.npos;
+}
+
 PrincipalPtr AnonymousPrincipal() {
   auto principal = std::make_shared<Principal>();
   principal->tenant = kAnonymousTenant;
@@ -46,22 +74,23 @@ PrincipalPtr AnonymousPrincipal() {
 
 }  // namespace
 
-std::string_view NameOf(Proof proof) {
-  switch (proof) {
-    case Proof::kNone:
-      return "none";
-    case Proof::kSharedKey:
-      return "shared_key";
-    case Proof::kApiKey:
-      return "api_key";
-    case Proof::kToken:
-      return "token";
-    case Proof::kCertificate:
-      return "certificate";
-    case Proof::kSocket:
-      return "socket";
+PrincipalPtr FindByNames(const std::vector<CertificateRule>& rules,
+                         const std::vector<std::string>& names) {
+  const CertificateRule* best = nullptr;
+  const std::string* matched = nullptr;
+  for (const CertificateRule& rule : rules) {
+    for (const std::string& name : names) {
+      if (!Matches(rule.pattern, name)) continue;
+      if (best != nullptr && best->pattern.size() >= rule.pattern.size()) continue;
+      best = &rule;
+      matched = &name;
+    }
   }
-  return "";
+  if (best == nullptr) return nullptr;
+  auto principal = std::make_shared<Principal>(*best->principal);
+  principal->key_id = *matched;
+  principal->owner = absl::StrCat("certificate ", principal->tenant, " ", *matched);
+  return principal;
 }
 
 absl::StatusOr<std::shared_ptr<const AccessRules>> MakeAccessRules(const ServerConfig& config) {
@@ -73,13 +102,31 @@ absl::StatusOr<std::shared_ptr<const AccessRules>> MakeAccessRules(const ServerC
     PrincipalPtr principal = SharedKeyPrincipal(digest);
     rules->shared_keys.emplace(std::move(digest), std::move(principal));
   }
+  for (const auto& [pattern, entry] : config.auth.mtls) {
+    const std::string where = absl::StrCat("auth.mtls.", pattern);
+    if (!IsTenantName(entry.tenant))
+      return absl::InvalidArgumentError(absl::StrCat(where, ".tenant: expected a name"));
+    for (const std::string& role : entry.roles) {
+      if (!rules->roles.has(role))
+        return absl::InvalidArgumentError(absl::StrCat(where, ".roles: there is no role ", role));
+    }
+    auto principal = std::make_shared<Principal>();
+    principal->tenant = entry.tenant;
+    principal->roles = entry.roles;
+    principal->proof = Proof::kCertificate;
+    principal->permissions = rules->roles.Of(entry.roles);
+    rules->certificates.push_back({pattern, std::move(principal)});
+  }
+  rules->operators = OperatorPrincipal();
   rules->has_key_file = !config.auth.key_file.pepper_file.empty();
-  if (rules->shared_keys.empty() && !rules->has_key_file) rules->anonymous = AnonymousPrincipal();
+  if (rules->shared_keys.empty() && !rules->has_key_file && config.auth.jwt.empty() &&
+      rules->certificates.empty())
+    rules->anonymous = AnonymousPrincipal();
   return rules;
 }
 
 AccessControl::AccessControl(std::shared_ptr<const AccessRules> rules)
-    : state_{std::move(rules), nullptr} {}
+    : state_{std::move(rules), nullptr, nullptr} {}
 
 AccessControl::State AccessControl::state() const {
   std::lock_guard lock(mutex_);
@@ -100,6 +147,11 @@ void AccessControl::SetKeys(KeyRecords records, std::string pepper) {
   state_.keys = std::make_shared<const KeyTable>(std::move(records), pepper_, state_.rules->roles);
 }
 
+void AccessControl::SetIssuers(std::shared_ptr<const TokenIssuers> issuers) {
+  std::lock_guard lock(mutex_);
+  state_.issuers = std::move(issuers);
+}
+
 absl::Status AccessControl::Refuse(Refusal refusal, std::string_view message) const {
   if (on_refusal_) on_refusal_(refusal);
   return refusal == Refusal::kPermission ? absl::PermissionDeniedError(ToAbsl(message))
@@ -112,9 +164,15 @@ AccessControl::Found AccessControl::Identify(const Caller& caller) const {
 
 AccessControl::Found AccessControl::IdentifyBy(const State& state, const Caller& caller) const {
   const AccessRules& rules = *state.rules;
+  if (caller.by_socket) return rules.operators;
   if (rules.anonymous != nullptr) return rules.anonymous;
   const std::string_view secret = WithoutScheme(caller.credential);
   if (secret.empty()) {
+    if (caller.names != nullptr && !caller.names->empty() && !rules.certificates.empty()) {
+      PrincipalPtr principal = FindByNames(rules.certificates, *caller.names);
+      if (principal != nullptr) return principal;
+      return Refuse(Refusal::kCertificate, "the certificate's names are not known");
+    }
     return Refuse(Refusal::kMissing, "an API key is needed: Authorization: Bearer <key>");
   }
   if (rules.has_key_file && KeyText::LooksLikeOne(secret)) {
@@ -122,6 +180,12 @@ AccessControl::Found AccessControl::IdentifyBy(const State& state, const Caller&
     KeyTable::Result result = state.keys->Find(secret, caller.address, absl::Now());
     if (result.principal == nullptr) return Refuse(result.refusal, result.message);
     return std::move(result.principal);
+  }
+  if (state.issuers != nullptr && TokenIssuers::LooksLikeOne(secret)) {
+    absl::StatusOr<PrincipalPtr> principal =
+        state.issuers->Verify(secret, rules.roles, absl::Now());
+    if (principal.ok()) return principal;
+    return Refuse(Refusal::kToken, Message(principal.status()));
   }
   const auto it = rules.shared_keys.find(Sha256(secret));
   if (it != rules.shared_keys.end()) return it->second;

@@ -17,6 +17,7 @@
 #include "access/key_table.h"
 #include "access/principal.h"
 #include "access/role_table.h"
+#include "access/token_issuers.h"
 #include "penstock/config.h"
 
 namespace penstock {
@@ -26,13 +27,26 @@ struct Caller {
   std::string_view credential;  // a key or token, with or without "Bearer "; empty: none
   IpAddress address;            // of the other side of the connection
   bool local = false;           // on this machine, and not by way of a proxy
+  bool by_socket = false;       // by a file that only those can open who may do everything
+  const std::vector<std::string>* names = nullptr;  // of a verified certificate; null: none
 };
+
+/// A pattern of certificates' names, in which * stands for any text, and who shows them.
+struct CertificateRule {
+  std::string pattern;
+  PrincipalPtr principal;  // key_id and owner are the name's
+};
+/// The rule with the longest pattern that a name matches; null: none.
+PrincipalPtr FindByNames(const std::vector<CertificateRule>& rules,
+                         const std::vector<std::string>& names);
 
 /// All that decides, from one configuration.
 struct AccessRules {
   RoleTable roles;
   std::set<std::string, std::less<>> open_routes;
   absl::flat_hash_map<std::string, PrincipalPtr> shared_keys;  // by the key's SHA-256
+  std::vector<CertificateRule> certificates;
+  PrincipalPtr operators;     // of the admin socket
   bool has_key_file = false;  // keys of the state file are asked for
   PrincipalPtr anonymous;     // of callers without a credential; null: they are turned away
 };
@@ -52,13 +66,16 @@ class AccessControl {
   void SetRules(std::shared_ptr<const AccessRules> rules);
   /// The keys of the state file from now on; until the first time there are none.
   void SetKeys(KeyRecords records, std::string pepper);
+  /// The issuers of tokens with their keys of the moment.
+  void SetIssuers(std::shared_ptr<const TokenIssuers> issuers);
   /// Told of each caller that is turned away. Before the first call.
   void set_on_refusal(std::function<void(Refusal)> f) { on_refusal_ = std::move(f); }
 
  private:
   struct State {
     std::shared_ptr<const AccessRules> rules;
-    std::shared_ptr<const KeyTable> keys;  // null: none yet
+    std::shared_ptr<const KeyTable> keys;         // null: none yet
+    std::shared_ptr<const TokenIssuers> issuers;  // null: no tokens
   };
   State state() const;
   Found IdentifyBy(const State& state, const Caller& caller) const;

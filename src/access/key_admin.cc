@@ -11,6 +11,7 @@
 #include "access/digest.h"
 #include "access/key_store.h"
 #include "access/key_text.h"
+#include "access/principal.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 
@@ -107,13 +108,6 @@ std::string GiveSecret(const std::string& pepper, KeyRecord& record) {
 absl::Time NowInSeconds() { return absl::FromUnixSeconds(absl::ToUnixSeconds(absl::Now())); }
 
 }  // namespace
-
-bool IsTenantName(std::string_view name) {
-  return !name.empty() && name.size() <= 128 &&
-         std::all_of(name.begin(), name.end(), [](unsigned char c) {
-           return c > ' ' && c < 0x7f && c != '"' && c != '\\' && c != ',';
-         });
-}
 
 absl::StatusOr<std::string> KeyAdmin::Create(std::string_view body) const {
   ASSIGN_OR_RETURN(const Json json,

@@ -11,9 +11,6 @@
 
 namespace penstock {
 
-/// What a tenant may be called.
-bool IsTenantName(std::string_view name);
-
 class KeyAdmin {
  public:
   KeyAdmin(std::string state_file, std::string pepper, RoleTable roles)

@@ -3,17 +3,20 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "access/file_signature.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 
 namespace penstock {
 
 absl::Status KeySource::Refresh() {
-  if (store_ != nullptr && store_->Replaced()) store_.reset();
-  bool fresh = store_ == nullptr;
+  // What changes the file itself, and not by way of SQLite, is not seen by an open connection.
+  if (FileSignature(path_) != signature_) store_.reset();
+  const bool fresh = store_ == nullptr;
   if (fresh) {
     ASSIGN_OR_RETURN(store_, KeyStore::Open(path_));
   }
+  if (fresh) signature_ = FileSignature(path_);
   ASSIGN_OR_RETURN(const int64_t version, store_->Version());
   if (!fresh && version == version_) return absl::OkStatus();
   ASSIGN_OR_RETURN(std::vector<KeyRecord> records, store_->List());

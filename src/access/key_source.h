@@ -34,6 +34,7 @@ class KeySource {
   const AccessLog log_;
   std::unique_ptr<KeyStore> store_;
   int64_t version_ = -1;
+  std::string signature_;  // of the file that is open
   std::string complaint_;  // that the log knows
 };
 

@@ -106,7 +106,8 @@ int KeyStore::Connect(const std::string& name, int flags, sqlite3** db) {
 absl::StatusOr<std::unique_ptr<KeyStore>> KeyStore::Open(const std::string& path) {
   std::error_code ignored;
   std::filesystem::create_directories(std::filesystem::path(path).parent_path(), ignored);
-  const int made = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  // Only where it is missing: to close a file that SQLite has open would drop SQLite's locks.
+  const int made = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   if (made >= 0) close(made);
   sqlite3* db = nullptr;
   int code = Connect(path, SQLITE_OPEN_READWRITE, &db);
@@ -121,11 +122,6 @@ absl::StatusOr<std::unique_ptr<KeyStore>> KeyStore::Open(const std::string& path
   }
   std::unique_ptr<KeyStore> store(new KeyStore(path, db));
   if (code != SQLITE_OK) return store->Error(code);
-  struct stat file {};
-  if (stat(path.c_str(), &file) == 0) {
-    store->device_ = file.st_dev;
-    store->inode_ = file.st_ino;
-  }
   if (sqlite3_db_readonly(db, "main") == 0) {
     RETURN_IF_ERROR(store->Run("PRAGMA journal_mode=WAL"));
     RETURN_IF_ERROR(store->Run("PRAGMA synchronous=FULL"));
@@ -218,11 +214,6 @@ absl::StatusOr<int64_t> KeyStore::Version() {
   Statement version(db_, "PRAGMA data_version");
   if (!version.Step()) return Error(version.code());
   return version.Number(0);
-}
-
-bool KeyStore::Replaced() const {
-  struct stat file {};
-  return stat(path_.c_str(), &file) != 0 || file.st_dev != device_ || file.st_ino != inode_;
 }
 
 }  // namespace penstock

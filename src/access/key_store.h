@@ -31,8 +31,6 @@ class KeyStore {
   absl::Status Replace(const std::string& id, absl::Time when, const KeyRecord& next);
   /// A number that changes when another connection has changed the file.
   absl::StatusOr<int64_t> Version();
-  /// Another file lies at the path now, or none.
-  bool Replaced() const;
 
  private:
   KeyStore(std::string path, sqlite3* db) : path_(std::move(path)), db_(db) {}
@@ -42,7 +40,6 @@ class KeyStore {
 
   const std::string path_;
   sqlite3* const db_;
-  uint64_t device_ = 0, inode_ = 0;  // of the file that is open
 };
 
 }  // namespace penstock

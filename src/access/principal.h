@@ -32,6 +32,9 @@ struct Principal {
   bool may(Permission permission) const { return permissions.has(permission); }
 };
 
+/// What a tenant may be called: 1 to 128 printable characters without space, comma and quotes.
+bool IsTenantName(std::string_view name);
+
 using PrincipalPtr = std::shared_ptr<const Principal>;
 
 /// The tenant of callers who need no credential, and that of keys which name none.

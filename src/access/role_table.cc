@@ -1,5 +1,6 @@
 #include "access/role_table.h"
 
+#include <atomic>
 #include <optional>
 
 #include "absl/strings/str_cat.h"
@@ -15,7 +16,9 @@ std::string_view NameOf(Refusal refusal) {
 
 absl::StatusOr<RoleTable> RoleTable::Make(
     const std::map<std::string, std::vector<std::string>>& roles) {
+  static std::atomic<uint64_t> next_id{1};
   RoleTable out;
+  out.id_ = next_id.fetch_add(1, std::memory_order_relaxed);
   for (const auto& [role, names] : roles) {
     Permissions& permissions = out.roles_[role];
     for (const std::string& name : names) {

@@ -32,10 +32,13 @@ class RoleTable {
   static absl::StatusOr<RoleTable> Make(const std::map<std::string, std::vector<std::string>>&);
   /// What all of `roles` may; a role that is not in the table may nothing.
   Permissions Of(const std::vector<std::string>& roles) const;
+  /// Differs between tables that were made apart.
+  uint64_t id() const { return id_; }
   bool has(const std::string& role) const { return roles_.contains(role); }
 
  private:
   std::map<std::string, Permissions> roles_;
+  uint64_t id_ = 0;
 };
 
 }  // namespace penstock

@@ -12,9 +12,9 @@
 namespace penstock {
 namespace {
 
-constexpr std::string_view kLivePaths[] = {"auth.api_key_file", "drain.", "limits.",
-                                           "observe.level",     "roles",  "server.cors_origins",
-                                           "server.open_routes"};
+constexpr std::string_view kLivePaths[] = {
+    "auth.api_key_file",   "auth.mtls.",         "drain.",  "limits.", "observe.level", "roles",
+    "server.cors_origins", "server.open_routes", "tenants."};
 
 void AddValues(const ConfigSection& section, const std::string& prefix,
                std::map<std::string, std::string>& out) {
@@ -22,6 +22,10 @@ void AddValues(const ConfigSection& section, const std::string& prefix,
     out[absl::StrCat(prefix, ToAbsl(field.name))] = FormatField(field);
   for (const ConfigSection& sub : section.sections)
     AddValues(sub, absl::StrCat(prefix, ToAbsl(sub.name), "."), out);
+  for (const ConfigEntries& entries : section.entries) {
+    for (const auto& [name, entry] : entries.all())
+      AddValues(entry, absl::StrCat(prefix, ToAbsl(entries.name), ".", name, "."), out);
+  }
 }
 
 bool IsLive(std::string_view path) {

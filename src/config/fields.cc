@@ -40,6 +40,21 @@ absl::Status Parse(const ConfigField& field, std::string_view text, int32_t& out
   return absl::OkStatus();
 }
 
+absl::Status Parse(const ConfigField&, std::string_view text, Count& out) {
+  constexpr std::pair<std::string_view, int64_t> kSuffixes[] = {
+      {"k", 1000}, {"M", 1000'000}, {"G", 1000'000'000}, {"", 1}};
+  for (const auto& [suffix, scale] : kSuffixes) {
+    if (!text.ends_with(suffix)) continue;
+    int64_t value = 0;
+    const std::string_view digits = text.substr(0, text.size() - suffix.size());
+    if (!absl::SimpleAtoi(ToAbsl(digits), &value) || value < 0 || value > INT64_MAX / scale / 1000)
+      break;
+    out.value = value * scale;
+    return absl::OkStatus();
+  }
+  return Expected("a number such as 600, 60k or 2M", text);
+}
+
 absl::Status Parse(const ConfigField& field, std::string_view text, std::string& out) {
   if (!field.choices.empty() &&
       std::find(field.choices.begin(), field.choices.end(), text) == field.choices.end()) {
@@ -119,6 +134,14 @@ absl::Status Parse(const ConfigField&, std::string_view text,
 
 std::string Format(bool v) { return v ? "true" : "false"; }
 std::string Format(int32_t v) { return absl::StrCat(v); }
+std::string Format(Count v) {
+  constexpr std::pair<int64_t, const char*> kScales[] = {
+      {1000'000'000, "G"}, {1000'000, "M"}, {1000, "k"}};
+  for (const auto& [scale, suffix] : kScales) {
+    if (v.value != 0 && v.value % scale == 0) return absl::StrCat(v.value / scale, suffix);
+  }
+  return absl::StrCat(v.value);
+}
 std::string Format(const std::string& v) {
   const bool plain =
       !v.empty() &&

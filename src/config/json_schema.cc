@@ -19,6 +19,11 @@ Json TypeOf(const ConfigField& field) {
     Json operator()(const int32_t*) const {
       return {{"type", "integer"}, {"minimum", field.min}, {"maximum", field.max}};
     }
+    Json operator()(const Count*) const {
+      return {{"type", Json::array({"string", "integer"})},
+              {"pattern", "^[0-9]+[kMG]?$"},
+              {"minimum", 0}};
+    }
     Json operator()(const std::string*) const {
       if (field.choices.empty()) return Scalar();
       Json out = {{"type", "string"}};
@@ -67,6 +72,12 @@ Json ObjectOf(const ConfigSection& section) {
   }
   for (const ConfigSection& sub : section.sections)
     out["properties"][std::string(sub.name)] = ObjectOf(sub);
+  for (const ConfigEntries& entries : section.entries) {
+    Json all = {{"description", std::string(entries.doc)}};
+    all["type"] = Json::array({entries.has_names ? "object" : "array", "null"});
+    all[entries.has_names ? "additionalProperties" : "items"] = ObjectOf(entries.add("name"));
+    out["properties"][std::string(entries.name)] = std::move(all);
+  }
   out["additionalProperties"] = false;
   return out;
 }

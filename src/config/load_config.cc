@@ -111,9 +111,12 @@ class YamlReader {
       return absl::OkStatus();
     }
     RETURN_IF_ERROR(CheckMap(node, path));
-    for (const auto& entry : node) {
-      const std::string name = entry.first.Scalar();
-      RETURN_IF_ERROR(Apply(entry.second, entries.add(name), Join(path, name)));
+    for (const bool of_all : {true, false}) {  // what the others begin from comes first
+      for (const auto& entry : node) {
+        const std::string name = entry.first.Scalar();
+        if ((name == "*") != of_all) continue;
+        RETURN_IF_ERROR(Apply(entry.second, entries.add(name), Join(path, name)));
+      }
     }
     return absl::OkStatus();
   }

@@ -173,6 +173,80 @@ ConfigSection DescribeLora(LoraConfig& c) {
       }};
 }
 
+ConfigSection DescribeIssuer(TokenIssuerSection& c) {
+  return {
+      "",
+      "",
+      {
+          {"issuer", &c.issuer, "The token's iss."},
+          {"audience", &c.audience, "What its aud must be or contain."},
+          {"jwks_file", &c.jwks_file,
+           "A JSON Web Key Set with the issuer's public keys, relative to this file; watched."},
+          {"tenant_claim", &c.tenant_claim, "The claim that names the tenant; a.b is b within a."},
+          {"roles_claim", &c.roles_claim,
+           "The claim that lists roles: an array, or words. Empty: none."},
+          {"roles", &c.roles, "Roles of every token of this issuer."},
+          {"leeway", &c.leeway, "What clocks may differ by, for exp and nbf."},
+      }};
+}
+
+ConfigSection DescribeClient(CertificateEntry& c) {
+  return {"",
+          "",
+          {
+              {"tenant", &c.tenant, "Whose calls these are."},
+              {"roles", &c.roles, "What they may."},
+          }};
+}
+
+ConfigSection DescribeTenant(TenantEntry& c) {
+  return {"",
+          "",
+          {
+              {"models", &c.models,
+               "Names of models (and adapters) that it may use. Empty: all; others are a 404."},
+              {"rpm", &c.rpm, "Requests a minute. 0: no limit."},
+              {"tpm", &c.tpm,
+               "Tokens a minute, of prompts and answers (60k, 2M). max_tokens of a request is "
+               "reserved when it comes, and what it did not take is given back. 0: no limit."},
+              {"parallel", &c.parallel, "Requests at a time. 0: no limit.", {}, 0, 1 << 20},
+              {"priority",
+               &c.priority,
+               "Lower runs earlier; a request may ask for a higher number, not for a lower one.",
+               {},
+               -1000,
+               1000},
+              {"ttl", &c.ttl,
+               "Waiting longer before the first step is a 408, predicted so it is a 429. 0s: as "
+               "limits.queue_ttl."},
+              {"cache", &c.cache,
+               "Whose prefixes it may find in the KV cache, and so see in the time they take: "
+               "isolated: its own. shared:NAME: of all with that name. off: none."},
+          },
+          {{"budget",
+            "Tokens in a longer time.",
+            {
+                {"tokens", &c.budget_tokens, "Tokens (50M). 0: no limit."},
+                {"per", &c.budget_per, "Counted from the server's start, then anew (720h)."},
+            }}}};
+}
+
+template <class T>
+std::vector<std::pair<std::string, ConfigSection>> DescribeAll(std::vector<T>& entries,
+                                                               ConfigSection (*describe)(T&)) {
+  std::vector<std::pair<std::string, ConfigSection>> out;
+  for (T& entry : entries) out.emplace_back(std::to_string(out.size()), describe(entry));
+  return out;
+}
+
+template <class T>
+std::vector<std::pair<std::string, ConfigSection>> DescribeAll(std::map<std::string, T>& entries,
+                                                               ConfigSection (*describe)(T&)) {
+  std::vector<std::pair<std::string, ConfigSection>> out;
+  for (auto& [name, entry] : entries) out.emplace_back(name, describe(entry));
+  return out;
+}
+
 }  // namespace
 
 ConfigSection DescribeServer(ServerConfig& c) {
@@ -227,6 +301,15 @@ ConfigSection DescribeServer(ServerConfig& c) {
               "HTTP as host:port. Port 0: any free one. Empty: off."},
              {"grpc", &c.server.public_listener.grpc,
               "gRPC as host:port. Port 0: any free one. Empty: off."},
+         }},
+        {"admin",
+         "Where operators connect: /admin/v1.",
+         {
+             {"unix", &c.server.admin.unix_path,
+              "The path of a socket that only this user can open; whoever can may do everything. "
+              "Empty: none."},
+             {"http", &c.server.admin.http,
+              "host:port, where clients need a certificate of tls.client_ca_file. Empty: none."},
          }}}});
   root.sections.push_back(
       {"auth",
@@ -241,7 +324,33 @@ ConfigSection DescribeServer(ServerConfig& c) {
              {"pepper_file", &c.auth.key_file.pepper_file,
               "A file with a secret of at least 32 bytes, relative to this file. Keys are kept in "
               "server.state_dir as digests made with it. Empty: there are no such keys."},
-         }}}});
+         }}},
+       {{"jwt",
+         "Issuers of signed tokens (RS256, PS256, ES256, EdDSA) that are taken as credentials.",
+         false, [&c](const std::string&) { return DescribeIssuer(c.auth.jwt.emplace_back()); },
+         [&c] { return DescribeAll(c.auth.jwt, DescribeIssuer); }},
+        {"mtls",
+         "Clients by a name (URI or DNS) of their certificate; * stands for any text, the longest "
+         "pattern counts.",
+         true, [&c](const std::string& name) { return DescribeClient(c.auth.mtls[name]); },
+         [&c] { return DescribeAll(c.auth.mtls, DescribeClient); }}}});
+  root.sections.push_back(
+      {"tls",
+       "Of the HTTP and gRPC listeners. Files are PEM, relative to this file, and watched: new "
+       "ones "
+       "are used by connections that begin then.",
+       {
+           {"cert_file", &c.tls.cert_file,
+            "The server's certificate and those between it and the root. Empty: no TLS."},
+           {"key_file", &c.tls.key_file, "Its private key, without a password."},
+           {"client_ca_file", &c.tls.client_ca_file,
+            "Authorities of clients' certificates. Empty: clients are not asked for one."},
+           {"client_auth",
+            &c.tls.client_auth,
+            "Whether a client must have a certificate of client_ca_file.",
+            {"none", "optional", "require"}},
+           {"min_version", &c.tls.min_version, "The oldest version. gRPC: 1.2.", {"1.2", "1.3"}},
+       }});
   root.sections.push_back(
       {"limits",
        "Bounds that keep one client from harming the others.",
@@ -279,6 +388,18 @@ ConfigSection DescribeServer(ServerConfig& c) {
            {"response_memory", &c.limits.response_memory,
             "Bytes of kept responses with their conversations; the oldest go first."},
        }});
+  root.entries.push_back({"tenants",
+                          "Limits of tenants by name, as keys, tokens and certificates name them. "
+                          "\"*\": of all others, "
+                          "and what the others begin from.",
+                          true,
+                          [&c](const std::string& name) {
+                            TenantEntry base;
+                            if (const auto all = c.tenants.find("*"); all != c.tenants.end())
+                              base = all->second;
+                            return DescribeTenant(c.tenants.try_emplace(name, base).first->second);
+                          },
+                          [&c] { return DescribeAll(c.tenants, DescribeTenant); }});
   root.sections.push_back(DescribeEngine(c.engine));
   root.sections.push_back({"observe",
                            "What is told about the work.",

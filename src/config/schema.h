@@ -17,7 +17,7 @@
 
 namespace penstock {
 
-using FieldRef = std::variant<bool*, int32_t*, std::string*, Bytes*, absl::Duration*,
+using FieldRef = std::variant<bool*, int32_t*, Count*, std::string*, Bytes*, absl::Duration*,
                               std::vector<std::string>*, std::map<std::string, std::string>*,
                               std::map<std::string, std::vector<std::string>>*>;
 
@@ -39,6 +39,8 @@ struct ConfigEntries {
   bool has_names = false;
   /// Appends an entry (or takes the name's) and describes it; what it described before may move.
   std::function<ConfigSection(const std::string& name)> add;
+  /// All entries by name, or by their place in the list.
+  std::function<std::vector<std::pair<std::string, ConfigSection>>()> all;
 };
 
 struct ConfigSection {

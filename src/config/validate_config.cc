@@ -95,6 +95,53 @@ absl::Status ValidateListener(const std::string& address, std::string_view path,
                    "--allow-anonymous"));
 }
 
+absl::Status ValidateAccess(const ServerConfig& config) {
+  const TlsSection& tls = config.tls;
+  const auto error = [](auto... parts) {
+    return absl::InvalidArgumentError(absl::StrCat(parts...));
+  };
+  if (tls.cert_file.empty() != tls.key_file.empty())
+    return error("tls: expected cert_file and key_file, or neither");
+  if (tls.cert_file.empty() && !tls.client_ca_file.empty())
+    return error("tls.client_ca_file: expected cert_file and key_file beside it");
+  if (tls.client_auth == "require" && tls.client_ca_file.empty())
+    return error("tls.client_auth: require needs client_ca_file");
+  if (tls.min_version == "1.3" && !tls.cert_file.empty() &&
+      !config.server.public_listener.grpc.empty())
+    return error("tls.min_version: gRPC takes 1.2 too: 1.3 needs server.public.grpc to be off");
+  if (!config.auth.mtls.empty() && (tls.client_ca_file.empty() || tls.client_auth == "none"))
+    return error("auth.mtls: expected tls.client_ca_file, which clients' certificates are of");
+  for (const std::string& path : config.server.open_routes) {
+    if (!path.starts_with('/'))
+      return error("server.open_routes: expected a path such as /metrics/lb, got '", path, "'");
+  }
+  for (size_t i = 0; i < config.auth.jwt.size(); ++i) {
+    const TokenIssuerSection& issuer = config.auth.jwt[i];
+    for (const auto& [name, value] : {std::pair("issuer", issuer.issuer),
+                                      {"audience", issuer.audience},
+                                      {"jwks_file", issuer.jwks_file},
+                                      {"tenant_claim", issuer.tenant_claim}}) {
+      if (value.empty()) return error("auth.jwt[", i, "].", name, ": expected a value");
+    }
+    if (issuer.leeway > absl::Minutes(10))
+      return error("auth.jwt[", i, "].leeway: expected 10m at most");
+  }
+  for (const auto& [name, tenant] : config.tenants) {
+    const bool shared = tenant.cache.starts_with("shared:") && tenant.cache.size() > 7;
+    if (tenant.cache != "isolated" && tenant.cache != "off" && !shared) {
+      return error("tenants.", name, ".cache: expected isolated, off or shared:NAME, got '",
+                   tenant.cache, "'");
+    }
+    if (tenant.budget_per < absl::Seconds(1))
+      return error("tenants.", name, ".budget.per: expected a second at least");
+  }
+  if (config.server.admin.http.empty()) return absl::OkStatus();
+  if (tls.client_ca_file.empty())
+    return error(
+        "server.admin.http: expected tls with a client_ca_file: operators need a certificate");
+  return ValidateListener(config.server.admin.http, "server.admin.http", /*keyless_ok=*/true);
+}
+
 // As a browser writes them: scheme://host, perhaps with a port, and nothing after it.
 absl::Status ValidateOrigins(const std::vector<std::string>& origins) {
   for (const std::string& origin : origins) {
@@ -119,11 +166,12 @@ void PrintSection(const ConfigSection& section, const std::string& indent, std::
                     entries.has_names ? ": {}\n" : ": []\n");
     std::string example;
     PrintSection(entries.add("name"), "", example);
-    absl::string_view first = entries.has_names ? "name:\n#     " : "- ";
+    if (entries.has_names) absl::StrAppend(&out, indent, "#   name:\n");
+    absl::string_view begin = entries.has_names ? "  " : "- ";
     for (absl::string_view line : absl::StrSplit(example, '\n', absl::SkipEmpty())) {
-      // Where the reference has an entry's comment, what it explains stands on the next line.
-      absl::StrAppend(&out, indent, "#   ",
-                      absl::StartsWith(line, "#") ? "  " : std::exchange(first, "  "), line, "\n");
+      const bool comment = absl::StartsWith(line, "#");  // stands before the line it explains
+      absl::StrAppend(&out, indent, "#   ", comment ? "  " : std::exchange(begin, "  "), line,
+                      "\n");
     }
   }
   for (const ConfigSection& sub : section.sections) {
@@ -162,7 +210,9 @@ absl::StatusOr<HostPort> ParseHostPort(std::string_view text) {
 absl::Status ValidateConfig(const ServerConfig& config, bool serving) {
   const bool keyless_ok = config.server.allow_anonymous || !config.auth.api_keys.empty() ||
                           !config.auth.api_key_file.empty() ||
-                          !config.auth.key_file.pepper_file.empty();
+                          !config.auth.key_file.pepper_file.empty() || !config.auth.jwt.empty() ||
+                          !config.auth.mtls.empty();
+  RETURN_IF_ERROR(ValidateAccess(config));
   if (!config.auth.key_file.pepper_file.empty() && config.server.state_dir.empty()) {
     return absl::InvalidArgumentError(
         "auth.api_keys: expected server.state_dir, which the keys are kept in");

@@ -8,9 +8,9 @@
 
 namespace penstock {
 
-ConfigReload::ConfigReload(ReadConfigFn read, PrepareConfigFn prepare, Live<ServerConfig>* config,
+ConfigReload::ConfigReload(ReadConfigFn read, TakeConfigFn take, Live<ServerConfig>* config,
                            Catalogue* catalogue)
-    : read_(std::move(read)), prepare_(std::move(prepare)), config_(config), catalogue_(catalogue) {
+    : read_(std::move(read)), take_(std::move(take)), config_(config), catalogue_(catalogue) {
   catalogue_->SetConfig(ConfigHash(*config_->Get()), true, absl::Now());
 }
 
@@ -30,10 +30,9 @@ absl::Status ConfigReload::Take(const std::string& cause) {
   const std::shared_ptr<const ServerConfig> old = config_->Get();
   const std::vector<ConfigChange> changes = ConfigChanges(*old, fresh);
   RETURN_IF_ERROR(CheckLive(changes));
-  ASSIGN_OR_RETURN(const std::function<void()> put_in_force, prepare_(fresh));
   const std::string hash = ConfigHash(fresh);
   if (!changes.empty()) {
-    put_in_force();
+    RETURN_IF_ERROR(take_(fresh));
     SetLogLevel(fresh.observe.level);
     config_->Set(std::move(fresh));
   }

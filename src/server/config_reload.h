@@ -16,13 +16,13 @@
 namespace penstock {
 
 using ReadConfigFn = std::function<absl::StatusOr<ServerConfig>()>;
-/// Makes what follows from a configuration, or refuses it; calling the result puts it in force.
-using PrepareConfigFn = std::function<absl::StatusOr<std::function<void()>>(const ServerConfig&)>;
+/// Puts in force what follows from a configuration; an error leaves everything as it was.
+using TakeConfigFn = std::function<absl::Status(const ServerConfig&)>;
 
 class ConfigReload {
  public:
   /// `read` makes what a start would make now, validated. All outlive this.
-  ConfigReload(ReadConfigFn read, PrepareConfigFn prepare, Live<ServerConfig>* config,
+  ConfigReload(ReadConfigFn read, TakeConfigFn take, Live<ServerConfig>* config,
                Catalogue* catalogue);
 
   /// Reads again and replaces the configuration. The old one stays after an error: INVALID_ARGUMENT
@@ -34,7 +34,7 @@ class ConfigReload {
   absl::Status Take(const std::string& cause);
 
   const ReadConfigFn read_;
-  const PrepareConfigFn prepare_;
+  const TakeConfigFn take_;
   Live<ServerConfig>* const config_;
   Catalogue* const catalogue_;
   std::mutex mutex_;  // one reload at a time

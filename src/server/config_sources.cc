@@ -55,6 +55,13 @@ absl::StatusOr<ServerConfig> ReadConfig(const std::string& file,
           absl::StrCat("auth.api_key_file: ", config.auth.api_key_file, " holds no key"));
     }
   }
+  const auto beside = [&](std::string& path) {
+    if (!path.empty()) path = Beside(file, path);
+  };
+  beside(config.tls.cert_file);
+  beside(config.tls.key_file);
+  beside(config.tls.client_ca_file);
+  for (TokenIssuerSection& issuer : config.auth.jwt) beside(issuer.jwks_file);
   if (const std::string& pepper_file = config.auth.key_file.pepper_file; !pepper_file.empty()) {
     ASSIGN_OR_RETURN(const std::string text, ReadFile(Beside(file, pepper_file)));
     config.auth.key_file.pepper = std::string(absl::StripAsciiWhitespace(text));

@@ -10,11 +10,18 @@ struct GrpcListener::Server {
 };
 
 absl::StatusOr<std::unique_ptr<GrpcListener>> GrpcListener::Start(const ServerConfig& config,
-                                                                  GenerationService* service) {
+                                                                  GenerationService* service,
+                                                                  const TlsFiles* tls) {
   const std::string& address = config.server.public_listener.grpc;
   if (address.empty()) return std::unique_ptr<GrpcListener>();
+  GrpcServerOptions options;
+  options.address = address;
+  if (tls != nullptr) {
+    options.tls = [tls] { return tls->current(); };
+    options.client_auth = ClientAuthOf(config.tls);
+  }
   auto server = std::make_unique<Server>();
-  ASSIGN_OR_RETURN(server->grpc, GrpcServer::Start({address}, service));
+  ASSIGN_OR_RETURN(server->grpc, GrpcServer::Start(std::move(options), service));
   return std::unique_ptr<GrpcListener>(new GrpcListener(std::move(server)));
 }
 

@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "access/tls_files.h"
 #include "penstock/config.h"
 #include "service/generation_service.h"
 
@@ -14,10 +15,11 @@ namespace penstock {
 
 class GrpcListener {
  public:
-  /// Null where server.public.grpc is empty. UNAVAILABLE where the port is taken, UNIMPLEMENTED
+  /// Null where server.public.grpc is empty. `tls`: null in clear. UNAVAILABLE where the port is taken, UNIMPLEMENTED
   /// where this build has no gRPC.
   static absl::StatusOr<std::unique_ptr<GrpcListener>> Start(const ServerConfig& config,
-                                                             GenerationService* service);
+                                                             GenerationService* service,
+                                                             const TlsFiles* tls);
   ~GrpcListener();
   int port() const;
   /// Lets running calls end for `grace`, then ends them.

@@ -6,7 +6,8 @@ namespace penstock {
 struct GrpcListener::Server {};
 
 absl::StatusOr<std::unique_ptr<GrpcListener>> GrpcListener::Start(const ServerConfig& config,
-                                                                  GenerationService*) {
+                                                                  GenerationService*,
+                                                                  const TlsFiles*) {
   if (config.server.public_listener.grpc.empty()) return std::unique_ptr<GrpcListener>();
   return absl::UnimplementedError("server.public.grpc: this build has no gRPC; set it to \"\"");
 }

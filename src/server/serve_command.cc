@@ -144,7 +144,8 @@ int Serve(const ServeOptions& options) {
   absl::StatusOr<ServerConfig> config = MergeOptions(options);
   if (!config.ok()) return fail(config.status());
   const bool keyless = config->server.allow_anonymous && config->auth.api_keys.empty() &&
-                       config->auth.key_file.pepper.empty();
+                       config->auth.key_file.pepper.empty() && config->auth.jwt.empty() &&
+                       config->auth.mtls.empty();
   StartLogging(config->observe);
   if (keyless)
     Log(LogLevel::kWarn,

@@ -8,10 +8,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "access/access_loop.h"
-#include "access/key_source.h"
+#include "api/admin/routes.h"
 #include "api/anthropic/routes.h"
 #include "api/http/http_server.h"
+#include "api/http/listen_socket.h"
 #include "api/http/router.h"
 #include "api/openai/routes.h"
 #include "backend/make_backend.h"
@@ -20,12 +20,12 @@
 #include "base/placement.h"
 #include "base/status_macros.h"
 #include "base/worker_pool.h"
+#include "server/access_parts.h"
 #include "server/boot_routes.h"
 #include "server/grpc_listener.h"
 #include "server/logging.h"
 #include "server/model_instance.h"
 #include "server/stall_watch.h"
-#include "server/state_file.h"
 #include "service/adapter_registry.h"
 #include "service/generation_service.h"
 #include "service/text_loop.h"
@@ -83,15 +83,17 @@ struct Server::Parts {
         live(config),
         catalogue(PENSTOCK_VERSION),
         reload(
-            std::move(read_again), [this](const ServerConfig& fresh) { return Prepare(fresh); },
-            &live, &catalogue),
+            std::move(read_again),
+            [this](const ServerConfig& fresh) { return access->Reconfigure(fresh); }, &live,
+            &catalogue),
         pool(ComputeThreads(config, cpus), cpus),
         text(config.server.text_threads > 0 ? config.server.text_threads
                                             : std::min(kMaxTextThreads, std::max(2, AllowedCpus())),
              kMaxWaitingCalls) {}
 
-  absl::StatusOr<std::function<void()>> Prepare(const ServerConfig& fresh);
-  absl::Status OpenAccess();
+  HttpServerOptions ListenerOptions(const std::string& address, const TlsFiles* tls);
+  absl::Status BindAdmin();
+  absl::Status ServeAdmin();
   absl::Status StartHttp();
   std::string AgentLine() const;
   void ReportKernels();
@@ -101,9 +103,8 @@ struct Server::Parts {
   const ServerConfig config;  // as it was at the start: for what only a restart changes
   Live<ServerConfig> live;
   Catalogue catalogue;
-  std::unique_ptr<AccessControl> access;
+  std::unique_ptr<AccessParts> access;
   ConfigReload reload;
-  AccessLoop access_loop;
   LoggedRequests log;
   WorkerPool pool;
   std::vector<std::unique_ptr<ModelInstance>> models;
@@ -117,27 +118,37 @@ struct Server::Parts {
   StallWatch stalls;
   std::unique_ptr<HttpServer> http;
   std::unique_ptr<GrpcListener> grpc;
+  std::unique_ptr<Router> admin_router;
+  std::vector<std::unique_ptr<HttpServer>> admin_listeners;
 };
 
-/// What else follows from a configuration that a running server is to take.
-absl::StatusOr<std::function<void()>> Server::Parts::Prepare(const ServerConfig& fresh) {
-  ASSIGN_OR_RETURN(std::shared_ptr<const AccessRules> rules, MakeAccessRules(fresh));
-  return [this, rules = std::move(rules)] { access->SetRules(rules); };
+HttpServerOptions Server::Parts::ListenerOptions(const std::string& address, const TlsFiles* tls) {
+  HttpServerOptions options;
+  options.address = address;
+  options.config = &live;
+  if (tls != nullptr) options.tls = [tls] { return tls->current(); };
+  options.clock = &SystemClock::Get();
+  return options;
 }
 
-absl::Status Server::Parts::OpenAccess() {
-  ASSIGN_OR_RETURN(std::shared_ptr<const AccessRules> rules, MakeAccessRules(config));
-  access = std::make_unique<AccessControl>(std::move(rules));
-  access->set_on_refusal([this](Refusal why) { catalogue.CountAuthFailure(NameOf(why)); });
-  const auto log = [](bool failed, std::string_view line) {
-    Log(failed ? LogLevel::kError : LogLevel::kInfo, line);
-  };
-  if (const KeyFileSection& keys = config.auth.key_file; !keys.pepper.empty()) {
-    const auto source =
-        std::make_shared<KeySource>(StateFile(config.server), keys.pepper, access.get(), log);
-    access_loop.Add([source] { source->Check(); });
+absl::Status Server::Parts::BindAdmin() {
+  const AdminListener& admin = config.server.admin;
+  for (const auto& [address, tls] :
+       {std::pair(admin.unix_path.empty() ? "" : kUnixPrefix + admin.unix_path,
+                  static_cast<const TlsFiles*>(nullptr)),
+        {admin.http, access->admin_tls()}}) {
+    if (address.empty()) continue;
+    ASSIGN_OR_RETURN(std::unique_ptr<HttpServer> listener,
+                     HttpServer::Bind(ListenerOptions(address, tls)));
+    admin_listeners.push_back(std::move(listener));
   }
-  access_loop.Start();
+  return absl::OkStatus();
+}
+
+absl::Status Server::Parts::ServeAdmin() {
+  admin_router = std::make_unique<Router>(&access->control());
+  AddAdminRoutes(*admin_router, *service, {access->keys(), [this] { access->CheckFilesNow(); }});
+  for (const auto& listener : admin_listeners) RETURN_IF_ERROR(listener->Serve(admin_router.get()));
   return absl::OkStatus();
 }
 
@@ -145,11 +156,9 @@ absl::Status Server::Parts::OpenAccess() {
 absl::Status Server::Parts::StartHttp() {
   const std::string& address = config.server.public_listener.http;
   if (address.empty()) return absl::OkStatus();
-  HttpServerOptions options;
-  options.address = address;
+  HttpServerOptions options = ListenerOptions(address, access->tls());
   options.num_threads = config.server.io_threads;
-  options.config = &live;
-  options.clock = &SystemClock::Get();
+  options.cross_origin = true;
   options.on_answer = [this](int code) { catalogue.CountRequest(code); };
   ASSIGN_OR_RETURN(http, HttpServer::Bind(std::move(options)));
   if (!config.server.agent_check.empty()) {
@@ -158,7 +167,7 @@ absl::Status Server::Parts::StartHttp() {
   }
   progress.Begin(config.models.empty() ? "" : config.models.begin()->first, 0,
                  config.models.size());
-  boot_router = std::make_unique<Router>(access.get());
+  boot_router = std::make_unique<Router>(&access->control());
   AddBootRoutes(*boot_router, progress);
   return http->Serve(boot_router.get());
 }
@@ -222,7 +231,7 @@ absl::Status Server::Parts::LoadModels() {
 absl::Status Server::Parts::Serve() {
   ServiceParts parts;
   parts.config = &live;
-  parts.access = access.get();
+  parts.access = &access->control();
   parts.version = PENSTOCK_VERSION;
   parts.models = registry.get();
   parts.adapters = registry.get();
@@ -231,11 +240,12 @@ absl::Status Server::Parts::Serve() {
   parts.catalogue = &catalogue;
   parts.log = &log;
   service = std::make_unique<GenerationService>(std::move(parts));
-  router = std::make_unique<Router>(access.get());
+  router = std::make_unique<Router>(&access->control());
   const auto answers = std::make_shared<IdempotencyStore>(&live, &SystemClock::Get());
   AddOpenAiRoutes(*router, *service, answers);
   AddAnthropicRoutes(*router, *service, answers);
-  ASSIGN_OR_RETURN(grpc, GrpcListener::Start(config, service.get()));
+  ASSIGN_OR_RETURN(grpc, GrpcListener::Start(config, service.get(), access->tls()));
+  RETURN_IF_ERROR(ServeAdmin());
   serving = true;
   if (http != nullptr) http->SetRouter(router.get());
   return absl::OkStatus();
@@ -248,7 +258,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerConfig config,
                                                       ReadConfigFn read_again) {
   ASSIGN_OR_RETURN(const std::vector<int> cpus, Place(config.server));
   auto parts = std::make_unique<Parts>(std::move(config), std::move(read_again), cpus);
-  RETURN_IF_ERROR(parts->OpenAccess());
+  ASSIGN_OR_RETURN(parts->access, AccessParts::Open(parts->config, &parts->catalogue));
+  RETURN_IF_ERROR(parts->BindAdmin());
   RETURN_IF_ERROR(parts->StartHttp());
   RETURN_IF_ERROR(parts->LoadModels());
   RETURN_IF_ERROR(parts->Serve());
@@ -295,6 +306,7 @@ void Server::Drain() {
       absl::Seconds(5);  // for answers that are complete but not yet sent
   if (p.grpc != nullptr) p.grpc->Stop(kLastBytes);
   if (p.http != nullptr) p.http->Drain(kLastBytes);
+  for (const auto& listener : p.admin_listeners) listener->Drain(absl::Seconds(1));
   p.text.Stop();
 }
 

@@ -212,14 +212,15 @@ void AdapterPool::Retire(AdapterId id, std::function<void(absl::Status)> done) {
       });
 }
 
-absl::Status AdapterPool::CheckRuntime() const {
-  if (parts_.lora.allow_runtime) return absl::OkStatus();
+absl::Status AdapterPool::CheckRuntime(AdapterCaller caller) const {
+  if (parts_.lora.allow_runtime || caller == AdapterCaller::kOperator) return absl::OkStatus();
   return absl::PermissionDeniedError(
       "adapters are not loaded or unloaded by clients of this server (lora.allow_runtime)");
 }
 
-absl::Status AdapterPool::Load(const std::string& name, const std::string& path, bool in_place) {
-  RETURN_IF_ERROR(CheckRuntime());
+absl::Status AdapterPool::Load(const std::string& name, const std::string& path, bool in_place,
+                               AdapterCaller caller) {
+  RETURN_IF_ERROR(CheckRuntime(caller));
   if (!IsPlain(name, kMaxNameBytes))
     return InvalidField("lora_name", "lora_name must be a name of at most 512 bytes");
   const absl::StatusOr<std::string> dir = Contained(path);
@@ -236,8 +237,9 @@ absl::Status AdapterPool::Load(const std::string& name, const std::string& path,
   return absl::OkStatus();
 }
 
-void AdapterPool::Unload(const std::string& name, std::function<void(absl::Status)> done) {
-  if (const absl::Status allowed = CheckRuntime(); !allowed.ok()) return done(allowed);
+void AdapterPool::Unload(const std::string& name, std::function<void(absl::Status)> done,
+                         AdapterCaller caller) {
+  if (const absl::Status allowed = CheckRuntime(caller); !allowed.ok()) return done(allowed);
   std::unique_lock lock(mutex_);
   const auto it = entries_.find(name);
   if (it == entries_.end()) {

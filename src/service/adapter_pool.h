@@ -35,6 +35,9 @@ struct AdapterPoolParts {
   std::function<void(std::string_view what, std::string_view name, std::string_view dir)> report;
 };
 
+/// Who wishes an adapter loaded or unloaded: operators need no lora.allow_runtime.
+enum class AdapterCaller : uint8_t { kClient, kOperator };
+
 class AdapterPool : public std::enable_shared_from_this<AdapterPool> {
  public:
   using Model = std::shared_ptr<const ServedModel>;
@@ -54,10 +57,12 @@ class AdapterPool : public std::enable_shared_from_this<AdapterPool> {
   /// A client's wish; `path` must lie in lora.dir, or is one below it. PERMISSION_DENIED where
   /// lora.allow_runtime is not set, INVALID_ARGUMENT where the name is taken, unless `in_place`:
   /// then requests from now on have the new one.
-  absl::Status Load(const std::string& name, const std::string& path, bool in_place);
+  absl::Status Load(const std::string& name, const std::string& path, bool in_place,
+                    AdapterCaller caller = AdapterCaller::kClient);
   /// No request can name it from now on. `done` follows once those that do have ended, or at once
   /// where it is refused; on any thread.
-  void Unload(const std::string& name, std::function<void(absl::Status)> done);
+  void Unload(const std::string& name, std::function<void(absl::Status)> done,
+              AdapterCaller caller = AdapterCaller::kClient);
 
   /// What the metrics say of requests with adapters.
   void Export(Catalogue& catalogue, absl::Time now) const;
@@ -74,7 +79,7 @@ class AdapterPool : public std::enable_shared_from_this<AdapterPool> {
     uint64_t last_use = 0;
   };
 
-  absl::Status CheckRuntime() const;
+  absl::Status CheckRuntime(AdapterCaller caller) const;
   /// `path` without links, where it lies in lora.dir with all that is read of it.
   absl::StatusOr<std::string> Contained(std::string_view path) const;
   absl::Status MakeRoom();

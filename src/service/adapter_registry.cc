@@ -34,10 +34,12 @@ std::vector<std::shared_ptr<const ServedModel>> AdapterRegistry::List() const {
   return all;
 }
 
-absl::StatusOr<AdapterPool*> AdapterRegistry::PoolOf(const std::optional<std::string>& base) const {
+absl::StatusOr<AdapterPool*> AdapterRegistry::PoolOf(const std::optional<std::string>& base,
+                                                     AdapterCaller caller) const {
   std::vector<AdapterPool*> candidates;
   for (const auto& pool : pools_) {
-    if (base ? pool->base().name == *base : pool->allows_runtime())
+    if (base ? pool->base().name == *base
+             : pool->allows_runtime() || caller == AdapterCaller::kOperator)
       candidates.push_back(pool.get());
   }
   if (candidates.size() == 1) return candidates.front();
@@ -54,24 +56,25 @@ absl::StatusOr<AdapterPool*> AdapterRegistry::PoolOf(const std::optional<std::st
 }
 
 absl::Status AdapterRegistry::Load(const std::optional<std::string>& base, const std::string& name,
-                                   const std::string& path, bool in_place) const {
-  ASSIGN_OR_RETURN(AdapterPool* const pool, PoolOf(base));
+                                   const std::string& path, bool in_place,
+                                   AdapterCaller caller) const {
+  ASSIGN_OR_RETURN(AdapterPool* const pool, PoolOf(base, caller));
   bool taken = models_.Find(name) != nullptr;
   for (const auto& other : pools_)
     taken = taken || (other.get() != pool && other->Find(name) != nullptr);
   if (taken)
     return InvalidField("lora_name", absl::StrCat("the name \"", name, "\" is a model's already"));
-  return pool->Load(name, path, in_place);
+  return pool->Load(name, path, in_place, caller);
 }
 
-void AdapterRegistry::Unload(const std::string& name,
-                             std::function<void(absl::Status)> done) const {
+void AdapterRegistry::Unload(const std::string& name, std::function<void(absl::Status)> done,
+                             AdapterCaller caller) const {
   AdapterPool* owner = nullptr;
   for (const auto& pool : pools_) {
     if (pool->Find(name) != nullptr) owner = pool.get();
   }
-  if (owner != nullptr) return owner->Unload(name, std::move(done));
-  const absl::StatusOr<AdapterPool*> any = PoolOf(std::nullopt);
+  if (owner != nullptr) return owner->Unload(name, std::move(done), caller);
+  const absl::StatusOr<AdapterPool*> any = PoolOf(std::nullopt, caller);
   if (!any.ok() && any.status().code() == absl::StatusCode::kPermissionDenied)
     return done(any.status());
   done(WithField(absl::NotFoundError(absl::StrCat("the adapter \"", name, "\" is not loaded")),

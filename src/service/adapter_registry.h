@@ -28,12 +28,15 @@ class AdapterRegistry final : public ModelRegistry {
 
   /// As AdapterPool's, of the model `base`; without it, of the only one that clients may load for.
   absl::Status Load(const std::optional<std::string>& base, const std::string& name,
-                    const std::string& path, bool in_place) const;
-  void Unload(const std::string& name, std::function<void(absl::Status)> done) const;
+                    const std::string& path, bool in_place,
+                    AdapterCaller caller = AdapterCaller::kClient) const;
+  void Unload(const std::string& name, std::function<void(absl::Status)> done,
+              AdapterCaller caller = AdapterCaller::kClient) const;
   void Export(Catalogue& catalogue, absl::Time now) const;
 
  private:
-  absl::StatusOr<AdapterPool*> PoolOf(const std::optional<std::string>& base) const;
+  absl::StatusOr<AdapterPool*> PoolOf(const std::optional<std::string>& base,
+                                      AdapterCaller caller) const;
 
   StaticRegistry models_;
   std::vector<std::shared_ptr<AdapterPool>> pools_;

@@ -168,18 +168,20 @@ absl::StatusOr<std::vector<GenerateRequest>> BuildRequests(const EmbeddingCall& 
 absl::StatusOr<std::shared_ptr<EmbeddingStream>> GenerationService::StartEmbedding(
     EmbeddingCall call, EmbeddingDone done) {
   RETURN_IF_ERROR(CheckOpen());
-  ASSIGN_OR_RETURN(std::shared_ptr<const ServedModel> model, FindToServe(call.base.model));
+  ASSIGN_OR_RETURN(std::shared_ptr<const ServedModel> model,
+                   FindToServe(call.base.model, call.base.principal));
   RETURN_IF_ERROR(CheckFieldRanges(call.base));
   RETURN_IF_ERROR(CheckAbility(call, *model));
   EmbeddingSetup setup;
   ASSIGN_OR_RETURN(setup.requests, BuildRequests(call, *model));
   setup.record = NewRecord(call.base);
   setup.record.model = model->name;
-  const absl::Duration queue_ttl = parts_.config->Get()->limits.queue_ttl;
+  const TenantPolicy tenant(parts_.config->Get(), call.base.principal);
   for (GenerateRequest& request : setup.requests) {
-    request.queue_ttl = queue_ttl;
+    tenant.Apply(call.base.priority, call.base.request_id, request);
     setup.record.usage.prompt_tokens += static_cast<int64_t>(request.prompt.size());
   }
+  ASSIGN_OR_RETURN(setup.reservation, tenant.Reserve(*limits_, setup.record.usage.prompt_tokens));
   setup.loop = parts_.loop;
   setup.clock = parts_.clock;
   setup.log = parts_.log;

@@ -156,6 +156,7 @@ void EmbeddingStream::End() {
     FinishVectors();
   }
   setup_.result.usage = record.usage;
+  if (setup_.reservation != nullptr) setup_.reservation->Settle(record.usage.prompt_tokens);
   if (setup_.log != nullptr) setup_.log->Record(record);
   std::exchange(setup_.done, nullptr)(std::move(setup_.result));
 }

@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "penstock/service.h"
+#include "service/tenant_limits.h"
 #include "service/text_loop.h"
 
 namespace penstock {
@@ -50,6 +51,7 @@ struct EmbeddingSetup {
   int32_t size = 0;     // numbers that a vector keeps
   EmbeddingResult result;
   EmbeddingDone done;
+  std::shared_ptr<TenantLimits::Reservation> reservation;  // settled at the end; null: no limits
 };
 
 class EmbeddingStream final : public TextTask,

@@ -26,6 +26,12 @@ constexpr size_t kPendingTokenBytes =
 
 bool StreamsOut(const GenerationCall& call) { return call.stream.value_or(false); }
 
+/// Of one choice: who names no max_tokens reserves some, and owes what it takes beyond.
+int64_t ReservedOutput(const GenerationCall& call, const GenerateRequest& request) {
+  constexpr int32_t kUnnamed = 1024;
+  return call.max_tokens ? request.max_tokens : std::min(request.max_tokens, kUnnamed);
+}
+
 std::vector<std::string> EchoTexts(const GenerationCall& call, const ServedModel& model,
                                    const std::vector<std::vector<TokenId>>& prompts, int64_t n) {
   std::vector<std::string> echo;
@@ -60,28 +66,37 @@ RequestRecord GenerationService::NewRecord(const GenerationCall& call) {
   return record;
 }
 
-GenerationService::GenerationService(ServiceParts parts) : parts_(std::move(parts)) {}
+GenerationService::GenerationService(ServiceParts parts)
+    : parts_(std::move(parts)), limits_(std::make_shared<TenantLimits>(parts_.clock)) {}
 
 absl::StatusOr<std::shared_ptr<const ServedModel>> GenerationService::FindModel(
-    const std::optional<std::string>& name) const {
-  return Named(name, name ? parts_.models->Find(*name) : nullptr);
+    const std::optional<std::string>& name, const PrincipalPtr& caller) const {
+  return Named(name, caller, /*to_serve=*/false);
 }
 
 absl::StatusOr<std::shared_ptr<const ServedModel>> GenerationService::FindToServe(
-    const std::optional<std::string>& name) const {
-  return Named(name, name ? parts_.models->FindToServe(*name) : nullptr);
+    const std::optional<std::string>& name, const PrincipalPtr& caller) const {
+  return Named(name, caller, /*to_serve=*/true);
 }
 
-/// What was found under `name`, or the only model.
+/// What is served under `name`, or the only model, if the caller's tenant may use it. Nothing is
+/// loaded for one that may not.
 absl::StatusOr<std::shared_ptr<const ServedModel>> GenerationService::Named(
-    const std::optional<std::string>& name, ModelRegistry::Found found) const {
+    const std::optional<std::string>& name, const PrincipalPtr& caller, bool to_serve) const {
+  const TenantPolicy tenant(parts_.config->Get(), caller);
   if (!name) {
     auto all = parts_.models->List();
-    std::erase_if(all, [](const auto& model) { return !model->parent.empty(); });
+    std::erase_if(all, [&](const auto& model) {
+      return !model->parent.empty() || !tenant.MayUse(model.get(), model->name);
+    });
     if (all.size() == 1) return all.front();
     return InvalidField("model", "model is missing: say which of the served models is meant");
   }
-  if (!found.ok() || *found != nullptr) return found;
+  const std::shared_ptr<const ServedModel> known = parts_.models->Find(*name);
+  if (tenant.MayUse(known.get(), *name)) {
+    ModelRegistry::Found found = to_serve ? parts_.models->FindToServe(*name) : known;
+    if (!found.ok() || *found != nullptr) return found;
+  }
   absl::Status status =
       absl::NotFoundError(absl::StrCat("the model \"", *name, "\" does not exist"));
   status.SetPayload("penstock/field", absl::Cord("model"));
@@ -115,23 +130,22 @@ absl::Status GenerationService::CheckRoom(size_t num_prompts, int64_t n) const {
 
 /// A call that would not live to see its first token is refused before it costs anything.
 absl::Status GenerationService::CheckPatience(const GenerationCall& call,
-                                              const ServerConfig& config,
+                                              const TenantPolicy& tenant,
                                               const Engine& engine) const {
   absl::Duration most = absl::InfiniteDuration();
-  if (config.limits.queue_ttl > absl::ZeroDuration()) most = config.limits.queue_ttl;
+  if (tenant.queue_ttl() > absl::ZeroDuration()) most = tenant.queue_ttl();
   const absl::Duration spent = parts_.clock->Now() - call.arrival;
   for (const auto& limit : {call.timeout_ms, call.ttft_timeout_ms}) {
     if (limit) most = std::min(most, absl::Milliseconds(*limit) - spent);
   }
   if (most == absl::InfiniteDuration()) return absl::OkStatus();
-  const auto priority = static_cast<int32_t>(call.priority.value_or(0));
-  return CheckWait(PredictedWait(engine.load(), priority), std::max(most, absl::ZeroDuration()));
+  return CheckWait(PredictedWait(engine.load(), tenant.Priority(call.priority)),
+                   std::max(most, absl::ZeroDuration()));
 }
 
 void GenerationService::SetDeadlines(const GenerationCall& call, GenerateRequest& request) const {
   if (call.timeout_ms) request.deadline = call.arrival + absl::Milliseconds(*call.timeout_ms);
   absl::Duration first = absl::InfiniteDuration();
-  request.queue_ttl = parts_.config->Get()->limits.queue_ttl;
   if (call.ttft_timeout_ms) first = absl::Milliseconds(*call.ttft_timeout_ms);
   if (first != absl::InfiniteDuration()) request.first_token_deadline = call.arrival + first;
 }
@@ -160,7 +174,9 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
     GenerationCall call, std::shared_ptr<ResponseSink> sink) {
   RETURN_IF_ERROR(CheckOpen());
   const std::shared_ptr<const ServerConfig> config = parts_.config->Get();
-  ASSIGN_OR_RETURN(std::shared_ptr<const ServedModel> model, FindToServe(call.model));
+  const TenantPolicy tenant(config, call.principal);
+  ASSIGN_OR_RETURN(std::shared_ptr<const ServedModel> model,
+                   FindToServe(call.model, call.principal));
   if (!model->can_generate) {
     return InvalidField("model", absl::StrCat("the model \"", model->name,
                                               "\" is an encoder, it generates no text: use ",
@@ -168,7 +184,7 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
   }
   RETURN_IF_ERROR(CheckFieldRanges(call));
   RETURN_IF_ERROR(CheckFieldsTogether(call, *model, config->limits.max_n));
-  RETURN_IF_ERROR(CheckPatience(call, *config, *model->engine));
+  RETURN_IF_ERROR(CheckPatience(call, tenant, *model->engine));
   RETURN_IF_ERROR(ResolveTexts(call, *model));
   const int64_t n = call.n.value_or(1);
   RETURN_IF_ERROR(CheckRoom(call.prompts.size(), n));
@@ -178,20 +194,24 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
   StreamSetup setup;
   setup.record = NewRecord(call);
   std::vector<GenerateRequest> requests;
+  int64_t most_tokens = 0;  // that the call may take
   for (const std::vector<TokenId>& prompt : prompts) {
     ASSIGN_OR_RETURN(GenerateRequest request,
                      MakeRequest(call, *model, static_cast<int64_t>(prompt.size())));
     request.prompt = prompt;
     request.grammar = grammar;
+    tenant.Apply(call.priority, call.request_id, request);
     if (const int32_t num_scored = NumPromptLogprobs(call); num_scored >= 0) {
       request.output = OutputKind::kPromptLogprobs;
       request.num_prompt_logprobs = num_scored;
       setup.first_prompt_ids.insert(setup.first_prompt_ids.end(), n, prompt.front());
     }
     setup.record.usage.prompt_tokens += static_cast<int64_t>(prompt.size());
+    most_tokens += static_cast<int64_t>(prompt.size()) + n * ReservedOutput(call, request);
     setup.max_tokens.insert(setup.max_tokens.end(), n, request.max_tokens);
     requests.push_back(std::move(request));
   }
+  ASSIGN_OR_RETURN(setup.reservation, tenant.Reserve(*limits_, most_tokens));
   setup.model = model;
   setup.sink = sink;
   setup.loop = parts_.loop;
@@ -225,6 +245,7 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
   start.num_choices = setup.num_choices;
   start.prompt_tokens = setup.record.usage.prompt_tokens;
   start.prompt_ids = std::move(prompts);
+  if (setup.reservation != nullptr) start.limits = setup.reservation->state();
   sink->OnStart(std::move(start));
 
   auto stream = std::make_shared<ResponseStream>(std::move(setup));

@@ -19,6 +19,7 @@
 #include "penstock/service.h"
 #include "service/embedding_stream.h"
 #include "service/response_stream.h"
+#include "service/tenant_policy.h"
 #include "service/text_loop.h"
 
 namespace penstock {
@@ -52,13 +53,18 @@ class GenerationService {
   explicit GenerationService(ServiceParts parts);
 
   const AccessControl& access() const { return *parts_.access; }
-  /// NOT_FOUND for an unknown name; without a name the only model, or INVALID_ARGUMENT where there
+  /// NOT_FOUND for a name that is unknown, or not for `caller`; without a name the only model, or INVALID_ARGUMENT where there
   /// are several.
   absl::StatusOr<std::shared_ptr<const ServedModel>> FindModel(
-      const std::optional<std::string>& name) const;
+      const std::optional<std::string>& name, const PrincipalPtr& caller) const;
   /// The same to submit requests to: loads an adapter, which takes long.
   absl::StatusOr<std::shared_ptr<const ServedModel>> FindToServe(
-      const std::optional<std::string>& name) const;
+      const std::optional<std::string>& name, const PrincipalPtr& caller) const;
+
+  /// Whether the caller's tenant may use the model that it calls `name`.
+  bool MayUse(const PrincipalPtr& caller, const ServedModel& model, std::string_view name) const {
+    return TenantPolicy(parts_.config->Get(), caller).MayUse(&model, name);
+  }
 
   /// Validates and submits. After OK the sink got OnStart and gets the rest; after an error it
   /// hears nothing.
@@ -92,16 +98,18 @@ class GenerationService {
 
  private:
   absl::StatusOr<std::shared_ptr<const ServedModel>> Named(const std::optional<std::string>& name,
-                                                           ModelRegistry::Found found) const;
+                                                           const PrincipalPtr& caller,
+                                                           bool to_serve) const;
   static RequestRecord NewRecord(const GenerationCall& call);
   absl::Status CheckRoom(size_t num_prompts, int64_t n) const;
   absl::Status Submit(ResponseStream& stream, const GenerationCall& call,
                       std::vector<GenerateRequest> requests, int64_t n, Engine& engine);
-  absl::Status CheckPatience(const GenerationCall& call, const ServerConfig& config,
+  absl::Status CheckPatience(const GenerationCall& call, const TenantPolicy& tenant,
                              const Engine& engine) const;
   void SetDeadlines(const GenerationCall& call, GenerateRequest& request) const;
 
   const ServiceParts parts_;
+  const std::shared_ptr<TenantLimits> limits_;  // calls may outlive the service
   /// UNAVAILABLE from kDraining on.
   absl::Status CheckOpen() const;
 

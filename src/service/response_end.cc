@@ -19,6 +19,8 @@ void ResponseStream::End() {
   const double choices = static_cast<double>(choices_.size());
   RequestRecord record = setup_.record;
   FillRecord(record);
+  if (setup_.reservation != nullptr)
+    setup_.reservation->Settle(record.usage.prompt_tokens + record.usage.completion_tokens);
   if (cancelled || error_) {
     RecordFailure(cancelled, error_, choices, metrics, record);
   } else {

@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "penstock/service.h"
+#include "service/tenant_limits.h"
 #include "service/text_loop.h"
 #include "text/detokenizer.h"
 #include "text/reply/reply_parser.h"
@@ -48,6 +49,7 @@ struct StreamSetup {
   std::vector<std::string> echo;          // per choice: goes before its text; empty: none
   std::vector<TokenId> first_prompt_ids;  // per choice, where the prompt's log-probs are wanted
   int32_t params_n = 1;
+  std::shared_ptr<TenantLimits::Reservation> reservation;  // settled at the end; null: no limits
 };
 
 class ResponseStream final : public TextTask, public std::enable_shared_from_this<ResponseStream> {

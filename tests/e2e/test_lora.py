@@ -1,7 +1,9 @@
 """Low-rank adapters of the demo model: from the configuration, on demand, at run time; beside one another."""
 
 import concurrent.futures
+import http.client
 import json
+import socket
 import threading
 import time
 import urllib.error
@@ -180,6 +182,28 @@ def test_clients_may_not_load_where_the_configuration_does_not_say_so(serve, tmp
     refused(server, "/v1/unload_lora_adapter", {"lora_name": "one"}, 403)
     plain = serve()
     refused(plain, "/v1/load_lora_adapter", {"lora_name": "one", "lora_path": "one"}, 403)
+
+
+def test_operators_load_over_the_admin_socket_what_clients_may_not(serve, tmp_path, adapters):
+    folder, _ = adapters
+    path = tmp_path / "admin.sock"
+    server = serve(*configure(tmp_path, {"dir": str(folder)}), "--set", f"server.admin.unix={path}",
+                   model=None)
+
+    def operate(route, body):
+        with socket.socket(socket.AF_UNIX) as link:
+            link.connect(str(path))
+            connection = http.client.HTTPConnection("localhost")
+            connection.sock = link
+            connection.request("POST", route, json.dumps(body))
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+
+    assert operate("/v1/load_lora_adapter", {"lora_name": "one", "lora_path": "one"})[0] == 200
+    assert complete(server, "one", "The sea")
+    refused(server, "/v1/unload_lora_adapter", {"lora_name": "one"}, 403)
+    assert operate("/v1/load_lora_adapter", {"lora_name": "x", "lora_path": "/etc"})[0] == 404
+    assert operate("/v1/unload_lora_adapter", {"lora_name": "one"})[0] == 200
 
 
 def test_bad_bodies_and_bad_adapters_are_named(serve, tmp_path, adapters):

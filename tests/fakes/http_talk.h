@@ -25,6 +25,7 @@ struct HttpTalk : Talk {
     HttpServerOptions options;
     options.address = "127.0.0.1:0";
     options.config = &config;
+    options.cross_origin = true;
     options.clock = &SystemClock::Get();
     options.on_answer = [this](int code) { catalogue.CountRequest(code); };
     auto listening = HttpServer::Bind(std::move(options));

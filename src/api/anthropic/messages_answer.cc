@@ -4,6 +4,7 @@
 
 #include "api/anthropic/messages_codec.h"
 #include "api/http/json_text.h"
+#include "api/http/limit_headers.h"
 #include "api/http/router.h"
 #include "service/call_error.h"
 
@@ -29,6 +30,7 @@ void AppendMessageEvent(std::string& out, std::string_view type, std::string_vie
 }  // namespace
 
 void MessagesAnswer::OnStart(ResponseStart start) {
+  AddLimitHeaders(*exchange_, start.limits);
   request_id_ = start.request_id;
   id_ = "msg_" + start.request_id;
   model_name_ = std::move(start.model_name);

@@ -36,7 +36,8 @@ void Messages(GenerationService& service, std::shared_ptr<HttpExchange> exchange
 absl::StatusOr<std::string> CountTokens(GenerationService& service, HttpRequest& request) {
   GenerationCall call;
   RETURN_IF_ERROR(ReadMessagesBody(request, true, call));
-  ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model, service.FindToServe(call.model));
+  ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model,
+                   service.FindToServe(call.model, request.principal));
   const absl::StatusOr<std::vector<TokenId>> ids = service.Tokenize(call, *model);
   if (!ids.ok()) return InMessagesNames(ids.status());
   return absl::StrCat("{\"input_tokens\":", ids->size(), "}");

@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "api/grpc/inference_service.h"
+#include "api/grpc/tls_credentials.h"
 #include "base/status_macros.h"
 
 namespace penstock {
@@ -38,7 +39,9 @@ class GrpcServer::Core {
     constexpr int64_t kLargest = std::numeric_limits<int>::max();
     builder.SetMaxReceiveMessageSize(static_cast<int>(
         std::min<int64_t>(kLargest, service_.config().Get()->limits.max_body.value)));
-    builder.AddListeningPort(options.address, grpc::InsecureServerCredentials(), &port_);
+    credentials_ = options.tls ? MakeTlsCredentials(options.tls, options.client_auth)
+                               : grpc::InsecureServerCredentials();
+    builder.AddListeningPort(options.address, credentials_, &port_);
     builder.RegisterService(&inference_);
     server_ = builder.BuildAndStart();
     if (server_ == nullptr || port_ == 0) {
@@ -71,6 +74,7 @@ class GrpcServer::Core {
  private:
   GenerationService& service_;
   InferenceService inference_;
+  std::shared_ptr<grpc::ServerCredentials> credentials_;  // asked at each handshake
   std::unique_ptr<grpc::Server> server_;
   int port_ = 0;
   bool drained_ = false;

@@ -3,17 +3,21 @@
 // Threads: thread-safe.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "access/tls_files.h"
 #include "service/generation_service.h"
 
 namespace penstock {
 
 struct GrpcServerOptions {
-  std::string address;  // host:port; port 0: any free one
+  std::string address;                            // host:port; port 0: any free one
+  std::function<TlsMaterialPtr()> tls = nullptr;  // of each new connection; null: in clear
+  ClientAuth client_auth = ClientAuth::kNone;
 };
 
 class GrpcServer {

@@ -1,5 +1,7 @@
 #include "api/grpc/inference_service.h"
 
+#include <grpc/grpc_security_constants.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -90,6 +92,15 @@ AccessControl::Found InferenceService::Admit(grpc::CallbackServerContext& contex
   if (caller.credential.empty()) caller.credential = Metadata(context, "x-api-key");
   caller.address = IpAddress::ParsePeer(context.peer()).value_or(IpAddress{});
   caller.local = caller.address.loopback();
+  std::vector<std::string> names;
+  if (const auto connection = context.auth_context();
+      connection != nullptr && connection->IsPeerAuthenticated()) {
+    for (const char* kind : {GRPC_PEER_URI_PROPERTY_NAME, GRPC_PEER_DNS_PROPERTY_NAME}) {
+      for (const grpc::string_ref& name : connection->FindPropertyValues(kind))
+        names.emplace_back(name.data(), name.size());
+    }
+  }
+  caller.names = &names;
   ASSIGN_OR_RETURN(PrincipalPtr principal, service_.access().Admit(caller, access, ""));
   RETURN_IF_ERROR(ChooseEncoding(Metadata(context, "x-response-encoding"), context));
   return principal;
@@ -235,7 +246,10 @@ grpc::ServerUnaryReactor* InferenceService::ListModels(grpc::CallbackServerConte
                                                        v1::ListModelsResponse* response) {
   const AccessControl::Found principal = Admit(*context, kInference);
   if (!principal.ok()) return Finish(context, principal.status());
-  for (const auto& model : service_.models().List()) WriteModel(*model, *response->add_models());
+  for (const auto& model : service_.models().List()) {
+    if (service_.MayUse(*principal, *model, model->name))
+      WriteModel(*model, *response->add_models());
+  }
   return Finish(context, absl::OkStatus());
 }
 
@@ -244,7 +258,7 @@ grpc::ServerUnaryReactor* InferenceService::GetModel(grpc::CallbackServerContext
                                                      v1::Model* row) {
   const AccessControl::Found principal = Admit(*context, kInference);
   if (!principal.ok()) return Finish(context, principal.status());
-  const auto model = service_.FindModel(ModelName(*request));
+  const auto model = service_.FindModel(ModelName(*request), *principal);
   if (!model.ok()) return Finish(context, model.status());
   WriteModel(**model, *row);
   return Finish(context, absl::OkStatus());
@@ -252,16 +266,17 @@ grpc::ServerUnaryReactor* InferenceService::GetModel(grpc::CallbackServerContext
 
 // Runs `work` on a text worker. The default reactor does not react to cancels, so that request and
 // response stay until Finish.
-grpc::ServerUnaryReactor* InferenceService::RunThenFinish(grpc::CallbackServerContext* context,
-                                                          std::function<absl::Status()> work) {
+grpc::ServerUnaryReactor* InferenceService::RunThenFinish(
+    grpc::CallbackServerContext* context, std::function<absl::Status(const PrincipalPtr&)> work) {
   const AccessControl::Found principal = Admit(*context, kInference);
   if (!principal.ok()) return Finish(context, principal.status());
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   const CallEnd end = EndOf(context);
-  const bool queued = service_.loop().TryCall([reactor, end, work = std::move(work)] {
-    const absl::Status status = work();
-    reactor->Finish(status.ok() ? end.Ok() : end.Make(ToCallError(status)));
-  });
+  const bool queued =
+      service_.loop().TryCall([reactor, end, caller = *principal, work = std::move(work)] {
+        const absl::Status status = work(caller);
+        reactor->Finish(status.ok() ? end.Ok() : end.Make(ToCallError(status)));
+      });
   if (!queued) reactor->Finish(end.Make(TooManyWait()));
   return reactor;
 }
@@ -269,31 +284,35 @@ grpc::ServerUnaryReactor* InferenceService::RunThenFinish(grpc::CallbackServerCo
 grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext* context,
                                                      const v1::TokenizeRequest* request,
                                                      v1::TokenizeResponse* response) {
-  return RunThenFinish(context, [this, request, response]() -> absl::Status {
-    GenerationCall call;
-    call.prompts.push_back({request->text(), {}, false});
-    if (request->has_add_special_tokens()) call.add_special_tokens = request->add_special_tokens();
-    ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model,
-                     service_.FindToServe(ModelName(*request)));
-    response->set_max_model_len(model->max_context);
-    if (request->text().empty()) return absl::OkStatus();
-    ASSIGN_OR_RETURN(const std::vector<TokenId> ids, service_.Tokenize(call, *model));
-    response->mutable_ids()->Assign(ids.begin(), ids.end());
-    return absl::OkStatus();
-  });
+  return RunThenFinish(
+      context, [this, request, response](const PrincipalPtr& caller) -> absl::Status {
+        GenerationCall call;
+        call.prompts.push_back({request->text(), {}, false});
+        if (request->has_add_special_tokens())
+          call.add_special_tokens = request->add_special_tokens();
+        ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model,
+                         service_.FindToServe(ModelName(*request), caller));
+        response->set_max_model_len(model->max_context);
+        if (request->text().empty()) return absl::OkStatus();
+        ASSIGN_OR_RETURN(const std::vector<TokenId> ids, service_.Tokenize(call, *model));
+        response->mutable_ids()->Assign(ids.begin(), ids.end());
+        return absl::OkStatus();
+      });
 }
 
 grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerContext* context,
                                                        const v1::DetokenizeRequest* request,
                                                        v1::DetokenizeResponse* response) {
-  return RunThenFinish(context, [this, request, response]() -> absl::Status {
-    ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model,
-                     service_.FindToServe(ModelName(*request)));
-    ASSIGN_OR_RETURN(std::string text,
-                     service_.Detokenize({request->ids().begin(), request->ids().end()}, *model));
-    response->set_text(std::move(text));
-    return absl::OkStatus();
-  });
+  return RunThenFinish(
+      context, [this, request, response](const PrincipalPtr& caller) -> absl::Status {
+        ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model,
+                         service_.FindToServe(ModelName(*request), caller));
+        ASSIGN_OR_RETURN(
+            std::string text,
+            service_.Detokenize({request->ids().begin(), request->ids().end()}, *model));
+        response->set_text(std::move(text));
+        return absl::OkStatus();
+      });
 }
 
 }  // namespace penstock

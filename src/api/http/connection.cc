@@ -1,6 +1,7 @@
 #include "api/http/connection.h"
 
 #include <boost/asio/buffer.hpp>
+#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
@@ -26,6 +27,11 @@ constexpr auto kLinger = std::chrono::seconds(1);
 
 std::string_view View(boost::beast::string_view text) { return {text.data(), text.size()}; }
 
+bool IsOwnOrigin(std::string_view origin, std::string_view host) {
+  constexpr std::string_view kScheme = "https://";
+  return origin.empty() || (origin.starts_with(kScheme) && origin.substr(kScheme.size()) == host);
+}
+
 }  // namespace
 
 struct ParserBox {
@@ -34,7 +40,7 @@ struct ParserBox {
   int64_t max_body = 0;  // bytes
 };
 
-Connection::Connection(asio::ip::tcp::socket socket, HttpLoop* loop)
+Connection::Connection(StreamSocket socket, HttpLoop* loop)
     : socket_(std::move(socket)), loop_(loop) {}
 
 Connection::~Connection() = default;
@@ -42,9 +48,14 @@ Connection::~Connection() = default;
 void Connection::Start() {
   error_code error;
   socket_.non_blocking(true, error);
-  socket_.set_option(asio::ip::tcp::no_delay(true), error);
-  const auto peer = socket_.remote_endpoint(error);
-  if (!error) peer_ = IpAddress::Parse(peer.address().to_string()).value_or(IpAddress{});
+  by_socket_ = IsUnixSocket(socket_);
+  if (!by_socket_) {
+    socket_.set_option(asio::ip::tcp::no_delay(true), error);
+    peer_ = PeerAddress(socket_);
+    if (const auto& tls = loop_->shared().options.tls)
+      tls_ = std::make_unique<TlsSession>(tls(), socket_.native_handle());
+  }
+  request_began_ = std::chrono::steady_clock::now();
   last_progress_ = std::chrono::steady_clock::now();
   WaitReadable();
 }
@@ -52,11 +63,33 @@ void Connection::Start() {
 void Connection::WaitReadable() {
   if (read_waiting_ || closed_ || in_.size() >= kMaxPipelined) return;
   read_waiting_ = true;
-  socket_.async_wait(asio::ip::tcp::socket::wait_read,
+  socket_.async_wait(read_needs_write_ ? StreamSocket::wait_write : StreamSocket::wait_read,
                      [self = shared_from_this()](const error_code&) {
                        self->read_waiting_ = false;
                        if (!self->closed_) self->OnReadable();
                      });
+}
+
+size_t Connection::ReadSome(char* data, size_t size, error_code& error) {
+  if (tls_ == nullptr) return socket_.read_some(asio::buffer(data, size), error);
+  const TlsSession::Moved moved = tls_->Read(data, size);
+  read_needs_write_ = moved.bytes == 0 && moved.wants == TlsSession::Wants::kWrite;
+  if (!names_ && tls_->established())
+    names_ = std::make_shared<const std::vector<std::string>>(tls_->names());
+  if (moved.bytes == 0)
+    error = moved.wants == TlsSession::Wants::kEnd ? error_code(asio::error::eof)
+                                                   : error_code(asio::error::would_block);
+  return moved.bytes;
+}
+
+size_t Connection::WriteSome(const char* data, size_t size, error_code& error) {
+  if (tls_ == nullptr) return socket_.write_some(asio::buffer(data, size), error);
+  const TlsSession::Moved moved = tls_->Write(data, size);
+  write_needs_read_ = moved.bytes == 0 && moved.wants == TlsSession::Wants::kRead;
+  if (moved.bytes == 0)
+    error = moved.wants == TlsSession::Wants::kEnd ? error_code(asio::error::eof)
+                                                   : error_code(asio::error::would_block);
+  return moved.bytes;
 }
 
 // A client that closes its side is gone, also when it closed only its sending half: nobody can tell
@@ -64,7 +97,7 @@ void Connection::WaitReadable() {
 void Connection::OnReadable() {
   auto& scratch = loop_->scratch();
   error_code error;
-  const size_t count = socket_.read_some(asio::buffer(scratch), error);
+  const size_t count = ReadSome(scratch.data(), scratch.size(), error);
   if (error == asio::error::would_block) return WaitReadable();
   if (error) return Close(CancelReason::kDisconnect);
   last_progress_ = std::chrono::steady_clock::now();
@@ -142,14 +175,20 @@ void Connection::BeginAnswer() {
   request.content_encoding = std::string(View(message[http::field::content_encoding]));
   request.peer = peer_;
   // A proxy on this machine hands on what others ask.
-  request.is_local =
-      peer_.loopback() && message.count("X-Forwarded-For") == 0 && message.count("Forwarded") == 0;
+  request.by_socket = by_socket_;
+  request.is_local = (by_socket_ || peer_.loopback()) && message.count("X-Forwarded-For") == 0 &&
+                     message.count("Forwarded") == 0;
   request.body = std::move(message.body());
 
   ResponsePipe::Settings settings;
   settings.headers.emplace_back("traceparent", Traceparent(request.trace));
-  const bool page_reads = AppendCorsHeaders(config->server.cors_origins,
+  const bool page_reads = shared.options.cross_origin &&
+                          AppendCorsHeaders(config->server.cors_origins,
                                             View(message[http::field::origin]), settings.headers);
+  // A browser shows a certificate for any page that asks: it counts where the page is of this server
+  // or of an origin that is allowed.
+  if (page_reads || IsOwnOrigin(View(message[http::field::origin]), View(message["Host"])))
+    request.peer_names = names_;
   if (page_reads && message.method() == http::verb::options) {
     request.is_preflight = message.count("Access-Control-Request-Method") > 0;
     request.preflight_headers = std::string(View(message["Access-Control-Request-Headers"]));
@@ -192,12 +231,11 @@ void Connection::Refuse(int status, std::string_view message) {
 bool Connection::SendSome() {
   while (sent_ < out_.size()) {
     error_code error;
-    const size_t count =
-        socket_.write_some(asio::buffer(out_.data() + sent_, out_.size() - sent_), error);
+    const size_t count = WriteSome(out_.data() + sent_, out_.size() - sent_, error);
     if (error == asio::error::would_block) {
       if (pipe_ != nullptr) pipe_->Sent(out_.size() - sent_);
       write_waiting_ = true;
-      socket_.async_wait(asio::ip::tcp::socket::wait_write,
+      socket_.async_wait(write_needs_read_ ? StreamSocket::wait_read : StreamSocket::wait_write,
                          [self = shared_from_this()](const error_code&) {
                            self->write_waiting_ = false;
                            self->Flush();
@@ -250,7 +288,8 @@ void Connection::Linger() {
   close_after_send_ = true;
   in_.clear();
   error_code error;
-  socket_.shutdown(asio::ip::tcp::socket::shutdown_send, error);
+  if (tls_ != nullptr) tls_->End();
+  socket_.shutdown(StreamSocket::shutdown_send, error);
   if (error) return Close(CancelReason::kDisconnect);
   request_began_ = std::chrono::steady_clock::now();
   WaitReadable();
@@ -277,6 +316,8 @@ void Connection::Sweep(const LimitsSection& limits, TimePoint now) {
     const bool stalled = congested && over(*congested, limits.write_stall);
     if (stalled || (write_waiting_ && over(last_progress_, limits.idle_timeout)))
       Close(CancelReason::kSlowReader);
+  } else if (tls_ != nullptr && !tls_->established()) {
+    if (over(request_began_, limits.header_timeout)) Close(CancelReason::kDisconnect);
   } else if (parser_ != nullptr && !parser_->header_seen) {
     if (over(request_began_, limits.header_timeout)) Refuse(408, "the headers took too long");
   } else if (over(last_progress_, limits.idle_timeout)) {

@@ -3,13 +3,15 @@
 // Threads: confined to its HttpLoop's thread.
 #pragma once
 
-#include <boost/asio/ip/tcp.hpp>
 #include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "api/http/listen_socket.h"
 #include "api/http/response_pipe.h"
+#include "api/http/tls_session.h"
 #include "penstock/config.h"
 
 namespace penstock {
@@ -20,7 +22,7 @@ struct ParserBox;  // the Beast parser, kept out of this header
 class Connection final : public std::enable_shared_from_this<Connection> {
  public:
   using TimePoint = std::chrono::steady_clock::time_point;
-  Connection(boost::asio::ip::tcp::socket socket, HttpLoop* loop);
+  Connection(StreamSocket socket, HttpLoop* loop);
   ~Connection();
 
   void Start();
@@ -33,6 +35,8 @@ class Connection final : public std::enable_shared_from_this<Connection> {
  private:
   void WaitReadable();
   void OnReadable();
+  size_t ReadSome(char* data, size_t size, boost::system::error_code& error);
+  size_t WriteSome(const char* data, size_t size, boost::system::error_code& error);
   void Parse();
   void BeginAnswer();
   void Refuse(int status, std::string_view message);
@@ -42,10 +46,14 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   void Linger();
   bool answering() const { return pipe_ != nullptr; }
 
-  boost::asio::ip::tcp::socket socket_;
+  StreamSocket socket_;
+  std::unique_ptr<TlsSession> tls_;                        // null: in clear
+  std::shared_ptr<const std::vector<std::string>> names_;  // of the client's certificate
   HttpLoop* const loop_;
   IpAddress peer_;
+  bool by_socket_ = false;  // by a file, which is the right to
   bool read_waiting_ = false, write_waiting_ = false;
+  bool read_needs_write_ = false, write_needs_read_ = false;  // of TLS
   bool closed_ = false;
   bool lingering_ = false;  // answered for good; what still comes in is thrown away
   bool close_after_send_ = false;

@@ -19,7 +19,7 @@ void HttpLoop::Start() {
   thread_ = std::thread([this] { context_.run(); });
 }
 
-void HttpLoop::Adopt(asio::ip::tcp::socket socket) {
+void HttpLoop::Adopt(StreamSocket socket) {
   asio::post(context_, [this, socket = std::move(socket)]() mutable {
     auto connection = std::make_shared<Connection>(std::move(socket), this);
     connections_.insert(connection);

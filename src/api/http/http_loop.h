@@ -7,7 +7,6 @@
 #include <array>
 #include <atomic>
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <condition_variable>
 #include <memory>
@@ -16,6 +15,7 @@
 #include <unordered_set>
 
 #include "api/http/http_server.h"
+#include "api/http/listen_socket.h"
 
 namespace penstock {
 
@@ -40,7 +40,7 @@ class HttpLoop {
   boost::asio::io_context& context() { return context_; }
   void Start();
   /// Takes a fresh connection, which is counted already.
-  void Adopt(boost::asio::ip::tcp::socket socket);
+  void Adopt(StreamSocket socket);
   void DrainAll();
   /// Cuts off what is left and ends the thread.
   void Stop();

@@ -1,17 +1,19 @@
 #include "api/http/http_server.h"
 
-#include <boost/asio/ip/tcp.hpp>
+#include <unistd.h>
+
+#include <boost/asio/basic_socket_acceptor.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "api/http/http_loop.h"
 #include "api/http/json_text.h"
 #include "api/http/line_listener.h"
+#include "api/http/listen_socket.h"
 #include "api/http/response_head.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
@@ -19,41 +21,11 @@
 namespace penstock {
 
 namespace asio = boost::asio;
-using asio::ip::tcp;
 using boost::system::error_code;
-
-namespace {
-
-absl::StatusOr<tcp::endpoint> ParseAddress(const std::string& address) {
-  const size_t colon = address.rfind(':');
-  int port = -1;
-  if (colon == std::string::npos || !absl::SimpleAtoi(address.substr(colon + 1), &port) ||
-      port < 0 || port > 65535) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("\"", address, "\" is no address: host:port is expected"));
-  }
-  std::string host = address.substr(0, colon);
-  if (host.size() >= 2 && host.front() == '[' && host.back() == ']')
-    host = host.substr(1, host.size() - 2);
-  if (host.empty()) host = "0.0.0.0";
-  if (host == "localhost") host = "127.0.0.1";
-  error_code error;
-  const auto ip = asio::ip::make_address(host, error);
-  if (!error) return tcp::endpoint(ip, static_cast<uint16_t>(port));
-  asio::io_context context;
-  tcp::resolver resolver(context);
-  const auto found = resolver.resolve(host, std::to_string(port), error);
-  if (error || found.empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the host \"", host, "\" is not known: ", error.message()));
-  }
-  return found.begin()->endpoint();
-}
-
-}  // namespace
 
 class HttpServer::Core {
  public:
+  using Acceptor = asio::basic_socket_acceptor<asio::generic::stream_protocol>;
   explicit Core(HttpServerOptions options) {
     shared_.options = std::move(options);
     const int threads = std::max(1, shared_.options.num_threads);
@@ -64,14 +36,15 @@ class HttpServer::Core {
   ~Core() { Drain(absl::ZeroDuration()); }
 
   absl::Status Bind() {
-    const std::string& address = shared_.options.address;
-    ASSIGN_OR_RETURN(const tcp::endpoint endpoint, ParseAddress(address));
+    ASSIGN_OR_RETURN(const BoundSocket bound, BindSocket(shared_.options.address));
     error_code error;
-    acceptor_->open(endpoint.protocol(), error);
-    if (!error) acceptor_->set_option(tcp::acceptor::reuse_address(true), error);
-    if (!error) acceptor_->bind(endpoint, error);
-    if (error) return ListenError(address, error);
-    port_ = acceptor_->local_endpoint(error).port();
+    acceptor_->assign({bound.family, 0}, bound.descriptor, error);
+    if (error) {
+      ::close(bound.descriptor);
+      return ListenError(shared_.options.address, error);
+    }
+    port_ = bound.port;
+    bound_ = true;
     return absl::OkStatus();
   }
 
@@ -86,15 +59,14 @@ class HttpServer::Core {
   }
 
   absl::Status AddLineListener(const std::string& address, std::function<std::string()> line) {
-    ASSIGN_OR_RETURN(const tcp::endpoint endpoint, ParseAddress(address));
+    ASSIGN_OR_RETURN(const BoundSocket bound, BindSocket(address));
     error_code error;
+    using asio::ip::tcp;
     tcp::acceptor acceptor(loops_.front()->context());
-    acceptor.open(endpoint.protocol(), error);
-    if (!error) acceptor.set_option(tcp::acceptor::reuse_address(true), error);
-    if (!error) acceptor.bind(endpoint, error);
+    acceptor.assign(bound.family == AF_INET6 ? tcp::v6() : tcp::v4(), bound.descriptor, error);
     if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
     if (error) return ListenError(address, error);
-    line_port_ = acceptor.local_endpoint(error).port();
+    line_port_ = bound.port;
     lines_ = std::make_shared<LineListener>(std::move(acceptor), std::move(line));
     lines_->Start();
     return absl::OkStatus();
@@ -123,6 +95,7 @@ class HttpServer::Core {
     error_code error;
     acceptor_->close(error);
     if (lines_ != nullptr) lines_->Close();
+    if (bound_) RemoveSocketFile(shared_.options.address);
   }
 
   int port() const { return port_; }
@@ -145,7 +118,7 @@ class HttpServer::Core {
   void Accept() {
     HttpLoop* loop = loops_[next_loop_++ % loops_.size()].get();
     acceptor_->async_accept(loop->context(),
-                            [this, loop](const error_code& error, tcp::socket socket) {
+                            [this, loop](const error_code& error, StreamSocket socket) {
                               if (error == asio::error::operation_aborted || shared_.draining)
                                 return;
                               if (!error) {
@@ -161,7 +134,7 @@ class HttpServer::Core {
                             });
   }
 
-  void Admit(HttpLoop& loop, tcp::socket socket) {
+  void Admit(HttpLoop& loop, StreamSocket socket) {
     const int max_connections = shared_.options.config->Get()->limits.max_connections;
     {
       std::lock_guard lock(shared_.mutex);
@@ -183,19 +156,21 @@ class HttpServer::Core {
     answer += body;
     error_code error;
     socket.non_blocking(true, error);
-    socket.write_some(asio::buffer(answer), error);
-    socket.shutdown(tcp::socket::shutdown_send, error);
+    if (!shared_.options.tls || IsUnixSocket(socket))
+      socket.write_some(asio::buffer(answer), error);
+    socket.shutdown(StreamSocket::shutdown_send, error);
     if (shared_.options.on_answer) shared_.options.on_answer(503);
   }
 
   HttpShared shared_;
   std::vector<std::unique_ptr<HttpLoop>> loops_;
-  std::optional<tcp::acceptor> acceptor_;  // on the first loop
+  std::optional<Acceptor> acceptor_;  // on the first loop
   std::optional<asio::steady_timer> retry_timer_;
   std::shared_ptr<LineListener> lines_;  // on the first loop
   size_t next_loop_ = 0;
   int port_ = 0;
   int line_port_ = 0;
+  bool bound_ = false;
   bool drained_ = false;
 };
 

@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "access/tls_files.h"
 #include "api/http/router.h"
 #include "base/clock.h"
 #include "base/live.h"
@@ -18,9 +19,11 @@
 namespace penstock {
 
 struct HttpServerOptions {
-  std::string address;  // host:port, [v6]:port; port 0: any free one
+  std::string address;  // host:port, [v6]:port (port 0: any free one) or unix:/path
   int num_threads = 1;
   const Live<ServerConfig>* config = nullptr;  // limits and origins, as they are now
+  bool cross_origin = false;                   // pages of server.cors_origins may read answers
+  std::function<TlsMaterialPtr()> tls;         // of each new connection; null: in clear
   const Clock* clock = nullptr;                // stamps the arrival of requests: the engines' own
   std::function<void(int code)>
       on_answer;  // each answered request, any thread; 499: the client went first

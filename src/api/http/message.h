@@ -5,6 +5,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -42,7 +43,9 @@ struct HttpRequest {
   std::string path_argument;       // what {name} of the route stands for
   IpAddress peer;                  // the other side of the connection
   bool is_local = false;           // on this machine, and not by way of a proxy
-  absl::Time arrival;              // engine clock; when the request was complete
+  bool by_socket = false;          // by a file of this machine
+  std::shared_ptr<const std::vector<std::string>> peer_names;  // of its certificate; null: none
+  absl::Time arrival;  // engine clock; when the request was complete
 
   /// Whose answers and responses are kept: callers that nobody tells apart are told apart by what
   /// they send.
@@ -78,6 +81,8 @@ class HttpExchange {
   /// `close`: the connection ends with it, as after an error.
   virtual void EndStream(bool close) = 0;
   virtual bool started() const = 0;
+  /// A further header of the answer; before it begins.
+  virtual void AddHeader(std::string, std::string) {}
   /// More than limits.stream_buffer bytes wait for the client. After true, `drained` is called once
   /// it is half of that.
   virtual bool congested() = 0;

@@ -46,6 +46,11 @@ void ResponsePipe::Respond(HttpResponse response) {
   FlushSoon(lock);
 }
 
+void ResponsePipe::AddHeader(std::string name, std::string value) {
+  std::lock_guard lock(mutex_);
+  if (!started_) settings_.headers.emplace_back(std::move(name), std::move(value));
+}
+
 void ResponsePipe::StartStream(std::string_view content_type, const HttpHeaders& headers) {
   std::lock_guard lock(mutex_);
   if (state_ != State::kWaiting) return;

@@ -33,6 +33,7 @@ class ResponsePipe {
   explicit ResponsePipe(Settings settings) : settings_(std::move(settings)) {}
 
   void Respond(HttpResponse response);
+  void AddHeader(std::string name, std::string value);
   void StartStream(std::string_view content_type, const HttpHeaders& headers);
   void Write(std::string_view bytes);
   void EndStream(bool close);
@@ -78,6 +79,9 @@ class LiveExchange final : public HttpExchange {
   ~LiveExchange() override { pipe_->Abandon(); }
   HttpRequest& request() override { return request_; }
   void Respond(HttpResponse response) override { pipe_->Respond(std::move(response)); }
+  void AddHeader(std::string name, std::string value) override {
+    pipe_->AddHeader(std::move(name), std::move(value));
+  }
   void StartStream(std::string_view content_type, const HttpHeaders& headers) override {
     pipe_->StartStream(content_type, headers);
   }

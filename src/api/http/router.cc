@@ -14,7 +14,8 @@ namespace penstock {
 namespace {
 
 Caller CallerOf(const HttpRequest& request) {
-  return {request.credential, request.peer, request.is_local};
+  return {request.credential, request.peer, request.is_local, request.by_socket,
+          request.peer_names.get()};
 }
 
 }  // namespace

@@ -63,36 +63,40 @@ void RespondDone(HttpExchange& exchange, const std::string& name, const char* wh
   exchange.Respond(std::move(response));
 }
 
-void LoadAdapterRoute(GenerationService& service, HttpExchange& exchange) {
+void LoadAdapterRoute(GenerationService& service, HttpExchange& exchange, AdapterCaller caller) {
   const absl::StatusOr<AdapterBody> body = ReadAdapterBody(exchange.request().body, true);
   if (!body.ok()) return RespondStatus(exchange, body.status());
   if (service.adapters() == nullptr) return RespondStatus(exchange, NoAdapters());
   const absl::Status loaded =
-      service.adapters()->Load(body->base, body->name, body->path, body->in_place);
+      service.adapters()->Load(body->base, body->name, body->path, body->in_place, caller);
   if (!loaded.ok()) return RespondStatus(exchange, loaded);
   RespondDone(exchange, body->name, "added");
 }
 
-void UnloadAdapterRoute(GenerationService& service, std::shared_ptr<HttpExchange> exchange) {
+void UnloadAdapterRoute(GenerationService& service, std::shared_ptr<HttpExchange> exchange,
+                        AdapterCaller caller) {
   const absl::StatusOr<AdapterBody> body = ReadAdapterBody(exchange->request().body, false);
   if (!body.ok()) return RespondStatus(*exchange, body.status());
   if (service.adapters() == nullptr) return RespondStatus(*exchange, NoAdapters());
-  service.adapters()->Unload(body->name, [exchange, name = body->name](const absl::Status& status) {
-    if (!status.ok()) return RespondStatus(*exchange, status);
-    RespondDone(*exchange, name, "removed");
-  });
+  service.adapters()->Unload(
+      body->name,
+      [exchange, name = body->name](const absl::Status& status) {
+        if (!status.ok()) return RespondStatus(*exchange, status);
+        RespondDone(*exchange, name, "removed");
+      },
+      caller);
 }
 
 }  // namespace
 
-void AddAdapterRoutes(Router& router, GenerationService& service) {
+void AddAdapterRoutes(Router& router, GenerationService& service, AdapterCaller caller) {
   router.Add("POST", "/v1/load_lora_adapter", RouteAccess::Needs(Permission::kModel),
-             OnTextWorker(service, [&service](std::shared_ptr<HttpExchange> exchange) {
-               LoadAdapterRoute(service, *exchange);
+             OnTextWorker(service, [&service, caller](std::shared_ptr<HttpExchange> exchange) {
+               LoadAdapterRoute(service, *exchange, caller);
              }));
   router.Add("POST", "/v1/unload_lora_adapter", RouteAccess::Needs(Permission::kModel),
-             OnTextWorker(service, [&service](std::shared_ptr<HttpExchange> exchange) {
-               UnloadAdapterRoute(service, std::move(exchange));
+             OnTextWorker(service, [&service, caller](std::shared_ptr<HttpExchange> exchange) {
+               UnloadAdapterRoute(service, std::move(exchange), caller);
              }));
 }
 

@@ -126,7 +126,7 @@ void AddOpenAiRoutes(Router& router, GenerationService& service, const Answers& 
   AddResponseRoutes(router, service, answers);
   AddEmbeddingRoutes(router, service, answers);
   AddTokenRoutes(router, service);
-  AddAdapterRoutes(router, service);
+  AddAdapterRoutes(router, service, AdapterCaller::kClient);
   AddStatusRoutes(router, service);
   AddStartPage(router);
 }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "api/http/json_text.h"
+#include "api/http/limit_headers.h"
 #include "api/http/router.h"
 #include "service/call_error.h"
 
@@ -22,6 +23,7 @@ void MoveTo(std::vector<T>& to, std::vector<T>& from) {
 }  // namespace
 
 void HttpAnswer::OnStart(ResponseStart start) {
+  AddLimitHeaders(*exchange_, start.limits);
   if (start.model->tokenizer == nullptr) shape_.return_token_ids = true;
   if (!shape_.stream) {
     choices_.resize(start.num_choices);

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "api/http/json_text.h"
+#include "api/http/limit_headers.h"
 #include "api/http/router.h"
 #include "base/strings.h"
 #include "service/call_error.h"
@@ -47,6 +48,7 @@ ResponsesAnswer::ResponsesAnswer(std::shared_ptr<HttpExchange> exchange, Respons
       owner_(exchange_->request().owner()) {}
 
 void ResponsesAnswer::OnStart(ResponseStart start) {
+  AddLimitHeaders(*exchange_, start.limits);
   const GenerationDefaults& defaults = start.model->defaults;
   temperature_ = request_.temperature.value_or(defaults.temperature.value_or(1));
   top_p_ = request_.top_p.value_or(defaults.top_p.value_or(1));

@@ -6,6 +6,7 @@
 
 #include "api/http/idempotency.h"
 #include "api/http/router.h"
+#include "service/adapter_pool.h"
 #include "service/generation_service.h"
 
 namespace penstock {
@@ -26,9 +27,9 @@ void AddEmbeddingRoutes(Router& router, GenerationService& service,
 void AddTokenRoutes(Router& router, GenerationService& service);  // /tokenize, /detokenize
 void AddStatusRoutes(Router& router,
                      GenerationService& service);  // models, health, ready, metrics, openapi
-void AddAdapterRoutes(Router& router,
-                      GenerationService& service);  // /v1/load_lora_adapter, /v1/unload_...
-void AddStartPage(Router& router);                  // /
+void AddAdapterRoutes(Router& router, GenerationService& service,
+                      AdapterCaller caller);  // /v1/load_lora_adapter, /v1/unload_...
+void AddStartPage(Router& router);            // /
 
 /// What every call over HTTP takes from its request.
 void BeginCall(const HttpRequest& request, GenerationCall& call);

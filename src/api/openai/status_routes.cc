@@ -37,6 +37,7 @@ void ListModels(const GenerationService& service, HttpExchange& exchange) {
     std::vector<std::string> names = {model->name};
     names.insert(names.end(), model->aliases.begin(), model->aliases.end());
     for (const std::string& name : names) {
+      if (!service.MayUse(exchange.request().principal, *model, name)) continue;
       if (!std::exchange(first, false)) out += ',';
       AppendModel(out, *model, name);
     }
@@ -46,7 +47,7 @@ void ListModels(const GenerationService& service, HttpExchange& exchange) {
 
 void GetModel(const GenerationService& service, HttpExchange& exchange) {
   const std::string& name = exchange.request().path_argument;
-  const auto model = service.FindModel(name);
+  const auto model = service.FindModel(name, exchange.request().principal);
   if (!model.ok()) return RespondStatus(exchange, model.status());
   std::string out;
   AppendModel(out, **model, name);

@@ -30,7 +30,8 @@ absl::StatusOr<std::string> Tokenize(GenerationService& service, HttpRequest& re
   GenerationCall call;
   RETURN_IF_ERROR(ReadCall(body, body.contains("messages") ? kChat : kCompletions, call));
   if (call.prompts.size() > 1) return InvalidField("prompt", "prompt must be one string");
-  ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model, service.FindToServe(call.model));
+  ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model,
+                   service.FindToServe(call.model, request.principal));
   if (model->tokenizer == nullptr) return absl::InvalidArgumentError("this model has no tokenizer");
   // An empty text has no tokens, which is an answer here and no error.
   std::vector<TokenId> ids;
@@ -65,7 +66,8 @@ absl::StatusOr<std::string> Detokenize(GenerationService& service, HttpRequest& 
   static const CallField field = {"tokens", kEverywhere, &GenerationCall::stop_token_ids, 0, 0,
                                   false,    ""};
   RETURN_IF_ERROR(ReadField(field, *tokens, call));
-  ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model, service.FindToServe(name));
+  ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model,
+                   service.FindToServe(name, request.principal));
   ASSIGN_OR_RETURN(const std::string text, service.Detokenize(call.stop_token_ids, *model));
   std::string out = "{\"prompt\":";
   AppendJsonString(out, text);

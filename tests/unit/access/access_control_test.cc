@@ -99,6 +99,46 @@ TEST(AccessControl, FollowsNewRulesFromTheNextCallOn) {
   EXPECT_EQ(before->tenant, "default");
 }
 
+TEST(AccessControl, KnowsCertificatesByTheLongestPatternOfTheirNames) {
+  ServerConfig config;
+  config.auth.mtls = {{"spiffe://corp/*", {"corp", {"scraper"}}},
+                      {"spiffe://corp/ns/batch/*", {"batch", {"user"}}},
+                      {"db?.corp", {"literal", {"user"}}},
+                      {"*.corp", {"dns", {"user", "scraper"}}}};
+  const AccessControl control(*MakeAccessRules(config));
+  const auto who = [&](std::vector<std::string> names, std::string_view credential = "") {
+    const Caller caller = {credential, *IpAddress::Parse("10.0.0.1"), false, false, &names};
+    const AccessControl::Found found = control.Identify(caller);
+    return found.ok() ? (*found)->tenant : std::string(found.status().message());
+  };
+  EXPECT_EQ(who({"spiffe://corp/ns/batch/sa/x"}), "batch");
+  EXPECT_EQ(who({"spiffe://corp/ns/other"}), "corp");
+  EXPECT_EQ(who({"web.corp", "spiffe://corp/ns/batch/a"}), "batch");
+  EXPECT_EQ(who({"a.b.corp"}), "dns");
+  EXPECT_EQ(who({"db1.corp"}), "dns") << "only * stands for others";
+  for (const char* name : {"corp", "web.corp.evil", "xspiffe://corp/a", "spiffe://corp", ""})
+    EXPECT_THAT(who({name}), HasSubstr("not known")) << name;
+  EXPECT_THAT(who({}), HasSubstr("an API key is needed"));
+  EXPECT_THAT(who({"web.corp"}, "Bearer wrong"), HasSubstr("not known")) << "what is shown counts";
+  const std::vector<std::string> one = {"web.corp"}, two = {"app.corp"};
+  const Caller first = {"", {}, false, false, &one}, second = {"", {}, false, false, &two};
+  EXPECT_NE((*control.Identify(first))->owner, (*control.Identify(second))->owner);
+  config.auth.mtls = {{"a", {"t", {"king"}}}};
+  EXPECT_THAT(std::string(MakeAccessRules(config).status().message()),
+              HasSubstr("auth.mtls.a.roles: there is no role king"));
+  config.auth.mtls = {{"a", {"", {"user"}}}};
+  EXPECT_FALSE(MakeAccessRules(config).ok());
+}
+
+TEST(AccessControl, TheAdminSocketIsTheRightToDoEverything) {
+  const AccessControl control(*MakeAccessRules(WithKeys({"one"})));
+  Caller caller = From("127.0.0.1", "");
+  caller.by_socket = true;
+  const PrincipalPtr who = *control.Identify(caller);
+  EXPECT_EQ(who->proof, Proof::kSocket);
+  EXPECT_EQ(who->permissions, Permissions::All());
+}
+
 TEST(RoleTable, AddsUpRolesAndKnowsPermissions) {
   const RoleTable table = *RoleTable::Make({{"a", {"infer"}}, {"b", {"keys"}}, {"all", {"*"}}});
   EXPECT_EQ(table.Of({"a", "b"}), (Permissions{Permission::kInfer, Permission::kKeys}));

@@ -130,6 +130,58 @@ TEST(ValidateConfig, WantsAKeyBeyondLoopback) {
   EXPECT_TRUE(ValidateConfig(config, false).ok());
 }
 
+TEST(LoadConfig, ReadsListsAndMappingsOfSections) {
+  const ServerConfig config = *Load(
+      "auth:\n"
+      "  api_keys: {pepper_file: pepper}\n"
+      "  jwt:\n"
+      "  - {issuer: \"https://a\", audience: x, jwks_file: a.json, roles_claim: roles}\n"
+      "  - {issuer: \"https://b\", audience: y, jwks_file: b.json, leeway: 5s}\n"
+      "  mtls: {\"spiffe://corp/*\": {tenant: batch, roles: [user]}}\n"
+      "roles: {user: [infer], ops: [operate, model]}\n"
+      "tls: {cert_file: a.crt, key_file: a.key, client_ca_file: ca.pem, client_auth: require}\n"
+      "server: {admin: {unix: /run/a.sock}, state_dir: /s, open_routes: [/metrics/lb]}\n");
+  ASSERT_EQ(config.auth.jwt.size(), 2);
+  EXPECT_EQ(config.auth.jwt[0].roles_claim, "roles");
+  EXPECT_EQ(config.auth.jwt[1].issuer, "https://b");
+  EXPECT_EQ(config.auth.jwt[1].leeway, absl::Seconds(5));
+  EXPECT_EQ(config.auth.mtls.at("spiffe://corp/*").tenant, "batch");
+  EXPECT_EQ(config.auth.key_file.pepper_file, "pepper");
+  EXPECT_EQ(config.roles.size(), 2) << "roles of the file replace those that are built in";
+  EXPECT_EQ(config.roles.at("ops"), (std::vector<std::string>{"operate", "model"}));
+  EXPECT_TRUE(ValidateConfig(config, false).ok()) << ValidateConfig(config, false);
+  EXPECT_EQ(ErrorOf(Load("auth:\n  jwt:\n  - {isuer: x}\n")),
+            "p.yaml:3: auth.jwt[0].isuer: unknown key, did you mean 'issuer'?");
+  EXPECT_THAT(ErrorOf(Load("auth: {jwt: {issuer: x}}")), HasSubstr("auth.jwt: expected a list"));
+  EXPECT_THAT(ErrorOf(Load("auth: {mtls: [x]}")), HasSubstr("auth.mtls: expected a mapping"));
+  EXPECT_THAT(ErrorOf(Load("auth: {mtls: {a: {tenant: x}, a: {}}}")), HasSubstr("given twice"));
+  EXPECT_THAT(ErrorOf(Load("auth: {api_keys: [a]}")), HasSubstr("auth.api_keys: expected"));
+  EXPECT_THAT(ErrorOf(Load("roles: {user: {infer: 1}}")), HasSubstr("roles.user: expected"));
+}
+
+TEST(ValidateConfig, HoldsAccessTogether) {
+  const auto refused = [](const char* text, const char* why) {
+    const auto config = Load(text);
+    ASSERT_TRUE(config.ok()) << text << config.status();
+    EXPECT_THAT(std::string(ValidateConfig(*config, false).message()), HasSubstr(why)) << text;
+  };
+  refused("auth: {api_keys: {pepper_file: p}}", "expected server.state_dir");
+  refused("tls: {cert_file: a}", "cert_file and key_file, or neither");
+  refused("tls: {client_ca_file: a}", "tls.client_ca_file");
+  refused("tls: {cert_file: a, key_file: b, client_auth: require}", "require needs client_ca_file");
+  refused("tls: {cert_file: a, key_file: b, min_version: \"1.3\"}", "gRPC takes 1.2 too");
+  refused("auth: {mtls: {a: {tenant: b}}}", "auth.mtls: expected tls.client_ca_file");
+  refused("auth: {jwt: [{issuer: a, jwks_file: b}]}", "auth.jwt[0].audience");
+  refused("auth: {jwt: [{issuer: a, audience: b, jwks_file: c, leeway: 1h}]}", "10m at most");
+  refused("server: {open_routes: [metrics]}", "server.open_routes: expected a path");
+  refused("server: {admin: {http: \"10.0.0.5:9443\"}}", "operators need a certificate");
+  ServerConfig config;
+  config.server.public_listener.http = "0.0.0.0:8000";
+  config.auth.jwt.resize(1);
+  config.auth.jwt[0].issuer = config.auth.jwt[0].audience = config.auth.jwt[0].jwks_file = "a";
+  EXPECT_TRUE(ValidateConfig(config, false).ok()) << "a token is asked for";
+}
+
 TEST(ValidateConfig, WantsAModelToServeAndOneMeaningPerName) {
   ServerConfig config;
   EXPECT_THAT(std::string(ValidateConfig(config, true).message()), HasSubstr("no model is named"));

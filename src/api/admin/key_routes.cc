@@ -1,0 +1,57 @@
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "api/admin/routes.h"
+#include "api/openai/routes.h"
+
+namespace penstock {
+namespace {
+
+using KeyAnswer = absl::StatusOr<std::string>;
+
+template <class Work>
+Endpoint KeyRoute(GenerationService& service, const AdminParts& parts, bool changes, Work work) {
+  return OnTextWorker(service, [parts, changes, work](std::shared_ptr<HttpExchange> exchange) {
+    if (parts.keys == nullptr) {
+      return RespondError(*exchange, 503,
+                          "this server keeps no keys: auth.api_keys.pepper_file is not set");
+    }
+    KeyAnswer answer = work(*parts.keys, exchange->request());
+    if (!answer.ok()) {
+      // A damaged or full state file is the server's fault, and said in the words of the file.
+      const bool state = answer.status().code() == absl::StatusCode::kDataLoss;
+      return RespondStatus(
+          *exchange, state ? absl::UnavailableError(answer.status().message()) : answer.status());
+    }
+    if (changes && parts.keys_changed) parts.keys_changed();
+    HttpResponse response;
+    response.headers.emplace_back("Cache-Control", "no-store");
+    response.body = *std::move(answer);
+    exchange->Respond(std::move(response));
+  });
+}
+
+}  // namespace
+
+void AddAdminRoutes(Router& router, GenerationService& service, AdminParts parts) {
+  constexpr RouteAccess kKeys = RouteAccess::Needs(Permission::kKeys);
+  AddStatusRoutes(router, service);
+  AddAdapterRoutes(router, service, AdapterCaller::kOperator);
+  router.Add("GET", "/admin/v1/keys", kKeys,
+             KeyRoute(service, parts, false,
+                      [](const KeyAdmin& keys, const HttpRequest&) { return keys.List(); }));
+  router.Add("POST", "/admin/v1/keys", kKeys,
+             KeyRoute(service, parts, true, [](const KeyAdmin& keys, const HttpRequest& request) {
+               return keys.Create(request.body);
+             }));
+  router.Add("POST", "/admin/v1/keys/rotate", kKeys,
+             KeyRoute(service, parts, true, [](const KeyAdmin& keys, const HttpRequest& request) {
+               return keys.Rotate(request.body);
+             }));
+  router.Add("DELETE", "/admin/v1/keys/{id}", kKeys,
+             KeyRoute(service, parts, true, [](const KeyAdmin& keys, const HttpRequest& request) {
+               return keys.Revoke(request.path_argument);
+             }));
+}
+
+}  // namespace penstock

@@ -1,0 +1,45 @@
+// Everything of access that a server has: the gate, its files and who watches them.
+// Owns all of it. Must not know listeners or models.
+// Threads: Open is confined to the main thread; the rest is thread-safe.
+#pragma once
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "access/access_control.h"
+#include "access/access_loop.h"
+#include "access/key_admin.h"
+#include "access/tls_files.h"
+#include "metrics/catalogue.h"
+#include "penstock/config.h"
+
+namespace penstock {
+
+class AccessParts {
+ public:
+  /// Reads every file that access depends on. A state file that cannot be read is logged and admits
+  /// nobody by its keys; what else is wrong is an error in one line.
+  static absl::StatusOr<std::unique_ptr<AccessParts>> Open(const ServerConfig& config,
+                                                           Catalogue* catalogue);
+
+  const AccessControl& control() const { return *control_; }
+  /// Calls from now on follow auth, roles and server.open_routes of `config`; on an error, one
+  /// line, they go on as before. Files of tls, jwt and api_keys stay those of the start.
+  absl::Status Reconfigure(const ServerConfig& config);
+  const KeyAdmin* keys() const { return keys_.get(); }  // null: none are kept
+  void CheckFilesNow() { loop_.Wake(); }
+  /// Null without tls. The second asks clients for a certificate whatever tls.client_auth says.
+  const TlsFiles* tls() const { return tls_.get(); }
+  const TlsFiles* admin_tls() const { return admin_tls_.get(); }
+
+ private:
+  absl::Status OpenTls(const ServerConfig& config);
+  absl::Status OpenIssuers(const AuthSection& auth);
+
+  std::unique_ptr<AccessControl> control_;
+  std::unique_ptr<KeyAdmin> keys_;
+  std::unique_ptr<TlsFiles> tls_, admin_tls_;
+  AccessLoop loop_;  // its thread ends first
+};
+
+}  // namespace penstock

@@ -1,0 +1,44 @@
+// What the configuration says of a call's tenant, put to use: its models, its place in the queue, its
+// part of the cache, what it reserves.
+// Owns a snapshot of the configuration. Must not know how limits are counted.
+// Threads: value, of one call.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "access/principal.h"
+#include "penstock/config.h"
+#include "penstock/request.h"
+#include "penstock/service.h"
+#include "service/tenant_limits.h"
+
+namespace penstock {
+
+class TenantPolicy {
+ public:
+  /// `principal` null: nobody was asked for; the anonymous tenant.
+  TenantPolicy(std::shared_ptr<const ServerConfig> config, const PrincipalPtr& principal);
+
+  /// Whether it may use the model (null: none that is loaded) that it calls `name`.
+  bool MayUse(const ServedModel* model, std::string_view name) const;
+  /// How long a request may wait for its first step; zero: for ever.
+  absl::Duration queue_ttl() const;
+  /// Priorities: the tenant's own, or what the request asks for behind it.
+  int32_t Priority(std::optional<int64_t> asked) const;
+  /// Tenant, priority, patience and the salt of the prefix cache. `request_id` tells requests apart.
+  void Apply(std::optional<int64_t> priority, std::string_view request_id,
+             GenerateRequest& request) const;
+  /// Null where the tenant has no limits.
+  absl::StatusOr<std::shared_ptr<TenantLimits::Reservation>> Reserve(TenantLimits& limits,
+                                                                     int64_t tokens) const;
+
+ private:
+  std::shared_ptr<const ServerConfig> config_;
+  std::string tenant_;
+  const TenantEntry* rules_;  // into config_; null: none
+};
+
+}  // namespace penstock
