@@ -112,7 +112,7 @@ absl::Status ValidateAccess(const ServerConfig& config) {
   if (!config.auth.mtls.empty() && (tls.client_ca_file.empty() || tls.client_auth == "none"))
     return error("auth.mtls: expected tls.client_ca_file, which clients' certificates are of");
   for (const std::string& path : config.server.open_routes) {
-    if (!path.starts_with('/'))
+    if (!path.starts_with('/') || path.starts_with("/admin"))
       return error("server.open_routes: expected a path such as /metrics/lb, got '", path, "'");
   }
   for (size_t i = 0; i < config.auth.jwt.size(); ++i) {

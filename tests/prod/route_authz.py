@@ -144,7 +144,25 @@ def main():
         for key in [*good.values(), other, expired]:
             expect(key not in server.log, "a key in the log")
     expect(not socket_path.exists(), "the socket is left behind")
+    start_on_damaged_state(good["user"])
     print(f"{calls} calls, nobody was let in who should not be")
+
+
+def start_on_damaged_state(key):
+    """The server serves whom it knows without the file, and says so in one line."""
+    def damaged(folder):
+        made = config(folder)
+        (folder / "state").mkdir()
+        (folder / "state/state.db").write_bytes(b"SQLite format 3\0" + b"x" * 5000)
+        (folder / "shared").write_text("shared-key\n")
+        made["auth"]["api_key_file"] = "shared"
+        return made
+    with serving(damaged) as server:
+        expect(server.call("GET", "/v1/models", credential="shared-key")[0] == 200, "a shared key")
+        expect(server.call("GET", "/v1/models", credential=key)[0] == 401, "a key of nowhere")
+        expect(server.call("GET", "/ready")[0] == 200, "ready")
+        lines = [line for line in server.log.splitlines() if '"level":"error"' in line]
+        expect(len(lines) == 1 and "state.db" in lines[0], "one line, not", lines)
 
 
 def grpc_calls(server, good, bad):

@@ -6,13 +6,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <thread>
 
 #include "absl/strings/escaping.h"
 #include "absl/time/clock.h"
+#include "access/access_loop.h"
 #include "access/digest.h"
 #include "access/key_admin.h"
 #include "access/key_source.h"
@@ -235,6 +238,39 @@ TEST_F(KeysTest, AreReadWhereNobodyMayWrite) {
   EXPECT_TRUE(control.Identify(With(key)).ok()) << (lines.empty() ? "" : lines[0]);
   EXPECT_EQ(created.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(created.status().message()), HasSubstr("readonly"));
+}
+
+TEST_F(KeysTest, AreLookedUpWhileTheyChange) {
+  const std::string key = Create(R"({"tenant":"a"})")["key"];
+  std::atomic<bool> stop{false};
+  std::atomic<int> num_admitted{0}, num_refused{0};
+  std::vector<std::thread> callers;
+  {
+    AccessLoop loop;
+    KeySource source(file, kPepper, &control, log);
+    loop.Add([&] { source.Check(); });
+    loop.Start();
+    for (int i = 0; i < 2; ++i) {
+      callers.emplace_back([&] {
+        while (!stop) ++(control.Identify(With(key)).ok() ? num_admitted : num_refused);
+      });
+    }
+    ServerConfig config = Config();
+    for (int i = 0; i < 20; ++i) {
+      const json made = Create(R"({"tenant":"b"})");
+      loop.Wake();
+      config.roles["extra"] = {i % 2 == 0 ? "infer" : "keys"};
+      control.SetRules(*MakeAccessRules(config));
+      const absl::Time end = absl::Now() + absl::Seconds(10);
+      while (!control.Identify(With(made["key"])).ok() && absl::Now() < end)
+        std::this_thread::yield();
+      EXPECT_TRUE(control.Identify(With(made["key"])).ok());
+    }
+  }
+  stop = true;
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_GT(num_admitted, 0);
+  EXPECT_EQ(num_refused, 0) << "a key that does not change is never refused";
 }
 
 TEST_F(KeysTest, SayWhatIsWrongWithARequest) {

@@ -28,6 +28,9 @@ std::string Encode(std::string_view bytes) {
 }
 
 struct KeyPair {
+  KeyPair(EVP_PKEY* made, json public_part)
+      : owner(made, EVP_PKEY_free), key(made), jwk(std::move(public_part)) {}
+  std::shared_ptr<EVP_PKEY> owner;
   EVP_PKEY* key;
   json jwk;
 };

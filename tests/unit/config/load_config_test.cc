@@ -174,6 +174,7 @@ TEST(ValidateConfig, HoldsAccessTogether) {
   refused("auth: {jwt: [{issuer: a, jwks_file: b}]}", "auth.jwt[0].audience");
   refused("auth: {jwt: [{issuer: a, audience: b, jwks_file: c, leeway: 1h}]}", "10m at most");
   refused("server: {open_routes: [metrics]}", "server.open_routes: expected a path");
+  refused("server: {open_routes: [/admin/v1/keys]}", "server.open_routes: expected a path");
   refused("server: {admin: {http: \"10.0.0.5:9443\"}}", "operators need a certificate");
   ServerConfig config;
   config.server.public_listener.http = "0.0.0.0:8000";
