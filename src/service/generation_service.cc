@@ -11,7 +11,6 @@
 #include "service/call_error.h"
 #include "service/call_fields.h"
 #include "service/ids.h"
-#include "service/output_format.h"
 #include "service/prompt.h"
 #include "service/reply_setup.h"
 #include "service/sampling.h"
@@ -142,9 +141,12 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
   const int64_t n = call.n.value_or(1);
   RETURN_IF_ERROR(CheckRoom(call.prompts.size(), n));
   ASSIGN_OR_RETURN(std::vector<std::vector<TokenId>> prompts, BuildPrompts(call, *model));
-  ASSIGN_OR_RETURN(const std::shared_ptr<const TokenGrammar> grammar, CompileFormat(call, *model));
 
   StreamSetup setup;
+  ResponseStart start;
+  if (!prompts.empty()) SetReply(call, *model, prompts.front(), setup);
+  ASSIGN_OR_RETURN(const std::shared_ptr<const TokenGrammar> grammar,
+                   CompileReply(call, *model, setup, &start.warnings));
   setup.record = NewRecord(call);
   std::vector<GenerateRequest> requests;
   for (const std::vector<TokenId>& prompt : prompts) {
@@ -175,8 +177,6 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
   setup.reported_stop_ids = call.stop_token_ids;
   setup.include_stop = call.include_stop_str_in_output.value_or(false);
   setup.skip_special = call.skip_special_tokens.value_or(true);
-  if (call.chat && call.splits_reply && call.grammar == nullptr)
-    SetReply(call, *model, prompts.front(), setup);
   setup.keep_tokens = requests.front().sampling.num_logprobs >= 0 ||
                       call.return_token_ids.value_or(false) || model->tokenizer == nullptr;
   setup.drop_output = call.max_tokens == 0;
@@ -185,7 +185,6 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
   setup.max_pending = std::max<size_t>(256, parts_.limits.stream_buffer.value / kPendingTokenBytes);
   setup.echo = EchoTexts(call, *model, prompts, n);
 
-  ResponseStart start;
   start.model = model;
   start.model_name = call.model.value_or(model->name);
   start.request_id = call.request_id;

@@ -20,6 +20,9 @@ size_t BytesOf(const nlohmann::ordered_json& conversation) {
     const auto content = message.find("content");
     if (content != message.end() && content->is_string())
       bytes += content->get_ref<const std::string&>().size();
+    for (const char* more : {"reasoning_content", "tool_calls"}) {
+      if (message.contains(more)) bytes += message[more].dump().size();
+    }
   }
   return bytes;
 }
@@ -39,7 +42,8 @@ Hash128 ResponseStore::KeyOf(std::string_view credential, std::string_view id) c
 void ResponseStore::Put(std::string_view credential, std::string_view id, StoredResponse response) {
   const size_t conversation = BytesOf(*response.conversation);
   if (conversation > max_conversation_) return;
-  const size_t bytes = kEntryOverhead + response.body.size() + conversation;
+  const size_t items = response.items == nullptr ? 0 : response.items->dump().size();
+  const size_t bytes = kEntryOverhead + response.body.size() + conversation + items;
   std::lock_guard lock(mutex_);
   responses_.Put(KeyOf(credential, id), std::move(response), bytes, clock_->Now());
 }

@@ -58,8 +58,8 @@ constexpr XmlCallMarks kGlmMarks = {
 }  // namespace
 
 CallReader::CallReader(CallBody body, int32_t first_call,
-                       std::shared_ptr<const StringParameters> types)
-    : body_(body), num_calls_(first_call) {
+                       std::shared_ptr<const StringParameters> types, bool one_call)
+    : body_(body), one_call_(one_call), num_calls_(first_call) {
   if (body == CallBody::kQwenXml) xml_.emplace(kQwenMarks, std::move(types));
   if (body == CallBody::kGlmXml) xml_.emplace(kGlmMarks, std::move(types));
 }
@@ -153,7 +153,7 @@ CallReader::Result CallReader::InObject(char c, std::vector<ReplyPiece>& out) {
     HandOut(out);
     form_ = Form::kAfterItem;
     settled_ = true;
-    return in_array_ ? Result::kMore : Result::kDone;
+    return in_array_ && !one_call_ ? Result::kMore : Result::kDone;
   }
   const bool outer = json_.depth() == 1;
   switch (json_.role()) {

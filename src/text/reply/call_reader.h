@@ -46,8 +46,10 @@ class CallReader {
  public:
   enum class Result : uint8_t { kMore, kDone, kBad };
 
-  /// Calls are numbered from `first_call` on. `types`: of what XML writes as text.
-  CallReader(CallBody body, int32_t first_call, std::shared_ptr<const StringParameters> types);
+  /// Calls are numbered from `first_call` on. `types`: of what XML writes as text. `one_call`: the
+  /// block ends behind its first.
+  CallReader(CallBody body, int32_t first_call, std::shared_ptr<const StringParameters> types,
+             bool one_call);
 
   /// Appends what became known by c. kDone: the block's calls are complete with c. kBad: c continues
   /// no call; nothing may follow.
@@ -70,6 +72,7 @@ class CallReader {
   CallBody body_;
   Form form_ = Form::kStart;
   bool in_array_ = false;
+  const bool one_call_;
   int32_t num_calls_;
   JsonScanner json_;
   std::string header_;

@@ -18,6 +18,12 @@ constexpr CallFormat kCallFormats[] = {
      CallBody::kDeepSeek,
      false,
      {"<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"}},
+    {"deepseek_v31",
+     "<｜tool▁call▁begin｜>",
+     "<｜tool▁call▁end｜>",
+     CallBody::kDeepSeek,
+     false,
+     {"<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"}},
     {"kimi_k2",
      "<|tool_call_begin|>",
      "<|tool_call_end|>",
@@ -38,6 +44,14 @@ const CallFormat* CallFormatNamed(std::string_view name) {
   return nullptr;
 }
 
+/// With nothing but white space behind it.
+bool EndsInMarker(std::string_view marker, std::string_view prompt) {
+  const size_t begin = prompt.rfind(marker);
+  if (begin == std::string_view::npos) return false;
+  const std::string_view after = prompt.substr(begin + marker.size());
+  return after.find_first_not_of(" \n\r\t") == std::string_view::npos;
+}
+
 }  // namespace
 
 absl::Span<const CallFormat> CallFormats() { return kCallFormats; }
@@ -52,7 +66,9 @@ const CallFormat* CallFormatOf(std::string_view chat_template) {
     return marked && writes("<parameter=") ? CallFormatNamed("qwen3_coder") : nullptr;
   }
   if (writes("<arg_key>")) return marked ? CallFormatNamed("glm45") : nullptr;
-  for (const std::string_view name : {"deepseek_v3", "kimi_k2", "mistral", "granite", "nemotron"}) {
+  if (writes("<｜tool▁call▁begin｜>"))
+    return CallFormatNamed(writes("```json") ? "deepseek_v3" : "deepseek_v31");
+  for (const std::string_view name : {"kimi_k2", "mistral", "granite", "nemotron"}) {
     const CallFormat* format = CallFormatNamed(name);
     if (writes(format->begin)) return format;
   }
@@ -91,10 +107,10 @@ std::vector<std::string_view> MarkersOf(const ReplyFormat& format) {
 }
 
 bool EndsInReasoning(const ReasoningFormat& format, std::string_view prompt) {
-  const size_t begin = prompt.rfind(format.begin);
-  if (begin == std::string_view::npos) return false;
-  const std::string_view after = prompt.substr(begin + format.begin.size());
-  return after.find_first_not_of(" \n\r\t") == std::string_view::npos;
+  return EndsInMarker(format.begin, prompt);
+}
+bool EndsBehindReasoning(const ReasoningFormat& format, std::string_view prompt) {
+  return EndsInMarker(format.end, prompt);
 }
 
 }  // namespace penstock

@@ -48,5 +48,7 @@ std::vector<std::string_view> MarkersOf(const ReplyFormat& format);
 
 /// Whether a rendered prompt has begun the reasoning already.
 bool EndsInReasoning(const ReasoningFormat& format, std::string_view prompt);
+/// Whether it has ended it.
+bool EndsBehindReasoning(const ReasoningFormat& format, std::string_view prompt);
 
 }  // namespace penstock

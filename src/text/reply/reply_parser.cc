@@ -26,8 +26,8 @@ size_t MarkerMayBeginAt(std::string_view text, const std::vector<std::string_vie
 }  // namespace
 
 ReplyParser::ReplyParser(const ReplyFormat& format, bool in_reasoning,
-                         std::shared_ptr<const StringParameters> types)
-    : format_(format), types_(std::move(types)) {
+                         std::shared_ptr<const StringParameters> types, bool one_call)
+    : format_(format), types_(std::move(types)), one_call_(one_call) {
   if (format.reasoning != nullptr) reasoning_markers_ = {format.reasoning->end};
   if (format.calls != nullptr) {
     for (const std::string_view marker :
@@ -62,6 +62,9 @@ void ReplyParser::Advance(std::vector<ReplyPiece>& out) {
       case State::kAfterCall:
         moves = SkipEnd();
         break;
+      case State::kOver:
+        text_.clear();
+        return;
     }
   }
 }
@@ -124,7 +127,7 @@ void ReplyParser::BeginCall(std::string_view marker) {
   state_ = State::kCall;
   marker_ = marker;
   raw_.clear();
-  reader_.emplace(format_.calls->body, num_calls_, types_);
+  reader_.emplace(format_.calls->body, num_calls_, types_, one_call_);
 }
 
 bool ReplyParser::ReadCall(std::vector<ReplyPiece>& out) {
@@ -160,6 +163,10 @@ void ReplyParser::FailCall(std::vector<ReplyPiece>& out) {
 }
 
 bool ReplyParser::SkipEnd() {
+  if (one_call_) {
+    state_ = State::kOver;
+    return true;
+  }
   const std::string_view end = format_.calls->end;
   if (!end.empty()) {
     const std::string_view rest = std::string_view(text_).substr(FirstNotOf(text_, " \t\r\n`"));
@@ -175,6 +182,7 @@ void ReplyParser::Finish(std::vector<ReplyPiece>& out) {
     FailCall(out);
     Advance(out);
   }
+  if (over()) return;
   if (state_ == State::kAfterCall) text_.clear();  // a part of its end marker
   if (state_ != State::kReasoning) state_ = State::kContent;
   Emit(std::exchange(text_, ""), out);

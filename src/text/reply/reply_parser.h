@@ -21,8 +21,9 @@ class ReplyParser {
  public:
   /// `in_reasoning`: the prompt began it already. format.calls: null where calls are not asked for.
   /// `types`: of functions whose calls are written as XML; null: values that are JSON are taken so.
+  /// `one_call`: the reply is over behind its first.
   ReplyParser(const ReplyFormat& format, bool in_reasoning,
-              std::shared_ptr<const StringParameters> types = nullptr);
+              std::shared_ptr<const StringParameters> types = nullptr, bool one_call = false);
 
   /// Appends what became known.
   void Append(std::string_view text, std::vector<ReplyPiece>& out);
@@ -32,6 +33,8 @@ class ReplyParser {
   int32_t num_failed() const { return num_failed_; }
   bool in_reasoning() const { return state_ == State::kReasoning; }
   int32_t num_calls() const { return num_calls_; }
+  /// What still comes is not wanted.
+  bool over() const { return state_ == State::kOver; }
 
  private:
   enum class State : uint8_t {
@@ -40,6 +43,7 @@ class ReplyParser {
     kContent,
     kCall,
     kAfterCall,  // its end marker may follow
+    kOver,
   };
 
   void Advance(std::vector<ReplyPiece>& out);
@@ -56,6 +60,7 @@ class ReplyParser {
 
   const ReplyFormat format_;
   const std::shared_ptr<const StringParameters> types_;
+  const bool one_call_;
   std::vector<std::string_view> reasoning_markers_, content_markers_;  // of those states
   State state_ = State::kHead;
   std::string text_;          // not yet understood
