@@ -81,8 +81,9 @@ void Scheduler::AddMasks(const StepPlan& plan, size_t index, Sequence& seq,
     };
     const bool none = nothing();
     if (!none) {
-      const auto drafts = absl::MakeConstSpan(plan.tokens)
-                              .subspan(slice.token_offset + slice.num_tokens - slice.num_drafts, row);
+      const auto drafts =
+          absl::MakeConstSpan(plan.tokens)
+              .subspan(slice.token_offset + slice.num_tokens - slice.num_drafts, row);
       TakeForbidden(seq, drafts, words);
     }
     if (none || nothing()) {

@@ -14,6 +14,7 @@
 #include "service/prompt.h"
 #include "service/reply_setup.h"
 #include "service/sampling.h"
+#include "service/tool_choice.h"
 
 namespace penstock {
 namespace {
@@ -137,6 +138,7 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
   }
   RETURN_IF_ERROR(CheckFieldRanges(call));
   RETURN_IF_ERROR(CheckFieldsTogether(call, *model, parts_.limits.max_n));
+  RETURN_IF_ERROR(CheckToolChoice(call));
   RETURN_IF_ERROR(ResolveTexts(call, *model));
   const int64_t n = call.n.value_or(1);
   RETURN_IF_ERROR(CheckRoom(call.prompts.size(), n));

@@ -68,7 +68,6 @@ void SetReply(const GenerationCall& call, const ServedModel& model,
 absl::StatusOr<std::shared_ptr<const TokenGrammar>> CompileReply(
     const GenerationCall& call, const ServedModel& model, const StreamSetup& setup,
     std::vector<std::string>* warnings) {
-  RETURN_IF_ERROR(CheckToolChoice(call));
   ReplySpec spec;
   std::string_view field = call.grammar_field;
   if (MustCall(call)) {

@@ -20,6 +20,10 @@ FORMATS = [
     "deepseek_v3",
     "deepseek_v31",
     "kimi_k2",
+    "pythonic",
+    "command_r",
+    "functionary",
+    "harmony",
 ]
 WEATHER = {
     "type": "object",

@@ -35,6 +35,7 @@ void MessagesAnswer::OnStart(ResponseStart start) {
   id_ = "msg_" + start.request_id;
   model_name_ = std::move(start.model_name);
   prompt_tokens_ = start.prompt_tokens;
+  warnings_ = std::move(start.warnings);
 }
 
 void MessagesAnswer::AppendMessageHead(std::string& out) const {
@@ -42,6 +43,7 @@ void MessagesAnswer::AppendMessageHead(std::string& out) const {
   AppendJsonString(out, id_);
   out += ",\"type\":\"message\",\"role\":\"assistant\",\"model\":";
   AppendJsonString(out, model_name_);
+  AppendWarnings(out, warnings_);
 }
 
 void MessagesAnswer::AppendStop(std::string& out) const {
@@ -65,7 +67,6 @@ void MessagesAnswer::AppendOpening() {
   message += ",\"content\":[],\"stop_reason\":null,\"stop_sequence\":null,\"usage\":";
   AppendMessageUsage(message, {prompt_tokens_, 0, 0});
   AppendMessageEvent(events_, "message_start", message + "}");
-  AppendMessageEvent(events_, "ping", "");
 }
 
 // A call's input that is cut off is no object: it is handed out as the text that it is.
@@ -99,6 +100,7 @@ void MessagesAnswer::OpenBlock() {
   std::string start = absl::StrCat(",\"index\":", blocks_.size() - 1, ",\"content_block\":");
   AppendBlock(start, blocks_.back());
   AppendMessageEvent(events_, "content_block_start", start);
+  if (blocks_.size() == 1) AppendMessageEvent(events_, "ping", "");
 }
 
 void MessagesAnswer::CloseBlock() {

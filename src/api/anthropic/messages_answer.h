@@ -50,6 +50,7 @@ class MessagesAnswer final : public ResponseSink {
   const bool stream_;
   std::string id_, request_id_, model_name_;
   int64_t prompt_tokens_ = 0;
+  std::vector<std::string> warnings_;
   bool opened_ = false;        // the first events are out
   std::vector<Block> blocks_;  // the last one is open; streaming: without their texts
   bool calls_ = false;         // there is one

@@ -99,11 +99,7 @@ AnswerWriter::AnswerWriter(AnswerShape shape, ResponseStart start)
       completion_tokens_(start_.num_choices) {
   prefix_ = "data: ";
   AppendCommon(prefix_, shape_.chat ? "chat.completion.chunk" : "text_completion");
-  for (const std::string& warning : start_.warnings) {
-    warnings_ += warnings_.empty() ? ",\"warnings\":[" : ",";
-    AppendJsonString(warnings_, warning);
-  }
-  if (!warnings_.empty()) warnings_ += ']';
+  AppendWarnings(warnings_, start_.warnings);
 }
 
 void AnswerWriter::AppendCommon(std::string& out, std::string_view object) const {

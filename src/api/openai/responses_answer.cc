@@ -50,6 +50,7 @@ void ResponsesAnswer::OnStart(ResponseStart start) {
   temperature_ = request_.temperature.value_or(defaults.temperature.value_or(1));
   top_p_ = request_.top_p.value_or(defaults.top_p.value_or(1));
   model_name_ = std::move(start.model_name);
+  warnings_ = std::move(start.warnings);
   created_ = start.created;
 }
 
@@ -106,6 +107,7 @@ void ResponsesAnswer::AppendResponse(std::string& out, Status status, const Usag
   } else {
     AppendResponseUsage(out, *usage);
   }
+  AppendWarnings(out, warnings_);
   out += '}';
 }
 

@@ -56,6 +56,7 @@ class ResponsesAnswer final : public ResponseSink {
   const std::string id_;
   std::string credential_;
   std::string model_name_;
+  std::vector<std::string> warnings_;
   double temperature_ = 1, top_p_ = 1;
   int64_t created_ = 0;
   bool opened_ = false;  // the first events are out

@@ -20,15 +20,22 @@ using Expr = GrammarBuilder::Expr;
 /// How arguments are written one by one, where they are no JSON object.
 struct ArgumentWriting {
   std::string_view key_begin, key_end, value_begin, value_end, after, between;
+  bool text = true;  // what the schema calls a string is written as it is, without quotes
 };
 constexpr ArgumentWriting kQwenArguments = {"<parameter=", ">", "\n", "</parameter>", "\n", ""};
 constexpr ArgumentWriting kGlmArguments = {"<arg_key>",    "</arg_key>\n", "<arg_value>",
                                            "</arg_value>", "\n",           ""};
+constexpr ArgumentWriting kPythonArguments = {"", "=", "", "", "", ", ", false};
 
-/// One row per format: open (before name number middle arguments after) separator ... close.
+/// Where it is written which call of the reply it is.
+enum class Numbered : uint8_t { kNo, kBeforeName, kBehindName };
+
+/// One row per format: open (before [number before_name] name [:number] middle arguments after)
+/// separator ... close.
 struct CallWriting {
   std::string_view format, open, before, middle, after, separator, close;
-  bool numbered = false;
+  Numbered numbered = Numbered::kNo;
+  std::string_view before_name = {};
   const ArgumentWriting* arguments = nullptr;  // null: a JSON object
 };
 
@@ -36,8 +43,8 @@ constexpr CallWriting kWritings[] = {
     {"hermes", "", "<tool_call>\n{\"name\": \"", "\", \"arguments\": ", "}\n</tool_call>", "\n",
      ""},
     {"qwen3_coder", "", "<tool_call>\n<function=", ">\n", "</function>\n</tool_call>", "\n", "",
-     false, &kQwenArguments},
-    {"glm45", "", "<tool_call>", "\n", "</tool_call>", "\n", "", false, &kGlmArguments},
+     Numbered::kNo, "", &kQwenArguments},
+    {"glm45", "", "<tool_call>", "\n", "</tool_call>", "\n", "", Numbered::kNo, "", &kGlmArguments},
     {"nemotron", "<TOOLCALL>[", "{\"name\": \"", "\", \"arguments\": ", "}", ", ", "]</TOOLCALL>"},
     {"mistral", "[TOOL_CALLS][", "{\"name\": \"", "\", \"arguments\": ", "}", ", ", "]"},
     {"llama3_json", "", "{\"name\": \"", "\", \"parameters\": ", "}", "; ", ""},
@@ -48,7 +55,14 @@ constexpr CallWriting kWritings[] = {
     {"deepseek_v31", "<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>",
      "<｜tool▁call▁end｜>", "", "<｜tool▁calls▁end｜>"},
     {"kimi_k2", "<|tool_calls_section_begin|>", "<|tool_call_begin|>functions.",
-     "<|tool_call_argument_begin|>", "<|tool_call_end|>", "", "<|tool_calls_section_end|>", true},
+     "<|tool_call_argument_begin|>", "<|tool_call_end|>", "", "<|tool_calls_section_end|>",
+     Numbered::kBehindName},
+    {"pythonic", "[", "", "(", ")", ", ", "]", Numbered::kNo, "", &kPythonArguments},
+    {"command_r", "<|START_ACTION|>[\n    ", "{\"tool_call_id\": \"", "\", \"parameters\": ", "}",
+     ",\n    ", "\n]<|END_ACTION|>", Numbered::kBeforeName, "\", \"tool_name\": \""},
+    {"functionary", "", "", "\n", "", ">>>", ""},
+    {"harmony", "", "<|channel|>commentary to=functions.", " <|constrain|>json<|message|>", "", "",
+     ""},
 };
 // Mistral's from version 11 on, whose tokenizers have [ARGS].
 constexpr CallWriting kNewMistral = {"mistral", "", "[TOOL_CALLS]", "[ARGS]", "", "", ""};
@@ -88,11 +102,11 @@ class CallWriter {
         return absl::Status(arguments.status().code(),
                             absl::StrCat(function.at, ": ", arguments.status().message()));
       }
-      first.push_back(Call(function.name, Number(true), *arguments));
-      later.push_back(Call(function.name, Number(false), *arguments));
+      first.push_back(Call(function.name, true, *arguments));
+      later.push_back(Call(function.name, false, *arguments));
     }
     std::vector<Expr> parts = {Text(writing_->open), builder_.Choice(first)};
-    if (several) {
+    if (several && writing_->format != "harmony") {  // whose reply ends behind a call
       parts.push_back(builder_.Repeat(
           builder_.Sequence({Text(writing_->separator), builder_.Choice(later)}), 0, -1));
     }
@@ -105,17 +119,27 @@ class CallWriter {
     return builder_.Literal(MarkSpecials(text, markers_, is_special_));
   }
 
-  /// Which call of the reply it is, where that is written.
+  /// The number of the first call, or of a later one.
   Expr Number(bool first) {
-    if (!writing_->numbered) return GrammarBuilder::kEmpty;
-    if (first) return builder_.Literal(":0");
-    const absl::StatusOr<CharAutomaton> number = CompilePattern(":[1-9][0-9]?", PatternUse::kWhole);
+    if (first) return builder_.Literal("0");
+    const absl::StatusOr<CharAutomaton> number = CompilePattern("[1-9][0-9]?", PatternUse::kWhole);
     return builder_.Terminal(ByteAutomaton::Of(*number, TextEncoding::kUtf8));
   }
 
-  Expr Call(const std::string& name, Expr number, Expr arguments) {
-    return builder_.Sequence({Text(writing_->before), builder_.Literal(name), number,
-                              Text(writing_->middle), arguments, Text(writing_->after)});
+  Expr Call(const std::string& name, bool first, Expr arguments) {
+    std::vector<Expr> parts = {Text(writing_->before)};
+    if (writing_->numbered == Numbered::kBeforeName) {
+      parts.push_back(Number(first));
+      parts.push_back(Text(writing_->before_name));
+    }
+    parts.push_back(builder_.Literal(name));
+    if (writing_->numbered == Numbered::kBehindName) {
+      parts.push_back(builder_.Literal(":"));
+      parts.push_back(Number(first));
+    }
+    for (const Expr part : {Text(writing_->middle), arguments, Text(writing_->after)})
+      parts.push_back(part);
+    return builder_.Sequence(std::move(parts));
   }
 
   absl::StatusOr<Expr> Value(const Json& schema, const FunctionSpec& function) {
@@ -166,7 +190,8 @@ class CallWriter {
     for (const auto& [name, of] : properties.items()) {
       const std::string path = "#/properties/" + name;
       const bool needed = required.erase(name) > 0;
-      if (name.empty() || name.find_first_of("<>\"'=\n\r\t ") != std::string::npos) {
+      const char* unfit = writing_->arguments->text ? "<>\n\r\t " : "<>\"'=()[]{},:\n\r\t ";
+      if (name.empty() || name.find_first_of(unfit) != std::string::npos) {
         RETURN_IF_ERROR(Refuse(function, path));
         continue;
       }
@@ -179,10 +204,28 @@ class CallWriter {
     }
     if (!required.empty())
       RETURN_IF_ERROR(Refuse(function, "#/required: " + *required.begin() + ", no property,"));
-    std::vector<Expr> parts;
-    for (const auto& [member, needed] : members)
-      parts.push_back(needed ? member : builder_.Optional(member));
-    return builder_.Sequence(std::move(parts));
+    return Members(members);
+  }
+
+  /// Members in order; what need not be there may be left out.
+  Expr Members(const std::vector<std::pair<Expr, bool>>& members) {
+    const Expr between = Text(writing_->arguments->between);
+    if (between == GrammarBuilder::kEmpty) {
+      std::vector<Expr> parts;
+      for (const auto& [member, needed] : members)
+        parts.push_back(needed ? member : builder_.Optional(member));
+      return builder_.Sequence(std::move(parts));
+    }
+    // From the last one on: what may stand from here, as the first or behind another.
+    Expr first = GrammarBuilder::kEmpty, later = GrammarBuilder::kEmpty;
+    for (size_t i = members.size(); i-- > 0;) {
+      const auto& [member, needed] = members[i];
+      const Expr as_first = builder_.Sequence({member, later});
+      const Expr as_later = builder_.Sequence({between, member, later});
+      first = needed ? as_first : builder_.Choice({as_first, first});
+      later = needed ? as_later : builder_.Choice({as_later, later});
+    }
+    return first;
   }
 
   /// A value up to its end marker. What the schema calls a string is text, all else JSON.
@@ -192,7 +235,7 @@ class CallWriter {
     const bool lines = how.value_begin == "\n";
     const Expr end = Text(lines ? "\n" : "");
     const Expr close = Text(how.value_end);
-    if (of.is_object() && of.contains("type") && of["type"] == "string")
+    if (how.text && of.is_object() && of.contains("type") && of["type"] == "string")
       return TextValue(path, of, end, close, function);
     Json alone = of == true ? Json::object() : of;
     if (!alone.is_object()) return absl::InvalidArgumentError(path + " must be a JSON Schema");

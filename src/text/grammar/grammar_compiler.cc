@@ -185,6 +185,7 @@ absl::StatusOr<Grammar> GrammarCompiler::CompileSpec(const ReplySpec& spec,
                                                  is_special, loosened));
   } else if (spec.content != nullptr) {
     ASSIGN_OR_RETURN(made, CompileGrammar(*spec.content, loosened));
+    if (spec.reasoning != nullptr) made = grammar::BehindMarkers(made, *spec.reasoning, is_special);
   }
   if (spec.reasoning == nullptr) return made;
   return grammar::BehindReasoning(made, *spec.reasoning, spec.in_reasoning, anything, is_special);

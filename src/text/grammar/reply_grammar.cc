@@ -32,10 +32,6 @@ ByteAutomaton SomeSpace() {
   return {rows, std::vector<uint8_t>(rows.size(), 1)};
 }
 
-std::string Marked(std::string_view marker, IsSpecial is_special) {
-  return (is_special(marker) ? std::string(1, kSpecialMark) : "") + std::string(marker);
-}
-
 }  // namespace
 
 ByteAutomaton TextUntil(std::string_view end, bool special, bool other_specials, bool closing) {
@@ -103,26 +99,34 @@ Grammar AnyReply() {
 Grammar BehindReasoning(const Grammar& after, const ReasoningFormat& format, bool has_begun,
                         bool anything, IsSpecial is_special) {
   Grammar grammar = after;
-  const int32_t space = AddTerminal(SomeSpace(), after.start, grammar);
+  const auto literal = [&](std::string_view text, int32_t next) {
+    if (text.empty()) return next;
+    const std::string marked = MarkSpecials(text, MarkersOf({nullptr, &format}), is_special);
+    return AddTerminal(ByteAutomaton::Literal(marked), next, grammar);
+  };
+  int32_t behind = after.start;
+  if (!anything) behind = literal(format.after, AddTerminal(SomeSpace(), after.start, grammar));
   const bool special = is_special(format.end);
-  grammar.reasoning = AddTerminal(TextUntil(format.end, special, anything, false),
-                                  anything ? after.start : space, grammar);
-  grammar.closing = AddTerminal(TextUntil(format.end, special, false, true),
-                                anything ? after.start : space, grammar);
-  int32_t begin = grammar.reasoning;
-  if (!has_begun) {
-    const int32_t marker = AddTerminal(ByteAutomaton::Literal(Marked(format.begin, is_special)),
-                                       grammar.reasoning, grammar);
-    begin = AddTerminal(SomeSpace(), marker, grammar);
-  }
-  grammar.start = begin;
-  if (anything || !has_begun) {
-    Instruction split;
-    split.kind = Op::kSplit;
-    split.targets = {begin, after.start};
-    grammar.program.push_back(std::move(split));
-    grammar.start = static_cast<int32_t>(grammar.program.size()) - 1;
-  }
+  grammar.reasoning = AddTerminal(TextUntil(format.end, special, anything, false), behind, grammar);
+  grammar.closing = AddTerminal(TextUntil(format.end, special, false, true), behind, grammar);
+  grammar.start = grammar.reasoning;
+  if (!has_begun)
+    grammar.start = AddTerminal(SomeSpace(), literal(format.begin, grammar.reasoning), grammar);
+  if (!anything && has_begun) return grammar;
+  Instruction split;
+  split.kind = Op::kSplit;
+  split.targets = {grammar.start, after.start};
+  grammar.program.push_back(std::move(split));
+  grammar.start = static_cast<int32_t>(grammar.program.size()) - 1;
+  return grammar;
+}
+
+Grammar BehindMarkers(const Grammar& content, const ReasoningFormat& format, IsSpecial is_special) {
+  if (format.content.empty()) return content;
+  Grammar grammar = content;
+  const std::string marked =
+      MarkSpecials(format.content, MarkersOf({nullptr, &format}), is_special);
+  grammar.start = AddTerminal(ByteAutomaton::Literal(marked), content.start, grammar);
   return grammar;
 }
 

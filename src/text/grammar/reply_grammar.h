@@ -47,6 +47,9 @@ Grammar AnyReply();
 Grammar BehindReasoning(const Grammar& after, const ReasoningFormat& format, bool has_begun,
                         bool anything, IsSpecial is_special);
 
+/// `content` behind what the family writes before it.
+Grammar BehindMarkers(const Grammar& content, const ReasoningFormat& format, IsSpecial is_special);
+
 /// Any bytes up to the first `end`, which closes it. `special`: so does that token. `other_specials`:
 /// they are text. `closing`: the same states, but nothing may follow that is no part of `end`.
 ByteAutomaton TextUntil(std::string_view end, bool special, bool other_specials, bool closing);

@@ -140,7 +140,7 @@ class LiteralReader {
       if (digit < 0) return false;
       code = code * 16 + static_cast<uint32_t>(digit);
     }
-    if (code > kMaxCodePoint || (code >= 0xD800 && code < 0xE000)) return false;
+    if (code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) return false;
     AppendUtf8(static_cast<char32_t>(code), &out);
     return true;
   }
@@ -184,7 +184,7 @@ PythonCallReader::Event PythonCallReader::Next(char c) {
       }
       text_ += c;
       return text_.size() > kMostPythonName || !(IsWordByte(c) || IsSpaceByte(c)) ? Event::kBad
-                                                                                   : Event::kNone;
+                                                                                  : Event::kNone;
     case State::kValue:
       return InValue(c);
   }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "text/reply/function_name.h"
+
 namespace penstock {
 namespace {
 
@@ -30,17 +32,20 @@ ReplyParser::ReplyParser(const ReplyFormat& format, bool in_reasoning,
     : format_(format), types_(std::move(types)), one_call_(one_call) {
   if (format.reasoning != nullptr) reasoning_markers_ = {format.reasoning->end};
   if (format.calls != nullptr) {
-    for (const std::string_view marker :
-         {format.calls->begin, format.calls->ignored[0], format.calls->ignored[1]}) {
+    if (!format.calls->begin.empty()) content_markers_.push_back(format.calls->begin);
+    for (const std::string_view marker : format.calls->ignored) {
       if (!marker.empty()) content_markers_.push_back(marker);
     }
+    if (format.calls->body == CallBody::kNameLine) state_ = State::kRecipient;
   }
+  if (IsHarmony(format)) harmony_.emplace(in_reasoning, format.calls != nullptr, one_call);
   if (!in_reasoning) return;
   state_ = State::kReasoning;
   trims_ = has_reasoned_ = true;
 }
 
 void ReplyParser::Append(std::string_view text, std::vector<ReplyPiece>& out) {
+  if (harmony_) return harmony_->Append(text, out);
   text_ += text;
   Advance(out);
 }
@@ -51,6 +56,9 @@ void ReplyParser::Advance(std::vector<ReplyPiece>& out) {
     switch (state_) {
       case State::kHead:
         moves = ReadHead();
+        break;
+      case State::kRecipient:
+        moves = ReadRecipient(out);
         break;
       case State::kReasoning:
       case State::kContent:
@@ -85,12 +93,33 @@ bool ReplyParser::ReadHead() {
     }
     if (marker.starts_with(rest)) return false;
   }
-  if (bare && rest[0] == '{') {
+  if (bare && rest[0] == (format_.calls->body == CallBody::kPython ? '[' : '{')) {
     text_.erase(0, begin);
     BeginCall("");
     return true;
   }
   state_ = State::kContent;
+  return true;
+}
+
+bool ReplyParser::ReadRecipient(std::vector<ReplyPiece>& out) {
+  constexpr size_t kMostLine = 130;
+  const size_t end = text_.find('\n');
+  if (end == std::string::npos && text_.size() <= kMostLine) return false;
+  const std::string_view line = TrimmedText(std::string_view(text_).substr(0, end));
+  if (end != std::string::npos && line == "all") {
+    text_.erase(0, end + 1);
+    marker_ = "";
+    trims_ = true;
+    state_ = State::kContent;
+  } else if (end != std::string::npos && IsFunctionName(line)) {
+    BeginCall(marker_);
+  } else {
+    state_ = State::kContent;
+    trims_ = false;
+    if (!marker_.empty()) space_ = std::exchange(before_, "");
+    Emit(std::exchange(marker_, ""), out);
+  }
   return true;
 }
 
@@ -120,6 +149,7 @@ void ReplyParser::TakeMarker(std::string_view marker) {
     state_ = State::kHead;
   } else if (marker == format_.calls->begin) {
     BeginCall(marker);
+    if (format_.calls->body == CallBody::kNameLine) state_ = State::kRecipient;
   }
 }
 
@@ -178,11 +208,18 @@ bool ReplyParser::SkipEnd() {
 }
 
 void ReplyParser::Finish(std::vector<ReplyPiece>& out) {
+  if (harmony_) return harmony_->Finish(out);
   while (state_ == State::kCall && !(raw_.empty() && marker_.empty())) {
     FailCall(out);
     Advance(out);
   }
   if (over()) return;
+  if (state_ == State::kRecipient && !(text_.empty() && marker_.empty())) {
+    state_ = State::kContent;
+    trims_ = false;
+    if (!marker_.empty()) space_ = std::exchange(before_, "");
+    Emit(std::exchange(marker_, ""), out);
+  }
   if (state_ == State::kAfterCall) text_.clear();  // a part of its end marker
   if (state_ != State::kReasoning) state_ = State::kContent;
   Emit(std::exchange(text_, ""), out);

@@ -13,6 +13,7 @@
 
 #include "test_seed.h"
 #include "text/grammar/grammar_compiler.h"
+#include "text/reply/harmony_parser.h"
 #include "text/reply/reply_parser.h"
 
 namespace penstock {
@@ -88,14 +89,15 @@ std::string Generate(const TokenGrammar& grammar, const Tokenizer& tokenizer,
     }
     if (!closing.empty() && random() % 3 != 0) allowed = closing;
     TokenId id = allowed[random() % allowed.size()];
-    for (const std::string_view end : {"</parameter>", "</arg_value>"}) {  // of free text
-      size_t n = end.size() - 1;
-      while (!text.ends_with(end.substr(0, n))) --n;
-      const TokenId next = static_cast<unsigned char>(end[n]);
-      if (n > 0 && random() % 20 != 0 && matcher->Accept(next)) {
-        matcher->Rollback(1);
-        id = next;
-      }
+    // Free text hardly ends by chance.
+    const bool glm = text.find("<arg_key>") != std::string::npos;
+    const std::string_view end = glm ? "</arg_value>" : "</parameter>";
+    size_t n = end.size() - 1;
+    while (!text.ends_with(end.substr(0, n))) --n;
+    const TokenId next = static_cast<unsigned char>(end[n]);
+    if (n > 0 && random() % 20 != 0 && matcher->Accept(next)) {
+      matcher->Rollback(1);
+      id = next;
     }
     EXPECT_TRUE(matcher->Accept(id));
     text += tokenizer.Piece(id);
@@ -107,7 +109,7 @@ const char* const kFirst =
     R"({"type":"object","properties":{"s":{"type":"string"},"n":{"type":"integer","minimum":0,)"
     R"("maximum":99},"l":{"type":"array","items":{"$ref":"#/$defs/x"},"maxItems":2},)"
     R"("e":{"type":"string","enum":["red","dark blue"]}},"required":["s","e"],)"
-    R"("additionalProperties":false,"$defs":{"x":{"enum":[true,"a<b",7]}}})";
+    R"("additionalProperties":false,"$defs":{"x":{"enum":[true,"</parameter>",7]}}})";
 const char* const kSecond = R"({"properties":{},"additionalProperties":false})";
 
 std::vector<FunctionSpec> Functions() {
@@ -130,7 +132,8 @@ void CheckFirst(const Json& arguments) {
   }
   if (names.erase("l") > 0) {
     EXPECT_LE(arguments["l"].size(), 2u);
-    for (const Json& x : arguments["l"]) EXPECT_TRUE(x == true || x == "a<b" || x == 7) << x;
+    for (const Json& x : arguments["l"])
+      EXPECT_TRUE(x == true || x == "</parameter>" || x == 7) << x;
   }
   EXPECT_EQ(names, (std::set<std::string>{"s", "e"}));
 }
@@ -185,7 +188,7 @@ TEST_P(CallGrammars, GenerateWhatTheParserTakesApart) {
           }
         }
       }
-      EXPECT_EQ(most > 1, several) << format.name;
+      EXPECT_EQ(most > 1, several && format.name != "harmony") << format.name;
     }
   }
 }
@@ -326,6 +329,37 @@ TEST_P(Reasoning, MayBeAllThatIsLimited) {
   spec_.in_reasoning = false;
   EXPECT_TRUE(Takes("No reasoning, of any length"));
   EXPECT_TRUE(Takes("<think>abc</think>and more"));
+}
+
+TEST(HarmonyGrammar, WritesChannels) {
+  const std::vector<std::string> markers(kHarmonyMarkers.begin(), kHarmonyMarkers.end());
+  const MarkerTokenizer tokenizer(markers);
+  const GrammarCompiler compiler(&tokenizer, tokenizer.vocab_size());
+  GrammarSpec content;
+  content.form = GrammarSpec::Form::kChoice;
+  content.choices = {"yes", "no"};
+  ReplySpec spec;
+  spec.content = std::make_shared<const GrammarSpec>(content);
+  spec.reasoning = ReasoningFormatOf("<|channel|>analysis<|message|>");
+  ASSERT_EQ(spec.reasoning->name, "harmony");
+  const auto made = compiler.Compile(spec, nullptr);
+  ASSERT_TRUE(made.ok()) << made.status();
+  const std::string thought = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant";
+  const std::string answer = "<|channel|>final<|message|>yes";
+  EXPECT_TRUE(Matches(**made, tokenizer, answer));
+  EXPECT_TRUE(Matches(**made, tokenizer, thought + answer));
+  EXPECT_FALSE(Matches(**made, tokenizer, thought + "yes"));
+  EXPECT_FALSE(Matches(**made, tokenizer, "yes"));
+  spec.content = nullptr;
+  spec.calls = CallsNamed("harmony");
+  spec.functions = {Functions()[1]};
+  const auto calls = compiler.Compile(spec, nullptr);
+  ASSERT_TRUE(calls.ok()) << calls.status();
+  const std::string call =
+      "<|channel|>commentary to=functions.second <|constrain|>json<|message|>{}";
+  EXPECT_TRUE(Matches(**calls, tokenizer, call));
+  EXPECT_TRUE(Matches(**calls, tokenizer, thought + call));
+  EXPECT_FALSE(Matches(**calls, tokenizer, thought + answer));
 }
 
 INSTANTIATE_TEST_SUITE_P(MarkersAs, Reasoning, ::testing::Bool(),
