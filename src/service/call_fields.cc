@@ -181,8 +181,8 @@ const CallField kFields[] = {
     {"tool_choice", kAnyChat | kResponses,
      OwnForm{"\"none\", \"auto\", \"required\" or a function", kToolChoiceSchema}, 0, 0, false,
      "none: calls stay in the text; required, or a function: the reply is calls, whose arguments "
-     "fulfil their schemas. Under auto nothing is enforced, not even of strict functions. gRPC: a "
-     "word, or a function as JSON."},
+     "fulfil their schemas. Under auto nothing is enforced, not even of strict functions, but "
+     "beside a response_format: calls or an instance. gRPC: a word, or a function as JSON."},
     {"parallel_tool_calls", kAnyChat | kResponses, &Call::parallel_tool_calls, 0, 0, false,
      "false: the reply ends behind its first call."},
     {"documents", kAnyChat | kDialogues, OwnForm{"an array", R"({"type":"array"})"}, 0, 0, false,

@@ -38,14 +38,19 @@ std::shared_ptr<const StringParameters> StringParametersOf(const ToolJson& tools
   return types;
 }
 
+/// Whether calls begin as no content of a form of its own does.
+bool TellsApart(const ServedModel& model) {
+  return model.call_format != nullptr && !model.call_format->bare &&
+         model.call_format->body != CallBody::kNameLine;
+}
+
 }  // namespace
 
 void SetReply(const GenerationCall& call, const ServedModel& model,
               const std::vector<TokenId>& prompt, StreamSetup& setup) {
   if (!call.chat || !call.splits_reply) return;
   setup.reply.reasoning = model.reasoning_format;
-  // Where the content has a form of its own, it is nothing but content.
-  if (MustCall(call) || (MayCall(call) && call.grammar == nullptr))
+  if (MustCall(call) || (MayCall(call) && (call.grammar == nullptr || TellsApart(model))))
     setup.reply.calls = model.call_format;
   setup.one_call =
       call.tool_choice == ToolChoice::kNamed || !call.parallel_tool_calls.value_or(true);
@@ -78,10 +83,13 @@ absl::StatusOr<std::shared_ptr<const TokenGrammar>> CompileReply(
                           "forced (the configuration's tool_parser names the format)");
     }
     spec.calls = setup.reply.calls;
-    spec.functions = FunctionsOf(call);
-    spec.several = !setup.one_call;
   } else {
     spec.content = call.grammar;
+    if (call.grammar != nullptr) spec.calls = setup.reply.calls;  // one or the other
+  }
+  if (spec.calls != nullptr) {
+    spec.functions = FunctionsOf(call);
+    spec.several = !setup.one_call;
   }
   if (setup.reply.reasoning != nullptr && setup.may_reason) {
     spec.reasoning = setup.reply.reasoning;
@@ -94,8 +102,10 @@ absl::StatusOr<std::shared_ptr<const TokenGrammar>> CompileReply(
   absl::StatusOr<std::shared_ptr<const TokenGrammar>> made =
       model.grammars->Compile(spec, warnings);
   if (made.ok()) return made;
-  const std::string prefix = spec.calls != nullptr ? "" : absl::StrCat(std::string(field), ": ");
-  return InvalidField(field, absl::StrCat(prefix, made.status().message()));
+  // What is said of functions names them.
+  const bool of_tools = made.status().message().starts_with("tools[");
+  const std::string prefix = of_tools ? "" : absl::StrCat(std::string(field), ": ");
+  return InvalidField(of_tools ? "tools" : field, absl::StrCat(prefix, made.status().message()));
 }
 
 }  // namespace penstock

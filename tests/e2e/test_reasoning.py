@@ -134,3 +134,21 @@ def test_messages_have_a_thinking_block(server):
         final = stream.get_final_message()
     assert final.content[0].thinking == answer.content[0].thinking
     assert final.content[1].input == answer.content[1].input
+
+
+def test_a_form_and_tools_are_either(client):
+    """The demo model draws what comes first at random: both happen, and both are whole."""
+    calls = instances = 0
+    for seed in range(24):
+        choice = ask(
+            client, template=ENDED, tools=[{"type": "function", "function": TOOL}], temperature=2,
+            response_format=FORM, parallel_tool_calls=False, seed=seed,
+        ).choices[0]
+        if choice.message.tool_calls:
+            calls += 1
+            jsonschema.validate(json.loads(choice.message.tool_calls[0].function.arguments), SCHEMA)
+            assert choice.finish_reason == "tool_calls" and not choice.message.content
+        else:
+            instances += 1
+            jsonschema.validate(json.loads(choice.message.content), SCHEMA)
+    assert calls and instances

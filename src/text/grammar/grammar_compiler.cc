@@ -180,12 +180,15 @@ absl::StatusOr<Grammar> GrammarCompiler::CompileSpec(const ReplySpec& spec,
   const auto is_special = [this](std::string_view text) { return IsSpecialToken(text); };
   const bool anything = spec.content == nullptr && spec.calls == nullptr;
   Grammar made = grammar::AnyReply();
-  if (spec.calls != nullptr) {
-    ASSIGN_OR_RETURN(made, grammar::CompileCalls(*spec.calls, spec.functions, spec.several,
-                                                 is_special, loosened));
-  } else if (spec.content != nullptr) {
+  if (spec.content != nullptr) {
     ASSIGN_OR_RETURN(made, CompileGrammar(*spec.content, loosened));
     if (spec.reasoning != nullptr) made = grammar::BehindMarkers(made, *spec.reasoning, is_special);
+  }
+  if (spec.calls != nullptr) {
+    absl::StatusOr<Grammar> calls = grammar::CompileCalls(*spec.calls, spec.functions, spec.several,
+                                                          is_special, loosened);
+    if (!calls.ok()) return calls;
+    made = spec.content == nullptr ? *std::move(calls) : grammar::Either(*calls, made);
   }
   if (spec.reasoning == nullptr) return made;
   return grammar::BehindReasoning(made, *spec.reasoning, spec.in_reasoning, anything, is_special);

@@ -30,7 +30,7 @@ struct GrammarSpec {
 /// A reply as a whole: perhaps reasoning, then content or calls of functions.
 struct ReplySpec {
   std::shared_ptr<const GrammarSpec> content;  // null, and no calls: any text
-  const CallFormat* calls = nullptr;           // there is nothing but calls of `functions`
+  const CallFormat* calls = nullptr;           // of `functions`, in place of content
   std::vector<FunctionSpec> functions;
   bool several = true;                         // calls
   const ReasoningFormat* reasoning = nullptr;  // goes before, or may

@@ -96,6 +96,16 @@ Grammar AnyReply() {
   return grammar;
 }
 
+Grammar Either(const Grammar& one, const Grammar& other) {
+  Grammar grammar = one;
+  Instruction split;
+  split.kind = Op::kSplit;
+  split.targets = {one.start, AppendProgram(other, grammar)};
+  grammar.program.push_back(std::move(split));
+  grammar.start = static_cast<int32_t>(grammar.program.size()) - 1;
+  return grammar;
+}
+
 Grammar BehindReasoning(const Grammar& after, const ReasoningFormat& format, bool has_begun,
                         bool anything, IsSpecial is_special) {
   Grammar grammar = after;

@@ -42,6 +42,9 @@ absl::StatusOr<Grammar> CompileCalls(const CallFormat& format,
 /// Whether every text may follow, special tokens included.
 Grammar AnyReply();
 
+/// What one of the two matches.
+Grammar Either(const Grammar& one, const Grammar& other);
+
 /// `after` behind reasoning, which has begun already, or may begin. With `anything` reasoning need
 /// not end.
 Grammar BehindReasoning(const Grammar& after, const ReasoningFormat& format, bool has_begun,

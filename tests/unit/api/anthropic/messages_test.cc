@@ -162,11 +162,16 @@ TEST(Messages, StreamTheirBlocksOneAfterTheOther) {
       EXPECT_EQ(event["index"], texts.size());
       EXPECT_EQ(closed, texts.size());
       texts.emplace_back();
-      if (event["content_block"]["type"] == "tool_use")
+      if (event["content_block"]["type"] == "tool_use") {
         EXPECT_EQ(event["content_block"]["input"], json::object());
+      }
     }
-    if (event["type"] == "content_block_stop") EXPECT_EQ(event["index"], closed++);
-    if (event["type"] == "message_delta") EXPECT_EQ(event["delta"]["stop_reason"], "tool_use");
+    if (event["type"] == "content_block_stop") {
+      EXPECT_EQ(event["index"], closed++);
+    }
+    if (event["type"] == "message_delta") {
+      EXPECT_EQ(event["delta"]["stop_reason"], "tool_use");
+    }
     if (event["type"] != "content_block_delta") continue;
     const json& delta = event["delta"];
     for (const char* name : {"text", "thinking", "partial_json"})

@@ -144,7 +144,9 @@ TEST(Responses, StreamTheirItemsOneAfterTheOther) {
     const json& event = events[i];
     const std::string type = event["type"];
     EXPECT_EQ(event["sequence_number"], i);
-    if (type == "response.output_item.added") EXPECT_EQ(event["output_index"], ++opened);
+    if (type == "response.output_item.added") {
+      EXPECT_EQ(event["output_index"], ++opened);
+    }
     if (type.ends_with(".delta")) texts[event["output_index"]] += event["delta"].get<std::string>();
     if (type == "response.output_item.done") {
       EXPECT_EQ(event["output_index"], ++closed);

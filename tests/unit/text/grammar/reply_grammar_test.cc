@@ -231,6 +231,28 @@ TEST(CallGrammar, TakesAMarkerOnlyAsItsToken) {
   EXPECT_FALSE(Matches(**made, tokenizer, text + "<other>"));
 }
 
+TEST(CallGrammar, StandsBesideContent) {
+  const MarkerTokenizer tokenizer({"<tool_call>", "</tool_call>"});
+  const GrammarCompiler compiler(&tokenizer, tokenizer.vocab_size());
+  GrammarSpec content;
+  content.form = GrammarSpec::Form::kJsonSchema;
+  content.text = R"({"type":"object","required":["a"],"properties":{"a":{"enum":[1]}}})";
+  ReplySpec spec;
+  spec.content = std::make_shared<const GrammarSpec>(content);
+  spec.calls = CallsNamed("hermes");
+  spec.functions = {Functions()[1]};
+  const auto made = compiler.Compile(spec, nullptr);
+  ASSERT_TRUE(made.ok()) << made.status();
+  const std::string call =
+      "<tool_call>\n{\"name\": \"second\", \"arguments\": {}}\n</tool_call>";
+  EXPECT_TRUE(Matches(**made, tokenizer, call));
+  EXPECT_TRUE(Matches(**made, tokenizer, call + "\n" + call));
+  EXPECT_TRUE(Matches(**made, tokenizer, "{\"a\": 1}"));
+  EXPECT_FALSE(Matches(**made, tokenizer, "{\"a\": 1}" + call));
+  EXPECT_FALSE(Matches(**made, tokenizer, call + "{\"a\": 1}"));
+  EXPECT_FALSE(Matches(**made, tokenizer, "{\"name\": \"second\", \"arguments\": {}}"));
+}
+
 TEST(CallGrammar, RefusesWhatXmlCannotKeepOrSaysWhatItLeavesOut) {
   const MarkerTokenizer tokenizer({});
   const GrammarCompiler compiler(&tokenizer, tokenizer.vocab_size());
