@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "base/strings.h"
 #include "service/call_error.h"
 #include "service/tool_choice.h"
 #include "text/grammar/grammar_compiler.h"
@@ -103,7 +104,7 @@ absl::StatusOr<std::shared_ptr<const TokenGrammar>> CompileReply(
       model.grammars->Compile(spec, warnings);
   if (made.ok()) return made;
   // What is said of functions names them.
-  const bool of_tools = made.status().message().starts_with("tools[");
+  const bool of_tools = Message(made.status()).starts_with("tools[");
   const std::string prefix = of_tools ? "" : absl::StrCat(std::string(field), ": ");
   return InvalidField(of_tools ? "tools" : field, absl::StrCat(prefix, made.status().message()));
 }

@@ -185,8 +185,8 @@ absl::StatusOr<Grammar> GrammarCompiler::CompileSpec(const ReplySpec& spec,
     if (spec.reasoning != nullptr) made = grammar::BehindMarkers(made, *spec.reasoning, is_special);
   }
   if (spec.calls != nullptr) {
-    absl::StatusOr<Grammar> calls = grammar::CompileCalls(*spec.calls, spec.functions, spec.several,
-                                                          is_special, loosened);
+    absl::StatusOr<Grammar> calls =
+        grammar::CompileCalls(*spec.calls, spec.functions, spec.several, is_special, loosened);
     if (!calls.ok()) return calls;
     made = spec.content == nullptr ? *std::move(calls) : grammar::Either(*calls, made);
   }

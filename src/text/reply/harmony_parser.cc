@@ -9,8 +9,10 @@ namespace penstock {
 namespace {
 
 constexpr size_t kMostHarmonyHeader = 512;
-constexpr std::string_view kStart = "<|start|>", kMessage = "<|message|>", kChannel = "<|channel|>";
-constexpr std::array<std::string_view, 4> kBodyEnds = {"<|end|>", "<|call|>", "<|return|>", kStart};
+constexpr std::string_view kHarmonyStart = "<|start|>", kHarmonyMessage = "<|message|>",
+                           kHarmonyChannel = "<|channel|>";
+constexpr std::array<std::string_view, 4> kBodyEnds = {"<|end|>", "<|call|>", "<|return|>",
+                                                       kHarmonyStart};
 
 /// What stands behind `key`, up to white space or a marker.
 std::string_view WordBehind(std::string_view header, std::string_view key) {
@@ -22,7 +24,7 @@ std::string_view WordBehind(std::string_view header, std::string_view key) {
 
 /// Whether `text` is, or may become, what a header begins with.
 bool MayBeginHeader(std::string_view text, bool started) {
-  for (const std::string_view begin : {kChannel, kMessage, std::string_view("to=")}) {
+  for (const std::string_view begin : {kHarmonyChannel, kHarmonyMessage, std::string_view("to=")}) {
     if (text.starts_with(begin) || begin.starts_with(text)) return true;
   }
   constexpr std::string_view kRole = "assistant";
@@ -74,17 +76,17 @@ void HarmonyParser::Advance(std::vector<ReplyPiece>& out) {
 }
 
 bool HarmonyParser::ReadHeader(std::vector<ReplyPiece>& out) {
-  const size_t end = text_.find(kMessage);
+  const size_t end = text_.find(kHarmonyMessage);
   if (end == std::string::npos) {
     const std::string_view seen = TrimmedText(text_);
     const bool may = seen.empty() || MayBeginHeader(seen, !start_.empty());
     if (may && text_.size() <= kMostHarmonyHeader) return false;
-  } else if (end <= kMostHarmonyHeader &&
-             MayBeginHeader(TrimmedText(std::string_view(text_).substr(0, end + kMessage.size())),
-                            !start_.empty())) {
+  } else if (end <= kMostHarmonyHeader && MayBeginHeader(TrimmedText(std::string_view(text_).substr(
+                                                             0, end + kHarmonyMessage.size())),
+                                                         !start_.empty())) {
     const std::string header = text_.substr(0, end);
-    header_ = std::exchange(start_, "") + header + std::string(kMessage);
-    text_.erase(0, end + kMessage.size());
+    header_ = std::exchange(start_, "") + header + std::string(kHarmonyMessage);
+    text_.erase(0, end + kHarmonyMessage.size());
     std::string_view to = WordBehind(header, "to=");
     constexpr std::string_view kFunctions = "functions.";
     if (calls_ && to.starts_with(kFunctions) && IsFunctionName(to.substr(kFunctions.size()))) {
@@ -94,8 +96,9 @@ bool HarmonyParser::ReadHeader(std::vector<ReplyPiece>& out) {
       announced_ = false;
       raw_.clear();
     } else {
-      OpenBody(WordBehind(header, kChannel) == "analysis" && to.empty() ? ReplyPiece::kReasoning
-                                                                        : ReplyPiece::kContent);
+      OpenBody(WordBehind(header, kHarmonyChannel) == "analysis" && to.empty()
+                   ? ReplyPiece::kReasoning
+                   : ReplyPiece::kContent);
     }
     return true;
   }
@@ -123,7 +126,7 @@ bool HarmonyParser::ReadBody(std::vector<ReplyPiece>& out) {
     at = text_.size() - held;
   }
   Emit(std::string_view(text_).substr(0, at), out);
-  text_.erase(0, at + (found == kStart ? 0 : found.size()));
+  text_.erase(0, at + (found == kHarmonyStart ? 0 : found.size()));
   if (found.empty()) return false;
   state_ = State::kBetween;
   return true;
@@ -164,9 +167,9 @@ bool HarmonyParser::SkipToHeader() {
   if (rest.empty()) return false;
   for (const std::string_view marker : kBodyEnds) {
     if (rest.starts_with(marker)) {
-      if (marker == kStart) {
+      if (marker == kHarmonyStart) {
         state_ = State::kHeader;
-        start_ = std::string(kStart);
+        start_ = std::string(kHarmonyStart);
       }
       text_.erase(0, begin + marker.size());
       return true;

@@ -22,7 +22,7 @@ bool IsWordByte(char c) {
          c == '+';
 }
 
-int HexDigit(char c) {
+int PythonHexDigit(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   const char lower = static_cast<char>(c | 0x20);
   return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
@@ -136,7 +136,7 @@ class LiteralReader {
     }
     uint32_t code = 0;
     for (int i = 0; i < digits; ++i, ++at_) {
-      const int digit = at_ < text_.size() ? HexDigit(text_[at_]) : -1;
+      const int digit = at_ < text_.size() ? PythonHexDigit(text_[at_]) : -1;
       if (digit < 0) return false;
       code = code * 16 + static_cast<uint32_t>(digit);
     }

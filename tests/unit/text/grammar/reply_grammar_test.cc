@@ -243,8 +243,7 @@ TEST(CallGrammar, StandsBesideContent) {
   spec.functions = {Functions()[1]};
   const auto made = compiler.Compile(spec, nullptr);
   ASSERT_TRUE(made.ok()) << made.status();
-  const std::string call =
-      "<tool_call>\n{\"name\": \"second\", \"arguments\": {}}\n</tool_call>";
+  const std::string call = "<tool_call>\n{\"name\": \"second\", \"arguments\": {}}\n</tool_call>";
   EXPECT_TRUE(Matches(**made, tokenizer, call));
   EXPECT_TRUE(Matches(**made, tokenizer, call + "\n" + call));
   EXPECT_TRUE(Matches(**made, tokenizer, "{\"a\": 1}"));
