@@ -27,7 +27,8 @@ class Router {
   /// `authorize` judges a credential.
   explicit Router(std::function<absl::Status(std::string_view credential)> authorize)
       : authorize_(std::move(authorize)) {}
-  /// `path`: exact, or with a last segment {name} that stands for all the rest.
+  /// `path`: exact, or with a segment {name} that stands for all the rest, or for all up to what
+  /// follows it. Of two forms that fit a path the one that was added first counts.
   /// `error_form`: of what is refused under this path; null: OpenAI's.
   void Add(std::string method, std::string path, Access access, Endpoint endpoint,
            ErrorForm error_form = nullptr);
@@ -38,6 +39,7 @@ class Router {
   struct Route {
     std::string method, path;
     bool has_argument = false;  // `path` is then the part before it
+    std::string suffix;         // the part behind it
     Access access = Access::kKey;
     Endpoint endpoint;
     ErrorForm error_form = nullptr;

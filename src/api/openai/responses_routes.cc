@@ -54,7 +54,8 @@ void RespondNotKept(HttpExchange& exchange, const std::string& id) {
 }
 
 /// The items of a kept response's input, the first of them first.
-void GetInputItems(ResponseStore& store, HttpExchange& exchange, const std::string& id) {
+void GetInputItems(ResponseStore& store, HttpExchange& exchange) {
+  const std::string& id = exchange.request().path_argument;
   auto found = store.Find(exchange.request().credential, id);
   if (!found) return RespondNotKept(exchange, id);
   nlohmann::ordered_json items = *found->items;
@@ -76,11 +77,6 @@ void GetInputItems(ResponseStore& store, HttpExchange& exchange, const std::stri
 
 void GetResponse(ResponseStore& store, HttpExchange& exchange) {
   const HttpRequest& request = exchange.request();
-  constexpr std::string_view kItems = "/input_items";
-  if (request.path_argument.ends_with(kItems)) {
-    const size_t size = request.path_argument.size() - kItems.size();
-    return GetInputItems(store, exchange, request.path_argument.substr(0, size));
-  }
   auto found = store.Find(request.credential, request.path_argument);
   if (!found) return RespondNotKept(exchange, request.path_argument);
   HttpResponse response;
@@ -108,6 +104,10 @@ void AddResponseRoutes(Router& router, GenerationService& service, const Answers
   };
   router.Add("POST", "/v1/responses", Access::kKey,
              OnTextWorker(service, IdempotencyStore::Wrap(answers, create)));
+  const auto items = [store](std::shared_ptr<HttpExchange> exchange) {
+    GetInputItems(*store, *exchange);
+  };
+  router.Add("GET", "/v1/responses/{id}/input_items", Access::kKey, OnTextWorker(service, items));
   const auto get = [store](std::shared_ptr<HttpExchange> exchange) {
     GetResponse(*store, *exchange);
   };

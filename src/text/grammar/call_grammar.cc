@@ -37,6 +37,7 @@ struct CallWriting {
   Numbered numbered = Numbered::kNo;
   std::string_view before_name = {};
   const ArgumentWriting* arguments = nullptr;  // null: a JSON object
+  std::string_view list = {};                  // behind open, perhaps behind a blank
 };
 
 constexpr CallWriting kWritings[] = {
@@ -46,7 +47,8 @@ constexpr CallWriting kWritings[] = {
      Numbered::kNo, "", &kQwenArguments},
     {"glm45", "", "<tool_call>", "\n", "</tool_call>", "\n", "", Numbered::kNo, "", &kGlmArguments},
     {"nemotron", "<TOOLCALL>[", "{\"name\": \"", "\", \"arguments\": ", "}", ", ", "]</TOOLCALL>"},
-    {"mistral", "[TOOL_CALLS][", "{\"name\": \"", "\", \"arguments\": ", "}", ", ", "]"},
+    {"mistral", "[TOOL_CALLS]", "{\"name\": \"", "\", \"arguments\": ", "}", ", ", "]",
+     Numbered::kNo, "", nullptr, "["},
     {"llama3_json", "", "{\"name\": \"", "\", \"parameters\": ", "}", "; ", ""},
     {"granite", "<|tool_call|>[", "{\"name\": \"", "\", \"arguments\": ", "}", ", ", "]"},
     {"phi4", "functools[", "{\"name\": \"", "\", \"arguments\": ", "}", ", ", "]"},
@@ -105,7 +107,12 @@ class CallWriter {
       first.push_back(Call(function.name, true, *arguments));
       later.push_back(Call(function.name, false, *arguments));
     }
-    std::vector<Expr> parts = {Text(writing_->open), builder_.Choice(first)};
+    std::vector<Expr> parts = {Text(writing_->open)};
+    if (!writing_->list.empty()) {
+      parts.push_back(builder_.Optional(Text(" ")));
+      parts.push_back(Text(writing_->list));
+    }
+    parts.push_back(builder_.Choice(first));
     if (several && writing_->format != "harmony") {  // whose reply ends behind a call
       parts.push_back(builder_.Repeat(
           builder_.Sequence({Text(writing_->separator), builder_.Choice(later)}), 0, -1));

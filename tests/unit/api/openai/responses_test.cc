@@ -185,6 +185,8 @@ TEST(Responses, GoOnFromCallsAndListWhatTheyWereGiven) {
   EXPECT_EQ(items["data"][4]["output"], "one");
   EXPECT_EQ(items["has_more"], false);
   EXPECT_EQ(talk.Ask("GET", "resp_no/input_items").first, 404);
+  EXPECT_EQ(talk.Ask("DELETE", id + "/input_items").first, 405);
+  EXPECT_EQ(talk.Ask("DELETE", id).first, 200);
 }
 
 TEST(Responses, GoOnFromKeptOnes) {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <set>
@@ -15,6 +16,7 @@
 #include "text/grammar/grammar_compiler.h"
 #include "text/reply/harmony_parser.h"
 #include "text/reply/reply_parser.h"
+#include "text/tokenizer_loader.h"
 
 namespace penstock {
 namespace {
@@ -229,6 +231,56 @@ TEST(CallGrammar, TakesAMarkerOnlyAsItsToken) {
   EXPECT_FALSE(matcher->Accept('['));
   EXPECT_FALSE(matcher->Accept(0xFF));
   EXPECT_FALSE(Matches(**made, tokenizer, text + "<other>"));
+}
+
+TEST(CallGrammar, TakesCallsAsRealTokenizersWriteThem) {
+  const std::pair<const char*, const char*> thought = {"<think>\nHm.\n</think>\n\n", "think"};
+  const struct {
+    const char *tokenizer, *format;
+    std::pair<const char*, const char*> reasoning;
+    const char* call;
+  } cases[] = {
+      {"qwen3", "hermes", thought,
+       "<tool_call>\n{\"name\": \"second\", \"arguments\": {}}\n</tool_call>"},
+      {"qwen2.5", "qwen3_coder", thought,
+       "<tool_call>\n<function=second>\n</function>\n</tool_call>"},
+      {"mistral-v0.3",
+       "mistral",
+       {"", ""},
+       "[TOOL_CALLS] [{\"name\": \"second\", \"arguments\": {}}]"},
+      {"llama3.1", "llama3_json", {"", ""}, "{\"name\": \"second\", \"parameters\": {}}"},
+      {"llama3.1", "pythonic", {"", ""}, "[second()]"},
+      {"phi-4", "phi4", {"", ""}, "functools[{\"name\": \"second\", \"arguments\": {}}]"},
+      {"gpt-oss",
+       "harmony",
+       {"<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant", "harmony"},
+       "<|channel|>commentary to=functions.second <|constrain|>json<|message|>{}"},
+  };
+  for (const auto& c : cases) {
+    const std::string path =
+        std::string(PENSTOCK_SHARED_DATA "/tokenizers/") + c.tokenizer + "/tokenizer.json";
+    if (!std::filesystem::exists(path)) GTEST_SKIP() << "the shared data is not there";
+    auto tokenizer = LoadTokenizer(path);
+    ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+    const GrammarCompiler compiler(tokenizer->get(), (*tokenizer)->vocab_size());
+    ReplySpec spec;
+    spec.calls = CallsNamed(c.format);
+    spec.functions = {Functions()[1]};
+    for (const ReasoningFormat& format : ReasoningFormats()) {
+      if (format.name == c.reasoning.second) spec.reasoning = &format;
+    }
+    const auto made = compiler.Compile(spec, nullptr);
+    ASSERT_TRUE(made.ok()) << made.status();
+    const std::string text = std::string(c.reasoning.first) + c.call;
+    const std::unique_ptr<TokenMatcher> matcher = (*made)->Start();
+    for (const TokenId id : (*tokenizer)->Encode(text, false)) {
+      const std::vector<TokenId> allowed = Allowed(*matcher, (*tokenizer)->vocab_size());
+      EXPECT_TRUE(std::binary_search(allowed.begin(), allowed.end(), id))
+          << c.tokenizer << ": '" << (*tokenizer)->Piece(id) << "' of " << text;
+      ASSERT_TRUE(matcher->Accept(id)) << c.tokenizer << ": '" << (*tokenizer)->Piece(id) << "'";
+    }
+    EXPECT_TRUE(matcher->finished()) << c.tokenizer << ": " << text;
+  }
 }
 
 TEST(CallGrammar, StandsBesideContent) {
