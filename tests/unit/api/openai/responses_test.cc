@@ -359,7 +359,7 @@ TEST(ResponseStore, IsBoundedInBytesAndTime) {
   const auto put = [&](const char* id, size_t bytes) {
     auto conversation = std::make_shared<nlohmann::ordered_json>(nlohmann::ordered_json::array());
     conversation->push_back({{"role", "user"}, {"content", std::string(bytes, 'a')}});
-    store.Put("c", id, {"body", std::move(conversation)});
+    store.Put("c", id, {"body", std::move(conversation), nullptr});
   };
   put("a", 1000);
   put("b", 1000);
@@ -384,7 +384,7 @@ TEST(ResponseStore, KeepsNoConversationThatIsLongerThanABodyMayBe) {
   for (const size_t bytes : {1000, 2048}) {
     auto conversation = std::make_shared<nlohmann::ordered_json>(nlohmann::ordered_json::array());
     conversation->push_back({{"role", "user"}, {"content", std::string(bytes, 'a')}});
-    store.Put("c", std::to_string(bytes), {"body", std::move(conversation)});
+    store.Put("c", std::to_string(bytes), {"body", std::move(conversation), nullptr});
     EXPECT_EQ(store.Find("c", std::to_string(bytes)).has_value(), bytes == 1000);
   }
 }
