@@ -50,19 +50,22 @@ absl::Status Run(int argc, char** argv) {
   const std::vector<grammar::SchemaCase> cases = grammar::ReadSchemaCorpus();
   if (cases.empty()) return absl::NotFoundError("the shared schemas are not there");
   const GrammarCompiler compiler(tokenizer.get(), tokenizer->vocab_size());
-  GrammarSpec object;
+  ReplySpec object;
+  object.content = std::make_shared<const GrammarSpec>();
   const double start = ThreadSeconds();
-  RETURN_IF_ERROR(compiler.Compile(object).status());
+  RETURN_IF_ERROR(compiler.Compile(object, nullptr).status());
   const double prepare = ThreadSeconds() - start;
   std::vector<uint32_t> words((static_cast<size_t>(tokenizer->vocab_size()) + 31) / 32);
   Times compile, mask;
   size_t num_denied = 0, num_accepted_invalid = 0, num_instances = 0;
   for (size_t i = 0; i < cases.size(); i += stride) {
-    GrammarSpec spec;
-    spec.form = GrammarSpec::Form::kJsonSchema;
-    spec.text = cases[i].schema.dump();
+    GrammarSpec content;
+    content.form = GrammarSpec::Form::kJsonSchema;
+    content.text = cases[i].schema.dump();
+    ReplySpec spec;
+    spec.content = std::make_shared<const GrammarSpec>(std::move(content));
     const double begin = ThreadSeconds();
-    const auto made = compiler.Compile(spec);
+    const auto made = compiler.Compile(spec, nullptr);
     compile.seconds.push_back(ThreadSeconds() - begin);
     if (!made.ok()) continue;
     const grammar::InstanceOrder order(cases[i].schema);

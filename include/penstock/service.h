@@ -75,6 +75,9 @@ class ModelRegistry {
   virtual std::vector<std::shared_ptr<const ServedModel>> List() const = 0;
 };
 
+/// Which of a chat's functions the model may call, or must.
+enum class ToolChoice : uint8_t { kNone, kAuto, kRequired, kNamed };
+
 /// A prompt of a completion: text or ids.
 struct PromptInput {
   std::string text;
@@ -98,9 +101,12 @@ struct GenerationCall {
   std::shared_ptr<const nlohmann::ordered_json> tools;      // chat: an array or null
   std::shared_ptr<const nlohmann::ordered_json> documents;  // chat: an array or null
   std::shared_ptr<const nlohmann::ordered_json>
-      template_arguments;        // chat_template_kwargs: an object or null
-  bool splits_reply = false;     // reasoning and calls of functions go apart from the text
-  bool calls_functions = false;  // with splits_reply: there are tools, and tool_choice is not none
+      template_arguments;     // chat_template_kwargs: an object or null
+  bool splits_reply = false;  // reasoning and calls of functions go apart from the text
+  ToolChoice tool_choice = ToolChoice::kAuto;
+  std::string named_function;                  // kNamed: the one that must be called
+  std::optional<bool> parallel_tool_calls;     // false: one call at most
+  std::optional<int64_t> reasoning_budget;     // thinking_token_budget
   std::shared_ptr<const GrammarSpec> grammar;  // what the answer must match
   std::string grammar_field;                   // the field that says so
   std::optional<std::string> chat_template;
@@ -163,6 +169,7 @@ struct ResponseStart {
   int64_t created = 0;  // seconds since 1970
   int32_t num_choices = 0;
   int64_t prompt_tokens = 0;                     // of all prompts
+  std::vector<std::string> warnings;             // what of the request could not be kept
   std::vector<std::vector<TokenId>> prompt_ids;  // one per prompt
   TenantState limits;                            // after this call
 };

@@ -445,11 +445,12 @@ ConfigSection DescribeModel(ModelEntry& entry) {
                "How the model writes calls of functions. auto: as its chat template has it. none: "
                "they stay in the text.",
                {"auto", "none", "hermes", "qwen3_coder", "glm45", "nemotron", "mistral",
-                "llama3_json", "granite", "phi4", "deepseek_v3", "kimi_k2"}},
+                "llama3_json", "granite", "phi4", "deepseek_v3", "deepseek_v31", "kimi_k2",
+                "pythonic", "command_r", "functionary", "harmony"}},
               {"reasoning_parser",
                &entry.reasoning_parser,
                "How the model writes its reasoning, likewise.",
-               {"auto", "none", "think", "magistral"}},
+               {"auto", "none", "think", "magistral", "command_r", "harmony"}},
           },
           {DescribeLora(entry.lora), DescribeEngine(entry.engine)}};
 }

@@ -5,6 +5,30 @@
 #include "engine/scheduler.h"
 
 namespace penstock {
+namespace {
+
+/// Takes what a request forbids besides out of a mask. `drafts` come behind what is known.
+void TakeForbidden(const Sequence& seq, absl::Span<const TokenId> drafts,
+                   std::vector<uint32_t>& words) {
+  const SamplingParams& sampling = seq.request.sampling;
+  if (!sampling.allowed_token_ids.empty()) {
+    std::vector<uint32_t> allowed(words.size());
+    for (const TokenId id : sampling.allowed_token_ids) allowed[id / 32] |= 1u << (id % 32);
+    for (size_t i = 0; i < words.size(); ++i) words[i] &= allowed[i];
+  }
+  if (sampling.bad_words.empty()) return;
+  std::vector<TokenId> output(seq.tokens.begin() + seq.num_prompt(), seq.tokens.end());
+  output.insert(output.end(), drafts.begin(), drafts.end());
+  for (const std::vector<TokenId>& word : sampling.bad_words) {
+    if (word.empty() || word.size() - 1 > output.size()) continue;
+    if (static_cast<size_t>(word.back()) / 32 >= words.size()) continue;  // no token of the model
+    const auto before = static_cast<ptrdiff_t>(word.size()) - 1;
+    if (std::equal(word.begin(), word.end() - 1, output.end() - before))
+      words[word.back() / 32] &= ~(1u << (word.back() % 32));
+  }
+}
+
+}  // namespace
 
 void Scheduler::KeepAllowed(TokenMatcher& matcher, std::vector<TokenId>& drafts) {
   size_t kept = 0;
@@ -52,12 +76,24 @@ void Scheduler::AddMasks(const StepPlan& plan, size_t index, Sequence& seq,
         if (id >= 0 && id < limits_.vocab_size) words[id / 32] |= 1u << (id % 32);
       }
     }
-    if (std::none_of(words.begin(), words.end(), [](uint32_t w) { return w != 0; })) {
+    const auto nothing = [&words] {
+      return std::none_of(words.begin(), words.end(), [](uint32_t w) { return w != 0; });
+    };
+    const bool none = nothing();
+    if (!none) {
+      const auto drafts =
+          absl::MakeConstSpan(plan.tokens)
+              .subspan(slice.token_offset + slice.num_tokens - slice.num_drafts, row);
+      TakeForbidden(seq, drafts, words);
+    }
+    if (none || nothing()) {
       // Nothing can be drawn under such a mask. What the step yields for it is dropped.
       if (matcher.finished()) return Finish(seq, FinishReason::kStop, absl::OkStatus());
       return Finish(
           seq, FinishReason::kError,
-          absl::InvalidArgumentError("the grammar asks for text that no token of this model has"));
+          absl::InvalidArgumentError(
+              none ? "the grammar asks for text that no token of this model has"
+                   : "allowed_token_ids and bad_words leave nothing of what the answer must be"));
     }
     masks.push_back(
         {static_cast<int32_t>(index), slice.num_outputs - 1 - slice.num_drafts + row, words});

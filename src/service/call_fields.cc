@@ -26,6 +26,10 @@ constexpr std::string_view kStringsSchema = R"({"type":"array","items":{"type":"
 constexpr std::string_view kFlagsSchema =
     R"({"type":"object","properties":{"include_usage":{"type":["boolean","null"]},)"
     R"("continuous_usage_stats":{"type":["boolean","null"]}}})";
+constexpr std::string_view kToolChoiceSchema =
+    R"({"anyOf":[{"enum":["none","auto","required"]},{"type":"object","properties":{)"
+    R"("type":{"const":"function"},"name":{"type":"string"},"function":{"type":"object",)"
+    R"("properties":{"name":{"type":"string"}},"required":["name"]}},"required":["type"]}]})";
 constexpr std::string_view kFormatSchema =
     R"({"type":"object","properties":{"type":{"enum":["text","json_object","json_schema"]},)"
     R"("json_schema":{"type":"object","properties":{"name":{"type":"string","minLength":1,)"
@@ -158,13 +162,35 @@ const CallField kFields[] = {
      false, "Further variables of the template. gRPC: as JSON."},
     {"tools", kAnyChat, OwnForm{"an array of functions with names", kToolsSchema}, 0, 0, false,
      "Handed to the template. gRPC: each as JSON."},
-    {"tool_choice", kChat | kResponses,
-     OwnForm{"\"none\" or \"auto\"", R"({"enum":["none","auto"]})"}, 0, 0, false,
-     "none: calls stay in the text."},
+    {"tools", kResponses,
+     OwnForm{"an array of functions", R"({"type":"array","items":{"type":"object","properties":{)"
+                                      R"("type":{"const":"function"},"name":{"type":"string"}},)"
+                                      R"("required":["type","name"]}})"},
+     0, 0, false, "Handed to the template."},
+    {"tools", kMessages,
+     OwnForm{"an array of tools with a name and an input_schema",
+             R"({"type":"array","items":{"type":"object","properties":{"name":{"type":"string"},)"
+             R"("input_schema":{"type":"object"}},"required":["name","input_schema"]}})"},
+     0, 0, false, "Handed to the template."},
+    {"tool_choice", kMessages,
+     OwnForm{"an object with a type: auto, any, tool or none",
+             R"({"type":"object","properties":{"type":{"enum":["auto","any","tool","none"]},)"
+             R"("name":{"type":"string"},"disable_parallel_tool_use":{"type":["boolean","null"]}},)"
+             R"("required":["type"]})"},
+     0, 0, false, "any, or a tool: the reply is calls, whose input fulfils its schema."},
+    {"tool_choice", kAnyChat | kResponses,
+     OwnForm{"\"none\", \"auto\", \"required\" or a function", kToolChoiceSchema}, 0, 0, false,
+     "none: calls stay in the text; required, or a function: the reply is calls, whose arguments "
+     "fulfil their schemas. Under auto nothing is enforced, not even of strict functions, but "
+     "beside a response_format: calls or an instance. gRPC: a word, or a function as JSON."},
+    {"parallel_tool_calls", kAnyChat | kResponses, &Call::parallel_tool_calls, 0, 0, false,
+     "false: the reply ends behind its first call."},
     {"documents", kAnyChat | kDialogues, OwnForm{"an array", R"({"type":"array"})"}, 0, 0, false,
      "Handed to the template. gRPC: each as JSON."},
     {"reasoning_effort", kAnyChat | kDialogues, &Call::reasoning_effort, 0, 0, false,
      "Handed to the template."},
+    {"thinking_token_budget", kAnyChat | kDialogues, &Call::reasoning_budget, 0, kInt32Max, false,
+     "Reasoning that has taken so many tokens is ended."},
     {"stream", kHttpText, &Call::stream, 0, 0, false, "Answer in pieces, as server-sent events."},
     {"stream_options", kHttp, OwnForm{"an object of booleans", kFlagsSchema}, 0, 0, false,
      "include_usage: a last event with the usage; continuous_usage_stats: in each event."},
@@ -213,9 +239,12 @@ const CallField kFields[] = {
              R"({"type":"object","properties":{"effort":{"type":["string","null"]}}})"},
      0, 0, false, "Its effort is handed to the template."},
     {"thinking", kMessages,
-     OwnForm{"{\"type\": \"disabled\"}",
-             R"({"type":"object","properties":{"type":{"const":"disabled"}},"required":["type"]})"},
-     0, 0, false, "No thinking."},
+     OwnForm{"an object with a type: enabled, adaptive or disabled",
+             R"({"type":"object","properties":{"type":{"enum":["enabled","adaptive","disabled"]},)"
+             R"("budget_tokens":{"type":["integer","null"],"minimum":0}},"required":["type"]})"},
+     0, 0, false,
+     "Handed to the template as enable_thinking and thinking; thinking that has taken "
+     "budget_tokens is ended."},
     {"output_config", kMessages,
      OwnForm{"an object with an effort and a format",
              R"({"type":"object","properties":{"effort":{"type":["string","null"]},)"
@@ -225,8 +254,6 @@ const CallField kFields[] = {
      "Repeated in a response, else not used."},
     {"truncation", kResponses, OwnForm{"\"disabled\"", R"({"const":"disabled"})"}, 0, 0, false,
      "A prompt that is too long is refused."},
-    {"parallel_tool_calls", kResponses, OwnForm{"true or false", kFlagSchema}, 0, 0, false,
-     "Accepted and not used."},
     {"include", kResponses, OwnForm{"an array of strings", kStringsSchema}, 0, 0, false,
      "Accepted; of what it asks for, texts have nothing."},
     {"modalities", kChat, OwnForm{"[\"text\"]", R"({"const":["text"]})"}, 0, 0, false, "Text."},
@@ -264,8 +291,6 @@ constexpr UnsupportedField kUnsupportedFields[] = {
     {"logprobs", kDialogues, "use /v1/chat/completions"},
     {"prompt_logprobs", kDialogues, "use /v1/chat/completions"},
     {"response_format", kDialogues, "use text.format or output_format"},
-    {"tools", kDialogues, "tool use is not supported here, use /v1/chat/completions"},
-    {"tool_choice", kMessages, "tool use is not supported here"},
     {"mcp_servers", kMessages, "tool use is not supported here"},
     {"container", kMessages, "containers are not supported"},
     {"context_management", kMessages, "what is too long is refused"},

@@ -8,6 +8,7 @@
 #include "base/strings.h"
 #include "service/call_error.h"
 #include "service/json_body.h"
+#include "text/reply/function_name.h"
 
 namespace penstock {
 namespace {
@@ -79,6 +80,10 @@ absl::Status ReadTools(Json& value, GenerationCall& call) {
     if (function == value[i].end() || !function->is_object() || !function->contains("name") ||
         !(*function)["name"].is_string()) {
       return InvalidField(at, absl::StrCat(at, " must be a function with a name"));
+    }
+    if (!IsFunctionName((*function)["name"].get_ref<const std::string&>())) {
+      return InvalidField(
+          at, absl::StrCat(at, ": a function's name has 1 to 128 letters, digits and _-.:/"));
     }
   }
   call.tools = std::make_shared<const Json>(std::move(value));

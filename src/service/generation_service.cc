@@ -11,11 +11,11 @@
 #include "service/call_error.h"
 #include "service/call_fields.h"
 #include "service/ids.h"
-#include "service/output_format.h"
 #include "service/predicted_wait.h"
 #include "service/prompt.h"
 #include "service/reply_setup.h"
 #include "service/sampling.h"
+#include "service/tool_choice.h"
 
 namespace penstock {
 namespace {
@@ -184,14 +184,18 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
   }
   RETURN_IF_ERROR(CheckFieldRanges(call));
   RETURN_IF_ERROR(CheckFieldsTogether(call, *model, config->limits.max_n));
+  RETURN_IF_ERROR(CheckToolChoice(call));
   RETURN_IF_ERROR(CheckPatience(call, tenant, *model->engine));
   RETURN_IF_ERROR(ResolveTexts(call, *model));
   const int64_t n = call.n.value_or(1);
   RETURN_IF_ERROR(CheckRoom(call.prompts.size(), n));
   ASSIGN_OR_RETURN(std::vector<std::vector<TokenId>> prompts, BuildPrompts(call, *model));
-  ASSIGN_OR_RETURN(const std::shared_ptr<const TokenGrammar> grammar, CompileFormat(call, *model));
 
   StreamSetup setup;
+  ResponseStart start;
+  if (!prompts.empty()) SetReply(call, *model, prompts.front(), setup);
+  ASSIGN_OR_RETURN(const std::shared_ptr<const TokenGrammar> grammar,
+                   CompileReply(call, *model, setup, &start.warnings));
   setup.record = NewRecord(call);
   std::vector<GenerateRequest> requests;
   int64_t most_tokens = 0;  // that the call may take
@@ -226,8 +230,6 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
   setup.reported_stop_ids = call.stop_token_ids;
   setup.include_stop = call.include_stop_str_in_output.value_or(false);
   setup.skip_special = call.skip_special_tokens.value_or(true);
-  if (call.chat && call.splits_reply && call.grammar == nullptr)
-    SetReply(call, *model, prompts.front(), setup);
   setup.keep_tokens = requests.front().sampling.num_logprobs >= 0 ||
                       call.return_token_ids.value_or(false) || model->tokenizer == nullptr;
   setup.drop_output = call.max_tokens == 0;
@@ -237,7 +239,6 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
       std::max<size_t>(256, config->limits.stream_buffer.value / kPendingTokenBytes);
   setup.echo = EchoTexts(call, *model, prompts, n);
 
-  ResponseStart start;
   start.model = model;
   start.model_name = call.model.value_or(model->name);
   start.request_id = call.request_id;

@@ -161,17 +161,4 @@ absl::Status ReadFlatFormat(std::string_view at, const Json& value, GenerationCa
   return ReadTyped(std::string(at), value, false, at == "text.format", call);
 }
 
-absl::StatusOr<std::shared_ptr<const TokenGrammar>> CompileFormat(const GenerationCall& call,
-                                                                  const ServedModel& model) {
-  if (!call.grammar) return nullptr;
-  if (model.grammars == nullptr) {
-    return InvalidField(call.grammar_field,
-                        absl::StrCat(call.grammar_field, ": this model has no tokenizer"));
-  }
-  absl::StatusOr<std::shared_ptr<const TokenGrammar>> made = model.grammars->Compile(*call.grammar);
-  if (made.ok()) return made;
-  return InvalidField(call.grammar_field,
-                      absl::StrCat(call.grammar_field, ": ", made.status().message()));
-}
-
 }  // namespace penstock

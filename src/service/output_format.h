@@ -1,14 +1,12 @@
 // The fields that say what an answer must look like: JSON, a schema, an expression, a grammar.
 // Owns nothing. Must not know how grammars work, or where the JSON came from.
-// Threads: thread-safe; CompileFormat takes up to a second, so on a text worker only.
+// Threads: thread-safe.
 #pragma once
 
-#include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string_view>
 
-#include "absl/status/statusor.h"
-#include "penstock/grammar.h"
+#include "absl/status/status.h"
 #include "penstock/service.h"
 
 namespace penstock {
@@ -24,9 +22,5 @@ absl::Status ReadFormatField(std::string_view name, const nlohmann::ordered_json
 /// /v1/messages have it; `at` is where it lies.
 absl::Status ReadFlatFormat(std::string_view at, const nlohmann::ordered_json& value,
                             GenerationCall& call);
-
-/// The call's format for the model; null where it has none.
-absl::StatusOr<std::shared_ptr<const TokenGrammar>> CompileFormat(const GenerationCall& call,
-                                                                  const ServedModel& model);
 
 }  // namespace penstock

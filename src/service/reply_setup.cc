@@ -3,6 +3,14 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "base/strings.h"
+#include "service/call_error.h"
+#include "service/tool_choice.h"
+#include "text/grammar/grammar_compiler.h"
 
 namespace penstock {
 namespace {
@@ -31,12 +39,22 @@ std::shared_ptr<const StringParameters> StringParametersOf(const ToolJson& tools
   return types;
 }
 
+/// Whether calls begin as no content of a form of its own does.
+bool TellsApart(const ServedModel& model) {
+  return model.call_format != nullptr && !model.call_format->bare &&
+         model.call_format->body != CallBody::kNameLine;
+}
+
 }  // namespace
 
 void SetReply(const GenerationCall& call, const ServedModel& model,
               const std::vector<TokenId>& prompt, StreamSetup& setup) {
+  if (!call.chat || !call.splits_reply) return;
   setup.reply.reasoning = model.reasoning_format;
-  if (call.calls_functions) setup.reply.calls = model.call_format;
+  if (MustCall(call) || (MayCall(call) && (call.grammar == nullptr || TellsApart(model))))
+    setup.reply.calls = model.call_format;
+  setup.one_call =
+      call.tool_choice == ToolChoice::kNamed || !call.parallel_tool_calls.value_or(true);
   if (setup.reply.calls != nullptr && WritesXml(setup.reply.calls->body))
     setup.string_parameters = StringParametersOf(*call.tools);
   if (model.tokenizer == nullptr) return;
@@ -46,10 +64,49 @@ void SetReply(const GenerationCall& call, const ServedModel& model,
     const std::string tail =
         model.tokenizer->Decode(absl::MakeConstSpan(prompt).subspan(begin), false);
     setup.in_reasoning = EndsInReasoning(*setup.reply.reasoning, tail);
+    setup.may_reason = !EndsBehindReasoning(*setup.reply.reasoning, tail);
   }
   for (const std::string_view marker : MarkersOf(setup.reply)) {
     if (const auto id = model.tokenizer->TokenToId(marker)) setup.reply_markers.push_back(*id);
   }
+}
+
+absl::StatusOr<std::shared_ptr<const TokenGrammar>> CompileReply(
+    const GenerationCall& call, const ServedModel& model, const StreamSetup& setup,
+    std::vector<std::string>* warnings) {
+  ReplySpec spec;
+  std::string_view field = call.grammar_field;
+  if (MustCall(call)) {
+    field = "tools";
+    if (setup.reply.calls == nullptr) {
+      return InvalidField("tool_choice",
+                          "tool_choice: how this model writes calls is not known, so none can be "
+                          "forced (the configuration's tool_parser names the format)");
+    }
+    spec.calls = setup.reply.calls;
+  } else {
+    spec.content = call.grammar;
+    if (call.grammar != nullptr) spec.calls = setup.reply.calls;  // one or the other
+  }
+  if (spec.calls != nullptr) {
+    spec.functions = FunctionsOf(call);
+    spec.several = !setup.one_call;
+  }
+  if (setup.reply.reasoning != nullptr && setup.may_reason) {
+    spec.reasoning = setup.reply.reasoning;
+    spec.in_reasoning = setup.in_reasoning;
+    if (call.reasoning_budget) spec.reasoning_limit = static_cast<int32_t>(*call.reasoning_budget);
+  }
+  if (spec.calls == nullptr && spec.content == nullptr && spec.reasoning_limit < 0) return nullptr;
+  if (model.grammars == nullptr)
+    return InvalidField(field, absl::StrCat(std::string(field), ": this model has no tokenizer"));
+  absl::StatusOr<std::shared_ptr<const TokenGrammar>> made =
+      model.grammars->Compile(spec, warnings);
+  if (made.ok()) return made;
+  // What is said of functions names them.
+  const bool of_tools = Message(made.status()).starts_with("tools[");
+  const std::string prefix = of_tools ? "" : absl::StrCat(std::string(field), ": ");
+  return InvalidField(of_tools ? "tools" : field, absl::StrCat(prefix, made.status().message()));
 }
 
 }  // namespace penstock

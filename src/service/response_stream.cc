@@ -51,7 +51,8 @@ ResponseStream::ResponseStream(StreamSetup setup)
     }
     if (!setup_.stop.empty()) choices_[i].matcher.emplace(setup_.stop, setup_.include_stop);
     if (setup_.reply.calls != nullptr || setup_.reply.reasoning != nullptr)
-      choices_[i].reply.emplace(setup_.reply, setup_.in_reasoning, setup_.string_parameters);
+      choices_[i].reply.emplace(setup_.reply, setup_.in_reasoning, setup_.string_parameters,
+                                setup_.one_call);
     if (!setup_.echo.empty()) choices_[i].text = setup_.echo[i];
     // Engines score what has something before it: the first token goes without.
     if (!setup_.first_prompt_ids.empty())
@@ -216,7 +217,8 @@ void ResponseStream::TakeToken(TokenEvent& event) {
   if (setup_.keep_tokens) choice.tokens.push_back(std::move(event.token));
   if (choice.detokenizer && (!stops || setup_.include_stop))
     AddText(choice, choice.detokenizer->Append(id));
-  if (!choice.stop_string.empty()) StopAt(event.choice, FinishReason::kStop);
+  if (!choice.stop_string.empty() || (choice.reply && choice.reply->over()))
+    StopAt(event.choice, FinishReason::kStop);
 }
 
 void ResponseStream::AddText(Choice& choice, std::string_view text) {

@@ -41,6 +41,8 @@ struct StreamSetup {
   ReplyFormat reply;                                          // what is kept apart from the text
   std::shared_ptr<const StringParameters> string_parameters;  // of reply.calls
   bool in_reasoning = false;                                  // the prompt began it
+  bool may_reason = true;                                     // the prompt did not end it
+  bool one_call = false;                                      // a choice ends behind its first
   std::vector<TokenId> reply_markers;     // special tokens that `reply` needs to see
   bool keep_tokens = false;               // deltas carry the tokens
   bool drop_output = false;               // only the echo is wanted

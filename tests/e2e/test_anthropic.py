@@ -110,8 +110,9 @@ def test_takes_turns_and_blocks(client):
 @pytest.mark.parametrize(
     "change, param",
     [
-        ({"tools": [{"name": "f", "input_schema": {"type": "object"}}]}, "tools"),
-        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "thinking"),
+        ({"tools": [{"name": "f", "input_schema": 1}]}, "tools[0].input_schema"),
+        ({"tool_choice": {"type": "any"}}, "tool_choice"),
+        ({"thinking": {"type": "enabled", "budget_tokens": -1}}, "thinking.budget_tokens"),
         ({"max_tokens": 20000}, "max_tokens"),
         (
             {"output_config": {"format": {"type": "json_schema", "schema": {"type": "no"}}}},

@@ -96,7 +96,8 @@ def test_keeps_nothing_where_it_shall_not(client, serve):
 @pytest.mark.parametrize(
     "change, param",
     [
-        ({"tools": [{"type": "function", "name": "f", "parameters": {}}]}, "tools"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tool_choice": "required"}, "tool_choice"),
         ({"background": True}, "background"),
         ({"text": {"format": {"type": "grammar"}}}, "text.format"),
         (

@@ -150,6 +150,42 @@ def test_refuses_with_the_path(client):
     assert set(json.loads(loose.choices[0].message.content)) <= {1}
 
 
+def test_stands_beside_allowed_and_bad_words(client):
+    def complete(**extra):
+        return client.completions.create(
+            model="demo", prompt="The sea", max_tokens=8, n=8, temperature=1.5,
+            extra_body={"structured_outputs": {"choice": ["a", "b"]}, **extra},
+        ).choices
+
+    assert {c.text for c in complete()} == {"a", "b"}
+    assert {c.text for c in complete(bad_words=["a"])} == {"b"}
+    ids = {c.text: c.token_ids[0] for c in complete(return_token_ids=True)}
+    assert {c.text for c in complete(allowed_token_ids=[ids["a"]])} == {"a"}
+    for nothing in ({"bad_words": ["a", "b"]}, {"allowed_token_ids": [5]},
+                    {"allowed_token_ids": [ids["a"]], "bad_words": ["a"]}):
+        with pytest.raises(openai.BadRequestError) as refused:
+            complete(**nothing)
+        assert "allowed_token_ids" in refused.value.message
+
+
+def test_says_what_it_left_out(client):
+    schema = {"type": "array", "uniqueItems": True, "items": {"enum": [1]}, "maxItems": 3}
+    ask = dict(model="demo", messages=ASK, max_tokens=50)
+    for strict in (False, False):  # the second comes from the cache
+        loose = client.chat.completions.create(**ask, response_format=as_schema(schema, strict=strict))
+        assert len(loose.warnings) == 1 and "#/uniqueItems" in loose.warnings[0]
+    chunks = list(client.chat.completions.create(
+        **ask, stream=True, response_format=as_schema(schema, strict=False)))
+    assert chunks[0].warnings == loose.warnings
+    assert not any(hasattr(chunk, "warnings") for chunk in chunks[1:])
+    exact = client.chat.completions.create(**ask, response_format=as_schema({"enum": [1]}))
+    assert not hasattr(exact, "warnings")
+    answer = client.responses.create(
+        model="demo", input="Describe.", max_output_tokens=50,
+        text={"format": {"type": "json_schema", "name": "it", "schema": schema, "strict": False}})
+    assert answer.warnings == loose.warnings
+
+
 def test_responses_and_messages(client, demo):
     answer = client.responses.create(
         model="demo",

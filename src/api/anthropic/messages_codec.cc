@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "api/anthropic/messages_input.h"
 #include "api/http/json_text.h"
 #include "api/openai/call_codec.h"
 #include "base/status_macros.h"
@@ -19,14 +20,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// A string, or text blocks, which are joined.
-absl::Status ReadContent(const std::string& at, Json& value, std::string& text) {
-  if (value.is_array()) RETURN_IF_ERROR(JoinTextParts(value, at));
-  if (!value.is_string()) return WrongJsonType(at, "a string or an array of text blocks", value);
-  text = std::move(value.get_ref<std::string&>());
-  return absl::OkStatus();
-}
-
 absl::Status ReadTurn(const std::string& at, Json& turn, Json& messages) {
   if (!turn.is_object()) return WrongJsonType(at, "an object with role and content", turn);
   const auto role = turn.find("role");
@@ -36,15 +29,7 @@ absl::Status ReadTurn(const std::string& at, Json& turn, Json& messages) {
   const auto content = turn.find("content");
   if (content == turn.end() || content->is_null())
     return InvalidField(at + ".content", at + ".content is missing");
-  std::string text;
-  RETURN_IF_ERROR(ReadContent(at + ".content", *content, text));
-  if (!messages.empty() && messages.back()["role"] == *role) {
-    auto& joined = messages.back()["content"].get_ref<std::string&>();
-    absl::StrAppend(&joined, joined.empty() || text.empty() ? "" : "\n", text);
-  } else {
-    messages.push_back({{"role", std::move(*role)}, {"content", std::move(text)}});
-  }
-  return absl::OkStatus();
+  return ReadMessagesTurn(at + ".content", role->get<std::string>(), *content, messages);
 }
 
 absl::Status ReadTurns(Json& value, Json& messages) {
@@ -54,20 +39,33 @@ absl::Status ReadTurns(Json& value, Json& messages) {
     RETURN_IF_ERROR(ReadTurn(absl::StrCat("messages[", i, "]"), value[i], messages));
   // An empty last turn of the assistant asks for nothing in particular.
   if (messages.size() > 1 && messages.back()["role"] == "assistant" &&
-      messages.back()["content"] == "") {
+      messages.back()["content"] == "" && !messages.back().contains("tool_calls")) {
     messages.erase(messages.size() - 1);
   }
   for (const Json& message : messages) {
-    if (message["content"] == "")
+    if (message["content"] == "" && message["role"] != "tool" && !message.contains("tool_calls"))
       return InvalidField("messages", "messages: only a last one of the assistant may be empty");
   }
   return absl::OkStatus();
 }
 
-absl::Status CheckThinking(const Json& value) {
-  if (value.is_object() && value.contains("type") && value["type"] == "disabled")
-    return absl::OkStatus();
-  return InvalidField("thinking", "thinking: only {\"type\": \"disabled\"} is supported");
+/// Models are told by the names that templates know.
+absl::Status ReadThinking(const Json& value, Json& arguments, GenerationCall& call) {
+  const auto type = value.is_object() ? value.find("type") : value.end();
+  if (!value.is_object() || type == value.end() ||
+      (*type != "enabled" && *type != "adaptive" && *type != "disabled")) {
+    return InvalidField("thinking",
+                        "thinking must have a type: \"enabled\", \"adaptive\" or \"disabled\"");
+  }
+  const bool thinks = *type != "disabled";
+  arguments = {{"enable_thinking", thinks}, {"thinking", thinks}};
+  const auto budget = value.find("budget_tokens");
+  if (!thinks || budget == value.end() || budget->is_null()) return absl::OkStatus();
+  if (!budget->is_number_integer() || *budget < 0) {
+    return WrongJsonType("thinking.budget_tokens", "an integer of at least 0", *budget);
+  }
+  call.reasoning_budget = budget->get<int64_t>();
+  return absl::OkStatus();
 }
 
 absl::Status ReadOutputConfig(const Json& value, GenerationCall& call) {
@@ -110,14 +108,17 @@ std::string_view ErrorType(int status) {
 }  // namespace
 
 absl::Status ReadMessagesCall(Json& body, bool counting, GenerationCall& call) {
-  call.chat = true;
+  call.chat = call.splits_reply = true;
   std::optional<std::string> system;
   Json messages = Json::array();
+  Json thinking;
   RETURN_IF_ERROR(
       ReadFields(body, kMessages, call, [&](std::string_view name, Json& value) -> absl::Status {
         if (name == "messages") return ReadTurns(value, messages);
-        if (name == "system") return ReadContent("system", value, system.emplace());
-        if (name == "thinking") return CheckThinking(value);
+        if (name == "system") return ReadMessagesText("system", value, system.emplace());
+        if (name == "thinking") return ReadThinking(value, thinking, call);
+        if (name == "tools") return ReadMessagesTools(value, call);
+        if (name == "tool_choice") return ReadMessagesToolChoice(value, call);
         if (name == "output_config") return ReadOutputConfig(value, call);
         if (name == "output_format") return ReadFlatFormat(name, value, call);
         if (IsFormatField(name)) return ReadFormatField(name, value, call);
@@ -128,7 +129,13 @@ absl::Status ReadMessagesCall(Json& body, bool counting, GenerationCall& call) {
       }));
   if (messages.empty()) return InvalidField("messages", "messages is missing");
   if (!counting && !call.max_tokens) return InvalidField("max_tokens", "max_tokens is missing");
+  if (thinking.is_object()) {
+    if (call.template_arguments != nullptr) thinking.update(*call.template_arguments);
+    call.template_arguments = std::make_shared<const Json>(std::move(thinking));
+  }
   if (messages.back()["role"] == "assistant") {
+    if (messages.back().contains("tool_calls"))
+      return InvalidField("messages", "messages: the last tool_use has no tool_result");
     call.continue_final_message = true;
     call.add_generation_prompt = false;
   }

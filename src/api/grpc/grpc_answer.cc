@@ -58,6 +58,7 @@ template <class Response>
 void StreamAnswer<Response>::OnDeltas(absl::Span<Delta> deltas) {
   Response piece = common_;
   AddPromptIds(std::exchange(prompt_ids_, {}), piece);
+  common_.clear_warnings();
   for (const Delta& delta : deltas) {
     AddDelta(delta, shape_, !begun_[delta.index], *piece.add_choices());
     begun_[delta.index] = true;

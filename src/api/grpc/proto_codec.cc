@@ -15,6 +15,7 @@
 #include "service/chat_messages.h"
 #include "service/json_body.h"
 #include "service/output_format.h"
+#include "service/tool_choice.h"
 
 namespace penstock {
 namespace {
@@ -148,6 +149,15 @@ absl::Status ReadFormats(const Request& request, GenerationCall& call) {
   return read("structured_outputs", request.structured_outputs());
 }
 
+// A word, or a function as JSON.
+absl::Status ReadChoice(const std::string& text, GenerationCall& call) {
+  constexpr std::string_view kName = "tool_choice";
+  if (!text.starts_with('{')) return ReadToolChoice(kName, text, call);
+  const absl::StatusOr<Json> json = ParseWireJson(text, kName);
+  if (!json.ok()) return InvalidField(kName, Message(json.status()));
+  return ReadToolChoice(kName, *json, call);
+}
+
 }  // namespace
 
 absl::Status ReadCall(const v1::GenerateRequest& request, GenerationCall& call) {
@@ -158,7 +168,7 @@ absl::Status ReadCall(const v1::GenerateRequest& request, GenerationCall& call) 
 }
 
 absl::Status ReadCall(const v1::ChatRequest& request, GenerationCall& call) {
-  call.chat = true;
+  call.chat = call.splits_reply = true;
   CopyFields<v1::ChatRequest, kGrpcChat>(request, call);
   Json messages = Json::array();
   for (const v1::ChatMessage& message : request.messages())
@@ -167,6 +177,7 @@ absl::Status ReadCall(const v1::ChatRequest& request, GenerationCall& call) {
   RETURN_IF_ERROR(ReadTexts("tools", request.tools(), call));
   RETURN_IF_ERROR(ReadTexts("documents", request.documents(), call));
   RETURN_IF_ERROR(ReadFormats(request, call));
+  if (request.has_tool_choice()) RETURN_IF_ERROR(ReadChoice(request.tool_choice(), call));
   if (!request.has_chat_template_kwargs()) return absl::OkStatus();
   constexpr std::string_view kArguments = "chat_template_kwargs";
   absl::StatusOr<Json> arguments = ParseWireJson(request.chat_template_kwargs(), kArguments);

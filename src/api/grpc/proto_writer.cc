@@ -48,6 +48,16 @@ void AddTokensAndEnd(const Delta& delta, const ProtoShape& shape, Choice& choice
   }
 }
 
+void AddCall(const CallDelta& delta, v1::AssistantMessage& message) {
+  const int last = message.tool_calls_size() - 1;
+  const bool goes_on = last >= 0 && message.tool_calls(last).index() == delta.index;
+  v1::ToolCall& call = goes_on ? *message.mutable_tool_calls(last) : *message.add_tool_calls();
+  call.set_index(delta.index);
+  call.mutable_id()->append(delta.id);
+  call.mutable_name()->append(delta.name);
+  call.mutable_arguments()->append(delta.arguments);
+}
+
 }  // namespace
 
 void AddDelta(const Delta& delta, const ProtoShape& shape, bool, v1::Choice& choice) {
@@ -57,8 +67,13 @@ void AddDelta(const Delta& delta, const ProtoShape& shape, bool, v1::Choice& cho
 
 void AddDelta(const Delta& delta, const ProtoShape& shape, bool first, v1::ChatChoice& choice) {
   if (first) choice.mutable_message()->set_role("assistant");
-  choice.mutable_message()->mutable_content()->append(delta.text);
+  v1::AssistantMessage& message = *choice.mutable_message();
+  message.mutable_content()->append(delta.text);
+  message.mutable_reasoning_content()->append(delta.reasoning);
+  for (const CallDelta& call : delta.calls) AddCall(call, message);
   AddTokensAndEnd(delta, shape, choice);
+  if (delta.finish == FinishReason::kStop && delta.num_calls > 0)
+    choice.set_finish_reason(v1::FINISH_REASON_TOOL_CALLS);
 }
 
 void WritePromptLogprobs(const SampledToken& token, const ProtoShape& shape,
@@ -70,6 +85,7 @@ void WriteUsage(const UsageTotals& totals, v1::Usage& usage) {
   usage.set_prompt_tokens(totals.prompt_tokens);
   usage.set_completion_tokens(totals.completion_tokens);
   usage.set_cached_tokens(totals.cached_tokens);
+  usage.set_reasoning_tokens(totals.reasoning_tokens);
 }
 
 void WriteEmbeddings(const EmbeddingResult& result, v1::EmbedResponse& response) {

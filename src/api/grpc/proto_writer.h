@@ -41,6 +41,7 @@ void WriteStart(const ResponseStart& start, Response& response) {
   response.set_id(start.request_id);
   response.set_model(start.model_name);
   response.set_created(start.created);
+  response.mutable_warnings()->Assign(start.warnings.begin(), start.warnings.end());
 }
 
 }  // namespace penstock

@@ -117,6 +117,14 @@ void AppendJsonNumber(std::string& out, float value) {
   out.append(digits, end.ptr);
 }
 
+void AppendWarnings(std::string& out, const std::vector<std::string>& warnings) {
+  for (size_t i = 0; i < warnings.size(); ++i) {
+    out += i == 0 ? ",\"warnings\":[" : ",";
+    AppendJsonString(out, warnings[i]);
+  }
+  if (!warnings.empty()) out += ']';
+}
+
 std::string ErrorBody(int status, std::string_view message, std::string_view param) {
   std::string body = "{\"error\":{\"message\":";
   AppendJsonString(body, message);

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace penstock {
 
@@ -16,6 +17,9 @@ void AppendJsonStringOrNull(std::string& out, std::string_view text);
 void AppendJsonInt(std::string& out, int64_t value);
 /// The shortest digits that read back as the same number; NaN and infinities become null.
 void AppendJsonNumber(std::string& out, float value);
+
+/// ,"warnings":["...", ...]; nothing where there are none.
+void AppendWarnings(std::string& out, const std::vector<std::string>& warnings);
 
 /// The API's error: {"error":{"message","type","param","code"}}. `param` empty: null.
 std::string ErrorBody(int status, std::string_view message, std::string_view param);

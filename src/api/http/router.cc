@@ -43,23 +43,29 @@ void Router::Add(std::string method, std::string path, RouteAccess access, Endpo
                  ErrorForm error_form) {
   const size_t brace = path.find('{');
   const bool has_argument = brace != std::string::npos;
+  std::string suffix = has_argument ? path.substr(path.find('}', brace) + 1) : "";
   if (has_argument) path.resize(brace);
-  routes_.push_back(
-      {std::move(method), std::move(path), has_argument, access, std::move(endpoint), error_form});
+  routes_.push_back({std::move(method), std::move(path), has_argument, std::move(suffix), access,
+                     std::move(endpoint), error_form});
 }
 
 const Router::Route* Router::Find(HttpRequest& request, std::string* allowed) const {
   const std::string_view method =
       request.method == "HEAD" ? "GET" : std::string_view(request.method);
   const std::string_view path = request.path;
+  const Route* form = nullptr;
   for (const Route& route : routes_) {
-    const bool matches = route.has_argument
-                             ? path.size() > route.path.size() && path.starts_with(route.path)
-                             : path == route.path;
-    if (!matches) continue;
+    const size_t around = route.path.size() + route.suffix.size();
+    const bool matches =
+        route.has_argument
+            ? path.size() > around && path.starts_with(route.path) && path.ends_with(route.suffix)
+            : path == route.path;
+    if (!matches || (form != nullptr && form->suffix != route.suffix)) continue;
+    form = &route;
     request.error_form = route.error_form;
     if (route.method == method) {
-      if (route.has_argument) request.path_argument = request.path.substr(route.path.size());
+      if (route.has_argument)
+        request.path_argument = request.path.substr(route.path.size(), path.size() - around);
       return &route;
     }
     absl::StrAppend(allowed, allowed->empty() ? "" : ", ", route.method,

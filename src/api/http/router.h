@@ -21,7 +21,8 @@ class Router {
  public:
   /// `control` judges callers and outlives the router.
   explicit Router(const AccessControl* control) : control_(*control) {}
-  /// `path`: exact, or with a last segment {name} that stands for all the rest.
+  /// `path`: exact, or with a segment {name} that stands for all the rest, or for all up to what
+  /// follows it. Of two forms that fit a path the one that was added first counts.
   /// `error_form`: of what is refused under this path; null: OpenAI's.
   void Add(std::string method, std::string path, RouteAccess access, Endpoint endpoint,
            ErrorForm error_form = nullptr);
@@ -34,6 +35,7 @@ class Router {
   struct Route {
     std::string method, path;
     bool has_argument = false;  // `path` is then the part before it
+    std::string suffix;         // the part behind it
     RouteAccess access;
     Endpoint endpoint;
     ErrorForm error_form = nullptr;

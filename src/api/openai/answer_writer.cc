@@ -99,6 +99,7 @@ AnswerWriter::AnswerWriter(AnswerShape shape, ResponseStart start)
       completion_tokens_(start_.num_choices) {
   prefix_ = "data: ";
   AppendCommon(prefix_, shape_.chat ? "chat.completion.chunk" : "text_completion");
+  AppendWarnings(warnings_, start_.warnings);
 }
 
 void AnswerWriter::AppendCommon(std::string& out, std::string_view object) const {
@@ -117,6 +118,7 @@ void AnswerWriter::AppendEvent(std::string& out, const Delta& delta) {
   out += prefix_;
   AppendChoice(out, delta);
   out += ']';
+  out += std::exchange(warnings_, "");
   completion_tokens_[delta.index] = delta.completion_tokens;
   if (shape_.continuous_usage) {
     out += ",\"usage\":";
@@ -147,6 +149,7 @@ std::string AnswerWriter::Body(const std::vector<Delta>& choices, const UsageTot
   if (shape_.chat) AppendPromptLogprobs(out, choices.front());
   out += ",\"usage\":";
   AppendUsage(out, usage);
+  out += warnings_;
   out += '}';
   return out;
 }

@@ -13,6 +13,7 @@
 #include "service/chat_messages.h"
 #include "service/json_body.h"
 #include "service/output_format.h"
+#include "service/tool_choice.h"
 
 namespace penstock {
 namespace {
@@ -138,7 +139,7 @@ absl::Status ReadStreamOptions(const Json& value, GenerationCall& call) {
 absl::Status ReadOwnForm(std::string_view name, Json& value, GenerationCall& call) {
   if (name == "prompt") return ReadPrompts(name, false, value, call.prompts);
   if (name == "stream_options") return ReadStreamOptions(value, call);
-  if (name == "tool_choice" && value == "none") call.calls_functions = false;
+  if (name == "tool_choice") return ReadToolChoice(name, value, call);
   if (IsChatField(name)) return ReadChatField(name, value, call);
   if (IsFormatField(name)) return ReadFormatField(name, value, call);
   return CheckOnlyValue(name, value);
@@ -198,14 +199,13 @@ absl::Status ReadFields(Json& body, Surface surface, GenerationCall& call, ReadO
 }
 
 absl::Status ReadCall(Json& body, Surface surface, GenerationCall& call) {
-  call.chat = call.splits_reply = call.calls_functions = surface == kChat;
+  call.chat = call.splits_reply = surface == kChat;
   RETURN_IF_ERROR(ReadFields(body, surface, call, [&](std::string_view name, Json& value) {
     return ReadOwnForm(name, value, call);
   }));
   if (surface == kCompletions && call.prompts.empty())
     return InvalidField("prompt", "prompt is missing");
   if (surface == kChat && !call.messages) return InvalidField("messages", "messages is missing");
-  call.calls_functions = call.calls_functions && call.tools && !call.tools->empty();
   return absl::OkStatus();
 }
 

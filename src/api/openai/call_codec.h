@@ -31,7 +31,7 @@ absl::Status ReadField(const CallField& field, const nlohmann::ordered_json& val
 absl::Status ReadPrompts(std::string_view name, bool name_entries, nlohmann::ordered_json& value,
                          std::vector<PromptInput>& prompts);
 
-/// Of response_format, tool_choice, modalities and spaces_between_special_tokens: INVALID_ARGUMENT
+/// Of modalities and spaces_between_special_tokens: INVALID_ARGUMENT
 /// for all but what this server does.
 absl::Status CheckOnlyValue(std::string_view name, const nlohmann::ordered_json& value);
 

@@ -20,6 +20,9 @@ size_t BytesOf(const nlohmann::ordered_json& conversation) {
     const auto content = message.find("content");
     if (content != message.end() && content->is_string())
       bytes += content->get_ref<const std::string&>().size();
+    for (const char* more : {"reasoning_content", "tool_calls"}) {
+      if (message.contains(more)) bytes += message[more].dump().size();
+    }
   }
   return bytes;
 }
@@ -41,7 +44,8 @@ void ResponseStore::Put(std::string_view owner, std::string_view id, StoredRespo
   const std::shared_ptr<const ServerConfig> config = config_->Get();
   const LimitsSection& limits = config->limits;
   if (conversation > static_cast<size_t>(limits.max_body.value)) return;
-  const size_t bytes = kEntryOverhead + response.body.size() + conversation;
+  const size_t items = response.items == nullptr ? 0 : response.items->dump().size();
+  const size_t bytes = kEntryOverhead + response.body.size() + conversation + items;
   std::lock_guard lock(mutex_);
   responses_.SetBounds(static_cast<size_t>(limits.response_memory.value), limits.response_ttl);
   responses_.Put(KeyOf(owner, id), std::move(response), bytes, clock_->Now());

@@ -23,6 +23,7 @@ namespace penstock {
 struct StoredResponse {
   std::string body;                                            // as it was answered
   std::shared_ptr<const nlohmann::ordered_json> conversation;  // messages, the answer's the last
+  std::shared_ptr<const nlohmann::ordered_json> items;         // of its request's input
 };
 
 class ResponseStore {

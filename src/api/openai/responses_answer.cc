@@ -31,8 +31,8 @@ void AppendResponseUsage(std::string& out, const UsageTotals& usage) {
   absl::StrAppend(&out, "{\"input_tokens\":", usage.prompt_tokens,
                   ",\"input_tokens_details\":{\"cached_tokens\":", usage.cached_tokens,
                   "},\"output_tokens\":", usage.completion_tokens,
-                  ",\"output_tokens_details\":{\"reasoning_tokens\":0},\"total_tokens\":",
-                  usage.prompt_tokens + usage.completion_tokens, "}");
+                  ",\"output_tokens_details\":{\"reasoning_tokens\":", usage.reasoning_tokens,
+                  "},\"total_tokens\":", usage.prompt_tokens + usage.completion_tokens, "}");
 }
 
 }  // namespace
@@ -44,7 +44,6 @@ ResponsesAnswer::ResponsesAnswer(std::shared_ptr<HttpExchange> exchange, Respons
       request_(std::move(request)),
       store_(std::move(store)),
       id_("resp_" + MakeRequestId()),
-      item_id_("msg_" + MakeRequestId()),
       owner_(exchange_->request().owner()) {}
 
 void ResponsesAnswer::OnStart(ResponseStart start) {
@@ -53,23 +52,8 @@ void ResponsesAnswer::OnStart(ResponseStart start) {
   temperature_ = request_.temperature.value_or(defaults.temperature.value_or(1));
   top_p_ = request_.top_p.value_or(defaults.top_p.value_or(1));
   model_name_ = std::move(start.model_name);
+  warnings_ = std::move(start.warnings);
   created_ = start.created;
-}
-
-void ResponsesAnswer::AppendPart(std::string& out, std::string_view text) const {
-  out += "{\"type\":\"output_text\",\"annotations\":[],\"logprobs\":[],\"text\":";
-  AppendJsonString(out, text);
-  out += '}';
-}
-
-void ResponsesAnswer::AppendItem(std::string& out, Status status) const {
-  absl::StrAppend(&out, "{\"id\":\"", item_id_, "\",\"type\":\"message\",\"status\":\"",
-                  status == Status::kInProgress  ? "in_progress"
-                  : status == Status::kCompleted ? "completed"
-                                                 : "incomplete",
-                  "\",\"role\":\"assistant\",\"content\":[");
-  if (status != Status::kInProgress) AppendPart(out, text_);
-  out += "]}";
 }
 
 void ResponsesAnswer::AppendRequest(std::string& out) const {
@@ -86,9 +70,9 @@ void ResponsesAnswer::AppendRequest(std::string& out) const {
   out += request_.store ? "true" : "false";
   out += ",\"temperature\":";
   AppendJsonNumber(out, static_cast<float>(temperature_));
-  absl::StrAppend(&out, ",\"text\":", request_.text, ",\"tool_choice\":");
-  AppendJsonString(out, request_.tool_choice);
-  out += ",\"tools\":[],\"top_logprobs\":0,\"top_p\":";
+  absl::StrAppend(&out, ",\"text\":", request_.text, ",\"tool_choice\":", request_.tool_choice);
+  absl::StrAppend(&out, ",\"tools\":", request_.tools);
+  out += ",\"top_logprobs\":0,\"top_p\":";
   AppendJsonNumber(out, static_cast<float>(top_p_));
   out += ",\"truncation\":\"disabled\"";
   AppendTextMember(out, "user", request_.user);
@@ -113,18 +97,32 @@ void ResponsesAnswer::AppendResponse(std::string& out, Status status, const Usag
   out += status == Status::kIncomplete ? "{\"reason\":\"max_output_tokens\"}" : "null";
   AppendRequest(out);
   out += ",\"output\":[";
-  if (status == Status::kCompleted || status == Status::kIncomplete) AppendItem(out, status);
+  if (status == Status::kCompleted || status == Status::kIncomplete) {
+    for (const ResponseItem& item : items_) {
+      if (&item != &items_.front()) out += ',';
+      AppendResponseItem(out, item, StatusOf(item, status), false);
+    }
+  }
   out += "],\"usage\":";
   if (usage == nullptr) {
     out += "null";
   } else {
     AppendResponseUsage(out, *usage);
   }
+  AppendWarnings(out, warnings_);
   out += '}';
 }
 
+std::string_view ResponsesAnswer::StatusOf(const ResponseItem& item, Status status) const {
+  const bool cut = status == Status::kIncomplete && &item == &items_.back();
+  return cut ? "incomplete" : "completed";
+}
+
 std::string ResponsesAnswer::Place() const {
-  return absl::StrCat(",\"item_id\":\"", item_id_, "\",\"output_index\":0,\"content_index\":0");
+  std::string place =
+      absl::StrCat(",\"item_id\":\"", items_.back().id, "\",\"output_index\":", items_.size() - 1);
+  if (items_.back().kind != ResponseItem::kCall) place += ",\"content_index\":0";
+  return place;
 }
 
 void ResponsesAnswer::AppendEvent(std::string_view type, std::string_view rest) {
@@ -139,24 +137,42 @@ void ResponsesAnswer::AppendOpening() {
   AppendResponse(response, Status::kInProgress, nullptr, nullptr);
   AppendEvent("response.created", response);
   AppendEvent("response.in_progress", response);
-  std::string item = ",\"output_index\":0,\"item\":";
-  AppendItem(item, Status::kInProgress);
-  AppendEvent("response.output_item.added", item);
+}
+
+void ResponsesAnswer::OpenItem() {
+  const ResponseItem& item = items_.back();
+  std::string added = absl::StrCat(",\"output_index\":", items_.size() - 1, ",\"item\":");
+  AppendResponseItem(added, item, "in_progress", true);
+  AppendEvent("response.output_item.added", added);
+  if (item.kind == ResponseItem::kCall) return;
   std::string part = Place() + ",\"part\":";
-  AppendPart(part, "");
+  AppendItemPart(part, item.kind, "");
   AppendEvent("response.content_part.added", part);
 }
 
-void ResponsesAnswer::AppendClosing(Status status) {
-  std::string text = Place() + ",\"logprobs\":[],\"text\":";
-  AppendJsonString(text, text_);
-  AppendEvent("response.output_text.done", text);
-  std::string part = Place() + ",\"part\":";
-  AppendPart(part, text_);
-  AppendEvent("response.content_part.done", part);
-  std::string item = ",\"output_index\":0,\"item\":";
-  AppendItem(item, status);
-  AppendEvent("response.output_item.done", item);
+void ResponsesAnswer::CloseItem(Status status) {
+  const ResponseItem& item = items_.back();
+  std::string text = Place();
+  text += item.kind == ResponseItem::kCall      ? ",\"arguments\":"
+          : item.kind == ResponseItem::kMessage ? ",\"logprobs\":[],\"text\":"
+                                                : ",\"text\":";
+  AppendJsonString(text, item.text);
+  if (item.kind == ResponseItem::kCall) {
+    text += ",\"name\":";
+    AppendJsonString(text, item.name);
+  }
+  AppendEvent(item.kind == ResponseItem::kCall      ? "response.function_call_arguments.done"
+              : item.kind == ResponseItem::kMessage ? "response.output_text.done"
+                                                    : "response.reasoning_text.done",
+              text);
+  if (item.kind != ResponseItem::kCall) {
+    std::string part = Place() + ",\"part\":";
+    AppendItemPart(part, item.kind, item.text);
+    AppendEvent("response.content_part.done", part);
+  }
+  std::string done = absl::StrCat(",\"output_index\":", items_.size() - 1, ",\"item\":");
+  AppendResponseItem(done, item, StatusOf(item, status), false);
+  AppendEvent("response.output_item.done", done);
 }
 
 void ResponsesAnswer::Flush() {
@@ -165,16 +181,37 @@ void ResponsesAnswer::Flush() {
   events_.clear();
 }
 
+ResponseItem& ResponsesAnswer::ItemFor(ResponseItem::Kind kind, const CallDelta* call) {
+  const bool goes_on = !items_.empty() && items_.back().kind == kind &&
+                       (call == nullptr || items_.back().call == call->index);
+  if (goes_on) return items_.back();
+  if (request_.stream && !items_.empty()) CloseItem(Status::kCompleted);
+  items_.push_back(call == nullptr ? NewItem(kind) : NewItem(*call));
+  if (request_.stream) OpenItem();
+  return items_.back();
+}
+
+void ResponsesAnswer::AddText(ResponseItem& item, std::string_view text) {
+  item.text += text;
+  if (!request_.stream || text.empty()) return;
+  std::string piece = Place();
+  piece += item.kind == ResponseItem::kMessage ? ",\"logprobs\":[],\"delta\":" : ",\"delta\":";
+  AppendJsonString(piece, text);
+  AppendEvent(item.kind == ResponseItem::kCall      ? "response.function_call_arguments.delta"
+              : item.kind == ResponseItem::kMessage ? "response.output_text.delta"
+                                                    : "response.reasoning_text.delta",
+              piece);
+}
+
 void ResponsesAnswer::OnDeltas(absl::Span<Delta> deltas) {
   for (const Delta& delta : deltas) {
     if (delta.finish) finish_ = delta.finish;
-    text_ += delta.text;
-    if (!request_.stream) continue;
-    if (!opened_) AppendOpening();
-    if (delta.text.empty()) continue;
-    std::string piece = Place() + ",\"logprobs\":[],\"delta\":";
-    AppendJsonString(piece, delta.text);
-    AppendEvent("response.output_text.delta", piece);
+    if (request_.stream && !opened_) AppendOpening();
+    if (!delta.reasoning.empty())
+      AddText(ItemFor(ResponseItem::kReasoning, nullptr), delta.reasoning);
+    if (!delta.text.empty()) AddText(ItemFor(ResponseItem::kMessage, nullptr), delta.text);
+    for (const CallDelta& call : delta.calls)
+      AddText(ItemFor(ResponseItem::kCall, &call), call.arguments);
   }
   if (request_.stream) Flush();
 }
@@ -182,19 +219,20 @@ void ResponsesAnswer::OnDeltas(absl::Span<Delta> deltas) {
 void ResponsesAnswer::Keep(const std::string& body) const {
   if (!request_.store) return;
   auto conversation = std::make_shared<Json>(*request_.conversation);
-  conversation->push_back({{"role", "assistant"}, {"content", text_}});
-  store_->Put(owner_, id_, {body, std::move(conversation)});
+  conversation->push_back(MessageOf(items_));
+  store_->Put(owner_, id_, {body, std::move(conversation), request_.items});
 }
 
 void ResponsesAnswer::OnEnd(const ResponseEnd& end) {
   if (end.error) return OnError(*end.error);
   const Status status = finish_ == FinishReason::kLength ? Status::kIncomplete : Status::kCompleted;
+  if (request_.stream && !opened_) AppendOpening();
+  if (items_.empty()) ItemFor(ResponseItem::kMessage, nullptr);
   HttpResponse response;
   AppendResponse(response.body, status, &end.usage, nullptr);
   Keep(response.body);
   if (!request_.stream) return exchange_->Respond(std::move(response));
-  if (!opened_) AppendOpening();
-  AppendClosing(status);
+  CloseItem(status);
   AppendEvent(status == Status::kIncomplete ? "response.incomplete" : "response.completed",
               ",\"response\":" + response.body);
   Flush();

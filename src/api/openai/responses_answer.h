@@ -1,6 +1,6 @@
 // The sink that answers one call of /v1/responses, as one object or as the events of a stream, and
 // keeps the answer where that was asked for.
-// Owns the text so far. Must not know how calls are read.
+// Owns the items so far. Must not know how calls are read.
 // Threads: called on one text worker at a time.
 #pragma once
 
@@ -8,10 +8,12 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "api/http/message.h"
 #include "api/openai/response_store.h"
 #include "api/openai/responses_codec.h"
+#include "api/openai/responses_items.h"
 #include "penstock/service.h"
 
 namespace penstock {
@@ -31,31 +33,35 @@ class ResponsesAnswer final : public ResponseSink {
 
   void OnError(const CallError& error);
   void AppendOpening();
-  void AppendClosing(Status status);
+  /// The item that goes on with a text of `kind`, or with `call`; the one before it is closed.
+  ResponseItem& ItemFor(ResponseItem::Kind kind, const CallDelta* call);
+  void AddText(ResponseItem& item, std::string_view text);
+  void OpenItem();
+  void CloseItem(Status status);
   /// `usage` null: none yet; `error` null: none.
   void AppendResponse(std::string& out, Status status, const UsageTotals* usage,
                       const CallError* error) const;
   void AppendRequest(std::string& out) const;
-  void AppendItem(std::string& out, Status status) const;
-  void AppendPart(std::string& out, std::string_view text) const;
   /// One event: its type and number, then `rest`.
   void AppendEvent(std::string_view type, std::string_view rest);
-  /// The members that say which text is meant, each after a comma.
+  /// The members that say which text of the last item is meant, each after a comma.
   std::string Place() const;
+  std::string_view StatusOf(const ResponseItem& item, Status status) const;
   void Keep(const std::string& body) const;
   void Flush();
 
   const std::shared_ptr<HttpExchange> exchange_;
   const ResponseRequest request_;
   const std::shared_ptr<ResponseStore> store_;
-  const std::string id_, item_id_;
+  const std::string id_;
   std::string owner_;
   std::string model_name_;
+  std::vector<std::string> warnings_;
   double temperature_ = 1, top_p_ = 1;
   int64_t created_ = 0;
   bool opened_ = false;  // the first events are out
   int64_t sequence_ = 0;
-  std::string text_;
+  std::vector<ResponseItem> items_;  // the last one is open
   std::optional<FinishReason> finish_;
   std::string events_;  // reused
 };

@@ -5,12 +5,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "api/openai/call_codec.h"
+#include "api/openai/responses_input.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "service/call_error.h"
 #include "service/chat_messages.h"
 #include "service/json_body.h"
 #include "service/output_format.h"
+#include "service/tool_choice.h"
 
 namespace penstock {
 namespace {
@@ -19,45 +21,6 @@ using Json = nlohmann::ordered_json;
 
 constexpr size_t kMaxMetadata = 16;                              // pairs, as in the OpenAI API
 constexpr size_t kMaxMetadataKey = 64, kMaxMetadataValue = 512;  // bytes
-
-absl::Status ReadItem(const std::string& at, Json& item, Json& messages) {
-  if (!item.is_object()) return WrongJsonType(at, "an object", item);
-  const auto type = item.find("type");
-  if (type != item.end() && *type != "message") {
-    const std::string kind = type->is_string() ? type->get<std::string>() : "no string";
-    return InvalidField(at + ".type",
-                        absl::StrCat(at, ".type is \"", kind, "\": only \"message\" is supported"));
-  }
-  const auto role = item.find("role");
-  if (role == item.end() ||
-      (*role != "user" && *role != "assistant" && *role != "system" && *role != "developer")) {
-    return InvalidField(at + ".role",
-                        at + ".role must be \"user\", \"assistant\", \"system\" or \"developer\"");
-  }
-  const auto content = item.find("content");
-  const std::string content_at = at + ".content";
-  if (content == item.end() || content->is_null())
-    return InvalidField(content_at, content_at + " is missing");
-  if (content->is_array()) RETURN_IF_ERROR(JoinTextParts(*content, content_at));
-  if (!content->is_string())
-    return WrongJsonType(content_at, "a string or an array of text parts", *content);
-  // Templates know the developer by the older name.
-  const bool system = *role == "developer" || *role == "system";
-  messages.push_back(
-      {{"role", system ? Json("system") : std::move(*role)}, {"content", std::move(*content)}});
-  return absl::OkStatus();
-}
-
-absl::Status ReadInput(Json& value, Json& messages) {
-  if (value.is_string()) {
-    messages.push_back({{"role", "user"}, {"content", std::move(value)}});
-    return absl::OkStatus();
-  }
-  if (!value.is_array()) return WrongJsonType("input", "a string or an array of items", value);
-  for (size_t i = 0; i < value.size(); ++i)
-    RETURN_IF_ERROR(ReadItem(absl::StrCat("input[", i, "]"), value[i], messages));
-  return absl::OkStatus();
-}
 
 absl::Status ReadText(std::string_view name, Json& value, std::optional<std::string>& to) {
   if (!value.is_string()) return WrongJsonType(name, "a string", value);
@@ -115,25 +78,27 @@ absl::Status CheckInclude(const Json& value) {
     if (item == "message.output_text.logprobs")
       return InvalidField("include", "include: log-probabilities are not supported here");
   }
-  return absl::OkStatus();  // of what else there is, an answer of text has nothing
+  return absl::OkStatus();  // of what else there is, answers have nothing
 }
 
 absl::Status ReadOwnForm(std::string_view name, Json& value, ResponseRequest& request,
-                         Json& messages, GenerationCall& call) {
-  if (name == "input") return ReadInput(value, messages);
+                         Json& messages, Json& items, GenerationCall& call) {
+  if (name == "input") return ReadResponseInput(value, messages, items);
+  if (name == "tools") {
+    request.tools = value.dump();
+    return ReadResponseTools(value, call);
+  }
   if (name == "instructions") return ReadText(name, value, request.instructions);
   if (name == "previous_response_id") return ReadText(name, value, request.previous_response_id);
   if (name == "store") return ReadFlag(name, value, request.store);
-  if (name == "parallel_tool_calls") return ReadFlag(name, value, request.parallel_tool_calls);
   if (name == "metadata") return ReadMetadata(value, request.metadata);
   if (name == "text") return ReadTextFormat(value, request.text, call);
   if (IsFormatField(name)) return ReadFormatField(name, value, call);
   if (name == "reasoning") return ReadReasoning(value, request.reasoning_effort);
   if (name == "include") return CheckInclude(value);
   if (name == "tool_choice") {
-    RETURN_IF_ERROR(CheckOnlyValue(name, value));
-    request.tool_choice = value.get<std::string>();
-    return absl::OkStatus();
+    request.tool_choice = value.dump();
+    return ReadToolChoice(name, value, call);
   }
   if (name == "truncation") {
     if (value == "disabled") return absl::OkStatus();
@@ -145,11 +110,12 @@ absl::Status ReadOwnForm(std::string_view name, Json& value, ResponseRequest& re
 }  // namespace
 
 absl::Status ReadResponseCall(Json& body, GenerationCall& call, ResponseRequest& request) {
-  call.chat = true;
-  Json messages = Json::array();
+  call.chat = call.splits_reply = true;
+  Json messages = Json::array(), items = Json::array();
   RETURN_IF_ERROR(ReadFields(body, kResponses, call, [&](std::string_view name, Json& value) {
-    return IsChatField(name) ? ReadChatField(name, value, call)
-                             : ReadOwnForm(name, value, request, messages, call);
+    return IsChatField(name) && name != "tools"
+               ? ReadChatField(name, value, call)
+               : ReadOwnForm(name, value, request, messages, items, call);
   }));
   if (messages.empty() && !request.previous_response_id)
     return InvalidField("input", "input is missing");
@@ -157,9 +123,11 @@ absl::Status ReadResponseCall(Json& body, GenerationCall& call, ResponseRequest&
   request.max_output_tokens = call.max_completion_tokens;
   request.temperature = call.temperature;
   request.top_p = call.top_p;
+  request.parallel_tool_calls = call.parallel_tool_calls.value_or(true);
   request.user = call.user;
   if (!call.reasoning_effort) call.reasoning_effort = request.reasoning_effort;
   request.conversation = std::make_shared<const Json>(std::move(messages));
+  request.items = std::make_shared<const Json>(std::move(items));
   return absl::OkStatus();
 }
 

@@ -23,10 +23,11 @@ struct ResponseRequest {
   bool parallel_tool_calls = true;
   std::optional<int64_t> max_output_tokens;
   std::optional<double> temperature, top_p;
-  std::string tool_choice = "auto";
+  std::string tools = "[]", tool_choice = "\"auto\"";  // JSON
   /// The messages of this request alone, without instructions; JoinConversation puts what was
   /// before in front.
   std::shared_ptr<const nlohmann::ordered_json> conversation;
+  std::shared_ptr<const nlohmann::ordered_json> items;  // the input, as it is listed later
 };
 
 /// Reads a body of /v1/responses; the call has no messages yet. INVALID_ARGUMENT names the field.

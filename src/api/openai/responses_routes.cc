@@ -53,6 +53,28 @@ void RespondNotKept(HttpExchange& exchange, const std::string& id) {
   RespondError(exchange, 404, absl::StrCat("the response \"", id, "\" is not kept"), "response_id");
 }
 
+/// The items of a kept response's input, the first of them first.
+void GetInputItems(ResponseStore& store, HttpExchange& exchange) {
+  const std::string& id = exchange.request().path_argument;
+  auto found = store.Find(exchange.request().credential, id);
+  if (!found) return RespondNotKept(exchange, id);
+  nlohmann::ordered_json items = *found->items;
+  for (size_t i = 0; i < items.size(); ++i) {
+    if (!items[i].contains("id") || !items[i]["id"].is_string())
+      items[i]["id"] = absl::StrCat("item_", id.substr(id.find('_') + 1), "_", i);
+  }
+  const nlohmann::ordered_json first = items.empty() ? nullptr : items.front()["id"];
+  const nlohmann::ordered_json last = items.empty() ? nullptr : items.back()["id"];
+  const nlohmann::ordered_json list = {{"object", "list"},
+                                       {"data", std::move(items)},
+                                       {"first_id", first},
+                                       {"last_id", last},
+                                       {"has_more", false}};
+  HttpResponse response;
+  response.body = list.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  exchange.Respond(std::move(response));
+}
+
 void GetResponse(ResponseStore& store, HttpExchange& exchange) {
   const HttpRequest& request = exchange.request();
   auto found = store.Find(request.owner(), request.path_argument);
@@ -82,6 +104,10 @@ void AddResponseRoutes(Router& router, GenerationService& service, const Answers
   };
   router.Add("POST", "/v1/responses", RouteAccess::Needs(Permission::kInfer),
              OnTextWorker(service, IdempotencyStore::Wrap(answers, create)));
+  const auto items = [store](std::shared_ptr<HttpExchange> exchange) {
+    GetInputItems(*store, *exchange);
+  };
+  router.Add("GET", "/v1/responses/{id}/input_items", Access::kKey, OnTextWorker(service, items));
   const auto get = [store](std::shared_ptr<HttpExchange> exchange) {
     GetResponse(*store, *exchange);
   };

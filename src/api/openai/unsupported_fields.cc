@@ -27,13 +27,6 @@ bool IsUsed(const Json& value) {
   }
 }
 
-absl::Status CheckToolChoice(const Json& value) {
-  if (value == "none" || value == "auto") return absl::OkStatus();
-  return InvalidField(
-      "tool_choice",
-      "tool_choice: only \"none\" and \"auto\" are supported, a forced call is not yet");
-}
-
 absl::Status CheckModalities(const Json& value) {
   if (value == Json::array({"text"})) return absl::OkStatus();
   return InvalidField("modalities", "modalities: only [\"text\"] is supported");
@@ -50,7 +43,6 @@ absl::Status CheckSpaces(const Json& value) {
 }  // namespace
 
 absl::Status CheckOnlyValue(std::string_view name, const Json& value) {
-  if (name == "tool_choice") return CheckToolChoice(value);
   if (name == "modalities") return CheckModalities(value);
   return CheckSpaces(value);
 }

@@ -52,6 +52,22 @@ size_t Grammar::bytes() const {
   return sum;
 }
 
+int32_t AppendProgram(const Grammar& from, Grammar& to) {
+  const auto program = static_cast<int32_t>(to.program.size());
+  const auto terminals = static_cast<int32_t>(to.terminals.size());
+  const auto move = [](int32_t& index, int32_t by) {
+    if (index >= 0) index += by;
+  };
+  to.terminals.insert(to.terminals.end(), from.terminals.begin(), from.terminals.end());
+  for (Instruction i : from.program) {
+    move(i.terminal, terminals);
+    for (int32_t* pc : {&i.next, &i.body, &i.text_loop}) move(*pc, program);
+    for (int32_t& target : i.targets) move(target, program);
+    to.program.push_back(std::move(i));
+  }
+  return from.start + program;
+}
+
 GrammarBuilder::GrammarBuilder() {
   Add({Kind::kEmpty, -1, 0, -1, {}});
   Add({Kind::kNothing, -1, 0, -1, {}});
@@ -124,6 +140,11 @@ GrammarBuilder::Expr GrammarBuilder::JsonText(int64_t min, int64_t max) {
               {}});
 }
 
+GrammarBuilder::Expr GrammarBuilder::Embed(std::shared_ptr<const Grammar> grammar) {
+  embedded_.emplace_back(std::move(grammar), -1);
+  return Add({Kind::kGrammar, static_cast<int32_t>(embedded_.size()) - 1, 0, -1, {}});
+}
+
 GrammarBuilder::Rule GrammarBuilder::NewRule(std::string name) {
   rules_.push_back({std::move(name), -1, -1});
   return static_cast<Rule>(rules_.size()) - 1;
@@ -148,6 +169,7 @@ void GrammarBuilder::FindProductive(bool undefined) {
       switch (n.kind) {
         case Kind::kEmpty:
         case Kind::kText:
+        case Kind::kGrammar:
           yes = true;
           break;
         case Kind::kNothing:
@@ -272,6 +294,7 @@ absl::StatusOr<Grammar> GrammarBuilder::Build(Expr root) {
   used_terminals_.assign(automata_.size(), -1);
   pending_.clear();
   for (RuleEntry& rule : rules_) rule.entry = -1;
+  for (auto& [embedded, entry] : embedded_) entry = -1;
   return_ = AddInstruction(grammar, {});
   grammar.start = Emit(root, return_, grammar);
   while (!pending_.empty()) {
@@ -324,6 +347,15 @@ int32_t GrammarBuilder::Emit(Expr expr, int32_t next, Grammar& grammar) {
       return EmitRepeat(n, next, grammar);
     case Kind::kText:
       return EmitText(n, next, grammar);
+    case Kind::kGrammar: {
+      auto& [embedded, entry] = embedded_[n.index];
+      if (entry < 0) entry = AppendProgram(*embedded, grammar);
+      if (next == return_) return entry;
+      made.kind = Instruction::Kind::kCall;
+      made.body = entry;
+      made.next = next;
+      return AddInstruction(grammar, std::move(made));
+    }
     case Kind::kRule: {
       RuleEntry& rule = rules_[n.index];
       if (rule.entry < 0) {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -39,8 +40,16 @@ struct Grammar {
   std::vector<Instruction> program;
   std::vector<std::shared_ptr<const ByteAutomaton>> terminals;
   int32_t start = 0;
+  // Terminals: of a text that goes before all else, and, in the same states, of no more than its end
+  // marker; -1: none.
+  int32_t reasoning = -1, closing = -1;
+  int32_t endless = -1;  // a terminal anywhere in which the text may end; -1: none
   size_t bytes() const;
 };
+
+/// Copies the program of `from` behind that of `to`; what it starts with there. Its returns stay
+/// returns, to whoever called it.
+int32_t AppendProgram(const Grammar& from, Grammar& to);
 
 class GrammarBuilder {
  public:
@@ -60,6 +69,8 @@ class GrammarBuilder {
   Expr Optional(Expr body) { return Repeat(body, 0, 1); }
   /// A JSON string with its quotes of `min` to `max` characters.
   Expr JsonText(int64_t min, int64_t max);
+  /// A grammar of its own, which matches no empty text.
+  Expr Embed(std::shared_ptr<const Grammar> grammar);
   /// A rule to be defined later, so that rules can refer to each other.
   Rule NewRule(std::string name);
   void Define(Rule rule, Expr body);
@@ -86,11 +97,12 @@ class GrammarBuilder {
     kChoice,
     kRepeat,
     kText,
+    kGrammar,
     kRule
   };
   struct Node {
     Kind kind = Kind::kEmpty;
-    int32_t index = -1;  // terminal, rule
+    int32_t index = -1;  // terminal, grammar, rule
     int32_t min = 0, max = -1;
     std::vector<Expr> parts;
   };
@@ -113,6 +125,7 @@ class GrammarBuilder {
 
   std::vector<Node> exprs_;
   std::vector<RuleEntry> rules_;
+  std::vector<std::pair<std::shared_ptr<const Grammar>, int32_t>> embedded_;  // and their entries
   std::vector<std::shared_ptr<const ByteAutomaton>> automata_;
   absl::flat_hash_map<ByteAutomaton::Digest, int32_t> by_digest_;
   absl::flat_hash_map<std::string, Expr> literals_;

@@ -1,6 +1,8 @@
 #include "text/grammar/grammar_compiler.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -48,17 +50,22 @@ absl::StatusOr<Grammar> CompileRegex(const std::string& pattern) {
 class PieceMatcher final : public TokenMatcher {
  public:
   PieceMatcher(std::shared_ptr<const Grammar> grammar, std::shared_ptr<grammar::TokenMasks> masks,
-               std::shared_ptr<grammar::TokenMasks> first_masks)
+               std::shared_ptr<grammar::TokenMasks> first_masks, int32_t reasoning_limit)
       : masks_(masks),
         first_masks_(first_masks),
         matcher_(std::move(grammar)),
         writer_(std::move(masks)),
-        first_writer_(std::move(first_masks)) {}
+        first_writer_(std::move(first_masks)),
+        reasoning_limit_(reasoning_limit) {
+    LimitReasoning();
+  }
 
   bool Accept(TokenId id) override {
     const grammar::TokenMasks& masks = matcher_.num_steps() == 0 ? *first_masks_ : *masks_;
     if (id < 0 || id >= masks.vocab_size() || masks.piece(id).empty()) return false;
-    return matcher_.Accept(masks.piece(id));
+    if (!matcher_.Accept(masks.piece(id))) return false;
+    LimitReasoning();
+    return true;
   }
   void Rollback(int32_t num_tokens) override { matcher_.Rollback(num_tokens); }
   bool finished() const override { return matcher_.finished(); }
@@ -68,28 +75,50 @@ class PieceMatcher final : public TokenMatcher {
   }
 
  private:
+  void LimitReasoning() {
+    if (reasoning_limit_ >= 0) matcher_.LimitReasoning(reasoning_limit_);
+  }
+
   const std::shared_ptr<grammar::TokenMasks> masks_, first_masks_;
   grammar::Matcher matcher_;
   grammar::MaskWriter writer_, first_writer_;
+  const int32_t reasoning_limit_;
 };
+
+/// What it takes to compile `spec` again, but for the limit of its reasoning.
+std::string KeyOf(const ReplySpec& spec) {
+  std::string key;
+  if (spec.reasoning != nullptr)
+    absl::StrAppend(&key, ToAbsl(spec.reasoning->name), spec.in_reasoning ? "+" : "-");
+  if (spec.calls != nullptr)
+    absl::StrAppend(&key, "\t", ToAbsl(spec.calls->name), spec.several ? "n" : "1");
+  key += '\n';
+  for (const FunctionSpec& function : spec.functions) {
+    absl::StrAppend(&key, function.at, function.strict ? "s" : "l", function.name, "\n",
+                    function.schema.size(), ":", function.schema);
+  }
+  if (spec.content == nullptr) return key;
+  const GrammarSpec& content = *spec.content;
+  absl::StrAppend(&key, static_cast<int>(content.form), content.strict ? "s" : "l", content.text);
+  for (const std::string& choice : content.choices)
+    absl::StrAppend(&key, "\n", choice.size(), ":", choice);
+  return key;
+}
 
 }  // namespace
 
 class GrammarCompiler::Made final : public TokenGrammar {
  public:
-  Made(std::shared_ptr<const Grammar> grammar, std::shared_ptr<grammar::TokenMasks> masks,
-       std::shared_ptr<grammar::TokenMasks> first_masks)
-      : grammar_(std::move(grammar)),
-        masks_(std::move(masks)),
-        first_masks_(std::move(first_masks)) {}
+  Made(std::shared_ptr<const Grammar> grammar, Masks masks, int32_t reasoning_limit)
+      : grammar_(std::move(grammar)), masks_(std::move(masks)), reasoning_limit_(reasoning_limit) {}
   std::unique_ptr<TokenMatcher> Start() const override {
-    return std::make_unique<PieceMatcher>(grammar_, masks_, first_masks_);
+    return std::make_unique<PieceMatcher>(grammar_, masks_.all, masks_.first, reasoning_limit_);
   }
-  const Grammar& grammar() const { return *grammar_; }
 
  private:
   const std::shared_ptr<const Grammar> grammar_;
-  const std::shared_ptr<grammar::TokenMasks> masks_, first_masks_;
+  const Masks masks_;
+  const int32_t reasoning_limit_;
 };
 
 absl::StatusOr<Grammar> CompileGrammar(const GrammarSpec& spec,
@@ -119,46 +148,79 @@ GrammarCompiler::GrammarCompiler(const Tokenizer* tokenizer, int32_t vocab_size,
 
 GrammarCompiler::~GrammarCompiler() = default;
 
+bool GrammarCompiler::IsSpecialToken(std::string_view text) const {
+  const std::optional<TokenId> id = tokenizer_->TokenToId(text);
+  return id && tokenizer_->is_special(*id);
+}
+
+/// Special tokens are no text: they have a byte in front that no text has. Nor does a token that is
+/// no text have a place in a grammar otherwise.
+void GrammarCompiler::MakeMasksLocked() const {
+  std::vector<std::string> pieces(static_cast<size_t>(vocab_size_));
+  for (TokenId id = 0; id < std::min(vocab_size_, tokenizer_->vocab_size()); ++id) {
+    std::string piece = tokenizer_->Piece(id);
+    if (piece.empty() || piece.find(grammar::kSpecialMark) != std::string::npos) continue;
+    if (tokenizer_->is_special(id)) piece.insert(0, 1, grammar::kSpecialMark);
+    pieces[id] = std::move(piece);
+  }
+  std::vector<std::string> first;
+  if (tokenizer_->strips_first_space()) {
+    first = pieces;
+    for (std::string& piece : first) {
+      if (piece.starts_with(' ')) piece.erase(0, 1);
+    }
+  }
+  masks_.all = std::make_shared<grammar::TokenMasks>(std::move(pieces));
+  masks_.first =
+      first.empty() ? masks_.all : std::make_shared<grammar::TokenMasks>(std::move(first));
+}
+
+absl::StatusOr<Grammar> GrammarCompiler::CompileSpec(const ReplySpec& spec,
+                                                     std::vector<std::string>* loosened) const {
+  const auto is_special = [this](std::string_view text) { return IsSpecialToken(text); };
+  const bool anything = spec.content == nullptr && spec.calls == nullptr;
+  Grammar made = grammar::AnyReply();
+  if (spec.content != nullptr) {
+    ASSIGN_OR_RETURN(made, CompileGrammar(*spec.content, loosened));
+    if (spec.reasoning != nullptr) made = grammar::BehindMarkers(made, *spec.reasoning, is_special);
+  }
+  if (spec.calls != nullptr) {
+    absl::StatusOr<Grammar> calls =
+        grammar::CompileCalls(*spec.calls, spec.functions, spec.several, is_special, loosened);
+    if (!calls.ok()) return calls;
+    made = spec.content == nullptr ? *std::move(calls) : grammar::Either(*calls, made);
+  }
+  if (spec.reasoning == nullptr) return made;
+  return grammar::BehindReasoning(made, *spec.reasoning, spec.in_reasoning, anything, is_special);
+}
+
 absl::StatusOr<std::shared_ptr<const TokenGrammar>> GrammarCompiler::Compile(
-    const GrammarSpec& spec) const {
-  std::string key = absl::StrCat(static_cast<int>(spec.form), spec.strict ? "s" : "l", spec.text);
-  for (const std::string& choice : spec.choices)
-    absl::StrAppend(&key, "\n", choice.size(), ":", choice);
-  std::shared_ptr<grammar::TokenMasks> masks, first_masks;
+    const ReplySpec& spec, std::vector<std::string>* loosened) const {
+  std::string key = KeyOf(spec);
+  Masks masks;
   {
     std::lock_guard lock(mutex_);
+    if (masks_.all == nullptr) MakeMasksLocked();
+    masks = masks_;
     const auto found = by_key_.find(key);
     if (found != by_key_.end()) {
       entries_.splice(entries_.begin(), entries_, found->second);
-      return found->second->grammar;
+      const Entry& entry = *found->second;
+      if (loosened != nullptr)
+        loosened->insert(loosened->end(), entry.loosened.begin(), entry.loosened.end());
+      return std::make_shared<const Made>(entry.grammar, std::move(masks), spec.reasoning_limit);
     }
-    if (masks_ == nullptr) {
-      std::vector<std::string> pieces(static_cast<size_t>(vocab_size_));
-      std::vector<std::string> first;
-      for (TokenId id = 0; id < std::min(vocab_size_, tokenizer_->vocab_size()); ++id) {
-        if (!tokenizer_->is_special(id)) pieces[id] = tokenizer_->Piece(id);
-      }
-      if (tokenizer_->strips_first_space()) {
-        first = pieces;
-        for (std::string& piece : first) {
-          if (piece.starts_with(' ')) piece.erase(0, 1);
-        }
-      }
-      masks_ = std::make_shared<grammar::TokenMasks>(std::move(pieces));
-      first_masks_ =
-          first.empty() ? masks_ : std::make_shared<grammar::TokenMasks>(std::move(first));
-    }
-    masks = masks_;
-    first_masks = first_masks_;
   }
-  ASSIGN_OR_RETURN(Grammar compiled, CompileGrammar(spec, nullptr));
-  auto made = std::make_shared<const Made>(std::make_shared<const Grammar>(std::move(compiled)),
-                                           std::move(masks), std::move(first_masks));
+  std::vector<std::string> left_out;
+  ASSIGN_OR_RETURN(Grammar compiled, CompileSpec(spec, &left_out));
+  const auto grammar = std::make_shared<const Grammar>(std::move(compiled));
+  const auto made = std::make_shared<const Made>(grammar, std::move(masks), spec.reasoning_limit);
+  if (loosened != nullptr) loosened->insert(loosened->end(), left_out.begin(), left_out.end());
   std::lock_guard lock(mutex_);
   if (by_key_.contains(key)) return made;
-  const size_t bytes = made->grammar().bytes() + 2 * key.size();
+  const size_t bytes = grammar->bytes() + 2 * key.size();
   if (bytes > cache_bytes_) return made;
-  entries_.push_front({key, made, bytes});
+  entries_.push_front({key, grammar, std::move(left_out), bytes});
   by_key_.emplace(std::move(key), entries_.begin());
   for (bytes_ += bytes; bytes_ > cache_bytes_; entries_.pop_back()) {
     bytes_ -= entries_.back().bytes;

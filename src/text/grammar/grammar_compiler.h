@@ -14,6 +14,7 @@
 #include "penstock/grammar.h"
 #include "penstock/tokenizer.h"
 #include "text/grammar/grammar.h"
+#include "text/grammar/reply_grammar.h"
 #include "text/grammar/token_masks.h"
 
 namespace penstock {
@@ -24,6 +25,17 @@ struct GrammarSpec {
   std::string text;                  // the schema, the expression or the grammar
   std::vector<std::string> choices;  // kChoice
   bool strict = true;                // kJsonSchema: refuse what cannot be kept, else leave it out
+};
+
+/// A reply as a whole: perhaps reasoning, then content or calls of functions.
+struct ReplySpec {
+  std::shared_ptr<const GrammarSpec> content;  // null, and no calls: any text
+  const CallFormat* calls = nullptr;           // of `functions`, in place of content
+  std::vector<FunctionSpec> functions;
+  bool several = true;                         // calls
+  const ReasoningFormat* reasoning = nullptr;  // goes before, or may
+  bool in_reasoning = false;                   // it has begun already
+  int32_t reasoning_limit = -1;                // tokens; -1: none
 };
 
 /// Without a tokenizer: the language itself.
@@ -40,23 +52,34 @@ class GrammarCompiler {
   ~GrammarCompiler();
 
   /// INVALID_ARGUMENT, RESOURCE_EXHAUSTED or UNIMPLEMENTED say what is wrong with the spec.
-  absl::StatusOr<std::shared_ptr<const TokenGrammar>> Compile(const GrammarSpec& spec) const;
+  /// `loosened`: takes what was left out.
+  absl::StatusOr<std::shared_ptr<const TokenGrammar>> Compile(
+      const ReplySpec& spec, std::vector<std::string>* loosened) const;
 
  private:
   class Made;
+  struct Masks {
+    std::shared_ptr<grammar::TokenMasks> all;
+    std::shared_ptr<grammar::TokenMasks> first;  // of an output's first token
+  };
   struct Entry {
     std::string key;
-    std::shared_ptr<const Made> grammar;
+    std::shared_ptr<const grammar::Grammar> grammar;
+    std::vector<std::string> loosened;
     size_t bytes = 0;
   };
+
+  absl::StatusOr<grammar::Grammar> CompileSpec(const ReplySpec& spec,
+                                               std::vector<std::string>* loosened) const;
+  bool IsSpecialToken(std::string_view text) const;
+  void MakeMasksLocked() const;
 
   const Tokenizer* tokenizer_;
   const int32_t vocab_size_;
   const size_t cache_bytes_;
   mutable std::mutex mutex_;
-  mutable std::shared_ptr<grammar::TokenMasks> masks_;        // made at the first use
-  mutable std::shared_ptr<grammar::TokenMasks> first_masks_;  // of an output's first token
-  mutable std::list<Entry> entries_;                          // the last used first
+  mutable Masks masks_;               // made at the first use
+  mutable std::list<Entry> entries_;  // the last used first
   mutable absl::flat_hash_map<std::string, std::list<Entry>::iterator> by_key_;
   mutable size_t bytes_ = 0;
 };

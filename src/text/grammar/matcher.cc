@@ -53,6 +53,7 @@ void StackMachine::Enter(int32_t pc, int32_t stack, ConfigSet& to) {
             std::find(to.ways.begin(), to.ways.end(), config) == to.ways.end())
           to.ways.push_back(config);
         if (automaton.accepts(0)) work_.emplace_back(i.next, at.second);
+        to.finished |= at.first == grammar_->endless;
         break;
       }
       case Instruction::Kind::kSplit:
@@ -95,6 +96,7 @@ void StackMachine::Step(const ConfigSet& from, uint8_t byte, ConfigSet& to) {
         std::find(to.ways.begin(), to.ways.end(), config) == to.ways.end())
       to.ways.push_back(config);
     if (automaton.accepts(state)) Enter(i.next, way.stack, to);
+    to.finished |= way.pc == grammar_->endless;
   }
 }
 
@@ -117,6 +119,23 @@ bool Matcher::Accept(std::string_view bytes) {
 
 void Matcher::Rollback(int32_t num_steps) {
   history_.resize(history_.size() - static_cast<size_t>(std::min(num_steps, this->num_steps())));
+}
+
+void Matcher::LimitReasoning(int32_t most) {
+  const int32_t pc = machine_.grammar().reasoning;
+  const auto way_of = [pc](ConfigSet& set) {
+    return std::find_if(set.ways.begin(), set.ways.end(),
+                        [pc](const Config& way) { return way.pc == pc; });
+  };
+  ConfigSet& now = history_.back();
+  const auto way = way_of(now);
+  if (way == now.ways.end()) return;
+  int32_t begin = 0;
+  while (way_of(history_[begin]) == history_[begin].ways.end()) ++begin;
+  if (num_steps() - begin < most) return;
+  const Config closing{machine_.grammar().closing, way->state, way->stack};
+  now.ways = {closing};
+  now.finished = false;
 }
 
 }  // namespace penstock::grammar

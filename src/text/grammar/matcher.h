@@ -81,6 +81,8 @@ class Matcher {
   /// call is one step of Rollback.
   bool Accept(std::string_view bytes);
   void Rollback(int32_t num_steps);
+  /// Where the grammar's reasoning has taken `most` steps, only its end marker may follow.
+  void LimitReasoning(int32_t most);
   int32_t num_steps() const { return static_cast<int32_t>(history_.size()) - 1; }
   /// Whether the text may end here.
   bool finished() const { return state().finished; }

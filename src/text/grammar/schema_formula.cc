@@ -51,7 +51,9 @@ absl::Status Formulas::Refuse(int32_t node, std::string_view keyword, std::strin
   const std::string what =
       absl::StrCat("#", document_->node(node).path, "/", ToAbsl(keyword), ": ", ToAbsl(why));
   if (options_.strict) return absl::InvalidArgumentError(what);
-  if (options_.loosened != nullptr) options_.loosened->push_back(what);
+  std::vector<std::string>* loosened = options_.loosened;
+  if (loosened != nullptr && std::find(loosened->begin(), loosened->end(), what) == loosened->end())
+    loosened->push_back(what);
   return absl::OkStatus();
 }
 

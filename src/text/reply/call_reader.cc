@@ -29,6 +29,8 @@ std::string_view NameInHeader(CallBody body, std::string_view header) {
     }
     case CallBody::kMistral:
       return TrimmedText(header.substr(0, header.find('[')));
+    case CallBody::kNameLine:
+      return TrimmedText(header);
     default: {
       std::string_view name = TrimmedText(SplitAt(header, kKimiSeparator).first);
       if (name.starts_with(kKimiPrefix)) name.remove_prefix(kKimiPrefix.size());
@@ -58,8 +60,8 @@ constexpr XmlCallMarks kGlmMarks = {
 }  // namespace
 
 CallReader::CallReader(CallBody body, int32_t first_call,
-                       std::shared_ptr<const StringParameters> types)
-    : body_(body), num_calls_(first_call) {
+                       std::shared_ptr<const StringParameters> types, bool one_call)
+    : body_(body), one_call_(one_call), num_calls_(first_call) {
   if (body == CallBody::kQwenXml) xml_.emplace(kQwenMarks, std::move(types));
   if (body == CallBody::kGlmXml) xml_.emplace(kGlmMarks, std::move(types));
 }
@@ -76,7 +78,9 @@ void CallReader::StartObject() {
 
 CallReader::Result CallReader::Next(char c, std::vector<ReplyPiece>& out) {
   settled_ = false;
-  const Result result = xml_ ? InXml(c, out) : ReadOne(c, out);
+  const Result result = xml_                         ? InXml(c, out)
+                        : body_ == CallBody::kPython ? InPython(c, out)
+                                                     : ReadOne(c, out);
   settled_ |= result == Result::kDone;
   return result;
 }
@@ -89,19 +93,62 @@ CallReader::Result CallReader::InXml(char c, std::vector<ReplyPiece>& out) {
       name_ = xml_->taken();
       return Result::kMore;
     case XmlCallReader::Event::kArgument:
-      arguments_ = (has_arguments_ ? ", " : "{") + xml_->taken();
-      has_arguments_ = true;
-      HandOut(out);
+      TakeArgument(xml_->taken(), out);
       return Result::kMore;
     case XmlCallReader::Event::kDone:
-      arguments_ = has_arguments_ ? "}" : "{}";
-      has_arguments_ = true;
-      HandOut(out);
-      return Result::kDone;
+      return CloseArguments(out);
     case XmlCallReader::Event::kBad:
       return Result::kBad;
   }
   return Result::kBad;
+}
+
+void CallReader::TakeArgument(const std::string& member, std::vector<ReplyPiece>& out) {
+  arguments_ = (has_arguments_ ? ", " : "{") + member;
+  has_arguments_ = true;
+  HandOut(out);
+}
+
+CallReader::Result CallReader::CloseArguments(std::vector<ReplyPiece>& out) {
+  arguments_ = has_arguments_ ? "}" : "{}";
+  has_arguments_ = true;
+  HandOut(out);
+  return Result::kDone;
+}
+
+CallReader::Result CallReader::InPython(char c, std::vector<ReplyPiece>& out) {
+  if (form_ == Form::kStart) {
+    if (c == '[') form_ = Form::kInArray;
+    return c == '[' || IsSpaceByte(c) ? Result::kMore : Result::kBad;
+  }
+  if (form_ == Form::kAfterItem) return ReadOne(c, out);
+  if (form_ == Form::kInArray) {
+    if (IsSpaceByte(c)) return Result::kMore;
+    StartObject();
+    python_ = PythonCallReader();
+  }
+  using Event = PythonCallReader::Event;
+  const Event event = python_.Next(c);
+  switch (event) {
+    case Event::kNone:
+      return Result::kMore;
+    case Event::kName:
+      name_ = python_.taken();
+      return Result::kMore;
+    case Event::kArgument:
+    case Event::kLastArgument:
+      TakeArgument(python_.taken(), out);
+      if (event == Event::kArgument) return Result::kMore;
+      break;
+    case Event::kDone:
+      break;
+    case Event::kBad:
+      return Result::kBad;
+  }
+  CloseArguments(out);
+  form_ = Form::kAfterItem;
+  settled_ = true;
+  return one_call_ ? Result::kDone : Result::kMore;
 }
 
 CallReader::Result CallReader::ReadOne(char c, std::vector<ReplyPiece>& out) {
@@ -153,7 +200,7 @@ CallReader::Result CallReader::InObject(char c, std::vector<ReplyPiece>& out) {
     HandOut(out);
     form_ = Form::kAfterItem;
     settled_ = true;
-    return in_array_ ? Result::kMore : Result::kDone;
+    return in_array_ && !one_call_ ? Result::kMore : Result::kDone;
   }
   const bool outer = json_.depth() == 1;
   switch (json_.role()) {
@@ -181,7 +228,8 @@ bool CallReader::EndMember() {
   const std::string key = std::exchange(key_, "");
   const std::string value = std::exchange(value_, "");
   streams_ = false;
-  if (key == "\"name\"") return Unquote(value, name_) && IsFunctionName(name_);
+  if (key == "\"name\"" || key == "\"tool_name\"")
+    return Unquote(value, name_) && IsFunctionName(name_);
   if (!IsArgumentsKey(key) || has_arguments_ || value == "null") return true;
   has_arguments_ = true;  // as OpenAI writes them: an object within a string
   return Unquote(value, arguments_) &&

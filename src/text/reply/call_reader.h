@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "text/reply/json_scanner.h"
+#include "text/reply/python_call_reader.h"
 #include "text/reply/xml_call_reader.h"
 
 namespace penstock {
@@ -25,13 +26,16 @@ struct ReplyPiece {
 
 /// How calls are written within their block.
 enum class CallBody : uint8_t {
-  kObject,    // {"name": "f", "arguments": {...}} or "parameters"
+  kObject,    // {"name": "f", "arguments": {...}} or "tool_name" and "parameters"
   kArray,     // of such objects
   kDeepSeek,  // function<sep>f\n```json\n{...}, or f<sep>{...}
   kMistral,   // an array of objects, or f[ARGS]{...}, or f{...}
   kKimi,      // functions.f:0<argument marker>{...}
   kQwenXml,   // <function=f><parameter=a>1</parameter></function>
   kGlmXml,    // f<arg_key>a</arg_key><arg_value>1</arg_value></tool_call>
+  kPython,    // [f(a=1), g()]
+  kNameLine,  // f, a line's end, {...}
+  kHarmony,   // harmony_parser.h reads it
 };
 
 /// Values are text, whose types only the function's schema knows.
@@ -46,8 +50,10 @@ class CallReader {
  public:
   enum class Result : uint8_t { kMore, kDone, kBad };
 
-  /// Calls are numbered from `first_call` on. `types`: of what XML writes as text.
-  CallReader(CallBody body, int32_t first_call, std::shared_ptr<const StringParameters> types);
+  /// Calls are numbered from `first_call` on. `types`: of what XML writes as text. `one_call`: the
+  /// block ends behind its first.
+  CallReader(CallBody body, int32_t first_call, std::shared_ptr<const StringParameters> types,
+             bool one_call);
 
   /// Appends what became known by c. kDone: the block's calls are complete with c. kBad: c continues
   /// no call; nothing may follow.
@@ -61,6 +67,9 @@ class CallReader {
 
   Result ReadOne(char c, std::vector<ReplyPiece>& out);
   Result InXml(char c, std::vector<ReplyPiece>& out);
+  Result InPython(char c, std::vector<ReplyPiece>& out);
+  void TakeArgument(const std::string& member, std::vector<ReplyPiece>& out);
+  Result CloseArguments(std::vector<ReplyPiece>& out);
   Result InObject(char c, std::vector<ReplyPiece>& out);
   Result InHeader(char c, std::vector<ReplyPiece>& out);
   bool EndMember();
@@ -70,6 +79,7 @@ class CallReader {
   CallBody body_;
   Form form_ = Form::kStart;
   bool in_array_ = false;
+  const bool one_call_;
   int32_t num_calls_;
   JsonScanner json_;
   std::string header_;
@@ -78,6 +88,7 @@ class CallReader {
   bool has_arguments_ = false;
   bool streams_ = false;  // the open member is the arguments
   std::optional<XmlCallReader> xml_;
+  PythonCallReader python_;
   bool settled_ = false;
   bool announced_ = false;  // the open call
 };

@@ -21,6 +21,9 @@ class JsonScanner {
   /// After kDone or kBad nothing may follow. At most kMaxDepth containers are open at once.
   Result Next(char c);
   /// Of the last byte: quotes belong to keys and strings, the brackets of a container to what it is.
+  bool in_string() const {
+    return state_ == State::kString || state_ == State::kEscape || state_ == State::kHex;
+  }
   Role role() const { return role_; }
   /// Open containers.
   size_t depth() const { return open_.size(); }

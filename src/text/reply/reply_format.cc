@@ -1,5 +1,7 @@
 #include "text/reply/reply_format.h"
 
+#include "text/reply/harmony_parser.h"
+
 namespace penstock {
 namespace {
 
@@ -18,17 +20,35 @@ constexpr CallFormat kCallFormats[] = {
      CallBody::kDeepSeek,
      false,
      {"<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"}},
+    {"deepseek_v31",
+     "<｜tool▁call▁begin｜>",
+     "<｜tool▁call▁end｜>",
+     CallBody::kDeepSeek,
+     false,
+     {"<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"}},
     {"kimi_k2",
      "<|tool_call_begin|>",
      "<|tool_call_end|>",
      CallBody::kKimi,
      false,
      {"<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"}},
+    {"pythonic", "<|python_start|>", "<|python_end|>", CallBody::kPython, true, {}},
+    {"command_r",
+     "<|START_ACTION|>",
+     "<|END_ACTION|>",
+     CallBody::kArray,
+     false,
+     {"<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>"}},
+    {"functionary", ">>>", "", CallBody::kNameLine, false, {}},
+    {"harmony", "", "", CallBody::kHarmony, false, {}},
 };
 
 constexpr ReasoningFormat kReasoningFormats[] = {
     {"think", "<think>", "</think>"},
     {"magistral", "[THINK]", "[/THINK]"},
+    {"command_r", "<|START_THINKING|>", "<|END_THINKING|>"},
+    {"harmony", "<|channel|>analysis<|message|>", "<|end|>", "<|start|>assistant",
+     "<|channel|>final<|message|>"},
 };
 
 const CallFormat* CallFormatNamed(std::string_view name) {
@@ -36,6 +56,14 @@ const CallFormat* CallFormatNamed(std::string_view name) {
     if (format.name == name) return &format;
   }
   return nullptr;
+}
+
+/// With nothing but white space behind it.
+bool EndsInMarker(std::string_view marker, std::string_view prompt) {
+  const size_t begin = prompt.rfind(marker);
+  if (begin == std::string_view::npos) return false;
+  const std::string_view after = prompt.substr(begin + marker.size());
+  return after.find_first_not_of(" \n\r\t") == std::string_view::npos;
 }
 
 }  // namespace
@@ -47,16 +75,23 @@ const CallFormat* CallFormatOf(std::string_view chat_template) {
   const auto writes = [&](std::string_view what) {
     return chat_template.find(what) != std::string_view::npos;
   };
+  if (writes("<|channel|>") && writes("<|start|>assistant")) return CallFormatNamed("harmony");
+  if (writes("<|START_ACTION|>")) return CallFormatNamed("command_r");
+  if (writes(">>>${recipient}")) return CallFormatNamed("functionary");
   const bool marked = writes("<tool_call>");
   if (writes("<function=")) {
     return marked && writes("<parameter=") ? CallFormatNamed("qwen3_coder") : nullptr;
   }
   if (writes("<arg_key>")) return marked ? CallFormatNamed("glm45") : nullptr;
-  for (const std::string_view name : {"deepseek_v3", "kimi_k2", "mistral", "granite", "nemotron"}) {
+  if (writes("<｜tool▁call▁begin｜>"))
+    return CallFormatNamed(writes("```json") ? "deepseek_v3" : "deepseek_v31");
+  for (const std::string_view name : {"kimi_k2", "mistral", "granite", "nemotron"}) {
     const CallFormat* format = CallFormatNamed(name);
     if (writes(format->begin)) return format;
   }
   if (marked && writes("</tool_call>")) return CallFormatNamed("hermes");
+  // Llama's and ToolACE's templates write a call of a list as the name, then its bracket.
+  if (writes("call.name + '('")) return CallFormatNamed("pythonic");
   if (writes("<|start_header_id|>") && writes("\"parameters\""))
     return CallFormatNamed("llama3_json");
   if (writes("functools")) return CallFormatNamed("phi4");
@@ -65,17 +100,26 @@ const CallFormat* CallFormatOf(std::string_view chat_template) {
 
 const ReasoningFormat* ReasoningFormatOf(std::string_view chat_template) {
   for (const ReasoningFormat& format : kReasoningFormats) {
-    if (chat_template.find(format.end) != std::string_view::npos) return &format;
+    const std::string_view sign = format.after.empty() ? format.end : format.begin;
+    if (chat_template.find(sign) != std::string_view::npos) return &format;
   }
   return nullptr;
 }
 
+bool IsHarmony(const ReplyFormat& format) {
+  return (format.calls != nullptr && format.calls->body == CallBody::kHarmony) ||
+         (format.reasoning != nullptr && format.reasoning->name == "harmony");
+}
+
 std::vector<std::string_view> MarkersOf(const ReplyFormat& format) {
   std::vector<std::string_view> markers;
+  if (IsHarmony(format)) return {kHarmonyMarkers.begin(), kHarmonyMarkers.end()};
   if (format.reasoning != nullptr) markers = {format.reasoning->begin, format.reasoning->end};
   if (format.calls != nullptr) {
-    for (const std::string_view marker : {format.calls->begin, format.calls->end,
-                                          format.calls->ignored[0], format.calls->ignored[1]}) {
+    for (const std::string_view marker : {format.calls->begin, format.calls->end}) {
+      if (!marker.empty()) markers.push_back(marker);
+    }
+    for (const std::string_view marker : format.calls->ignored) {
       if (!marker.empty()) markers.push_back(marker);
     }
     if (format.calls->body == CallBody::kDeepSeek) markers.push_back(kDeepSeekSeparator);
@@ -91,10 +135,10 @@ std::vector<std::string_view> MarkersOf(const ReplyFormat& format) {
 }
 
 bool EndsInReasoning(const ReasoningFormat& format, std::string_view prompt) {
-  const size_t begin = prompt.rfind(format.begin);
-  if (begin == std::string_view::npos) return false;
-  const std::string_view after = prompt.substr(begin + format.begin.size());
-  return after.find_first_not_of(" \n\r\t") == std::string_view::npos;
+  return EndsInMarker(format.begin, prompt);
+}
+bool EndsBehindReasoning(const ReasoningFormat& format, std::string_view prompt) {
+  return EndsInMarker(format.end, prompt);
 }
 
 }  // namespace penstock

@@ -19,8 +19,8 @@ struct CallFormat {
   std::string_view begin;  // of a block; with `bare` it may be missing
   std::string_view end;    // of a block; empty: none
   CallBody body = CallBody::kObject;
-  bool bare = false;                             // a reply that begins with { is a block
-  std::array<std::string_view, 2> ignored = {};  // around blocks
+  bool bare = false;  // a reply that begins with {, or [ of kPython, is a block
+  std::array<std::string_view, 4> ignored = {};  // around blocks
 };
 
 /// Reasoning that goes before the answer.
@@ -28,6 +28,8 @@ struct ReasoningFormat {
   std::string_view name;
   std::string_view begin;
   std::string_view end;
+  std::string_view after = {};    // behind the end, before all else
+  std::string_view content = {};  // goes before content of a given form
 };
 
 /// Null formats: none.
@@ -43,10 +45,15 @@ absl::Span<const ReasoningFormat> ReasoningFormats();
 const CallFormat* CallFormatOf(std::string_view chat_template);
 const ReasoningFormat* ReasoningFormatOf(std::string_view chat_template);
 
+/// Whether harmony_parser.h reads such replies.
+bool IsHarmony(const ReplyFormat& format);
+
 /// All that it looks for.
 std::vector<std::string_view> MarkersOf(const ReplyFormat& format);
 
 /// Whether a rendered prompt has begun the reasoning already.
 bool EndsInReasoning(const ReasoningFormat& format, std::string_view prompt);
+/// Whether it has ended it.
+bool EndsBehindReasoning(const ReasoningFormat& format, std::string_view prompt);
 
 }  // namespace penstock

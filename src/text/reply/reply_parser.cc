@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "text/reply/function_name.h"
+
 namespace penstock {
 namespace {
 
@@ -26,21 +28,24 @@ size_t MarkerMayBeginAt(std::string_view text, const std::vector<std::string_vie
 }  // namespace
 
 ReplyParser::ReplyParser(const ReplyFormat& format, bool in_reasoning,
-                         std::shared_ptr<const StringParameters> types)
-    : format_(format), types_(std::move(types)) {
+                         std::shared_ptr<const StringParameters> types, bool one_call)
+    : format_(format), types_(std::move(types)), one_call_(one_call) {
   if (format.reasoning != nullptr) reasoning_markers_ = {format.reasoning->end};
   if (format.calls != nullptr) {
-    for (const std::string_view marker :
-         {format.calls->begin, format.calls->ignored[0], format.calls->ignored[1]}) {
+    if (!format.calls->begin.empty()) content_markers_.push_back(format.calls->begin);
+    for (const std::string_view marker : format.calls->ignored) {
       if (!marker.empty()) content_markers_.push_back(marker);
     }
+    if (format.calls->body == CallBody::kNameLine) state_ = State::kRecipient;
   }
+  if (IsHarmony(format)) harmony_.emplace(in_reasoning, format.calls != nullptr, one_call);
   if (!in_reasoning) return;
   state_ = State::kReasoning;
   trims_ = has_reasoned_ = true;
 }
 
 void ReplyParser::Append(std::string_view text, std::vector<ReplyPiece>& out) {
+  if (harmony_) return harmony_->Append(text, out);
   text_ += text;
   Advance(out);
 }
@@ -52,6 +57,9 @@ void ReplyParser::Advance(std::vector<ReplyPiece>& out) {
       case State::kHead:
         moves = ReadHead();
         break;
+      case State::kRecipient:
+        moves = ReadRecipient(out);
+        break;
       case State::kReasoning:
       case State::kContent:
         moves = ReadText(out);
@@ -62,6 +70,9 @@ void ReplyParser::Advance(std::vector<ReplyPiece>& out) {
       case State::kAfterCall:
         moves = SkipEnd();
         break;
+      case State::kOver:
+        text_.clear();
+        return;
     }
   }
 }
@@ -82,12 +93,33 @@ bool ReplyParser::ReadHead() {
     }
     if (marker.starts_with(rest)) return false;
   }
-  if (bare && rest[0] == '{') {
+  if (bare && rest[0] == (format_.calls->body == CallBody::kPython ? '[' : '{')) {
     text_.erase(0, begin);
     BeginCall("");
     return true;
   }
   state_ = State::kContent;
+  return true;
+}
+
+bool ReplyParser::ReadRecipient(std::vector<ReplyPiece>& out) {
+  constexpr size_t kMostLine = 130;
+  const size_t end = text_.find('\n');
+  if (end == std::string::npos && text_.size() <= kMostLine) return false;
+  const std::string_view line = TrimmedText(std::string_view(text_).substr(0, end));
+  if (end != std::string::npos && line == "all") {
+    text_.erase(0, end + 1);
+    marker_ = "";
+    trims_ = true;
+    state_ = State::kContent;
+  } else if (end != std::string::npos && IsFunctionName(line)) {
+    BeginCall(marker_);
+  } else {
+    state_ = State::kContent;
+    trims_ = false;
+    if (!marker_.empty()) space_ = std::exchange(before_, "");
+    Emit(std::exchange(marker_, ""), out);
+  }
   return true;
 }
 
@@ -117,6 +149,7 @@ void ReplyParser::TakeMarker(std::string_view marker) {
     state_ = State::kHead;
   } else if (marker == format_.calls->begin) {
     BeginCall(marker);
+    if (format_.calls->body == CallBody::kNameLine) state_ = State::kRecipient;
   }
 }
 
@@ -124,7 +157,7 @@ void ReplyParser::BeginCall(std::string_view marker) {
   state_ = State::kCall;
   marker_ = marker;
   raw_.clear();
-  reader_.emplace(format_.calls->body, num_calls_, types_);
+  reader_.emplace(format_.calls->body, num_calls_, types_, one_call_);
 }
 
 bool ReplyParser::ReadCall(std::vector<ReplyPiece>& out) {
@@ -160,6 +193,10 @@ void ReplyParser::FailCall(std::vector<ReplyPiece>& out) {
 }
 
 bool ReplyParser::SkipEnd() {
+  if (one_call_) {
+    state_ = State::kOver;
+    return true;
+  }
   const std::string_view end = format_.calls->end;
   if (!end.empty()) {
     const std::string_view rest = std::string_view(text_).substr(FirstNotOf(text_, " \t\r\n`"));
@@ -171,9 +208,17 @@ bool ReplyParser::SkipEnd() {
 }
 
 void ReplyParser::Finish(std::vector<ReplyPiece>& out) {
+  if (harmony_) return harmony_->Finish(out);
   while (state_ == State::kCall && !(raw_.empty() && marker_.empty())) {
     FailCall(out);
     Advance(out);
+  }
+  if (over()) return;
+  if (state_ == State::kRecipient && !(text_.empty() && marker_.empty())) {
+    state_ = State::kContent;
+    trims_ = false;
+    if (!marker_.empty()) space_ = std::exchange(before_, "");
+    Emit(std::exchange(marker_, ""), out);
   }
   if (state_ == State::kAfterCall) text_.clear();  // a part of its end marker
   if (state_ != State::kReasoning) state_ = State::kContent;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "text/reply/call_reader.h"
+#include "text/reply/harmony_parser.h"
 #include "text/reply/reply_format.h"
 
 namespace penstock {
@@ -21,30 +22,38 @@ class ReplyParser {
  public:
   /// `in_reasoning`: the prompt began it already. format.calls: null where calls are not asked for.
   /// `types`: of functions whose calls are written as XML; null: values that are JSON are taken so.
+  /// `one_call`: the reply is over behind its first.
   ReplyParser(const ReplyFormat& format, bool in_reasoning,
-              std::shared_ptr<const StringParameters> types = nullptr);
+              std::shared_ptr<const StringParameters> types = nullptr, bool one_call = false);
 
   /// Appends what became known.
   void Append(std::string_view text, std::vector<ReplyPiece>& out);
   /// The end of the reply: what was held back.
   void Finish(std::vector<ReplyPiece>& out);
   /// Blocks that looked like calls and were none.
-  int32_t num_failed() const { return num_failed_; }
-  bool in_reasoning() const { return state_ == State::kReasoning; }
-  int32_t num_calls() const { return num_calls_; }
+  int32_t num_failed() const { return harmony_ ? harmony_->num_failed() : num_failed_; }
+  bool in_reasoning() const {
+    return harmony_ ? harmony_->in_reasoning() : state_ == State::kReasoning;
+  }
+  int32_t num_calls() const { return harmony_ ? harmony_->num_calls() : num_calls_; }
+  /// What still comes is not wanted.
+  bool over() const { return harmony_ ? harmony_->over() : state_ == State::kOver; }
 
  private:
   enum class State : uint8_t {
-    kHead,  // white space so far: reasoning or a bare call may begin
+    kHead,       // white space so far: reasoning or a bare call may begin
+    kRecipient,  // of kNameLine: a line that says whom the text is for
     kReasoning,
     kContent,
     kCall,
     kAfterCall,  // its end marker may follow
+    kOver,
   };
 
   void Advance(std::vector<ReplyPiece>& out);
   // Each of these returns false where it needs more text.
   bool ReadHead();
+  bool ReadRecipient(std::vector<ReplyPiece>& out);
   bool ReadText(std::vector<ReplyPiece>& out);
   bool ReadCall(std::vector<ReplyPiece>& out);
   bool SkipEnd();
@@ -56,6 +65,7 @@ class ReplyParser {
 
   const ReplyFormat format_;
   const std::shared_ptr<const StringParameters> types_;
+  const bool one_call_;
   std::vector<std::string_view> reasoning_markers_, content_markers_;  // of those states
   State state_ = State::kHead;
   std::string text_;          // not yet understood
@@ -64,6 +74,7 @@ class ReplyParser {
   bool has_content_ = false;  // more than white space
   bool has_reasoned_ = false;
   std::optional<CallReader> reader_;
+  std::optional<HarmonyParser> harmony_;  // reads all, where it is there
   std::string_view marker_;  // that the block began with; empty: none, or a call was handed out
   std::string before_;       // white space before it
   std::string raw_;          // of the block, from what was last handed out on

@@ -92,6 +92,7 @@ XmlCallReader::Event XmlCallReader::Next(char c) {
       text_.resize(text_.size() - marks_.key_end.size());
       key_ = std::string(TrimmedText(std::exchange(text_, "")));
       state_ = marks_.value_begin.empty() ? State::kValue : State::kValueBegin;
+      BeginValue();
       return key_.empty() ? Event::kBad : Event::kNone;
     case State::kValueBegin:
       if (IsSpaceByte(c) && text_.size() == 1) {
@@ -104,7 +105,7 @@ XmlCallReader::Event XmlCallReader::Next(char c) {
       }
       return bad ? Event::kBad : Event::kNone;
     case State::kValue:
-      if (!text_.ends_with(marks_.value_end)) return Event::kNone;
+      if (InJsonText(c) || !text_.ends_with(marks_.value_end)) return Event::kNone;
       text_.resize(text_.size() - marks_.value_end.size());
       return EndValue();
   }
@@ -117,15 +118,27 @@ XmlCallReader::Event XmlCallReader::EndName() {
   return IsFunctionName(name_) ? Event::kName : Event::kBad;
 }
 
+void XmlCallReader::BeginValue() {
+  is_string_ = begun_ = false;
+  json_.reset();
+  if (types_ == nullptr) return;
+  const auto function = types_->find(name_);
+  if (function == types_->end()) return;
+  const auto parameter = function->second.find(key_);
+  is_string_ = parameter != function->second.end() && parameter->second;
+}
+
+bool XmlCallReader::InJsonText(char c) {
+  if (is_string_ || (begun_ && !json_)) return false;
+  if (!begun_ && IsSpaceByte(c)) return false;
+  if (!begun_ && (c == '{' || c == '[' || c == '"')) json_.emplace();
+  begun_ = true;
+  if (json_ && json_->Next(c) != JsonScanner::Result::kMore) json_.reset();
+  return json_ && json_->in_string();
+}
+
 XmlCallReader::Event XmlCallReader::EndValue() {
-  bool is_string = false;
-  if (types_ != nullptr) {
-    if (const auto function = types_->find(name_); function != types_->end()) {
-      const auto parameter = function->second.find(key_);
-      is_string = parameter != function->second.end() && parameter->second;
-    }
-  }
-  taken_ = absl::StrCat(Quoted(key_), ": ", ValueAsJson(std::exchange(text_, ""), is_string));
+  taken_ = absl::StrCat(Quoted(key_), ": ", ValueAsJson(std::exchange(text_, ""), is_string_));
   state_ = State::kBetween;
   return Event::kArgument;
 }

@@ -7,6 +7,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -48,6 +49,9 @@ class XmlCallReader {
   enum class State : uint8_t { kNameBegin, kName, kBetween, kKey, kValueBegin, kValue };
 
   Event EndName();
+  void BeginValue();
+  /// Whether c lies in a string of a JSON value, where no mark ends it.
+  bool InJsonText(char c);
   Event EndValue();
   /// Whether text_ has become `mark`; false with `bad` where it cannot.
   bool Is(std::string_view mark, bool& bad);
@@ -57,6 +61,9 @@ class XmlCallReader {
   State state_ = State::kNameBegin;
   std::string text_;  // of the state
   std::string name_, key_, taken_;
+  bool is_string_ = false;           // of the open value: by its schema
+  std::optional<JsonScanner> json_;  // of the open value, as long as it may be JSON
+  bool begun_ = false;               // the open value: more than white space
 };
 
 }  // namespace penstock

@@ -7,6 +7,7 @@
 #include "api/anthropic/routes.h"
 #include "fakes/http_talk.h"
 #include "fakes/sse_events.h"
+#include "text/reply/reply_format.h"
 
 namespace penstock {
 namespace {
@@ -114,6 +115,96 @@ TEST(Messages, StreamTheEventsInOrder) {
   EXPECT_EQ(events[6]["usage"]["output_tokens"], 2);
 }
 
+struct ToolsTalk : MessagesTalk {
+  ToolsTalk()
+      : MessagesTalk(FakeEngine::Always(
+            Ids("<think>Hm.</think>I ask.<tool_call>{\"name\":\"f\",\"arguments\":{\"a\":1}}"
+                "</tool_call><tool_call>{\"name\":\"g\",\"arguments\":{}}</tool_call>"))) {
+    model->call_format = CallFormatOf("<tool_call></tool_call>");
+    model->reasoning_format = ReasoningFormatOf("</think>");
+  }
+};
+constexpr const char* kAskWithTools =
+    R"({"max_tokens":400,"messages":[{"role":"user","content":"x"}],)"
+    R"("tools":[{"name":"f","description":"d","input_schema":{"type":"object"}},)"
+    R"({"name":"g","input_schema":{"type":"object"}}])";
+
+TEST(Messages, HandOutThinkingTextAndToolUse) {
+  ToolsTalk talk;
+  const json answer = talk.Post(std::string(kAskWithTools) + "}");
+  const json& content = answer["content"];
+  ASSERT_EQ(content.size(), 4) << answer;
+  EXPECT_EQ(content[0], json::parse(R"({"type":"thinking","thinking":"Hm.","signature":""})"));
+  EXPECT_EQ(content[1]["text"], "I ask.");
+  EXPECT_EQ(content[2]["type"], "tool_use");
+  EXPECT_EQ(content[2]["name"], "f");
+  EXPECT_EQ(content[2]["input"], json::parse(R"({"a":1})"));
+  EXPECT_THAT(content[2]["id"].get<std::string>(), HasSubstr("toolu_"));
+  EXPECT_EQ(content[3]["input"], json::object());
+  EXPECT_EQ(answer["stop_reason"], "tool_use");
+  const json one = talk.Post(std::string(kAskWithTools) +
+                             R"(,"tool_choice":{"type":"auto","disable_parallel_tool_use":true}})");
+  EXPECT_EQ(one["content"].size(), 3);
+  const json none = talk.Post(std::string(kAskWithTools) + R"(,"tool_choice":{"type":"none"}})");
+  EXPECT_EQ(none["stop_reason"], "end_turn");
+  EXPECT_THAT(none["content"][1]["text"].get<std::string>(), HasSubstr("<tool_call>"));
+}
+
+TEST(Messages, StreamTheirBlocksOneAfterTheOther) {
+  ToolsTalk talk;
+  HttpClient client(talk.port());
+  const ClientResponse response =
+      client.Post(kMessagesPath, std::string(kAskWithTools) + R"(,"stream":true})");
+  std::vector<std::string> texts;
+  size_t closed = 0;
+  for (const json& event : TypedEvents(response.body)) {
+    if (event["type"] == "content_block_start") {
+      EXPECT_EQ(event["index"], texts.size());
+      EXPECT_EQ(closed, texts.size());
+      texts.emplace_back();
+      if (event["content_block"]["type"] == "tool_use") {
+        EXPECT_EQ(event["content_block"]["input"], json::object());
+      }
+    }
+    if (event["type"] == "content_block_stop") {
+      EXPECT_EQ(event["index"], closed++);
+    }
+    if (event["type"] == "message_delta") {
+      EXPECT_EQ(event["delta"]["stop_reason"], "tool_use");
+    }
+    if (event["type"] != "content_block_delta") continue;
+    const json& delta = event["delta"];
+    for (const char* name : {"text", "thinking", "partial_json"})
+      texts.back() += delta.value(name, "");
+  }
+  EXPECT_THAT(texts, ElementsAre("Hm.", "I ask.", "{\"a\":1}", "{}"));
+  EXPECT_EQ(closed, 4u);
+}
+
+TEST(Messages, TakeResultsOfTools) {
+  MessagesTalk talk;
+  const ChatTemplate shows =
+      ChatTemplate::Parse(
+          "{{ tools[0].function.parameters.type }} {{ thinking }};{% for m in messages %}"
+          "{{ m.role }}:{{ m.reasoning_content }}|{{ m.content }}{% for c in m.tool_calls or [] %}"
+          "[{{ c.id }} {{ c.function.name }} {{ c.function.arguments.a }}]{% endfor %}"
+          "{{ m.tool_call_id }};{% endfor %}")
+          .value();
+  talk.model->chat_template = &shows;
+  talk.Post(
+      R"({"max_tokens":4,"thinking":{"type":"enabled","budget_tokens":50},"tools":[{"name":"f",)"
+      R"("input_schema":{"type":"object"}}],"messages":[{"role":"user","content":"x"},)"
+      R"({"role":"assistant","content":[{"type":"thinking","thinking":"why","signature":""},)"
+      R"({"type":"text","text":"I ask."},{"type":"tool_use","id":"t1","name":"f","input":{"a":1}},)"
+      R"({"type":"tool_use","id":"t2","name":"f","input":{"a":2}}]},)"
+      R"({"role":"user","content":[{"type":"tool_result","tool_use_id":"t1","content":"one"},)"
+      R"({"type":"tool_result","tool_use_id":"t2","content":[{"type":"text","text":"two"}]},)"
+      R"({"type":"text","text":"Well?"}]}]})");
+  EXPECT_EQ(talk.prompt(),
+            "object True;user:|x;assistant:why|I ask.[t1 f 1][t2 f 2];tool:|onet1;tool:|twot2;"
+            "user:|Well?;");
+}
+
 TEST(Messages, CountTokensOfWhatTheyWouldRead) {
   MessagesTalk talk;
   const json counted = talk.Post(R"({"system":"ab","messages":[{"role":"user","content":"cd"}]})",
@@ -200,18 +291,21 @@ INSTANTIATE_TEST_SUITE_P(
         BadMessage{R"("max_tokens":1,"messages":[{"role":"user","content":[{"type":"image",)"
                    R"("source":{}}]}])",
                    "messages[0].content[0]"},
-        BadMessage{R"("max_tokens":1,"messages":[{"role":"user","content":[{"type":"tool_result",)"
-                   R"("tool_use_id":"a"}]}])",
+        BadMessage{R"("max_tokens":1,"messages":[{"role":"user","content":[{"type":"tool_use",)"
+                   R"("id":"a","name":"f","input":{}}]}])",
                    "messages[0].content[0]"},
         BadMessage{OF_X R"(,"max_tokens":1,"system":7)", "system"},
         BadMessage{OF_X R"(,"max_tokens":1,"system":[{"type":"text"}])", "system[0]"},
         BadMessage{OF_X R"(,"max_tokens":1,"temperature":3)", "temperature"},
         BadMessage{OF_X R"(,"max_tokens":1,"stop_sequences":[""])", "stop_sequences"},
         BadMessage{OF_X R"(,"max_tokens":1,"stop_sequences":[7])", "stop_sequences"},
-        BadMessage{OF_X R"(,"max_tokens":1,"tools":[{"name":"f","input_schema":{}}])", "tools"},
+        BadMessage{OF_X R"(,"max_tokens":1,"tools":[{"name":"f"}])", "tools[0].input_schema"},
+        BadMessage{OF_X R"(,"max_tokens":1,"tools":[{"type":"bash_20250124","name":"bash"}])",
+                   "tools[0].type"},
         BadMessage{OF_X R"(,"max_tokens":1,"tool_choice":{"type":"any"})", "tool_choice"},
-        BadMessage{OF_X R"(,"max_tokens":1,"thinking":{"type":"enabled","budget_tokens":9})",
-                   "thinking"},
+        BadMessage{OF_X R"(,"max_tokens":1,"thinking":{"type":"enabled","budget_tokens":-9})",
+                   "thinking.budget_tokens"},
+        BadMessage{OF_X R"(,"max_tokens":1,"thinking":{"type":"deep"})", "thinking"},
         BadMessage{OF_X R"(,"max_tokens":1,"metadata":[])", "metadata"},
         BadMessage{OF_X R"(,"max_tokens":1,"stream":"yes")", "stream"},
         BadMessage{OF_X R"(,"max_tokens":1,"n":2)", "n"},

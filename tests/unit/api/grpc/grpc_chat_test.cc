@@ -6,6 +6,7 @@
 
 #include "fakes/grpc_talk.h"
 #include "text/chat_template.h"
+#include "text/reply/reply_format.h"
 
 namespace penstock {
 namespace {
@@ -278,6 +279,70 @@ TEST_F(GrpcChat, ACallsDeadlineIsTheChats) {
   EXPECT_LE(*deadline, SystemClock::Get().Now() + absl::Milliseconds(300));
   while (talk_.engine.num_cancelled() == 0) std::this_thread::yield();
   talk_.engine.StepUntilIdle();
+}
+
+class GrpcReplies : public GrpcChat {
+ protected:
+  GrpcReplies() : talk_tools_(FakeEngine::Always(Ids(kReply))) {
+    SetTemplate("{{ messages[0].content }}");
+    talk_tools_.model->chat_template = talk_.model->chat_template;
+    talk_tools_.model->call_format = CallFormatOf("<tool_call></tool_call>");
+    talk_tools_.model->reasoning_format = ReasoningFormatOf("</think>");
+    request_ = Say("x", 400);
+    request_.add_tools(R"({"type":"function","function":{"name":"f"}})");
+  }
+  static constexpr std::string_view kReply =
+      "<think>Hm.</think>I ask.<tool_call>{\"name\":\"f\",\"arguments\":{\"a\":1}}</tool_call>"
+      "<tool_call>{\"name\":\"g\",\"arguments\":{}}</tool_call>";
+  GrpcTalk talk_tools_;
+  v1::ChatRequest request_;
+};
+
+TEST_F(GrpcReplies, ComeApart) {
+  grpc::ClientContext context;
+  v1::ChatResponse response;
+  ASSERT_TRUE(talk_tools_.stub->Chat(&context, request_, &response).ok());
+  const v1::ChatChoice& choice = response.choices(0);
+  EXPECT_EQ(choice.message().reasoning_content(), "Hm.");
+  EXPECT_EQ(choice.message().content(), "I ask.");
+  ASSERT_EQ(choice.message().tool_calls_size(), 2);
+  EXPECT_EQ(choice.message().tool_calls(0).name(), "f");
+  EXPECT_EQ(choice.message().tool_calls(0).arguments(), "{\"a\":1}");
+  EXPECT_EQ(choice.message().tool_calls(1).index(), 1);
+  EXPECT_EQ(choice.finish_reason(), v1::FINISH_REASON_TOOL_CALLS);
+  EXPECT_GT(response.usage().reasoning_tokens(), 0);
+}
+
+TEST_F(GrpcReplies, StreamInPieces) {
+  request_.set_parallel_tool_calls(false);
+  grpc::ClientContext context;
+  const auto reader = talk_tools_.stub->ChatStream(&context, request_);
+  v1::ChatResponse piece;
+  std::string reasoning, content, arguments, names;
+  while (reader->Read(&piece)) {
+    for (const v1::ChatChoice& choice : piece.choices()) {
+      reasoning += choice.message().reasoning_content();
+      content += choice.message().content();
+      for (const v1::ToolCall& call : choice.message().tool_calls()) {
+        EXPECT_EQ(call.index(), 0);
+        EXPECT_EQ(call.id().empty(), call.name().empty());
+        names += call.name();
+        arguments += call.arguments();
+      }
+    }
+  }
+  EXPECT_TRUE(reader->Finish().ok());
+  EXPECT_EQ(reasoning, "Hm.");
+  EXPECT_EQ(content, "I ask.");
+  EXPECT_EQ(names, "f");
+  EXPECT_EQ(arguments, "{\"a\":1}");
+}
+
+TEST_F(GrpcReplies, RefuseAChoiceThatIsNone) {
+  request_.set_tool_choice("perhaps");
+  EXPECT_EQ(Refuse(request_).field, "tool_choice");
+  request_.set_tool_choice(R"({"type":"function","function":{"name":"other"}})");
+  EXPECT_EQ(Refuse(request_).field, "tool_choice");
 }
 
 }  // namespace

@@ -48,6 +48,7 @@ std::string WantedType(const CallField& field) {
       {"chat_template_kwargs", "optional string"},
       {"response_format", "optional string"},
       {"structured_outputs", "optional string"},
+      {"tool_choice", "optional string"},
       {"input", "repeated EmbedInput"},
   };
   if (std::holds_alternative<OwnForm>(field.member)) {

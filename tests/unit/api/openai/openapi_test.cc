@@ -129,7 +129,7 @@ TEST(OpenApi, IsServedAndListsOnlyRoutesThatAre) {
               : (method == "post" ? client.Post(real, "[]") : ClientResponse{404, {}, {}});
       EXPECT_NE(answer.status, 405) << method << " " << path;
       if (answer.status == 404) {
-        EXPECT_EQ(path, "/v1/responses/{response_id}");
+        EXPECT_TRUE(path.starts_with("/v1/responses/{response_id}")) << path;
       }
       if (method == "post") {
         EXPECT_EQ(answer.status, 400) << path;

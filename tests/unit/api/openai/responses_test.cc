@@ -2,11 +2,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "api/openai/response_store.h"
 #include "fakes/http_talk.h"
 #include "fakes/sse_events.h"
+#include "text/reply/reply_format.h"
 
 namespace penstock {
 namespace {
@@ -93,6 +95,98 @@ TEST(Responses, TakeItemsAndSayWhereTheyAreCut) {
   EXPECT_EQ(answer["incomplete_details"]["reason"], "max_output_tokens");
   EXPECT_EQ(answer["output"][0]["status"], "incomplete");
   EXPECT_EQ(answer["output"][0]["content"][0]["text"], "Ye");
+}
+
+constexpr std::string_view kThoughtAndCalls =
+    "<think>Hm.</think>I ask.<tool_call>{\"name\":\"f\",\"arguments\":{\"a\":1}}</tool_call>"
+    "<tool_call>{\"name\":\"g\",\"arguments\":{}}</tool_call>";
+constexpr std::string_view kTwoTools =
+    R"("tools":[{"type":"function","name":"f","parameters":{"type":"object"}},)"
+    R"({"type":"function","name":"g"}])";
+
+struct ToolsTalk : ResponsesTalk {
+  ToolsTalk() : ResponsesTalk(FakeEngine::Always(Ids(kThoughtAndCalls))) {
+    model->call_format = CallFormatOf("<tool_call></tool_call>");
+    model->reasoning_format = ReasoningFormatOf("</think>");
+  }
+};
+
+TEST(Responses, HandOutReasoningTextAndCallsAsItems) {
+  ToolsTalk talk;
+  const json answer = talk.Post(std::string(R"({"input":"x",)") + std::string(kTwoTools) + "}");
+  const json& output = answer["output"];
+  ASSERT_EQ(output.size(), 4) << answer;
+  EXPECT_EQ(output[0]["type"], "reasoning");
+  EXPECT_EQ(output[0]["content"][0]["text"], "Hm.");
+  EXPECT_EQ(output[1]["content"][0]["text"], "I ask.");
+  EXPECT_EQ(output[2]["type"], "function_call");
+  EXPECT_EQ(output[2]["name"], "f");
+  EXPECT_EQ(output[2]["arguments"], "{\"a\":1}");
+  EXPECT_EQ(output[3]["name"], "g");
+  EXPECT_NE(output[2]["call_id"], output[3]["call_id"]);
+  EXPECT_EQ(answer["tools"][0]["name"], "f");
+  EXPECT_GT(answer["usage"]["output_tokens_details"]["reasoning_tokens"], 0);
+  const json one = talk.Post(std::string(R"({"input":"x","parallel_tool_calls":false,)") +
+                             std::string(kTwoTools) + "}");
+  EXPECT_EQ(one["output"].size(), 3);
+  EXPECT_EQ(one["parallel_tool_calls"], false);
+}
+
+TEST(Responses, StreamTheirItemsOneAfterTheOther) {
+  ToolsTalk talk;
+  HttpClient client(talk.port());
+  const ClientResponse response = client.Post(
+      kResponsesPath, std::string(R"({"input":"x","stream":true,)") + std::string(kTwoTools) + "}");
+  const std::vector<json> events = TypedEvents(response.body);
+  std::map<int, std::string> texts;
+  int64_t opened = -1, closed = -1;
+  for (size_t i = 0; i < events.size(); ++i) {
+    const json& event = events[i];
+    const std::string type = event["type"];
+    EXPECT_EQ(event["sequence_number"], i);
+    if (type == "response.output_item.added") {
+      EXPECT_EQ(event["output_index"], ++opened);
+    }
+    if (type.ends_with(".delta")) texts[event["output_index"]] += event["delta"].get<std::string>();
+    if (type == "response.output_item.done") {
+      EXPECT_EQ(event["output_index"], ++closed);
+      EXPECT_EQ(opened, closed);
+      EXPECT_EQ(event["item"], events.back()["response"]["output"][closed]);
+    }
+  }
+  EXPECT_EQ(closed, 3);
+  EXPECT_EQ(texts,
+            (std::map<int, std::string>{{0, "Hm."}, {1, "I ask."}, {2, "{\"a\":1}"}, {3, "{}"}}));
+}
+
+TEST(Responses, GoOnFromCallsAndListWhatTheyWereGiven) {
+  ToolsTalk talk;
+  const ChatTemplate shows =
+      ChatTemplate::Parse(
+          "{% for m in messages %}{{ m.role }}:{{ m.reasoning_content }}|{{ m.content }}"
+          "{% for c in m.tool_calls or [] %}[{{ c.id }} {{ c.function.name }} "
+          "{{ c.function.arguments.a }}]{% endfor %}{{ m.tool_call_id }};{% endfor %}")
+          .value();
+  talk.model->chat_template = &shows;
+  const json answer = talk.Post(
+      R"({"input":[{"role":"user","content":"x"},{"type":"reasoning","id":"rs","summary":[],)"
+      R"("content":[{"type":"reasoning_text","text":"why"}]},)"
+      R"({"type":"function_call","call_id":"c1","name":"f","arguments":"{\"a\":1}"},)"
+      R"({"type":"function_call","call_id":"c2","name":"f","arguments":"{\"a\":2}"},)"
+      R"({"type":"function_call_output","call_id":"c1","output":"one"},)"
+      R"({"type":"function_call_output","call_id":"c2","output":[{"type":"input_text","text":"two"}]}]})");
+  EXPECT_EQ(talk.prompt(), "user:|x;assistant:why|None[c1 f 1][c2 f 2];tool:|onec1;tool:|twoc2;");
+  const std::string id = answer["id"];
+  const auto [status, items] = talk.Ask("GET", id + "/input_items");
+  EXPECT_EQ(status, 200);
+  ASSERT_EQ(items["data"].size(), 6);
+  EXPECT_EQ(items["data"][0]["content"][0]["text"], "x");
+  EXPECT_EQ(items["data"][1]["id"], "rs");
+  EXPECT_EQ(items["data"][4]["output"], "one");
+  EXPECT_EQ(items["has_more"], false);
+  EXPECT_EQ(talk.Ask("GET", "resp_no/input_items").first, 404);
+  EXPECT_EQ(talk.Ask("DELETE", id + "/input_items").first, 405);
+  EXPECT_EQ(talk.Ask("DELETE", id).first, 200);
 }
 
 TEST(Responses, GoOnFromKeptOnes) {
@@ -216,8 +310,15 @@ INSTANTIATE_TEST_SUITE_P(
         BadResponse{R"({"input":[{"role":"user","content":{}}]})", "input[0].content"},
         BadResponse{R"({"input":[{"role":"user","content":[{"type":"input_image"}]}]})",
                     "input[0].content[0]"},
-        BadResponse{R"({"input":[{"type":"function_call_output","call_id":"a","output":"b"}]})",
-                    "input[0].type"},
+        BadResponse{R"({"input":[{"type":"item_reference","id":"a"}]})", "input[0].type"},
+        BadResponse{R"({"input":[{"type":"function_call_output","output":"b"}]})",
+                    "input[0].call_id"},
+        BadResponse{R"({"input":[{"type":"function_call_output","call_id":"a"}]})",
+                    "input[0].output"},
+        BadResponse{
+            R"({"input":[{"type":"function_call","call_id":"a","name":"f","arguments":{}}]})",
+            "input[0].arguments"},
+        BadResponse{R"({"input":[{"type":"reasoning","content":[{}]}]})", "input[0].content"},
         BadResponse{R"({"input":"x","instructions":[]})", "instructions"},
         BadResponse{R"({"input":"x","max_output_tokens":0})", "max_output_tokens"},
         BadResponse{R"({"input":"x","max_output_tokens":5000})", "max_output_tokens"},
@@ -234,7 +335,11 @@ INSTANTIATE_TEST_SUITE_P(
         BadResponse{R"({"input":"x","include":["message.output_text.logprobs"]})", "include"},
         BadResponse{R"({"input":"x","include":"a"})", "include"},
         BadResponse{R"({"input":"x","top_logprobs":2})", "top_logprobs"},
-        BadResponse{R"({"input":"x","tools":[{"type":"function","name":"f"}]})", "tools"},
+        BadResponse{R"({"input":"x","tools":[{"type":"web_search"}]})", "tools[0].type"},
+        BadResponse{R"({"input":"x","tools":[{"type":"function","name":"a b"}]})", "tools[0]"},
+        BadResponse{R"({"input":"x","tools":[{"type":"function","name":"f"}],"tool_choice":)"
+                    R"({"type":"function","name":"g"}})",
+                    "tool_choice"},
         BadResponse{R"({"input":"x","tool_choice":"required"})", "tool_choice"},
         BadResponse{R"({"input":"x","background":true})", "background"},
         BadResponse{R"({"input":"x","max_tokens":5})", "max_tokens"},
@@ -255,7 +360,7 @@ TEST(ResponseStore, IsBoundedInBytesAndTime) {
   const auto put = [&](const char* id, size_t bytes) {
     auto conversation = std::make_shared<nlohmann::ordered_json>(nlohmann::ordered_json::array());
     conversation->push_back({{"role", "user"}, {"content", std::string(bytes, 'a')}});
-    store.Put("c", id, {"body", std::move(conversation)});
+    store.Put("c", id, {"body", std::move(conversation), nullptr});
   };
   put("a", 1000);
   put("b", 1000);
@@ -281,7 +386,7 @@ TEST(ResponseStore, KeepsNoConversationThatIsLongerThanABodyMayBe) {
   for (const size_t bytes : {1000, 2048}) {
     auto conversation = std::make_shared<nlohmann::ordered_json>(nlohmann::ordered_json::array());
     conversation->push_back({{"role", "user"}, {"content", std::string(bytes, 'a')}});
-    store.Put("c", std::to_string(bytes), {"body", std::move(conversation)});
+    store.Put("c", std::to_string(bytes), {"body", std::move(conversation), nullptr});
     EXPECT_EQ(store.Find("c", std::to_string(bytes)).has_value(), bytes == 1000);
   }
 }

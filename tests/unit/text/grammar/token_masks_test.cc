@@ -25,7 +25,9 @@ class TokenMasksTest : public testing::Test {
     GrammarSpec spec;
     spec.form = form;
     spec.text = std::move(text);
-    auto made = compiler_->Compile(spec);
+    ReplySpec reply;
+    reply.content = std::make_shared<const GrammarSpec>(spec);
+    auto made = compiler_->Compile(reply, nullptr);
     EXPECT_TRUE(made.ok()) << made.status() << spec.text;
     return (*made)->Start();
   }

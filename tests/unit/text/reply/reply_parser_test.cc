@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
@@ -135,6 +137,10 @@ const Case kCases[] = {
      "\\\"b\\\"\\n\"})#1:g({})"},
     {"qwen3_coder", "", false, "<tool_call><function=f><parameter=n>True</parameter></function>",
      "#0:f({\"n\": true})"},
+    {"qwen3_coder", "", false,
+     "<tool_call><function=f><parameter=l>\n[\"</parameter>\"]\n</parameter><parameter=s>[\"</"
+     "parameter></function></tool_call>",
+     "#0:f({\"l\": [\"</parameter>\"], \"s\": \"[\\\"\"})"},
     {"qwen3_coder", "", false, "<tool_call>{\"name\": \"f\"}</tool_call>",
      "<tool_call>{\"name\": \"f\"}</tool_call>", 1},
     {"qwen3_coder", "", false, "<tool_call><function=f>no", "<tool_call><function=f>no", 1},
@@ -192,6 +198,61 @@ const Case kCases[] = {
      "1}<|tool_call_end|><|tool_call_begin|>functions.g:1<|tool_call_argument_begin|>{}"
      "<|tool_call_end|><|tool_calls_section_end|>",
      "#0:f({\"a\": 1})#1:g({})"},
+    // Llama's and ToolACE's lists as Python writes them.
+    {"pythonic", "", false, "[f(a=1, b='x\\'y\\u00e9', c=[True, None, (1,)], d={\"k\": 2.5})]",
+     "#0:f({\"a\": 1, \"b\": \"x'yé\", \"c\": [true,null,[1]], \"d\": {\"k\": 2.5}})"},
+    {"pythonic", "", false, "\n[f(), g(s=\"a, b)\", t='')]\n",
+     "#0:f({})#1:g({\"s\": \"a, b)\", \"t\": \"\"})"},
+    {"pythonic", "", false, "<|python_start|>[a.b(x=-1.5)]<|python_end|>", "#0:a.b({\"x\": -1.5})"},
+    {"pythonic", "", false, "[1, 2, 3] is a list", "[1, 2, 3] is a list", 1},
+    {"pythonic", "", false, "[f(a=x)]", "[f(a=x)]", 1},
+    {"pythonic", "", false, "[f(a=1", "[f(a=1", 1},
+    {"pythonic", "", false, "[f(a=1, b=", "#0:f({\"a\": 1) b=", 1},
+    {"pythonic", "", false, "Look: [f(a=1)]", "Look: [f(a=1)]"},
+    // Command R7B and A.
+    {"command_r", "command_r", false,
+     "<|START_THINKING|>Hm.<|END_THINKING|><|START_ACTION|>[\n    {\"tool_call_id\": \"0\", "
+     "\"tool_name\": \"f\", \"parameters\": {\"a\": 1}},\n    {\"tool_call_id\": \"1\", "
+     "\"tool_name\": \"g\", \"parameters\": {}}\n]<|END_ACTION|>",
+     "R(Hm.)#0:f({\"a\": 1})#1:g({})"},
+    {"command_r", "command_r", false, "<|START_RESPONSE|>Yes.<|END_RESPONSE|>", "Yes."},
+    {"command_r", "command_r", true, "Hm<|END_THINKING|><|START_TEXT|>Yes.<|END_TEXT|>",
+     "R(Hm)Yes."},
+    {"command_r", "", false, "<|START_ACTION|>none<|END_ACTION|>",
+     "<|START_ACTION|>none<|END_ACTION|>", 1},
+    // Functionary v3.2, whose prompt ends in >>>.
+    {"functionary", "", false, "f\n{\"a\": 1}>>>g\n{}", "#0:f({\"a\": 1})#1:g({})"},
+    {"functionary", "", false, "all\nI ask.\n>>>f\n{}", "I ask.#0:f({})"},
+    {"functionary", "", false, "all\nHello >>> there", "Hello >>> there"},
+    {"functionary", "", false, "all\nHello >>> you\nthere", "Hello >>> you\nthere", 1},
+    {"functionary", "", false, "f\nno", "f\nno", 1},
+    {"functionary", "", false, "No recipient, no line", "No recipient, no line"},
+    // gpt-oss.
+    {"harmony", "harmony", false,
+     "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>commentary "
+     "to=functions.f <|constrain|>json<|message|>{\"a\": \"<|end|>\"}<|call|>",
+     "R(Hm.)#0:f({\"a\": \"<|end|>\"})"},
+    {"harmony", "harmony", false,
+     "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>analysis<|message|>b"
+     "<|end|>\n<|start|>assistant<|channel|>final<|message|>Yes < no.\n<|return|>",
+     "R(a\nb)Yes < no.\n"},
+    {"harmony", "harmony", false, " to=functions.f<|channel|>commentary json<|message|>{}",
+     "#0:f({})"},
+    {"harmony", "harmony", false,
+     "<|channel|>commentary<|message|>I ask.<|end|><|start|>assistant to=functions.f<|channel|>"
+     "commentary json<|message|>{}<|end|><|start|>assistant to=functions.g<|channel|>commentary "
+     "json<|message|> {\"b\": [1",
+     "I ask.#0:f({})#1:g({\"b\": [1)"},
+    {"harmony", "harmony", false, "<|channel|>commentary to=functions.f<|message|>no call",
+     "<|channel|>commentary to=functions.f<|message|>no call", 1},
+    {"harmony", "harmony", false, "<|channel|>commentary to=functions.f<|message|>{1}", "#0:f({)1}",
+     1},
+    {"", "harmony", false, "<|channel|>commentary to=functions.f<|message|>{}", "{}"},
+    {"harmony", "harmony", false, "Plain text", "Plain text"},
+    {"harmony", "harmony", false, "assistants", "assistants"},
+    {"harmony", "harmony", false, "to", "to"},
+    {"harmony", "harmony", false, "<|channel|>final<|message|>Yes<|en", "Yes<|en"},
+    {"harmony", "harmony", true, "Hm.<|end|><|start|>assistant<|chan", "R(Hm.)"},
 };
 
 class ReplyCases : public ::testing::TestWithParam<size_t> {};
@@ -253,6 +314,29 @@ TEST(JsonScanner, AgreesWithAParserOnRandomMutations) {
   EXPECT_GT(valid, 1000);
 }
 
+TEST(ReplyParser, IsOverBehindItsCallWhereItMayHaveOne) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"hermes", "I ask. <tool_call>{\"name\":\"f\"}</tool_call><tool_call>{\"name\":\"g\"}"},
+      {"granite", "I ask. <|tool_call|>[{\"name\": \"f\"}, {\"name\": \"g\"}]"},
+      {"mistral", "I ask. [TOOL_CALLS]f{}[TOOL_CALLS]g{}"},
+      {"qwen3_coder", "I ask. <tool_call><function=f></function></tool_call><tool_call>"},
+      {"pythonic", "I ask. <|python_start|>[f(), g()]"},
+      {"harmony",
+       "<|channel|>final<|message|>I ask.<|end|><|start|>assistant to=functions.f"
+       "<|channel|>commentary<|message|>{}<|end|><|start|>assistant"},
+  };
+  for (const auto& [format, text] : cases) {
+    ReplyParser parser({Calls(format), nullptr}, false, nullptr, true);
+    std::vector<ReplyPiece> pieces;
+    for (const char c : std::string_view(text)) parser.Append(std::string(1, c), pieces);
+    EXPECT_TRUE(parser.over()) << format;
+    parser.Append("more", pieces);
+    parser.Finish(pieces);
+    EXPECT_EQ(Describe(pieces), "I ask.#0:f({})") << format;
+    EXPECT_EQ(parser.num_failed(), 0) << format;
+  }
+}
+
 TEST(ReplyFormat, IsKnownByTheTemplate) {
   EXPECT_EQ(CallFormatOf("{{ '<tool_call>' }}{{ '</tool_call>' }}")->name, "hermes");
   EXPECT_EQ(CallFormatOf("[TOOL_CALLS]")->name, "mistral");
@@ -260,11 +344,56 @@ TEST(ReplyFormat, IsKnownByTheTemplate) {
   EXPECT_EQ(CallFormatOf("<seed:tool_call><function=f><parameter=p>"), nullptr);
   EXPECT_EQ(CallFormatOf("<tool_call>f<arg_key>")->name, "glm45");
   EXPECT_EQ(CallFormatOf("{{ messages }}"), nullptr);
+  EXPECT_EQ(CallFormatOf("'<｜tool▁call▁begin｜>' '```json'")->name, "deepseek_v3");
+  EXPECT_EQ(CallFormatOf("'<｜tool▁call▁begin｜>'")->name, "deepseek_v31");
+  EXPECT_EQ(CallFormatOf("{{- tool_call.name + '(' -}}")->name, "pythonic");
+  EXPECT_EQ(CallFormatOf("<|START_ACTION|>[")->name, "command_r");
+  EXPECT_EQ(CallFormatOf("format:\n>>>${recipient}\n${content}")->name, "functionary");
+  EXPECT_EQ(CallFormatOf("<|start|>assistant<|channel|>final")->name, "harmony");
+  EXPECT_EQ(ReasoningFormatOf("<|start|>assistant<|channel|>analysis<|message|>")->name, "harmony");
+  EXPECT_EQ(ReasoningFormatOf("<|user|>Hi<|end|>"), nullptr);
+  EXPECT_EQ(ReasoningFormatOf("<|END_THINKING|>")->name, "command_r");
   EXPECT_EQ(ReasoningFormatOf("x.split('</think>')")->name, "think");
   EXPECT_EQ(ReasoningFormatOf("x"), nullptr);
   EXPECT_TRUE(EndsInReasoning(*Reasoning("think"), "<|assistant|><think>\n"));
   EXPECT_FALSE(EndsInReasoning(*Reasoning("think"), "<think>\n\n</think>\n\n"));
   EXPECT_FALSE(EndsInReasoning(*Reasoning("think"), "<|assistant|>"));
+}
+
+TEST(ReplyFormat, IsKnownByRealTemplates) {
+  std::ifstream file(PENSTOCK_SHARED_DATA "/chat/chat_goldens.json");
+  if (!file) GTEST_SKIP() << "the shared data is not there";
+  const auto templates = nlohmann::json::parse(file)["templates"];
+  const std::map<std::string, std::pair<std::string, std::string>> expected = {
+      {"llama.cpp/Qwen-Qwen3-0.6B.jinja", {"hermes", "think"}},
+      {"llama.cpp/GLM-4.6.jinja", {"glm45", "think"}},
+      {"llama.cpp/Kimi-K2-Thinking.jinja", {"kimi_k2", "think"}},
+      {"llama.cpp/Cohere2MoE.jinja", {"command_r", "command_r"}},
+      {"llama.cpp/CohereForAI-c4ai-command-r7b-12-2024-tool_use.jinja", {"command_r", "command_r"}},
+      {"llama.cpp/CohereForAI-c4ai-command-r-plus-tool_use.jinja", {"", ""}},
+      {"llama.cpp/meetkai-functionary-medium-v3.2.jinja", {"functionary", ""}},
+      {"llama.cpp/mistralai-Ministral-3-14B-Reasoning-2512.jinja", {"mistral", "magistral"}},
+      {"llama.cpp/meta-llama-Llama-3.2-3B-Instruct.jinja", {"llama3_json", ""}},
+      {"tokjinja/onnxruntime-extensions/gpt-oss", {"harmony", "harmony"}},
+      {"vllm/tool_chat_template_deepseekr1.jinja", {"deepseek_v3", "think"}},
+      {"vllm/tool_chat_template_deepseekv31.jinja", {"deepseek_v31", "think"}},
+      {"vllm/tool_chat_template_granite.jinja", {"granite", ""}},
+      {"vllm/tool_chat_template_granite_20b_fc.jinja", {"", ""}},
+      {"vllm/tool_chat_template_llama3.2_json.jinja", {"llama3_json", ""}},
+      {"vllm/tool_chat_template_llama3.2_pythonic.jinja", {"pythonic", ""}},
+      {"vllm/tool_chat_template_llama4_pythonic.jinja", {"pythonic", ""}},
+      {"vllm/tool_chat_template_qwen3coder.jinja", {"qwen3_coder", ""}},
+      {"vllm/tool_chat_template_toolace.jinja", {"pythonic", ""}},
+      {"tokcfg/onnxruntime-extensions/phi-3", {"", ""}},
+  };
+  for (const auto& [name, formats] : expected) {
+    ASSERT_TRUE(templates.contains(name)) << name;
+    const auto source = templates[name].get<std::string>();
+    const CallFormat* calls = CallFormatOf(source);
+    const ReasoningFormat* reasoning = ReasoningFormatOf(source);
+    EXPECT_EQ(calls == nullptr ? "" : calls->name, formats.first) << name;
+    EXPECT_EQ(reasoning == nullptr ? "" : reasoning->name, formats.second) << name;
+  }
 }
 
 }  // namespace

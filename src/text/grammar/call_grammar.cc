@@ -1,0 +1,296 @@
+// Calls of functions as each family of models writes them.
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "base/strings.h"
+#include "text/grammar/json_schema.h"
+#include "text/grammar/pattern.h"
+#include "text/grammar/reply_grammar.h"
+
+namespace penstock::grammar {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Expr = GrammarBuilder::Expr;
+
+/// How arguments are written one by one, where they are no JSON object.
+struct ArgumentWriting {
+  std::string_view key_begin, key_end, value_begin, value_end, after, between;
+  bool text = true;  // what the schema calls a string is written as it is, without quotes
+};
+constexpr ArgumentWriting kQwenArguments = {"<parameter=", ">", "\n", "</parameter>", "\n", ""};
+constexpr ArgumentWriting kGlmArguments = {"<arg_key>",    "</arg_key>\n", "<arg_value>",
+                                           "</arg_value>", "\n",           ""};
+constexpr ArgumentWriting kPythonArguments = {"", "=", "", "", "", ", ", false};
+
+/// Where it is written which call of the reply it is.
+enum class Numbered : uint8_t { kNo, kBeforeName, kBehindName };
+
+/// One row per format: open (before [number before_name] name [:number] middle arguments after)
+/// separator ... close.
+struct CallWriting {
+  std::string_view format, open, before, middle, after, separator, close;
+  Numbered numbered = Numbered::kNo;
+  std::string_view before_name = {};
+  const ArgumentWriting* arguments = nullptr;  // null: a JSON object
+  std::string_view list = {};                  // behind open, perhaps behind a blank
+};
+
+constexpr CallWriting kWritings[] = {
+    {"hermes", "", "<tool_call>\n{\"name\": \"", "\", \"arguments\": ", "}\n</tool_call>", "\n",
+     ""},
+    {"qwen3_coder", "", "<tool_call>\n<function=", ">\n", "</function>\n</tool_call>", "\n", "",
+     Numbered::kNo, "", &kQwenArguments},
+    {"glm45", "", "<tool_call>", "\n", "</tool_call>", "\n", "", Numbered::kNo, "", &kGlmArguments},
+    {"nemotron", "<TOOLCALL>[", "{\"name\": \"", "\", \"arguments\": ", "}", ", ", "]</TOOLCALL>"},
+    {"mistral", "[TOOL_CALLS]", "{\"name\": \"", "\", \"arguments\": ", "}", ", ", "]",
+     Numbered::kNo, "", nullptr, "["},
+    {"llama3_json", "", "{\"name\": \"", "\", \"parameters\": ", "}", "; ", ""},
+    {"granite", "<|tool_call|>[", "{\"name\": \"", "\", \"arguments\": ", "}", ", ", "]"},
+    {"phi4", "functools[", "{\"name\": \"", "\", \"arguments\": ", "}", ", ", "]"},
+    {"deepseek_v3", "<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>function<｜tool▁sep｜>",
+     "\n```json\n", "\n```<｜tool▁call▁end｜>", "\n", "<｜tool▁calls▁end｜>"},
+    {"deepseek_v31", "<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>",
+     "<｜tool▁call▁end｜>", "", "<｜tool▁calls▁end｜>"},
+    {"kimi_k2", "<|tool_calls_section_begin|>", "<|tool_call_begin|>functions.",
+     "<|tool_call_argument_begin|>", "<|tool_call_end|>", "", "<|tool_calls_section_end|>",
+     Numbered::kBehindName},
+    {"pythonic", "[", "", "(", ")", ", ", "]", Numbered::kNo, "", &kPythonArguments},
+    {"command_r", "<|START_ACTION|>[\n    ", "{\"tool_call_id\": \"", "\", \"parameters\": ", "}",
+     ",\n    ", "\n]<|END_ACTION|>", Numbered::kBeforeName, "\", \"tool_name\": \""},
+    {"functionary", "", "", "\n", "", ">>>", ""},
+    {"harmony", "", "<|channel|>commentary to=functions.", " <|constrain|>json<|message|>", "", "",
+     ""},
+};
+// Mistral's from version 11 on, whose tokenizers have [ARGS].
+constexpr CallWriting kNewMistral = {"mistral", "", "[TOOL_CALLS]", "[ARGS]", "", "", ""};
+
+/// Names of a schema that say nothing about its instances, or what arguments apart can keep.
+bool IsKeptOfArguments(std::string_view keyword) {
+  static const auto& names =
+      *new std::set<std::string_view>{"type",    "properties",  "required", "additionalProperties",
+                                      "$defs",   "definitions", "title",    "description",
+                                      "$schema", "$id",         "$comment", "default",
+                                      "examples"};
+  return names.contains(keyword);
+}
+
+bool IsRemark(std::string_view keyword) {
+  return keyword == "type" || keyword == "title" || keyword == "description" ||
+         keyword == "default" || keyword == "examples" || keyword == "$comment";
+}
+
+class CallWriter {
+ public:
+  CallWriter(const CallFormat& format, IsSpecial is_special, std::vector<std::string>* loosened)
+      : markers_(MarkersOf({&format, nullptr})), is_special_(is_special), loosened_(loosened) {
+    for (const CallWriting& writing : kWritings) {
+      if (writing.format == format.name) writing_ = &writing;
+    }
+    if (format.body == CallBody::kMistral && is_special("[ARGS]")) writing_ = &kNewMistral;
+  }
+
+  absl::StatusOr<Grammar> Write(const std::vector<FunctionSpec>& functions, bool several) {
+    if (writing_ == nullptr)
+      return absl::InvalidArgumentError("calls in this model's format cannot be enforced");
+    std::vector<Expr> first, later;
+    for (const FunctionSpec& function : functions) {
+      absl::StatusOr<Expr> arguments = Arguments(function);
+      if (!arguments.ok()) {
+        return absl::Status(arguments.status().code(),
+                            absl::StrCat(function.at, ": ", arguments.status().message()));
+      }
+      first.push_back(Call(function.name, true, *arguments));
+      later.push_back(Call(function.name, false, *arguments));
+    }
+    std::vector<Expr> parts = {Text(writing_->open)};
+    if (!writing_->list.empty()) {
+      parts.push_back(builder_.Optional(Text(" ")));
+      parts.push_back(Text(writing_->list));
+    }
+    parts.push_back(builder_.Choice(first));
+    if (several && writing_->format != "harmony") {  // whose reply ends behind a call
+      parts.push_back(builder_.Repeat(
+          builder_.Sequence({Text(writing_->separator), builder_.Choice(later)}), 0, -1));
+    }
+    parts.push_back(Text(writing_->close));
+    return builder_.Build(builder_.Sequence(std::move(parts)));
+  }
+
+ private:
+  Expr Text(std::string_view text) {
+    return builder_.Literal(MarkSpecials(text, markers_, is_special_));
+  }
+
+  /// The number of the first call, or of a later one.
+  Expr Number(bool first) {
+    if (first) return builder_.Literal("0");
+    const absl::StatusOr<CharAutomaton> number = CompilePattern("[1-9][0-9]?", PatternUse::kWhole);
+    return builder_.Terminal(ByteAutomaton::Of(*number, TextEncoding::kUtf8));
+  }
+
+  Expr Call(const std::string& name, bool first, Expr arguments) {
+    std::vector<Expr> parts = {Text(writing_->before)};
+    if (writing_->numbered == Numbered::kBeforeName) {
+      parts.push_back(Number(first));
+      parts.push_back(Text(writing_->before_name));
+    }
+    parts.push_back(builder_.Literal(name));
+    if (writing_->numbered == Numbered::kBehindName) {
+      parts.push_back(builder_.Literal(":"));
+      parts.push_back(Number(first));
+    }
+    for (const Expr part : {Text(writing_->middle), arguments, Text(writing_->after)})
+      parts.push_back(part);
+    return builder_.Sequence(std::move(parts));
+  }
+
+  absl::StatusOr<Expr> Value(const Json& schema, const FunctionSpec& function) {
+    std::vector<std::string> loosened;
+    ASSIGN_OR_RETURN(Grammar grammar, CompileJsonSchema(schema, {function.strict, &loosened}));
+    for (const std::string& one : loosened) Loosen(function, one);
+    return builder_.Embed(std::make_shared<const Grammar>(std::move(grammar)));
+  }
+
+  void Loosen(const FunctionSpec& function, std::string_view what) {
+    if (loosened_ != nullptr) loosened_->push_back(absl::StrCat(function.at, ": ", ToAbsl(what)));
+  }
+  absl::Status Refuse(const FunctionSpec& function, const std::string& what) {
+    const std::string why =
+        absl::StrCat(what, " cannot be kept in the format of this model's calls");
+    if (function.strict) return absl::InvalidArgumentError(why);
+    Loosen(function, why);
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<Expr> Arguments(const FunctionSpec& function) {
+    Json schema = Json::parse(function.schema, nullptr, false);
+    if (schema == true) schema = Json::object();
+    if (!schema.is_object())
+      return absl::InvalidArgumentError("#: must be a JSON Schema, an object");
+    const auto type = schema.find("type");
+    const bool listed = type != schema.end() && type->is_array() &&
+                        std::find(type->begin(), type->end(), "object") != type->end();
+    if (type != schema.end() && *type != "object" && !listed)
+      return absl::InvalidArgumentError("#/type: arguments are an object");
+    schema["type"] = "object";
+    if (writing_->arguments == nullptr) return Value(schema, function);
+    return OneByOne(schema, function);
+  }
+
+  absl::StatusOr<Expr> OneByOne(const Json& schema, const FunctionSpec& function) {
+    for (const auto& [keyword, value] : schema.items()) {
+      if (!IsKeptOfArguments(keyword)) RETURN_IF_ERROR(Refuse(function, "#/" + keyword));
+    }
+    std::set<std::string> required;
+    for (const Json& name : schema.value("required", Json::array())) {
+      if (name.is_string()) required.insert(name.get<std::string>());
+    }
+    std::vector<std::pair<Expr, bool>> members;  // and whether it must be there
+    const Json properties = schema.value("properties", Json::object());
+    if (!properties.is_object())
+      return absl::InvalidArgumentError("#/properties must be an object");
+    for (const auto& [name, of] : properties.items()) {
+      const std::string path = "#/properties/" + name;
+      const bool needed = required.erase(name) > 0;
+      const char* unfit = writing_->arguments->text ? "<>\n\r\t " : "<>\"'=()[]{},:\n\r\t ";
+      if (name.empty() || name.find_first_of(unfit) != std::string::npos) {
+        RETURN_IF_ERROR(Refuse(function, path));
+        continue;
+      }
+      const ArgumentWriting& how = *writing_->arguments;
+      ASSIGN_OR_RETURN(const Expr value, ArgumentValue(path, of, schema, function));
+      members.emplace_back(
+          builder_.Sequence({Text(how.key_begin), builder_.Literal(name), Text(how.key_end),
+                             Text(how.value_begin), value, Text(how.after)}),
+          needed);
+    }
+    if (!required.empty())
+      RETURN_IF_ERROR(Refuse(function, "#/required: " + *required.begin() + ", no property,"));
+    return Members(members);
+  }
+
+  /// Members in order; what need not be there may be left out.
+  Expr Members(const std::vector<std::pair<Expr, bool>>& members) {
+    const Expr between = Text(writing_->arguments->between);
+    if (between == GrammarBuilder::kEmpty) {
+      std::vector<Expr> parts;
+      for (const auto& [member, needed] : members)
+        parts.push_back(needed ? member : builder_.Optional(member));
+      return builder_.Sequence(std::move(parts));
+    }
+    // From the last one on: what may stand from here, as the first or behind another.
+    Expr first = GrammarBuilder::kEmpty, later = GrammarBuilder::kEmpty;
+    for (size_t i = members.size(); i-- > 0;) {
+      const auto& [member, needed] = members[i];
+      const Expr as_first = builder_.Sequence({member, later});
+      const Expr as_later = builder_.Sequence({between, member, later});
+      first = needed ? as_first : builder_.Choice({as_first, first});
+      later = needed ? as_later : builder_.Choice({as_later, later});
+    }
+    return first;
+  }
+
+  /// A value up to its end marker. What the schema calls a string is text, all else JSON.
+  absl::StatusOr<Expr> ArgumentValue(const std::string& path, const Json& of, const Json& schema,
+                                     const FunctionSpec& function) {
+    const ArgumentWriting& how = *writing_->arguments;
+    const bool lines = how.value_begin == "\n";
+    const Expr end = Text(lines ? "\n" : "");
+    const Expr close = Text(how.value_end);
+    if (how.text && of.is_object() && of.contains("type") && of["type"] == "string")
+      return TextValue(path, of, end, close, function);
+    Json alone = of == true ? Json::object() : of;
+    if (!alone.is_object()) return absl::InvalidArgumentError(path + " must be a JSON Schema");
+    for (const char* shared : {"$defs", "definitions", "$schema"}) {
+      if (schema.contains(shared) && !alone.contains(shared)) alone[shared] = schema[shared];
+    }
+    absl::StatusOr<Expr> value = Value(alone, function);
+    if (!value.ok()) {
+      return absl::Status(value.status().code(),
+                          absl::StrCat("in ", path, ": ", value.status().message()));
+    }
+    return builder_.Sequence({*value, end, close});
+  }
+
+  absl::StatusOr<Expr> TextValue(const std::string& path, const Json& of, Expr end, Expr close,
+                                 const FunctionSpec& function) {
+    const std::string_view marker = writing_->arguments->value_end;
+    for (const auto& [keyword, value] : of.items()) {
+      if (!IsRemark(keyword) && keyword != "enum" && keyword != "const")
+        RETURN_IF_ERROR(Refuse(function, absl::StrCat(path, "/", keyword)));
+    }
+    const bool is_enum = of.contains("enum");
+    if (!is_enum && !of.contains("const"))
+      return builder_.Terminal(TextUntil(marker, is_special_(marker), false, false));
+    std::vector<Expr> words;
+    const Json listed = is_enum ? of["enum"] : Json::array({of["const"]});
+    for (const Json& word : listed) {
+      if (!word.is_string() || word != of.value("const", word)) continue;
+      const std::string& text = word.get_ref<const std::string&>();
+      if (text.find(marker) == std::string::npos) words.push_back(builder_.Literal(text));
+    }
+    if (words.empty()) return absl::InvalidArgumentError(path + ": no value can fulfil this");
+    return builder_.Sequence({builder_.Choice(std::move(words)), end, close});
+  }
+
+  const CallWriting* writing_ = nullptr;
+  const std::vector<std::string_view> markers_;
+  const IsSpecial is_special_;
+  std::vector<std::string>* loosened_;
+  GrammarBuilder builder_;
+};
+
+}  // namespace
+
+absl::StatusOr<Grammar> CompileCalls(const CallFormat& format,
+                                     const std::vector<FunctionSpec>& functions, bool several,
+                                     IsSpecial is_special, std::vector<std::string>* loosened) {
+  return CallWriter(format, is_special, loosened).Write(functions, several);
+}
+
+}  // namespace penstock::grammar

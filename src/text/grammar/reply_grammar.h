@@ -1,0 +1,65 @@
+// The grammar of a chat's whole reply: reasoning, then calls of functions in the model's own format,
+// or content of a given form.
+// Owns nothing. Must not know tokens or requests.
+// Threads: n/a; pure functions, which take as long as their schemas.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/statusor.h"
+#include "text/grammar/byte_automaton.h"
+#include "text/grammar/grammar.h"
+#include "text/reply/reply_format.h"
+
+namespace penstock {
+
+/// A function that may be called.
+struct FunctionSpec {
+  std::string name;
+  std::string schema;   // of its arguments, JSON
+  std::string at;       // where that came from, for messages
+  bool strict = false;  // refuse what cannot be kept, else leave it out
+};
+
+namespace grammar {
+
+/// Goes before what stands for a special token in a grammar: no text has this byte.
+inline constexpr char kSpecialMark = '\xFF';
+
+/// Whether the tokenizer writes such a text as one token that is no text.
+using IsSpecial = absl::FunctionRef<bool(std::string_view)>;
+
+/// Calls in the order in which they are written: one, or with `several` one or more.
+/// INVALID_ARGUMENT says which function's schema cannot be kept, and why.
+absl::StatusOr<Grammar> CompileCalls(const CallFormat& format,
+                                     const std::vector<FunctionSpec>& functions, bool several,
+                                     IsSpecial is_special, std::vector<std::string>* loosened);
+
+/// Whether every text may follow, special tokens included.
+Grammar AnyReply();
+
+/// What one of the two matches.
+Grammar Either(const Grammar& one, const Grammar& other);
+
+/// `after` behind reasoning, which has begun already, or may begin. With `anything` reasoning need
+/// not end.
+Grammar BehindReasoning(const Grammar& after, const ReasoningFormat& format, bool has_begun,
+                        bool anything, IsSpecial is_special);
+
+/// `content` behind what the family writes before it.
+Grammar BehindMarkers(const Grammar& content, const ReasoningFormat& format, IsSpecial is_special);
+
+/// Any bytes up to the first `end`, which closes it. `special`: so does that token. `other_specials`:
+/// they are text. `closing`: the same states, but nothing may follow that is no part of `end`.
+ByteAutomaton TextUntil(std::string_view end, bool special, bool other_specials, bool closing);
+
+/// `text` with a mark before each of `markers` that is a special token.
+std::string MarkSpecials(std::string_view text, const std::vector<std::string_view>& markers,
+                         IsSpecial is_special);
+
+}  // namespace grammar
+}  // namespace penstock

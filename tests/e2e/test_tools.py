@@ -1,0 +1,214 @@
+"""Calls of functions that must be made, in every model family's format, by the official clients."""
+
+import json
+
+import anthropic
+import jsonschema
+import openai
+import pytest
+from conftest import DEMO, Server
+
+FORMATS = [
+    "hermes",
+    "qwen3_coder",
+    "glm45",
+    "nemotron",
+    "mistral",
+    "llama3_json",
+    "granite",
+    "phi4",
+    "deepseek_v3",
+    "deepseek_v31",
+    "kimi_k2",
+    "pythonic",
+    "command_r",
+    "functionary",
+    "harmony",
+]
+WEATHER = {
+    "type": "object",
+    "properties": {
+        "city": {"type": "string", "enum": ["Oslo", "Rome", "Sao Paulo"]},
+        "days": {"type": "integer", "minimum": 1, "maximum": 14},
+        "exact": {"type": "boolean"},
+    },
+    "required": ["city", "days"],
+    "additionalProperties": False,
+}
+SCHEMAS = {"weather": WEATHER, "now": {"type": "object", "properties": {}, "additionalProperties": False}}
+TOOLS = [{"type": "function", "function": {"name": n, "parameters": s}} for n, s in SCHEMAS.items()]
+ASK = [{"role": "user", "content": "How is the weather?"}]
+WITH_TOOLS = "{% for m in messages %}{{ m.role }}:{{ m.content }}{% for c in m.tool_calls or [] %}" \
+    "[{{ c.function.name }} {{ c.function.arguments | tojson }}]{% endfor %}\n{% endfor %}"
+
+
+def options(parser):
+    return ("--set", f"models.demo.path={DEMO}", "--set", f"models.demo.tool_parser={parser}")
+
+
+def served(serve, parser):
+    return serve(*options(parser), model=None)
+
+
+def client_of(server):
+    return openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def hermes(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("hermes"), *options("hermes"), model=None)
+    yield server
+    assert server.stop() == 0, server.log
+
+
+def check(calls):
+    assert calls
+    for call in calls:
+        jsonschema.validate(json.loads(call.function.arguments), SCHEMAS[call.function.name])
+
+
+def joined(chunks):
+    """The calls of a stream, put together; what is not the first piece has no name. A call that is
+    cut off before its name is content."""
+    calls, content, finish = [], "", None
+    for chunk in chunks:
+        choice = chunk.choices[0]
+        finish = choice.finish_reason or finish
+        content += choice.delta.content or ""
+        for piece in choice.delta.tool_calls or []:
+            if piece.index == len(calls):
+                assert piece.id and piece.function.name
+                calls.append([piece.function.name, ""])
+            else:
+                assert not piece.id and not piece.function.name
+            calls[piece.index][1] += piece.function.arguments or ""
+    assert not content or finish == "length"
+    return [tuple(c) for c in calls], finish
+
+
+@pytest.mark.parametrize("parser", FORMATS)
+def test_every_format_can_be_forced(serve, parser):
+    client = client_of(served(serve, parser))
+    finished = 0
+    for seed in range(6):
+        ask = dict(
+            model="demo", messages=ASK, tools=TOOLS, seed=seed, temperature=1.0, max_tokens=400,
+            tool_choice="required", parallel_tool_calls=seed % 2 == 0,
+        )
+        choice = client.chat.completions.create(**ask).choices[0]
+        streamed, finish = joined(client.chat.completions.create(**ask, stream=True))
+        calls = choice.message.tool_calls or []
+        assert [(c.function.name, c.function.arguments) for c in calls] == streamed
+        assert finish == choice.finish_reason
+        if choice.finish_reason == "length":
+            continue
+        finished += 1
+        assert choice.finish_reason == "tool_calls" and not choice.message.content
+        check(calls)
+        assert seed % 2 == 0 or len(calls) == 1
+    assert finished >= 3
+    named = client.chat.completions.create(
+        model="demo", messages=ASK, tools=TOOLS, max_tokens=200,
+        tool_choice={"type": "function", "function": {"name": "weather"}},
+    ).choices[0].message.tool_calls
+    assert [c.function.name for c in named] == ["weather"]
+    check(named)
+
+
+def test_what_cannot_be_forced_is_refused(hermes, demo):
+    def refused(server, **more):
+        with pytest.raises(openai.BadRequestError) as raised:
+            client_of(server).chat.completions.create(model="demo", messages=ASK, **more)
+        return raised.value
+
+    assert refused(demo, tools=TOOLS, tool_choice="required").param == "tool_choice"
+    assert refused(hermes, tool_choice="required").param == "tool_choice"
+    other = {"type": "function", "function": {"name": "other"}}
+    assert "other" in refused(hermes, tools=TOOLS, tool_choice=other).message
+    strict = {"name": "f", "strict": True, "parameters": {"type": "object", "uniqueItems": True,
+              "properties": {"a": {"type": "array", "uniqueItems": True}}, "required": ["a"]}}
+    error = refused(hermes, tools=[{"type": "function", "function": strict}], tool_choice="required")
+    assert "#/properties/a/uniqueItems" in error.message
+    assert "name" in refused(
+        hermes, tools=[{"type": "function", "function": {"name": "a b"}}]).message
+    loose = {**strict, "strict": False}
+    answer = client_of(hermes).chat.completions.create(
+        model="demo", messages=ASK, tools=[{"type": "function", "function": loose}], max_tokens=100,
+        tool_choice="required",
+    )
+    assert any("uniqueItems" in warning for warning in answer.warnings)
+
+
+def test_responses_call_and_go_on(hermes):
+    client = client_of(hermes)
+    tools = [{"type": "function", "name": n, "parameters": s, "strict": True} for n, s in SCHEMAS.items()]
+    ask = dict(model="demo", input="How is the weather?", tools=tools, temperature=0, max_output_tokens=200,
+               tool_choice={"type": "function", "name": "weather"})
+    answer = client.responses.create(**ask)
+    call = answer.output[0]
+    assert [item.type for item in answer.output] == ["function_call"] and call.name == "weather"
+    jsonschema.validate(json.loads(call.arguments), WEATHER)
+    assert answer.tools[0].name == "weather" and answer.tool_choice.name == "weather"
+
+    events = list(client.responses.create(**ask, stream=True))
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    pieces = [e.delta for e in events if e.type == "response.function_call_arguments.delta"]
+    assert "".join(pieces) == call.arguments
+    kinds = [e.type for e in events]
+    assert kinds.index("response.output_item.added") < kinds.index("response.function_call_arguments.delta")
+    assert kinds[-3:] == [
+        "response.function_call_arguments.done", "response.output_item.done", "response.completed"]
+    assert events[-1].response.output[0].arguments == call.arguments
+    with client.responses.stream(**ask) as stream:
+        final = stream.get_final_response()
+    assert final.output[0].arguments == call.arguments
+
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "Sun."}
+    further = dict(model="demo", max_output_tokens=8, temperature=0, extra_body={"chat_template": WITH_TOOLS})
+    kept = client.responses.create(**further, previous_response_id=answer.id, input=[result])
+    whole = client.responses.create(**further, input=[
+        {"role": "user", "content": "How is the weather?"},
+        {"type": "function_call", "call_id": call.call_id, "name": "weather", "arguments": call.arguments},
+        result,
+    ])
+    assert kept.output_text == whole.output_text
+    assert kept.usage.input_tokens == whole.usage.input_tokens
+    items = client.responses.input_items.list(whole.id).data
+    assert [item.type for item in items] == ["message", "function_call", "function_call_output"]
+    assert items[0].content[0].text == "How is the weather?" and items[2].output == "Sun."
+
+
+def test_messages_use_tools(hermes):
+    client = anthropic.Anthropic(base_url=hermes.url, api_key="none", max_retries=0)
+    ask = dict(
+        model="demo", max_tokens=200, messages=ASK, tool_choice={"type": "tool", "name": "weather"},
+        tools=[{"name": n, "input_schema": s} for n, s in SCHEMAS.items()],
+        extra_body={"temperature": 0},
+    )
+    answer = client.messages.create(**ask)
+    assert [block.type for block in answer.content] == ["tool_use"]
+    assert answer.stop_reason == "tool_use"
+    use = answer.content[0]
+    jsonschema.validate(use.input, WEATHER)
+    with client.messages.stream(**ask) as stream:
+        pieces = [e.partial_json for e in stream if e.type == "input_json"]
+        final = stream.get_final_message()
+    assert json.loads("".join(pieces)) == use.input == final.content[0].input
+    assert final.stop_reason == "tool_use"
+    several = client.messages.create(**{**ask, "tool_choice": {"type": "any"}})
+    for block in several.content:
+        jsonschema.validate(block.input, SCHEMAS[block.name])
+
+    turns = ASK + [
+        {"role": "assistant", "content": [{"type": "text", "text": "I look."}, use.model_dump()]},
+        {"role": "user", "content": [
+            {"type": "tool_result", "tool_use_id": use.id, "content": [{"type": "text", "text": "Sun."}]},
+            {"type": "text", "text": "And now?"}]},
+    ]
+    more = {"chat_template": WITH_TOOLS}
+    counted = client.messages.count_tokens(model="demo", messages=turns, extra_body=more).input_tokens
+    plain = client.messages.count_tokens(
+        model="demo", messages=[{"role": "user", "content": "How is the weather?"}], extra_body=more)
+    assert counted > plain.input_tokens + 10
+    told = client.messages.create(model="demo", max_tokens=8, messages=turns, extra_body=more)
+    assert told.content[0].type == "text"
