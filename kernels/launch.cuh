@@ -20,6 +20,9 @@ struct KernelShape {
   cudaStream_t stream = nullptr;
 };
 
+/// What every kernel's smallest instance fits: a block's on 8.6 and 8.9, less what kernels have besides.
+constexpr size_t kLeastSharedBytes = (99 - 1) * 1024;
+
 #if defined(PENSTOCK_EMULATE)
 
 inline size_t SharedBytesOfBlock() { return emulator::Configured().shared_bytes; }
