@@ -4,6 +4,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdlib>
+#include <string_view>
 #include <tuple>
 #include <type_traits>
 
@@ -65,8 +67,11 @@ inline size_t SharedBytesOfBlock() {
 }
 
 /// Whether a kernel may begin before the one before it has ended (PdlWait is then where it waits).
+/// PENSTOCK_PDL=off forbids it, for comparisons.
 inline bool CanBeginEarly() {
   static const bool can = [] {
+    const char* asked = std::getenv("PENSTOCK_PDL");
+    if (asked != nullptr && std::string_view(asked) == "off") return false;
     int device = 0;
     int major = 0;
     return cudaGetDevice(&device) == cudaSuccess &&
