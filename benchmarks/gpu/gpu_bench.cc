@@ -36,7 +36,9 @@ constexpr double kLeastSampleUs = 200;  // so that the timers' own grain is smal
 GpuBench::GpuBench(std::unique_ptr<CudaStream> stream, WorkerPool* pool,
                    const BenchOptions& options)
     : options_(options), stream_(stream.get()) {
-  device_ = std::make_unique<CudaDevice>(std::move(stream), pool);
+  CudaOptions cuda;
+  cuda.pool = pool;
+  device_ = std::make_unique<CudaDevice>(std::move(stream), cuda);
   stream_->Enqueue("timer", [&](cudaStream_t) {
     const cudaError_t error = cudaEventCreateWithFlags(&begin_, cudaEventDefault);
     return error != cudaSuccess ? error : cudaEventCreateWithFlags(&end_, cudaEventDefault);
@@ -136,9 +138,9 @@ void GpuBench::Report(const std::string& name, const std::string& shape, const s
       R"({"name": "%s", "shape": "%s", "format": "%s", "us_median": %.3f, "us_p10": %.3f, )"
       R"("us_p90": %.3f, "bytes": %.0f, "flops": %.0f, "gbs": %.1f, "tops": %.2f, )"
       R"("pct_of_limit": %s, "pct_of_measured_ceiling": %s, "runs": %d})",
-      name, shape, format, median, us[us.size() / 10], us[us.size() * 9 / 10], work.bytes,
-      work.operations, work.bytes / median / 1e3, work.operations / median / 1e6,
-      share(sheet == nullptr ? 0 : sheet->memory_gbs, of_sheet),
+      name, shape, format + options_.format_suffix, median, us[us.size() / 10],
+      us[us.size() * 9 / 10], work.bytes, work.operations, work.bytes / median / 1e3,
+      work.operations / median / 1e6, share(sheet == nullptr ? 0 : sheet->memory_gbs, of_sheet),
       share(read_gbs_, work.integers ? integers_tops_ : products_tops_), us.size()));
 }
 
@@ -158,28 +160,47 @@ void GpuBench::MeasureCeilings() {
                      [&](cudaStream_t s) { return LaunchReadAll(a, bytes, 4 * sms, b, s); });
   });
   const auto copy = Time([&](int) { device_->CopyOnDevice(b, a, bytes); });
-  const int32_t steps = options_.tiny ? 2 : 2000;
-  auto* sums = RoomOf<float>(int64_t{2} * sms * kProductThreads);
-  const auto products = [&](bool integers) {
-    return Time([&](int) {
-      stream_->Enqueue("products", [&](cudaStream_t s) {
-        return LaunchProducts(2 * sms, steps, integers, sums, s);
-      });
-    });
-  };
-  const auto floats = products(false);
-  const auto integers = products(true);
-  const double of_mma = 2.0 * 16 * 8 * 16;  // of int8 twice as many, k is 32
-  const double mmas = 2.0 * sms * (kProductThreads / 32) * kProductsPerStep * steps;
+  Work float_work, integer_work;
+  const auto floats = TimeProducts(false, float_work);
+  const auto integers = TimeProducts(true, integer_work);
   const double size = static_cast<double>(bytes);
   Report("ceiling/read", absl::StrCat(bytes), "uint4", {size, 0, false}, read);
   Report("ceiling/copy", absl::StrCat(bytes), "bytes", {2 * size, 0, false}, copy);
-  Report("ceiling/mma", absl::StrCat(steps), "bf16", {0, mmas * of_mma, false}, floats);
-  Report("ceiling/mma", absl::StrCat(steps), "int8", {0, 2 * mmas * of_mma, true}, integers);
+  Report("ceiling/mma", "m16n8k16", "bf16", float_work, floats);
+  Report("ceiling/mma", "m16n8k32", "int8", integer_work, integers);
   read_gbs_ = size / best(read) / 1e3;
-  products_tops_ = mmas * of_mma / best(floats) / 1e6;
-  integers_tops_ = 2 * mmas * of_mma / best(integers) / 1e6;
+  products_tops_ = float_work.operations / best(floats) / 1e6;
+  integers_tops_ = integer_work.operations / best(integers) / 1e6;
   ForgetRoom();
+}
+
+std::vector<double> GpuBench::TimeProducts(bool integers, Work& work) {
+  const int32_t ctas = 2 * stream_->properties().multiProcessorCount;
+  const int32_t steps = options_.tiny ? 2 : 2000;
+  const double mmas = double{1} * ctas * (kProductThreads / 32) * kProductsPerStep * steps;
+  work.operations = mmas * 2 * 16 * 8 * (integers ? 32 : 16);
+  work.integers = integers;
+  auto* sums = RoomOf<float>(int64_t{ctas} * kProductThreads);
+  return Time([&](int) {
+    stream_->Enqueue(
+        "products", [&](cudaStream_t s) { return LaunchProducts(ctas, steps, integers, sums, s); });
+  });
+}
+
+void GpuBench::Soak(double seconds) {
+  const BenchOptions options = options_;
+  options_.seconds = std::min(1.0, seconds);
+  options_.samples = 1 << 30;
+  double spent = 0;
+  for (int second = 1; spent < seconds && stream_->ok(); ++second) {
+    const auto begin = std::chrono::steady_clock::now();
+    Work work;
+    const auto us = TimeProducts(true, work);
+    Report("soak/mma", absl::StrCat("second ", second), "int8", work, us);
+    ForgetRoom();
+    spent += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  }
+  options_ = options;
 }
 
 void GpuBench::MeasureGaps() {

@@ -16,9 +16,10 @@ namespace penstock::PENSTOCK_KERNELS {
 
 struct BenchOptions {
   std::string device = "cuda";
-  std::string output;  // a file for JSON lines; empty: none
-  std::string only;    // what a row's name has to contain
-  bool tiny = false;   // shapes for the emulator
+  std::string output;         // a file for JSON lines; empty: none
+  std::string only;           // what a row's name has to contain
+  std::string format_suffix;  // of every row's format
+  bool tiny = false;          // shapes for the emulator
   int warm_ups = 20;
   int samples = 50;
   double seconds = 1.0;  // of one row, at most
@@ -51,6 +52,8 @@ class GpuBench {
   void MeasureCeilings();
   /// Microseconds from one empty kernel to the next; on GPUs alone.
   void MeasureGaps();
+  /// Products of integers for so long, a row for each second: what the clocks do under load.
+  void Soak(double seconds);
   /// Zeroed memory that lives as long as the bench; the program ends where there is none.
   void* Room(size_t bytes);
   template <class T>
@@ -62,6 +65,7 @@ class GpuBench {
 
  private:
   void Print(const std::string& line);
+  std::vector<double> TimeProducts(bool integers, Work& work);
   void Report(const std::string& name, const std::string& shape, const std::string& format,
               const Work& work, const std::vector<double>& us);
 

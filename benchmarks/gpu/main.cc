@@ -1,5 +1,6 @@
 // The GPU's operations beside what the same GPU can do at most, measured in the same run.
-//   gpu_bench [--device N] [--output FILE] [--only PART-OF-A-NAME] [--seconds S] [--tiny]
+//   gpu_bench [--device N] [--output FILE] [--only PART-OF-A-NAME] [--seconds OF-A-ROW] [--tiny]
+//     [--soak SECONDS: products of integers, a row for each second] [--format-suffix TEXT]
 // Prints a line of JSON for each figure. Exits 4 where there is no GPU.
 #include <cstdio>
 #include <cstdlib>
@@ -22,6 +23,7 @@ int Usage() {
 int Run(int argc, char** argv) {
   BenchOptions options;
   int device = 0;
+  double soak = 0;
   for (int i = 1; i < argc; ++i) {
     const std::string name = argv[i];
     if (name == "--tiny") {
@@ -30,6 +32,7 @@ int Run(int argc, char** argv) {
       options.samples = 2;
       continue;
     }
+    if (name == "--help") return Usage();
     if (i + 1 == argc) return Usage();
     const char* value = argv[++i];
     if (name == "--device") {
@@ -38,8 +41,12 @@ int Run(int argc, char** argv) {
       options.output = value;
     } else if (name == "--only") {
       options.only = value;
+    } else if (name == "--format-suffix") {
+      options.format_suffix = value;
     } else if (name == "--seconds") {
       options.seconds = std::atof(value);
+    } else if (name == "--soak") {
+      soak = std::atof(value);
     } else {
       return Usage();
     }
@@ -54,6 +61,7 @@ int Run(int argc, char** argv) {
   GpuBench bench(*std::move(stream), &pool, options);
   bench.MeasureCeilings();
   bench.MeasureGaps();
+  bench.Soak(soak);
   MeasureAttention(bench);
   MeasureRows(bench);
   MeasureSampling(bench);

@@ -16,7 +16,7 @@
 
 namespace penstock {
 
-using FieldRef = std::variant<bool*, int32_t*, std::string*, Bytes*, absl::Duration*,
+using FieldRef = std::variant<bool*, int32_t*, double*, std::string*, Bytes*, absl::Duration*,
                               std::vector<std::string>*, std::map<std::string, std::string>*>;
 
 struct ConfigField {
