@@ -38,6 +38,7 @@ GpuBench::GpuBench(std::unique_ptr<CudaStream> stream, WorkerPool* pool,
     : options_(options), stream_(stream.get()) {
   CudaOptions cuda;
   cuda.pool = pool;
+  cuda.determinism = options.determinism;
   device_ = std::make_unique<CudaDevice>(std::move(stream), cuda);
   stream_->Enqueue("timer", [&](cudaStream_t) {
     const cudaError_t error = cudaEventCreateWithFlags(&begin_, cudaEventDefault);
@@ -172,6 +173,14 @@ void GpuBench::MeasureCeilings() {
   products_tops_ = float_work.operations / best(floats) / 1e6;
   integers_tops_ = integer_work.operations / best(integers) / 1e6;
   ForgetRoom();
+}
+
+void GpuBench::MeasureCeiling(const std::string& name, const std::string& shape,
+                              const std::string& format, const Work& work,
+                              const std::function<void(int)>& call) {
+  const std::vector<double> us = Time(call);
+  Report(name, shape, format, work, us);
+  if (!us.empty()) products_tops_ = std::max(products_tops_, work.operations / us.front() / 1e6);
 }
 
 std::vector<double> GpuBench::TimeProducts(bool integers, Work& work) {

@@ -19,7 +19,8 @@ struct BenchOptions {
   std::string output;         // a file for JSON lines; empty: none
   std::string only;           // what a row's name has to contain
   std::string format_suffix;  // of every row's format
-  bool tiny = false;          // shapes for the emulator
+  Determinism determinism = Determinism::kOff;
+  bool tiny = false;  // shapes for the emulator
   int warm_ups = 20;
   int samples = 50;
   double seconds = 1.0;  // of one row, at most
@@ -50,6 +51,9 @@ class GpuBench {
   void Measure(const std::string& name, const std::string& shape, const std::string& format,
                const Work& work, const std::function<void(int)>& call);
   void MeasureCeilings();
+  /// A row whose operations per second raise the ceiling of products that later rows are held to.
+  void MeasureCeiling(const std::string& name, const std::string& shape, const std::string& format,
+                      const Work& work, const std::function<void(int)>& call);
   /// Microseconds from one empty kernel to the next; on GPUs alone.
   void MeasureGaps();
   /// Products of integers for so long, a row for each second: what the clocks do under load.
@@ -82,7 +86,9 @@ class GpuBench {
 };
 
 /// The operations of a step of a model of Llama 3.1 8B's shape; with `tiny`, of almost nothing.
+void MeasureSquare(GpuBench& bench);  // the product of two large squares
 void MeasureLinears(GpuBench& bench);
+void MeasureLibraryLinears(GpuBench& bench);
 void MeasureRows(GpuBench& bench);
 void MeasureAttention(GpuBench& bench);
 void MeasureSampling(GpuBench& bench);

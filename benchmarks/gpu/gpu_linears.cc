@@ -1,7 +1,9 @@
 // Products of linear layers of every form, and rows beside them.
-#include <random>
+#include <algorithm>
+#include <cstdio>
 
 #include "absl/strings/str_cat.h"
+#include "backend/cuda/cublaslt.h"
 #include "base/status_macros.h"
 #include "benchmarks/gpu/gpu_bench.h"
 #include "model/rounded_rows.h"
@@ -88,6 +90,53 @@ void MeasureLayer(GpuBench& bench, const Layer& layer, const std::string& form) 
   bench.ForgetRoom();
 }
 
+/// NVIDIA's library where there is one, on the same shapes: what our own kernels are to be held
+/// against, also for few rows, where the server does not use it.
+void MeasureLibrary(GpuBench& bench, const Layer& layer, CublasLt& library) {
+  constexpr size_t kWorkspace = size_t{64} << 20;
+  constexpr int kMostTried = 4;
+  const auto all =
+      bench.options().tiny ? absl::MakeConstSpan(kTinyRows) : absl::MakeConstSpan(kRows);
+  const int64_t most = all.back();
+  const auto weights = static_cast<int64_t>(
+      std::max<size_t>(1, kInTurn / static_cast<size_t>(2 * layer.n * layer.k)));
+  auto* w = bench.RoomOf<uint16_t>(weights * layer.n * layer.k);
+  auto* x = bench.RoomOf<uint16_t>(most * layer.k);
+  const std::vector<uint16_t> values = Halves(std::max(layer.n, most) * layer.k);
+  bench.device().CopyToDevice(x, values.data(), most * layer.k * sizeof(uint16_t));
+  for (int64_t i = 0; i < weights; ++i) {
+    bench.device().CopyToDevice(w + i * layer.n * layer.k, values.data(),
+                                layer.n * layer.k * sizeof(uint16_t));
+  }
+  GemmArgs g;
+  g.x = x;
+  g.x_stride = layer.k;
+  g.y = bench.RoomOf<uint16_t>(most * layer.n);
+  g.y_stride = layer.n;
+  g.n = static_cast<int32_t>(layer.n);
+  g.k = static_cast<int32_t>(layer.k);
+  void* workspace = bench.Room(kWorkspace);
+  for (const int64_t m : all) {
+    g.m = static_cast<int32_t>(m);
+    g.w = w;
+    int tried = 0;
+    for (const LibraryAlgorithm& algorithm : library.Candidates(g, kWorkspace, kMostTried)) {
+      const double bytes = 2.0 * static_cast<double>(layer.n * layer.k + m * (layer.n + layer.k));
+      bench.Measure(absl::StrCat("linear/", layer.name),
+                    absl::StrCat("m", m, " n", layer.n, " k", layer.k),
+                    absl::StrCat("bf16 cublasLt ", ++tried),
+                    {bytes, 2.0 * static_cast<double>(m * layer.n * layer.k), false}, [&](int i) {
+                      GemmArgs call = g;
+                      call.w = w + i % weights * layer.n * layer.k;
+                      bench.stream().Enqueue("cublasLt", [&](cudaStream_t stream) {
+                        return library.Multiply(call, algorithm, workspace, kWorkspace, stream);
+                      });
+                    });
+    }
+  }
+  bench.ForgetRoom();
+}
+
 /// One row operation on `rows` rows of `width`.
 void MeasureRowsOf(GpuBench& bench, int64_t rows, int64_t width) {
   auto* x = bench.RoomOf<uint16_t>(rows * 2 * width);
@@ -121,6 +170,34 @@ void MeasureLinears(GpuBench& bench) {
         MeasureLayer(bench, layer, form);
     }
   }
+}
+
+void MeasureLibraryLinears(GpuBench& bench) {
+  absl::StatusOr<std::unique_ptr<CublasLt>> library = CublasLt::Load();
+  if (!library.ok()) {
+    std::fprintf(stderr, "cuBLASLt: %s\n", std::string(library.status().message()).c_str());
+    return;
+  }
+  for (const Layer& layer : kLayers) {
+    if (bench.WantsAny(absl::StrCat("linear/", layer.name), "bf16 cublasLt"))
+      MeasureLibrary(bench, layer, **library);
+  }
+}
+
+void MeasureSquare(GpuBench& bench) {
+  const int64_t size = bench.options().tiny ? 80 : 8192;
+  const std::vector<uint16_t> values = Halves(size * size);
+  const LinearPart part{.weight = values.data(), .rows = size, .format = WeightFormat::kBFloat16};
+  absl::StatusOr<PackedLinear> w = bench.device().Pack(size, {part});
+  CHECK(w.ok());
+  const Tensor in{bench.RoomOf<uint16_t>(size * size), DType::kBFloat16, size, size, size};
+  const Tensor out{bench.RoomOf<uint16_t>(size * size), DType::kBFloat16, size, size, size};
+  bench.device().CopyToDevice(in.data, values.data(), values.size() * sizeof(uint16_t));
+  const auto edge = static_cast<double>(size);
+  bench.MeasureCeiling("ceiling/linear", absl::StrCat("m", size, " n", size, " k", size), "bf16",
+                       {6 * edge * edge, 2 * edge * edge * edge, false},
+                       [&](int) { bench.device().ops().Linear({.x = in, .w = &*w, .y = out}); });
+  bench.ForgetRoom();
 }
 
 void MeasureRows(GpuBench& bench) {

@@ -129,6 +129,17 @@ absl::StatusOr<OpenedBackend> OpenBackend(const BackendOptions& options) {
       "unknown device \"", options.device, "\", expected auto, cpu, cuda:N or cuda-emulated"));
 }
 
+int64_t HeldBytes() {
+  int64_t bytes = HeldHostBytes();
+#if defined(PENSTOCK_HAVE_CUDA)
+  bytes += kernels::HeldDeviceBytes();
+#endif
+#if defined(PENSTOCK_HAVE_EMULATED_CUDA)
+  bytes += kernels_emulated::HeldDeviceBytes();
+#endif
+  return bytes;
+}
+
 std::vector<CpuKernelSpeed> CpuKernelSpeeds() {
   std::vector<CpuKernelSpeed> speeds;
   for (const MeasuredKernels& one : ProcessKernels()) {

@@ -40,6 +40,9 @@ absl::StatusOr<OpenedBackend> OpenBackend(const BackendOptions& options);
 /// OpenBackend would take.
 absl::StatusOr<OpenedBackend> PlanBackend(const BackendOptions& options);
 
+/// Bytes of all devices' buffers that this process holds.
+int64_t HeldBytes();
+
 /// A set of the CPU's kernels on one thread, in 1e9 multiplications and additions per second.
 struct CpuKernelSpeed {
   std::string name;

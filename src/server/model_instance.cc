@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "backend/make_backend.h"
 #include "base/machine.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
@@ -255,6 +256,7 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
                                                                    const ModelEntry& entry,
                                                                    const InstanceParts& parts) {
   const absl::Time begin = parts.clock->Now();
+  const int64_t held_before = HeldBytes();
   ASSIGN_OR_RETURN(const std::string dir, Resolve(entry.path));
   auto instance = std::make_unique<ModelInstance>();
   ASSIGN_OR_RETURN(instance->assets_, LoadTextAssets(dir, entry.chat_template));
@@ -273,6 +275,7 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
   SetAbilities(model->config, *served);
   ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor,
                    MakeLocalExecutor(std::move(model), runner, std::move(draft)));
+  const int64_t device_bytes = HeldBytes() - held_before;
 
   const CacheConfigInfo cache{
       runner.block_size,
@@ -323,6 +326,7 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
        {"kv_dtype", cache.kv_dtype},
        {"kv_tokens", int64_t{cache.num_blocks} * cache.block_size},
        {"kv_mib", runner.kv_bytes >> 20},
+       {"device_bytes", device_bytes},
        {"adapters_mib",
         runner.adapters != nullptr ? runner.adapters->MaxBytes(runner.max_step_tokens) >> 20 : 0},
        {"max_len", int64_t{info.max_context}},

@@ -46,11 +46,14 @@ size_t PlanCudaPacking(int64_t k, absl::Span<const LinearPart> parts, WorkerPool
                        std::vector<LinearSegment>& segments);
 
 // OpenCuda: UNAVAILABLE where there is no such device; the message says why and what to do.
+// HeldDeviceBytes: of device memory that this process holds.
 namespace kernels {
 absl::StatusOr<OpenedCuda> OpenCuda(const CudaOptions& options);
-}
+int64_t HeldDeviceBytes();
+}  // namespace kernels
 namespace kernels_emulated {
 absl::StatusOr<OpenedCuda> OpenCuda(const CudaOptions& options);
-}
+int64_t HeldDeviceBytes();
+}  // namespace kernels_emulated
 
 }  // namespace penstock

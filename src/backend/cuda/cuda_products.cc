@@ -11,13 +11,14 @@ namespace penstock::PENSTOCK_KERNELS {
 namespace {
 
 constexpr size_t kLibraryWorkspace = size_t{64} << 20;
-constexpr int64_t kExpandedBytes = int64_t{128} << 20;  // of numbers at a time
 constexpr int kMostCandidates = 8;
 constexpr int kTimedRuns = 5;
 #if defined(PENSTOCK_EMULATE)
-constexpr bool kCanMeasure = false;  // the emulator's time says nothing
+constexpr bool kCanMeasure = false;                    // the emulator's time says nothing
+constexpr int64_t kExpandedBytes = int64_t{64} << 10;  // of numbers at a time
 #else
 constexpr bool kCanMeasure = true;
+constexpr int64_t kExpandedBytes = int64_t{128} << 20;
 #endif
 
 /// A word for the form of a product's weights, inputs and results.
