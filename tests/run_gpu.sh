@@ -174,6 +174,7 @@ figures() {  # LIMIT ARGUMENTS...: rows of gpu_bench
   return $status
 }
 kernels() { figures "$1"; }
+own_kernels() { figures "$1" --only linear/ --deterministic strict --format-suffix " own" --seconds 0.2; }
 without_pdl() { PENSTOCK_PDL=off figures "$1" --only linear/o --format-suffix " pdl off"; }
 clocks() {
   if [ -n "$rehearse" ]; then figures "$1" --only ceiling/ --soak 0.2; return; fi
@@ -290,6 +291,7 @@ stage models 60 check_models
 stage kernels 80 kernels
 stage tables 150 tables
 stage serving 90 serving
+stage own 40 own_kernels
 stage pdl_off 15 without_pdl
 stage clocks 25 clocks
 if [ -z "$rehearse" ]; then

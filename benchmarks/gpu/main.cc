@@ -1,6 +1,7 @@
 // The GPU's operations beside what the same GPU can do at most, measured in the same run.
 //   gpu_bench [--device N] [--output FILE] [--only PART-OF-A-NAME] [--seconds OF-A-ROW] [--tiny]
 //     [--soak SECONDS: products of integers, a row for each second] [--format-suffix TEXT]
+//     [--deterministic strict: our own kernels alone]
 // Prints a line of JSON for each figure. Exits 4 where there is no GPU.
 #include <cstdio>
 #include <cstdlib>
@@ -14,9 +15,9 @@ namespace penstock::PENSTOCK_KERNELS {
 namespace {
 
 int Usage() {
-  std::fprintf(
-      stderr,
-      "usage: gpu_bench [--device N] [--output FILE] [--only PART] [--seconds S] [--tiny]\n");
+  std::fprintf(stderr,
+               "usage: gpu_bench [--device N] [--output FILE] [--only PART] [--seconds S] [--tiny] "
+               "[--soak S] [--format-suffix TEXT] [--deterministic off|strict]\n");
   return 1;
 }
 
@@ -41,6 +42,9 @@ int Run(int argc, char** argv) {
       options.output = value;
     } else if (name == "--only") {
       options.only = value;
+    } else if (name == "--deterministic") {
+      options.determinism =
+          std::string(value) == "strict" ? Determinism::kStrict : Determinism::kOff;
     } else if (name == "--format-suffix") {
       options.format_suffix = value;
     } else if (name == "--seconds") {
@@ -60,12 +64,14 @@ int Run(int argc, char** argv) {
   WorkerPool pool(static_cast<int>(std::thread::hardware_concurrency()));
   GpuBench bench(*std::move(stream), &pool, options);
   bench.MeasureCeilings();
+  MeasureSquare(bench);
   bench.MeasureGaps();
   bench.Soak(soak);
   MeasureAttention(bench);
   MeasureRows(bench);
   MeasureSampling(bench);
   MeasureLinears(bench);
+  MeasureLibraryLinears(bench);
   return bench.ok() ? 0 : 1;
 }
 
