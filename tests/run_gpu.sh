@@ -207,7 +207,7 @@ tables() {
 
 serving() {
   local limit=$1 dir=benchmarks/shapes/llama-8b weights=formula port server i status=1 scenario=benchmarks/serving/gpu.yaml
-  local more=()
+  local more=(--max-model-len 8192)
   if [ -n "$rehearse" ]; then
     dir=models/demo weights=file scenario=
     more=(--set engine.kv_memory=2MiB --set engine.max_batch=2 --set engine.max_step_tokens=32 --max-model-len 128)
@@ -281,19 +281,19 @@ if [ -z "$rehearse" ]; then
 fi
 
 # What decides whether the rest means anything comes first; what may take long without saying much comes last.
-stage machine 20 machine
+stage machine 15 machine
 if [ -z "$rehearse" ]; then
-  stage lanes 20 lanes_tests
-  stage kernel_tests 60 kernels_tests
+  stage lanes 10 lanes_tests
+  stage kernel_tests 40 kernels_tests
 fi
 stage ops 60 ops_tests
-stage models 60 check_models
+stage models 90 check_models
 stage kernels 80 kernels
-stage tables 150 tables
-stage serving 90 serving
-stage own 40 own_kernels
-stage pdl_off 15 without_pdl
-stage clocks 25 clocks
+stage tables 120 tables
+stage serving 70 serving
+stage own 20 own_kernels
+stage pdl_off 10 without_pdl
+stage clocks 20 clocks
 if [ -z "$rehearse" ]; then
   stage memcheck 45 memcheck
   stage racecheck 45 racecheck

@@ -47,7 +47,7 @@ int64_t MostStepBytes(const ModelConfig& config, const RunnerOptions& runner, bo
   if (!on_gpu) return bytes;
   // Partial sums of products, rows rounded to bytes, plans, what the driver has for itself.
   constexpr int64_t kOfDriver = int64_t{640} << 20;
-  constexpr int64_t kOfProducts = int64_t{160} << 20;
+  constexpr int64_t kOfProducts = int64_t{256} << 20;
   bytes += kOfDriver + kOfProducts + int64_t{4} * runner.max_step_tokens * config.hidden_size;
   return bytes;
 }

@@ -132,6 +132,7 @@ LinearChoice CudaProducts::Choose(const GemmArgs& a) {
       best = candidate;
     }
   }
+  tried_ = Scratch();
   const absl::Status kept = table_.Set(key, best);
   if (!kept.ok()) note_ = std::string(kept.message());  // and measured again at the next start
   return best;
