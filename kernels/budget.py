@@ -6,7 +6,7 @@
 Each OBJECT of the build has a file OBJECT.ptxas beside it (cmake/ptxas_report). Exits 1 where a kernel spills, where
 its static shared memory leaves no room in the 99 KB of compute capability 8.6 and 8.9, or where the file does not say
 what was compiled; --write writes the file instead of comparing. Numbers are compared only with those of the same nvcc,
-and only for the architectures that were built. Dynamic shared memory is held to 99 KB by static_assert in kernels/*.cuh.
+and only for the architectures that were built. Dynamic shared memory is held to 99 KB by static_assert.
 """
 import argparse
 import pathlib

@@ -14,10 +14,18 @@
 
 namespace penstock::PENSTOCK_KERNELS {
 
+namespace {
+
+constexpr uint32_t kLibraryAlign = 16;  // bytes, of every matrix and row
+
+}  // namespace
+
 bool CublasLt::CanDo(const GemmArgs& a) {
   return !a.has_codes && (a.element == Element::kBFloat16 || a.element == Element::kFloat16) &&
          a.bias == nullptr && a.w_scales == nullptr && a.scale == 1.0f && a.soft_cap == 0.0f &&
-         (a.y_element == a.element || a.y_element == Element::kFloat32);
+         (a.y_element == a.element || a.y_element == Element::kFloat32) &&
+         reinterpret_cast<uintptr_t>(a.y) % kLibraryAlign == 0 &&
+         a.y_stride * (a.y_element == Element::kFloat32 ? 4 : 2) % kLibraryAlign == 0;
 }
 
 #if defined(PENSTOCK_EMULATE)
@@ -81,6 +89,11 @@ class LoadedCublasLt final : public CublasLt {
     if (!d.ok || f_.MatmulPreferenceCreate(&wish) != CUBLAS_STATUS_SUCCESS) return found;
     f_.MatmulPreferenceSetAttribute(wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                     &workspace_bytes, sizeof workspace_bytes);
+    for (const cublasLtMatmulPreferenceAttributes_t matrix :
+         {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+          CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
+      f_.MatmulPreferenceSetAttribute(wish, matrix, &kLibraryAlign, sizeof kLibraryAlign);
+    }
     std::vector<cublasLtMatmulHeuristicResult_t> results(most);
     int count = 0;
     if (f_.MatmulAlgoGetHeuristic(handle_, d.product, d.w, d.x, d.y, d.y, wish, most,
