@@ -71,7 +71,7 @@ def test_a_plan_is_what_serving_takes(serve, quantize):
     assert planned.returncode == 0, planned.stderr
     plan = json.loads(planned.stdout)["demo"]
     server = serve("--device", "cpu", *flags)
-    (ready,) = server.logged(msg="model ready")
+    (ready,) = server.logged(message="model ready")
     assert plan["at_start_bytes"] == pytest.approx(ready["device_bytes"], rel=0.01)
     assert plan["kv_tokens"] == ready["kv_tokens"]
     assert plan["max_len"] == ready["max_len"]
@@ -79,8 +79,8 @@ def test_a_plan_is_what_serving_takes(serve, quantize):
 
 
 def test_a_plan_for_a_gpu_needs_none():
-    flags = ["--json", "--set", "engine.device=cuda:0", "--set", "engine.max_batch=100000"]
-    flags += ["--set", "engine.max_step_tokens=100000"]
+    flags = ["--json", "--set", "engine.device=cuda:0", "--set", "engine.max_batch=4096"]
+    flags += ["--set", "engine.max_step_tokens=4096"]
     all_of_it = json.loads(run("plan", DEMO, "--gpu-memory", "8GiB", *flags).stdout)["demo"]
     part = ["--set", "engine.memory_fraction=0.5"]
     half = json.loads(run("plan", DEMO, "--gpu-memory", "8GiB", *part, *flags).stdout)["demo"]
