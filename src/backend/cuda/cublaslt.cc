@@ -62,7 +62,16 @@ struct CublasLtFunctions {
 };
 
 cudaError_t Said(cublasStatus_t status) {
-  return status == CUBLAS_STATUS_SUCCESS ? cudaSuccess : cudaErrorUnknown;
+  switch (status) {
+    case CUBLAS_STATUS_SUCCESS:
+      return cudaSuccess;
+    case CUBLAS_STATUS_NOT_SUPPORTED:
+    case CUBLAS_STATUS_INVALID_VALUE:
+    case CUBLAS_STATUS_ARCH_MISMATCH:
+      return cudaErrorInvalidValue;
+    default:
+      return cudaErrorUnknown;
+  }
 }
 
 cudaDataType_t TypeOfElement(Element element) {

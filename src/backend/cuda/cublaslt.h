@@ -30,7 +30,8 @@ class CublasLt {
   /// What its rules of thumb hold for best, the first first; none where it cannot.
   virtual std::vector<LibraryAlgorithm> Candidates(const GemmArgs& args, size_t workspace_bytes,
                                                    int most) = 0;
-  /// `workspace`: of workspace_bytes, as its algorithm was chosen with.
+  /// `workspace`: of workspace_bytes, as its algorithm was chosen with. cudaErrorInvalidValue: nothing
+  /// was enqueued, since it does not take such a product.
   virtual cudaError_t Multiply(const GemmArgs& args, const LibraryAlgorithm& algorithm,
                                void* workspace, size_t workspace_bytes, cudaStream_t stream) = 0;
 };

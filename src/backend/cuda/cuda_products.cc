@@ -164,7 +164,8 @@ void CudaProducts::Run(const GemmArgs& a, const LinearChoice& choice) {
     case LinearPath::kBlocks:
       return RunBlocks(a);
     case LinearPath::kLibrary:
-      return RunLibrary(a, choice.algorithm);
+      if (!RunLibrary(a, choice.algorithm)) RunBlocks(a);
+      return;
     case LinearPath::kExpand:
     case LinearPath::kExpandLibrary:
       return RunExpanded(a, choice);
@@ -178,11 +179,16 @@ void CudaProducts::RunBlocks(GemmArgs a) {
   stream_.Enqueue("gemm", [&](cudaStream_t stream) { return LaunchGemm(a, stream); });
 }
 
-void CudaProducts::RunLibrary(const GemmArgs& a, const LibraryAlgorithm& algorithm) {
+bool CudaProducts::RunLibrary(const GemmArgs& a, const LibraryAlgorithm& algorithm) {
+  bool refused = false;
   void* workspace = workspace_.Get(stream_, kLibraryWorkspace);
   stream_.Enqueue("cublasLt", [&](cudaStream_t stream) {
-    return library_->Multiply(a, algorithm, workspace, kLibraryWorkspace, stream);
+    const cudaError_t error =
+        library_->Multiply(a, algorithm, workspace, kLibraryWorkspace, stream);
+    refused = error == cudaErrorInvalidValue;
+    return refused ? cudaSuccess : error;
   });
+  return !refused;
 }
 
 void CudaProducts::RunExpanded(const GemmArgs& a, const LinearChoice& choice) {
@@ -204,10 +210,7 @@ void CudaProducts::RunExpanded(const GemmArgs& a, const LinearChoice& choice) {
     d.element = a.element;
     stream_.Enqueue("expand", [&](cudaStream_t stream) { return LaunchDequant(d, stream); });
     const GemmArgs part = OfExpanded(a, numbers, begin, d.num_rows);
-    if (choice.path == LinearPath::kExpandLibrary) {
-      RunLibrary(part, choice.algorithm);
-      continue;
-    }
+    if (choice.path == LinearPath::kExpandLibrary && RunLibrary(part, choice.algorithm)) continue;
     stream_.Fence();  // our own product reads weights before it waits for the kernel before it
     RunBlocks(part);
   }

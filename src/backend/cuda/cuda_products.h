@@ -35,7 +35,8 @@ class CudaProducts {
   double Time(const GemmArgs& args, const LinearChoice& choice);
   void Run(const GemmArgs& args, const LinearChoice& choice);
   void RunBlocks(GemmArgs args);
-  void RunLibrary(const GemmArgs& args, const LibraryAlgorithm& algorithm);
+  /// False where the library refuses, which is no fault.
+  bool RunLibrary(const GemmArgs& args, const LibraryAlgorithm& algorithm);
   void RunExpanded(const GemmArgs& args, const LinearChoice& choice);
 
   CudaStream& stream_;
