@@ -25,6 +25,7 @@ cudaError_t LaunchDecodeInstance(const AttentionArgs& a, cudaStream_t stream) {
   const auto launch = [&](auto interleaved) {
     constexpr bool kInterleaved = decltype(interleaved)::value;
     using Tile = AttentionTile16<T, Kv, kDim, kInterleaved>;
+    static_assert(Tile::SharedBytes(kLeastStages) <= kLeastSharedBytes);
     const int stages = StagesThatFit(kMostStages, Tile::SharedBytes);
     if (stages == 0) return cudaErrorInvalidValue;
     const KernelShape shape{"attention_decode", dim3(a.num_ctas), dim3(kAttentionThreads),

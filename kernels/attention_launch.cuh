@@ -18,10 +18,10 @@ template <class Fn>
 int StagesThatFit(int most, Fn shared_bytes) {
   constexpr size_t kOfTheSystem = 1024;  // that every block has besides
   const size_t limit = SharedBytesOfBlock();
-  for (int stages = most; stages >= 2; --stages) {
+  for (int stages = most; stages >= kLeastStages; --stages) {
     if (2 * (shared_bytes(stages) + kOfTheSystem) <= limit + kOfTheSystem) return stages;
   }
-  for (int stages = most; stages >= 2; --stages) {
+  for (int stages = most; stages >= kLeastStages; --stages) {
     if (shared_bytes(stages) <= limit) return stages;
   }
   return 0;

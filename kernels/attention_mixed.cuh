@@ -38,12 +38,13 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
 
 template <class T, class Kv, int kDim>
 cudaError_t LaunchMixedInstance(const AttentionArgs& a, cudaStream_t stream) {
-  const auto shared_bytes = [](int stages) {
+  constexpr auto shared_bytes = [](int stages) {
     constexpr int kWidest = kDim <= 128 ? 128 : 64;
     const size_t narrow = AttentionTile16<T, Kv, kDim, true>::SharedBytes(stages);
     const size_t wide = AttentionTileWide<T, Kv, kDim, kWidest>::SharedBytes(stages);
     return wide > narrow ? wide : narrow;
   };
+  static_assert(shared_bytes(kLeastStages) <= kLeastSharedBytes);
   const int stages = StagesThatFit(kMostStages, shared_bytes);
   if (stages == 0) return cudaErrorInvalidValue;
   const KernelShape shape{"attention_mixed", dim3(a.num_ctas), dim3(kAttentionThreads),

@@ -109,6 +109,7 @@ __device__ inline void WaitForStage(int stages) {
     CpAsyncWait<2>();
   }
 }
+constexpr int kLeastStages = 2;
 constexpr int kMostStages = 4;
 
 /// What a lane knows of the two rows that it has a part of, g and g + 8 of sixteen vectors.

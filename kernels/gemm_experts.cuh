@@ -50,6 +50,7 @@ template <class Format>
 __global__ void __launch_bounds__(kGemmThreads, 2)
     ExpertsKernel(ExpertGemmArgs a, int32_t steps, int32_t tiles) {
   constexpr int kStages = Format::kStages;
+  static_assert(kStages * Format::kStageBytes <= kLeastSharedBytes);
   PdlTrigger();
   PdlWait();  // who visits whom decides which weights are read
   auto* ring = static_cast<unsigned char*>(DynamicShared());

@@ -265,7 +265,7 @@ __device__ void WalkSteps(const GemmArgs& a, const GemmSplit& split, int32_t tok
 template <class Format>
 __global__ void __launch_bounds__(kGemmThreads, 2)
     SkinnyKernel(GemmArgs a, GemmSplit split, int32_t token0, int32_t rows) {
-  static_assert(Format::kStages * Format::kStageBytes <= 98 * 1024, "99 KB is what 8.6 has");
+  static_assert(Format::kStages * Format::kStageBytes <= kLeastSharedBytes);
   WalkSteps<Format>(a, split, token0 + static_cast<int32_t>(blockIdx.y) * rows);
 }
 

@@ -4,6 +4,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdlib>
+#include <string_view>
 #include <tuple>
 #include <type_traits>
 
@@ -19,6 +21,9 @@ struct KernelShape {
   size_t shared_bytes = 0;  // dynamic
   cudaStream_t stream = nullptr;
 };
+
+/// What every kernel's smallest instance fits: a block's on 8.6 and 8.9, less what kernels have besides.
+constexpr size_t kLeastSharedBytes = (99 - 1) * 1024;
 
 #if defined(PENSTOCK_EMULATE)
 
@@ -62,8 +67,11 @@ inline size_t SharedBytesOfBlock() {
 }
 
 /// Whether a kernel may begin before the one before it has ended (PdlWait is then where it waits).
+/// PENSTOCK_PDL=off forbids it, for comparisons.
 inline bool CanBeginEarly() {
   static const bool can = [] {
+    const char* asked = std::getenv("PENSTOCK_PDL");
+    if (asked != nullptr && std::string_view(asked) == "off") return false;
     int device = 0;
     int major = 0;
     return cudaGetDevice(&device) == cudaSuccess &&

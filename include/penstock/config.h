@@ -43,7 +43,9 @@ struct EngineConfig {
   int32_t max_len = 0;                                  // positions of one request; 0: the model's
   int32_t max_queue = 1024;                             // requests waiting
   Bytes kv_memory = kAutoBytes;                         // KV cache, decided at start
-  int32_t pipeline_depth = 1;                           // 1 | 2
+  double memory_fraction = 0.9;       // of a GPU's memory, that kv_memory: auto fills
+  std::string deterministic = "off";  // off | run | strict: products on a GPU
+  int32_t pipeline_depth = 1;         // 1 | 2
   bool prefix_cache = true;
   std::string policy = "priority";   // priority | fcfs
   int32_t threads = 0;               // 0: what the cgroup allows

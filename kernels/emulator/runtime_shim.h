@@ -26,7 +26,7 @@ enum cudaMemcpyKind {
 };
 struct Stream;  // there is one
 using cudaStream_t = Stream*;
-struct Event;  // all that was enqueued has run
+struct Event;  // all that was enqueued has run, at a time of the host's clock
 using cudaEvent_t = Event*;
 
 /// What the host side asks of the real one.
@@ -37,6 +37,7 @@ struct cudaDeviceProp {
   int multiProcessorCount;
 };
 constexpr unsigned cudaStreamNonBlocking = 1;
+constexpr unsigned cudaEventDefault = 0;
 constexpr unsigned cudaEventDisableTiming = 2;
 
 struct dim3 {
@@ -63,6 +64,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaDeviceSynchronize();
 cudaError_t cudaGetLastError();

@@ -5,7 +5,9 @@
 #include "absl/strings/str_cat.h"
 #include "backend/cpu/choose_kernels.h"
 #include "backend/cpu/cpu_device.h"
+#include "backend/cpu/pack_linear.h"
 #include "backend/cuda/cuda_backend.h"
+#include "backend/planning_device.h"
 #include "base/status_macros.h"
 
 namespace penstock {
@@ -32,6 +34,8 @@ absl::StatusOr<OpenedBackend> OpenCpu(const BackendOptions& options) {
   opened.device = std::move(cuda->device);
   opened.kernels = std::move(cuda->kernels);
   opened.abilities = cuda->abilities;
+  opened.note = std::move(cuda->note);
+  opened.memory = std::move(cuda->memory);
   return opened;
 }
 
@@ -53,10 +57,63 @@ absl::StatusOr<OpenedBackend> OpenEmulated([[maybe_unused]] const CudaOptions& o
 #endif
 }
 
+absl::StatusOr<Determinism> ParseDeterminism(const std::string& name) {
+  if (name == "off") return Determinism::kOff;
+  if (name == "run") return Determinism::kRun;
+  if (name == "strict") return Determinism::kStrict;
+  return absl::InvalidArgumentError(
+      absl::StrCat("deterministic is \"", name, "\", expected off, run or strict"));
+}
+
+bool IsCudaDevice(const std::string& device) {
+  int number = 0;
+  return device == "cuda" || device == "cuda-emulated" ||
+         (absl::StartsWith(device, "cuda:") && absl::SimpleAtoi(device.substr(5), &number) &&
+          number >= 0);
+}
+
+OpenedBackend PlanOn(const std::string& name, bool on_host, PlanningDevice::Packing packing) {
+  OpenedBackend planned;
+  planned.device = std::make_unique<PlanningDevice>(name, on_host, std::move(packing));
+  return planned;
+}
+
 }  // namespace
 
+absl::StatusOr<OpenedBackend> PlanBackend(const BackendOptions& options) {
+  WorkerPool& pool = *options.pool;
+  std::string device = options.device;
+  if (device == "auto") {
+    ASSIGN_OR_RETURN(const OpenedBackend opened, OpenBackend(options));
+    device = std::string(opened.device->name());
+  }
+  if (IsCudaDevice(device)) {
+    OpenedBackend planned = PlanOn(device, false, [&pool](int64_t k, auto parts, auto& segments) {
+      return PlanCudaPacking(k, parts, pool, segments);
+    });
+    planned.abilities = CudaAbilities();
+    return planned;
+  }
+  BackendOptions own = options;
+  own.device = device;
+  ASSIGN_OR_RETURN(const OpenedBackend opened, OpenBackend(own));
+  const KernelChoice kernels = static_cast<const CpuDevice&>(*opened.device).kernels();
+  OpenedBackend planned =
+      PlanOn(device, true, [&pool, kernels](int64_t k, auto parts, auto& segments) {
+        segments = PlanSegments(parts, kernels, pool);
+        return PlaceSegments(k, kernels, segments);
+      });
+  planned.kernels = opened.kernels;
+  planned.fast_bf16 = opened.fast_bf16;
+  return planned;
+}
+
 absl::StatusOr<OpenedBackend> OpenBackend(const BackendOptions& options) {
-  CudaOptions cuda{options.device, 0, options.pool};
+  CudaOptions cuda;
+  cuda.name = options.device;
+  cuda.pool = options.pool;
+  ASSIGN_OR_RETURN(cuda.determinism, ParseDeterminism(options.deterministic));
+  cuda.tuning_folder = options.tuning_folder;
   if (options.device == "cpu") return OpenCpu(options);
   if (options.device == "cuda-emulated") return OpenEmulated(cuda);
   if (options.device == "auto") {
@@ -70,6 +127,17 @@ absl::StatusOr<OpenedBackend> OpenBackend(const BackendOptions& options) {
   if (numbered || options.device == "cuda") return OpenGpu(cuda);
   return absl::InvalidArgumentError(absl::StrCat(
       "unknown device \"", options.device, "\", expected auto, cpu, cuda:N or cuda-emulated"));
+}
+
+int64_t HeldBytes() {
+  int64_t bytes = HeldHostBytes();
+#if defined(PENSTOCK_HAVE_CUDA)
+  bytes += kernels::HeldDeviceBytes();
+#endif
+#if defined(PENSTOCK_HAVE_EMULATED_CUDA)
+  bytes += kernels_emulated::HeldDeviceBytes();
+#endif
+  return bytes;
 }
 
 std::vector<CpuKernelSpeed> CpuKernelSpeeds() {

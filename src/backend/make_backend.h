@@ -4,21 +4,25 @@
 // Threads: thread-safe.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "backend/device_abilities.h"
+#include "backend/device_memory.h"
 #include "base/worker_pool.h"
 #include "penstock/backend.h"
 
 namespace penstock {
 
 struct BackendOptions {
-  std::string device = "cpu";        // auto | cpu | cuda | cuda:N | cuda-emulated
-  WorkerPool* pool = nullptr;        // outlives the device
-  std::string cpu_kernels = "auto";  // or the instruction set for everything
+  std::string device = "cpu";         // auto | cpu | cuda | cuda:N | cuda-emulated
+  WorkerPool* pool = nullptr;         // outlives the device
+  std::string cpu_kernels = "auto";   // or the instruction set for everything
+  std::string deterministic = "off";  // off | run | strict: see EngineConfig
+  std::string tuning_folder = {};     // where a GPU's measured choices are kept; empty: nowhere
 };
 
 struct OpenedBackend {
@@ -27,10 +31,17 @@ struct OpenedBackend {
   std::string kernels;     // which of them compute what; layouts of packed weights follow it
   std::string note;        // what an operator should know; empty: nothing
   bool fast_bf16 = false;  // bfloat16 weights meet bfloat16 inputs clearly faster than float32 ones
+  std::function<DeviceMemory()> memory = {};  // while the device lives; empty: the host's
 };
 
 /// UNAVAILABLE where this machine or build has no such device; `auto` is then the CPU.
 absl::StatusOr<OpenedBackend> OpenBackend(const BackendOptions& options);
+/// The same with a PlanningDevice in the device's place; a GPU need not be there. `auto` is what
+/// OpenBackend would take.
+absl::StatusOr<OpenedBackend> PlanBackend(const BackendOptions& options);
+
+/// Bytes of all devices' buffers that this process holds.
+int64_t HeldBytes();
 
 /// A set of the CPU's kernels on one thread, in 1e9 multiplications and additions per second.
 struct CpuKernelSpeed {

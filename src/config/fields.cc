@@ -55,6 +55,14 @@ absl::Status Parse(const ConfigField&, std::string_view text, Count& out) {
   return Expected("a number such as 600, 60k or 2M", text);
 }
 
+absl::Status Parse(const ConfigField&, std::string_view text, double& out) {
+  double value = 0;
+  if (!absl::SimpleAtod(ToAbsl(text), &value) || !(value >= 0.05 && value <= 1))
+    return Expected("a number from 0.05 to 1", text);
+  out = value;
+  return absl::OkStatus();
+}
+
 absl::Status Parse(const ConfigField& field, std::string_view text, std::string& out) {
   if (!field.choices.empty() &&
       std::find(field.choices.begin(), field.choices.end(), text) == field.choices.end()) {
@@ -142,6 +150,7 @@ std::string Format(Count v) {
   }
   return absl::StrCat(v.value);
 }
+std::string Format(double v) { return absl::StrCat(v); }
 std::string Format(const std::string& v) {
   const bool plain =
       !v.empty() &&

@@ -19,6 +19,9 @@ Json TypeOf(const ConfigField& field) {
     Json operator()(const int32_t*) const {
       return {{"type", "integer"}, {"minimum", field.min}, {"maximum", field.max}};
     }
+    Json operator()(const double*) const {
+      return {{"type", "number"}, {"minimum", 0.05}, {"maximum", 1}};
+    }
     Json operator()(const Count*) const {
       return {{"type", Json::array({"string", "integer"})},
               {"pattern", "^[0-9]+[kMG]?$"},

@@ -76,7 +76,18 @@ ConfigSection DescribeEngine(EngineConfig& c) {
           {"kv_memory", &c.kv_memory,
            "Bytes of the KV cache (64MiB, 2GiB), decided at start and never exceeded. auto: a "
            "quarter of the memory that the "
-           "cgroup allows, but no more than max_batch sequences of max_len need."},
+           "cgroup allows, on a GPU what memory_fraction leaves, but no more than max_batch "
+           "sequences of max_len need."},
+          {"memory_fraction", &c.memory_fraction,
+           "The part of a GPU's memory that weights, KV cache and steps may take together, from "
+           "0.05 "
+           "to 1; kv_memory: auto gets what the others leave of it."},
+          {"deterministic",
+           &c.deterministic,
+           "How a GPU multiplies more than 64 rows. off: by what was measured to be fastest. run: "
+           "equal batches give equal bits in every run. strict: a row's bits never depend on the "
+           "rows beside it, slower for prompts. The CPU is always strict.",
+           {"off", "run", "strict"}},
           {"pipeline_depth",
            &c.pipeline_depth,
            "1: a step is planned when the last one is done. 2: while it still computes.",
@@ -104,7 +115,8 @@ ConfigSection DescribeEngine(EngineConfig& c) {
           {"packed_cache", &c.packed_cache,
            "A folder where weights are kept as the CPU wants them, so that the next start reads "
            "them instead of packing: a file for each model and form, about as large as the "
-           "weights in memory, checked and rebuilt where model or program changed. Empty: off."},
+           "weights in memory, checked and rebuilt where model or program changed. Of a GPU: what "
+           "was measured of its products. Empty: off."},
       },
       {{"speculation",
         "Guesses at the next tokens, verified in the step that computes them: the answers stay the "

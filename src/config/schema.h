@@ -17,9 +17,10 @@
 
 namespace penstock {
 
-using FieldRef = std::variant<bool*, int32_t*, Count*, std::string*, Bytes*, absl::Duration*,
-                              std::vector<std::string>*, std::map<std::string, std::string>*,
-                              std::map<std::string, std::vector<std::string>>*>;
+using FieldRef =
+    std::variant<bool*, int32_t*, double*, Count*, std::string*, Bytes*, absl::Duration*,
+                 std::vector<std::string>*, std::map<std::string, std::string>*,
+                 std::map<std::string, std::vector<std::string>>*>;
 
 struct ConfigField {
   std::string_view name;

@@ -27,8 +27,10 @@ absl::StatusOr<std::unique_ptr<TensorSource>> OpenGguf(const std::string& path,
 
 /// `auto` is the CPU where the GPU cannot compute the model.
 absl::StatusOr<OpenedBackend> OpenFor(const ModelConfig& config, const LoadOptions& options) {
-  BackendOptions backend{options.device, options.pool, options.cpu_kernels};
-  ASSIGN_OR_RETURN(OpenedBackend opened, OpenBackend(backend));
+  BackendOptions backend{options.device, options.pool, options.cpu_kernels, options.deterministic,
+                         options.packed_cache};
+  const auto open = options.planning ? PlanBackend : OpenBackend;
+  ASSIGN_OR_RETURN(OpenedBackend opened, open(backend));
   const std::string device(opened.device->name());
   const absl::Status fits = CheckDevice(config, opened.abilities, device);
   if (fits.ok() || options.device != "auto" || device == "cpu") {
@@ -36,7 +38,7 @@ absl::StatusOr<OpenedBackend> OpenFor(const ModelConfig& config, const LoadOptio
     return opened;
   }
   backend.device = "cpu";
-  ASSIGN_OR_RETURN(opened, OpenBackend(backend));
+  ASSIGN_OR_RETURN(opened, open(backend));
   absl::StrAppend(&opened.note, opened.note.empty() ? "" : "; ", fits.message());
   return opened;
 }
@@ -99,7 +101,8 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& option
   model->kernels = backend.kernels;
   model->note = backend.note;
   // The file holds what lies in the host's memory.
-  const bool cached = !options.packed_cache.empty() && backend.device->shares_host_memory();
+  const bool cached =
+      !options.packed_cache.empty() && backend.device->shares_host_memory() && !options.planning;
   if (files.empty() || !cached) {
     ASSIGN_OR_RETURN(model->weights,
                      LoadWeights(model->config, *opened.source, *backend.device, options.progress));
@@ -117,6 +120,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& option
   }
   ASSIGN_OR_RETURN(model->unread, FindUnread(options.model_dir, *opened.source, model->config));
   model->device = std::move(backend.device);
+  model->memory = std::move(backend.memory);
   if (options.weights == "file") {
     ASSIGN_OR_RETURN(model->dense, LoadDenseModules(options.model_dir, model->config));
   }

@@ -3,12 +3,14 @@
 // Threads: confined to one rank's thread after loading.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "backend/device_abilities.h"
+#include "backend/device_memory.h"
 #include "base/worker_pool.h"
 #include "model/dense_modules.h"
 #include "model/model_config.h"
@@ -31,6 +33,7 @@ struct LoadedModel {
   UnreadTensors unread;      // of the checkpoint
   std::string packed_file;   // "read", "written"; empty: neither
   int64_t packed_bytes = 0;  // of that file
+  std::function<DeviceMemory()> memory;  // of the device; empty: it is the host's
 };
 
 struct LoadOptions {
@@ -44,6 +47,8 @@ struct LoadOptions {
   std::string build;                    // what packs them: another program's are not read
   WorkerPool* pool = nullptr;           // outlives the model
   LoadProgress progress;                // may be empty
+  std::string deterministic = "off";    // as BackendOptions
+  bool planning = false;                // onto a PlanningDevice in the device's place
 };
 
 /// A model whose weights are not read yet.

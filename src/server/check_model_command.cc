@@ -69,6 +69,7 @@ absl::StatusOr<bool> CheckModel(const CheckModelFlags& flags) {
   load.device = flags.device;
   load.quantize = flags.quantize;
   load.integer_inputs = flags.integer_inputs ? "on" : "auto";
+  load.deterministic = "strict";  // every way of computing a prompt gives the same bits
   load.pool = &pool;
   ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadModel(load));
   DType dtype = model->abilities.float32 ? DType::kFloat32 : model->auto_dtype;

@@ -1,5 +1,5 @@
-// The command line: `penstock serve | admin | check-config | check-model | compare | inspect | tokenize |
-// render-chat | bench | version`.
+// The command line: `penstock serve | plan | admin | check-config | check-model | compare | inspect |
+// tokenize | render-chat | bench | version`.
 // Owns nothing. Must not know how a command does its work.
 // Threads: confined to the main thread.
 #pragma once
@@ -20,6 +20,7 @@ int RunCommand(int argc, char** argv);
 // one.
 void AddServeCommand(CLI::App& app, int& exit_code);
 void AddAdminCommand(CLI::App& app, int& exit_code);
+void AddPlanCommand(CLI::App& app, int& exit_code);
 void AddCheckConfigCommand(CLI::App& app, int& exit_code);
 void AddCheckModelCommand(CLI::App& app, int& exit_code);
 void AddInspectCommand(CLI::App& app, int& exit_code);

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "backend/make_backend.h"
 #include "base/machine.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
@@ -35,11 +36,8 @@ absl::StatusOr<std::string> Resolve(const std::string& model) {
   return ResolveModel(model, hub);
 }
 
-absl::StatusOr<std::unique_ptr<LoadedModel>> LoadWeightsOf(const std::string& name,
-                                                           const std::string& dir,
-                                                           const std::string& weights,
-                                                           const EngineConfig& engine,
-                                                           const InstanceParts& parts) {
+LoadOptions LoadOptionsOf(const std::string& dir, const std::string& weights,
+                          const EngineConfig& engine, WorkerPool* pool) {
   LoadOptions load;
   load.model_dir = dir;
   load.device = engine.device;
@@ -48,8 +46,18 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadWeightsOf(const std::string& na
   load.integer_inputs = engine.integer_inputs;
   load.cpu_kernels = engine.cpu_kernels;
   load.packed_cache = engine.packed_cache;
+  load.deterministic = engine.deterministic;
   load.build = BuildName();
-  load.pool = parts.pool;
+  load.pool = pool;
+  return load;
+}
+
+absl::StatusOr<std::unique_ptr<LoadedModel>> LoadWeightsOf(const std::string& name,
+                                                           const std::string& dir,
+                                                           const std::string& weights,
+                                                           const EngineConfig& engine,
+                                                           const InstanceParts& parts) {
+  LoadOptions load = LoadOptionsOf(dir, weights, engine, parts.pool);
   absl::Time told = parts.clock->Now();
   load.progress = [&](std::string_view, int64_t done,
                       int64_t total) {  // a line for each second that it takes
@@ -88,17 +96,26 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadDraft(const std::string& name,
 /// Of engine.kv_memory: auto.
 int64_t MostKvBytes() { return AllowedMemory() / 4; }
 
-/// engine.kv_memory: auto is a quarter of what the cgroup allows, and no more than a full batch of
-/// full length needs.
-int64_t KvBytes(const EngineConfig& engine, const ModelConfig& model, const RunnerOptions& runner) {
+/// engine.kv_memory: auto is a quarter of what the cgroup allows, or what memory_fraction leaves of a
+/// GPU, and no more than a full batch of full length needs.
+int64_t KvBytes(const EngineConfig& engine, const LoadedModel& loaded,
+                const RunnerOptions& runner) {
   if (!engine.kv_memory.automatic()) return engine.kv_memory.value;
+  const ModelConfig& model = loaded.config;
   int64_t per_token = CacheBytesPerToken(model, runner.kv_dtype);
   if (runner.draft != nullptr)
     per_token += CacheBytesPerToken(runner.draft->config, runner.kv_dtype);
   const int64_t max_len =
       runner.max_len + runner.max_step_tokens;  // a window also holds the step's own positions
   const int64_t states = 3 * StateBytes(model) * engine.max_batch;  // one running, two snapshots
-  return std::min(MostKvBytes(), per_token * max_len * engine.max_batch + states);
+  int64_t most = MostKvBytes();
+  const DeviceMemory memory = loaded.memory ? loaded.memory() : DeviceMemory{};
+  if (memory.total > 0) {
+    const auto whole = static_cast<double>(memory.total);
+    const auto kept = static_cast<int64_t>((1 - engine.memory_fraction) * whole);
+    most = std::max<int64_t>(0, memory.free - kept - MostStepBytes(model, runner, true));
+  }
+  return std::min(most, per_token * max_len * engine.max_batch + states);
 }
 
 /// The named formats; auto: those that the chat template writes.
@@ -119,14 +136,14 @@ void SetReplyFormats(const ModelEntry& entry, const ChatTemplates& templates, Se
 
 absl::StatusOr<RunnerOptions> MakeRunnerOptions(const EngineConfig& engine,
                                                 const LoadedModel& loaded, LoadedModel* draft,
-                                                const InstanceParts& parts) {
+                                                const WorkerPool* pool) {
   const ModelConfig& model = loaded.config;
   RunnerOptions runner;
   ASSIGN_OR_RETURN(runner.dtype, ParseActivationDType(engine.dtype, loaded.auto_dtype));
   ASSIGN_OR_RETURN(runner.kv_dtype,
                    ParseCacheDType(engine.kv_dtype,
                                    engine.dtype == "auto" ? loaded.auto_kv_dtype : runner.dtype));
-  runner.pool = parts.pool;
+  runner.pool = pool;
   if (draft != nullptr) {
     runner.draft = draft;
     runner.max_drafts = engine.speculation.max_tokens;
@@ -137,7 +154,7 @@ absl::StatusOr<RunnerOptions> MakeRunnerOptions(const EngineConfig& engine,
   runner.max_step_tokens = engine.max_step_tokens;
   runner.max_len = engine.max_len > 0 ? engine.max_len : model.context();
   runner.pipeline_depth = engine.pipeline_depth;
-  runner.kv_bytes = KvBytes(engine, model, runner);
+  runner.kv_bytes = KvBytes(engine, loaded, runner);
   return runner;
 }
 
@@ -216,10 +233,30 @@ void SetAbilities(const ModelConfig& model, ServedModel& served) {
 
 }  // namespace
 
+absl::StatusOr<MemoryPlan> PlanInstance(const ModelEntry& entry, WorkerPool* pool,
+                                        int64_t gpu_memory) {
+  ASSIGN_OR_RETURN(const std::string dir, Resolve(entry.path));
+  const LoadOptions load = LoadOptionsOf(dir, entry.weights, entry.engine, pool);
+  LoadOptions draft = load;
+  const bool drafts = entry.engine.speculation.method == "draft";
+  if (drafts) {
+    ASSIGN_OR_RETURN(draft.model_dir, Resolve(entry.engine.speculation.draft_model));
+  }
+  const auto options_of = [&](LoadedModel& model, LoadedModel* guesses) {
+    if (gpu_memory > 0 && !model.device->shares_host_memory()) {
+      const int64_t held = PlannedBytes(model) + (guesses != nullptr ? PlannedBytes(*guesses) : 0);
+      model.memory = [gpu_memory, held] { return DeviceMemory{gpu_memory - held, gpu_memory}; };
+    }
+    return MakeRunnerOptions(entry.engine, model, guesses, pool);
+  };
+  return PlanMemory(load, drafts ? &draft : nullptr, options_of);
+}
+
 absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::string& name,
                                                                    const ModelEntry& entry,
                                                                    const InstanceParts& parts) {
   const absl::Time begin = parts.clock->Now();
+  const int64_t held_before = HeldBytes();
   ASSIGN_OR_RETURN(const std::string dir, Resolve(entry.path));
   auto instance = std::make_unique<ModelInstance>();
   ASSIGN_OR_RETURN(instance->assets_, LoadTextAssets(dir, entry.chat_template));
@@ -230,7 +267,7 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
     ASSIGN_OR_RETURN(draft, LoadDraft(name, entry, parts));
   }
   ASSIGN_OR_RETURN(RunnerOptions runner,
-                   MakeRunnerOptions(entry.engine, *model, draft.get(), parts));
+                   MakeRunnerOptions(entry.engine, *model, draft.get(), parts.pool));
   RETURN_IF_ERROR(MakeAdapterStore(entry, *model, parts, runner));
   const std::string kernels = model->kernels;
   const std::string architecture = model->config.architecture;
@@ -238,6 +275,7 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
   SetAbilities(model->config, *served);
   ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor,
                    MakeLocalExecutor(std::move(model), runner, std::move(draft)));
+  const int64_t device_bytes = HeldBytes() - held_before;
 
   const CacheConfigInfo cache{
       runner.block_size,
@@ -288,6 +326,7 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
        {"kv_dtype", cache.kv_dtype},
        {"kv_tokens", int64_t{cache.num_blocks} * cache.block_size},
        {"kv_mib", runner.kv_bytes >> 20},
+       {"device_bytes", device_bytes},
        {"adapters_mib",
         runner.adapters != nullptr ? runner.adapters->MaxBytes(runner.max_step_tokens) >> 20 : 0},
        {"max_len", int64_t{info.max_context}},

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/worker_pool.h"
 #include "engine/engine_loop.h"
+#include "executor/plan_memory.h"
 #include "metrics/catalogue.h"
 #include "penstock/config.h"
 #include "penstock/service.h"
@@ -36,6 +37,11 @@ absl::StatusOr<TextAssets> LoadTextAssets(const std::string& dir, const std::str
 /// The same of a GGUF file.
 absl::StatusOr<TextAssets> LoadGgufTextAssets(const std::string& path,
                                               const std::string& chat_template);
+
+/// What Load would take of the device, by the same rules. `gpu_memory`: of a GPU that is not there;
+/// 0: unknown, and kv_memory: auto is as on a CPU.
+absl::StatusOr<MemoryPlan> PlanInstance(const ModelEntry& entry, WorkerPool* pool,
+                                        int64_t gpu_memory);
 
 struct InstanceParts {
   WorkerPool* pool = nullptr;

@@ -1,6 +1,7 @@
 """The server on other devices than the CPU: the emulated GPU answers as the CPU does, and a machine
 without a GPU says so."""
 
+import json
 import subprocess
 
 import openai
@@ -61,3 +62,31 @@ def test_a_machine_without_a_gpu_says_so_and_auto_takes_the_cpu(serve):
     server = serve("--device", "auto")
     [line] = server.logged(message="model ready")
     assert "cuda" not in line["kernels"]
+
+
+@pytest.mark.parametrize("quantize", ["none", "int4"])
+def test_a_plan_is_what_serving_takes(serve, quantize):
+    flags = ["--set", "engine.kv_memory=24MiB", "--set", f"engine.quantize={quantize}"]
+    planned = run("plan", DEMO, "--set", "engine.device=cpu", "--json", *flags)
+    assert planned.returncode == 0, planned.stderr
+    plan = json.loads(planned.stdout)["demo"]
+    server = serve("--device", "cpu", *flags)
+    (ready,) = server.logged(message="model ready")
+    assert plan["at_start_bytes"] == pytest.approx(ready["device_bytes"], rel=0.01)
+    assert plan["kv_tokens"] == ready["kv_tokens"]
+    assert plan["max_len"] == ready["max_len"]
+    assert plan["sequences"] == ready["kv_tokens"] // ready["max_len"]
+
+
+def test_a_plan_for_a_gpu_needs_none():
+    flags = ["--json", "--set", "engine.device=cuda:0", "--set", "engine.max_batch=4096"]
+    flags += ["--set", "engine.max_step_tokens=4096"]
+    all_of_it = json.loads(run("plan", DEMO, "--gpu-memory", "8GiB", *flags).stdout)["demo"]
+    part = ["--set", "engine.memory_fraction=0.5"]
+    half = json.loads(run("plan", DEMO, "--gpu-memory", "8GiB", *part, *flags).stdout)["demo"]
+    for plan, share in ((all_of_it, 0.9), (half, 0.5)):
+        assert plan["device"] == "cuda:0"
+        assert plan["total_bytes"] == pytest.approx(share * (8 << 30), rel=0.02)
+        assert plan["total_bytes"] == plan["at_start_bytes"] + plan["step_bytes"]
+    refused = run("plan", DEMO, "--set", "engine.memory_fraction=1.5")
+    assert refused.returncode == 1 and "memory_fraction" in refused.stderr

@@ -56,7 +56,7 @@ void RespondNotKept(HttpExchange& exchange, const std::string& id) {
 /// The items of a kept response's input, the first of them first.
 void GetInputItems(ResponseStore& store, HttpExchange& exchange) {
   const std::string& id = exchange.request().path_argument;
-  auto found = store.Find(exchange.request().credential, id);
+  auto found = store.Find(exchange.request().owner(), id);
   if (!found) return RespondNotKept(exchange, id);
   nlohmann::ordered_json items = *found->items;
   for (size_t i = 0; i < items.size(); ++i) {
@@ -107,7 +107,7 @@ void AddResponseRoutes(Router& router, GenerationService& service, const Answers
   const auto items = [store](std::shared_ptr<HttpExchange> exchange) {
     GetInputItems(*store, *exchange);
   };
-  router.Add("GET", "/v1/responses/{id}/input_items", Access::kKey, OnTextWorker(service, items));
+  router.Add("GET", "/v1/responses/{id}/input_items", RouteAccess::Needs(Permission::kInfer), OnTextWorker(service, items));
   const auto get = [store](std::shared_ptr<HttpExchange> exchange) {
     GetResponse(*store, *exchange);
   };

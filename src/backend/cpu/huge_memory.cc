@@ -16,6 +16,8 @@ constexpr size_t kChunkBytes = size_t{64} << 20;
 constexpr size_t kLargeBytes = size_t{16} << 20;  // of a buffer that has a mapping of its own
 constexpr size_t kLine = 64;
 
+std::atomic<int64_t> held_host_bytes{0};
+
 /// `bytes` on a multiple of `alignment`, a power of two; null: there is no memory.
 void* MapAligned(size_t bytes, size_t alignment) {
   const size_t slack = alignment > 4096 ? alignment : 0;
@@ -43,8 +45,14 @@ absl::StatusOr<DeviceBuffer> MapMemory(size_t bytes) {
   if (bytes == 0) return DeviceBuffer();
   void* data = MapAligned(bytes, bytes >= kHugePage ? kHugePage : 1);
   if (data == nullptr) return NoMemory(bytes);
-  return DeviceBuffer(data, bytes, [](void* p, size_t n) { ::munmap(p, n); });
+  held_host_bytes += static_cast<int64_t>(bytes);
+  return DeviceBuffer(data, bytes, [](void* p, size_t n) {
+    held_host_bytes -= static_cast<int64_t>(n);
+    ::munmap(p, n);
+  });
 }
+
+int64_t HeldHostBytes() { return held_host_bytes; }
 
 /// At the begin of its memory, which lies on a multiple of its size: a buffer finds it.
 struct WeightArena::Chunk {
@@ -74,7 +82,9 @@ absl::StatusOr<DeviceBuffer> WeightArena::Allocate(size_t bytes) {
   chunk_->num_holders.fetch_add(1, std::memory_order_relaxed);
   char* begin = reinterpret_cast<char*>(chunk_) + used_;
   used_ += size;
-  return DeviceBuffer(begin, bytes, [](void* p, size_t) {
+  held_host_bytes += static_cast<int64_t>(bytes);
+  return DeviceBuffer(begin, bytes, [](void* p, size_t n) {
+    held_host_bytes -= static_cast<int64_t>(n);
     LetGo(reinterpret_cast<Chunk*>(reinterpret_cast<uintptr_t>(p) & ~(kChunkBytes - 1)));
   });
 }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "absl/status/statusor.h"
 #include "penstock/backend.h"
@@ -14,6 +15,8 @@ namespace penstock {
 /// Zeroed, and where `bytes` are many, on a multiple of 2 MiB. A kernel without huge pages gives
 /// small ones, which changes only the speed.
 absl::StatusOr<DeviceBuffer> MapMemory(size_t bytes);
+/// Bytes of buffers that this process holds.
+int64_t HeldHostBytes();
 
 /// Buffers side by side, so that small ones too lie in huge pages. What is given back returns to the
 /// system with the last buffer of its chunk: for what comes and goes together.

@@ -5,34 +5,55 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "backend/device_abilities.h"
+#include "backend/device_memory.h"
 #include "base/worker_pool.h"
 #include "penstock/backend.h"
 
 namespace penstock {
 
+/// What may decide how a product is computed: the fastest way that was measured (kOff), the same in
+/// every run (kRun), or the same whatever the number of rows (kStrict).
+enum class Determinism : uint8_t { kOff, kRun, kStrict };
+
 struct CudaOptions {
   std::string name = "cuda";   // of the device, for messages
   int device = 0;              // which of the machine's
   WorkerPool* pool = nullptr;  // packs weights; outlives the device
+  Determinism determinism = Determinism::kOff;
+  std::string tuning_folder;  // where measured choices are kept; empty: nowhere
 };
 
 struct OpenedCuda {
   std::unique_ptr<Device> device;
   DeviceAbilities abilities;
-  std::string kernels;  // which GPU and kernels compute
+  std::string kernels;                   // which GPU and kernels compute
+  std::string note;                      // what an operator should know; empty: nothing
+  std::function<DeviceMemory()> memory;  // as it is now; while the device lives
 };
 
+/// What a GPU's kernels compute, whether or not there is a GPU.
+DeviceAbilities CudaAbilities();
+/// As PlanningDevice::Packing; with and without a GPU.
+size_t PlanCudaPacking(int64_t k, absl::Span<const LinearPart> parts, WorkerPool& pool,
+                       std::vector<LinearSegment>& segments);
+
 // OpenCuda: UNAVAILABLE where there is no such device; the message says why and what to do.
+// HeldDeviceBytes: of device memory that this process holds.
 namespace kernels {
 absl::StatusOr<OpenedCuda> OpenCuda(const CudaOptions& options);
-}
+int64_t HeldDeviceBytes();
+}  // namespace kernels
 namespace kernels_emulated {
 absl::StatusOr<OpenedCuda> OpenCuda(const CudaOptions& options);
-}
+int64_t HeldDeviceBytes();
+}  // namespace kernels_emulated
 
 }  // namespace penstock

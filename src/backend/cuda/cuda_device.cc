@@ -84,15 +84,13 @@ absl::StatusOr<OpenedCuda> OpenCuda(const CudaOptions& options) {
   OpenedCuda opened;
   const cudaDeviceProp& gpu = stream->properties();
   opened.kernels = absl::StrCat("cuda ", gpu.major, ".", gpu.minor, " on ", gpu.name);
-  opened.abilities = {.float32 = false,
-                      .encode = false,
-                      .delta_rule = false,
-                      .head_dim = 512,
-                      .head_dim_unit = 4,
-                      .experts = kMostExperts,
-                      .top_experts = kMostChosen,
-                      .expert_groups = 32};
-  opened.device = std::make_unique<CudaDevice>(std::move(stream), options.pool);
+  opened.abilities = CudaAbilities();
+  auto device = std::make_unique<CudaDevice>(std::move(stream), options);
+  const CudaProducts& products = device->products();
+  opened.note = products.note();
+  if (!products.library().empty()) absl::StrAppend(&opened.kernels, ", ", products.library());
+  opened.memory = [stream = &device->stream()] { return stream->Memory(); };
+  opened.device = std::move(device);
   return opened;
 }
 

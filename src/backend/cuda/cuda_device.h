@@ -16,8 +16,8 @@ namespace penstock::PENSTOCK_KERNELS {
 
 class CudaDevice final : public Device {
  public:
-  CudaDevice(std::unique_ptr<CudaStream> stream, WorkerPool* pool)
-      : stream_(std::move(stream)), pool_(*pool), ops_(stream_.get()) {}
+  CudaDevice(std::unique_ptr<CudaStream> stream, const CudaOptions& options)
+      : stream_(std::move(stream)), pool_(*options.pool), ops_(stream_.get(), options) {}
 
   std::string_view name() const override { return stream_->name(); }
   Ops& ops() override { return ops_; }
@@ -29,6 +29,8 @@ class CudaDevice final : public Device {
   void CopyToHost(void* host, const void* device, size_t bytes) override;
   absl::StatusOr<PackedLinear> Pack(int64_t k, absl::Span<const LinearPart> parts) override;
   absl::Status Synchronize() override { return stream_->Synchronize(); }
+  CudaStream& stream() { return *stream_; }
+  const CudaProducts& products() const { return ops_.products(); }
 
  private:
   std::unique_ptr<CudaStream> stream_;

@@ -1,4 +1,4 @@
-// Products of linear layers: which kernel takes a segment, and what it reads.
+// Products of linear layers: what a segment reads of the inputs, and where it writes.
 #include <algorithm>
 
 #include "backend/cuda/cuda_ops.h"
@@ -56,15 +56,6 @@ CudaOps::ByteRows CudaOps::RoundToBytes(const Tensor& x) {
   return out;
 }
 
-GemmWorkspace CudaOps::WorkspaceFor(int64_t n) {
-  GemmWorkspace work;
-  work.at_once = at_once_;
-  work.partials = partials_.Get(stream_, GemmPartialBytes(at_once_));
-  work.arrived =
-      arrived_.Of<int32_t>(stream_, static_cast<int64_t>(GemmCounters(static_cast<int32_t>(n))));
-  return work;
-}
-
 void CudaOps::Linear(const LinearArgs& a) {
   if (a.x.rows == 0) return;
   if (a.x.dtype != DType::kBFloat16) return NoKernel("Linear of inputs other than bfloat16");
@@ -90,8 +81,7 @@ void CudaOps::Linear(const LinearArgs& a) {
     g.soft_cap = a.soft_cap;
     g.m = static_cast<int32_t>(a.x.rows);
     g.y_element = ElementOf(a.y.dtype);
-    g.work = WorkspaceFor(segment.num_rows);
-    stream_.Enqueue("gemm", [&](cudaStream_t stream) { return LaunchGemm(g, stream); });
+    products_.Multiply(g);
   }
 }
 

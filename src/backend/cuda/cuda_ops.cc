@@ -29,13 +29,13 @@ Gate GateOf(Activation f) {
 
 }  // namespace
 
-CudaOps::CudaOps(CudaStream* stream)
+CudaOps::CudaOps(CudaStream* stream, const CudaOptions& options)
     : stream_(*stream),
       staging_(stream),
       batch_(&staging_),
       sampler_(&staging_),
-      at_once_(stream->properties().multiProcessorCount),
-      ctas_(kCtasOfSm * at_once_) {}
+      products_(stream, options),
+      ctas_(kCtasOfSm * stream->properties().multiProcessorCount) {}
 
 void CudaOps::NoKernel(const char* op) {
   stream_.Fail(

@@ -7,7 +7,9 @@
 #include <map>
 #include <tuple>
 
+#include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/cuda_batch.h"
+#include "backend/cuda/cuda_products.h"
 #include "backend/cuda/cuda_sampler.h"
 #include "backend/cuda/cuda_staging.h"
 #include "kernels/experts.h"
@@ -17,7 +19,8 @@ namespace penstock::PENSTOCK_KERNELS {
 
 class CudaOps final : public Ops {
  public:
-  explicit CudaOps(CudaStream* stream);
+  CudaOps(CudaStream* stream, const CudaOptions& options);
+  const CudaProducts& products() const { return products_; }
 
   void Embed(const penstock::EmbedArgs& args) override;
   void Norm(const penstock::NormArgs& args) override;
@@ -65,7 +68,6 @@ class CudaOps final : public Ops {
   };
   void EmbedRows(const PlainTable& table, const int32_t* ids, const penstock::EmbedArgs& args);
   void EmbedPacked(const penstock::EmbedArgs& args, const int32_t* ids);
-  GemmWorkspace WorkspaceFor(int64_t n);
   ExpertList ListVisits(const ExpertsArgs& args, const ExpertRun& run, int32_t block_rows);
   /// The products of a run's experts, segment by segment; y is by visit. `down`: which of the two.
   void ExpertProducts(const ExpertsArgs& args, const ExpertRun& run, bool down, const Tensor& x,
@@ -76,11 +78,10 @@ class CudaOps final : public Ops {
   CudaStaging staging_;
   CudaBatch batch_;
   CudaSampler sampler_;
-  int32_t at_once_;  // blocks of threads of a product
-  int32_t ctas_;     // of attention
+  CudaProducts products_;
+  int32_t ctas_;  // of attention and of experts
   SentArray ids_, gathered_;
   Scratch aligned_, bytes_, byte_scales_;
-  Scratch partials_, arrived_;  // of products
   Scratch visits_, visit_blocks_, num_blocks_, wide_, out_;
   std::map<std::tuple<const void*, int32_t, bool, size_t>, ExpertPointers> expert_pointers_;
 };

@@ -70,6 +70,7 @@ absl::StatusOr<std::unique_ptr<CudaStream>> CudaStream::Open(const std::string& 
 
 CudaStream::~CudaStream() {
   Enqueue("close", [](cudaStream_t stream) { return cudaStreamSynchronize(stream); });
+  fence_ = DeviceBuffer();
   if (stream_ != nullptr) cudaStreamDestroy(stream_);
 }
 
@@ -110,6 +111,29 @@ absl::StatusOr<DeviceBuffer> CudaStream::Allocate(size_t bytes) {
   Enqueue("clear", [&](cudaStream_t stream) { return cudaMemsetAsync(data, 0, bytes, stream); });
   if (!fault_.ok()) return fault_;
   return buffer;
+}
+
+void CudaStream::Fence() {
+#if defined(PENSTOCK_EMULATE)
+  Enqueue("fence", [](cudaStream_t stream) { return cudaStreamSynchronize(stream); });
+#else
+  if (fence_.data() == nullptr) {
+    absl::StatusOr<DeviceBuffer> word = Allocate(sizeof(int32_t));
+    if (!word.ok()) return Fail(word.status());
+    fence_ = *std::move(word);
+  }
+  // Only a kernel right after a kernel may begin before that has ended.
+  Enqueue("fence", [&](cudaStream_t stream) {
+    return cudaMemsetAsync(fence_.data(), 0, sizeof(int32_t), stream);
+  });
+#endif
+}
+
+DeviceMemory CudaStream::Memory() {
+  size_t free = 0;
+  size_t total = 0;
+  Enqueue("memory", [&](cudaStream_t) { return cudaMemGetInfo(&free, &total); });
+  return {static_cast<int64_t>(free), static_cast<int64_t>(total)};
 }
 
 absl::Status CudaStream::Synchronize() {

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "backend/device_memory.h"
 #include "kernels/runtime.h"
 #include "penstock/backend.h"
 
@@ -40,6 +41,10 @@ class CudaStream {
   /// Zeroed, in order with what was enqueued. RESOURCE_EXHAUSTED where there is no room, which is no
   /// fault.
   absl::StatusOr<DeviceBuffer> Allocate(size_t bytes);
+  /// What is enqueued from here on begins after all before has ended: for kernels that read, before
+  /// PdlWait, what another has written.
+  void Fence();
+  DeviceMemory Memory();
   /// Waits for what was enqueued.
   absl::Status Synchronize();
 
@@ -52,6 +57,7 @@ class CudaStream {
   int device_ = 0;
   cudaDeviceProp properties_{};
   cudaStream_t stream_ = nullptr;
+  DeviceBuffer fence_;  // a word
   absl::Status fault_;
 };
 

@@ -1,0 +1,39 @@
+// NVIDIA's library of matrix products, found when the device is opened: never linked, may be absent.
+// Owns the library's handle. Must not know layers, or which product is worth it.
+// Threads: confined to one rank's thread.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "kernels/gemm.h"
+#include "kernels/runtime.h"
+
+namespace penstock::PENSTOCK_KERNELS {
+
+using LibraryAlgorithm = std::array<uint64_t, 8>;
+
+class CublasLt {
+ public:
+  /// NOT_FOUND where there is none; the message names the places where it was looked for: the folder
+  /// that PENSTOCK_CUDA_LIBDIR names, the loader's own, the toolkit's.
+  static absl::StatusOr<std::unique_ptr<CublasLt>> Load();
+  virtual ~CublasLt() = default;
+
+  virtual const std::string& version() const = 0;
+  /// Whether it can do what `args` ask: numbers of 16 bits, and neither bias, nor scale, nor cap.
+  static bool CanDo(const GemmArgs& args);
+  /// What its rules of thumb hold for best, the first first; none where it cannot.
+  virtual std::vector<LibraryAlgorithm> Candidates(const GemmArgs& args, size_t workspace_bytes,
+                                                   int most) = 0;
+  /// `workspace`: of workspace_bytes, as its algorithm was chosen with. cudaErrorInvalidValue: nothing
+  /// was enqueued, since it does not take such a product.
+  virtual cudaError_t Multiply(const GemmArgs& args, const LibraryAlgorithm& algorithm,
+                               void* workspace, size_t workspace_bytes, cudaStream_t stream) = 0;
+};
+
+}  // namespace penstock::PENSTOCK_KERNELS

@@ -1,0 +1,86 @@
+#include "executor/plan_memory.h"
+
+#include <algorithm>
+#include <limits>
+#include <memory>
+
+#include "backend/planning_device.h"
+#include "base/status_macros.h"
+
+namespace penstock {
+namespace {
+
+absl::StatusOr<std::unique_ptr<LoadedModel>> LoadOntoNothing(LoadOptions load) {
+  load.planning = true;
+  load.packed_cache.clear();
+  load.progress = nullptr;
+  return LoadModel(load);
+}
+
+/// Sequences of max_len that all groups have room for.
+int64_t SequencesThatFit(const ExecutorLimits& limits) {
+  int64_t least = std::numeric_limits<int64_t>::max();
+  for (const CacheGroup& group : limits.groups) {
+    int64_t positions = limits.max_context;
+    if (group.retention == CacheRetention::kWindow) {
+      positions = std::min<int64_t>(
+          positions, int64_t{group.window} + limits.max_step_tokens + 2 * limits.block_size);
+    }
+    const int64_t blocks = group.retention == CacheRetention::kRecurrent
+                               ? 2
+                               : (positions + limits.block_size - 1) / limits.block_size;
+    least = std::min(least, group.num_blocks / blocks);
+  }
+  return limits.groups.empty() ? 0 : least;
+}
+
+}  // namespace
+
+int64_t PlannedBytes(const LoadedModel& model) {
+  return static_cast<const PlanningDevice&>(*model.device).bytes();
+}
+
+int64_t MostStepBytes(const ModelConfig& config, const RunnerOptions& runner, bool on_gpu) {
+  const auto element = static_cast<int64_t>(DTypeSize(runner.dtype));
+  const int64_t rows = int64_t{runner.num_slots} * (1 + runner.max_drafts);
+  int64_t bytes = rows * (int64_t{config.vocab_size} * 4 + config.hidden_size * element);
+  if (!on_gpu) return bytes;
+  // Partial sums of products, rows rounded to bytes, plans, what the driver has for itself.
+  constexpr int64_t kOfDriver = int64_t{640} << 20;
+  constexpr int64_t kOfProducts = int64_t{256} << 20;
+  bytes += kOfDriver + kOfProducts + int64_t{4} * runner.max_step_tokens * config.hidden_size;
+  return bytes;
+}
+
+absl::StatusOr<MemoryPlan> PlanMemory(
+    LoadOptions load, const LoadOptions* draft,
+    const std::function<absl::StatusOr<RunnerOptions>(LoadedModel&, LoadedModel* draft)>&
+        options_of) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadOntoNothing(std::move(load)));
+  std::unique_ptr<LoadedModel> guesses;
+  if (draft != nullptr) {
+    ASSIGN_OR_RETURN(guesses, LoadOntoNothing(*draft));
+  }
+  const auto planned = [&] {
+    return PlannedBytes(*model) + (guesses != nullptr ? PlannedBytes(*guesses) : 0);
+  };
+  MemoryPlan plan;
+  plan.device = std::string(model->device->name());
+  plan.weight_bytes = planned();
+  ASSIGN_OR_RETURN(const RunnerOptions options, options_of(*model, guesses.get()));
+  ASSIGN_OR_RETURN(const std::unique_ptr<ModelRunner> runner,
+                   ModelRunner::Make(model.get(), options));
+  const ExecutorLimits& limits = runner->limits();
+  for (const CacheGroup& group : limits.groups)
+    plan.kv_bytes += int64_t{group.num_blocks} * group.block_bytes;
+  plan.kv_bytes += StateBytes(model->config) * options.num_slots;
+  plan.activation_bytes = planned() - plan.weight_bytes - plan.kv_bytes;
+  plan.step_bytes = MostStepBytes(model->config, options, !model->device->shares_host_memory());
+  plan.max_len = limits.max_context;
+  plan.sequences = SequencesThatFit(limits);
+  if (!limits.groups.empty())
+    plan.kv_tokens = int64_t{limits.groups[0].num_blocks} * limits.block_size;
+  return plan;
+}
+
+}  // namespace penstock

@@ -1,0 +1,44 @@
+// What serving a model takes of its device, before anything is loaded.
+// Owns nothing. Must not know configuration or the command line.
+// Threads: confined to one thread; rows are read on the pool.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "executor/load_model.h"
+#include "executor/model_runner.h"
+
+namespace penstock {
+
+struct MemoryPlan {
+  std::string device;
+  int64_t weight_bytes = 0;
+  int64_t kv_bytes = 0;          // blocks, snapshots and states, of a draft model as well
+  int64_t activation_bytes = 0;  // of one step, and tables of rotations
+  int64_t step_bytes = 0;        // at most, besides, once steps need it: logits, a GPU's scratch
+  int32_t max_len = 0;
+  int64_t kv_tokens = 0;  // positions that fit the cache
+  int64_t sequences = 0;  // of max_len at once, at least; 0: the model has no cache
+
+  int64_t at_start() const { return weight_bytes + kv_bytes + activation_bytes; }
+  int64_t total() const { return at_start() + step_bytes; }
+};
+
+/// What steps need beyond what is there at start, at most.
+int64_t MostStepBytes(const ModelConfig& config, const RunnerOptions& runner, bool on_gpu);
+
+/// What a model that was loaded in planning takes so far.
+int64_t PlannedBytes(const LoadedModel& model);
+
+/// Reads no more of the model than loading it would, and holds nothing of it. `draft`: guesses for
+/// it; null: none does. `options_of`: how the loaded model, and the draft, would be run.
+absl::StatusOr<MemoryPlan> PlanMemory(
+    LoadOptions load, const LoadOptions* draft,
+    const std::function<absl::StatusOr<RunnerOptions>(LoadedModel&, LoadedModel* draft)>&
+        options_of);
+
+}  // namespace penstock

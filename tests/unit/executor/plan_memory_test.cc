@@ -1,0 +1,98 @@
+#include "executor/plan_memory.h"
+
+#include <filesystem>
+#include <string>
+
+#include "backend/make_backend.h"
+#include "gtest/gtest.h"
+
+namespace penstock {
+namespace {
+
+const std::string kRoot = PENSTOCK_SOURCE_DIR;
+
+absl::StatusOr<RunnerOptions> SmallRunner(LoadedModel& model, LoadedModel*) {
+  RunnerOptions runner;
+  runner.dtype = model.auto_dtype;
+  runner.kv_dtype = model.auto_kv_dtype;
+  runner.num_slots = 3;
+  runner.max_step_tokens = 40;
+  runner.max_len = 128;
+  runner.kv_bytes = 4 * StateBytes(model.config) * runner.num_slots +
+                    CacheBytesPerToken(model.config, runner.kv_dtype) * 1000;
+  return runner;
+}
+
+/// What the plan says against what the devices' own accounts say.
+void ExpectPlanned(LoadOptions load) {
+  WorkerPool pool(2);
+  load.pool = &pool;
+  const absl::StatusOr<MemoryPlan> plan = PlanMemory(load, nullptr, SmallRunner);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  const int64_t before = HeldBytes();
+  const auto model = LoadModel(load);
+  ASSERT_TRUE(model.ok()) << model.status();
+  const int64_t loaded = HeldBytes();
+  const auto options = SmallRunner(**model, nullptr);
+  const auto runner = ModelRunner::Make(model->get(), *options);
+  ASSERT_TRUE(runner.ok()) << runner.status();
+  EXPECT_EQ(plan->device, (*model)->device->name());
+  EXPECT_EQ(plan->weight_bytes, loaded - before);
+  EXPECT_EQ(plan->kv_bytes + plan->activation_bytes, HeldBytes() - loaded);
+  EXPECT_GT(plan->weight_bytes, 0);
+  EXPECT_GT(plan->kv_bytes, 0);
+  EXPECT_EQ(plan->kv_tokens, (*runner)->limits().groups[0].num_blocks * 16);
+}
+
+TEST(PlanMemory, IsWhatTheCpuHolds) {
+  for (const char* quantize : {"none", "int8", "int8-channel", "int4"}) {
+    SCOPED_TRACE(quantize);
+    LoadOptions load;
+    load.model_dir = kRoot + "/models/demo";
+    load.quantize = quantize;
+    ExpectPlanned(load);
+  }
+}
+
+TEST(PlanMemory, IsWhatTheCpuHoldsOfEveryFamily) {
+  int checked = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(kRoot + "/tests/goldens/families")) {
+    SCOPED_TRACE(entry.path().string());
+    LoadOptions load;
+    load.model_dir = entry.path().string();
+    load.weights = "formula";
+    ExpectPlanned(load);
+    ++checked;
+  }
+  EXPECT_GT(checked, 10);
+}
+
+TEST(PlanMemory, IsWhatTheEmulatedGpuHoldsAtStart) {
+  WorkerPool pool(1);
+  if (absl::IsUnavailable(OpenBackend({"cuda-emulated", &pool}).status()))
+    GTEST_SKIP() << "no emulated device in this build";
+  for (const char* quantize : {"none", "int8-channel", "int4"}) {
+    SCOPED_TRACE(quantize);
+    LoadOptions load;
+    load.model_dir = kRoot + "/models/demo";
+    load.device = "cuda-emulated";
+    load.quantize = quantize;
+    ExpectPlanned(load);
+  }
+}
+
+TEST(PlanMemory, OfAGpuNeedsNone) {
+  WorkerPool pool(1);
+  LoadOptions load;
+  load.model_dir = kRoot + "/models/demo";
+  load.device = "cuda";
+  load.pool = &pool;
+  const absl::StatusOr<MemoryPlan> plan = PlanMemory(load, nullptr, SmallRunner);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->device, "cuda");
+  EXPECT_GT(plan->step_bytes, 0);
+  EXPECT_EQ(plan->sequences, plan->kv_tokens / 128);
+}
+
+}  // namespace
+}  // namespace penstock
