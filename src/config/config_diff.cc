@@ -48,22 +48,26 @@ std::map<std::string, std::string> ConfigValues(const ServerConfig& config) {
   return out;
 }
 
-std::vector<ConfigChange> ConfigChanges(const ServerConfig& before, const ServerConfig& after) {
-  const std::map<std::string, std::string> old_values = ConfigValues(before);
-  const std::map<std::string, std::string> new_values = ConfigValues(after);
+std::vector<ConfigChange> DifferentValues(const std::map<std::string, std::string>& before,
+                                          const std::map<std::string, std::string>& after) {
   std::set<std::string> paths;
-  for (const auto& [path, value] : old_values) paths.insert(path);
-  for (const auto& [path, value] : new_values) paths.insert(path);
+  for (const auto& [path, value] : before) paths.insert(path);
+  for (const auto& [path, value] : after) paths.insert(path);
   std::vector<ConfigChange> out;
   for (const std::string& path : paths) {
-    const auto was = old_values.find(path), is = new_values.find(path);
+    const auto was = before.find(path), is = after.find(path);
     ConfigChange change;
     change.path = path;
-    if (was != old_values.end()) change.before = was->second;
-    if (is != new_values.end()) change.after = is->second;
+    if (was != before.end()) change.before = was->second;
+    if (is != after.end()) change.after = is->second;
     change.live = IsLive(path);
     if (change.before != change.after) out.push_back(std::move(change));
   }
+  return out;
+}
+
+std::vector<ConfigChange> ConfigChanges(const ServerConfig& before, const ServerConfig& after) {
+  std::vector<ConfigChange> out = DifferentValues(ConfigValues(before), ConfigValues(after));
   if (before.auth.api_keys != after.auth.api_keys) {
     out.push_back({"auth.api_keys", absl::StrCat(before.auth.api_keys.size(), " keys"),
                    absl::StrCat(after.auth.api_keys.size(), " keys"), true});

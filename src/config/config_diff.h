@@ -29,6 +29,10 @@ struct ConfigChange {
 /// In the order of paths. API keys count as one change of auth.api_keys, without their text.
 std::vector<ConfigChange> ConfigChanges(const ServerConfig& before, const ServerConfig& after);
 
+/// The same of two results of ConfigValues.
+std::vector<ConfigChange> DifferentValues(const std::map<std::string, std::string>& before,
+                                          const std::map<std::string, std::string>& after);
+
 /// FAILED_PRECONDITION `restart_required: server.public.http, models.chat.path` where a change is
 /// not live.
 absl::Status CheckLive(absl::Span<const ConfigChange> changes);

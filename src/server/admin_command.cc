@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 #include "absl/strings/str_cat.h"
 #include "access/key_admin.h"
@@ -119,11 +120,33 @@ int RunKeys(KeyVerb verb, const AdminOptions& options) {
   return 0;
 }
 
+/// One call without a body; prints the answer as it is.
+int RunCall(const std::string& socket, const char* method, const char* path) {
+  const absl::StatusOr<std::string> answer = CallAdmin(socket, method, path, "");
+  if (answer.ok()) {
+    std::printf("%s\n", answer->c_str());
+    return 0;
+  }
+  std::fprintf(stderr, "penstock: %s\n", std::string(answer.status().message()).c_str());
+  return answer.status().code() == absl::StatusCode::kUnavailable ? 4 : 1;
+}
+
 }  // namespace
 
 void AddAdminCommand(CLI::App& app, int& exit_code) {
   CLI::App* admin = app.add_subcommand("admin", "Operate a running server");
   admin->require_subcommand(1);
+  for (const auto& [name, method, path, what] :
+       {std::tuple("config", "GET", "/admin/v1/config", "Print the configuration in force"),
+        {"reload", "POST", "/admin/v1/config/reload", "Take what changed in the configuration"},
+        {"drain", "POST", "/admin/v1/drain", "Leave, as after SIGTERM"}}) {
+    auto socket = std::make_shared<std::string>();
+    CLI::App* command = admin->add_subcommand(name, what);
+    command->add_option("--socket", *socket, "server.admin.unix of the server")->required();
+    command->callback([socket, method = method, path = path, &exit_code] {
+      exit_code = RunCall(*socket, method, path);
+    });
+  }
   CLI::App* keys = admin->add_subcommand("keys", "API keys: create, rotate, revoke, list");
   keys->require_subcommand(1);
   const auto add = [&](KeyVerb verb, const char* name, const char* what) {

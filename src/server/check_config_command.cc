@@ -1,16 +1,45 @@
 // penstock check-config: what a start would make of a configuration.
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <map>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "config/config_diff.h"
 #include "config/load_config.h"
 #include "metrics/catalogue.h"
+#include "server/admin_call.h"
 #include "server/commands.h"
 #include "server/config_sources.h"
 #include "service/call_fields.h"
 
 namespace penstock {
+namespace {
+
+/// What a reload would change in the server behind `socket`. 0: it would be taken; 1: refused; 4:
+/// there is no such server.
+int PrintDifference(const ServerConfig& config, const std::string& socket) {
+  const absl::StatusOr<std::string> answer = CallAdmin(socket, "GET", "/admin/v1/config", "");
+  if (!answer.ok()) {
+    std::fprintf(stderr, "penstock: %s\n", std::string(answer.status().message()).c_str());
+    return answer.status().code() == absl::StatusCode::kUnavailable ? 4 : 1;
+  }
+  const auto json = nlohmann::json::parse(*answer, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object() || !json.contains("values")) {
+    std::fprintf(stderr, "penstock: the server's answer is no configuration\n");
+    return 4;
+  }
+  const auto running = json["values"].get<std::map<std::string, std::string>>();
+  const std::vector<ConfigChange> changes = DifferentValues(running, ConfigValues(config));
+  for (const ConfigChange& change : changes) {
+    std::printf("%s: %s -> %s%s\n", change.path.c_str(), change.before.c_str(),
+                change.after.c_str(), change.live ? "" : " (needs a restart)");
+  }
+  if (changes.empty()) std::printf("no difference\n");
+  return CheckLive(changes).ok() ? 0 : 1;
+}
+
+}  // namespace
 
 void AddCheckConfigCommand(CLI::App& app, int& exit_code) {
   struct Options {
@@ -20,6 +49,7 @@ void AddCheckConfigCommand(CLI::App& app, int& exit_code) {
     bool metrics = false;
     bool api = false;
     bool schema = false;
+    std::string running;
   };
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand(
@@ -33,6 +63,8 @@ void AddCheckConfigCommand(CLI::App& app, int& exit_code) {
                     "Print every key with its default and meaning");
   command->add_flag("--metrics", options->metrics, "Print the catalogue of metrics");
   command->add_flag("--api", options->api, "Print every field of the API");
+  command->add_option("--against-running", options->running,
+                      "server.admin.unix of a server: print what a reload would change there");
   command->add_flag("--schema", options->schema, "Print the JSON Schema of the file");
   command->callback([options, &exit_code] {
     if (options->reference) {
@@ -57,6 +89,10 @@ void AddCheckConfigCommand(CLI::App& app, int& exit_code) {
     if (!status.ok()) {
       std::fprintf(stderr, "penstock: %s\n", std::string(status.message()).c_str());
       exit_code = 1;
+      return;
+    }
+    if (!options->running.empty()) {
+      exit_code = PrintDifference(*config, options->running);
       return;
     }
     std::printf("%s: ok, %zu model(s)\n",

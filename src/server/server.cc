@@ -1,7 +1,10 @@
 #include "server/server.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
+#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -148,6 +151,10 @@ absl::Status Server::Parts::BindAdmin() {
 absl::Status Server::Parts::ServeAdmin() {
   admin_router = std::make_unique<Router>(&access->control());
   AddAdminRoutes(*admin_router, *service, {access->keys(), [this] { access->CheckFilesNow(); }});
+  ServerControls controls;
+  controls.reload = [this] { return reload.Reload("admin"); };
+  controls.drain = [] { kill(getpid(), SIGTERM); };
+  AddServerRoutes(*admin_router, *service, std::move(controls));
   for (const auto& listener : admin_listeners) RETURN_IF_ERROR(listener->Serve(admin_router.get()));
   return absl::OkStatus();
 }

@@ -51,7 +51,7 @@ class Server:
     """`penstock serve` on the demo model with free ports."""
 
     def __init__(self, folder, config, *arguments):
-        self.folder = pathlib.Path(folder)
+        self.folder, self.ended = pathlib.Path(folder), False
         self.config_path = self.folder / "penstock.yaml"
         config = {"models": {"demo": {"path": str(ROOT / "models/demo")}}, **config}
         config.setdefault("server", {}).setdefault(
@@ -102,7 +102,16 @@ class Server:
         expect(done.returncode == 0, "admin keys", arguments, done.stderr)
         return json.loads(done.stdout)
 
+    def kill(self):
+        """As nothing that it could do anything about."""
+        self.process.kill()
+        self.process.wait()
+        self.ended = True
+
     def stop(self):
+        if self.ended:
+            return
+        self.ended = True
         self.process.terminate()
         code = self.process.wait(60)
         expect(code == 0, "the server ended with", code, self.log)

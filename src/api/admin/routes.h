@@ -18,9 +18,16 @@ struct AdminParts {
 };
 
 /// /health, /ready, /metrics, /version, /admin/v1/keys, and adapters whatever lora.allow_runtime
-/// says. What else operators do is added to the same router by whoever owns it, with the
-/// permission of production.md, section 8: /admin/v1/config by Permission::kConfig, /admin/v1/drain
-/// by Permission::kOperate.
+/// says.
 void AddAdminRoutes(Router& router, GenerationService& service, AdminParts parts);
+
+/// What operators do to the whole server; both are thread-safe.
+struct ServerControls {
+  std::function<absl::Status()> reload;  // FAILED_PRECONDITION: only a restart can
+  std::function<void()> drain;           // as SIGTERM
+};
+
+/// /admin/v1/config, /admin/v1/config/reload and /admin/v1/drain.
+void AddServerRoutes(Router& router, GenerationService& service, ServerControls controls);
 
 }  // namespace penstock

@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "fakes/fake_clock.h"
+#include "base/clock.h"
 #include "service/call_error.h"
 
 namespace penstock {

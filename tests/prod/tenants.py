@@ -1,0 +1,170 @@
+"""Tenants: limits that are taken before and settled after, their part of the cache, and turns under a flood."""
+
+import json
+import statistics
+import threading
+import time
+
+from rig import ROOT, expect, serving
+
+DEMO = str(ROOT / "models/demo")
+
+
+def config(folder):
+    (folder / "pepper").write_text("p" * 40)
+    return {
+        "server": {"state_dir": str(folder / "state"), "admin": {"unix": str(folder / "admin.sock")}},
+        "auth": {"api_keys": {"pepper_file": "pepper"}},
+        "models": {"demo": {"path": DEMO}, "other": {"path": DEMO}},
+        "engine": {"max_batch": 8, "threads": 1},
+        "tenants": {
+            "*": {"models": ["demo"]},
+            "few": {"rpm": 3},
+            "small": {"tpm": 200},
+            "one": {"parallel": 1},
+            "budget": {"budget": {"tokens": 60, "per": "1h"}},
+            "both": {"models": []},
+            "team-a": {"cache": "shared:team"},
+            "team-b": {"cache": "shared:team"},
+            "alone": {"cache": "off"},
+            "behind": {"priority": 5},
+        },
+    }
+
+
+def complete(server, key, text="Once upon a time", tokens=4, **more):
+    connection = server.connect()
+    body = {"model": "demo", "prompt": text, "max_tokens": tokens, "temperature": 0, **more}
+    connection.request("POST", "/v1/completions", json.dumps(body),
+                       {"Authorization": "Bearer " + key, "Content-Type": "application/json"})
+    answer = connection.getresponse()
+    return answer.status, dict(answer.getheaders()), answer.read().decode()
+
+
+def cached(server, key, text):
+    status, _, body = complete(server, key, text)
+    expect(status == 200, body)
+    return json.loads(body)["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+
+def limits(server, keys):
+    codes = [complete(server, keys["few"]) for _ in range(4)]
+    expect([c[0] for c in codes] == [200, 200, 200, 429], [c[0] for c in codes])
+    left = [c[1].get("x-ratelimit-remaining-requests") for c in codes[:3]]
+    expect(left == ["2", "1", "0"], left)
+    expect(codes[0][1]["x-ratelimit-limit-requests"] == "3", codes[0][1])
+    expect(1 <= int(codes[3][1]["Retry-After"]) <= 20 and "rpm" in codes[3][2], codes[3])
+    expect(complete(server, keys["plain"])[0] == 200, "another tenant is not held up")
+    wait = int(codes[3][1]["Retry-After"])
+    if wait <= 20:
+        time.sleep(wait)
+        expect(complete(server, keys["few"])[0] == 200, "Retry-After is honest")
+
+    status, _, body = complete(server, keys["small"], tokens=500)
+    expect(status == 400 and "tpm" in body, body)  # never
+    status, headers, body = complete(server, keys["small"], tokens=150)
+    used = json.loads(body)["usage"]["total_tokens"]
+    expect(status == 200 and headers["x-ratelimit-limit-tokens"] == "200", headers)
+    status, headers, body = complete(server, keys["small"], tokens=150)
+    if used > 60:
+        expect(status == 429 and "tpm" in body, status, body, used)
+    expect(complete(server, keys["budget"], tokens=20)[0] == 200, "the budget is there")
+    for _ in range(3):
+        status, _, body = complete(server, keys["budget"], tokens=30, ignore_eos=True)
+    expect(status == 429 and "budget" in body, status, body)
+
+
+def parallel(server, keys):
+    codes = []
+    def ask():
+        codes.append(complete(server, keys["one"], tokens=400, ignore_eos=True)[0])
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    expect(sorted(codes)[0] == 200 and 429 in codes and set(codes) <= {200, 429}, codes)
+    expect(complete(server, keys["one"])[0] == 200, "it is given back")
+
+
+def models(server, keys):
+    status, _, body = complete(server, keys["plain"], model="other")
+    expect(status == 404 and "does not exist" in body, status, body)
+    expect(complete(server, keys["both"], model="other")[0] == 200, "its own list")
+    listed = {t: [m["id"] for m in json.loads(server.call("GET", "/v1/models", credential=keys[t])[1])["data"]]
+              for t in ("plain", "both")}
+    expect(listed == {"plain": ["demo"], "both": ["demo", "other"]}, listed)
+    expect(server.call("GET", "/v1/models/other", credential=keys["plain"])[0] == 404, "get")
+    expect(server.call("POST", "/tokenize", {"model": "other", "prompt": "a"}, keys["plain"])[0] == 404, "tokenize")
+
+
+def cache(server, keys):
+    text = "A story of a king and his three sons who went out to see the world. " * 6
+    expect(cached(server, keys["plain"], text) == 0, "nobody has asked before")
+    expect(cached(server, keys["plain"], text) > 0, "its own prefix is found")
+    expect(cached(server, keys["both"], text) == 0, "another's is not")
+    expect(cached(server, keys["team-a"], text) == 0, "a team of its own")
+    expect(cached(server, keys["team-b"], text) > 0, "shared in the team")
+    expect(cached(server, keys["alone"], text) == 0 == cached(server, keys["alone"], text), "off")
+
+
+def first_token(server, key, text):
+    connection = server.connect()
+    body = {"model": "demo", "prompt": text, "max_tokens": 8, "stream": True, "ignore_eos": True}
+    began = time.monotonic()
+    connection.request("POST", "/v1/completions", json.dumps(body),
+                       {"Authorization": "Bearer " + key, "Content-Type": "application/json"})
+    answer = connection.getresponse()
+    expect(answer.status == 200, answer.status)
+    answer.readline()
+    seconds = time.monotonic() - began
+    answer.read()
+    return seconds
+
+
+def flood(server, keys, tenant, other, solo):
+    """First tokens of `other` while `tenant` has forty requests at the door."""
+    stop = threading.Event()
+
+    def run(i):
+        n = 0
+        while not stop.is_set():
+            n += 1
+            complete(server, keys[tenant], f"{tenant} {i} {n}", tokens=60, ignore_eos=True)
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(40)]
+    for thread in threads:
+        thread.start()
+    time.sleep(2)
+    seconds = [first_token(server, keys[other], f"{other} {i}") for i in range(20)]
+    itself = [first_token(server, keys[tenant], f"{tenant} late {i}") for i in range(6)]
+    stop.set()
+    for thread in threads:
+        thread.join()
+    mine, theirs = statistics.median(seconds), statistics.median(itself)
+    print(f"first token of {other} beside a flood of {tenant}: median {mine * 1e3:.0f} ms, worst"
+          f" {max(seconds) * 1e3:.0f} ms (alone {solo * 1e3:.0f} ms); of the flood itself {theirs * 1e3:.0f} ms")
+    return mine, theirs
+
+
+def reload(server, keys):
+    expect(complete(server, keys["plain"])[0] == 200, "no limit yet")
+    text = json.loads(server.config_path.read_text())
+    text["tenants"]["plain"] = {"rpm": 1}
+    server.config_path.write_text(json.dumps(text))
+    server.wait(lambda: complete(server, keys["plain"])[0] == 429, "limited", 10)
+
+
+with serving(config) as server:
+    names = ["few", "small", "one", "budget", "both", "team-a", "team-b", "alone", "behind", "plain", "flood"]
+    keys = {name: server.keys("create", "--tenant", name)["key"] for name in names}
+    server.wait(lambda: complete(server, keys["flood"])[0] == 200, "keys are known", 10)
+    for part in (limits, parallel, models, cache):
+        print(part.__name__, flush=True)
+        part(server, keys)
+    solo = statistics.median(first_token(server, keys["plain"], f"solo {i}") for i in range(20))
+    mine, theirs = flood(server, keys, "flood", "plain", solo)
+    expect(mine < theirs / 2, "tenants take turns", mine, theirs)
+    mine, theirs = flood(server, keys, "behind", "plain", solo)
+    expect(mine < theirs / 2, "lower priorities yield", mine, theirs)
+    reload(server, keys)
