@@ -1,6 +1,8 @@
 // The configuration's JSON Schema, for editors and for what writes such files.
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/numbers.h"
+#include "base/strings.h"
 #include "config/config_diff.h"
 #include "config/schema.h"
 
@@ -29,9 +31,12 @@ Json TypeOf(const ConfigField& field) {
     }
     Json operator()(const std::string*) const {
       if (field.choices.empty()) return Scalar();
-      Json out = {{"type", "string"}};
-      for (const std::string_view choice : field.choices)
+      Json out = Json::object();
+      for (const std::string_view choice : field.choices) {
         out["enum"].push_back(std::string(choice));
+        if (double number = 0; absl::SimpleAtod(ToAbsl(choice), &number))
+          out["enum"].push_back(number);  // as YAML reads it without quotes
+      }
       return out;
     }
     Json operator()(const Bytes*) const {

@@ -36,7 +36,7 @@ class FairClock {
     account.next -= std::min(account.next, rest);
     --account.live;
     if (--live_ == 0) return accounts_.clear();  // nobody owes anybody anything
-    // Who has nothing to be held against is forgotten: their names come from outside.
+    // Who owes nothing is forgotten; where there are too many, who has nothing running is.
     if (account.live == 0 && account.next <= now_) accounts_.erase(it);
     if (accounts_.size() > kManyAccounts) EraseIdle();
   }
@@ -51,9 +51,7 @@ class FairClock {
     int64_t live = 0;   // requests
   };
   void EraseIdle() {
-    std::erase_if(accounts_, [this](const auto& entry) {
-      return entry.second.live == 0 && entry.second.next <= now_;
-    });
+    std::erase_if(accounts_, [](const auto& entry) { return entry.second.live == 0; });
   }
 
   int64_t live_ = 0;

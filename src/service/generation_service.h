@@ -53,8 +53,8 @@ class GenerationService {
   explicit GenerationService(ServiceParts parts);
 
   const AccessControl& access() const { return *parts_.access; }
-  /// NOT_FOUND for a name that is unknown, or not for `caller`; without a name the only model, or INVALID_ARGUMENT where there
-  /// are several.
+  /// NOT_FOUND for a name that is unknown, or not for `caller`; without a name the only model, or
+  /// INVALID_ARGUMENT where there are several.
   absl::StatusOr<std::shared_ptr<const ServedModel>> FindModel(
       const std::optional<std::string>& name, const PrincipalPtr& caller) const;
   /// The same to submit requests to: loads an adapter, which takes long.

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import subprocess
 
 import jsonschema
@@ -10,11 +11,14 @@ import yaml
 from conftest import BINARY, DEMO, ROOT, SANITIZED
 
 class Loader(yaml.SafeLoader):
-    """Dates are text, as they are to the server."""
+    """Dates, on and off are text, as they are to the server."""
 
 
 Loader.yaml_implicit_resolvers = {
-    first: [(tag, regex) for tag, regex in resolvers if not tag.endswith("timestamp")]
+    first: [
+        (tag, re.compile("true|false") if tag.endswith("bool") else regex)
+        for tag, regex in resolvers if not tag.endswith("timestamp")
+    ]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 
@@ -83,7 +87,7 @@ def test_mutations_are_read_as_the_schema_has_them(tmp_path):
 
 def test_the_reference_is_valid():
     known = schema()
-    assert known.is_valid(yaml.safe_load((ROOT / "configs/reference.yaml").read_text()))
+    assert known.is_valid(yaml.load((ROOT / "configs/reference.yaml").read_text(), Loader))
     for wrong in (
         {"limits": {"max_m": 1}},
         {"limits": {"max_n": 0}},

@@ -45,10 +45,10 @@ def agent(port):
         return s.makefile().read()
 
 
-def stream_of(server, tokens):
+def stream_of(server, tokens, n=1):
     client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
     stream = client.completions.create(
-        model="demo", prompt="Once", max_tokens=tokens, stream=True, temperature=0,
+        model="demo", prompt="Once", max_tokens=tokens, n=n, stream=True, temperature=0,
         extra_body={"ignore_eos": True},
     )
     next(stream)
@@ -87,12 +87,13 @@ def test_says_how_far_loading_is(tmp_path):
 
 def test_the_three_phases_of_leaving(serve):
     server = serve(
-        "--set", "drain.announce=2s", "--set", "drain.finish=60s",
+        "--set", "drain.announce=1s", "--set", "drain.finish=60s",
+        "--set", "engine.speculation.method=off",
         "--set", "server.agent_check=127.0.0.1:0",
     )
     port = json.loads(server.ready_file.read_text())["agent_check"]
     assert agent(port) == "up ready maxconn:256\n"
-    stream = stream_of(server, 1500)
+    stream = stream_of(server, 1900, n=16)  # outlasts the announcement
     server.process.send_signal(signal.SIGTERM)
     server.until(lambda: code_and_body(server.url + "/ready")[0] == 503)
     body = b'{"model":"demo","prompt":"a","max_tokens":1}'

@@ -107,7 +107,8 @@ void AddResponseRoutes(Router& router, GenerationService& service, const Answers
   const auto items = [store](std::shared_ptr<HttpExchange> exchange) {
     GetInputItems(*store, *exchange);
   };
-  router.Add("GET", "/v1/responses/{id}/input_items", RouteAccess::Needs(Permission::kInfer), OnTextWorker(service, items));
+  router.Add("GET", "/v1/responses/{id}/input_items", RouteAccess::Needs(Permission::kInfer),
+             OnTextWorker(service, items));
   const auto get = [store](std::shared_ptr<HttpExchange> exchange) {
     GetResponse(*store, *exchange);
   };

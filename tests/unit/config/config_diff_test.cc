@@ -57,7 +57,10 @@ TEST(ConfigDiff, KeysCountButAreNotShown) {
 }
 
 TEST(ConfigDiff, EveryLivePathIsOne) {
-  const std::map<std::string, std::string> values = ConfigValues(WithModel());
+  ServerConfig config = WithModel();
+  config.tenants["a"];
+  config.auth.mtls["b"];
+  const std::map<std::string, std::string> values = ConfigValues(config);
   for (const std::string_view path : LivePaths()) {
     const auto it = values.lower_bound(std::string(path));
     ASSERT_NE(it, values.end()) << path;

@@ -337,7 +337,7 @@ TEST_F(ResponseStreamTest, DefaultsComeFromTheModelAndFieldsGoBeforeThem) {
   EXPECT_EQ(submitted[1].sampling.top_k, 0);
   EXPECT_THAT(submitted[1].stop_token_ids, ElementsAre(5));
   EXPECT_EQ(submitted[1].priority, -3);
-  EXPECT_EQ(submitted[1].cache_salt, "salt");
+  EXPECT_EQ(submitted[1].cache_salt, "tenant anonymous\nsalt");
   EXPECT_EQ(*submitted[1].deadline, call.arrival + absl::Seconds(1));
   talk.engine.StepUntilIdle();
 }

@@ -54,7 +54,9 @@ TEST_F(ListenSocketTest, IsForItsOwnerAloneAndLeavesNothingBehind) {
                response.body = e->request().principal->proof == Proof::kSocket ? "socket" : "";
                e->Respond(std::move(response));
              });
+  const Live<ServerConfig> live(config);
   HttpServerOptions options;
+  options.config = &live;
   options.address = "unix:" + path;
   options.clock = &SystemClock::Get();
   {
