@@ -212,17 +212,18 @@ serving() {
     dir=models/demo weights=file scenario=
     more=(--set engine.kv_memory=2MiB --set engine.max_batch=2 --set engine.max_step_tokens=32 --max-model-len 128)
   fi
-  port=$((20000 + RANDOM % 20000))
   cat >"$logs/serve.yaml" <<END
 models:
   shape: {path: $dir, weights: $weights}
 END
-  within "$limit" "$penstock" serve --config "$logs/serve.yaml" --device $device --port $port --grpc-port 0 "${more[@]}" \
+  within "$limit" "$penstock" serve --config "$logs/serve.yaml" --device $device --port 0 --grpc-port 0 \
+    --set server.ready_file="$logs/ready.json" "${more[@]}" \
     >"$logs/server.log" 2>&1 &
   server=$!
   for ((i = 0; i < limit * 5; ++i)); do
     kill -0 $server 2>/dev/null || break
-    if (exec 3<>/dev/tcp/127.0.0.1/$port && printf 'GET /ready HTTP/1.0\r\n\r\n' >&3 && grep -q ' 200 ' <&3) 2>/dev/null; then
+    if [ -s "$logs/ready.json" ]; then
+      port=$(sed 's/.*"http": \([0-9]*\).*/\1/' "$logs/ready.json")
       if [ -n "$rehearse" ]; then
         within "$limit" "$penstock" bench serve --target 127.0.0.1:$port --set requests=2 --set prompt_words=4 --set max_tokens=2 \
           --output "$logs/serving.json" >"$logs/serving.txt"

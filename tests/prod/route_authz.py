@@ -11,6 +11,7 @@ TEXT = {"model": "demo", "prompt": "a", "max_tokens": 1}
 # method, path, body, the role that may, a role that may not
 PUBLIC = [
     ("GET", "/metrics", None, "scraper", "user"),
+    ("GET", "/metrics/lb", None, "scraper", "user"),
     ("GET", "/version", None, "scraper", "user"),
     ("GET", "/", None, "scraper", "user"),
     ("GET", "/openapi.json", None, "user", "scraper"),
@@ -37,6 +38,9 @@ ADMIN = [
     ("POST", "/admin/v1/keys", {"tenant": "x"}),
     ("POST", "/admin/v1/keys/rotate", {"id": "x"}),
     ("DELETE", "/admin/v1/keys/x", None),
+    ("GET", "/admin/v1/config", None),
+    ("POST", "/admin/v1/config/reload", None),
+    ("POST", "/admin/v1/drain", None),
 ]
 FAR = {"X-Forwarded-For": "203.0.113.7"}  # as behind a proxy of this machine: not local
 
