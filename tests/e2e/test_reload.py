@@ -159,7 +159,7 @@ def resident(server):
 
 
 def test_many_reloads_under_load_lose_nothing(serve, tmp_path):
-    """PENSTOCK_RELOADS sets how many; 10,000 were run by hand (docs/operations.md)."""
+    """PENSTOCK_RELOADS sets how many."""
     reloads = int(os.environ.get("PENSTOCK_RELOADS", "60" if SANITIZED else "500"))
     config = tmp_path / "penstock.yaml"
     server = configured(serve, config, "limits: {max_n: 2}\nobserve: {level: error}\n")
