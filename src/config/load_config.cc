@@ -1,10 +1,12 @@
 #include "config/load_config.h"
 
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
 #include <functional>
 #include <set>
+#include <sstream>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -225,6 +227,37 @@ absl::Status ApplyEnvironment(const ConfigSection& root,
   return absl::OkStatus();
 }
 
+/// Hears where documents begin, and no more.
+class DocumentStarts final : public YAML::EventHandler {
+ public:
+  int line() const { return line_; }  // of the last one, from 1
+  void OnDocumentStart(const YAML::Mark& mark) override { line_ = mark.line + 1; }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+
+ private:
+  int line_ = 0;
+};
+
+/// 0: there is one document at most. What the library would read as the second may never end, so no
+/// more than two are begun.
+int SecondDocumentLine(const std::string& text) {
+  std::istringstream in(text);
+  YAML::Parser parser(in);
+  DocumentStarts starts;
+  if (!parser.HandleNextDocument(starts) || !parser.HandleNextDocument(starts)) return 0;
+  return std::max(1, starts.line());
+}
+
 absl::Status ReadModels(const YAML::Node& models, const YamlReader& reader, ServerConfig& config) {
   RETURN_IF_ERROR(reader.CheckMap(models, "models"));
   for (const auto& entry : models) {
@@ -245,13 +278,11 @@ absl::StatusOr<ServerConfig> LoadConfig(const ConfigSources& sources) {
   YAML::Node document;
   if (!sources.file_text.empty()) {
     try {
-      const std::vector<YAML::Node> documents = YAML::LoadAll(sources.file_text);
-      if (documents.size() > 1) {
-        return absl::InvalidArgumentError(absl::StrCat(sources.file_name, ":",
-                                                       documents[1].Mark().line + 1,
-                                                       ": a second document begins: expected one"));
+      document = YAML::Load(sources.file_text);
+      if (const int line = SecondDocumentLine(sources.file_text); line > 0) {
+        return absl::InvalidArgumentError(
+            absl::StrCat(sources.file_name, ":", line, ": a second document begins: expected one"));
       }
-      if (!documents.empty()) document = documents[0];
     } catch (const YAML::Exception& e) {
       return absl::InvalidArgumentError(
           absl::StrCat(sources.file_name, ":", e.mark.line + 1, ": ", e.msg));
