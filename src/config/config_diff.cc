@@ -89,7 +89,6 @@ std::string ConfigHash(const ServerConfig& config) {
   std::string text;
   for (const auto& [path, value] : ConfigValues(config))
     absl::StrAppend(&text, path, "=", value, "\n");
-  for (const std::string& key : config.auth.api_keys) absl::StrAppend(&text, key, "\n");
   return absl::StrFormat(
       "%016x", ContentHash(absl::MakeConstSpan(reinterpret_cast<const std::byte*>(text.data()),
                                                text.size())));

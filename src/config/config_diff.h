@@ -37,7 +37,8 @@ std::vector<ConfigChange> DifferentValues(const std::map<std::string, std::strin
 /// not live.
 absl::Status CheckLive(absl::Span<const ConfigChange> changes);
 
-/// 16 hexadecimal digits of all values and secrets: equal for equal configurations.
+/// 16 hexadecimal digits of all values: equal for equal ones. Secrets are left out: whoever sees the
+/// hash could try them.
 std::string ConfigHash(const ServerConfig& config);
 
 /// JSON Schema (2020-12) of the file.

@@ -172,11 +172,12 @@ absl::StatusOr<std::shared_ptr<EmbeddingStream>> GenerationService::StartEmbeddi
                    FindToServe(call.base.model, call.base.principal));
   RETURN_IF_ERROR(CheckFieldRanges(call.base));
   RETURN_IF_ERROR(CheckAbility(call, *model));
+  const TenantPolicy tenant(parts_.config->Get(), call.base.principal);
+  RETURN_IF_ERROR(CheckPatience(call.base, tenant, *model->engine));
   EmbeddingSetup setup;
   ASSIGN_OR_RETURN(setup.requests, BuildRequests(call, *model));
   setup.record = NewRecord(call.base);
   setup.record.model = model->name;
-  const TenantPolicy tenant(parts_.config->Get(), call.base.principal);
   for (GenerateRequest& request : setup.requests) {
     tenant.Apply(call.base.priority, call.base.request_id, request);
     setup.record.usage.prompt_tokens += static_cast<int64_t>(request.prompt.size());

@@ -97,10 +97,8 @@ absl::StatusOr<std::shared_ptr<const ServedModel>> GenerationService::Named(
     ModelRegistry::Found found = to_serve ? parts_.models->FindToServe(*name) : known;
     if (!found.ok() || *found != nullptr) return found;
   }
-  absl::Status status =
-      absl::NotFoundError(absl::StrCat("the model \"", *name, "\" does not exist"));
-  status.SetPayload("penstock/field", absl::Cord("model"));
-  return status;
+  return WithField(
+      absl::NotFoundError(absl::StrCat("the model \"", *name, "\" does not exist")), "model");
 }
 
 absl::Status GenerationService::Ready() const {

@@ -49,10 +49,9 @@ TEST(ConfigDiff, KeysCountButAreNotShown) {
   EXPECT_EQ(changes[0].path, "auth.api_keys");
   EXPECT_EQ(changes[0].before + changes[0].after, "0 keys1 keys");
   EXPECT_TRUE(changes[0].live);
-  EXPECT_NE(ConfigHash(after), ConfigHash(WithModel()));
+  EXPECT_EQ(ConfigHash(after), ConfigHash(WithModel()));  // it is public, and could be tried
   ServerConfig other = after;
   other.auth.api_keys = {"secret-yek"};  // as many
-  EXPECT_NE(ConfigHash(after), ConfigHash(other));
   EXPECT_EQ(ConfigChanges(after, other).size(), 1);
 }
 
