@@ -21,6 +21,7 @@
 #include "access/key_source.h"
 #include "access/key_store.h"
 #include "access/key_text.h"
+#include "fakes/temp_dir.h"
 
 namespace penstock {
 namespace {
@@ -31,12 +32,6 @@ using ::testing::HasSubstr;
 const std::string kPepper(32, 'p');
 
 struct KeysTest : ::testing::Test {
-  KeysTest() {
-    char name[] = "/tmp/penstock_keys_XXXXXX";
-    folder = mkdtemp(name);
-    file = folder + "/state/state.db";
-  }
-  ~KeysTest() override { std::filesystem::remove_all(folder); }
   KeyAdmin Admin() const { return KeyAdmin(file, kPepper, *RoleTable::Make(ServerConfig().roles)); }
   json Create(const std::string& body) const {
     const auto answer = Admin().Create(body);
@@ -51,7 +46,8 @@ struct KeysTest : ::testing::Test {
     config.auth.key_file.pepper_file = "pepper";
     return config;
   }
-  std::string folder, file;
+  TempDir dir;
+  const std::string folder = dir.path(), file = folder + "/state/state.db";
   AccessControl control{*MakeAccessRules(Config())};
   std::vector<std::string> lines;
   AccessLog log = [this](bool, std::string_view line) { lines.emplace_back(line); };

@@ -13,6 +13,7 @@
 #include <fstream>
 
 #include "api/http/http_server.h"
+#include "fakes/temp_dir.h"
 
 namespace penstock {
 namespace {
@@ -20,12 +21,6 @@ namespace {
 using ::testing::HasSubstr;
 
 struct ListenSocketTest : ::testing::Test {
-  ListenSocketTest() {
-    char name[] = "/tmp/penstock_socket_XXXXXX";
-    folder = mkdtemp(name);
-    path = folder + "/admin.sock";
-  }
-  ~ListenSocketTest() override { std::filesystem::remove_all(folder); }
   bool Answers() const {
     const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
     sockaddr_un name{};
@@ -40,7 +35,8 @@ struct ListenSocketTest : ::testing::Test {
     close(fd);
     return answers;
   }
-  std::string folder, path;
+  TempDir folder;
+  const std::string path = folder.path() + "/admin.sock";
 };
 
 TEST_F(ListenSocketTest, IsForItsOwnerAloneAndLeavesNothingBehind) {

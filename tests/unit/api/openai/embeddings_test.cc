@@ -44,6 +44,16 @@ class EmbeddingRoutes : public ::testing::Test {
   HttpTalk talk_;
 };
 
+TEST_F(EmbeddingRoutes, WouldNotWaitForWhatComesTooLate) {
+  EngineLoad queue;
+  queue.num_waiting = 20;
+  queue.waiting = {{0, 20, 200}};
+  queue.requests_per_second = 2;
+  talk_.engine.set_queue(queue);
+  Post("/v1/embeddings", R"({"input":"a","timeout_ms":6000})", 429);
+  Post("/v1/embeddings", R"({"input":"a","timeout_ms":16000})");
+}
+
 TEST_F(EmbeddingRoutes, AnswerInTheOrderOfTheInputs) {
   const json answer = Post("/v1/embeddings", R"({"model":"alias","input":["ab","c",""]})");
   EXPECT_EQ(answer["object"], "list");
