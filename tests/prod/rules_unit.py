@@ -11,8 +11,7 @@ FOLDER = ROOT / "deploy/prometheus"
 
 
 def series(text):
-    expressions = "\n".join(re.findall(r"^\s+expr: (.*?)(?:\s#.*)?$", text, re.M))
-    return set(re.findall(r"\b((?:vllm:|penstock_)\w+)", expressions))
+    return set(re.findall(r"\b((?:vllm:|penstock_)\w+)", re.sub(r"#.*", "", text)))
 
 
 def exported():
