@@ -108,6 +108,8 @@ EngineMetrics Catalogue::MakeEngineMetrics(const std::string& model_name) {
   EngineMetrics m;
   m.num_requests_running = MakeGauge("vllm:num_requests_running", base);
   m.num_requests_waiting = MakeGauge("vllm:num_requests_waiting", base);
+  m.last_step = MakeGauge("penstock_last_step_timestamp_seconds", base);
+  m.max_concurrency = MakeGauge("penstock_max_concurrency", base);
   m.kv_cache_usage = MakeGauge("vllm:kv_cache_usage_perc", base);
   m.kv_blocks_used = MakeGauge("penstock_kv_blocks", with("state", "used"));
   m.kv_blocks_cached = MakeGauge("penstock_kv_blocks", with("state", "cached"));
@@ -198,6 +200,11 @@ void Catalogue::SetAdapters(const std::string& model_name, int32_t max_adapters,
 
 void Catalogue::SetKernelSelfTest(const std::string& kernel_set, bool failed) {
   MakeGauge("penstock_kernel_selftest_failed", {{"kernel_set", kernel_set}}).Set(failed ? 1 : 0);
+}
+
+void Catalogue::SetServing(bool ready, bool draining) {
+  MakeGauge("penstock_ready", {}).Set(ready ? 1 : 0);
+  MakeGauge("penstock_draining", {}).Set(draining ? 1 : 0);
 }
 
 void Catalogue::SetConfig(const std::string& hash, bool success, absl::Time when) {

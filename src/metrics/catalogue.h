@@ -44,6 +44,8 @@ std::string CatalogueMarkdown();
 struct EngineMetrics {
   GaugeHandle num_requests_running;
   GaugeHandle num_requests_waiting;
+  GaugeHandle last_step;         // seconds since 1970
+  GaugeHandle max_concurrency;
   GaugeHandle kv_cache_usage;    // [0, 1]
   GaugeHandle kv_blocks_used;    // held by live requests
   GaugeHandle kv_blocks_cached;  // hold a reusable prefix, nobody uses them now
@@ -119,6 +121,8 @@ class Catalogue {
   void SetKernelSelfTest(const std::string& kernel_set, bool failed);
   /// penstock_config_*: the configuration in force, and how reading it last went.
   void SetConfig(const std::string& hash, bool success, absl::Time when);
+  /// penstock_ready and penstock_draining.
+  void SetServing(bool ready, bool draining);
   /// penstock_requests_total{code}: one answered request, by HTTP status.
   void CountRequest(int code);
   /// `reason`: a label of penstock_auth_failures_total.

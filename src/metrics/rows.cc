@@ -100,6 +100,13 @@ constexpr MetricInfo kRows[] = {
      "1: a set of kernels that this processor runs, but that disagreed with plain arithmetic and "
      "is "
      "not used."},
+    {"penstock_last_step_timestamp_seconds", kGauge, kEngineLabels, "",
+     "When the engine last made a step, in seconds since 1970."},
+    {"penstock_max_concurrency", kGauge, kEngineLabels, "",
+     "Requests that the engine computes at once (engine.max_batch)."},
+    {"penstock_ready", kGauge, "", "", "1: /ready is 200."},
+    {"penstock_draining", kGauge, "", "",
+     "1: the server is about to end: announced, draining or failed."},
     {"penstock_config_hash_info", kGauge, "hash", "",
      "Constant 1; the label is of the configuration in force, equal for equal ones."},
     {"penstock_config_last_reload_success", kGauge, "", "",

@@ -216,6 +216,7 @@ EngineOptions MakeEngineOptions(const EngineConfig& engine, const InstanceParts&
     options.on_thread_start = [pool = parts.pool] { pool->PlaceCaller(); };
   }
   options.metrics = parts.catalogue->MakeEngineMetrics(name);
+  options.metrics.max_concurrency.Set(engine.max_batch);
   return options;
 }
 

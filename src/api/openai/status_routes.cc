@@ -85,6 +85,8 @@ void Metrics(GenerationService& service, std::shared_ptr<HttpExchange> exchange)
   if (service.catalogue() != nullptr) {
     if (service.adapters() != nullptr)
       service.adapters()->Export(*service.catalogue(), absl::Now());
+    service.catalogue()->SetServing(service.Ready().ok(),
+                                    service.phase() != ServingPhase::kServing);
     response.body = service.catalogue()->Text();
   }
   exchange->Respond(std::move(response));

@@ -1,0 +1,40 @@
+"""The rules for Prometheus: promtool checks and tests them, and every series that they read is one of ours."""
+
+import re
+import shutil
+import sys
+
+from rig import ROOT, expect, run, serving
+
+PROMTOOL = shutil.which("promtool")
+FOLDER = ROOT / "deploy/prometheus"
+
+
+def series(text):
+    return set(re.findall(r"\b((?:vllm:|penstock_)\w+)", re.sub(r"#.*", "", text)))
+
+
+def exported():
+    with serving(lambda _: {"auth": {}}) as server:
+        page = server.call("GET", "/metrics")[1]
+    return set(re.findall(r"^# TYPE (\S+)", page, re.M))
+
+
+def known(name, families):
+    return name in families or re.sub(r"_(bucket|sum|count)$", "", name) in families
+
+
+rules = (FOLDER / "penstock.rules.yml").read_text()
+families = exported()
+strangers = sorted(name for name in series(rules) if not known(name, families))
+expect(not strangers, "rules read what the server does not export:", strangers)
+runbook = (ROOT / "docs/runbook.md").read_text()
+alerts = re.findall(r"alert: (\w+)", rules)
+expect(alerts and all(f"## {alert}\n" in runbook for alert in alerts), "alerts without a page of the runbook")
+if PROMTOOL is None:
+    print("promtool is not installed: the rules were not run")
+    sys.exit(77)
+for verb, file in (("check", "penstock.rules.yml"), ("test", "penstock.rules.test.yml")):
+    done = run(PROMTOOL, verb, "rules", FOLDER / file, cwd=FOLDER)
+    expect(done.returncode == 0, verb, done.stdout, done.stderr)
+print(f"{len(alerts)} alerts, {len(series(rules))} series")
