@@ -126,10 +126,16 @@ def test_an_interrupt_does_not_announce(serve):
 def test_the_page_for_balancers(serve):
     server = serve()
     stream = stream_of(server, 1500)
-    page = server.get("/metrics/lb")
-    samples = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
-    names = [name.split("{")[0] for name in samples]
-    assert sorted(names) == sorted(
+
+    def page():
+        lines = server.get("/metrics/lb").splitlines()
+        samples = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
+        return {name.split("{")[0]: float(value) for name, value in samples}
+
+    # The engine hands out a step's tokens before it counts the step.
+    server.until(lambda: page()["vllm:num_requests_running"] == 1)
+    value = page()
+    assert sorted(value) == sorted(
         [
             "vllm:num_requests_running",
             "vllm:num_requests_waiting",
@@ -142,8 +148,7 @@ def test_the_page_for_balancers(serve):
             "penstock_last_step_timestamp_seconds",
         ]
     )
-    value = {name.split("{")[0]: float(v) for name, v in samples.items()}
-    assert value["vllm:num_requests_running"] == 1 and value["penstock_ready"] == 1
+    assert value["penstock_ready"] == 1
     assert 0 < value["vllm:kv_cache_usage_perc"] < 1
     assert abs(value["penstock_last_step_timestamp_seconds"] - time.time()) < 5
     stream.close()
