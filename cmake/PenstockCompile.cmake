@@ -18,6 +18,9 @@ if(PENSTOCK_SANITIZE)
     $<$<NOT:$<BOOL:$<TARGET_PROPERTY:PENSTOCK_EMULATED_CODE>>>:-fsanitize=${PENSTOCK_SANITIZE}>
     -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(penstock_options INTERFACE -fsanitize=${PENSTOCK_SANITIZE})
+  if(PENSTOCK_SANITIZE MATCHES undefined)   # a quarter of the time to compile; AddressSanitizer reports a null that is used
+    target_compile_options(penstock_options INTERFACE -fno-sanitize=null,vptr)
+  endif()
   if(PENSTOCK_SANITIZE MATCHES thread)
     target_compile_options(penstock_options INTERFACE -Wno-tsan)
   endif()
