@@ -1,9 +1,11 @@
 // Milliseconds to compile the schemas of the shared corpus and microseconds for the mask of each
 // token of their valid instances, on one thread. Prints one JSON line.
-//   grammar_bench TOKENIZER [EVERY_NTH_SCHEMA]
+//   grammar_bench TOKENIZER [EVERY_NTH_SCHEMA [DUMP]]
+// DUMP gets the work, a line per schema, for grammar_bench.py to give to others.
 #include <algorithm>
 #include <cstdio>
 #include <ctime>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -44,9 +46,11 @@ struct Times {
 };
 
 absl::Status Run(int argc, char** argv) {
-  if (argc < 2) return absl::InvalidArgumentError("usage: grammar_bench TOKENIZER [NTH]");
+  if (argc < 2) return absl::InvalidArgumentError("usage: grammar_bench TOKENIZER [NTH [DUMP]]");
   ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer, LoadTokenizer(argv[1]));
   const size_t stride = argc > 2 ? std::stoul(argv[2]) : 1;
+  std::ofstream dump;
+  if (argc > 3) dump.open(argv[3]);
   const std::vector<grammar::SchemaCase> cases = grammar::ReadSchemaCorpus();
   if (cases.empty()) return absl::NotFoundError("the shared schemas are not there");
   const GrammarCompiler compiler(tokenizer.get(), tokenizer->vocab_size());
@@ -57,7 +61,7 @@ absl::Status Run(int argc, char** argv) {
   const double prepare = ThreadSeconds() - start;
   std::vector<uint32_t> words((static_cast<size_t>(tokenizer->vocab_size()) + 31) / 32);
   Times compile, mask;
-  size_t num_denied = 0, num_accepted_invalid = 0, num_instances = 0;
+  size_t num_denied = 0, num_accepted_invalid = 0, num_instances = 0, num_refused = 0;
   for (size_t i = 0; i < cases.size(); i += stride) {
     GrammarSpec content;
     content.form = GrammarSpec::Form::kJsonSchema;
@@ -67,8 +71,20 @@ absl::Status Run(int argc, char** argv) {
     const double begin = ThreadSeconds();
     const auto made = compiler.Compile(spec, nullptr);
     compile.seconds.push_back(ThreadSeconds() - begin);
-    if (!made.ok()) continue;
     const grammar::InstanceOrder order(cases[i].schema);
+    if (dump.is_open()) {
+      nlohmann::ordered_json line = {{"schema", cases[i].schema.dump()},
+                                     {"tests", nlohmann::ordered_json::array()}};
+      for (const auto& test : cases[i].tests) {
+        const std::string text = grammar::PythonJson(order.Ordered(test.data), false);
+        line["tests"].push_back({{"valid", test.valid}, {"ids", tokenizer->Encode(text, false)}});
+      }
+      dump << line.dump() << "\n";
+    }
+    if (!made.ok()) {
+      ++num_refused;
+      continue;
+    }
     for (const auto& test : cases[i].tests) {
       const std::string text = grammar::PythonJson(order.Ordered(test.data), false);
       const std::unique_ptr<TokenMatcher> matcher = (*made)->Start();
@@ -93,9 +109,10 @@ absl::Status Run(int argc, char** argv) {
   }
   std::printf(
       "{\"vocabulary\": %d, \"prepare_ms\": %.1f, \"compile_ms\": %s, \"mask_us\": %s, "
-      "\"instances\": %zu, \"valid_denied\": %zu, \"invalid_accepted\": %zu}\n",
+      "\"schemas\": %zu, \"refused\": %zu, \"instances\": %zu, \"valid_denied\": %zu, "
+      "\"invalid_accepted\": %zu}\n",
       tokenizer->vocab_size(), prepare * 1e3, compile.Json(1e-3).c_str(), mask.Json(1e-6).c_str(),
-      num_instances, num_denied, num_accepted_invalid);
+      compile.seconds.size(), num_refused, num_instances, num_denied, num_accepted_invalid);
   return absl::OkStatus();
 }
 

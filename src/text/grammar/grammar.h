@@ -44,6 +44,7 @@ struct Grammar {
   // marker; -1: none.
   int32_t reasoning = -1, closing = -1;
   int32_t endless = -1;  // a terminal anywhere in which the text may end; -1: none
+  uint64_t id = 0;       // of no other grammar that masks are kept for; 0: none are
   size_t bytes() const;
 };
 

@@ -1,6 +1,7 @@
 #include "text/grammar/grammar_compiler.h"
 
 #include <algorithm>
+#include <atomic>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
@@ -213,7 +214,10 @@ absl::StatusOr<std::shared_ptr<const TokenGrammar>> GrammarCompiler::Compile(
   }
   std::vector<std::string> left_out;
   ASSIGN_OR_RETURN(Grammar compiled, CompileSpec(spec, &left_out));
+  static std::atomic<uint64_t> last_id{0};
+  compiled.id = ++last_id;
   const auto grammar = std::make_shared<const Grammar>(std::move(compiled));
+  masks.all->Prepare(*grammar);
   const auto made = std::make_shared<const Made>(grammar, std::move(masks), spec.reasoning_limit);
   if (loosened != nullptr) loosened->insert(loosened->end(), left_out.begin(), left_out.end());
   std::lock_guard lock(mutex_);

@@ -10,6 +10,9 @@ namespace {
 
 constexpr int32_t kManyBytes = 6;  // a state that goes on by fewer is walked whenever it is met
 constexpr size_t kFewTokens = 512;
+// Prepare: some ten masks that hold most of a vocabulary, or hundreds of digits.
+constexpr int32_t kPreparedBytes = 4096;
+constexpr int32_t kPreparedStates = 256;
 constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
 
 void SetBit(absl::Span<uint32_t> words, TokenId id) { words[id / 32] |= 1u << (id % 32); }
@@ -27,7 +30,7 @@ const ByteAutomaton& FreeText() {
 }  // namespace
 
 TokenMasks::TokenMasks(std::vector<std::string> pieces, size_t cache_bytes)
-    : pieces_(std::move(pieces)), cache_bytes_(cache_bytes) {
+    : pieces_(std::move(pieces)), cache_bytes_(cache_bytes), memo_(cache_bytes / 2) {
   std::vector<std::pair<std::string, TokenId>> tokens;
   for (size_t id = 0; id < pieces_.size(); ++id) {
     if (!pieces_[id].empty()) tokens.emplace_back(pieces_[id], static_cast<TokenId>(id));
@@ -155,6 +158,25 @@ std::shared_ptr<const StateMask> TokenMasks::Of(const ByteAutomaton& automaton, 
   return made;
 }
 
+bool TokenMasks::Has(const ByteAutomaton& automaton, int32_t state) const {
+  if (state == automaton.free_state()) return true;
+  const std::lock_guard lock(mutex_);
+  return cache_.contains(Key{automaton.digest(), state});
+}
+
+void TokenMasks::Prepare(const Grammar& grammar) {
+  int32_t num_bytes = 0;  // a mask takes the longer the more bytes its state goes on by
+  for (const std::shared_ptr<const ByteAutomaton>& automaton : grammar.terminals) {
+    for (int32_t state = 0; state < std::min(automaton->num_states(), kPreparedStates); ++state) {
+      const int32_t fan_out = automaton->fan_out(state);
+      if (fan_out < kManyBytes || Has(*automaton, state)) continue;
+      num_bytes += fan_out;
+      if (num_bytes > kPreparedBytes) return;
+      Of(*automaton, state);
+    }
+  }
+}
+
 size_t TokenMasks::cached_bytes() const {
   std::lock_guard lock(mutex_);
   return cached_;
@@ -254,14 +276,50 @@ void MaskWriter::WriteText(StackMachine& machine, const Config& way) {
             most);
 }
 
+bool MaskWriter::MakeKey(const StackMachine& machine, const ConfigSet& at) {
+  constexpr int32_t kEndOfWay = -2;
+  const Grammar& grammar = machine.grammar();
+  if (grammar.id == 0) return false;
+  key_.clear();
+  key_.push_back(static_cast<int32_t>(grammar.id));
+  key_.push_back(static_cast<int32_t>(grammar.id >> 32));
+  const int32_t reach = masks_->trie().max_depth() + 1;  // more characters than a token has
+  for (const Config& way : at.ways) {
+    key_.push_back(way.pc);
+    key_.push_back(way.state);
+    int32_t stack = way.stack;
+    if (grammar.program[way.pc].text_loop >= 0) {
+      // How often the loop has turned matters only as far as a token can reach.
+      const StackMachine::Node& frame = machine.node(stack);
+      const Instruction& loop = grammar.program[frame.pc];
+      key_.push_back(std::clamp(loop.min - frame.count, 0, reach));
+      key_.push_back(loop.max < 0 ? -1 : std::min(loop.max - frame.count, reach));
+      stack = frame.parent;
+    }
+    for (; stack != StackMachine::kBottom; stack = machine.node(stack).parent) {
+      key_.push_back(machine.node(stack).pc);
+      key_.push_back(machine.node(stack).count);
+      if (key_.size() > MaskMemo::kMaxKey) return false;
+    }
+    key_.push_back(kEndOfWay);
+  }
+  return true;
+}
+
 void MaskWriter::Write(Matcher& matcher, absl::Span<uint32_t> words) {
   CHECK(words.size() >= masks_->num_words());
   out_ = words;
-  std::fill(words.begin(), words.end(), 0);
-  StackMachine& machine = matcher.machine();
+  const bool kept = MakeKey(matcher.machine(), matcher.state());
+  if (kept && masks_->memo().Get(key_, words)) return;
+  Compute(matcher.machine(), matcher.state());
+  if (kept) masks_->memo().Put(key_, words);
+}
+
+void MaskWriter::Compute(StackMachine& machine, const ConfigSet& at) {
+  std::fill(out_.begin(), out_.end(), 0);
   const size_t num_nodes = machine.num_nodes();
-  ConfigSet few;
-  for (const Config& way : matcher.state().ways) {
+  ConfigSet few, next;
+  for (const Config& way : at.ways) {
     const ByteAutomaton& automaton = machine.automaton(way.pc);
     if (machine.grammar().program[way.pc].text_loop >= 0) {
       if (way.state == 0) {
@@ -275,10 +333,19 @@ void MaskWriter::Write(Matcher& matcher, absl::Span<uint32_t> words) {
       few.ways.push_back(way);
     }
   }
-  const TokenTrie& trie = masks_->trie();
-  WalkSet(machine, trie, 0, trie.size(), few, [&](absl::Span<const TokenId> tokens) {
+  const auto take = [&](absl::Span<const TokenId> tokens) {
     for (const TokenId id : tokens) SetBit(out_, id);
-  });
+  };
+  const TokenTrie& trie = masks_->trie();
+  for (int byte = 0; byte < 256 && !few.ways.empty(); ++byte) {
+    const uint32_t root = trie.root(static_cast<uint8_t>(byte));
+    if (root == trie.size()) continue;
+    machine.Step(few, static_cast<uint8_t>(byte), next);
+    if (next.dead()) continue;
+    const TokenTrie::Node& node = trie.node(root);
+    take(trie.tokens(node));
+    WalkSet(machine, trie, root + 1, node.end, next, take);
+  }
   machine.Shrink(num_nodes);
 }
 

@@ -13,6 +13,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/types/span.h"
+#include "text/grammar/mask_memo.h"
 #include "text/grammar/matcher.h"
 #include "text/grammar/token_trie.h"
 
@@ -40,6 +41,8 @@ class TokenMasks {
   const std::string& piece(TokenId id) const { return pieces_[id]; }
   const TokenTrie& trie() const { return trie_; }
   std::shared_ptr<const StateMask> Of(const ByteAutomaton& automaton, int32_t state);
+  /// Computes what `grammar` will ask for, within bounds, so that no engine waits for it.
+  void Prepare(const Grammar& grammar);
 
   /// Tokens by the number of characters of a JSON string that they are at least a part of.
   struct TextMasks {
@@ -49,11 +52,13 @@ class TokenMasks {
     std::vector<TokenId> closing;               // tokens that end with it
   };
   const TextMasks& text() const { return text_; }
+  MaskMemo& memo() { return memo_; }
   size_t cached_bytes() const;
 
  private:
   using Key = std::pair<ByteAutomaton::Digest, int32_t>;
 
+  bool Has(const ByteAutomaton& automaton, int32_t state) const;
   std::shared_ptr<const StateMask> Compute(const ByteAutomaton& automaton, int32_t state) const;
   /// From the mask of the automaton's free state: only what differs is walked.
   std::shared_ptr<const StateMask> Differ(const ByteAutomaton& automaton, int32_t state) const;
@@ -66,6 +71,7 @@ class TokenMasks {
   mutable std::mutex mutex_;
   absl::flat_hash_map<Key, std::shared_ptr<const StateMask>> cache_;
   size_t cached_ = 0;
+  MaskMemo memo_;
 };
 
 class MaskWriter {
@@ -76,6 +82,9 @@ class MaskWriter {
   void Write(Matcher& matcher, absl::Span<uint32_t> words);
 
  private:
+  /// Fills `key_`: all that the mask depends on. False: too much to be worth it.
+  bool MakeKey(const StackMachine& machine, const ConfigSet& at);
+  void Compute(StackMachine& machine, const ConfigSet& at);
   void WriteState(StackMachine& machine, const Config& way);
   void WriteText(StackMachine& machine, const Config& way);
   void WriteRest(StackMachine& machine, const StateMask& mask, int32_t pc, int32_t stack,
@@ -91,6 +100,7 @@ class MaskWriter {
 
   std::shared_ptr<TokenMasks> masks_;
   absl::Span<uint32_t> out_;
+  MaskMemo::Key key_;
 };
 
 }  // namespace penstock::grammar

@@ -6,6 +6,8 @@ namespace penstock::grammar {
 
 TokenTrie::TokenTrie(std::vector<std::pair<std::string, TokenId>> tokens) {
   std::sort(tokens.begin(), tokens.end());
+  constexpr uint32_t kNone = UINT32_MAX;
+  roots_.fill(kNone);
   std::vector<uint32_t> open;  // nodes on the way to the last one
   std::string path;
   for (const auto& [bytes, id] : tokens) {
@@ -18,12 +20,14 @@ TokenTrie::TokenTrie(std::vector<std::pair<std::string, TokenId>> tokens) {
       nodes_.push_back({0, static_cast<uint32_t>(tokens_.size()), 0, static_cast<uint16_t>(i),
                         static_cast<uint8_t>(bytes[i])});
     }
+    if (shared == 0) roots_[static_cast<uint8_t>(bytes[0])] = open[0];
     path = bytes;
     max_depth_ = std::max(max_depth_, static_cast<int32_t>(bytes.size()));
     ++nodes_[open.back()].num_tokens;
     tokens_.push_back(id);
   }
   for (; !open.empty(); open.pop_back()) nodes_[open.back()].end = size();
+  std::replace(roots_.begin(), roots_.end(), kNone, size());
 }
 
 }  // namespace penstock::grammar

@@ -3,6 +3,7 @@
 // Threads: immutable once made.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -29,6 +30,8 @@ class TokenTrie {
 
   uint32_t size() const { return static_cast<uint32_t>(nodes_.size()); }
   const Node& node(uint32_t index) const { return nodes_[index]; }
+  /// The node of a first byte; size() where no token begins with it.
+  uint32_t root(uint8_t byte) const { return roots_[byte]; }
   absl::Span<const TokenId> tokens(const Node& node) const {
     return {tokens_.data() + node.first_token, node.num_tokens};
   }
@@ -44,6 +47,7 @@ class TokenTrie {
 
  private:
   std::vector<Node> nodes_;
+  std::array<uint32_t, 256> roots_{};
   std::vector<TokenId> tokens_;
   int32_t max_depth_ = 0;
 };

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "test_seed.h"
 #include "text/grammar/grammar_compiler.h"
@@ -76,7 +77,9 @@ TEST_F(TokenMasksTest, AreWhatTheMatcherAccepts) {
   };
   for (const auto& [schema, text] : cases) {
     SCOPED_TRACE(schema);
-    Check(*Start(GrammarSpec::Form::kJsonSchema, schema), text);
+    // What comes the third time was kept at the second.
+    for (int time = 0; time < 3; ++time)
+      Check(*Start(GrammarSpec::Form::kJsonSchema, schema), text);
   }
   Check(*Start(GrammarSpec::Form::kJsonObject, ""), "{\n  \"the\": [true, false],\n  \"é\": 1\n}");
   Check(*Start(GrammarSpec::Form::kRegex, "(the|a) [a-z]+( and [a-z]+){0,2}\\."),
@@ -84,6 +87,39 @@ TEST_F(TokenMasksTest, AreWhatTheMatcherAccepts) {
   Check(*Start(GrammarSpec::Form::kGbnf,
                "root ::= item (\", \" item)* # a list\nitem ::= [a-z]+ | \"(\" root \")\"\n"),
         "the, (old, house), sea");
+}
+
+TEST_F(TokenMasksTest, OfLongStringsMindHowMuchIsLeft) {
+  std::string text = "\"";
+  for (int i = 0; i < 60; ++i) text += "the sea ";
+  const std::string schema = absl::StrCat(R"({"type":"string","minLength":)", text.size() - 30,
+                                          R"(,"maxLength":)", text.size() + 3, "}");
+  for (int time = 0; time < 2; ++time)
+    Check(*Start(GrammarSpec::Form::kJsonSchema, schema), text + "end\"");
+}
+
+TEST(MaskMemo, KeepsWhatComesTwiceWithinItsBound) {
+  grammar::MaskMemo memo(1 << 16);
+  std::vector<uint32_t> many(1000, 0x5a5a5a5au), few(1000, 0), out(1001, 7);
+  few[3] = 0x80000001u;
+  memo.Put({1}, many);
+  EXPECT_FALSE(memo.Get({1}, absl::MakeSpan(out)));
+  EXPECT_EQ(out[5], 7u);
+  memo.Put({1}, many);
+  memo.Put({1, 2}, few);
+  memo.Put({1, 2}, few);
+  many.push_back(0);
+  few.push_back(0);
+  ASSERT_TRUE(memo.Get({1}, absl::MakeSpan(out)));
+  EXPECT_EQ(out, many);
+  ASSERT_TRUE(memo.Get({1, 2}, absl::MakeSpan(out)));
+  EXPECT_EQ(out, few);
+  for (int32_t i = 100; i < 200; ++i) {
+    for (int time = 0; time < 2; ++time) memo.Put({i}, many);
+    ASSERT_LE(memo.bytes(), size_t{1} << 16);
+  }
+  EXPECT_TRUE(memo.Get({199}, absl::MakeSpan(out)));
+  EXPECT_FALSE(memo.Get({1}, absl::MakeSpan(out)));
 }
 
 TEST_F(TokenMasksTest, WhateverIsDrawnUnderThemMatches) {
