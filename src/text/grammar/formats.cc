@@ -12,11 +12,14 @@ namespace penstock::grammar {
 namespace {
 
 std::string DatePattern() {
-  // Days by the length of the month; the 29th of February in leap years only.
+  // Days by the length of the month; the 29th of February in leap years only. No year 0, which most
+  // libraries of dates refuse.
+  const std::string year = "(?:[1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])";
   const std::string leap =
-      "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)";
+      "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)";
   return absl::StrCat(
-      "(?:[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]["
+      "(?:", year,
+      "-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]["
       "0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))|",
       leap, "-02-29)");
 }

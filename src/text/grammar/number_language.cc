@@ -1,7 +1,12 @@
 #include "text/grammar/number_language.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <limits>
 #include <map>
+#include <string>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -148,6 +153,20 @@ CharAutomaton NumberPattern(std::string_view pattern) {
 }
 
 }  // namespace
+
+std::string BeyondRounding(const std::string& bound, bool above) {
+  constexpr double kMaxWhole = 9007199254740992;  // 2^53
+  constexpr double kMinMagnitude = 1e-30;         // less has more digits than are worth it
+  const double value = std::strtod(bound.c_str(), nullptr);
+  if (!(std::abs(value) < kMaxWhole) || std::abs(value) < kMinMagnitude) return bound;
+  const double infinity = std::numeric_limits<double>::infinity();
+  const double beyond = std::nextafter(value, above ? infinity : -infinity);
+  static_assert(std::numeric_limits<long double>::digits > std::numeric_limits<double>::digits);
+  char digits[256];  // exactly half way: 2^-154 at least, so 154 digits at most
+  std::snprintf(digits, sizeof(digits), "%.160Lf",
+                (static_cast<long double>(value) + static_cast<long double>(beyond)) / 2);
+  return digits;
+}
 
 std::optional<Decimal> ParseDecimal(std::string_view text) {
   Decimal out;

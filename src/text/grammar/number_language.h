@@ -25,6 +25,11 @@ std::optional<Decimal> ParseDecimal(std::string_view text);
 /// <0, 0, >0.
 int Compare(const Decimal& a, const Decimal& b);
 
+/// What a number must lie strictly beyond for its double to lie strictly above (below) `bound`, a
+/// JSON number: most who check a bound do so after rounding. `bound` itself where it is 0, or whole
+/// and of so many digits that those who have whole numbers do not round.
+std::string BeyondRounding(const std::string& bound, bool above);
+
 /// All numbers, exponents included.
 const CharAutomaton& AnyNumber();
 /// Numbers without exponent: what the languages below are parts of.

@@ -255,6 +255,7 @@ absl::Status KeywordReader::ReadNumber() {
     c.flag = or_equal;
     c.negated = negated_;
     if (!ParseDecimal(c.text)) return Wrong(keyword, "a number of at most 400 digits");
+    if (or_equal == negated_) c.text = BeyondRounding(c.text, (is == Is::kAbove) != negated_);
     parts_.push_back(formulas_.Leaf(std::move(c)));
     return absl::OkStatus();
   };

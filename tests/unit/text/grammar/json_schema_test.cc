@@ -54,6 +54,40 @@ TEST(JsonSchema, TakesMembersInTheOrderOfTheSchemaAndBoundedBlanks) {
   EXPECT_FALSE(InstanceMatches(grammar, R"({"b":1,"b":2})"));
 }
 
+TEST(JsonSchema, StrictBoundsHoldAfterRounding) {
+  const struct {
+    const char* schema;
+    std::vector<const char*> valid, invalid;
+  } cases[] = {
+      {R"({"exclusiveMaximum":-29.590000000000003})",
+       {"-29.59000000000001", "-30", "-29.590000000000007"},
+       {"-29.590000000000004", "-29.590000000000003", "-29.59"}},
+      {R"({"exclusiveMinimum":5})",
+       {"5.000000000000001", "6", "5.5"},
+       {"5", "5.0", "5.00000000000000001", "4.9"}},
+      {R"({"not":{"minimum":5}})", {"4.999999999999999", "-7"}, {"4.99999999999999999", "5"}},
+      {R"({"not":{"exclusiveMinimum":5}})", {"5", "4.9"}, {"5.000000000000001", "6"}},
+      {R"({"minimum":0.1})", {"0.1", "0.10"}, {"0.09999999999999999"}},
+      {R"({"exclusiveMinimum":0})", {"0.5", "0.0000001"}, {"0", "0.0"}},
+      {R"({"type":"integer","exclusiveMaximum":9007199254740993})",
+       {"9007199254740992"},
+       {"9007199254740993"}},
+      {R"({"type":"integer","exclusiveMinimum":9007199254740990})",
+       {"9007199254740991"},
+       {"9007199254740990"}},
+  };
+  for (const auto& [schema, valid, invalid] : cases) {
+    SCOPED_TRACE(schema);
+    Json json = Json::parse(schema);
+    if (!json.contains("type")) json["type"] = "number";
+    absl::StatusOr<Grammar> made = CompileJsonSchema(json, {});
+    ASSERT_TRUE(made.ok()) << made.status();
+    const auto grammar = std::make_shared<const Grammar>(*std::move(made));
+    for (const char* text : valid) EXPECT_TRUE(InstanceMatches(grammar, text)) << text;
+    for (const char* text : invalid) EXPECT_FALSE(InstanceMatches(grammar, text)) << text;
+  }
+}
+
 struct RefusedSchema {
   const char* schema;
   const char* message;
