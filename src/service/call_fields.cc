@@ -212,7 +212,7 @@ const CallField kFields[] = {
      "The answer is JSON, or an instance of json_schema.schema, members in its order; "
      "strict: false leaves out what cannot be kept. gRPC: as JSON."},
     {"structured_outputs", kEverywhere | kDialogues,
-     OwnForm{"an object with one of json, regex, choice, grammar (GBNF), json_object",
+     OwnForm{"an object with one of json, regex, choice, grammar (GBNF or Lark), json_object",
              kStructuredSchema},
      0, 0, false, "What the answer must match. gRPC: as JSON."},
     {"guided_json", kHttpText,

@@ -76,7 +76,12 @@ absl::Status ReadOne(const std::string& at, std::string_view kind, const Json& v
   if (kind == "json") return SetSchema(at, value, true, call);
   if (kind == "regex") return SetText(at, Form::kRegex, value, call);
   if (kind == "choice") return SetChoice(at, value, call);
-  if (kind == "grammar") return SetText(at, Form::kGbnf, value, call);
+  if (kind == "grammar") {
+    // As with other servers, the arrow of GBNF's rules tells the notations apart.
+    const bool gbnf =
+        value.is_string() && value.get_ref<const std::string&>().find("::=") != std::string::npos;
+    return SetText(at, gbnf ? Form::kGbnf : Form::kLark, value, call);
+  }
   if (kind == "json_object") return SetObject(at, value, call);
   return InvalidField(at, absl::StrCat(at,
                                        " is not supported: json, regex, choice, grammar and "

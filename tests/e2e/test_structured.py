@@ -91,6 +91,9 @@ def test_other_forms(client):
         assert re.fullmatch("[a-z]{3,9} (is|was) [0-9]{2}", text)
     for text in complete(structured_outputs={"grammar": 'root ::= ("a" | "b") [0-9]{1,3} "!"'}):
         assert re.fullmatch("[ab][0-9]{1,3}!", text)
+    lark = 'start: start "," WORD | WORD\nWORD: /[a-z]{1,6}/\n%ignore " "'
+    for text in complete(guided_grammar=lark):
+        assert all(re.fullmatch(" *[a-z]{1,6} *", word) for word in text.split(","))
     for text in complete(guided_json={"type": "array", "items": {"type": "boolean"}, "maxItems": 5}):
         assert all(isinstance(x, bool) for x in json.loads(text))
     for text in complete(response_format={"type": "json_object"}):

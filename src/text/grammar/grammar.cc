@@ -150,7 +150,33 @@ GrammarBuilder::Rule GrammarBuilder::NewRule(std::string name) {
   return static_cast<Rule>(rules_.size()) - 1;
 }
 
-void GrammarBuilder::Define(Rule rule, Expr body) { rules_[rule].body = body; }
+void GrammarBuilder::Define(Rule rule, Expr body) {
+  std::vector<Expr> bases, tails;
+  SplitOwnFront(rule, body, &bases, &tails);
+  if (!tails.empty())
+    body = Sequence({Choice(std::move(bases)), Repeat(Choice(std::move(tails)), 0, -1)});
+  rules_[rule].body = body;
+}
+
+void GrammarBuilder::SplitOwnFront(Rule rule, Expr body, std::vector<Expr>* bases,
+                                   std::vector<Expr>* tails) {
+  if (exprs_[body].kind == Kind::kChoice) {
+    for (const Expr option : std::vector<Expr>(exprs_[body].parts))
+      SplitOwnFront(rule, option, bases, tails);
+    return;
+  }
+  const auto is_own = [&](Expr e) {
+    return exprs_[e].kind == Kind::kRule && exprs_[e].index == rule;
+  };
+  if (is_own(body)) {
+    tails->push_back(kEmpty);
+  } else if (exprs_[body].kind == Kind::kSequence && is_own(exprs_[body].parts[0])) {
+    const std::vector<Expr>& parts = exprs_[body].parts;
+    tails->push_back(Sequence({parts.begin() + 1, parts.end()}));
+  } else {
+    bases->push_back(body);
+  }
+}
 
 GrammarBuilder::Expr GrammarBuilder::Refer(Rule rule) {
   return Add({Kind::kRule, rule, 0, -1, {}});

@@ -74,6 +74,8 @@ class GrammarBuilder {
   Expr Embed(std::shared_ptr<const Grammar> grammar);
   /// A rule to be defined later, so that rules can refer to each other.
   Rule NewRule(std::string name);
+  /// A body that begins with the rule itself in some alternatives is turned into a loop of what
+  /// they go on with: the language stays the same.
   void Define(Rule rule, Expr body);
   Expr Refer(Rule rule);
 
@@ -114,6 +116,7 @@ class GrammarBuilder {
   };
 
   Expr Add(Node node);
+  void SplitOwnFront(Rule rule, Expr body, std::vector<Expr>* bases, std::vector<Expr>* tails);
   int32_t Emit(Expr expr, int32_t next, Grammar& grammar);
   int32_t EmitRepeat(const Node& node, int32_t next, Grammar& grammar);
   int32_t EmitText(const Node& node, int32_t next, Grammar& grammar);

@@ -12,6 +12,7 @@
 #include "base/utf8.h"
 #include "text/grammar/gbnf.h"
 #include "text/grammar/json_schema.h"
+#include "text/grammar/lark.h"
 #include "text/grammar/matcher.h"
 #include "text/grammar/pattern.h"
 
@@ -140,6 +141,8 @@ absl::StatusOr<Grammar> CompileGrammar(const GrammarSpec& spec,
       return CompileChoice(spec.choices);
     case GrammarSpec::Form::kGbnf:
       return grammar::CompileGbnf(spec.text);
+    case GrammarSpec::Form::kLark:
+      return grammar::CompileLark(spec.text);
   }
   return absl::InvalidArgumentError("an unknown form of grammar");
 }

@@ -20,7 +20,7 @@
 namespace penstock {
 
 struct GrammarSpec {
-  enum class Form : uint8_t { kJsonObject, kJsonSchema, kRegex, kChoice, kGbnf };
+  enum class Form : uint8_t { kJsonObject, kJsonSchema, kRegex, kChoice, kGbnf, kLark };
   Form form = Form::kJsonObject;
   std::string text;                  // the schema, the expression or the grammar
   std::vector<std::string> choices;  // kChoice

@@ -35,6 +35,15 @@ TEST(Gbnf, ReadsWhatTheNotationHas) {
   EXPECT_FALSE(GbnfMatches("root ::= (\"a\"?){2,3} \"b\"", "aaaab"));
 }
 
+TEST(Gbnf, ARuleMayBeginWithItself) {
+  const char* sums = "root ::= root \"+\" [0-9]+ | (root \"-\" [0-9] | [0-9]) | root\n";
+  EXPECT_TRUE(GbnfMatches(sums, "1+20-3+4"));
+  EXPECT_TRUE(GbnfMatches(sums, "1"));
+  EXPECT_FALSE(GbnfMatches(sums, "1+"));
+  EXPECT_FALSE(GbnfMatches(sums, "12"));
+  EXPECT_FALSE(GbnfMatches(sums, "1-20"));
+}
+
 TEST(Gbnf, CountsWithoutLimitOnTheNumber) {
   const char* grammar = "root ::= pair{7,5000} \".\"\npair ::= \"a\" \"b\"?\n";
   const auto made = MakeGbnf(grammar);
@@ -52,7 +61,7 @@ TEST(Gbnf, SaysWhereItIsWrong) {
       {"root = \"a\"", "line 1, column 6"},
       {"root ::= \"a", "text ends"},
       {"root ::= other", "rule other is not defined"},
-      {"root ::= root \"a\" | \"b\"", "left recursion"},
+      {"root ::= root \"a\"", "nothing can match"},
       {"root ::= a\na ::= b? a \"x\" | b\nb ::= \"y\"", "left recursion"},
       {"root ::= (\"a\"", "expected )"},
       {"root ::= \"a\"{3,2}", "out of order"},
