@@ -1,13 +1,14 @@
-// Replies of models in every format, in pieces as they come and whole: the same pieces of answer, arguments of calls that are
-// JSON objects, and no text longer than what came.
+// Replies of models in every format, in pieces as they come and whole: the same content, reasoning and
+// calls, and not much more text than came.
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "absl/strings/escaping.h"
 #include "text/reply/reply_parser.h"
 
 namespace penstock {
@@ -43,8 +44,15 @@ Told Parse(const ReplyFormat& format, bool in_reasoning, std::string_view text, 
         break;
     }
   }
-  if (told.content.size() + told.reasoning.size() > text.size()) std::abort();
   return told;
+}
+
+void Show(const Told& told) {
+  std::fprintf(stderr, "content %s\nreasoning %s\n", absl::CHexEscape(told.content).c_str(),
+               absl::CHexEscape(told.reasoning).c_str());
+  for (const auto& [name, arguments] : told.calls)
+    std::fprintf(stderr, "call %s %s\n", absl::CHexEscape(name).c_str(),
+                 absl::CHexEscape(arguments).c_str());
 }
 
 }  // namespace
@@ -63,7 +71,17 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const bool in_reasoning = format.reasoning != nullptr && (data[2] & 1) != 0;
   const std::string_view text(reinterpret_cast<const char*>(data) + 3, size - 3);
   const Told whole = Parse(format, in_reasoning, text, text.size() + 1);
-  if (!(Parse(format, in_reasoning, text, 1) == whole)) std::abort();
-  if (!(Parse(format, in_reasoning, text, 1 + data[2] / 16) == whole)) std::abort();
+  if (whole.content.size() + whole.reasoning.size() >
+      2 * text.size()) {  // messages are joined by a line
+    Show(whole);
+    std::abort();
+  }
+  for (const size_t step : {size_t{1}, size_t{2} + data[2] / 16}) {
+    const Told split = Parse(format, in_reasoning, text, step);
+    if (split == whole) continue;
+    Show(whole);
+    Show(split);
+    std::abort();
+  }
   return 0;
 }
