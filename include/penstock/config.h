@@ -21,6 +21,11 @@ struct Bytes {
 };
 inline constexpr Bytes kAutoBytes{-1};
 
+/// A part of a whole, 0 to 1; written as 1%, 0.5% or 0.01.
+struct Share {
+  double value = 0;
+};
+
 /// Guesses at the next tokens, verified in the step that computes them.
 struct SpeculationConfig {
   std::string method = "ngram";  // off | ngram | draft
@@ -174,6 +179,9 @@ struct LimitsSection {
 struct ObserveSection {
   std::string log = "auto";    // auto | text | json
   std::string level = "info";  // debug | info | warn | error
+  std::string otlp;            // URL of a collector of traces (OTLP over HTTP); empty: none
+  Share trace_sample{0.01};    // of the traces that begin here
+  absl::Duration trace_slow = absl::Seconds(10);  // taking longer is always told; 0: no time is
 };
 
 struct DrainSection {

@@ -413,18 +413,7 @@ ConfigSection DescribeServer(ServerConfig& c) {
                           },
                           [&c] { return DescribeAll(c.tenants, DescribeTenant); }});
   root.sections.push_back(DescribeEngine(c.engine));
-  root.sections.push_back({"observe",
-                           "What is told about the work.",
-                           {
-                               {"log",
-                                &c.observe.log,
-                                "Format of the log on stderr. auto: text on a terminal, else JSON.",
-                                {"auto", "text", "json"}},
-                               {"level",
-                                &c.observe.level,
-                                "The least severe level that is logged.",
-                                {"debug", "info", "warn", "error"}},
-                           }});
+  root.sections.push_back(DescribeObserve(c.observe));
   root.sections.push_back(
       {"drain",
        "What SIGTERM does; a second one ends at once.",

@@ -229,6 +229,12 @@ absl::Status ValidateConfig(const ServerConfig& config, bool serving) {
       return Annotate(parsed.status(), "server.agent_check");
   }
   RETURN_IF_ERROR(ValidateOrigins(config.server.cors_origins));
+  if (const std::string& otlp = config.observe.otlp;
+      !otlp.empty() && !(otlp.starts_with("http://") && otlp.size() > 7) &&
+      !(otlp.starts_with("https://") && otlp.size() > 8)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "observe.otlp: expected a URL such as http://127.0.0.1:4318, got '", otlp, "'"));
+  }
   RETURN_IF_ERROR(ValidateEngine(config.engine, "engine"));
   RETURN_IF_ERROR(ValidateModels(config));
   const LimitsSection& limits = config.limits;

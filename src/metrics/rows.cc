@@ -114,6 +114,9 @@ constexpr MetricInfo kRows[] = {
      "force."},
     {"penstock_config_last_reload_timestamp_seconds", kGauge, "", "",
      "When the configuration was last read, in seconds since 1970."},
+    {"penstock_trace_spans_total", kCounter, "outcome", "",
+     "Spans by what became of them: sent, dropped (the queue was full), failed (the collector was "
+     "not reached, or did not take them)."},
     {"penstock_build_info", kGauge, "version", "", "Constant 1; the labels describe the build."},
     {"process_cpu_seconds_total", kCounter, "", "", "CPU time of the process."},
     {"process_resident_memory_bytes", kGauge, "", "", "Resident memory of the process."},

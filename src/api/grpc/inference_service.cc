@@ -118,9 +118,12 @@ GenerationCall InferenceService::NewCall(grpc::CallbackServerContext& context) c
   GenerationCall call;
   call.request_id = CleanRequestId(Metadata(context, "x-request-id"));
   if (call.request_id.empty()) call.request_id = MakeRequestId();
-  const TraceIds trace = ContinueTrace(Metadata(context, "traceparent"));
+  const TraceIds trace = ContinueTrace(Metadata(context, "traceparent"),
+                                       SampledShare(service_.config().Get()->observe));
   call.trace_id = trace.trace_id;
   call.span_id = trace.span_id;
+  call.parent_id = trace.parent_id;
+  call.trace_sampled = trace.sampled();
   call.protocol = "grpc";
   call.arrival = service_.clock().Now();
   context.AddInitialMetadata("x-request-id", call.request_id);
