@@ -115,7 +115,7 @@ struct KeyFileSection {
 /// Whose signed tokens are taken.
 struct TokenIssuerSection {
   std::string issuer, audience;               // as the token's iss and aud
-  std::string jwks_file;                      // its public keys
+  std::string jwks_file, jwks_url;            // where its public keys are: one of the two
   std::string tenant_claim = "sub";           // which claim names the tenant
   std::string roles_claim;                    // which lists roles; empty: `roles` alone
   std::vector<std::string> roles;             // of every token

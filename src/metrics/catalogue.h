@@ -119,6 +119,7 @@ class Catalogue {
   /// `max_context` bounds the buckets of the token histograms.
   RequestMetrics MakeRequestMetrics(const std::string& model_name, int32_t max_context);
   TraceMetrics MakeTraceMetrics();
+  GaugeHandle MakeCertificateEnd();
   void SetCacheConfig(const std::string& model_name, const CacheConfigInfo& info);
   /// vllm:lora_requests_info: names separated by commas. The model's last series goes.
   void SetAdapters(const std::string& model_name, int32_t max_adapters, const std::string& running,

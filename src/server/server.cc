@@ -178,7 +178,7 @@ absl::Status Server::Parts::StartHttp() {
   progress.Begin(config.models.empty() ? "" : config.models.begin()->first, 0,
                  config.models.size());
   boot_router = std::make_unique<Router>(&access->control());
-  AddBootRoutes(*boot_router, progress);
+  AddBootRoutes(*boot_router, progress, &catalogue);
   return http->Serve(boot_router.get());
 }
 

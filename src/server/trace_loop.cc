@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "base/clock.h"
 #include "server/http_call.h"
 #include "server/logging.h"
 #include "service/ids.h"
@@ -49,7 +50,7 @@ TraceLoop::~TraceLoop() {
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
-    give_up_ = absl::Now() + kLastCalls;
+    give_up_ = SystemClock::Get().Now() + kLastCalls;
   }
   changed_.notify_all();
   thread_.join();
@@ -102,7 +103,7 @@ void TraceLoop::Run() {
 
 absl::Duration TraceLoop::TimeToSend() const {
   std::lock_guard lock(mutex_);
-  return std::clamp(give_up_ - absl::Now(), absl::ZeroDuration(), kCallTime);
+  return std::clamp(give_up_ - SystemClock::Get().Now(), absl::ZeroDuration(), kCallTime);
 }
 
 void TraceLoop::Deliver(const std::vector<TracedRequest>& batch) {

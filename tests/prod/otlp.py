@@ -1,4 +1,4 @@
-"""Traces: spans at a collector that checks every field, and collectors that are dead, slow or lie, which nobody notices."""
+"""Traces: spans at a collector that checks every field; collectors that are dead, slow or lie, which nobody notices."""
 
 import json
 import re
@@ -37,7 +37,8 @@ def spans(server, sink, trace, count):
 
 def counts(server):
     page = server.call("GET", "/metrics")[1]
-    return {m[1]: float(m[2]) for m in re.finditer(r'^penstock_trace_spans_total\{outcome="(\w+)"\} (\S+)$', page, re.M)}
+    found = re.finditer(r'^penstock_trace_spans_total\{outcome="(\w+)"\} (\S+)$', page, re.M)
+    return {m[1]: float(m[2]) for m in found}
 
 
 def requests_become_spans():
@@ -54,7 +55,8 @@ def requests_become_spans():
         expect(request["name"] == "text_completion demo" and request["flags"] == 1, request)
         expect(request["status"] == 0, request)
         said = request["attributes"]
-        for key, value in {"gen_ai.operation.name": "text_completion", "gen_ai.request.model": "demo",
+        for key, value in {"gen_ai.operation.name": "text_completion",
+                           "gen_ai.request.model": "demo",
                            "gen_ai.usage.output_tokens": 4, "gen_ai.response.finish_reasons": ["length"],
                            "http.response.status_code": 200}.items():
             expect(said.get(key) == value, key, said)
@@ -90,8 +92,7 @@ def requests_become_spans():
         expect(not sink.of("1" * 32) and {s["trace"] for s in sink.spans} == {TRACE, "2" * 32, "3" * 32, "4" * 32},
                sink.spans)
         expect(not sink.complaints, sink.complaints)
-        said = counts(server)
-        expect(said == {"sent": 10, "dropped": 0, "failed": 0}, said)
+        server.wait(lambda: counts(server) == {"sent": 10, "dropped": 0, "failed": 0}, f"the count: {counts(server)}")
     sink.stop()
 
 
@@ -169,7 +170,8 @@ def hanging_up(handler):
 def bad_collectors_disturb_nobody():
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # and does not listen
-        urls = {"dead": (f"http://127.0.0.1:{nobody.getsockname()[1]}", None), "no such host": ("http://h.invalid", None)}
+        urls = {"dead": (f"http://127.0.0.1:{nobody.getsockname()[1]}", None),
+                "no such host": ("http://h.invalid", None)}
         sinks = {f.__name__: Sink(f) for f in (slow, endless, refusing, lying, hanging_up)}
         urls |= {name: (sink.url, sink) for name, sink in sinks.items()}
         for name, (url, sink) in urls.items():
