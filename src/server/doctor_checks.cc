@@ -100,12 +100,15 @@ void ExamineFolder(const std::string& what, const std::string& path, Findings& o
     out.push_back({"disks", Finding::kFault, absl::StrCat(what, ": ", path, " cannot be read")});
     return;
   }
+  // What would be written is tried: permissions alone do not say it of every file system.
+  std::string probe = (existing / ".penstock-doctor-XXXXXX").string();
+  const bool writable = mkdtemp(probe.data()) != nullptr && rmdir(probe.c_str()) == 0;
   const auto free = static_cast<int64_t>(disk.f_bavail * disk.f_frsize);
-  const std::string room = absl::StrCat(what, ": ", path, ", ", free / kMiB, " MiB free");
-  if (access(existing.c_str(), W_OK) != 0 || (disk.f_flag & ST_RDONLY) != 0) {
+  if (!writable) {
     out.push_back({"disks", Finding::kFault, absl::StrCat(what, ": ", path, " cannot be written")});
   } else {
-    out.push_back({"disks", free < kLeastSpace ? Finding::kWarning : Finding::kOk, room});
+    out.push_back({"disks", free < kLeastSpace ? Finding::kWarning : Finding::kOk,
+                   absl::StrCat(what, ": ", path, ", ", free / kMiB, " MiB free")});
   }
 }
 

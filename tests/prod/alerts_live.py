@@ -5,7 +5,6 @@ What the test changes of the rules are times: `for`, the windows of rates and th
 """
 
 import contextlib
-import ctypes
 import http.client
 import http.server
 import json
@@ -22,6 +21,7 @@ import threading
 import time
 
 from rig import BINARY, ROOT, Authority, Server, expect
+from stopper import Stopper, busiest_thread
 
 PROMETHEUS, ALERTMANAGER = shutil.which("prometheus"), shutil.which("prometheus-alertmanager")
 if not PROMETHEUS or not ALERTMANAGER:
@@ -81,49 +81,6 @@ class Webhook:
             return self.state.get((name, instance)) == "resolved"
 
 
-class Stopper:
-    """Holds single threads of a process still, as a debugger does. All calls come from one thread."""
-
-    SEIZE, INTERRUPT, DETACH, ALL = 0x4206, 0x4207, 17, 0x40000000
-
-    def __init__(self):
-        self.ptrace = ctypes.CDLL(None, use_errno=True).ptrace
-        self.ptrace.argtypes, self.ptrace.restype = [ctypes.c_long] * 4, ctypes.c_long
-
-    def hold(self, thread):
-        if self.ptrace(self.SEIZE, thread, 0, 0) != 0:
-            return False
-        expect(self.ptrace(self.INTERRUPT, thread, 0, 0) == 0, "PTRACE_INTERRUPT", ctypes.get_errno())
-        os.waitpid(thread, self.ALL)
-        return True
-
-    def release(self, thread):
-        self.ptrace(self.DETACH, thread, 0, 0)
-
-
-def cpu_of_threads(pid):
-    out = {}
-    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):
-            fields = (task / "stat").read_text().rpartition(")")[2].split()
-            out[int(task.name)] = int(fields[11]) + int(fields[12])
-    return out
-
-
-def busiest_thread(server):
-    """The one that computes, while requests run."""
-    def spent():
-        before = cpu_of_threads(server.process.pid)
-        time.sleep(0.3)
-        after = cpu_of_threads(server.process.pid)
-        return max(((after[t] - before.get(t, 0), t) for t in after), default=(0, 0))
-
-    best = (0, 0)
-    while best[0] < 3:  # ticks
-        best = spent()
-    return best[1]
-
-
 class Streams:
     """Requests that run one after the other in a few threads until they are stopped; all ends are well."""
 
@@ -146,7 +103,7 @@ class Streams:
                 connection.sock.settimeout(120)
                 answer = connection.getresponse()
                 self.codes.append(answer.status)
-                while answer.read(65536) and not self.over.is_set():
+                while answer.read1(65536) and not self.over.is_set():
                     pass
                 connection.close()
             if self.codes and self.codes[-1] != 200:
@@ -270,7 +227,7 @@ def main():
 def live(folder, alerts):
     hook = Webhook()
     watch = Watch(folder, hook)
-    servers, others, streams = {}, [], {}
+    servers, others, streams, stopper = {}, [], {}, Stopper()
 
     def start(name, **more):
         home = folder / name
@@ -316,8 +273,10 @@ def live(folder, alerts):
         targets = {n: (f"127.0.0.1:{s.port}", "https" if n == "cert" else "http") for n, s in servers.items()}
         watch.scrape(targets)
         wait(lambda: watch.healthy() == set(servers), lambda: f"scraped: {watch.healthy()} of {set(servers)}")
-        incidents(folder, hook, watch, servers, streams, targets, loading, alerts, start, reload_with, certificate)
+        incidents(folder, hook, watch, stopper, servers, streams, targets, loading, alerts, start, reload_with,
+                  certificate)
     finally:
+        stopper.release_all()
         for stream in streams.values():
             stream.over.set()
         for server in [*servers.values(), *others]:
@@ -327,9 +286,9 @@ def live(folder, alerts):
         watch.stop()
 
 
-def incidents(folder, hook, watch, servers, streams, targets, loading, alerts, start, reload_with, certificate):
-    stopper, held = Stopper(), {}
-    files, unauthorized = [], threading.Event()
+def incidents(folder, hook, watch, stopper, servers, streams, targets, loading, alerts, start, reload_with,
+              certificate):
+    held, files, unauthorized = {}, [], threading.Event()
 
     def stream(name, *arguments, **more):
         streams[name] = Streams(servers[name], *arguments, **more)
@@ -354,7 +313,7 @@ def incidents(folder, hook, watch, servers, streams, targets, loading, alerts, s
         loading.kill()
 
     def drain():
-        stream("drain", 1, 1900, n=64)
+        stream("drain", 1, 1900, n=16)
         wait(lambda: running(servers["drain"]) > 0, "work to drain")
         held["drain"] = busiest_thread(servers["drain"])
         expect(stopper.hold(held["drain"]), "ptrace")
