@@ -42,8 +42,8 @@ class AccessParts {
   std::unique_ptr<TlsFiles> tls_, admin_tls_;
   GaugeHandle certificate_end_;
   std::unique_ptr<RemoteKeySets> remote_keys_;  // null: no issuer has a URL
-  std::unique_ptr<AccessLoop> fetches_;         // of the above
-  AccessLoop loop_;                             // its thread ends first
+  AccessLoop loop_;                             // its thread ends before what it looks at
+  std::unique_ptr<AccessLoop> fetches_;         // of remote_keys_; wakes loop_, so it ends first
 };
 
 }  // namespace penstock

@@ -45,6 +45,8 @@ absl::StatusOr<HttpReply> CallHttp(const HttpCall& call) {
   curl_easy_setopt(curl, CURLOPT_URL, call.url.c_str());
   curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
   curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt(curl, CURLOPT_QUICK_EXIT,
+                   1L);  // a name that is still looked up is not waited for
   curl_easy_setopt(
       curl, CURLOPT_TIMEOUT_MS,
       static_cast<long>(std::max<int64_t>(1, absl::ToInt64Milliseconds(call.timeout))));
