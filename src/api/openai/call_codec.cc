@@ -51,8 +51,7 @@ struct Assign {
   absl::Status Wrong() const { return WrongJsonType(field.name, ExpectedValue(field), value); }
   /// The same of one of a list.
   absl::Status WrongItem(size_t index, std::string_view expected) const {
-    return WrongJsonValue(absl::StrCat(ToAbsl(field.name), "[", index, "]"), expected,
-                          value[index]);
+    return WrongJsonItem(field.name, index, expected, value[index]);
   }
   absl::Status operator()(std::optional<double> GenerationCall::*member) const {
     if (!value.is_number()) return Wrong();
@@ -119,7 +118,7 @@ absl::Status ReadIds(const Json& value, std::string_view name, PromptInput& prom
   for (size_t i = 0; i < value.size(); ++i) {
     const std::optional<TokenId> id = ToTokenId(value[i]);
     if (!id) {
-      return WrongJsonValue(absl::StrCat(ToAbsl(name), "[", i, "]"), "a token id", value[i]);
+      return WrongJsonItem(name, i, "a token id", value[i]);
     }
     prompt.ids.push_back(*id);
   }
