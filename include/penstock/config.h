@@ -21,6 +21,11 @@ struct Bytes {
 };
 inline constexpr Bytes kAutoBytes{-1};
 
+/// A part of a whole, 0 to 1; written as 1%, 0.5% or 0.01.
+struct Share {
+  double value = 0;
+};
+
 /// Guesses at the next tokens, verified in the step that computes them.
 struct SpeculationConfig {
   std::string method = "ngram";  // off | ngram | draft
@@ -110,7 +115,7 @@ struct KeyFileSection {
 /// Whose signed tokens are taken.
 struct TokenIssuerSection {
   std::string issuer, audience;               // as the token's iss and aud
-  std::string jwks_file;                      // its public keys
+  std::string jwks_file, jwks_url;            // where its public keys are: one of the two
   std::string tenant_claim = "sub";           // which claim names the tenant
   std::string roles_claim;                    // which lists roles; empty: `roles` alone
   std::vector<std::string> roles;             // of every token
@@ -174,6 +179,9 @@ struct LimitsSection {
 struct ObserveSection {
   std::string log = "auto";    // auto | text | json
   std::string level = "info";  // debug | info | warn | error
+  std::string otlp;            // URL of a collector of traces (OTLP over HTTP); empty: none
+  Share trace_sample{0.01};    // of the traces that begin here
+  absl::Duration trace_slow = absl::Seconds(10);  // taking longer is always told; 0: no time is
 };
 
 struct DrainSection {

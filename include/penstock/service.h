@@ -90,7 +90,8 @@ struct PromptInput {
 struct GenerationCall {
   std::string request_id;                      // names the call in answers and logs
   std::string protocol;                        // "http" or "grpc"
-  std::string trace_id, span_id;               // W3C Trace Context; empty: none
+  std::string trace_id, span_id, parent_id;    // W3C Trace Context; empty: none
+  bool trace_sampled = false;                  // its spans are wanted
   absl::Time arrival;                          // engine clock
   std::shared_ptr<const Principal> principal;  // access/principal.h; null: nobody was asked for
   std::optional<std::string> model;
@@ -220,7 +221,9 @@ enum class CancelReason : uint8_t { kDisconnect, kSlowReader, kShutdown };
 
 /// One finished request, for the log: no content.
 struct RequestRecord {
-  std::string request_id, model, protocol, trace_id, span_id;
+  std::string request_id, model, protocol, trace_id, span_id, parent_id;
+  std::string operation;  // chat, text_completion, embeddings, rerank
+  bool trace_sampled = false;
   std::string tenant, key_id;  // of the principal; empty: none
   int code = 200;              // HTTP status; 499: the client went away
   std::string finish;          // stop, length, abort, error; of the last choice to finish

@@ -9,13 +9,23 @@ namespace penstock {
 
 std::string IssuerSource::Signature() const {
   std::string out;
-  for (const TokenIssuerSection& section : sections_) out += FileSignature(section.jwks_file);
+  for (const TokenIssuerSection& section : sections_) {
+    if (section.jwks_url.empty()) out += FileSignature(section.jwks_file);
+  }
+  if (remote_ != nullptr) absl::StrAppend(&out, "remote ", remote_->version());
   return out;
 }
 
 absl::Status IssuerSource::Load() {
   seen_ = Signature();
-  ASSIGN_OR_RETURN(std::shared_ptr<const TokenIssuers> issuers, LoadIssuers(sections_));
+  RemoteKeys remote;
+  if (remote_ != nullptr) {
+    remote.text = [this](const std::string& url) { return remote_->TextOf(url); };
+    remote.on_unknown_key = [sets = remote_, wake = wake_](const std::string& url) {
+      if (sets->Want(url)) wake();
+    };
+  }
+  ASSIGN_OR_RETURN(std::shared_ptr<const TokenIssuers> issuers, LoadIssuers(sections_, remote));
   control_.SetIssuers(std::move(issuers));
   return absl::OkStatus();
 }

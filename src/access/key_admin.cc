@@ -86,6 +86,7 @@ Json WriteKey(const KeyRecord& record, absl::Time now) {
   out["id"] = record.id;
   out["tenant"] = record.tenant;
   out["roles"] = record.roles;
+  out["models"] = record.models;
   out["cidrs"] = record.cidrs;
   WriteTime(out, "created", record.created);
   WriteTime(out, "expires", record.expires);
@@ -111,15 +112,21 @@ absl::Time NowInSeconds() { return absl::FromUnixSeconds(absl::ToUnixSeconds(abs
 
 absl::StatusOr<std::string> KeyAdmin::Create(std::string_view body) const {
   ASSIGN_OR_RETURN(const Json json,
-                   ParseObject(body, {"tenant", "roles", "expires_in", "cidrs", "note"}));
+                   ParseObject(body, {"tenant", "roles", "models", "expires_in", "cidrs", "note"}));
   KeyRecord record;
   ASSIGN_OR_RETURN(record.tenant, TextOf(json, "tenant", ""));
   if (!IsTenantName(record.tenant))
     return BadKeyField("tenant", "expected a name of 1 to 128 letters, digits and signs");
   ASSIGN_OR_RETURN(record.roles, TextsOf(json, "roles"));
   if (record.roles.empty()) record.roles = {"user"};
+  const std::shared_ptr<const RoleTable> roles = roles_.Get();
   for (const std::string& role : record.roles) {
-    if (!roles_.has(role)) return BadKeyField("roles", absl::StrCat("there is no role ", role));
+    if (!roles->has(role)) return BadKeyField("roles", absl::StrCat("there is no role ", role));
+  }
+  ASSIGN_OR_RETURN(record.models, TextsOf(json, "models"));
+  for (const std::string& model : record.models) {
+    if (!IsTenantName(model))
+      return BadKeyField("models", "expected names of models, without spaces and commas");
   }
   ASSIGN_OR_RETURN(record.cidrs, TextsOf(json, "cidrs"));
   for (const std::string& cidr : record.cidrs) {

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "access/role_table.h"
+#include "base/live.h"
 
 namespace penstock {
 
@@ -15,10 +16,13 @@ class KeyAdmin {
  public:
   KeyAdmin(std::string state_file, std::string pepper, RoleTable roles)
       : state_file_(std::move(state_file)), pepper_(std::move(pepper)), roles_(std::move(roles)) {}
+  /// Keys that are made from now on may have these.
+  void SetRoles(RoleTable roles) { roles_.Set(std::move(roles)); }
 
-  /// {"tenant", "roles", "expires_in", "cidrs", "note"} -> the key's fields and, this once, "key".
+  /// {"tenant", "roles", "models", "expires_in", "cidrs",
+  /// "note"} -> the key's fields and, this once, "key".
   absl::StatusOr<std::string> Create(std::string_view body) const;
-  /// {"id", "overlap"}: a new key of the same tenant, roles and addresses; the old one is valid for
+  /// {"id", "overlap"}: a new key of the same tenant, roles, models and addresses; the old one is valid for
   /// `overlap` (24h) beside it.
   absl::StatusOr<std::string> Rotate(std::string_view body) const;
   absl::StatusOr<std::string> Revoke(const std::string& id) const;
@@ -27,7 +31,7 @@ class KeyAdmin {
  private:
   const std::string state_file_;
   const std::string pepper_;
-  const RoleTable roles_;
+  Live<RoleTable> roles_;
 };
 
 }  // namespace penstock

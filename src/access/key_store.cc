@@ -126,7 +126,9 @@ absl::StatusOr<std::unique_ptr<KeyStore>> KeyStore::Open(const std::string& path
     RETURN_IF_ERROR(store->Run("PRAGMA journal_mode=WAL"));
     RETURN_IF_ERROR(store->Run("PRAGMA synchronous=FULL"));
     RETURN_IF_ERROR(store->Run(kMakeTable));
+    RETURN_IF_ERROR(store->AddModels());
   }
+  store->has_models_ = store->HasModels();
   Statement check(db, "PRAGMA integrity_check(api_keys)");
   if (!check.Step()) return store->Error(check.code());
   if (check.Text(0) != "ok")
@@ -145,10 +147,23 @@ absl::Status KeyStore::Run(const char* sql) {
   return code == SQLITE_OK ? absl::OkStatus() : Error(code);
 }
 
+bool KeyStore::HasModels() {
+  Statement column(db_, "SELECT 1 FROM pragma_table_info('api_keys') WHERE name = 'models'");
+  return column.Step();
+}
+
+/// Files of before there was the column. Of two processes that open one at a time one is too late.
+absl::Status KeyStore::AddModels() {
+  if (HasModels()) return absl::OkStatus();
+  const absl::Status added = Run("ALTER TABLE api_keys ADD COLUMN models TEXT NOT NULL DEFAULT ''");
+  return HasModels() ? absl::OkStatus() : added;
+}
+
 absl::StatusOr<std::vector<KeyRecord>> KeyStore::List() {
-  Statement rows(db_,
-                 "SELECT id, digest, tenant, roles, cidrs, created, expires, revoked, note "
-                 "FROM api_keys ORDER BY created, id");
+  const std::string sql =
+      absl::StrCat("SELECT id, digest, tenant, roles, cidrs, created, expires, revoked, note, ",
+                   has_models_ ? "models" : "''", " FROM api_keys ORDER BY created, id");
+  Statement rows(db_, sql.c_str());
   std::vector<KeyRecord> out;
   while (rows.Step()) {
     KeyRecord record;
@@ -161,6 +176,7 @@ absl::StatusOr<std::vector<KeyRecord>> KeyStore::List() {
     record.expires = rows.Time(6);
     record.revoked = rows.Time(7);
     record.note = rows.Text(8);
+    record.models = Split(rows.Text(9));
     out.push_back(std::move(record));
   }
   if (!rows.done()) return Error(rows.code());
@@ -168,7 +184,10 @@ absl::StatusOr<std::vector<KeyRecord>> KeyStore::List() {
 }
 
 absl::Status KeyStore::Insert(const KeyRecord& record) {
-  Statement insert(db_, "INSERT INTO api_keys VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)");
+  Statement insert(db_,
+                   "INSERT INTO api_keys(id, digest, tenant, roles, cidrs, created, expires, "
+                   "revoked, note, models) "
+                   "VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
   insert.Bind(record.id);
   insert.Bind(record.digest, /*blob=*/true);
   insert.Bind(record.tenant);
@@ -178,6 +197,7 @@ absl::Status KeyStore::Insert(const KeyRecord& record) {
   insert.Bind(record.expires);
   insert.Bind(record.revoked);
   insert.Bind(record.note);
+  insert.Bind(absl::StrJoin(record.models, ","));
   insert.Step();
   return insert.done() ? absl::OkStatus() : Error(insert.code());
 }

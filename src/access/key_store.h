@@ -36,10 +36,13 @@ class KeyStore {
   KeyStore(std::string path, sqlite3* db) : path_(std::move(path)), db_(db) {}
   static int Connect(const std::string& name, int flags, sqlite3** db);
   absl::Status Run(const char* sql);
+  bool HasModels();
+  absl::Status AddModels();
   absl::Status Error(int code) const;
 
   const std::string path_;
   sqlite3* const db_;
+  bool has_models_ = false;  // a column that older files lack
 };
 
 }  // namespace penstock

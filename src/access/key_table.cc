@@ -22,6 +22,7 @@ KeyTable::KeyTable(KeyRecords records, std::string pepper, const RoleTable& role
     auto principal = std::make_shared<Principal>();
     principal->tenant = record.tenant;
     principal->roles = record.roles;
+    principal->models = record.models;
     principal->key_id = record.id;
     principal->owner = absl::StrCat("tenant ", record.tenant);
     principal->proof = Proof::kApiKey;

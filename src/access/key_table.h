@@ -21,7 +21,8 @@ struct KeyRecord {
   std::string digest;  // HMAC-SHA256 of the secret under the pepper
   std::string tenant;
   std::vector<std::string> roles;
-  std::vector<std::string> cidrs;  // where it may be used; empty: anywhere
+  std::vector<std::string> models;  // that it may use; empty: all of its tenant
+  std::vector<std::string> cidrs;   // where it may be used; empty: anywhere
   absl::Time created;
   absl::Time expires = absl::InfiniteFuture();
   absl::Time revoked = absl::InfiniteFuture();

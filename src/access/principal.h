@@ -24,6 +24,7 @@ std::string_view NameOf(Proof proof);
 struct Principal {
   std::string tenant;
   std::vector<std::string> roles;
+  std::vector<std::string> models;  // that it may use, of those of its tenant; empty: all of them
   std::string key_id;  // of a key; a token's subject; a certificate's name; empty: none
   std::string owner;   // what this caller keeps on the server (responses, repeated answers) is its
   Proof proof = Proof::kNone;

@@ -95,6 +95,7 @@ absl::StatusOr<TokenIssuers::Known> TokenIssuers::VerifyFresh(std::string_view t
   for (const TokenIssuer& candidate : issuers_) {
     const TokenIssuerSection& section = candidate.section;
     if (issuer.empty() || section.issuer != issuer) continue;
+    if (candidate.on_unknown_key && !candidate.keys.Knows(*parsed)) candidate.on_unknown_key();
     status = candidate.keys.Verify(*parsed);
     if (!status.ok()) continue;
     if (!IsFor(claims, section.audience)) {
@@ -145,18 +146,25 @@ absl::StatusOr<PrincipalPtr> TokenIssuers::Verify(std::string_view text, const R
 }
 
 absl::StatusOr<std::shared_ptr<const TokenIssuers>> LoadIssuers(
-    const std::vector<TokenIssuerSection>& sections) {
+    const std::vector<TokenIssuerSection>& sections, const RemoteKeys& remote) {
   std::vector<TokenIssuer> issuers;
   for (const TokenIssuerSection& section : sections) {
-    std::ifstream in(section.jwks_file, std::ios::binary);
-    const std::string text(std::istreambuf_iterator<char>(in), {});
-    const absl::StatusOr<TokenKeys> keys =
-        in ? TokenKeys::Parse(text) : absl::NotFoundError("cannot be read");
-    if (!keys.ok()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("auth.jwt: ", section.jwks_file, ": ", keys.status().message()));
+    TokenIssuer issuer{section, {}};
+    absl::StatusOr<TokenKeys> keys = TokenKeys();
+    if (section.jwks_url.empty()) {
+      std::ifstream in(section.jwks_file, std::ios::binary);
+      const std::string text(std::istreambuf_iterator<char>(in), {});
+      keys = in ? TokenKeys::Parse(text) : absl::NotFoundError("cannot be read");
+    } else if (remote.text) {
+      if (const auto text = remote.text(section.jwks_url)) keys = TokenKeys::Parse(*text);
+      issuer.on_unknown_key = [tell = remote.on_unknown_key, url = section.jwks_url] { tell(url); };
     }
-    issuers.push_back({section, *keys});
+    if (!keys.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "auth.jwt: ", section.jwks_file, section.jwks_url, ": ", keys.status().message()));
+    }
+    issuer.keys = *std::move(keys);
+    issuers.push_back(std::move(issuer));
   }
   return std::make_shared<const TokenIssuers>(std::move(issuers));
 }

@@ -3,8 +3,10 @@
 // Threads: thread-safe.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,6 +24,7 @@ namespace penstock {
 struct TokenIssuer {
   TokenIssuerSection section;
   TokenKeys keys;
+  std::function<void()> on_unknown_key = nullptr;  // a token names one; quick; null: no matter
 };
 
 class TokenIssuers {
@@ -45,8 +48,15 @@ class TokenIssuers {
   mutable absl::flat_hash_map<std::string, Known> known_;  // by SHA-256; guarded by mutex_
 };
 
-/// Keys of all issuers of a configuration, or INVALID_ARGUMENT in one line.
+/// The key sets behind the URLs of issuers.
+struct RemoteKeys {
+  std::function<std::optional<std::string>(const std::string& url)> text;  // none: not there
+  std::function<void(const std::string& url)> on_unknown_key;
+};
+
+/// Keys of all issuers of a configuration, or INVALID_ARGUMENT in one line. An issuer whose key set
+/// is not there yet has no keys.
 absl::StatusOr<std::shared_ptr<const TokenIssuers>> LoadIssuers(
-    const std::vector<TokenIssuerSection>& sections);
+    const std::vector<TokenIssuerSection>& sections, const RemoteKeys& remote = {});
 
 }  // namespace penstock

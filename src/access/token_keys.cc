@@ -178,6 +178,12 @@ absl::StatusOr<TokenKeys> TokenKeys::Parse(std::string_view text) {
   return out;
 }
 
+bool TokenKeys::Knows(const SignedToken& token) const {
+  return token.key_id.empty() || std::any_of(keys_.begin(), keys_.end(), [&](const Key& key) {
+           return key.id == token.key_id;
+         });
+}
+
 absl::Status TokenKeys::Verify(const SignedToken& token) const {
   const Key* found = nullptr;
   for (const Key& key : keys_) {

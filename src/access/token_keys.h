@@ -25,6 +25,8 @@ class TokenKeys {
   /// The signature is of the key that the token names; without a name, of the only one of its
   /// algorithm. UNAUTHENTICATED otherwise.
   absl::Status Verify(const SignedToken& token) const;
+  /// There is a key of the token's `kid`, or it names none.
+  bool Knows(const SignedToken& token) const;
   size_t size() const { return keys_.size(); }
 
  private:

@@ -12,9 +12,17 @@
 namespace penstock {
 namespace {
 
-constexpr std::string_view kLivePaths[] = {
-    "auth.api_key_file",   "auth.mtls.",         "drain.",  "limits.", "observe.level", "roles",
-    "server.cors_origins", "server.open_routes", "tenants."};
+constexpr std::string_view kLivePaths[] = {"auth.api_key_file",
+                                           "auth.mtls.",
+                                           "drain.",
+                                           "limits.",
+                                           "observe.level",
+                                           "observe.trace_sample",
+                                           "observe.trace_slow",
+                                           "roles",
+                                           "server.cors_origins",
+                                           "server.open_routes",
+                                           "tenants."};
 
 void AddValues(const ConfigSection& section, const std::string& prefix,
                std::map<std::string, std::string>& out) {

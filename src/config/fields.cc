@@ -63,6 +63,16 @@ absl::Status Parse(const ConfigField&, std::string_view text, double& out) {
   return absl::OkStatus();
 }
 
+absl::Status Parse(const ConfigField&, std::string_view text, Share& out) {
+  const bool percent = text.ends_with('%');
+  double value = 0;
+  if (!absl::SimpleAtod(ToAbsl(text.substr(0, text.size() - percent)), &value) || !(value >= 0) ||
+      value > (percent ? 100 : 1))
+    return Expected("a part such as 1%, 0.5% or 0.01", text);
+  out.value = percent ? value / 100 : value;
+  return absl::OkStatus();
+}
+
 absl::Status Parse(const ConfigField& field, std::string_view text, std::string& out) {
   if (!field.choices.empty() &&
       std::find(field.choices.begin(), field.choices.end(), text) == field.choices.end()) {
@@ -151,6 +161,7 @@ std::string Format(Count v) {
   return absl::StrCat(v.value);
 }
 std::string Format(double v) { return absl::StrCat(v); }
+std::string Format(Share v) { return absl::StrCat(v.value * 100, "%"); }
 std::string Format(const std::string& v) {
   const bool plain =
       !v.empty() &&

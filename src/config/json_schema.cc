@@ -24,6 +24,12 @@ Json TypeOf(const ConfigField& field) {
     Json operator()(const double*) const {
       return {{"type", "number"}, {"minimum", 0.05}, {"maximum", 1}};
     }
+    Json operator()(const Share*) const {
+      return {{"type", Json::array({"string", "number"})},
+              {"pattern", "^[0-9]*\\.?[0-9]+%?$"},
+              {"minimum", 0},
+              {"maximum", 1}};
+    }
     Json operator()(const Count*) const {
       return {{"type", Json::array({"string", "integer"})},
               {"pattern", "^[0-9]+[kMG]?$"},

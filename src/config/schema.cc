@@ -194,6 +194,10 @@ ConfigSection DescribeIssuer(TokenIssuerSection& c) {
           {"audience", &c.audience, "What its aud must be or contain."},
           {"jwks_file", &c.jwks_file,
            "A JSON Web Key Set with the issuer's public keys, relative to this file; watched."},
+          {"jwks_url", &c.jwks_url,
+           "The URL (https, or http on this machine) of such a set instead: fetched every five "
+           "minutes and when a token names a key that is not known; what was fetched last counts "
+           "for a day."},
           {"tenant_claim", &c.tenant_claim, "The claim that names the tenant; a.b is b within a."},
           {"roles_claim", &c.roles_claim,
            "The claim that lists roles: an array, or words. Empty: none."},
@@ -413,18 +417,7 @@ ConfigSection DescribeServer(ServerConfig& c) {
                           },
                           [&c] { return DescribeAll(c.tenants, DescribeTenant); }});
   root.sections.push_back(DescribeEngine(c.engine));
-  root.sections.push_back({"observe",
-                           "What is told about the work.",
-                           {
-                               {"log",
-                                &c.observe.log,
-                                "Format of the log on stderr. auto: text on a terminal, else JSON.",
-                                {"auto", "text", "json"}},
-                               {"level",
-                                &c.observe.level,
-                                "The least severe level that is logged.",
-                                {"debug", "info", "warn", "error"}},
-                           }});
+  root.sections.push_back(DescribeObserve(c.observe));
   root.sections.push_back(
       {"drain",
        "What SIGTERM does; a second one ends at once.",

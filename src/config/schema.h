@@ -18,7 +18,7 @@
 namespace penstock {
 
 using FieldRef =
-    std::variant<bool*, int32_t*, double*, Count*, std::string*, Bytes*, absl::Duration*,
+    std::variant<bool*, int32_t*, double*, Share*, Count*, std::string*, Bytes*, absl::Duration*,
                  std::vector<std::string>*, std::map<std::string, std::string>*,
                  std::map<std::string, std::vector<std::string>>*>;
 
@@ -54,6 +54,8 @@ struct ConfigSection {
 
 /// Everything but `models`.
 ConfigSection DescribeServer(ServerConfig& config);
+/// Its section `observe`.
+ConfigSection DescribeObserve(ObserveSection& observe);
 /// One entry of `models`.
 ConfigSection DescribeModel(ModelEntry& entry);
 

@@ -95,6 +95,20 @@ absl::Status ValidateListener(const std::string& address, std::string_view path,
                    "--allow-anonymous"));
 }
 
+/// Nobody on the way can put other text in its place.
+bool IsTrustedUrl(std::string_view url) {
+  constexpr std::string_view kSecure = "https://", kPlain = "http://";
+  if (url.starts_with(kSecure)) return url.size() > kSecure.size();
+  if (!url.starts_with(kPlain)) return false;
+  std::string_view host = url.substr(kPlain.size());
+  host = host.substr(0, host.find_first_of("/?#"));
+  if (host.find('@') != host.npos) return false;
+  const absl::StatusOr<HostPort> parsed = ParseHostPort(
+      host.find(':') == host.npos || host.ends_with(']') ? absl::StrCat(ToAbsl(host), ":80")
+                                                         : std::string(host));
+  return parsed.ok() && parsed->loopback();
+}
+
 absl::Status ValidateAccess(const ServerConfig& config) {
   const TlsSection& tls = config.tls;
   const auto error = [](auto... parts) {
@@ -119,9 +133,15 @@ absl::Status ValidateAccess(const ServerConfig& config) {
     const TokenIssuerSection& issuer = config.auth.jwt[i];
     for (const auto& [name, value] : {std::pair("issuer", issuer.issuer),
                                       {"audience", issuer.audience},
-                                      {"jwks_file", issuer.jwks_file},
                                       {"tenant_claim", issuer.tenant_claim}}) {
       if (value.empty()) return error("auth.jwt[", i, "].", name, ": expected a value");
+    }
+    if (issuer.jwks_file.empty() == issuer.jwks_url.empty())
+      return error("auth.jwt[", i, "]: expected jwks_file or jwks_url, one of them");
+    if (!issuer.jwks_url.empty() && !IsTrustedUrl(issuer.jwks_url)) {
+      return error("auth.jwt[", i,
+                   "].jwks_url: expected https://..., or http:// on this machine, got '",
+                   issuer.jwks_url, "'");
     }
     if (issuer.leeway > absl::Minutes(10))
       return error("auth.jwt[", i, "].leeway: expected 10m at most");
@@ -229,6 +249,12 @@ absl::Status ValidateConfig(const ServerConfig& config, bool serving) {
       return Annotate(parsed.status(), "server.agent_check");
   }
   RETURN_IF_ERROR(ValidateOrigins(config.server.cors_origins));
+  if (const std::string& otlp = config.observe.otlp;
+      !otlp.empty() && !(otlp.starts_with("http://") && otlp.size() > 7) &&
+      !(otlp.starts_with("https://") && otlp.size() > 8)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "observe.otlp: expected a URL such as http://127.0.0.1:4318, got '", otlp, "'"));
+  }
   RETURN_IF_ERROR(ValidateEngine(config.engine, "engine"));
   RETURN_IF_ERROR(ValidateModels(config));
   const LimitsSection& limits = config.limits;

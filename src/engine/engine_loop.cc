@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "base/wall_time.h"
 
 namespace penstock {
 
@@ -197,7 +198,8 @@ void EngineLoop::ExportMetrics() {
   const EngineMetrics& m = options_.metrics;
   m.num_requests_running.Set(scheduler_.num_running());
   m.num_requests_waiting.Set(scheduler_.num_waiting());
-  m.last_step.Set(static_cast<double>(last_step_nanos_.load()) * 1e-9);
+  m.last_step.Set(absl::ToDoubleSeconds(
+      WallTime(*options_.clock, absl::FromUnixNanos(last_step_nanos_)) - absl::UnixEpoch()));
   m.kv_cache_usage.Set(kv_usage_);
   if (scheduler_.tables().num_groups() > 0) {
     const BlockPool& pool = scheduler_.tables().pool(0);

@@ -168,6 +168,17 @@ RequestMetrics Catalogue::MakeRequestMetrics(const std::string& model_name, int3
   return m;
 }
 
+GaugeHandle Catalogue::MakeCertificateEnd() {
+  return MakeGauge("penstock_tls_cert_not_after_seconds", {});
+}
+
+TraceMetrics Catalogue::MakeTraceMetrics() {
+  const auto spans = [this](const char* outcome) {
+    return MakeCounter("penstock_trace_spans_total", {{"outcome", outcome}});
+  };
+  return {spans("sent"), spans("dropped"), spans("failed")};
+}
+
 void Catalogue::SetCacheConfig(const std::string& model_name, const CacheConfigInfo& info) {
   MakeGauge("vllm:cache_config_info",
             {{"model_name", model_name},

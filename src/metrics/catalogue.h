@@ -44,7 +44,7 @@ std::string CatalogueMarkdown();
 struct EngineMetrics {
   GaugeHandle num_requests_running;
   GaugeHandle num_requests_waiting;
-  GaugeHandle last_step;         // seconds since 1970
+  GaugeHandle last_step;  // seconds since 1970
   GaugeHandle max_concurrency;
   GaugeHandle kv_cache_usage;    // [0, 1]
   GaugeHandle kv_blocks_used;    // held by live requests
@@ -95,6 +95,11 @@ struct RequestMetrics {
   HistogramHandle params_n;
 };
 
+/// What became of spans.
+struct TraceMetrics {
+  CounterHandle sent, dropped, failed;
+};
+
 /// The facts of vllm:cache_config_info.
 struct CacheConfigInfo {
   int32_t block_size = 0;
@@ -113,6 +118,8 @@ class Catalogue {
   EngineMetrics MakeEngineMetrics(const std::string& model_name);
   /// `max_context` bounds the buckets of the token histograms.
   RequestMetrics MakeRequestMetrics(const std::string& model_name, int32_t max_context);
+  TraceMetrics MakeTraceMetrics();
+  GaugeHandle MakeCertificateEnd();
   void SetCacheConfig(const std::string& model_name, const CacheConfigInfo& info);
   /// vllm:lora_requests_info: names separated by commas. The model's last series goes.
   void SetAdapters(const std::string& model_name, int32_t max_adapters, const std::string& running,

@@ -114,6 +114,11 @@ constexpr MetricInfo kRows[] = {
      "force."},
     {"penstock_config_last_reload_timestamp_seconds", kGauge, "", "",
      "When the configuration was last read, in seconds since 1970."},
+    {"penstock_tls_cert_not_after_seconds", kGauge, "", "",
+     "When the certificate in use ends, in seconds since 1970; only with tls."},
+    {"penstock_trace_spans_total", kCounter, "outcome", "",
+     "Spans by what became of them: sent, dropped (the queue was full), failed (the collector was "
+     "not reached, or did not take them)."},
     {"penstock_build_info", kGauge, "version", "", "Constant 1; the labels describe the build."},
     {"process_cpu_seconds_total", kCounter, "", "", "CPU time of the process."},
     {"process_resident_memory_bytes", kGauge, "", "", "Resident memory of the process."},

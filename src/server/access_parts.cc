@@ -2,9 +2,12 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "access/issuer_source.h"
 #include "access/key_source.h"
+#include "base/clock.h"
 #include "base/status_macros.h"
+#include "server/http_call.h"
 #include "server/logging.h"
 #include "server/state_file.h"
 
@@ -15,12 +18,26 @@ void LogAccess(bool failed, std::string_view line) {
   Log(failed ? LogLevel::kError : LogLevel::kInfo, line);
 }
 
+absl::StatusOr<std::string> FetchKeySet(const std::string& url) {
+  HttpCall call;
+  call.url = url;
+  call.max_answer = 1 << 20;
+  ASSIGN_OR_RETURN(HttpReply reply, CallHttp(call));
+  if (reply.status != 200) return absl::UnavailableError(absl::StrCat("HTTP ", reply.status));
+  if (reply.is_cut) return absl::UnavailableError("more than a key set");
+  return std::move(reply.body);
+}
+
 }  // namespace
 
-absl::Status AccessParts::OpenTls(const ServerConfig& config) {
+absl::Status AccessParts::OpenTls(const ServerConfig& config, Catalogue& catalogue) {
   if (config.tls.cert_file.empty()) return absl::OkStatus();
   ASSIGN_OR_RETURN(tls_, TlsFiles::Load(config.tls, ClientAuthOf(config.tls), LogAccess));
-  loop_.Add([this] { tls_->Check(); });
+  certificate_end_ = catalogue.MakeCertificateEnd();
+  loop_.Add([this] {
+    tls_->Check();
+    certificate_end_.Set(absl::ToDoubleSeconds(tls_->current()->not_after - absl::UnixEpoch()));
+  });
   if (config.server.admin.http.empty()) return absl::OkStatus();
   ASSIGN_OR_RETURN(admin_tls_, TlsFiles::Load(config.tls, ClientAuth::kRequire, LogAccess));
   loop_.Add([this] { admin_tls_->Check(); });
@@ -29,7 +46,23 @@ absl::Status AccessParts::OpenTls(const ServerConfig& config) {
 
 absl::Status AccessParts::OpenIssuers(const AuthSection& auth) {
   if (auth.jwt.empty()) return absl::OkStatus();
-  const auto source = std::make_shared<IssuerSource>(auth.jwt, control_.get(), LogAccess);
+  std::vector<std::string> urls;
+  for (const TokenIssuerSection& issuer : auth.jwt) {
+    if (!issuer.jwks_url.empty()) urls.push_back(issuer.jwks_url);
+  }
+  if (!urls.empty()) {
+    remote_keys_ = std::make_unique<RemoteKeySets>(
+        urls, [](const std::string& url) { return FetchKeySet(url); }, &SystemClock::Get(),
+        LogAccess);
+    fetches_ = std::make_unique<AccessLoop>();
+    fetches_->Add([this] {
+      remote_keys_->Check();
+      loop_.Wake();
+    });
+    fetches_->Start();
+  }
+  const auto source = std::make_shared<IssuerSource>(
+      auth.jwt, control_.get(), LogAccess, remote_keys_.get(), [this] { fetches_->Wake(); });
   loop_.Add([source] { source->Check(); });
   return source->Load();
 }
@@ -41,7 +74,7 @@ absl::StatusOr<std::unique_ptr<AccessParts>> AccessParts::Open(const ServerConfi
   parts->control_ = std::make_unique<AccessControl>(std::move(rules));
   parts->control_->set_on_refusal(
       [catalogue](Refusal why) { catalogue->CountAuthFailure(NameOf(why)); });
-  RETURN_IF_ERROR(parts->OpenTls(config));
+  RETURN_IF_ERROR(parts->OpenTls(config, *catalogue));
   RETURN_IF_ERROR(parts->OpenIssuers(config.auth));
   if (const std::string& pepper = config.auth.key_file.pepper; !pepper.empty()) {
     const std::string path = StateFile(config.server);
@@ -56,6 +89,7 @@ absl::StatusOr<std::unique_ptr<AccessParts>> AccessParts::Open(const ServerConfi
 
 absl::Status AccessParts::Reconfigure(const ServerConfig& config) {
   ASSIGN_OR_RETURN(std::shared_ptr<const AccessRules> rules, MakeAccessRules(config));
+  if (keys_ != nullptr) keys_->SetRoles(rules->roles);
   control_->SetRules(std::move(rules));
   return absl::OkStatus();
 }

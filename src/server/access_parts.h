@@ -9,6 +9,7 @@
 #include "access/access_control.h"
 #include "access/access_loop.h"
 #include "access/key_admin.h"
+#include "access/remote_key_sets.h"
 #include "access/tls_files.h"
 #include "metrics/catalogue.h"
 #include "penstock/config.h"
@@ -33,13 +34,16 @@ class AccessParts {
   const TlsFiles* admin_tls() const { return admin_tls_.get(); }
 
  private:
-  absl::Status OpenTls(const ServerConfig& config);
+  absl::Status OpenTls(const ServerConfig& config, Catalogue& catalogue);
   absl::Status OpenIssuers(const AuthSection& auth);
 
   std::unique_ptr<AccessControl> control_;
   std::unique_ptr<KeyAdmin> keys_;
   std::unique_ptr<TlsFiles> tls_, admin_tls_;
-  AccessLoop loop_;  // its thread ends first
+  GaugeHandle certificate_end_;
+  std::unique_ptr<RemoteKeySets> remote_keys_;  // null: no issuer has a URL
+  AccessLoop loop_;                             // its thread ends before what it looks at
+  std::unique_ptr<AccessLoop> fetches_;         // of remote_keys_; wakes loop_, so it ends first
 };
 
 }  // namespace penstock

@@ -23,7 +23,7 @@ struct AdminOptions {
   std::vector<std::string> assignments;
   bool json = false;
   std::string id, overlap = "24h", tenant, expires_in, note;
-  std::vector<std::string> roles, cidrs;
+  std::vector<std::string> roles, models, cidrs;
 };
 
 enum class KeyVerb { kCreate, kRotate, kRevoke, kList };
@@ -34,6 +34,7 @@ std::string BodyOf(KeyVerb verb, const AdminOptions& options) {
     return KeyJson{{"id", options.id}, {"overlap", options.overlap}}.dump();
   body["tenant"] = options.tenant;
   if (!options.roles.empty()) body["roles"] = options.roles;
+  if (!options.models.empty()) body["models"] = options.models;
   if (!options.cidrs.empty()) body["cidrs"] = options.cidrs;
   if (!options.expires_in.empty()) body["expires_in"] = options.expires_in;
   if (!options.note.empty()) body["note"] = options.note;
@@ -166,6 +167,8 @@ void AddAdminCommand(CLI::App& app, int& exit_code) {
   const auto [create, c] = add(KeyVerb::kCreate, "create", "Make a key and show it, once");
   create->add_option("--tenant", c->tenant, "Whose key it is")->required();
   create->add_option("--role", c->roles, "A role that it has; several may be given. user");
+  create->add_option("--model", c->models,
+                     "A model that it may use; several may be given. All of the tenant");
   create->add_option("--cidr", c->cidrs, "Addresses that may use it; several may be given. All");
   create->add_option("--expires-in", c->expires_in, "As in 90d or 12h. Never");
   create->add_option("--note", c->note, "Shown in lists");

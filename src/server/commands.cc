@@ -15,6 +15,7 @@ int RunCommand(int argc, char** argv) {
   int exit_code = 0;
   AddServeCommand(app, exit_code);
   AddPlanCommand(app, exit_code);
+  AddDoctorCommand(app, exit_code);
   AddCheckConfigCommand(app, exit_code);
   AddAdminCommand(app, exit_code);
   AddBenchCommand(app, exit_code);

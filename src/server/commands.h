@@ -1,4 +1,4 @@
-// The command line: `penstock serve | plan | admin | check-config | check-model | compare | inspect |
+// The command line: `penstock serve | plan | doctor | admin | check-config | check-model | compare | inspect |
 // tokenize | render-chat | bench | version`.
 // Owns nothing. Must not know how a command does its work.
 // Threads: confined to the main thread.
@@ -21,6 +21,7 @@ int RunCommand(int argc, char** argv);
 void AddServeCommand(CLI::App& app, int& exit_code);
 void AddAdminCommand(CLI::App& app, int& exit_code);
 void AddPlanCommand(CLI::App& app, int& exit_code);
+void AddDoctorCommand(CLI::App& app, int& exit_code);
 void AddCheckConfigCommand(CLI::App& app, int& exit_code);
 void AddCheckModelCommand(CLI::App& app, int& exit_code);
 void AddInspectCommand(CLI::App& app, int& exit_code);

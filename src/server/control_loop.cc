@@ -9,7 +9,7 @@
 #include <csignal>
 #include <filesystem>
 
-#include "absl/time/clock.h"
+#include "base/clock.h"
 
 namespace penstock {
 namespace {
@@ -66,7 +66,8 @@ void ControlLoop::ReadEvents() {
 }
 
 ControlEvent ControlLoop::Wait(absl::Duration most) {
-  const absl::Time end = absl::Now() + most;
+  const Clock& clock = SystemClock::Get();  // the time of day may be set meanwhile
+  const absl::Time end = clock.Now() + most;
   bool changed = false;
   while (true) {
     int timeout = -1;
@@ -74,7 +75,7 @@ ControlEvent ControlLoop::Wait(absl::Duration most) {
       timeout = kSettleMs;
     } else if (end != absl::InfiniteFuture()) {
       timeout = static_cast<int>(std::clamp<int64_t>(
-          absl::ToInt64Milliseconds(absl::Ceil(end - absl::Now(), absl::Milliseconds(1))), 0,
+          absl::ToInt64Milliseconds(absl::Ceil(end - clock.Now(), absl::Milliseconds(1))), 0,
           1 << 30));
     }
     pollfd waits[] = {{signals_, POLLIN, 0}, {inotify_, POLLIN, 0}};

@@ -30,6 +30,18 @@ void StopLogging();
 
 void Log(LogLevel level, std::string_view message, const std::vector<LogField>& fields = {});
 
+/// Tells several of each request.
+class RequestLogs final : public RequestLog {
+ public:
+  void Add(RequestLog* log) { logs_.push_back(log); }  // before the first request
+  void Record(const RequestRecord& record) override {
+    for (RequestLog* log : logs_) log->Record(record);
+  }
+
+ private:
+  std::vector<RequestLog*> logs_;
+};
+
 /// One line per finished request.
 class LoggedRequests final : public RequestLog {
  public:

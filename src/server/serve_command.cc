@@ -7,7 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "absl/time/clock.h"
+#include "base/clock.h"
 #include "base/status_macros.h"
 #include "config/load_config.h"
 #include "server/commands.h"
@@ -122,13 +122,14 @@ absl::Status RunUntilStopped(Server& server, ControlLoop& control, const std::st
 
 /// Still serving, while balancers learn that this will end.
 void Announce(Server& server, ControlLoop& control) {
-  const absl::Time end = absl::Now() + server.config()->drain.announce;
-  if (end <= absl::Now()) return;
+  const Clock& clock = SystemClock::Get();
+  const absl::Time end = clock.Now() + server.config()->drain.announce;
+  if (end <= clock.Now()) return;
   server.Announce();
   Log(LogLevel::kInfo, "not ready any more; still taking requests",
       {{"seconds", absl::ToDoubleSeconds(server.config()->drain.announce)}});
   control.StopWaiting();
-  for (absl::Time now = absl::Now(); now < end; now = absl::Now()) {
+  for (absl::Time now = clock.Now(); now < end; now = clock.Now()) {
     control.Wait(std::min(end - now, WatchdogPeriod()));
     NotifySupervisor("WATCHDOG=1");
   }

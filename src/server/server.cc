@@ -29,6 +29,7 @@
 #include "server/logging.h"
 #include "server/model_instance.h"
 #include "server/stall_watch.h"
+#include "server/trace_loop.h"
 #include "service/adapter_registry.h"
 #include "service/generation_service.h"
 #include "service/text_loop.h"
@@ -109,6 +110,8 @@ struct Server::Parts {
   std::unique_ptr<AccessParts> access;
   ConfigReload reload;
   LoggedRequests log;
+  std::unique_ptr<TraceLoop> traces;  // null: nobody collects them
+  RequestLogs logs;                   // of both
   WorkerPool pool;
   std::vector<std::unique_ptr<ModelInstance>> models;
   TextLoop text;
@@ -175,7 +178,7 @@ absl::Status Server::Parts::StartHttp() {
   progress.Begin(config.models.empty() ? "" : config.models.begin()->first, 0,
                  config.models.size());
   boot_router = std::make_unique<Router>(&access->control());
-  AddBootRoutes(*boot_router, progress);
+  AddBootRoutes(*boot_router, progress, &catalogue);
   return http->Serve(boot_router.get());
 }
 
@@ -245,7 +248,13 @@ absl::Status Server::Parts::Serve() {
   parts.loop = &text;
   parts.clock = &SystemClock::Get();
   parts.catalogue = &catalogue;
-  parts.log = &log;
+  logs.Add(&log);
+  const TraceMetrics spans = catalogue.MakeTraceMetrics();
+  if (!config.observe.otlp.empty()) {
+    traces = std::make_unique<TraceLoop>(&live, PENSTOCK_VERSION, spans);
+    logs.Add(traces.get());
+  }
+  parts.log = &logs;
   service = std::make_unique<GenerationService>(std::move(parts));
   router = std::make_unique<Router>(&access->control());
   const auto answers = std::make_shared<IdempotencyStore>(&live, &SystemClock::Get());

@@ -178,6 +178,7 @@ absl::StatusOr<std::shared_ptr<EmbeddingStream>> GenerationService::StartEmbeddi
   ASSIGN_OR_RETURN(setup.requests, BuildRequests(call, *model));
   setup.record = NewRecord(call.base);
   setup.record.model = model->name;
+  setup.record.operation = call.rerank ? "rerank" : "embeddings";
   for (GenerateRequest& request : setup.requests) {
     tenant.Apply(call.base.priority, call.base.request_id, request);
     setup.record.usage.prompt_tokens += static_cast<int64_t>(request.prompt.size());

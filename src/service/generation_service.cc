@@ -58,6 +58,9 @@ RequestRecord GenerationService::NewRecord(const GenerationCall& call) {
   record.protocol = call.protocol;
   record.trace_id = call.trace_id;
   record.span_id = call.span_id;
+  record.parent_id = call.parent_id;
+  record.trace_sampled = call.trace_sampled;
+  record.operation = call.chat ? "chat" : "text_completion";
   record.stream = StreamsOut(call);
   if (call.principal != nullptr) {
     record.tenant = call.principal->tenant;
@@ -97,8 +100,8 @@ absl::StatusOr<std::shared_ptr<const ServedModel>> GenerationService::Named(
     ModelRegistry::Found found = to_serve ? parts_.models->FindToServe(*name) : known;
     if (!found.ok() || *found != nullptr) return found;
   }
-  return WithField(
-      absl::NotFoundError(absl::StrCat("the model \"", *name, "\" does not exist")), "model");
+  return WithField(absl::NotFoundError(absl::StrCat("the model \"", *name, "\" does not exist")),
+                   "model");
 }
 
 absl::Status GenerationService::Ready() const {

@@ -98,6 +98,13 @@ absl::StatusOr<Json> ParseWireJson(std::string_view text, std::string_view what)
       absl::StrCat(ToAbsl(what), " is not valid JSON", where, ": ", builder.message()));
 }
 
+absl::Status WrongJsonItem(std::string_view name, size_t index, std::string_view expected,
+                           const Json& value) {
+  const bool shown = value.is_number() || value.is_boolean();
+  return InvalidField(name, absl::StrCat(ToAbsl(name), "[", index, "] must be ", ToAbsl(expected),
+                                         ", got ", shown ? value.dump() : value.type_name()));
+}
+
 absl::Status WrongJsonType(std::string_view name, std::string_view expected, const Json& value) {
   return InvalidField(
       name, absl::StrCat(ToAbsl(name), " must be ", ToAbsl(expected), ", got ", value.type_name()));

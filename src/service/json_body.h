@@ -19,4 +19,9 @@ absl::StatusOr<nlohmann::ordered_json> ParseWireJson(std::string_view text,
 absl::Status WrongJsonType(std::string_view name, std::string_view expected,
                            const nlohmann::ordered_json& value);
 
+/// The same of an element of the field `name`, with its value where it is a number or a word:
+/// "<name>[1] must be <expected>, got -1".
+absl::Status WrongJsonItem(std::string_view name, size_t index, std::string_view expected,
+                           const nlohmann::ordered_json& value);
+
 }  // namespace penstock

@@ -12,13 +12,16 @@ TenantPolicy::TenantPolicy(std::shared_ptr<const ServerConfig> config,
                            const PrincipalPtr& principal)
     : config_(std::move(config)),
       tenant_(principal == nullptr ? kAnonymousTenant : principal->tenant),
+      key_models_(principal == nullptr ? std::vector<std::string>() : principal->models),
       rules_(RulesOf(*config_, tenant_)) {}
 
 bool TenantPolicy::MayUse(const ServedModel* model, std::string_view name) const {
-  if (rules_ == nullptr || rules_->models.empty()) return true;
-  return std::any_of(rules_->models.begin(), rules_->models.end(), [&](const std::string& may) {
-    return may == name || (model != nullptr && may == model->name);
-  });
+  const auto allow = [&](const std::vector<std::string>& models) {
+    return models.empty() || std::any_of(models.begin(), models.end(), [&](const std::string& may) {
+             return may == name || (model != nullptr && may == model->name);
+           });
+  };
+  return allow(key_models_) && (rules_ == nullptr || allow(rules_->models));
 }
 
 absl::Duration TenantPolicy::queue_ttl() const {

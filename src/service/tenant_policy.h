@@ -22,7 +22,7 @@ class TenantPolicy {
   /// `principal` null: nobody was asked for; the anonymous tenant.
   TenantPolicy(std::shared_ptr<const ServerConfig> config, const PrincipalPtr& principal);
 
-  /// Whether it may use the model (null: none that is loaded) that it calls `name`.
+  /// Whether tenant and key may use the model (null: none that is loaded) that it calls `name`.
   bool MayUse(const ServedModel* model, std::string_view name) const;
   /// How long a request may wait for its first step; zero: for ever.
   absl::Duration queue_ttl() const;
@@ -38,6 +38,7 @@ class TenantPolicy {
  private:
   std::shared_ptr<const ServerConfig> config_;
   std::string tenant_;
+  std::vector<std::string> key_models_;
   const TenantEntry* rules_;  // into config_; null: none
 };
 

@@ -32,7 +32,7 @@ bool IsTraceparent(std::string_view text) {
 
 }  // namespace
 
-TraceIds ContinueTrace(std::string_view traceparent) {
+TraceIds ContinueTrace(std::string_view traceparent, double sample) {
   TraceIds trace;
   do {
     trace.span_id = MakeRequestId().substr(0, 16);
@@ -46,6 +46,8 @@ TraceIds ContinueTrace(std::string_view traceparent) {
   do {
     trace.trace_id = MakeRequestId();
   } while (IsZero(trace.trace_id));
+  constexpr double kOne = 9007199254740992;  // 2^53
+  if (static_cast<double>(RandomBits() >> 11) < sample * kOne) trace.flags = "01";
   return trace;
 }
 

@@ -1,6 +1,7 @@
 #include "text/tokenizer_loader.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -191,6 +192,11 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> ParseAnyTokenizer(const std::string& 
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& path,
                                                          const TokenizerOptions& options) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": is a folder; name the tokenizer.json in it"));
+  }
   std::ifstream in(path, std::ios::binary);
   const std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
   if (!in) return absl::NotFoundError(absl::StrCat(path, ": cannot be read"));

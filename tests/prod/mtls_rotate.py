@@ -61,6 +61,7 @@ def main():
             "theirs": theirs.issue("batch", "URI:spiffe://corp/ns/batch/sa/runner"),
         }
         bad_starts(folder, ours, pairs)
+        without_client_certificates(ours, pairs[0])
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             admin_port = free.getsockname()[1]
@@ -106,6 +107,20 @@ def bad_starts(folder, ours, pairs):
         expect(done.returncode == 1 and what in done.stderr, what, done.returncode, done.stderr)
         lines = [line for line in done.stderr.splitlines() if line.startswith("penstock: ")]
         expect(len(lines) == 1 and "tls." in lines[0], "one clear line", done.stderr)
+
+
+def without_client_certificates(ours, pair):
+    """TLS alone, on both ports: there is no authority that clients' certificates could be of."""
+    with serving(lambda _: {"tls": {"cert_file": str(pair[0]), "key_file": str(pair[1])}}) as server:
+        handshake(server.port, ours.context())
+        try:
+            import grpc
+        except ImportError:
+            return
+        credentials = grpc.ssl_channel_credentials(ours.cert.read_bytes())
+        with grpc.secure_channel(f"localhost:{server.grpc_port}", credentials) as channel:
+            answer = channel.unary_unary("/penstock.v1.Inference/ListModels")(b"", timeout=60)
+            expect(b"demo" in answer, answer)
 
 
 def versions(server, ours):

@@ -133,7 +133,9 @@ bool StreamCall<Response>::congested() {
 template <class Response>
 void StreamCall<Response>::WatchStall() {
   stall_alarm_.emplace();
-  const auto until = std::chrono::system_clock::now() + absl::ToChronoMilliseconds(write_stall_);
+  const gpr_timespec until =
+      gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
+                   gpr_time_from_millis(absl::ToInt64Milliseconds(write_stall_), GPR_TIMESPAN));
   stall_alarm_->Set(until, [weak = this->weak_from_this()](bool fired) {
     const std::shared_ptr<StreamCall> self = weak.lock();
     if (!fired || !self) return;

@@ -17,6 +17,9 @@
 
 namespace penstock {
 
+// A reload may raise limits.max_body so many times; the limit itself is held by each call.
+constexpr int64_t kRoomToRaise = 4;
+
 class GrpcServer::Core {
  public:
   explicit Core(GenerationService* service) : service_(*service), inference_(service) {}
@@ -37,8 +40,8 @@ class GrpcServer::Core {
     for (const auto encoding : {GRPC_COMPRESS_GZIP, GRPC_COMPRESS_DEFLATE})
       builder.SetCompressionAlgorithmSupportStatus(encoding, false);
     constexpr int64_t kLargest = std::numeric_limits<int>::max();
-    builder.SetMaxReceiveMessageSize(static_cast<int>(
-        std::min<int64_t>(kLargest, service_.config().Get()->limits.max_body.value)));
+    builder.SetMaxReceiveMessageSize(static_cast<int>(std::min<int64_t>(
+        kLargest, kRoomToRaise * service_.config().Get()->limits.max_body.value)));
     credentials_ = options.tls ? MakeTlsCredentials(options.tls, options.client_auth)
                                : grpc::InsecureServerCredentials();
     builder.AddListeningPort(options.address, credentials_, &port_);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "api/grpc/grpc_answer.h"
 #include "api/grpc/proto_codec.h"
 #include "base/status_macros.h"
@@ -69,6 +70,15 @@ void WriteModel(const ServedModel& model, v1::Model& row) {
   row.set_parent(model.parent);
 }
 
+/// gRPC's own limit is fixed when the server starts.
+absl::Status CheckSize(const GenerationService& service, const google::protobuf::Message& request) {
+  const auto most = static_cast<size_t>(service.config().Get()->limits.max_body.value);
+  const size_t size = request.ByteSizeLong();
+  if (size <= most) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("the message has ", size, " bytes, limits.max_body is ", most));
+}
+
 ProtoShape ShapeOf(const GenerationCall& call) {
   ProtoShape shape;
   shape.token_ids = call.return_token_ids.value_or(false);
@@ -118,9 +128,12 @@ GenerationCall InferenceService::NewCall(grpc::CallbackServerContext& context) c
   GenerationCall call;
   call.request_id = CleanRequestId(Metadata(context, "x-request-id"));
   if (call.request_id.empty()) call.request_id = MakeRequestId();
-  const TraceIds trace = ContinueTrace(Metadata(context, "traceparent"));
+  const TraceIds trace = ContinueTrace(Metadata(context, "traceparent"),
+                                       SampledShare(service_.config().Get()->observe));
   call.trace_id = trace.trace_id;
   call.span_id = trace.span_id;
+  call.parent_id = trace.parent_id;
+  call.trace_sampled = trace.sampled();
   call.protocol = "grpc";
   call.arrival = service_.clock().Now();
   context.AddInitialMetadata("x-request-id", call.request_id);
@@ -137,6 +150,8 @@ void InferenceService::StartCall(grpc::CallbackServerContext& context,
   AccessControl::Found principal = Admit(context, kInference);
   if (!principal.ok()) return call->Fail(ToCallError(principal.status()));
   parsed->principal = *std::move(principal);
+  const absl::Status size = CheckSize(service_, request);
+  if (!size.ok()) return call->Fail(ToCallError(size));
   // A cancelled call may be over, and this object, the context and the request gone, before a
   // worker comes to it: only the service outlives all of them.
   auto copy = std::make_shared<const Request>(request);
@@ -211,6 +226,10 @@ grpc::ServerUnaryReactor* InferenceService::Embed(grpc::CallbackServerContext* c
     return call.get();
   }
   parsed->base.principal = *std::move(principal);
+  if (const absl::Status size = CheckSize(service_, *request); !size.ok()) {
+    call->Fail(ToCallError(size));
+    return call.get();
+  }
   auto copy = std::make_shared<const v1::EmbedRequest>(*request);
   const bool queued = service_.loop().TryCall([service = &service_, call, copy, parsed,
                                                deadline = context->deadline()] {
@@ -267,9 +286,12 @@ grpc::ServerUnaryReactor* InferenceService::GetModel(grpc::CallbackServerContext
 // Runs `work` on a text worker. The default reactor does not react to cancels, so that request and
 // response stay until Finish.
 grpc::ServerUnaryReactor* InferenceService::RunThenFinish(
-    grpc::CallbackServerContext* context, std::function<absl::Status(const PrincipalPtr&)> work) {
+    grpc::CallbackServerContext* context, const google::protobuf::Message& request,
+    std::function<absl::Status(const PrincipalPtr&)> work) {
   const AccessControl::Found principal = Admit(*context, kInference);
   if (!principal.ok()) return Finish(context, principal.status());
+  if (const absl::Status size = CheckSize(service_, request); !size.ok())
+    return Finish(context, size);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   const CallEnd end = EndOf(context);
   const bool queued =
@@ -285,7 +307,7 @@ grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext
                                                      const v1::TokenizeRequest* request,
                                                      v1::TokenizeResponse* response) {
   return RunThenFinish(
-      context, [this, request, response](const PrincipalPtr& caller) -> absl::Status {
+      context, *request, [this, request, response](const PrincipalPtr& caller) -> absl::Status {
         GenerationCall call;
         call.prompts.push_back({request->text(), {}, false});
         if (request->has_add_special_tokens())
@@ -304,7 +326,7 @@ grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerConte
                                                        const v1::DetokenizeRequest* request,
                                                        v1::DetokenizeResponse* response) {
   return RunThenFinish(
-      context, [this, request, response](const PrincipalPtr& caller) -> absl::Status {
+      context, *request, [this, request, response](const PrincipalPtr& caller) -> absl::Status {
         ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model,
                          service_.FindToServe(ModelName(*request), caller));
         ASSIGN_OR_RETURN(

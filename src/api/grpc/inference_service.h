@@ -61,6 +61,7 @@ class InferenceService final : public v1::Inference::CallbackService {
   grpc::ServerUnaryReactor* Finish(grpc::CallbackServerContext* context,
                                    const absl::Status& status) const;
   grpc::ServerUnaryReactor* RunThenFinish(grpc::CallbackServerContext* context,
+                                          const google::protobuf::Message& request,
                                           std::function<absl::Status(const PrincipalPtr&)> work);
 
   GenerationService& service_;

@@ -34,8 +34,11 @@ class SwappedCredentials final : public grpc::ServerCredentials {
     if (material == owner.used_) return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
     grpc_ssl_pem_key_cert_pair pair = {material->key_pem.c_str(),
                                        material->certificate_pem.c_str()};
-    *config = grpc_ssl_server_certificate_config_create(
-        material->client_ca_pem.empty() ? nullptr : material->client_ca_pem.c_str(), &pair, 1);
+    // gRPC ends the process where there are no roots. Where clients are not asked for certificates
+    // (client_ca_pem is empty then) nothing is verified by them.
+    const std::string& roots =
+        material->client_ca_pem.empty() ? material->certificate_pem : material->client_ca_pem;
+    *config = grpc_ssl_server_certificate_config_create(roots.c_str(), &pair, 1);
     if (*config == nullptr) return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_FAIL;
     owner.used_ = std::move(material);
     return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;

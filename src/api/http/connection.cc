@@ -168,7 +168,7 @@ void Connection::BeginAnswer() {
   if (question != std::string_view::npos) request.query = std::string(target.substr(question + 1));
   request.request_id = CleanRequestId(View(message["X-Request-Id"]));
   if (request.request_id.empty()) request.request_id = MakeRequestId();
-  request.trace = ContinueTrace(View(message["traceparent"]));
+  request.trace = ContinueTrace(View(message["traceparent"]), SampledShare(config->observe));
   request.idempotency_key = std::string(View(message["Idempotency-Key"]));
   request.credential = std::string(View(message[http::field::authorization]));
   if (request.credential.empty()) request.credential = std::string(View(message["X-Api-Key"]));

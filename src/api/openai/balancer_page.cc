@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "base/strings.h"
+#include "base/wall_time.h"
 #include "service/predicted_wait.h"
 
 namespace penstock {
@@ -86,7 +87,8 @@ std::string BalancerPage(const GenerationService& service) {
   AppendGauge(out, "penstock_ready", "", service.Ready().ok() ? 1 : 0);
   AppendGauge(out, "penstock_draining", "", service.phase() == ServingPhase::kServing ? 0 : 1);
   AppendGauge(out, "penstock_queue_predicted_wait_seconds", "", absl::ToDoubleSeconds(wait));
-  AppendGauge(out, "penstock_last_step_timestamp_seconds", "", seconds(last_step));
+  AppendGauge(out, "penstock_last_step_timestamp_seconds", "",
+              seconds(WallTime(service.clock(), last_step)));
   return out;
 }
 

@@ -49,6 +49,10 @@ struct Assign {
   GenerationCall& call;
 
   absl::Status Wrong() const { return WrongJsonType(field.name, ExpectedValue(field), value); }
+  /// The same of one of a list.
+  absl::Status WrongItem(size_t index, std::string_view expected) const {
+    return WrongJsonItem(field.name, index, expected, value[index]);
+  }
   absl::Status operator()(std::optional<double> GenerationCall::*member) const {
     if (!value.is_number()) return Wrong();
     call.*member = value.get<double>();
@@ -76,17 +80,17 @@ struct Assign {
       return absl::OkStatus();
     }
     if (!value.is_array()) return Wrong();
-    for (const Json& item : value) {
-      if (!item.is_string()) return Wrong();
-      (call.*member).push_back(item.get_ref<const std::string&>());
+    for (size_t i = 0; i < value.size(); ++i) {
+      if (!value[i].is_string()) return WrongItem(i, "a string");
+      (call.*member).push_back(value[i].get_ref<const std::string&>());
     }
     return absl::OkStatus();
   }
   absl::Status operator()(std::vector<TokenId> GenerationCall::*member) const {
     if (!value.is_array()) return Wrong();
-    for (const Json& item : value) {
-      const std::optional<TokenId> id = ToTokenId(item);
-      if (!id) return Wrong();
+    for (size_t i = 0; i < value.size(); ++i) {
+      const std::optional<TokenId> id = ToTokenId(value[i]);
+      if (!id) return WrongItem(i, "a token id");
       (call.*member).push_back(*id);
     }
     return absl::OkStatus();
@@ -111,12 +115,10 @@ struct Assign {
 absl::Status ReadIds(const Json& value, std::string_view name, PromptInput& prompt) {
   prompt.is_ids = true;
   prompt.ids.reserve(value.size());
-  for (const Json& item : value) {
-    const std::optional<TokenId> id = ToTokenId(item);
+  for (size_t i = 0; i < value.size(); ++i) {
+    const std::optional<TokenId> id = ToTokenId(value[i]);
     if (!id) {
-      return InvalidField(
-          name,
-          absl::StrCat(ToAbsl(name), ": an array of ids holds something that ", "is no token id"));
+      return WrongJsonItem(name, i, "a token id", value[i]);
     }
     prompt.ids.push_back(*id);
   }

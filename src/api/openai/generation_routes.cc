@@ -60,6 +60,8 @@ void BeginCall(const HttpRequest& request, GenerationCall& call) {
   call.request_id = request.request_id;
   call.trace_id = request.trace.trace_id;
   call.span_id = request.trace.span_id;
+  call.parent_id = request.trace.parent_id;
+  call.trace_sampled = request.trace.sampled();
   call.protocol = "http";
   call.principal = request.principal;
   call.arrival = request.arrival;

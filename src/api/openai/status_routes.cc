@@ -4,6 +4,7 @@
 #include "absl/time/clock.h"
 #include "api/http/json_text.h"
 #include "api/openai/balancer_page.h"
+#include "api/openai/metrics_page.h"
 #include "api/openai/openapi.h"
 #include "api/openai/routes.h"
 #include "base/strings.h"
@@ -70,8 +71,6 @@ void Ready(const GenerationService& service, HttpExchange& exchange) {
   RespondJson(exchange, "{\"status\":\"ready\"}");
 }
 
-constexpr std::string_view kPrometheusText = "text/plain; version=0.0.4; charset=utf-8";
-
 void Balancer(const GenerationService& service, HttpExchange& exchange) {
   HttpResponse response;
   response.content_type = kPrometheusText;
@@ -79,17 +78,12 @@ void Balancer(const GenerationService& service, HttpExchange& exchange) {
   exchange.Respond(std::move(response));
 }
 
-void Metrics(GenerationService& service, std::shared_ptr<HttpExchange> exchange) {
-  HttpResponse response;
-  response.content_type = kPrometheusText;
-  if (service.catalogue() != nullptr) {
-    if (service.adapters() != nullptr)
-      service.adapters()->Export(*service.catalogue(), absl::Now());
-    service.catalogue()->SetServing(service.Ready().ok(),
-                                    service.phase() != ServingPhase::kServing);
-    response.body = service.catalogue()->Text();
-  }
-  exchange->Respond(std::move(response));
+std::string Metrics(GenerationService& service) {
+  Catalogue* const catalogue = service.catalogue();
+  if (catalogue == nullptr) return "";
+  if (service.adapters() != nullptr) service.adapters()->Export(*catalogue, absl::Now());
+  catalogue->SetServing(service.Ready().ok(), service.phase() != ServingPhase::kServing);
+  return catalogue->Text();
 }
 
 }  // namespace
@@ -116,9 +110,11 @@ void AddStatusRoutes(Router& router, GenerationService& service) {
              OnTextWorker(service, [document](std::shared_ptr<HttpExchange> exchange) {
                RespondJson(*exchange, *document);
              }));
+  const auto page =
+      std::make_shared<MetricsPage>([&service] { return Metrics(service); }, &service.clock());
   router.Add("GET", "/metrics", RouteAccess::NeedsUnlessLocal(Permission::kReadMetrics),
-             OnTextWorker(service, [&service](std::shared_ptr<HttpExchange> exchange) {
-               Metrics(service, std::move(exchange));
+             OnTextWorker(service, [page](std::shared_ptr<HttpExchange> exchange) {
+               page->Respond(*exchange);
              }));
 }
 

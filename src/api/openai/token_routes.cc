@@ -61,7 +61,8 @@ absl::StatusOr<std::string> Detokenize(GenerationService& service, HttpRequest& 
   }
   const auto tokens = body.find("tokens");
   if (tokens == body.end() || !tokens->is_array())
-    return InvalidField("tokens", "tokens must be an array of token ids");
+    return WrongJsonType("tokens", "an array of token ids",
+                         tokens == body.end() ? Json() : *tokens);
   GenerationCall call;
   static const CallField field = {"tokens", kEverywhere, &GenerationCall::stop_token_ids, 0, 0,
                                   false,    ""};

@@ -50,5 +50,21 @@ TEST(Trace, BeginsWhereNothingSensibleCame) {
   EXPECT_NE(ContinueTrace("").trace_id, ContinueTrace("").trace_id);
 }
 
+TEST(Trace, MarksAPartOfThoseThatBeginHere) {
+  const std::string head = std::string("00-") + kTrace + "-" + kSpan + "-";
+  EXPECT_FALSE(ContinueTrace(head + "00", 1).sampled());  // its caller has decided
+  EXPECT_TRUE(ContinueTrace(head + "01", 0).sampled());
+  EXPECT_TRUE(ContinueTrace(head + "03", 0).sampled());
+  EXPECT_FALSE(ContinueTrace(head + "02", 0).sampled());
+  int sampled = 0;
+  for (int i = 0; i < 1000; ++i) {
+    EXPECT_FALSE(ContinueTrace("", 0).sampled());
+    EXPECT_TRUE(ContinueTrace("", 1).sampled());
+    sampled += ContinueTrace("", 0.25).sampled() ? 1 : 0;
+  }
+  EXPECT_GT(sampled, 150);
+  EXPECT_LT(sampled, 350);
+}
+
 }  // namespace
 }  // namespace penstock

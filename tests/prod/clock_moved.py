@@ -1,0 +1,123 @@
+"""The time of day is set ahead and back while requests run: latencies, deadlines, health and draining do not notice."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+
+from rig import Server, expect, run
+
+COMPILER = shutil.which("cc") or shutil.which("gcc")
+HERE = pathlib.Path(__file__).parent
+
+
+class Supervisor:
+    """The other end of systemd's protocol."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(path))
+        self.lines = []
+        threading.Thread(target=self.read, daemon=True).start()
+
+    def read(self):
+        while True:
+            self.lines += self.socket.recv(4096).decode().splitlines()
+
+
+def figure(server, name, path="/metrics"):
+    page = server.call("GET", path)[1]
+    return sum(float(v) for v in re.findall(rf"^{re.escape(name)}(?:{{[^}}]*}})? (\S+)$", page, re.M))
+
+
+def request_lines(server):
+    whole = server.log.rpartition("\n")[0]
+    return [line for line in whole.splitlines() if '"message":"request"' in line]
+
+
+def main(folder):
+    library = folder / "moved_clock.so"
+    done = run(COMPILER, "-shared", "-fPIC", "-O1", "-o", library, HERE / "moved_clock.c", "-ldl")
+    expect(done.returncode == 0, done.stderr)
+    offset = folder / "offset"
+
+    def move(seconds):
+        (folder / "next").write_text(str(seconds))
+        os.replace(folder / "next", offset)
+
+    move(0)
+    supervisor = Supervisor(folder / "notify")
+    os.environ |= {"LD_PRELOAD": str(library), "MOVED_CLOCK": str(offset), "NOTIFY_SOCKET": str(folder / "notify"),
+                   "WATCHDOG_USEC": "1000000"}
+    home = folder / "server"
+    home.mkdir()
+    server = Server(home, {"limits": {"stall": "60s", "write_stall": "60s"}, "drain": {"announce": "1s"},
+                           "engine": {"threads": 1}})
+    for name in ("LD_PRELOAD", "MOVED_CLOCK", "NOTIFY_SOCKET", "WATCHDOG_USEC"):
+        del os.environ[name]
+    try:
+        moves(server, supervisor, move)
+    finally:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.wait()
+
+
+def moves(server, supervisor, move):
+    asked = [0]
+    for ahead in (3600, -3600, 0, 86400):
+        began = time.monotonic()
+        body = {"model": "demo", "prompt": "Once", "max_tokens": 1500, "ignore_eos": True, "stream": True,
+                "timeout_ms": 3_000_000, "ttft_timeout_ms": 3_000_000}
+        connection = server.connect()
+        connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        expect(answer.status == 200, answer.status)
+        first = answer.readline()
+        expect(first.startswith(b"data: "), first)
+        move(ahead)
+        text = answer.read().decode()
+        expect("[DONE]" in text and '"error"' not in text, ahead, text[-500:])
+        took = time.monotonic() - began
+        heard = len(supervisor.lines)
+        server.wait(lambda: len(supervisor.lines) > heard + 1, f"the watchdog's lines after {ahead}", 30)
+        server.process.send_signal(signal.SIGHUP)
+        server.wait(lambda: len(request_lines(server)) > asked[0], "its line")
+        asked[0] += 1
+        line = json.loads(request_lines(server)[-1])
+        expect(0 <= line["ttft_ms"] <= line["total_ms"] <= took * 1000 + 1000, ahead, line, took)
+        expect(line["queue_ms"] >= 0 and line["prefill_ms"] >= 0 and line["decode_ms"] >= 0, line)
+        # What is a time of day follows it: an alert compares it with the time of Prometheus.
+        # (The library of times looks at the system's clock every few seconds only.)
+        for page in ("/metrics/lb", "/metrics"):
+            def follows():
+                server.call("POST", "/v1/completions", {"model": "demo", "prompt": "a"})  # a step
+                asked[0] += 1
+                last = figure(server, "penstock_last_step_timestamp_seconds", page)
+                return abs(last - (time.time() + ahead)) < 60
+
+            server.wait(follows, f"{page} {ahead} s ahead")
+        expect(server.call("GET", "/health")[0] == 200 and server.call("GET", "/ready")[0] == 200, "health")
+    for name in ("vllm:time_to_first_token_seconds_sum", "vllm:e2e_request_latency_seconds_sum",
+                 "vllm:request_queue_time_seconds_sum", "vllm:inter_token_latency_seconds_sum"):
+        expect(0 <= figure(server, name) < 600, name, figure(server, name))
+    # Leaving is announced for a second, also where the time of day goes back meanwhile.
+    server.process.terminate()
+    server.wait(lambda: server.call("GET", "/ready")[0] == 503, "the announcement")
+    move(-86400)
+    expect(server.process.wait(60) == 0, server.log)
+    print("the time of day was set five times, and nobody noticed")
+
+
+if COMPILER is None:
+    print("there is no C compiler")
+    sys.exit(77)
+with tempfile.TemporaryDirectory() as name:
+    main(pathlib.Path(name))
