@@ -13,7 +13,8 @@ namespace penstock {
 namespace {
 
 constexpr std::string_view kLivePaths[] = {
-    "auth.api_key_file",   "auth.mtls.",         "drain.",  "limits.", "observe.level", "roles",
+    "auth.api_key_file",   "auth.mtls.",         "chain",   "drain.",        "guards.",
+    "models.*.aliases",    "models.*.fallback",  "limits.", "observe.level", "roles",
     "server.cors_origins", "server.open_routes", "tenants."};
 
 void AddValues(const ConfigSection& section, const std::string& prefix,
@@ -30,7 +31,12 @@ void AddValues(const ConfigSection& section, const std::string& prefix,
 
 bool IsLive(std::string_view path) {
   for (const std::string_view live : kLivePaths) {
-    if (live.ends_with('.') ? path.starts_with(live) : path == live) return true;
+    if (const size_t star = live.find('*'); star != live.npos) {
+      if (path.starts_with(live.substr(0, star)) && path.ends_with(live.substr(star + 1)))
+        return true;
+    } else if (live.ends_with('.') ? path.starts_with(live) : path == live) {
+      return true;
+    }
   }
   return false;
 }

@@ -202,6 +202,16 @@ void Catalogue::SetKernelSelfTest(const std::string& kernel_set, bool failed) {
   MakeGauge("penstock_kernel_selftest_failed", {{"kernel_set", kernel_set}}).Set(failed ? 1 : 0);
 }
 
+void Catalogue::AddChainLink(const std::string& name, HistogramHandle& seconds,
+                             CounterHandle& errors) {
+  seconds = MakeHistogram("penstock_chain_seconds", {{"link", name}});
+  errors = MakeCounter("penstock_chain_errors_total", {{"link", name}});
+}
+
+void Catalogue::CountFallback(const std::string& model_name) {
+  MakeCounter("penstock_fallbacks_total", {{"model_name", model_name}}).Add();
+}
+
 void Catalogue::SetServing(bool ready, bool draining) {
   MakeGauge("penstock_ready", {}).Set(ready ? 1 : 0);
   MakeGauge("penstock_draining", {}).Set(draining ? 1 : 0);
