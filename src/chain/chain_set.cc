@@ -4,6 +4,7 @@
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "chain/answer_cache.h"
+#include "chain/http_link.h"
 #include "chain/lua_link.h"
 #include "chain/request_links.h"
 #include "chain/text_links.h"
@@ -19,6 +20,7 @@ absl::StatusOr<std::unique_ptr<ChainLink>> MakeLink(const std::string& name,
   if (settings.use == "cache")
     return std::unique_ptr<ChainLink>(std::make_unique<CacheLink>(name, settings));
   if (settings.use == "lua") return MakeLuaLink(name, settings);
+  if (settings.use == "http") return MakeHttpLink(name, settings);
   if (settings.use == "lang") return MakeLangLink(name, settings);
   return MakeRequestLink(name, settings);
 }

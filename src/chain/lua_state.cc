@@ -59,6 +59,13 @@ int ChargedByText(lua_State* state) {
   return lua_tocfunction(state, lua_upvalueindex(1))(state);
 }
 
+/// What is thrown costs more than what is computed.
+int ProtectedCall(lua_State* state) {
+  const int results = lua_tocfunction(state, lua_upvalueindex(1))(state);
+  if (lua_toboolean(state, -results) == 0) Charge(state, 1000);
+  return results;
+}
+
 bool IsPlainTable(lua_State* state, int index) {
   if (lua_type(state, index) != LUA_TTABLE) return false;
   if (lua_getmetatable(state, index) == 0) return true;
@@ -172,6 +179,11 @@ int OpenSandbox(lua_State* state) {
   luaL_requiref(state, LUA_GNAME, luaopen_base, 1);
   ClearFields(state, {"collectgarbage", "dofile", "load", "loadfile", "loadstring", "print",
                       "require", "warn", "_VERSION"});
+  // The handler of an xpcall would run within the hook that ends a script, where no bounds hold.
+  ClearFields(state, {"xpcall"});
+  lua_getfield(state, -1, "pcall");
+  lua_pushcclosure(state, ProtectedCall, 1);
+  lua_setfield(state, -2, "pcall");
   lua_getfield(state, -1, "setmetatable");
   lua_pushcclosure(state, SetMetatable, 1);
   lua_setfield(state, -2, "setmetatable");

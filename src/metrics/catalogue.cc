@@ -165,6 +165,7 @@ RequestMetrics Catalogue::MakeRequestMetrics(const std::string& model_name, int3
       MakeHistogram("vllm:request_max_num_generation_tokens", base, max_context);
   m.params_max_tokens = MakeHistogram("vllm:request_params_max_tokens", base, max_context);
   m.params_n = MakeHistogram("vllm:request_params_n", base);
+  MakeCounter("penstock_fallbacks_total", {{"model_name", model_name}});  // begins at 0
   return m;
 }
 

@@ -36,6 +36,9 @@ TEST(Catalogue, EveryRowAppearsInTheTextOnceAllHandlesAreMade) {
       "m", {.block_size = 16, .num_blocks = 10, .prefix_cache = true, .kv_dtype = "float32"});
   catalogue.SetKernelSelfTest("avx2", false);
   catalogue.SetServing(true, false);
+  HistogramHandle seconds;
+  CounterHandle errors;
+  catalogue.AddChainLink("schema", seconds, errors);
   catalogue.SetConfig("0123", true, absl::FromUnixSeconds(10));
   catalogue.SetAdapters("m", 4, "a,b", "", absl::FromUnixSeconds(10));
   const std::string text = catalogue.Text();
