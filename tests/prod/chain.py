@@ -191,9 +191,158 @@ def fallback():
         rig.expect("little" in json.dumps(listed) and "tiny" not in json.dumps(listed), listed)
 
 
+class Service(http.server.BaseHTTPRequestHandler):
+    """A call-out's other side; `mode` says how it behaves."""
+
+    protocol_version = "HTTP/1.1"
+    mode, seen, connections, release = "pass", [], set(), threading.Event()
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        Service.seen.append(asked)
+        Service.connections.add(self.client_address)
+        mode = Service.mode
+        if mode == "slow":
+            Service.release.wait(30)
+        answer = {"action": "pass"}
+        if mode == "deny":
+            answer = {"action": "deny", "status": 404, "message": "not here"}
+        elif mode == "route":
+            answer = {"action": "route", "model": "small"}
+        elif mode == "edit":
+            body = asked["body"]
+            if asked["phase"] == "request":
+                body["max_tokens"] = 3
+            else:
+                for choice in body["choices"]:
+                    choice["text"] = "<" + choice["text"] + ">"
+            answer = {"action": "edit", "body": body}
+        elif mode == "odd edit":
+            answer = {"action": "edit", "body": {"messages": [{"role": 7}]}}
+        elif mode == "unknown":
+            answer = {"action": "explode"}
+        payload = json.dumps(answer).encode()
+        if mode == "lying":
+            payload = b"no JSON at all"
+        elif mode == "deep":
+            payload = b'{"action":"edit","body":' + b"[" * 100000 + b"]" * 100000 + b"}"
+        elif mode == "huge":
+            payload = b'{"action":"pass","x":"' + b"x" * (8 << 20) + b'"}'
+        if mode == "dead":
+            self.close_connection = True
+            return
+        self.send_response(500 if mode == "failing" else 200)
+        self.send_header("Content-Length", str(len(payload)))
+        self.end_headers()
+        try:
+            self.wfile.write(payload)
+        except OSError:
+            pass  # it went away, as it should from what is huge
+
+    def log_message(self, *arguments):
+        pass
+
+
+def callouts():
+    service = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Service)
+    threading.Thread(target=service.serve_forever, daemon=True).start()
+    demo = str(rig.ROOT / "models/demo")
+    guard = {"use": "http", "url": f"http://127.0.0.1:{service.server_port}/check",
+             "timeout": "10s", "phases": ["request", "response"]}
+    config = {"models": {"demo": {"path": demo}, "small": {"path": demo}},
+              "guards": {"out": guard}, "chain": ["out"]}
+    body = ask("hello", model="demo")
+    with rig.serving(lambda folder: config) as server:
+        status, _, text = call(server, body)
+        rig.expect(status == 200, text)
+        rig.expect([s["phase"] for s in Service.seen] == ["request", "response"], Service.seen)
+        rig.expect(Service.seen[0]["tenant"] == "anonymous" and Service.seen[0]["body"]["messages"] and
+                   Service.seen[1]["body"]["choices"][0]["text"] == text_of(text), Service.seen)
+        for _ in range(5):
+            call(server, body)
+        rig.expect(len(Service.connections) < 4, "connections are used again", Service.connections)
+        Service.mode = "deny"
+        status, _, refused = call(server, body)
+        rig.expect(status == 404 and "not here" in refused, status, refused)
+        Service.mode = "edit"
+        edited = json.loads(call(server, body)[2])
+        said = edited["choices"][0]["message"]["content"]
+        rig.expect(edited["usage"]["completion_tokens"] == 3 and said[0] + said[-1] == "<>", edited)
+        rig.expect(streamed(call(server, {**body, "stream": True})[2]) == (said, None), "an edited stream")
+        Service.mode = "route"
+        rig.expect(call(server, body)[0] == 503, "a response cannot be routed")
+        for mode in ("lying", "deep", "huge", "dead", "failing", "unknown", "odd edit"):
+            Service.mode = "pass"  # the breaker forgets
+            server.wait(lambda: call(server, body)[0] == 200, "the service is back")
+            errors = metric(server, 'penstock_chain_errors_total{link="out"}')
+            Service.mode = mode
+            status, _, text = call(server, body)
+            rig.expect(status == 503 and "the guard out failed" in text, mode, status, text)
+            rig.expect(metric(server, 'penstock_chain_errors_total{link="out"}') > errors, mode)
+        # Failures in a row open the breaker: the service is not asked any more.
+        Service.mode = "failing"
+        server.wait(lambda: (lambda before: call(server, body)[0] == 503 and
+                             len(Service.seen) == before)(len(Service.seen)), "the breaker")
+        Service.mode = "pass"
+        server.wait(lambda: call(server, body)[0] == 200, "the breaker closes")
+        # Slow: its own time-out; skipped where the guard says so.
+        guard.update(timeout="200ms", phases=["request"], on_error="skip")
+        reload(server, {"guards": {"out": guard}})
+        plain = text_of(call(server, body)[2])
+        Service.mode = "slow"
+        errors = metric(server, 'penstock_chain_errors_total{link="out"}')
+        status, _, text = call(server, body)
+        rig.expect(status == 200 and text_of(text) == plain, "skip", status, text)
+        rig.expect(metric(server, 'penstock_chain_errors_total{link="out"}') > errors, "a slow one counts")
+        Service.release.set()
+        Service.mode = "route"
+        guard.update(timeout="10s")
+        reload(server, {"guards": {"out": guard}})
+        server.wait(lambda: json.loads(call(server, body)[2])["model"] == "small", "route")
+    service.shutdown()
+
+
+def over_grpc():
+    try:
+        import grpc
+        import grpc_tools.protoc
+    except ImportError:
+        print("no gRPC here")
+        return
+    import sys
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        proto = next((rig.ROOT / "proto").rglob("inference.proto"))
+        root = rig.ROOT / "proto"
+        grpc_tools.protoc.main(["", f"-I{root}", f"--python_out={folder}", f"--grpc_python_out={folder}",
+                                str(proto)])
+        sys.path.insert(0, folder)
+        package = ".".join(proto.relative_to(root).with_suffix("").parts)
+        import importlib
+        pb, stubs = importlib.import_module(package + "_pb2"), importlib.import_module(package + "_pb2_grpc")
+        guards = {"words": {"use": "ban", "words": ["bomb"], "where": "prompt"}}
+        with rig.serving(lambda f: {"guards": guards, "chain": ["words", "cache:exact"]}) as server:
+            stub = stubs.InferenceStub(grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}"))
+            try:
+                stub.Generate(pb.GenerateRequest(prompt="a bomb", max_tokens=4))
+                rig.expect(False, "a banned word over gRPC")
+            except grpc.RpcError as error:
+                rig.expect(error.code() == grpc.StatusCode.PERMISSION_DENIED, error)
+            request = pb.GenerateRequest(prompt="the sea", max_tokens=6, temperature=0)
+            first = stub.Generate(request)
+            again, info = stub.Generate.with_call(request)
+            rig.expect(("x-cache", "hit") in [tuple(m) for m in info.trailing_metadata()], info)
+            rig.expect(first.choices[0].text == again.choices[0].text, first, again)
+            pieces = list(stub.GenerateStream(request))
+            rig.expect("".join(c.text for p in pieces for c in p.choices) == first.choices[0].text, pieces)
+
+
 if __name__ == "__main__":
     builtin()
     tenants()
     cache()
     fallback()
+    callouts()
+    over_grpc()
     print("ok")
