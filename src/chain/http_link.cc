@@ -20,7 +20,7 @@ using Json = nlohmann::ordered_json;
 using Steady = std::chrono::steady_clock;
 
 constexpr size_t kMaxAnswer = 4 << 20;  // bytes
-constexpr int kMaxAnswerDepth = 64;           // of an answer's JSON
+constexpr int kMaxAnswerDepth = 64;     // of an answer's JSON
 constexpr int kFailuresToOpen = 5;      // in a row
 constexpr auto kOpenFor = std::chrono::seconds(2);
 
