@@ -40,7 +40,8 @@ BOMBS = {
                                       "string.rep('a-', 200) .. 'b') end"),
     "gsub that grows": (None, "local s = string.rep('a', 100000) while true do s = string.gsub(s, 'a', 'aaaa') end"),
     "gsub of captures": (None, "string.gsub(string.rep('a', 100000), '(.*)', string.rep('%1', 100000))"),
-    "patterns without end": ("limit", "local i = 0 while true do i = i + 1 pcall(string.find, 'a', 'x' .. i .. '.*') end"),
+    "patterns without end": ("limit", "local i = 0 while true do i = i + 1 "
+                                      "pcall(string.find, 'a', 'x' .. i .. '.*') end"),
     "comparing long texts": ("limit", "local a, b = string.rep('a', 2000000) .. 'b', string.rep('a', 2000000) .. 'c' "
                                       "while true do local x = a < b end"),
     "utf8.len": ("limit", "local s = string.rep('a', 4000000) while true do utf8.len(s) end"),

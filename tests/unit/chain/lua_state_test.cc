@@ -105,7 +105,8 @@ TEST(LuaPatterns, AreRefusedWhereNoLinearMatcherHasThem) {
 TEST(LuaState, HandsJsonInAndOutAsItIs) {
   const auto state = Script("function request(r, facts) assert(facts.a == null) return r end");
   const Json value = Json::parse(
-      R"({"i":1,"big":9007199254740993,"f":1.5,"t":true,"n":null,"s":"ü\u0000x","e":[],"o":{},"a":[1,[2,{"x":"y"}],null]})");
+      R"({"i":1,"big":9007199254740993,"f":1.5,"t":true,"n":null,"s":"ü\u0000x","e":[],)"
+      R"("o":{},"a":[1,[2,{"x":"y"}],null]})");
   const LuaAnswer said = state->Call("request", value, {{"a", nullptr}});
   ASSERT_EQ(said.outcome, LuaAnswer::kOk) << said.error;
   EXPECT_EQ(nlohmann::json(*said.value), nlohmann::json(value));  // in any order
