@@ -100,7 +100,7 @@ absl::StatusOr<std::shared_ptr<RunningCall>> GenerationService::StartInChain(
   if (chain->filters_output()) {
     RETURN_IF_ERROR(CheckNoTokens(call));
     ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model,
-                     FindModel(call.model, call.principal));
+                     FindToServe(call.model, call.principal));
     if (model->tokenizer == nullptr)
       return InvalidField("model", "guards cannot read what a model without a tokenizer says");
   }
@@ -116,7 +116,7 @@ absl::StatusOr<std::shared_ptr<ResponseSink>> GenerationService::PassLinks(
     std::shared_ptr<RunningCall>* answered) {
   for (const std::shared_ptr<ChainLink>& link : chain.links()) {
     // A link may have named another model; whether there is one, whoever starts the call says.
-    const auto found = FindModel(call.model, call.principal);
+    const auto found = FindToServe(call.model, call.principal);
     const std::shared_ptr<const ServedModel> model = found.ok() ? *found : nullptr;
     if (link->cache() != nullptr) {
       const TenantPolicy tenant(parts_.config->Get(), call.principal);
