@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "penstock/guard_config.h"
 
 namespace penstock {
 
@@ -73,6 +74,7 @@ struct ModelEntry {
   std::string path;                       // directory, or org/name[@rev]
   std::string weights = "file";           // file | formula (benchmarks)
   std::vector<std::string> aliases;       // further served names
+  std::vector<std::string> fallback;      // models that answer where this one cannot
   std::string chat_template;              // a file instead of the model's own; empty: the model's
   std::string tool_parser = "auto";       // auto | none | a name of CallFormats
   std::string reasoning_parser = "auto";  // auto | none | a name of ReasoningFormats
@@ -158,6 +160,7 @@ struct TenantEntry {
   std::string cache = "isolated";   // isolated | shared:<name> | off
   Count budget_tokens;
   absl::Duration budget_per = absl::Hours(24 * 30);
+  std::vector<std::string> guard;  // names of guards, in the place of tenant:guard in the chain
 };
 
 struct LimitsSection {
@@ -207,6 +210,8 @@ struct ServerConfig {
   EngineConfig engine;
   std::map<std::string, ModelEntry> models;
   std::map<std::string, TenantEntry> tenants;  // "*": all others
+  std::map<std::string, GuardEntry> guards;
+  std::vector<std::string> chain;  // names of guards, in the order of the request side
   ObserveSection observe;
   DrainSection drain;
 };

@@ -173,6 +173,7 @@ struct ResponseStart {
   std::vector<std::string> warnings;             // what of the request could not be kept
   std::vector<std::vector<TokenId>> prompt_ids;  // one per prompt
   TenantState limits;                            // after this call
+  std::vector<std::pair<std::string, std::string>> headers;  // further ones of the answer
 };
 
 /// A piece of one call of a function.
@@ -232,6 +233,7 @@ struct RequestRecord {
   bool stream = false;
   UsageTotals usage;
   absl::Duration queue_time, prefill_time, decode_time, first_token_time, total_time;
+  std::vector<std::pair<std::string, std::string>> tags;  // by links of the chain
 };
 
 class RequestLog {

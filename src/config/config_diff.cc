@@ -14,7 +14,11 @@ namespace {
 
 constexpr std::string_view kLivePaths[] = {"auth.api_key_file",
                                            "auth.mtls.",
+                                           "chain",
                                            "drain.",
+                                           "guards.",
+                                           "models.*.aliases",
+                                           "models.*.fallback",
                                            "limits.",
                                            "observe.level",
                                            "observe.trace_sample",
@@ -38,7 +42,12 @@ void AddValues(const ConfigSection& section, const std::string& prefix,
 
 bool IsLive(std::string_view path) {
   for (const std::string_view live : kLivePaths) {
-    if (live.ends_with('.') ? path.starts_with(live) : path == live) return true;
+    if (const size_t star = live.find('*'); star != live.npos) {
+      if (path.starts_with(live.substr(0, star)) && path.ends_with(live.substr(star + 1)))
+        return true;
+    } else if (live.ends_with('.') ? path.starts_with(live) : path == live) {
+      return true;
+    }
   }
   return false;
 }

@@ -1,5 +1,7 @@
 #include "config/schema.h"
 
+#include "config/guard_fields.h"
+
 namespace penstock {
 namespace {
 
@@ -238,6 +240,7 @@ ConfigSection DescribeTenant(TenantEntry& c) {
               {"cache", &c.cache,
                "Whose prefixes it may find in the KV cache, and so see in the time they take: "
                "isolated: its own. shared:NAME: of all with that name. off: none."},
+              {"guard", &c.guard, "Guards that stand where the chain says tenant:guard."},
           },
           {{"budget",
             "Tokens in a longer time.",
@@ -416,6 +419,14 @@ ConfigSection DescribeServer(ServerConfig& c) {
                             return DescribeTenant(c.tenants.try_emplace(name, base).first->second);
                           },
                           [&c] { return DescribeAll(c.tenants, DescribeTenant); }});
+  root.fields.push_back(
+      {"chain", &c.chain,
+       "Links that every request passes, in this order, and its answer in reverse: names of "
+       "guards, "
+       "schema, cache:exact, and tenant:guard for the tenant's own. Empty: none."});
+  root.entries.push_back({"guards", "Links of the chain by name.", true,
+                          [&c](const std::string& name) { return DescribeGuard(c.guards[name]); },
+                          [&c] { return DescribeAll(c.guards, DescribeGuard); }});
   root.sections.push_back(DescribeEngine(c.engine));
   root.sections.push_back(DescribeObserve(c.observe));
   root.sections.push_back(
@@ -431,33 +442,37 @@ ConfigSection DescribeServer(ServerConfig& c) {
 }
 
 ConfigSection DescribeModel(ModelEntry& entry) {
-  return {"",
-          "A model by the name that clients use.",
-          {
-              {"path", &entry.path,
-               "A directory in Hugging Face form, or org/name[@rev] (from the Hugging Face cache, "
-               "else downloaded)."},
-              {"weights",
-               &entry.weights,
-               "file, or formula: computed from the tensors' names, for benchmarks (needs only "
-               "config.json).",
-               {"file", "formula"}},
-              {"aliases", &entry.aliases, "Further names for the same model."},
-              {"chat_template", &entry.chat_template,
-               "A Jinja file instead of the model's own chat template; empty: the model's."},
-              {"tool_parser",
-               &entry.tool_parser,
-               "How the model writes calls of functions. auto: as its chat template has it. none: "
-               "they stay in the text.",
-               {"auto", "none", "hermes", "qwen3_coder", "glm45", "nemotron", "mistral",
-                "llama3_json", "granite", "phi4", "deepseek_v3", "deepseek_v31", "kimi_k2",
-                "pythonic", "command_r", "functionary", "harmony"}},
-              {"reasoning_parser",
-               &entry.reasoning_parser,
-               "How the model writes its reasoning, likewise.",
-               {"auto", "none", "think", "magistral", "command_r", "harmony"}},
-          },
-          {DescribeLora(entry.lora), DescribeEngine(entry.engine)}};
+  return {
+      "",
+      "A model by the name that clients use.",
+      {
+          {"path", &entry.path,
+           "A directory in Hugging Face form, or org/name[@rev] (from the Hugging Face cache, "
+           "else downloaded)."},
+          {"weights",
+           &entry.weights,
+           "file, or formula: computed from the tensors' names, for benchmarks (needs only "
+           "config.json).",
+           {"file", "formula"}},
+          {"aliases", &entry.aliases, "Further names for the same model."},
+          {"fallback", &entry.fallback,
+           "Models that answer, in this order, where this one is not loaded, has no room or fails "
+           "before the first byte; the answer then says x-model-fallback."},
+          {"chat_template", &entry.chat_template,
+           "A Jinja file instead of the model's own chat template; empty: the model's."},
+          {"tool_parser",
+           &entry.tool_parser,
+           "How the model writes calls of functions. auto: as its chat template has it. none: "
+           "they stay in the text.",
+           {"auto", "none", "hermes", "qwen3_coder", "glm45", "nemotron", "mistral", "llama3_json",
+            "granite", "phi4", "deepseek_v3", "deepseek_v31", "kimi_k2", "pythonic", "command_r",
+            "functionary", "harmony"}},
+          {"reasoning_parser",
+           &entry.reasoning_parser,
+           "How the model writes its reasoning, likewise.",
+           {"auto", "none", "think", "magistral", "command_r", "harmony"}},
+      },
+      {DescribeLora(entry.lora), DescribeEngine(entry.engine)}};
 }
 
 }  // namespace penstock

@@ -12,6 +12,7 @@
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "config/config_diff.h"
+#include "config/guard_fields.h"
 #include "config/load_config.h"
 #include "config/schema.h"
 
@@ -77,6 +78,15 @@ absl::Status ValidateModels(const ServerConfig& config) {
       if (!fresh) {
         return absl::InvalidArgumentError(
             absl::StrCat(path, ": the name '", served, "' is taken by models.", it->second));
+      }
+    }
+  }
+  for (const auto& [name, model] : config.models) {
+    for (const std::string& other : model.fallback) {
+      const auto found = owner.find(other);
+      if (found == owner.end() || found->second == name) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "models.", name, ".fallback: expected another model's name, got '", other, "'"));
       }
     }
   }
@@ -257,6 +267,7 @@ absl::Status ValidateConfig(const ServerConfig& config, bool serving) {
   }
   RETURN_IF_ERROR(ValidateEngine(config.engine, "engine"));
   RETURN_IF_ERROR(ValidateModels(config));
+  RETURN_IF_ERROR(ValidateGuards(config));
   const LimitsSection& limits = config.limits;
   if (limits.max_body.automatic() || limits.stream_buffer.automatic() ||
       limits.idempotency_memory.automatic() || limits.response_memory.automatic()) {

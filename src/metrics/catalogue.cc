@@ -165,6 +165,7 @@ RequestMetrics Catalogue::MakeRequestMetrics(const std::string& model_name, int3
       MakeHistogram("vllm:request_max_num_generation_tokens", base, max_context);
   m.params_max_tokens = MakeHistogram("vllm:request_params_max_tokens", base, max_context);
   m.params_n = MakeHistogram("vllm:request_params_n", base);
+  MakeCounter("penstock_fallbacks_total", {{"model_name", model_name}});  // begins at 0
   return m;
 }
 
@@ -211,6 +212,16 @@ void Catalogue::SetAdapters(const std::string& model_name, int32_t max_adapters,
 
 void Catalogue::SetKernelSelfTest(const std::string& kernel_set, bool failed) {
   MakeGauge("penstock_kernel_selftest_failed", {{"kernel_set", kernel_set}}).Set(failed ? 1 : 0);
+}
+
+void Catalogue::AddChainLink(const std::string& name, HistogramHandle& seconds,
+                             CounterHandle& errors) {
+  seconds = MakeHistogram("penstock_chain_seconds", {{"link", name}});
+  errors = MakeCounter("penstock_chain_errors_total", {{"link", name}});
+}
+
+void Catalogue::CountFallback(const std::string& model_name) {
+  MakeCounter("penstock_fallbacks_total", {{"model_name", model_name}}).Add();
 }
 
 void Catalogue::SetServing(bool ready, bool draining) {

@@ -132,6 +132,10 @@ class Catalogue {
   void SetServing(bool ready, bool draining);
   /// penstock_requests_total{code}: one answered request, by HTTP status.
   void CountRequest(int code);
+  /// penstock_chain_seconds and penstock_chain_errors_total of one link.
+  void AddChainLink(const std::string& name, HistogramHandle& seconds, CounterHandle& errors);
+  /// penstock_fallbacks_total: `model_name` of the configuration was to answer, and another does.
+  void CountFallback(const std::string& model_name);
   /// `reason`: a label of penstock_auth_failures_total.
   void CountAuthFailure(std::string_view reason);
 

@@ -5,6 +5,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "chain/chain_set.h"
 #include "config/config_diff.h"
 #include "config/load_config.h"
 #include "metrics/catalogue.h"
@@ -86,6 +87,7 @@ void AddCheckConfigCommand(CLI::App& app, int& exit_code) {
     absl::StatusOr<ServerConfig> config = ReadConfig(options->file, options->assignments);
     absl::Status status =
         config.ok() ? ValidateConfig(*config, /*serving=*/false) : config.status();
+    if (status.ok()) status = ChainSet::Make(*config, nullptr, nullptr).status();
     if (!status.ok()) {
       std::fprintf(stderr, "penstock: %s\n", std::string(status.message()).c_str());
       exit_code = 1;

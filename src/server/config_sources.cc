@@ -61,6 +61,7 @@ absl::StatusOr<ServerConfig> ReadConfig(const std::string& file,
   beside(config.tls.cert_file);
   beside(config.tls.key_file);
   beside(config.tls.client_ca_file);
+  for (auto& [name, guard] : config.guards) beside(guard.file);
   for (TokenIssuerSection& issuer : config.auth.jwt) beside(issuer.jwks_file);
   if (const std::string& pepper_file = config.auth.key_file.pepper_file; !pepper_file.empty()) {
     ASSIGN_OR_RETURN(const std::string text, ReadFile(Beside(file, pepper_file)));

@@ -135,6 +135,10 @@ void LoggedRequests::Record(const RequestRecord& record) {
   if (!record.tenant.empty()) fields.push_back({"tenant", record.tenant});
   if (!record.key_id.empty()) fields.push_back({"key_id", record.key_id});
   if (!record.error.empty()) fields.push_back({"error", record.error});
+  std::vector<std::string> keys;  // fields hold views
+  keys.reserve(record.tags.size());
+  for (const auto& [key, value] : record.tags)
+    fields.push_back({keys.emplace_back("tag." + key), value});
   Log(record.code >= 500 ? LogLevel::kError : LogLevel::kInfo, "request", fields);
 }
 

@@ -23,6 +23,7 @@
 #include "base/placement.h"
 #include "base/status_macros.h"
 #include "base/worker_pool.h"
+#include "chain/chain_set.h"
 #include "server/access_parts.h"
 #include "server/boot_routes.h"
 #include "server/grpc_listener.h"
@@ -87,14 +88,15 @@ struct Server::Parts {
         live(config),
         catalogue(PENSTOCK_VERSION),
         reload(
-            std::move(read_again),
-            [this](const ServerConfig& fresh) { return access->Reconfigure(fresh); }, &live,
+            std::move(read_again), [this](const ServerConfig& fresh) { return Take(fresh); }, &live,
             &catalogue),
         pool(ComputeThreads(config, cpus), cpus),
         text(config.server.text_threads > 0 ? config.server.text_threads
                                             : std::min(kMaxTextThreads, std::max(2, AllowedCpus())),
              kMaxWaitingCalls) {}
 
+  absl::Status MakeChain();
+  absl::Status Take(const ServerConfig& fresh);
   HttpServerOptions ListenerOptions(const std::string& address, const TlsFiles* tls);
   absl::Status BindAdmin();
   absl::Status ServeAdmin();
@@ -108,6 +110,7 @@ struct Server::Parts {
   Live<ServerConfig> live;
   Catalogue catalogue;
   std::unique_ptr<AccessParts> access;
+  Live<ChainSetPtr> chains{nullptr};
   ConfigReload reload;
   LoggedRequests log;
   std::unique_ptr<TraceLoop> traces;  // null: nobody collects them
@@ -127,6 +130,24 @@ struct Server::Parts {
   std::unique_ptr<Router> admin_router;
   std::vector<std::unique_ptr<HttpServer>> admin_listeners;
 };
+
+absl::Status Server::Parts::MakeChain() {
+  ASSIGN_OR_RETURN(ChainSetPtr made, ChainSet::Make(config, &catalogue, nullptr));
+  chains.Set(std::move(made));
+  return absl::OkStatus();
+}
+
+/// What follows from a changed configuration: all of it, or nothing.
+absl::Status Server::Parts::Take(const ServerConfig& fresh) {
+  const ChainSetPtr old = *chains.Get();
+  ASSIGN_OR_RETURN(ChainSetPtr made, ChainSet::Make(fresh, &catalogue, old.get()));
+  std::map<std::string, std::vector<std::string>> aliases;
+  for (const auto& [name, model] : fresh.models) aliases[name] = model.aliases;
+  RETURN_IF_ERROR(access->Reconfigure(fresh));
+  chains.Set(std::move(made));
+  if (serving) registry->SetAliases(aliases);
+  return absl::OkStatus();
+}
 
 HttpServerOptions Server::Parts::ListenerOptions(const std::string& address, const TlsFiles* tls) {
   HttpServerOptions options;
@@ -244,6 +265,7 @@ absl::Status Server::Parts::Serve() {
   parts.access = &access->control();
   parts.version = PENSTOCK_VERSION;
   parts.models = registry.get();
+  parts.chains = &chains;
   parts.adapters = registry.get();
   parts.loop = &text;
   parts.clock = &SystemClock::Get();
@@ -275,6 +297,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerConfig config,
   ASSIGN_OR_RETURN(const std::vector<int> cpus, Place(config.server));
   auto parts = std::make_unique<Parts>(std::move(config), std::move(read_again), cpus);
   ASSIGN_OR_RETURN(parts->access, AccessParts::Open(parts->config, &parts->catalogue));
+  RETURN_IF_ERROR(parts->MakeChain());
   RETURN_IF_ERROR(parts->BindAdmin());
   RETURN_IF_ERROR(parts->StartHttp());
   RETURN_IF_ERROR(parts->LoadModels());

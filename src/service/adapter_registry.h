@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -25,6 +26,11 @@ class AdapterRegistry final : public ModelRegistry {
   std::shared_ptr<const ServedModel> Find(std::string_view name) const override;
   Found FindToServe(std::string_view name) const override;
   std::vector<std::shared_ptr<const ServedModel>> List() const override;
+
+  /// As StaticRegistry's.
+  void SetAliases(const std::map<std::string, std::vector<std::string>>& aliases) {
+    models_.SetAliases(aliases);
+  }
 
   /// As AdapterPool's, of the model `base`; without it, of the only one that clients may load for.
   absl::Status Load(const std::optional<std::string>& base, const std::string& name,

@@ -171,9 +171,9 @@ absl::Status GenerationService::Submit(ResponseStream& stream, const GenerationC
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
-    GenerationCall call, std::shared_ptr<ResponseSink> sink) {
-  RETURN_IF_ERROR(CheckOpen());
+absl::StatusOr<std::shared_ptr<RunningCall>> GenerationService::StartOnce(
+    GenerationCall call, std::shared_ptr<ResponseSink> sink, std::shared_ptr<RequestLog> log,
+    bool* engine_refused) {
   const std::shared_ptr<const ServerConfig> config = parts_.config->Get();
   const TenantPolicy tenant(config, call.principal);
   ASSIGN_OR_RETURN(std::shared_ptr<const ServedModel> model,
@@ -186,7 +186,11 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
   RETURN_IF_ERROR(CheckFieldRanges(call));
   RETURN_IF_ERROR(CheckFieldsTogether(call, *model, config->limits.max_n));
   RETURN_IF_ERROR(CheckToolChoice(call));
-  RETURN_IF_ERROR(CheckPatience(call, tenant, *model->engine));
+  const EngineLoad load = model->engine->load();
+  if (engine_refused != nullptr) *engine_refused = !load.healthy || load.draining;
+  const absl::Status patient = CheckPatience(call, tenant, *model->engine);
+  if (engine_refused != nullptr && !patient.ok()) *engine_refused = true;
+  RETURN_IF_ERROR(patient);
   RETURN_IF_ERROR(ResolveTexts(call, *model));
   const int64_t n = call.n.value_or(1);
   RETURN_IF_ERROR(CheckRoom(call.prompts.size(), n));
@@ -222,6 +226,7 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
   setup.loop = parts_.loop;
   setup.clock = parts_.clock;
   setup.log = parts_.log;
+  setup.call_log = std::move(log);
   setup.arrival = call.arrival;
   setup.record.model = model->name;
   setup.num_choices = static_cast<int32_t>(prompts.size() * n);
@@ -254,6 +259,10 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
   const absl::Status submitted = Submit(*stream, call, std::move(requests), n, *model->engine);
   if (!submitted.ok()) {
     stream->Abandon();
+    if (engine_refused != nullptr) {
+      *engine_refused = submitted.code() == absl::StatusCode::kResourceExhausted ||
+                        submitted.code() == absl::StatusCode::kUnavailable;
+    }
     return submitted;
   }
   return stream;

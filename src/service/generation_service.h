@@ -15,6 +15,7 @@
 #include "access/access_control.h"
 #include "base/clock.h"
 #include "base/live.h"
+#include "chain/chain_set.h"
 #include "penstock/config.h"
 #include "penstock/service.h"
 #include "service/embedding_stream.h"
@@ -26,6 +27,9 @@ namespace penstock {
 
 class AdapterRegistry;
 class Catalogue;
+class ChainCall;
+struct KeptAnswer;
+using ChainSetPtr = std::shared_ptr<const ChainSet>;
 
 /// What the service is doing, in this order.
 enum class ServingPhase : uint8_t {
@@ -41,6 +45,7 @@ struct ServiceParts {
   const AccessControl* access = nullptr;
   std::string version;
   const ModelRegistry* models = nullptr;
+  const Live<ChainSetPtr>* chains = nullptr;  // null: there are none
   const AdapterRegistry* adapters = nullptr;  // `models`, where it has adapters
   TextLoop* loop = nullptr;
   const Clock* clock = nullptr;    // the engines' own
@@ -68,8 +73,8 @@ class GenerationService {
 
   /// Validates and submits. After OK the sink got OnStart and gets the rest; after an error it
   /// hears nothing.
-  absl::StatusOr<std::shared_ptr<ResponseStream>> Start(GenerationCall call,
-                                                        std::shared_ptr<ResponseSink> sink);
+  absl::StatusOr<std::shared_ptr<RunningCall>> Start(GenerationCall call,
+                                                     std::shared_ptr<ResponseSink> sink);
   /// The same of embeddings and reranking. After OK `done` is called once, on a text worker; after
   /// an error never.
   absl::StatusOr<std::shared_ptr<EmbeddingStream>> StartEmbedding(EmbeddingCall call,
@@ -100,6 +105,21 @@ class GenerationService {
   absl::StatusOr<std::shared_ptr<const ServedModel>> Named(const std::optional<std::string>& name,
                                                            const PrincipalPtr& caller,
                                                            bool to_serve) const;
+  using Started = absl::StatusOr<std::shared_ptr<RunningCall>>;
+  /// Through the chain, in service/start_call.cc.
+  Started StartInChain(GenerationCall call, std::shared_ptr<ResponseSink> sink,
+                       std::shared_ptr<const ChainSet> chains);
+  absl::StatusOr<std::shared_ptr<ResponseSink>> PassLinks(ChainCall& chain, GenerationCall& call,
+                                                          std::shared_ptr<ResponseSink> sink,
+                                                          std::shared_ptr<RunningCall>* answered);
+  absl::Status AnswerAgain(const KeptAnswer& kept, const GenerationCall& call, ChainCall& chain,
+                           std::shared_ptr<const ServedModel> model, ResponseSink& sink);
+  /// On the call's model, or those that stand in for it. `log` null: the service's own.
+  Started StartOnModels(const GenerationCall& call, std::shared_ptr<ResponseSink> sink,
+                        std::shared_ptr<RequestLog> log);
+  /// On one model. `engine_refused` (may be null): another model might take the call.
+  Started StartOnce(GenerationCall call, std::shared_ptr<ResponseSink> sink,
+                    std::shared_ptr<RequestLog> log, bool* engine_refused);
   static RequestRecord NewRecord(const GenerationCall& call);
   absl::Status CheckRoom(size_t num_prompts, int64_t n) const;
   absl::Status Submit(ResponseStream& stream, const GenerationCall& call,

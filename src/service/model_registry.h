@@ -1,6 +1,6 @@
-// The models that are served, fixed at start.
+// The models that are served, fixed at start but for their further names.
 // Owns the list. Must not know how models are loaded.
-// Threads: immutable.
+// Threads: thread-safe.
 #pragma once
 
 #include <map>
@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/live.h"
 #include "penstock/service.h"
 
 namespace penstock {
@@ -17,11 +18,20 @@ class StaticRegistry final : public ModelRegistry {
   /// Of two models with one name the first is found.
   explicit StaticRegistry(std::vector<std::shared_ptr<const ServedModel>> models);
   std::shared_ptr<const ServedModel> Find(std::string_view name) const override;
-  std::vector<std::shared_ptr<const ServedModel>> List() const override { return models_; }
+  std::vector<std::shared_ptr<const ServedModel>> List() const override {
+    return table_.Get()->models;
+  }
+  /// Gives models (by name) other aliases; who holds a model keeps what it got.
+  void SetAliases(const std::map<std::string, std::vector<std::string>>& aliases);
 
  private:
-  std::vector<std::shared_ptr<const ServedModel>> models_;
-  std::map<std::string, std::shared_ptr<const ServedModel>, std::less<>> by_name_;
+  struct Table {
+    std::vector<std::shared_ptr<const ServedModel>> models;
+    std::map<std::string, std::shared_ptr<const ServedModel>, std::less<>> by_name;
+  };
+  static Table MakeTable(std::vector<std::shared_ptr<const ServedModel>> models);
+
+  Live<Table> table_;
 };
 
 }  // namespace penstock

@@ -35,7 +35,8 @@ void ResponseStream::End() {
     metrics.prompt_tokens.Add(static_cast<double>(record.usage.prompt_tokens));
   }
   if (!cancelled && !error_) ObserveEnd(record);
-  if (setup_.log != nullptr) setup_.log->Record(record);
+  RequestLog* const log = setup_.call_log != nullptr ? setup_.call_log.get() : setup_.log;
+  if (log != nullptr) log->Record(record);
   const std::shared_ptr<ResponseSink> sink = std::exchange(sink_, nullptr);
   if (cancelled) error_ = ErrorOf(*cancelled);
   sink->OnEnd({error_, record.usage});

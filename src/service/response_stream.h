@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "penstock/service.h"
+#include "service/running_call.h"
 #include "service/tenant_limits.h"
 #include "service/text_loop.h"
 #include "text/detokenizer.h"
@@ -28,7 +29,8 @@ struct StreamSetup {
   std::shared_ptr<ResponseSink> sink;
   TextLoop* loop = nullptr;
   const Clock* clock = nullptr;
-  RequestLog* log = nullptr;  // null: not logged
+  std::shared_ptr<RequestLog> call_log;  // of this call alone; null: `log`
+  RequestLog* log = nullptr;             // null: not logged
   absl::Time arrival;
   RequestRecord record;  // ids and prompt tokens are set, the rest is filled at the end
   int32_t num_choices = 1;
@@ -54,7 +56,9 @@ struct StreamSetup {
   std::shared_ptr<TenantLimits::Reservation> reservation;  // settled at the end; null: no limits
 };
 
-class ResponseStream final : public TextTask, public std::enable_shared_from_this<ResponseStream> {
+class ResponseStream final : public TextTask,
+                             public RunningCall,
+                             public std::enable_shared_from_this<ResponseStream> {
  public:
   explicit ResponseStream(StreamSetup setup);
   ~ResponseStream() override;
@@ -65,9 +69,9 @@ class ResponseStream final : public TextTask, public std::enable_shared_from_thi
   void Abandon();
   /// The client is gone, or must go: frees the blocks within one step; no more deltas, then an
   /// OnEnd that says so. Idempotent.
-  void Cancel(CancelReason reason);
+  void Cancel(CancelReason reason) override;
   /// The client reads again.
-  void Resume();
+  void Resume() override;
 
   void Run() override;
 

@@ -48,6 +48,12 @@ void TenantPolicy::Apply(std::optional<int64_t> priority, std::string_view reque
   request.cache_salt = absl::StrCat(whose, "\n", request.cache_salt);
 }
 
+std::string TenantPolicy::CacheOwner() const {
+  const std::string_view cache = rules_ == nullptr ? "isolated" : std::string_view(rules_->cache);
+  if (cache == "off") return "";
+  return cache == "isolated" ? absl::StrCat("tenant ", tenant_) : std::string(cache);
+}
+
 absl::StatusOr<std::shared_ptr<TenantLimits::Reservation>> TenantPolicy::Reserve(
     TenantLimits& limits, int64_t tokens) const {
   if (rules_ == nullptr) return nullptr;

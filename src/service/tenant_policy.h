@@ -31,6 +31,8 @@ class TenantPolicy {
   /// Tenant, priority, patience and the salt of the prefix cache. `request_id` tells requests apart.
   void Apply(std::optional<int64_t> priority, std::string_view request_id,
              GenerateRequest& request) const;
+  /// Whose answers it shares; "": nobody's, not even its own.
+  std::string CacheOwner() const;
   /// Null where the tenant has no limits.
   absl::StatusOr<std::shared_ptr<TenantLimits::Reservation>> Reserve(TenantLimits& limits,
                                                                      int64_t tokens) const;

@@ -79,7 +79,12 @@ def test_mutations_are_read_as_the_schema_has_them(tmp_path):
             assert len(line) == 1 and line[0].startswith("penstock: "), (i, result.stderr)
             continue
         taken += 1
-        errors = list(known.iter_errors(yaml.load(text, Loader)))
+        try:
+            document = yaml.load(text, Loader)
+        except yaml.scanner.ScannerError:
+            assert "\t" in text, (i, text)  # YAML allows a tab before a colon, PyYAML does not
+            continue
+        errors = list(known.iter_errors(document))
         assert not errors, (i, text, errors[0])
     print(f"{taken} taken, {refused} refused")
     assert refused > COUNT / 2 and taken > COUNT / 50

@@ -87,8 +87,8 @@ def sizes():
             if len(line) > 120:
                 yield f"{path.relative_to(ROOT)}:{number}: {len(line)} columns, 120 at most"
     total = sum(len(p.read_text().splitlines()) for p in sources("include"))
-    if total > 1400:
-        yield f"include/penstock: {total} lines, 1400 at most"
+    if total > 1500:
+        yield f"include/penstock: {total} lines, 1500 at most"
 
 
 def headers():

@@ -32,7 +32,7 @@ void AppendMessageEvent(std::string& out, std::string_view type, std::string_vie
 }  // namespace
 
 void MessagesAnswer::OnStart(ResponseStart start) {
-  AddLimitHeaders(*exchange_, start.limits);
+  AddStartHeaders(*exchange_, start);
   request_id_ = start.request_id;
   id_ = "msg_" + start.request_id;
   model_name_ = std::move(start.model_name);

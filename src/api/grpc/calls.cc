@@ -42,6 +42,14 @@ void UnaryCall<Response>::OnClientGone(std::function<void(CancelReason)> cancel)
 }
 
 template <class Response>
+void UnaryCall<Response>::AddTrailers(
+    const std::vector<std::pair<std::string, std::string>>& trailers) {
+  std::lock_guard lock(mutex_);
+  if (finished_) return;
+  for (const auto& [name, value] : trailers) end_.context->AddTrailingMetadata(name, value);
+}
+
+template <class Response>
 void UnaryCall<Response>::Answer(Response&& response) {
   std::lock_guard lock(mutex_);
   if (std::exchange(finished_, true)) return;
@@ -79,7 +87,7 @@ std::shared_ptr<StreamCall<Response>> StreamCall<Response>::Make(CallEnd end, si
 }
 
 template <class Response>
-void StreamCall<Response>::Attach(std::shared_ptr<ResponseStream> stream) {
+void StreamCall<Response>::Attach(std::shared_ptr<RunningCall> stream) {
   {
     std::lock_guard lock(mutex_);
     if (!end_status_) {
@@ -88,6 +96,14 @@ void StreamCall<Response>::Attach(std::shared_ptr<ResponseStream> stream) {
     }
   }
   stream->Cancel(CancelReason::kDisconnect);  // does nothing where the stream has ended
+}
+
+template <class Response>
+void StreamCall<Response>::AddTrailers(
+    const std::vector<std::pair<std::string, std::string>>& trailers) {
+  std::lock_guard lock(mutex_);
+  if (end_status_) return;
+  for (const auto& [name, value] : trailers) end_.context->AddTrailingMetadata(name, value);
 }
 
 template <class Response>
@@ -139,7 +155,7 @@ void StreamCall<Response>::WatchStall() {
   stall_alarm_->Set(until, [weak = this->weak_from_this()](bool fired) {
     const std::shared_ptr<StreamCall> self = weak.lock();
     if (!fired || !self) return;
-    std::shared_ptr<ResponseStream> stream;
+    std::shared_ptr<RunningCall> stream;
     {
       std::lock_guard lock(self->mutex_);
       if (!self->congested_ || self->end_status_) return;
@@ -155,7 +171,7 @@ void StreamCall<Response>::WatchStall() {
 
 template <class Response>
 void StreamCall<Response>::OnWriteDone(bool ok) {
-  std::shared_ptr<ResponseStream> resumed;
+  std::shared_ptr<RunningCall> resumed;
   {
     std::lock_guard lock(mutex_);
     queued_bytes_ -= std::min(queued_bytes_, queue_.front().ByteSizeLong());
@@ -177,7 +193,7 @@ void StreamCall<Response>::OnWriteDone(bool ok) {
 
 template <class Response>
 void StreamCall<Response>::OnCancel() {
-  std::shared_ptr<ResponseStream> stream;
+  std::shared_ptr<RunningCall> stream;
   {
     std::lock_guard lock(mutex_);
     stream = stream_;

@@ -15,10 +15,11 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "penstock/v1/inference.pb.h"
-#include "service/response_stream.h"
+#include "service/running_call.h"
 
 namespace penstock {
 
@@ -42,6 +43,8 @@ class UnaryCall final : public grpc::ServerUnaryReactor,
   void Attach(std::shared_ptr<Stream> stream) {
     OnClientGone([stream = std::move(stream)](CancelReason reason) { stream->Cancel(reason); });
   }
+  /// Further metadata at the end.
+  void AddTrailers(const std::vector<std::pair<std::string, std::string>>& trailers);
   void Answer(Response&& response);
   void Fail(const CallError& error);
   void OnCancel() override;
@@ -65,7 +68,9 @@ class StreamCall final : public grpc::ServerWriteReactor<Response>,
  public:
   static std::shared_ptr<StreamCall> Make(CallEnd end, size_t max_bytes,
                                           absl::Duration write_stall);
-  void Attach(std::shared_ptr<ResponseStream> stream);
+  void Attach(std::shared_ptr<RunningCall> stream);
+  /// Further metadata at the end.
+  void AddTrailers(const std::vector<std::pair<std::string, std::string>>& trailers);
   void Push(Response&& piece);
   void Finish();
   void Fail(const CallError& error);
@@ -91,7 +96,7 @@ class StreamCall final : public grpc::ServerWriteReactor<Response>,
   bool congested_ = false;
   bool finished_ = false;
   std::optional<grpc::Status> end_status_;
-  std::shared_ptr<ResponseStream> stream_;
+  std::shared_ptr<RunningCall> stream_;
   std::optional<grpc::Alarm> stall_alarm_;
   std::shared_ptr<StreamCall> self_;  // until OnDone
 };

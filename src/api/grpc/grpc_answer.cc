@@ -19,6 +19,7 @@ void AddPromptIds(const std::vector<TokenId>& ids, Response& response) {
 
 template <class Response>
 void UnaryAnswer<Response>::OnStart(ResponseStart start) {
+  if (!start.headers.empty()) call_->AddTrailers(start.headers);
   shape_ = ShapeFor(*start.model, shape_);
   WriteStart(start, response_);
   if (shape_.token_ids) AddPromptIds(start.prompt_ids.front(), response_);
@@ -48,6 +49,7 @@ void UnaryAnswer<Response>::OnEnd(const ResponseEnd& end) {
 
 template <class Response>
 void StreamAnswer<Response>::OnStart(ResponseStart start) {
+  if (!start.headers.empty()) call_->AddTrailers(start.headers);
   shape_ = ShapeFor(*start.model, shape_);
   WriteStart(start, common_);
   if (shape_.token_ids) prompt_ids_ = std::move(start.prompt_ids.front());

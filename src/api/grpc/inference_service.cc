@@ -161,7 +161,7 @@ void InferenceService::StartCall(grpc::CallbackServerContext& context,
         TakeDeadline(deadline, *parsed);
         if (status.ok()) {
           const ProtoShape shape = ShapeOf(*parsed);
-          absl::StatusOr<std::shared_ptr<ResponseStream>> started =
+          absl::StatusOr<std::shared_ptr<RunningCall>> started =
               service->Start(*parsed, std::make_shared<Answer>(call, shape));
           if (started.ok()) return call->Attach(*std::move(started));
           status = started.status();

@@ -4,6 +4,11 @@
 
 namespace penstock {
 
+void AddStartHeaders(HttpExchange& exchange, const ResponseStart& start) {
+  for (const auto& [name, value] : start.headers) exchange.AddHeader(name, value);
+  AddLimitHeaders(exchange, start.limits);
+}
+
 void AddLimitHeaders(HttpExchange& exchange, const TenantState& state) {
   for (const auto& [what, left] :
        {std::pair("requests", &state.requests), {"tokens", &state.tokens}}) {

@@ -75,7 +75,7 @@ void TakeRequestId(GenerationCall& call) {
 
 absl::Status StartAnswer(GenerationService& service, const GenerationCall& call,
                          std::shared_ptr<ResponseSink> answer, HttpExchange& exchange) {
-  ASSIGN_OR_RETURN(const std::shared_ptr<ResponseStream> stream,
+  ASSIGN_OR_RETURN(const std::shared_ptr<RunningCall> stream,
                    service.Start(call, std::move(answer)));
   exchange.Watch([stream](CancelReason reason) { stream->Cancel(reason); },
                  [stream] { stream->Resume(); });

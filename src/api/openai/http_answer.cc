@@ -23,7 +23,7 @@ void MoveTo(std::vector<T>& to, std::vector<T>& from) {
 }  // namespace
 
 void HttpAnswer::OnStart(ResponseStart start) {
-  AddLimitHeaders(*exchange_, start.limits);
+  AddStartHeaders(*exchange_, start);
   if (start.model->tokenizer == nullptr) shape_.return_token_ids = true;
   if (!shape_.stream) {
     choices_.resize(start.num_choices);

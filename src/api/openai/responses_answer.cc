@@ -47,7 +47,7 @@ ResponsesAnswer::ResponsesAnswer(std::shared_ptr<HttpExchange> exchange, Respons
       owner_(exchange_->request().owner()) {}
 
 void ResponsesAnswer::OnStart(ResponseStart start) {
-  AddLimitHeaders(*exchange_, start.limits);
+  AddStartHeaders(*exchange_, start);
   const GenerationDefaults& defaults = start.model->defaults;
   temperature_ = request_.temperature.value_or(defaults.temperature.value_or(1));
   top_p_ = request_.top_p.value_or(defaults.top_p.value_or(1));

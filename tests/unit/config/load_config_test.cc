@@ -87,7 +87,7 @@ TEST(LoadConfig, NamesFileLineKeyAndTheNearestName) {
               HasSubstr("p.yaml:3: server.public.htp: unknown key, did you mean 'http'?"));
   EXPECT_THAT(ErrorOf(Load("modells: {}\n")), HasSubstr("did you mean 'models'?"));
   EXPECT_THAT(ErrorOf(Load("registry: {}\n")),
-              HasSubstr("p.yaml:1: registry: unknown key; known: roles, server, "));
+              HasSubstr("p.yaml:1: registry: unknown key; known: roles, chain, server, "));
   EXPECT_THAT(ErrorOf(Load("", {"engine.blok_size=16"})),
               HasSubstr("engine.blok_size: blok_size: unknown key, did you mean 'block_size'?"));
   EXPECT_THAT(ErrorOf(Load("", {}, {{"PENSTOCK_ENGINE_MAX_BATHC", "3"}})),

@@ -38,6 +38,9 @@ TEST(Catalogue, EveryRowAppearsInTheTextOnceAllHandlesAreMade) {
   catalogue.SetServing(true, false);
   catalogue.MakeTraceMetrics();
   catalogue.MakeCertificateEnd();
+  HistogramHandle seconds;
+  CounterHandle errors;
+  catalogue.AddChainLink("schema", seconds, errors);
   catalogue.SetConfig("0123", true, absl::FromUnixSeconds(10));
   catalogue.SetAdapters("m", 4, "a,b", "", absl::FromUnixSeconds(10));
   const std::string text = catalogue.Text();

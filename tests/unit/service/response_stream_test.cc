@@ -83,7 +83,7 @@ GenerationCall Ask(const std::string& prompt, int64_t max_tokens, bool stream = 
 
 class ResponseStreamTest : public ::testing::Test {
  protected:
-  std::shared_ptr<ResponseStream> Start(Talk& talk, GenerationCall call) {
+  std::shared_ptr<RunningCall> Start(Talk& talk, GenerationCall call) {
     auto stream = talk.service->Start(std::move(call), sink_);
     EXPECT_TRUE(stream.ok()) << stream.status();
     return stream.ok() ? *stream : nullptr;
