@@ -155,7 +155,17 @@ struct TenantEntry {
   absl::Duration budget_per = absl::Hours(24 * 30);
 };
 
+/// limits.shared: tenants' limits counted over several servers.
+struct SharedLimitsSection {
+  std::string redis;                // host:port; empty: each server counts its own
+  std::string password_file;        // empty: none
+  std::string password;             // its content, never from the file
+  std::string on_outage = "local";  // local | block
+  int32_t replicas = 1;             // servers that share; what each gives alone is divided by it
+};
+
 struct LimitsSection {
+  SharedLimitsSection shared;
   Bytes max_body{16 << 20};
   int32_t max_n = 16;  // choices per request
   int32_t max_connections = 4096;
@@ -174,6 +184,15 @@ struct LimitsSection {
 struct ObserveSection {
   std::string log = "auto";    // auto | text | json
   std::string level = "info";  // debug | info | warn | error
+};
+
+/// privacy.audit: who did what, in a chain that shows when it was changed.
+struct AuditSection {
+  bool enabled = false;
+  std::string sign_key_file;         // Ed25519, PEM; empty: checkpoints are not signed
+  std::string on_failure = "alert";  // alert | block
+  Bytes rotate{64 << 20};            // of one file
+  absl::Duration ttl;                // files whose last line is older go; 0: none goes
 };
 
 struct DrainSection {
@@ -199,6 +218,7 @@ struct ServerConfig {
   EngineConfig engine;
   std::map<std::string, ModelEntry> models;
   std::map<std::string, TenantEntry> tenants;  // "*": all others
+  AuditSection audit;                          // privacy.audit in the file
   ObserveSection observe;
   DrainSection drain;
 };

@@ -12,9 +12,19 @@
 namespace penstock {
 namespace {
 
-constexpr std::string_view kLivePaths[] = {
-    "auth.api_key_file",   "auth.mtls.",         "drain.",  "limits.", "observe.level", "roles",
-    "server.cors_origins", "server.open_routes", "tenants."};
+constexpr std::string_view kLivePaths[] = {"auth.api_key_file",
+                                           "auth.mtls.",
+                                           "drain.",
+                                           "limits.",
+                                           "observe.level",
+                                           "privacy.audit.on_failure",
+                                           "privacy.audit.ttl",
+                                           "roles",
+                                           "server.cors_origins",
+                                           "server.open_routes",
+                                           "tenants."};
+// Of these, what only a restart changes.
+constexpr std::string_view kFixedPaths[] = {"limits.shared.password_file", "limits.shared.redis"};
 
 void AddValues(const ConfigSection& section, const std::string& prefix,
                std::map<std::string, std::string>& out) {
@@ -29,6 +39,9 @@ void AddValues(const ConfigSection& section, const std::string& prefix,
 }
 
 bool IsLive(std::string_view path) {
+  for (const std::string_view fixed : kFixedPaths) {
+    if (path == fixed) return false;
+  }
   for (const std::string_view live : kLivePaths) {
     if (live.ends_with('.') ? path.starts_with(live) : path == live) return true;
   }

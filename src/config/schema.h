@@ -54,6 +54,9 @@ struct ConfigSection {
 
 /// Everything but `models`.
 ConfigSection DescribeServer(ServerConfig& config);
+/// limits.shared, and privacy.
+ConfigSection DescribeSharedLimits(SharedLimitsSection& section);
+ConfigSection DescribePrivacy(AuditSection& audit);
 /// One entry of `models`.
 ConfigSection DescribeModel(ModelEntry& entry);
 

@@ -44,7 +44,7 @@ std::string CatalogueMarkdown();
 struct EngineMetrics {
   GaugeHandle num_requests_running;
   GaugeHandle num_requests_waiting;
-  GaugeHandle last_step;         // seconds since 1970
+  GaugeHandle last_step;  // seconds since 1970
   GaugeHandle max_concurrency;
   GaugeHandle kv_cache_usage;    // [0, 1]
   GaugeHandle kv_blocks_used;    // held by live requests
@@ -95,6 +95,16 @@ struct RequestMetrics {
   HistogramHandle params_n;
 };
 
+/// Of shared limits, usage and the audit log.
+struct AccountMetrics {
+  GaugeHandle shared_up;
+  CounterHandle shared_admitted, shared_refused, shared_outage;
+  HistogramHandle shared_seconds;
+  CounterHandle usage_write_errors;
+  CounterHandle audit_lines, audit_write_errors;
+  GaugeHandle audit_chain_ok;
+};
+
 /// The facts of vllm:cache_config_info.
 struct CacheConfigInfo {
   int32_t block_size = 0;
@@ -113,6 +123,7 @@ class Catalogue {
   EngineMetrics MakeEngineMetrics(const std::string& model_name);
   /// `max_context` bounds the buckets of the token histograms.
   RequestMetrics MakeRequestMetrics(const std::string& model_name, int32_t max_context);
+  AccountMetrics MakeAccountMetrics();
   void SetCacheConfig(const std::string& model_name, const CacheConfigInfo& info);
   /// vllm:lora_requests_info: names separated by commas. The model's last series goes.
   void SetAdapters(const std::string& model_name, int32_t max_adapters, const std::string& running,

@@ -24,6 +24,7 @@
 #include "base/status_macros.h"
 #include "base/worker_pool.h"
 #include "server/access_parts.h"
+#include "server/account_parts.h"
 #include "server/boot_routes.h"
 #include "server/grpc_listener.h"
 #include "server/logging.h"
@@ -106,6 +107,7 @@ struct Server::Parts {
   const ServerConfig config;  // as it was at the start: for what only a restart changes
   Live<ServerConfig> live;
   Catalogue catalogue;
+  std::unique_ptr<AccountParts> accounts;
   std::unique_ptr<AccessParts> access;
   ConfigReload reload;
   LoggedRequests log;
@@ -151,6 +153,7 @@ absl::Status Server::Parts::BindAdmin() {
 absl::Status Server::Parts::ServeAdmin() {
   admin_router = std::make_unique<Router>(&access->control());
   AddAdminRoutes(*admin_router, *service, {access->keys(), [this] { access->CheckFilesNow(); }});
+  AddLedgerRoutes(*admin_router, *service, {config.server.state_dir, accounts->usage()});
   ServerControls controls;
   controls.reload = [this] { return reload.Reload("admin"); };
   controls.drain = [] { kill(getpid(), SIGTERM); };
@@ -246,6 +249,8 @@ absl::Status Server::Parts::Serve() {
   parts.clock = &SystemClock::Get();
   parts.catalogue = &catalogue;
   parts.log = &log;
+  parts.usage = accounts->usage();
+  parts.shared_limits = accounts->shared_limits();
   service = std::make_unique<GenerationService>(std::move(parts));
   router = std::make_unique<Router>(&access->control());
   const auto answers = std::make_shared<IdempotencyStore>(&live, &SystemClock::Get());
@@ -265,6 +270,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerConfig config,
                                                       ReadConfigFn read_again) {
   ASSIGN_OR_RETURN(const std::vector<int> cpus, Place(config.server));
   auto parts = std::make_unique<Parts>(std::move(config), std::move(read_again), cpus);
+  ASSIGN_OR_RETURN(parts->accounts, AccountParts::Open(parts->config, &parts->catalogue));
   ASSIGN_OR_RETURN(parts->access, AccessParts::Open(parts->config, &parts->catalogue));
   RETURN_IF_ERROR(parts->BindAdmin());
   RETURN_IF_ERROR(parts->StartHttp());

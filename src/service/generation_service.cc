@@ -67,7 +67,8 @@ RequestRecord GenerationService::NewRecord(const GenerationCall& call) {
 }
 
 GenerationService::GenerationService(ServiceParts parts)
-    : parts_(std::move(parts)), limits_(std::make_shared<TenantLimits>(parts_.clock)) {}
+    : parts_(std::move(parts)),
+      limits_(std::make_shared<TenantLimits>(parts_.clock, parts_.shared_limits, parts_.usage)) {}
 
 absl::StatusOr<std::shared_ptr<const ServedModel>> GenerationService::FindModel(
     const std::optional<std::string>& name, const PrincipalPtr& caller) const {
@@ -97,8 +98,8 @@ absl::StatusOr<std::shared_ptr<const ServedModel>> GenerationService::Named(
     ModelRegistry::Found found = to_serve ? parts_.models->FindToServe(*name) : known;
     if (!found.ok() || *found != nullptr) return found;
   }
-  return WithField(
-      absl::NotFoundError(absl::StrCat("the model \"", *name, "\" does not exist")), "model");
+  return WithField(absl::NotFoundError(absl::StrCat("the model \"", *name, "\" does not exist")),
+                   "model");
 }
 
 absl::Status GenerationService::Ready() const {
@@ -214,6 +215,7 @@ absl::StatusOr<std::shared_ptr<ResponseStream>> GenerationService::Start(
     requests.push_back(std::move(request));
   }
   ASSIGN_OR_RETURN(setup.reservation, tenant.Reserve(*limits_, most_tokens));
+  setup.usage = tenant.Meter(parts_.usage);
   setup.model = model;
   setup.sink = sink;
   setup.loop = parts_.loop;

@@ -43,9 +43,11 @@ struct ServiceParts {
   const ModelRegistry* models = nullptr;
   const AdapterRegistry* adapters = nullptr;  // `models`, where it has adapters
   TextLoop* loop = nullptr;
-  const Clock* clock = nullptr;    // the engines' own
-  Catalogue* catalogue = nullptr;  // null: nothing is counted
-  RequestLog* log = nullptr;       // null: nothing is logged
+  const Clock* clock = nullptr;                     // the engines' own
+  Catalogue* catalogue = nullptr;                   // null: nothing is counted
+  RequestLog* log = nullptr;                        // null: nothing is logged
+  std::shared_ptr<UsageBook> usage;                 // null: what tenants use is not counted
+  std::shared_ptr<SharedLimitsLoop> shared_limits;  // null: limits are this server's own
 };
 
 class GenerationService {

@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "access/principal.h"
+#include "ledger/usage_book.h"
 #include "penstock/config.h"
 #include "penstock/request.h"
 #include "penstock/service.h"
@@ -31,6 +32,8 @@ class TenantPolicy {
   /// Tenant, priority, patience and the salt of the prefix cache. `request_id` tells requests apart.
   void Apply(std::optional<int64_t> priority, std::string_view request_id,
              GenerateRequest& request) const;
+  /// Counts a call of the tenant in `book`, if there is one.
+  UsageMeter Meter(const std::shared_ptr<UsageBook>& book) const { return {book, tenant_}; }
   /// Null where the tenant has no limits.
   absl::StatusOr<std::shared_ptr<TenantLimits::Reservation>> Reserve(TenantLimits& limits,
                                                                      int64_t tokens) const;
