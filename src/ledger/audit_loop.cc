@@ -25,7 +25,7 @@ constexpr int64_t kCheckpointLines = 1000;
 constexpr absl::Duration kCheckpointTime = absl::Seconds(60);
 constexpr int64_t kMaxDenied = 200;         // lines a second
 constexpr size_t kMaxUnwritten = 16 << 20;  // bytes, while the disk takes none
-constexpr auto kAuditRetry = std::chrono::seconds(1);
+constexpr auto kAuditPeriod = std::chrono::seconds(1);
 
 /// Text as JSON; what is not ASCII by its bytes, so that any text is.
 void AppendQuoted(std::string& out, std::string_view text) {
@@ -52,11 +52,8 @@ absl::Status AuditError(std::string_view what) {
 
 std::unique_ptr<AuditLoop> AuditLoop::Start(Options options) {
   std::unique_ptr<AuditLoop> loop(new AuditLoop(std::move(options)));
-  const absl::Status status = loop->Open();
+  loop->Show(loop->Open());
   loop->next_checkpoint_ = absl::Now() + kCheckpointTime;
-  loop->failing_ = !status.ok();
-  loop->Complain(status);
-  loop->options_.metrics.audit_chain_ok.Set(status.ok() && loop->whole_ ? 1 : 0);
   loop->thread_ = std::thread([raw = loop.get()] { raw->Run(); });
   return loop;
 }
@@ -121,19 +118,22 @@ absl::Status AuditLoop::Open() {
 
 /// Cuts off a line that was half written.
 absl::Status AuditLoop::OpenLast(const std::string& path) {
-  fd_ = open(path.c_str(), O_RDWR | O_CLOEXEC);
-  if (fd_ < 0) return AuditError(path);
+  const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (fd < 0) return AuditError(path);
   struct stat file {};
-  if (fstat(fd_, &file) != 0) return AuditError(path);
-  size_ = file.st_size;
-  while (size_ > 0) {
+  bool read = fstat(fd, &file) == 0;
+  for (size_ = file.st_size; read && size_ > 0; --size_) {
     char last = 0;
-    if (pread(fd_, &last, 1, size_ - 1) != 1) return AuditError(path);
+    read = pread(fd, &last, 1, size_ - 1) == 1;
     if (last == '\n') break;
-    --size_;
   }
+  if (!read || ftruncate(fd, size_) != 0) {
+    const absl::Status status = AuditError(path);
+    close(fd);
+    return status;
+  }
+  fd_ = fd;
   if (size_ == file.st_size) return absl::OkStatus();
-  if (ftruncate(fd_, size_) != 0) return AuditError(path);
   AddLine("recovered", absl::Now(), absl::StrCat(",\"bytes\":", file.st_size - size_));
   return Append();
 }
@@ -211,7 +211,6 @@ void AuditLoop::AddLost() {
 }
 
 absl::Status AuditLoop::Append() {
-  if (fd_ < 0) RETURN_IF_ERROR(Open());
   size_t done = 0;
   while (done < lines_.size()) {
     const ssize_t n =
@@ -265,13 +264,16 @@ void AuditLoop::DropOld() {
 }
 
 void AuditLoop::Write() {
-  const bool checkpoint = since_checkpoint_ == 0;
   absl::Status status = Append();
-  if (status.ok() && checkpoint) {
+  if (status.ok() && since_checkpoint_ == 0) {
     status = WriteHead();
     DropOld();
   }
   if (status.ok() && size_ >= options_.rotate_bytes) status = Begin();
+  Show(status);
+}
+
+void AuditLoop::Show(const absl::Status& status) {
   if (!status.ok()) options_.metrics.audit_write_errors.Add();
   failing_ = !status.ok();
   options_.metrics.audit_chain_ok.Set(status.ok() && whole_ ? 1 : 0);
@@ -281,12 +283,18 @@ void AuditLoop::Write() {
 void AuditLoop::Run() {
   bool last = false;
   while (!last) {
-    const auto until = std::chrono::steady_clock::now() + kAuditRetry;
-    events_.WaitUntil(until);
+    if (!failing_) {
+      events_.WaitUntil(std::chrono::steady_clock::now() + kAuditPeriod);
+    } else {
+      std::unique_lock lock(mutex_);
+      retry_.wait_for(lock, kAuditPeriod, [this] { return stopped_; });
+    }
     {
       const std::lock_guard lock(mutex_);
       last = stopped_;
     }
+    if (fd_ < 0) Show(Open());
+    if (fd_ < 0) continue;
     // While nothing can be written events wait in the queue, which is bounded.
     if (lines_.size() < kMaxUnwritten) {
       std::vector<AuditEvent> events = events_.TakeAll();
@@ -295,13 +303,7 @@ void AuditLoop::Run() {
     }
     AddLost();
     if (since_checkpoint_ > 0 && (last || absl::Now() >= next_checkpoint_)) AddCheckpoint();
-    if (!lines_.empty() || failing_) {
-      Write();
-      if (failing_ && !last) {
-        std::unique_lock lock(mutex_);
-        retry_.wait_until(lock, until, [this] { return stopped_; });
-      }
-    }
+    if (!lines_.empty() || failing_) Write();
   }
 }
 

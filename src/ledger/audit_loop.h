@@ -68,6 +68,7 @@ class AuditLoop {
   bool TooManyDenied(const AuditEvent& event);
   void AddLost();
   void Write();
+  void Show(const absl::Status& status);
   absl::Status WriteHead();
   void DropOld();
   void Complain(const absl::Status& status);

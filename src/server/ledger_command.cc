@@ -1,4 +1,4 @@
-// penstock admin usage: what tenants have used.
+// penstock admin usage, backup: what tenants have used, and a copy of the state file.
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <memory>
@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/status_macros.h"
+#include "ledger/state_backup.h"
 #include "ledger/usage_store.h"
 #include "server/admin_call.h"
 #include "server/commands.h"
@@ -48,7 +49,7 @@ std::string Escaped(const std::string& text) {
   return out;
 }
 
-absl::StatusOr<std::string> Usage(const LedgerOptions& options) {
+absl::StatusOr<std::string> UsageReport(const LedgerOptions& options) {
   if (!options.socket.empty()) {
     return CallAdmin(
         options.socket, "GET",
@@ -60,7 +61,7 @@ absl::StatusOr<std::string> Usage(const LedgerOptions& options) {
 }
 
 int RunUsage(const LedgerOptions& options) {
-  const absl::StatusOr<std::string> answer = Usage(options);
+  const absl::StatusOr<std::string> answer = UsageReport(options);
   if (!answer.ok()) return LedgerFailure(answer.status());
   const auto json = nlohmann::ordered_json::parse(*answer, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object() || !json.contains("usage"))
@@ -77,6 +78,14 @@ int RunUsage(const LedgerOptions& options) {
                  number("prompt_tokens"), number("cached_tokens"), number("completion_tokens"),
                  number("budget_used"));
   }
+  return 0;
+}
+
+int RunBackup(const LedgerOptions& options, const std::string& to) {
+  const absl::StatusOr<std::string> dir = StateDirOf(options);
+  const absl::Status status = dir.ok() ? BackUpState(*dir, to) : dir.status();
+  if (!status.ok()) return LedgerFailure(status);
+  std::printf("%s: whole\n", to.c_str());
   return 0;
 }
 
@@ -101,6 +110,13 @@ void AddLedgerCommands(CLI::App& admin, int& exit_code) {
   usage->add_option("--tenant", options->tenant, "Of this one alone");
   usage->add_flag("--json", options->json, "Print JSON");
   usage->callback([options, &exit_code] { exit_code = RunUsage(*options); });
+  auto backup_options = std::make_shared<LedgerOptions>();
+  auto to = std::make_shared<std::string>();
+  CLI::App* backup = AddLedgerVerb(
+      admin, "backup", "Copy the state file while servers run, and check the copy", backup_options);
+  backup->add_option("--to", *to, "The copy, which must not be there")->required();
+  backup->callback(
+      [backup_options, to, &exit_code] { exit_code = RunBackup(*backup_options, *to); });
 }
 
 }  // namespace penstock

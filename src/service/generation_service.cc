@@ -115,7 +115,10 @@ absl::Status GenerationService::Ready() const {
 
 absl::Status GenerationService::CheckOpen() const {
   const ServingPhase phase = phase_;
-  if (phase < ServingPhase::kDraining) return absl::OkStatus();
+  if (phase < ServingPhase::kDraining) {
+    if (!parts_.audit_blocks || !parts_.audit_blocks()) return absl::OkStatus();
+    return absl::UnavailableError("the audit log cannot be written (privacy.audit.on_failure)");
+  }
   return absl::UnavailableError(phase == ServingPhase::kDraining ? "the server is shutting down"
                                                                  : "the engine has failed");
 }

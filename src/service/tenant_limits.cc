@@ -44,6 +44,22 @@ bool HasLimits(const TenantEntry& rules) {
          rules.budget_tokens.value > 0;
 }
 
+absl::Status RefusalOf(const std::string& tenant, const TenantEntry& rules,
+                       const SharedDecision& decision) {
+  switch (decision.limit) {
+    case SharedDecision::kRequests:
+      return Exhausted(tenant, "rpm", rules.rpm.value, decision.wait);
+    case SharedDecision::kTokens:
+      return Exhausted(tenant, "tpm", rules.tpm.value, decision.wait);
+    case SharedDecision::kParallel:
+      return Exhausted(tenant, "parallel", rules.parallel, decision.wait);
+    case SharedDecision::kBudget:
+    case SharedDecision::kNone:
+      break;
+  }
+  return Exhausted(tenant, "budget.tokens", rules.budget_tokens.value, decision.wait);
+}
+
 absl::Status TooLarge(const std::string& tenant, int64_t tokens, std::string_view limit,
                       int64_t size) {
   return absl::InvalidArgumentError(absl::StrCat(
@@ -124,32 +140,20 @@ TenantLimits::Reserved TenantLimits::ReserveTogether(const std::string& tenant,
                                                      const TenantEntry& rules, int64_t tokens,
                                                      const SharedLimitsSection& together) {
   SharedDecision decision = shared_->Reserve(tenant, SharedRulesOf(rules), tokens);
+  TenantState state;
+  const auto left = [](int64_t limit, int64_t remaining) -> LimitState {
+    const int64_t clipped = std::clamp<int64_t>(remaining, 0, limit);
+    if (limit == 0) return {};
+    return {limit, clipped, absl::Minutes(1) * (limit - clipped) / limit};
+  };
+  state.requests = left(rules.rpm.value, decision.requests_left);
+  state.tokens = left(rules.tpm.value, decision.tokens_left);
   switch (decision.outcome) {
-    case SharedDecision::kAdmitted: {
-      TenantState state;
-      const auto left = [](int64_t limit, int64_t remaining) -> LimitState {
-        const int64_t clipped = std::clamp<int64_t>(remaining, 0, limit);
-        if (limit == 0) return {};
-        return {limit, clipped, absl::Minutes(1) * (limit - clipped) / limit};
-      };
-      state.requests = left(rules.rpm.value, decision.requests_left);
-      state.tokens = left(rules.tpm.value, decision.tokens_left);
+    case SharedDecision::kAdmitted:
       return std::make_unique<Reservation>(shared_from_this(), tenant, rules, tokens, state,
                                            std::move(decision));
-    }
     case SharedDecision::kRefused:
-      switch (decision.limit) {
-        case SharedDecision::kRequests:
-          return Exhausted(tenant, "rpm", rules.rpm.value, decision.wait);
-        case SharedDecision::kTokens:
-          return Exhausted(tenant, "tpm", rules.tpm.value, decision.wait);
-        case SharedDecision::kParallel:
-          return Exhausted(tenant, "parallel", rules.parallel, decision.wait);
-        case SharedDecision::kBudget:
-        case SharedDecision::kNone:
-          break;
-      }
-      return Exhausted(tenant, "budget.tokens", rules.budget_tokens.value, decision.wait);
+      return WithLimits(RefusalOf(tenant, rules, decision), state);
     case SharedDecision::kOutage:
       break;
   }
@@ -221,13 +225,17 @@ TenantLimits::Reserved TenantLimits::ReserveHere(const std::string& tenant,
   account.tokens.Refill(static_cast<double>(rules.tpm.value), now);
   RenewBudget(tenant, account, rules, now);
   if (replicas > 0) BeginPart(tenant, account, replicas, now);
-  RETURN_IF_ERROR(Check(tenant, account, rules, tokens, now));
   const auto amount = static_cast<double>(tokens);
   const auto take = [&](Bucket& bucket, int64_t limit, double how_much, LimitState& left) {
     if (limit <= 0) return;
     bucket.level -= how_much;
     left = {limit, static_cast<int64_t>(std::max(0.0, bucket.level)), bucket.Until(bucket.size)};
   };
+  if (absl::Status refused = Check(tenant, account, rules, tokens, now); !refused.ok()) {
+    take(account.requests, rules.rpm.value, 0, state.requests);
+    take(account.tokens, rules.tpm.value, 0, state.tokens);
+    return WithLimits(std::move(refused), state);
+  }
   take(account.requests, rules.rpm.value, 1, state.requests);
   take(account.tokens, rules.tpm.value, amount, state.tokens);
   account.budget_left -= amount;
