@@ -154,6 +154,8 @@ absl::Status AuditLoop::Begin() {
 }
 
 void AuditLoop::AddLine(std::string_view what, absl::Time time, std::string_view rest) {
+  // Where another file cannot be made the old one grows.
+  if (lines_.empty() && size_ >= options_.rotate_bytes) Begin().IgnoreError();
   const size_t begin = lines_.size();
   absl::StrAppend(&lines_, "{\"n\":", ++number_, ",\"prev\":\"", digest_, "\",\"time\":\"",
                   absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", time, absl::UTCTimeZone()),
@@ -189,6 +191,8 @@ void AuditLoop::Render(const AuditEvent& event) {
   }
   AddLine(event.what, event.time, rest);
   if (since_checkpoint_ >= kCheckpointLines) AddCheckpoint();
+  const bool full = size_ + static_cast<int64_t>(lines_.size()) >= options_.rotate_bytes;
+  if (full && !failing_) Write();
 }
 
 void AuditLoop::AddCheckpoint() {
@@ -269,7 +273,6 @@ void AuditLoop::Write() {
     status = WriteHead();
     DropOld();
   }
-  if (status.ok() && size_ >= options_.rotate_bytes) status = Begin();
   Show(status);
 }
 

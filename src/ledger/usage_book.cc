@@ -198,12 +198,13 @@ UsageBook::Slot* UsageBook::Of(const std::string& tenant) {
 UsageBook::Window UsageBook::WindowOf(const std::string& tenant) {
   const Slot* slot = Of(tenant);
   const int64_t end = Get(slot->window_end);
-  if (end == 0) return {};
+  if (end == 0 || NameIn(slot->name, kMaxName) != tenant) return {};
   return {absl::FromUnixMillis(end), slot->tokens() - Get(slot->window_base)};
 }
 
 void UsageBook::BeginWindow(const std::string& tenant, absl::Time end) {
   Slot* slot = Of(tenant);
+  if (NameIn(slot->name, kMaxName) != tenant) return;  // a line that many share has none
   if (Get(slot->window_end) == absl::ToUnixMillis(end)) return;
   // In this order: a crash between the two leaves a window that has ended.
   std::atomic_ref<int64_t>(slot->window_base).store(slot->tokens());

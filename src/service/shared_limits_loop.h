@@ -119,7 +119,7 @@ class SharedLimitsLoop {
   std::atomic<bool> up_{false}, stopped_{false};
   std::atomic<int64_t> outages_{1}, next_lease_{1};
   std::atomic<int> num_asks_{0};  // in messages_
-  Mailbox<Letter> messages_{0};  // changes are as many as requests run
+  Mailbox<Letter> messages_{0};   // changes are as many as requests run
 
   mutable std::mutex known_mutex_;
   absl::flat_hash_map<std::string, Known> known_;  // guarded by known_mutex_

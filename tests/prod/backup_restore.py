@@ -183,7 +183,8 @@ def read_only():
         try:
             server = Server(folder, config(folder))
             server.wait(lambda: complete(server, key) == 200, "served")
-            expect(metric(server, "penstock_usage_write_errors_total") > 0 and "kept in memory" in server.log, server.log)
+            expect(metric(server, "penstock_usage_write_errors_total") > 0, "errors")
+            expect("kept in memory" in server.log, server.log)
             server.stop()
         finally:
             ending(server)

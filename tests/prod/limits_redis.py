@@ -88,7 +88,7 @@ class Fleet:
             self.keys.append({t: server.keys("create", "--tenant", t)["key"] for t in TENANTS})
             server.keys("create", "--tenant", "scraper", "--role", "scraper")
         for i, server in enumerate(self.servers):
-            server.wait(lambda: server.call("GET", "/v1/models", credential=self.keys[i]["slots"])[0] == 200, "keys")
+            server.wait(lambda: server.call("GET", "/v1/models", credential=self.keys[i]["fault"])[0] == 200, "keys")
             self.wait_up(server)
 
     def wait_up(self, server, up=1):

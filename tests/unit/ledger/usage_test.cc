@@ -144,6 +144,9 @@ TEST_F(UsageTest, MoreTenantsThanThereIsRoomForShareALine) {
   for (const UsageRow& row : rows) sum += row.totals.requests;
   EXPECT_EQ(sum, 20000);
   EXPECT_LT(rows.size(), 16384);
+  // A budget is nobody else's.
+  book->BeginWindow("tenant19999", absl::Now() + absl::Hours(1));
+  EXPECT_EQ(book->WindowOf("tenant19998").used, 0);
 }
 
 TEST_F(UsageTest, ThreadsLoseNothing) {
