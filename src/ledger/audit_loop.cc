@@ -207,11 +207,13 @@ void AuditLoop::AddCheckpoint() {
 }
 
 /// What could not be kept is at least counted.
-void AuditLoop::AddLost() {
+void AuditLoop::AddLost(bool last) {
+  const absl::Time now = absl::Now();
   if (const int64_t lost = lost_.exchange(0); lost > 0)
-    AddLine("lost", absl::Now(), absl::StrCat(",\"lines\":", lost));
-  if (denied_more_ > 0 && absl::ToUnixSeconds(absl::Now()) != denied_second_)
-    AddLine("denied", absl::Now(), absl::StrCat(",\"more\":", std::exchange(denied_more_, 0)));
+    AddLine("lost", now, absl::StrCat(",\"lines\":", lost));
+  if (denied_more_ == 0 || (!last && now < next_denied_more_)) return;
+  AddLine("denied", now, absl::StrCat(",\"more\":", std::exchange(denied_more_, 0)));
+  next_denied_more_ = now + absl::Seconds(1);
 }
 
 absl::Status AuditLoop::Append() {
@@ -304,7 +306,7 @@ void AuditLoop::Run() {
       for (const AuditEvent& event : events) Render(event);
       queued_ -= static_cast<int64_t>(events.size());
     }
-    AddLost();
+    AddLost(last);
     if (since_checkpoint_ > 0 && (last || absl::Now() >= next_checkpoint_)) AddCheckpoint();
     if (!lines_.empty() || failing_) Write();
   }

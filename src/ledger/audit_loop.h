@@ -66,7 +66,7 @@ class AuditLoop {
   void AddLine(std::string_view what, absl::Time time, std::string_view rest);
   void AddCheckpoint();
   bool TooManyDenied(const AuditEvent& event);
-  void AddLost();
+  void AddLost(bool last);
   void Write();
   void Show(const absl::Status& status);
   absl::Status WriteHead();
@@ -85,7 +85,7 @@ class AuditLoop {
   std::string digest_;              // of the last line
   std::string lines_;               // not yet written
   int64_t since_checkpoint_ = 0;    // lines
-  absl::Time next_checkpoint_;
+  absl::Time next_checkpoint_, next_denied_more_;
   int64_t denied_second_ = 0, denied_ = 0, denied_more_ = 0;  // of this second
   bool whole_ = true;                                         // the log was when it was opened
   std::string complaint_;
