@@ -163,7 +163,17 @@ struct TenantEntry {
   std::vector<std::string> guard;  // names of guards, in the place of tenant:guard in the chain
 };
 
+/// limits.shared: tenants' limits counted over several servers.
+struct SharedLimitsSection {
+  std::string redis;                // host:port; empty: each server counts its own
+  std::string password_file;        // empty: none
+  std::string password;             // its content, never from the file
+  std::string on_outage = "local";  // local | block
+  int32_t replicas = 1;             // servers that share; what each gives alone is divided by it
+};
+
 struct LimitsSection {
+  SharedLimitsSection shared;
   Bytes max_body{16 << 20};
   int32_t max_n = 16;  // choices per request
   int32_t max_connections = 4096;
@@ -185,6 +195,15 @@ struct ObserveSection {
   std::string otlp;            // URL of a collector of traces (OTLP over HTTP); empty: none
   Share trace_sample{0.01};    // of the traces that begin here
   absl::Duration trace_slow = absl::Seconds(10);  // taking longer is always told; 0: no time is
+};
+
+/// privacy.audit: who did what, in a chain that shows when it was changed.
+struct AuditSection {
+  bool enabled = false;
+  std::string sign_key_file;         // Ed25519, PEM; empty: checkpoints are not signed
+  std::string on_failure = "alert";  // alert | block
+  Bytes rotate{64 << 20};            // of one file
+  absl::Duration ttl;                // files whose last line is older go; 0: none goes
 };
 
 struct DrainSection {
@@ -212,6 +231,7 @@ struct ServerConfig {
   std::map<std::string, TenantEntry> tenants;  // "*": all others
   std::map<std::string, GuardEntry> guards;
   std::vector<std::string> chain;  // names of guards, in the order of the request side
+  AuditSection audit;                          // privacy.audit in the file
   ObserveSection observe;
   DrainSection drain;
 };

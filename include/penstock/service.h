@@ -140,7 +140,8 @@ struct GenerationCall {
 struct CallError {
   absl::StatusCode code = absl::StatusCode::kInternal;
   std::string message;
-  std::string param;  // the field at fault; empty: none
+  std::string param;                                  // the field at fault; empty: none
+  std::optional<int64_t> retry_after = std::nullopt;  // seconds
 };
 
 struct UsageTotals {

@@ -152,17 +152,21 @@ void AccessControl::SetIssuers(std::shared_ptr<const TokenIssuers> issuers) {
   state_.issuers = std::move(issuers);
 }
 
-absl::Status AccessControl::Refuse(Refusal refusal, std::string_view message) const {
-  if (on_refusal_) on_refusal_(refusal);
-  return refusal == Refusal::kPermission ? absl::PermissionDeniedError(ToAbsl(message))
-                                         : absl::UnauthenticatedError(ToAbsl(message));
+absl::Status AccessControl::Refuse(const RefusedCall& call, std::string_view message) const {
+  if (on_refusal_) on_refusal_(call);
+  return call.refusal == Refusal::kPermission ? absl::PermissionDeniedError(ToAbsl(message))
+                                              : absl::UnauthenticatedError(ToAbsl(message));
 }
 
 AccessControl::Found AccessControl::Identify(const Caller& caller) const {
-  return IdentifyBy(state(), caller);
+  return IdentifyBy(state(), caller, "");
 }
 
-AccessControl::Found AccessControl::IdentifyBy(const State& state, const Caller& caller) const {
+AccessControl::Found AccessControl::IdentifyBy(const State& state, const Caller& caller,
+                                               std::string_view path) const {
+  const auto refuse = [&](Refusal refusal, std::string_view message) {
+    return Refuse({refusal, caller, nullptr, path}, message);
+  };
   const AccessRules& rules = *state.rules;
   if (caller.by_socket) return rules.operators;
   if (rules.anonymous != nullptr) return rules.anonymous;
@@ -171,25 +175,25 @@ AccessControl::Found AccessControl::IdentifyBy(const State& state, const Caller&
     if (caller.names != nullptr && !caller.names->empty() && !rules.certificates.empty()) {
       PrincipalPtr principal = FindByNames(rules.certificates, *caller.names);
       if (principal != nullptr) return principal;
-      return Refuse(Refusal::kCertificate, "the certificate's names are not known");
+      return refuse(Refusal::kCertificate, "the certificate's names are not known");
     }
-    return Refuse(Refusal::kMissing, "an API key is needed: Authorization: Bearer <key>");
+    return refuse(Refusal::kMissing, "an API key is needed: Authorization: Bearer <key>");
   }
   if (rules.has_key_file && KeyText::LooksLikeOne(secret)) {
-    if (state.keys == nullptr) return Refuse(Refusal::kUnknown, "the API key is not known");
+    if (state.keys == nullptr) return refuse(Refusal::kUnknown, "the API key is not known");
     KeyTable::Result result = state.keys->Find(secret, caller.address, absl::Now());
-    if (result.principal == nullptr) return Refuse(result.refusal, result.message);
+    if (result.principal == nullptr) return refuse(result.refusal, result.message);
     return std::move(result.principal);
   }
   if (state.issuers != nullptr && TokenIssuers::LooksLikeOne(secret)) {
     absl::StatusOr<PrincipalPtr> principal =
         state.issuers->Verify(secret, rules.roles, absl::Now());
     if (principal.ok()) return principal;
-    return Refuse(Refusal::kToken, Message(principal.status()));
+    return refuse(Refusal::kToken, Message(principal.status()));
   }
   const auto it = rules.shared_keys.find(Sha256(secret));
   if (it != rules.shared_keys.end()) return it->second;
-  return Refuse(Refusal::kUnknown, "the API key is not known");
+  return refuse(Refusal::kUnknown, "the API key is not known");
 }
 
 AccessControl::Found AccessControl::Admit(const Caller& caller, RouteAccess access,
@@ -197,9 +201,9 @@ AccessControl::Found AccessControl::Admit(const Caller& caller, RouteAccess acce
   if (access.open() || (access.open_to_local() && caller.local)) return PrincipalPtr();
   const State now = state();
   if (now.rules->open_routes.contains(path)) return PrincipalPtr();
-  ASSIGN_OR_RETURN(PrincipalPtr principal, IdentifyBy(now, caller));
+  ASSIGN_OR_RETURN(PrincipalPtr principal, IdentifyBy(now, caller, path));
   if (!principal->may(access.permission())) {
-    return Refuse(Refusal::kPermission,
+    return Refuse({Refusal::kPermission, caller, principal.get(), path},
                   absl::StrCat("this needs the permission ", ToAbsl(NameOf(access.permission())),
                                ", which none of the caller's roles has"));
   }

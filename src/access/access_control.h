@@ -40,6 +40,16 @@ struct CertificateRule {
 PrincipalPtr FindByNames(const std::vector<CertificateRule>& rules,
                          const std::vector<std::string>& names);
 
+/// A caller that is turned away. `principal` null: it is not known who it is; `path` empty: not one
+/// of HTTP.
+struct RefusedCall {
+  Refusal refusal;
+  const Caller& caller;
+  const Principal* principal = nullptr;
+  std::string_view path;
+};
+using RefusalFn = std::function<void(const RefusedCall&)>;
+
 /// All that decides, from one configuration.
 struct AccessRules {
   RoleTable roles;
@@ -69,7 +79,7 @@ class AccessControl {
   /// The issuers of tokens with their keys of the moment.
   void SetIssuers(std::shared_ptr<const TokenIssuers> issuers);
   /// Told of each caller that is turned away. Before the first call.
-  void set_on_refusal(std::function<void(Refusal)> f) { on_refusal_ = std::move(f); }
+  void set_on_refusal(RefusalFn f) { on_refusal_ = std::move(f); }
 
  private:
   struct State {
@@ -78,13 +88,13 @@ class AccessControl {
     std::shared_ptr<const TokenIssuers> issuers;  // null: no tokens
   };
   State state() const;
-  Found IdentifyBy(const State& state, const Caller& caller) const;
-  absl::Status Refuse(Refusal refusal, std::string_view message) const;
+  Found IdentifyBy(const State& state, const Caller& caller, std::string_view path) const;
+  absl::Status Refuse(const RefusedCall& call, std::string_view message) const;
 
   mutable std::mutex mutex_;
   State state_;         // guarded by mutex_
   std::string pepper_;  // likewise
-  std::function<void(Refusal)> on_refusal_;
+  RefusalFn on_refusal_;
 };
 
 }  // namespace penstock

@@ -21,7 +21,10 @@ absl::Status KeySource::Refresh() {
   if (!fresh && version == version_) return absl::OkStatus();
   ASSIGN_OR_RETURN(std::vector<KeyRecord> records, store_->List());
   version_ = version;
-  control_.SetKeys(std::make_shared<const std::vector<KeyRecord>>(std::move(records)), pepper_);
+  auto fresh_records = std::make_shared<const std::vector<KeyRecord>>(std::move(records));
+  if (records_ != nullptr && on_change_) on_change_(*records_, *fresh_records);
+  records_ = fresh_records;
+  control_.SetKeys(std::move(fresh_records), pepper_);
   return absl::OkStatus();
 }
 

@@ -7,6 +7,8 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "access/access_control.h"
 #include "access/key_store.h"
@@ -23,6 +25,12 @@ class KeySource {
         pepper_(std::move(pepper)),
         control_(*control),
         log_(std::move(log)) {}
+  /// Told of records before and after a change. Before the first Check.
+  void set_on_change(
+      std::function<void(const std::vector<KeyRecord>& before, const std::vector<KeyRecord>& after)>
+          f) {
+    on_change_ = std::move(f);
+  }
   /// Where the file cannot be read the keys that were read last stay, and the log says so once.
   void Check();
 
@@ -36,6 +44,8 @@ class KeySource {
   int64_t version_ = -1;
   std::string signature_;  // of the file that is open
   std::string complaint_;  // that the log knows
+  KeyRecords records_;     // that were read last; null: none were
+  std::function<void(const std::vector<KeyRecord>&, const std::vector<KeyRecord>&)> on_change_;
 };
 
 }  // namespace penstock

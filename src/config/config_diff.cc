@@ -23,10 +23,14 @@ constexpr std::string_view kLivePaths[] = {"auth.api_key_file",
                                            "observe.level",
                                            "observe.trace_sample",
                                            "observe.trace_slow",
+                                           "privacy.audit.on_failure",
+                                           "privacy.audit.ttl",
                                            "roles",
                                            "server.cors_origins",
                                            "server.open_routes",
                                            "tenants."};
+// Of these, what only a restart changes.
+constexpr std::string_view kFixedPaths[] = {"limits.shared.password_file", "limits.shared.redis"};
 
 void AddValues(const ConfigSection& section, const std::string& prefix,
                std::map<std::string, std::string>& out) {
@@ -41,6 +45,9 @@ void AddValues(const ConfigSection& section, const std::string& prefix,
 }
 
 bool IsLive(std::string_view path) {
+  for (const std::string_view fixed : kFixedPaths) {
+    if (path == fixed) return false;
+  }
   for (const std::string_view live : kLivePaths) {
     if (const size_t star = live.find('*'); star != live.npos) {
       if (path.starts_with(live.substr(0, star)) && path.ends_with(live.substr(star + 1)))

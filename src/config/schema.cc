@@ -305,7 +305,9 @@ ConfigSection DescribeServer(ServerConfig& c) {
             "host:port where HAProxy's agent-check hears down (loading or failed), up ready with a "
             "maxconn, or drain. Needs HTTP. Port 0: any free one. Empty: off."},
            {"state_dir", &c.server.state_dir,
-            "The folder of state.db, which holds API keys. Empty: no state is kept."},
+            "The folder of state.db (API keys, what tenants used) and of the audit log. Empty: no "
+            "state "
+            "is kept."},
            {"open_routes", &c.server.open_routes,
             "Paths that need no credential beside /health and /ready, such as [/metrics/lb]."},
            {"ready_file", &c.server.ready_file,
@@ -406,7 +408,8 @@ ConfigSection DescribeServer(ServerConfig& c) {
             "is kept."},
            {"response_memory", &c.limits.response_memory,
             "Bytes of kept responses with their conversations; the oldest go first."},
-       }});
+       },
+       {DescribeSharedLimits(c.limits.shared)}});
   root.entries.push_back({"tenants",
                           "Limits of tenants by name, as keys, tokens and certificates name them. "
                           "\"*\": of all others, "
@@ -428,6 +431,7 @@ ConfigSection DescribeServer(ServerConfig& c) {
                           [&c](const std::string& name) { return DescribeGuard(c.guards[name]); },
                           [&c] { return DescribeAll(c.guards, DescribeGuard); }});
   root.sections.push_back(DescribeEngine(c.engine));
+  root.sections.push_back(DescribePrivacy(c.audit));
   root.sections.push_back(DescribeObserve(c.observe));
   root.sections.push_back(
       {"drain",

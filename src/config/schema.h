@@ -56,6 +56,9 @@ struct ConfigSection {
 ConfigSection DescribeServer(ServerConfig& config);
 /// Its section `observe`.
 ConfigSection DescribeObserve(ObserveSection& observe);
+/// limits.shared, and privacy.
+ConfigSection DescribeSharedLimits(SharedLimitsSection& section);
+ConfigSection DescribePrivacy(AuditSection& audit);
 /// One entry of `models`.
 ConfigSection DescribeModel(ModelEntry& entry);
 

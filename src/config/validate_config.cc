@@ -186,6 +186,28 @@ absl::Status ValidateOrigins(const std::vector<std::string>& origins) {
   return absl::OkStatus();
 }
 
+absl::Status ValidateAccounts(const ServerConfig& config) {
+  const auto error = [](auto... parts) {
+    return absl::InvalidArgumentError(absl::StrCat(parts...));
+  };
+  const SharedLimitsSection& shared = config.limits.shared;
+  if (shared.redis.empty() && !shared.password_file.empty())
+    return error("limits.shared.password_file: expected redis beside it");
+  const size_t colon = shared.redis.rfind(':');
+  int32_t port = 0;
+  if (!shared.redis.empty() &&
+      (colon == shared.redis.npos || colon == 0 ||
+       !absl::SimpleAtoi(shared.redis.substr(colon + 1), &port) || port < 1 || port > 65535)) {
+    return error("limits.shared.redis: expected host:port such as 127.0.0.1:6379, got '",
+                 shared.redis, "'");
+  }
+  if (config.audit.enabled && config.server.state_dir.empty())
+    return error("privacy.audit.enabled: expected server.state_dir, where the log is kept");
+  if (config.audit.rotate.value < (64 << 10))
+    return error("privacy.audit.rotate: expected a size of 64KiB at least");
+  return absl::OkStatus();
+}
+
 void PrintSection(const ConfigSection& section, const std::string& indent, std::string& out) {
   for (const ConfigField& field : section.fields) {
     absl::StrAppend(&out, indent, "# ", ToAbsl(field.doc), "\n");
@@ -275,6 +297,7 @@ absl::Status ValidateConfig(const ServerConfig& config, bool serving) {
         "limits.max_body, stream_buffer, idempotency_memory and response_memory: expected a size, "
         "not auto");
   }
+  RETURN_IF_ERROR(ValidateAccounts(config));
   if (serving && config.models.empty()) {
     return absl::InvalidArgumentError(
         "no model is named: penstock serve MODEL, or models: in the configuration");

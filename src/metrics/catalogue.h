@@ -100,6 +100,16 @@ struct TraceMetrics {
   CounterHandle sent, dropped, failed;
 };
 
+/// Of shared limits, usage and the audit log.
+struct AccountMetrics {
+  GaugeHandle shared_up;
+  CounterHandle shared_admitted, shared_refused, shared_outage;
+  HistogramHandle shared_seconds;
+  CounterHandle usage_write_errors;
+  CounterHandle audit_lines, audit_write_errors;
+  GaugeHandle audit_chain_ok;
+};
+
 /// The facts of vllm:cache_config_info.
 struct CacheConfigInfo {
   int32_t block_size = 0;
@@ -120,6 +130,7 @@ class Catalogue {
   RequestMetrics MakeRequestMetrics(const std::string& model_name, int32_t max_context);
   TraceMetrics MakeTraceMetrics();
   GaugeHandle MakeCertificateEnd();
+  AccountMetrics MakeAccountMetrics();
   void SetCacheConfig(const std::string& model_name, const CacheConfigInfo& info);
   /// vllm:lora_requests_info: names separated by commas. The model's last series goes.
   void SetAdapters(const std::string& model_name, int32_t max_adapters, const std::string& running,

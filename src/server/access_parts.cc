@@ -7,6 +7,7 @@
 #include "access/key_source.h"
 #include "base/clock.h"
 #include "base/status_macros.h"
+#include "server/audit_events.h"
 #include "server/http_call.h"
 #include "server/logging.h"
 #include "server/state_file.h"
@@ -68,12 +69,15 @@ absl::Status AccessParts::OpenIssuers(const AuthSection& auth) {
 }
 
 absl::StatusOr<std::unique_ptr<AccessParts>> AccessParts::Open(const ServerConfig& config,
-                                                               Catalogue* catalogue) {
+                                                               Catalogue* catalogue,
+                                                               AuditLoop* audit) {
   ASSIGN_OR_RETURN(std::shared_ptr<const AccessRules> rules, MakeAccessRules(config));
   auto parts = std::make_unique<AccessParts>();
   parts->control_ = std::make_unique<AccessControl>(std::move(rules));
-  parts->control_->set_on_refusal(
-      [catalogue](Refusal why) { catalogue->CountAuthFailure(NameOf(why)); });
+  parts->control_->set_on_refusal([catalogue, audit](const RefusedCall& call) {
+    catalogue->CountAuthFailure(NameOf(call.refusal));
+    if (audit != nullptr) AuditRefusal(*audit, call);
+  });
   RETURN_IF_ERROR(parts->OpenTls(config, *catalogue));
   RETURN_IF_ERROR(parts->OpenIssuers(config.auth));
   if (const std::string& pepper = config.auth.key_file.pepper; !pepper.empty()) {
@@ -81,6 +85,10 @@ absl::StatusOr<std::unique_ptr<AccessParts>> AccessParts::Open(const ServerConfi
     ASSIGN_OR_RETURN(RoleTable roles, RoleTable::Make(config.roles));
     parts->keys_ = std::make_unique<KeyAdmin>(path, pepper, std::move(roles));
     const auto source = std::make_shared<KeySource>(path, pepper, parts->control_.get(), LogAccess);
+    if (audit != nullptr) {
+      source->set_on_change(
+          [audit](const auto& before, const auto& after) { AuditKeys(*audit, before, after); });
+    }
     parts->loop_.Add([source] { source->Check(); });
   }
   parts->loop_.Start();

@@ -11,6 +11,7 @@
 #include "access/key_admin.h"
 #include "access/remote_key_sets.h"
 #include "access/tls_files.h"
+#include "ledger/audit_loop.h"
 #include "metrics/catalogue.h"
 #include "penstock/config.h"
 
@@ -19,9 +20,10 @@ namespace penstock {
 class AccessParts {
  public:
   /// Reads every file that access depends on. A state file that cannot be read is logged and admits
-  /// nobody by its keys; what else is wrong is an error in one line.
+  /// nobody by its keys; what else is wrong is an error in one line. `audit` (null: none) hears of
+  /// callers that are turned away and of keys that change.
   static absl::StatusOr<std::unique_ptr<AccessParts>> Open(const ServerConfig& config,
-                                                           Catalogue* catalogue);
+                                                           Catalogue* catalogue, AuditLoop* audit);
 
   const AccessControl& control() const { return *control_; }
   /// Calls from now on follow auth, roles and server.open_routes of `config`; on an error, one

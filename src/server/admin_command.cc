@@ -148,6 +148,8 @@ void AddAdminCommand(CLI::App& app, int& exit_code) {
       exit_code = RunCall(*socket, method, path);
     });
   }
+  AddLedgerCommands(*admin, exit_code);
+  AddAuditCommand(*admin, exit_code);
   CLI::App* keys = admin->add_subcommand("keys", "API keys: create, rotate, revoke, list");
   keys->require_subcommand(1);
   const auto add = [&](KeyVerb verb, const char* name, const char* what) {

@@ -20,6 +20,9 @@ int RunCommand(int argc, char** argv);
 // one.
 void AddServeCommand(CLI::App& app, int& exit_code);
 void AddAdminCommand(CLI::App& app, int& exit_code);
+// Verbs of `admin` about what is kept: usage, backup, audit.
+void AddLedgerCommands(CLI::App& admin, int& exit_code);
+void AddAuditCommand(CLI::App& admin, int& exit_code);
 void AddPlanCommand(CLI::App& app, int& exit_code);
 void AddDoctorCommand(CLI::App& app, int& exit_code);
 void AddCheckConfigCommand(CLI::App& app, int& exit_code);

@@ -72,6 +72,11 @@ absl::StatusOr<ServerConfig> ReadConfig(const std::string& file,
                                                      " bytes: openssl rand -hex 32 makes enough"));
     }
   }
+  beside(config.audit.sign_key_file);
+  if (SharedLimitsSection& shared = config.limits.shared; !shared.password_file.empty()) {
+    ASSIGN_OR_RETURN(const std::string text, ReadFile(Beside(file, shared.password_file)));
+    shared.password = std::string(absl::StripAsciiWhitespace(text));
+  }
   return config;
 }
 

@@ -16,7 +16,7 @@ enum class ControlEvent : uint8_t { kStop, kInterrupt, kReload, kFiles, kTimeout
 
 class ControlLoop {
  public:
-  /// Blocks SIGTERM, SIGINT and SIGHUP in this and all later threads and ignores SIGPIPE.
+  /// Blocks SIGTERM, SIGINT and SIGHUP in this and all later threads and ignores SIGPIPE and SIGXFSZ.
   ControlLoop();
   ~ControlLoop();
   ControlLoop(const ControlLoop&) = delete;

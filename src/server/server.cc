@@ -24,7 +24,10 @@
 #include "base/status_macros.h"
 #include "base/worker_pool.h"
 #include "chain/chain_set.h"
+#include "config/config_diff.h"
 #include "server/access_parts.h"
+#include "server/account_parts.h"
+#include "server/audit_events.h"
 #include "server/boot_routes.h"
 #include "server/grpc_listener.h"
 #include "server/logging.h"
@@ -105,14 +108,16 @@ struct Server::Parts {
   void ReportKernels();
   absl::Status LoadModels();
   absl::Status Serve();
+  absl::Status Reload(const std::string& cause);
 
   const ServerConfig config;  // as it was at the start: for what only a restart changes
   Live<ServerConfig> live;
   Catalogue catalogue;
+  std::unique_ptr<AccountParts> accounts;
   std::unique_ptr<AccessParts> access;
   Live<ChainSetPtr> chains{nullptr};
   ConfigReload reload;
-  LoggedRequests log;
+  AuditedRequests log;
   std::unique_ptr<TraceLoop> traces;  // null: nobody collects them
   RequestLogs logs;                   // of both
   WorkerPool pool;
@@ -175,8 +180,9 @@ absl::Status Server::Parts::BindAdmin() {
 absl::Status Server::Parts::ServeAdmin() {
   admin_router = std::make_unique<Router>(&access->control());
   AddAdminRoutes(*admin_router, *service, {access->keys(), [this] { access->CheckFilesNow(); }});
+  AddLedgerRoutes(*admin_router, *service, {config.server.state_dir, accounts->usage()});
   ServerControls controls;
-  controls.reload = [this] { return reload.Reload("admin"); };
+  controls.reload = [this] { return Reload("admin"); };
   controls.drain = [] { kill(getpid(), SIGTERM); };
   AddServerRoutes(*admin_router, *service, std::move(controls));
   for (const auto& listener : admin_listeners) RETURN_IF_ERROR(listener->Serve(admin_router.get()));
@@ -270,6 +276,7 @@ absl::Status Server::Parts::Serve() {
   parts.loop = &text;
   parts.clock = &SystemClock::Get();
   parts.catalogue = &catalogue;
+  log.set_audit(accounts->audit());
   logs.Add(&log);
   const TraceMetrics spans = catalogue.MakeTraceMetrics();
   if (!config.observe.otlp.empty()) {
@@ -277,6 +284,9 @@ absl::Status Server::Parts::Serve() {
     logs.Add(traces.get());
   }
   parts.log = &logs;
+  parts.usage = accounts->usage();
+  parts.shared_limits = accounts->shared_limits();
+  parts.audit_blocks = [this] { return accounts->audit_blocks(); };
   service = std::make_unique<GenerationService>(std::move(parts));
   router = std::make_unique<Router>(&access->control());
   const auto answers = std::make_shared<IdempotencyStore>(&live, &SystemClock::Get());
@@ -296,7 +306,9 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerConfig config,
                                                       ReadConfigFn read_again) {
   ASSIGN_OR_RETURN(const std::vector<int> cpus, Place(config.server));
   auto parts = std::make_unique<Parts>(std::move(config), std::move(read_again), cpus);
-  ASSIGN_OR_RETURN(parts->access, AccessParts::Open(parts->config, &parts->catalogue));
+  ASSIGN_OR_RETURN(parts->accounts, AccountParts::Open(&parts->live, &parts->catalogue));
+  ASSIGN_OR_RETURN(parts->access,
+                   AccessParts::Open(parts->config, &parts->catalogue, parts->accounts->audit()));
   RETURN_IF_ERROR(parts->MakeChain());
   RETURN_IF_ERROR(parts->BindAdmin());
   RETURN_IF_ERROR(parts->StartHttp());
@@ -349,7 +361,14 @@ void Server::Drain() {
   p.text.Stop();
 }
 
-absl::Status Server::Reload(const std::string& cause) { return parts_->reload.Reload(cause); }
+absl::Status Server::Parts::Reload(const std::string& cause) {
+  const absl::Status status = reload.Reload(cause);
+  if (accounts->audit() != nullptr)
+    AuditReload(*accounts->audit(), cause, status, ConfigHash(*live.Get()));
+  return status;
+}
+
+absl::Status Server::Reload(const std::string& cause) { return parts_->Reload(cause); }
 std::shared_ptr<const ServerConfig> Server::config() const { return parts_->live.Get(); }
 
 int Server::http_port() const { return parts_->http == nullptr ? 0 : parts_->http->port(); }

@@ -14,4 +14,8 @@ inline std::string StateFile(const ServerSection& server) {
   return (std::filesystem::path(server.state_dir) / "state.db").string();
 }
 
+inline std::string AuditDir(const ServerSection& server) {
+  return (std::filesystem::path(server.state_dir) / "audit").string();
+}
+
 }  // namespace penstock

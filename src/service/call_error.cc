@@ -1,10 +1,13 @@
 #include "service/call_error.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "absl/strings/cord.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "base/strings.h"
 
 namespace penstock {
@@ -12,6 +15,7 @@ namespace {
 
 constexpr char kFieldUrl[] = "penstock/field";
 constexpr char kRetryUrl[] = "penstock/retry-after";
+constexpr char kLimitsUrl[] = "penstock/limits";
 
 }  // namespace
 
@@ -49,8 +53,36 @@ std::optional<int64_t> RetryAfterOf(const absl::Status& status) {
   return seconds;
 }
 
+absl::Status WithLimits(absl::Status status, const TenantState& state) {
+  std::vector<int64_t> numbers;
+  for (const LimitState* left : {&state.requests, &state.tokens}) {
+    numbers.insert(numbers.end(),
+                   {left->limit, left->remaining, absl::ToInt64Milliseconds(left->reset)});
+  }
+  status.SetPayload(kLimitsUrl, absl::Cord(absl::StrJoin(numbers, " ")));
+  return status;
+}
+
+TenantState LimitsOf(const absl::Status& status) {
+  TenantState state;
+  const auto payload = status.GetPayload(kLimitsUrl);
+  if (!payload) return state;
+  const std::vector<std::string> numbers = absl::StrSplit(std::string(*payload), ' ');
+  if (numbers.size() != 6) return state;
+  for (size_t i = 0; i < 2; ++i) {
+    LimitState& left = i == 0 ? state.requests : state.tokens;
+    int64_t reset = 0;
+    if (!absl::SimpleAtoi(numbers[3 * i], &left.limit) ||
+        !absl::SimpleAtoi(numbers[3 * i + 1], &left.remaining) ||
+        !absl::SimpleAtoi(numbers[3 * i + 2], &reset))
+      return {};
+    left.reset = absl::Milliseconds(reset);
+  }
+  return state;
+}
+
 CallError ToCallError(const absl::Status& status) {
-  return {status.code(), std::string(Message(status)), FieldOf(status)};
+  return {status.code(), std::string(Message(status)), FieldOf(status), RetryAfterOf(status)};
 }
 
 int HttpStatus(absl::StatusCode code) {

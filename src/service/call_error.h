@@ -23,6 +23,9 @@ absl::Status WithField(const absl::Status& status, std::string_view param);
 absl::Status WithRetryAfter(absl::Status status, absl::Duration wait);
 /// Whole seconds of at least one, as Retry-After has them; nullopt: nothing was said.
 std::optional<int64_t> RetryAfterOf(const absl::Status& status);
+/// Carries what is left of the tenant's limits; without that, LimitsOf knows of none.
+absl::Status WithLimits(absl::Status status, const TenantState& state);
+TenantState LimitsOf(const absl::Status& status);
 CallError ToCallError(const absl::Status& status);
 /// The table of the API: INVALID_ARGUMENT 400, UNAUTHENTICATED 401, ... 500 for what is not in it.
 int HttpStatus(absl::StatusCode code);

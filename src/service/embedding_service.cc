@@ -184,6 +184,7 @@ absl::StatusOr<std::shared_ptr<EmbeddingStream>> GenerationService::StartEmbeddi
     setup.record.usage.prompt_tokens += static_cast<int64_t>(request.prompt.size());
   }
   ASSIGN_OR_RETURN(setup.reservation, tenant.Reserve(*limits_, setup.record.usage.prompt_tokens));
+  setup.usage = tenant.Meter(parts_.usage);
   setup.loop = parts_.loop;
   setup.clock = parts_.clock;
   setup.log = parts_.log;

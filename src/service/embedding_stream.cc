@@ -156,7 +156,13 @@ void EmbeddingStream::End() {
     FinishVectors();
   }
   setup_.result.usage = record.usage;
-  if (setup_.reservation != nullptr) setup_.reservation->Settle(record.usage.prompt_tokens);
+  const bool billed = cancelled_.has_value() || !error_;
+  if (billed) {
+    setup_.usage.CountRequest(record.usage.prompt_tokens);
+    setup_.usage.CountCached(record.usage.cached_tokens);
+  }
+  if (setup_.reservation != nullptr)
+    setup_.reservation->Settle(billed ? record.usage.prompt_tokens : 0);
   if (setup_.log != nullptr) setup_.log->Record(record);
   std::exchange(setup_.done, nullptr)(std::move(setup_.result));
 }

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "ledger/usage_book.h"
 #include "penstock/service.h"
 #include "service/tenant_limits.h"
 #include "service/text_loop.h"
@@ -52,6 +53,7 @@ struct EmbeddingSetup {
   EmbeddingResult result;
   EmbeddingDone done;
   std::shared_ptr<TenantLimits::Reservation> reservation;  // settled at the end; null: no limits
+  UsageMeter usage;                                        // of the tenant
 };
 
 class EmbeddingStream final : public TextTask,

@@ -70,7 +70,8 @@ RequestRecord GenerationService::NewRecord(const GenerationCall& call) {
 }
 
 GenerationService::GenerationService(ServiceParts parts)
-    : parts_(std::move(parts)), limits_(std::make_shared<TenantLimits>(parts_.clock)) {}
+    : parts_(std::move(parts)),
+      limits_(std::make_shared<TenantLimits>(parts_.clock, parts_.shared_limits, parts_.usage)) {}
 
 absl::StatusOr<std::shared_ptr<const ServedModel>> GenerationService::FindModel(
     const std::optional<std::string>& name, const PrincipalPtr& caller) const {
@@ -117,7 +118,10 @@ absl::Status GenerationService::Ready() const {
 
 absl::Status GenerationService::CheckOpen() const {
   const ServingPhase phase = phase_;
-  if (phase < ServingPhase::kDraining) return absl::OkStatus();
+  if (phase < ServingPhase::kDraining) {
+    if (!parts_.audit_blocks || !parts_.audit_blocks()) return absl::OkStatus();
+    return absl::UnavailableError("the audit log cannot be written (privacy.audit.on_failure)");
+  }
   return absl::UnavailableError(phase == ServingPhase::kDraining ? "the server is shutting down"
                                                                  : "the engine has failed");
 }
@@ -221,6 +225,7 @@ absl::StatusOr<std::shared_ptr<RunningCall>> GenerationService::StartOnce(
     requests.push_back(std::move(request));
   }
   ASSIGN_OR_RETURN(setup.reservation, tenant.Reserve(*limits_, most_tokens));
+  setup.usage = tenant.Meter(parts_.usage);
   setup.model = model;
   setup.sink = sink;
   setup.loop = parts_.loop;

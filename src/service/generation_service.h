@@ -6,6 +6,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -48,9 +49,12 @@ struct ServiceParts {
   const Live<ChainSetPtr>* chains = nullptr;  // null: there are none
   const AdapterRegistry* adapters = nullptr;  // `models`, where it has adapters
   TextLoop* loop = nullptr;
-  const Clock* clock = nullptr;    // the engines' own
-  Catalogue* catalogue = nullptr;  // null: nothing is counted
-  RequestLog* log = nullptr;       // null: nothing is logged
+  const Clock* clock = nullptr;                     // the engines' own
+  Catalogue* catalogue = nullptr;                   // null: nothing is counted
+  RequestLog* log = nullptr;                        // null: nothing is logged
+  std::shared_ptr<UsageBook> usage;                 // null: what tenants use is not counted
+  std::shared_ptr<SharedLimitsLoop> shared_limits;  // null: limits are this server's own
+  std::function<bool()> audit_blocks;  // requests could not be recorded; null: they always can
 };
 
 class GenerationService {

@@ -19,8 +19,16 @@ void ResponseStream::End() {
   const double choices = static_cast<double>(choices_.size());
   RequestRecord record = setup_.record;
   FillRecord(record);
+  // A client that leaves pays for the prompt; one that the server failed before the first token for
+  // nothing.
+  const bool billed = first_token_ || !error_;
+  if (billed) {
+    setup_.usage.CountRequest(record.usage.prompt_tokens);
+    setup_.usage.CountCached(record.usage.cached_tokens);
+  }
   if (setup_.reservation != nullptr)
-    setup_.reservation->Settle(record.usage.prompt_tokens + record.usage.completion_tokens);
+    setup_.reservation->Settle(billed ? record.usage.prompt_tokens + record.usage.completion_tokens
+                                      : 0);
   if (cancelled || error_) {
     RecordFailure(cancelled, error_, choices, metrics, record);
   } else {

@@ -186,6 +186,9 @@ void ResponseStream::Process(Inbox& inbox) {
     for (TokenEvent& event : inbox.tokens) TakeToken(event);
   }
   for (DoneEvent& event : inbox.done) TakeDone(event);
+  // Before anything of it is handed out: what a client got is in the book whatever happens then.
+  if (first_token_) setup_.usage.CountRequest(setup_.record.usage.prompt_tokens);
+  setup_.usage.CountOutput(counted_tokens_);
   MetricsOf(*setup_.model)
       .generation_tokens.Add(static_cast<double>(std::exchange(counted_tokens_, 0)));
   if (!silent && !error_) CollectDeltas();

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "ledger/usage_book.h"
 #include "penstock/service.h"
 #include "service/running_call.h"
 #include "service/tenant_limits.h"
@@ -54,6 +55,7 @@ struct StreamSetup {
   std::vector<TokenId> first_prompt_ids;  // per choice, where the prompt's log-probs are wanted
   int32_t params_n = 1;
   std::shared_ptr<TenantLimits::Reservation> reservation;  // settled at the end; null: no limits
+  UsageMeter usage;                                        // of the tenant
 };
 
 class ResponseStream final : public TextTask,

@@ -4,7 +4,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "base/status_macros.h"
+#include "ledger/usage_book.h"
 #include "service/call_error.h"
 
 namespace penstock {
@@ -19,6 +21,43 @@ absl::Status Exhausted(const std::string& tenant, std::string_view limit, int64_
                             "tenant ", tenant, ": ", std::string(limit), " of ", size,
                             " is used up, there is room in ", absl::FormatDuration(seconds))),
                         wait);
+}
+
+SharedRules SharedRulesOf(const TenantEntry& rules) {
+  return {rules.rpm.value, rules.tpm.value, rules.parallel, rules.budget_tokens.value,
+          rules.budget_per};
+}
+
+/// What each of `replicas` servers gives alone: something, of every limit that there is.
+TenantEntry PartOf(TenantEntry rules, int32_t replicas) {
+  const auto part = [replicas](int64_t all) {
+    return all == 0 ? 0 : std::max<int64_t>(1, all / replicas);
+  };
+  rules.rpm.value = part(rules.rpm.value);
+  rules.tpm.value = part(rules.tpm.value);
+  rules.parallel = static_cast<int32_t>(part(rules.parallel));
+  return rules;  // of the budget, what was left (BeginPart)
+}
+
+bool HasLimits(const TenantEntry& rules) {
+  return rules.rpm.value > 0 || rules.tpm.value > 0 || rules.parallel > 0 ||
+         rules.budget_tokens.value > 0;
+}
+
+absl::Status RefusalOf(const std::string& tenant, const TenantEntry& rules,
+                       const SharedDecision& decision) {
+  switch (decision.limit) {
+    case SharedDecision::kRequests:
+      return Exhausted(tenant, "rpm", rules.rpm.value, decision.wait);
+    case SharedDecision::kTokens:
+      return Exhausted(tenant, "tpm", rules.tpm.value, decision.wait);
+    case SharedDecision::kParallel:
+      return Exhausted(tenant, "parallel", rules.parallel, decision.wait);
+    case SharedDecision::kBudget:
+    case SharedDecision::kNone:
+      break;
+  }
+  return Exhausted(tenant, "budget.tokens", rules.budget_tokens.value, decision.wait);
 }
 
 absl::Status TooLarge(const std::string& tenant, int64_t tokens, std::string_view limit,
@@ -37,12 +76,20 @@ const TenantEntry* RulesOf(const ServerConfig& config, const std::string& tenant
 }
 
 TenantLimits::Reservation::~Reservation() {
-  if (limits_ != nullptr) limits_->Settle(tenant_, tokens_, 0, /*ran=*/false);
+  if (limits_ != nullptr) End(0, /*ran=*/false);
 }
 
 void TenantLimits::Reservation::Settle(int64_t used) {
-  if (const auto limits = std::exchange(limits_, nullptr))
-    limits->Settle(tenant_, tokens_, used, /*ran=*/true);
+  if (limits_ != nullptr) End(used, /*ran=*/true);
+}
+
+void TenantLimits::Reservation::End(int64_t used, bool ran) {
+  const std::shared_ptr<TenantLimits> limits = std::exchange(limits_, nullptr);
+  SharedLimitsLoop* const shared = limits->shared_.get();
+  if (shared_.outcome == SharedDecision::kAdmitted)
+    return shared->Settle(tenant_, shared_, tokens_, used, ran);
+  limits->Settle(tenant_, tokens_, used, ran);
+  if (shared != nullptr) shared->CountLocal(tenant_, SharedRulesOf(rules_), tokens_, used);
 }
 
 void TenantLimits::Bucket::Refill(double new_size, absl::Time now) {
@@ -64,24 +111,111 @@ absl::Duration TenantLimits::Bucket::Until(double amount) const {
 absl::Status TenantLimits::Check(const std::string& tenant, const Account& account,
                                  const TenantEntry& rules, int64_t tokens, absl::Time now) const {
   const auto amount = static_cast<double>(tokens);
-  if (const int64_t tpm = rules.tpm.value; tpm > 0 && tokens > tpm)
-    return TooLarge(tenant, tokens, "tpm", tpm);
+  const int64_t tpm = rules.tpm.value;
   if (const int64_t budget = rules.budget_tokens.value; budget > 0) {
-    if (tokens > budget) return TooLarge(tenant, tokens, "budget.tokens", budget);
     if (account.budget_left < amount)
       return Exhausted(tenant, "budget.tokens", budget, account.budget_end - now);
   }
   if (rules.rpm.value > 0 && account.requests.level < 1)
     return Exhausted(tenant, "rpm", rules.rpm.value, account.requests.Until(1));
-  if (rules.tpm.value > 0 && account.tokens.level < amount)
-    return Exhausted(tenant, "tpm", rules.tpm.value, account.tokens.Until(amount));
+  if (tpm > 0 && account.tokens.level < amount)
+    return Exhausted(tenant, "tpm", tpm, account.tokens.Until(amount));
   if (rules.parallel > 0 && account.parallel >= rules.parallel)
     return Exhausted(tenant, "parallel", rules.parallel, absl::Seconds(1));
   return absl::OkStatus();
 }
 
 TenantLimits::Reserved TenantLimits::Reserve(const std::string& tenant, const TenantEntry& rules,
-                                             int64_t tokens) {
+                                             int64_t tokens, const SharedLimitsSection& together) {
+  if (const int64_t tpm = rules.tpm.value; tpm > 0 && tokens > tpm)
+    return TooLarge(tenant, tokens, "tpm", tpm);
+  if (const int64_t budget = rules.budget_tokens.value; budget > 0 && tokens > budget)
+    return TooLarge(tenant, tokens, "budget.tokens", budget);
+  if (shared_ != nullptr && HasLimits(rules))
+    return ReserveTogether(tenant, rules, tokens, together);
+  return ReserveHere(tenant, rules, tokens, /*replicas=*/0);
+}
+
+TenantLimits::Reserved TenantLimits::ReserveTogether(const std::string& tenant,
+                                                     const TenantEntry& rules, int64_t tokens,
+                                                     const SharedLimitsSection& together) {
+  SharedDecision decision = shared_->Reserve(tenant, SharedRulesOf(rules), tokens);
+  TenantState state;
+  const auto left = [](int64_t limit, int64_t remaining) -> LimitState {
+    const int64_t clipped = std::clamp<int64_t>(remaining, 0, limit);
+    if (limit == 0) return {};
+    return {limit, clipped, absl::Minutes(1) * (limit - clipped) / limit};
+  };
+  state.requests = left(rules.rpm.value, decision.requests_left);
+  state.tokens = left(rules.tpm.value, decision.tokens_left);
+  switch (decision.outcome) {
+    case SharedDecision::kAdmitted:
+      return std::make_unique<Reservation>(shared_from_this(), tenant, rules, tokens, state,
+                                           std::move(decision));
+    case SharedDecision::kRefused:
+      return WithLimits(RefusalOf(tenant, rules, decision), state);
+    case SharedDecision::kOutage:
+      break;
+  }
+  if (together.on_outage == "block") {
+    return WithRetryAfter(
+        absl::UnavailableError("limits are counted by all servers together (limits.shared), and "
+                               "what counts them does not answer: try again"),
+        absl::Seconds(1));
+  }
+  const int32_t replicas = std::max(1, together.replicas);
+  ASSIGN_OR_RETURN(std::unique_ptr<Reservation> here,
+                   ReserveHere(tenant, PartOf(rules, replicas), tokens, replicas));
+  shared_->CountLocal(tenant, SharedRulesOf(rules), tokens, std::nullopt);
+  return here;
+}
+
+/// This server's part for an outage begins with its part of what Redis last said was left.
+void TenantLimits::BeginPart(const std::string& tenant, Account& account, int32_t replicas,
+                             absl::Time now) {
+  const int64_t outage = shared_->outage();
+  if (account.outage == outage) return;
+  account.outage = outage;
+  const auto known = shared_->LastKnown(tenant);
+  if (!known) return;
+  for (const auto& [bucket, left] : {std::pair(&account.requests, known->requests_left),
+                                     {&account.tokens, known->tokens_left}}) {
+    if (bucket->size <= 0) continue;
+    bucket->level = std::min(bucket->size, static_cast<double>(left) / replicas);
+    bucket->at = now;
+  }
+  account.budget_left = static_cast<double>(account.budget_size - known->budget_used) / replicas;
+}
+
+/// Another window, if this one has ended; the first goes on where the process before had it.
+void TenantLimits::RenewBudget(const std::string& tenant, Account& account,
+                               const TenantEntry& rules, absl::Time now) {
+  const int64_t budget = rules.budget_tokens.value;
+  const bool fresh = account.budget_size == 0;
+  if (account.budget_end > now && (!fresh || budget == 0)) {
+    account.budget_left += static_cast<double>(budget - account.budget_size);
+    account.budget_size = budget;
+    return;
+  }
+  account.budget_left = static_cast<double>(budget);
+  account.budget_size = budget;
+  account.budget_end = now + rules.budget_per;
+  if (shared_ != nullptr || usage_ == nullptr || budget == 0) return;
+  const absl::Time today = absl::Now();
+  if (fresh) {
+    const UsageBook::Window before = usage_->WindowOf(tenant);
+    if (before.end > today && before.end <= today + rules.budget_per) {
+      account.budget_left -= static_cast<double>(before.used);
+      account.budget_end = now + (before.end - today);
+      return;
+    }
+  }
+  usage_->BeginWindow(tenant, today + rules.budget_per);
+}
+
+TenantLimits::Reserved TenantLimits::ReserveHere(const std::string& tenant,
+                                                 const TenantEntry& rules, int64_t tokens,
+                                                 int32_t replicas) {
   const absl::Time now = clock_->Now();
   TenantState state;
   std::lock_guard lock(mutex_);
@@ -89,26 +223,25 @@ TenantLimits::Reserved TenantLimits::Reserve(const std::string& tenant, const Te
   Account& account = accounts_[tenant];
   account.requests.Refill(static_cast<double>(rules.rpm.value), now);
   account.tokens.Refill(static_cast<double>(rules.tpm.value), now);
-  if (account.budget_end <= now) {
-    account.budget_left = static_cast<double>(rules.budget_tokens.value);
-    account.budget_size = rules.budget_tokens.value;
-    account.budget_end = now + rules.budget_per;
-  } else if (account.budget_size != rules.budget_tokens.value) {
-    account.budget_left += static_cast<double>(rules.budget_tokens.value - account.budget_size);
-    account.budget_size = rules.budget_tokens.value;
-  }
-  RETURN_IF_ERROR(Check(tenant, account, rules, tokens, now));
+  RenewBudget(tenant, account, rules, now);
+  if (replicas > 0) BeginPart(tenant, account, replicas, now);
   const auto amount = static_cast<double>(tokens);
   const auto take = [&](Bucket& bucket, int64_t limit, double how_much, LimitState& left) {
     if (limit <= 0) return;
     bucket.level -= how_much;
     left = {limit, static_cast<int64_t>(std::max(0.0, bucket.level)), bucket.Until(bucket.size)};
   };
+  if (absl::Status refused = Check(tenant, account, rules, tokens, now); !refused.ok()) {
+    take(account.requests, rules.rpm.value, 0, state.requests);
+    take(account.tokens, rules.tpm.value, 0, state.tokens);
+    return WithLimits(std::move(refused), state);
+  }
   take(account.requests, rules.rpm.value, 1, state.requests);
   take(account.tokens, rules.tpm.value, amount, state.tokens);
   account.budget_left -= amount;
   ++account.parallel;
-  return std::make_unique<Reservation>(shared_from_this(), tenant, tokens, state);
+  return std::make_unique<Reservation>(shared_from_this(), tenant, rules, tokens, state,
+                                       SharedDecision());
 }
 
 void TenantLimits::Settle(const std::string& tenant, int64_t reserved, int64_t used, bool ran) {

@@ -58,7 +58,7 @@ absl::StatusOr<std::shared_ptr<TenantLimits::Reservation>> TenantPolicy::Reserve
     TenantLimits& limits, int64_t tokens) const {
   if (rules_ == nullptr) return nullptr;
   ASSIGN_OR_RETURN(std::unique_ptr<TenantLimits::Reservation> reservation,
-                   limits.Reserve(tenant_, *rules_, tokens));
+                   limits.Reserve(tenant_, *rules_, tokens, config_->limits.shared));
   return std::shared_ptr<TenantLimits::Reservation>(std::move(reservation));
 }
 

@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "access/principal.h"
+#include "ledger/usage_book.h"
 #include "penstock/config.h"
 #include "penstock/request.h"
 #include "penstock/service.h"
@@ -33,6 +34,8 @@ class TenantPolicy {
              GenerateRequest& request) const;
   /// Whose answers it shares; "": nobody's, not even its own.
   std::string CacheOwner() const;
+  /// Counts a call of the tenant in `book`, if there is one.
+  UsageMeter Meter(const std::shared_ptr<UsageBook>& book) const { return {book, tenant_}; }
   /// Null where the tenant has no limits.
   absl::StatusOr<std::shared_ptr<TenantLimits::Reservation>> Reserve(TenantLimits& limits,
                                                                      int64_t tokens) const;

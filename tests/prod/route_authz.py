@@ -38,6 +38,8 @@ ADMIN = [
     ("POST", "/admin/v1/keys", {"tenant": "x"}),
     ("POST", "/admin/v1/keys/rotate", {"id": "x"}),
     ("DELETE", "/admin/v1/keys/x", None),
+    ("GET", "/admin/v1/usage", None),
+    ("GET", "/admin/v1/usage/a", None),
     ("GET", "/admin/v1/config", None),
     ("POST", "/admin/v1/config/reload", None),
     ("POST", "/admin/v1/drain", None),
@@ -165,8 +167,10 @@ def start_on_damaged_state(key):
         expect(server.call("GET", "/v1/models", credential="shared-key")[0] == 200, "a shared key")
         expect(server.call("GET", "/v1/models", credential=key)[0] == 401, "a key of nowhere")
         expect(server.call("GET", "/ready")[0] == 200, "ready")
+        # One line about the keys, one about what tenants use.
         lines = [line for line in server.log.splitlines() if '"level":"error"' in line]
-        expect(len(lines) == 1 and "state.db" in lines[0], "one line, not", lines)
+        about = sorted("API keys" in line for line in lines)
+        expect(about == [False, True] and all("state.db" in line for line in lines), "two lines, not", lines)
 
 
 def grpc_calls(server, good, bad):

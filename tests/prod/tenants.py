@@ -22,6 +22,7 @@ def config(folder):
             "few": {"rpm": 3},
             "small": {"tpm": 200},
             "one": {"parallel": 1},
+            "rpc": {"rpm": 1},
             "budget": {"budget": {"tokens": 60, "per": "1h"}},
             "both": {"models": []},
             "team-a": {"cache": "shared:team"},
@@ -54,6 +55,8 @@ def limits(server, keys):
     expect(left == ["2", "1", "0"], left)
     expect(codes[0][1]["x-ratelimit-limit-requests"] == "3", codes[0][1])
     expect(1 <= int(codes[3][1]["Retry-After"]) <= 20 and "rpm" in codes[3][2], codes[3])
+    expect(codes[3][1]["x-ratelimit-remaining-requests"] == "0" and codes[3][1]["x-ratelimit-limit-requests"] == "3"
+           and "x-ratelimit-reset-requests" in codes[3][1], "a refusal says what is left", codes[3][1])
     expect(complete(server, keys["plain"])[0] == 200, "another tenant is not held up")
     wait = int(codes[3][1]["Retry-After"])
     if wait <= 20:
@@ -147,6 +150,29 @@ def flood(server, keys, tenant, other, solo):
     return mine, theirs
 
 
+def over_grpc(server, keys):
+    """A refusal says over gRPC as well when to come again."""
+    try:
+        import grpc
+    except ImportError:
+        return print("no grpcio: gRPC is left out")
+    body = b"\x0a\x04demo\x12\x01a"  # model, prompt
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        for method in ("Generate", "GenerateStream"):
+            kind = channel.unary_stream if method.endswith("Stream") else channel.unary_unary
+            call = kind("/penstock.v1.Inference/" + method, request_serializer=lambda b: b,
+                        response_deserializer=lambda b: b)
+            complete(server, keys["rpc"])
+            try:
+                answer = call(body, metadata=(("authorization", "Bearer " + keys["rpc"]),), timeout=60)
+                list(answer)
+                expect(False, "admitted", method)
+            except grpc.RpcError as error:
+                expect(error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED, method, error)
+                trailing = dict(error.trailing_metadata())
+                expect(1 <= int(trailing["retry-after"]) <= 60, method, trailing)
+
+
 def reload(server, keys):
     expect(complete(server, keys["plain"])[0] == 200, "no limit yet")
     text = json.loads(server.config_path.read_text())
@@ -156,10 +182,10 @@ def reload(server, keys):
 
 
 with serving(config) as server:
-    names = ["few", "small", "one", "budget", "both", "team-a", "team-b", "alone", "behind", "plain", "flood"]
+    names = ["few", "small", "one", "rpc", "budget", "both", "team-a", "team-b", "alone", "behind", "plain", "flood"]
     keys = {name: server.keys("create", "--tenant", name)["key"] for name in names}
     server.wait(lambda: complete(server, keys["flood"])[0] == 200, "keys are known", 10)
-    for part in (limits, parallel, models, cache):
+    for part in (limits, over_grpc, parallel, models, cache):
         print(part.__name__, flush=True)
         part(server, keys)
     solo = statistics.median(first_token(server, keys["plain"], f"solo {i}") for i in range(20))

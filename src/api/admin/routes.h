@@ -4,9 +4,12 @@
 #pragma once
 
 #include <functional>
+#include <memory>
+#include <string>
 
 #include "access/key_admin.h"
 #include "api/http/router.h"
+#include "ledger/usage_book.h"
 #include "service/generation_service.h"
 
 namespace penstock {
@@ -20,6 +23,15 @@ struct AdminParts {
 /// /health, /ready, /metrics, /version, /admin/v1/keys, and adapters whatever lora.allow_runtime
 /// says.
 void AddAdminRoutes(Router& router, GenerationService& service, AdminParts parts);
+
+/// What is kept beyond the process.
+struct LedgerParts {
+  std::string state_dir;             // empty: nothing is
+  std::shared_ptr<UsageBook> usage;  // may be null
+};
+
+/// /admin/v1/usage and /admin/v1/usage/{tenant}.
+void AddLedgerRoutes(Router& router, GenerationService& service, const LedgerParts& parts);
 
 /// What operators do to the whole server; both are thread-safe.
 struct ServerControls {

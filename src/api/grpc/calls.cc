@@ -9,6 +9,8 @@ namespace penstock {
 grpc::Status CallEnd::Make(const CallError& error) const {
   if (on_answer) on_answer(HttpStatus(error.code));
   if (!error.param.empty()) context->AddTrailingMetadata("x-error-param", error.param);
+  if (error.retry_after)
+    context->AddTrailingMetadata("retry-after", std::to_string(*error.retry_after));
   return {static_cast<grpc::StatusCode>(error.code), error.message};
 }
 

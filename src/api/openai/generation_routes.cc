@@ -3,6 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "api/http/content_encoding.h"
+#include "api/http/limit_headers.h"
 #include "api/openai/call_codec.h"
 #include "api/openai/http_answer.h"
 #include "api/openai/routes.h"
@@ -93,6 +94,7 @@ void RespondStatus(HttpExchange& exchange, const absl::Status& status) {
   HttpHeaders headers;
   if (const auto seconds = RetryAfterOf(status))
     headers.emplace_back("Retry-After", absl::StrCat(*seconds));
+  AddLimitHeaders(exchange, LimitsOf(status));
   RespondError(exchange, HttpStatus(status.code()), Message(status), FieldOf(status),
                std::move(headers));
 }

@@ -83,7 +83,8 @@ TEST(AccessControl, OpensRoutesToThisMachineOrByName) {
 TEST(AccessControl, CountsWhomItTurnsAway) {
   AccessControl control(*MakeAccessRules(WithKeys({"one"})));
   std::vector<std::string> reasons;
-  control.set_on_refusal([&](Refusal why) { reasons.emplace_back(NameOf(why)); });
+  control.set_on_refusal(
+      [&](const RefusedCall& call) { reasons.emplace_back(NameOf(call.refusal)); });
   (void)control.Identify(From("10.0.0.1", ""));
   (void)control.Identify(From("10.0.0.1", "two"));
   (void)control.Admit(From("10.0.0.1", "one"), RouteAccess::Needs(Permission::kConfig), "/");

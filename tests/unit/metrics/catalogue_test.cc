@@ -32,6 +32,7 @@ TEST(Catalogue, EveryRowAppearsInTheTextOnceAllHandlesAreMade) {
   Catalogue catalogue("1");
   catalogue.MakeEngineMetrics("m");
   catalogue.MakeRequestMetrics("m", 4096);
+  catalogue.MakeAccountMetrics();
   catalogue.SetCacheConfig(
       "m", {.block_size = 16, .num_blocks = 10, .prefix_cache = true, .kv_dtype = "float32"});
   catalogue.SetKernelSelfTest("avx2", false);

@@ -1,0 +1,35 @@
+// What of the server's work goes into the audit log, and in which words. No content.
+// Owns nothing. Must not know how the log is written.
+// Threads: thread-safe.
+#pragma once
+
+#include <vector>
+
+#include "absl/status/status.h"
+#include "access/access_control.h"
+#include "access/key_table.h"
+#include "ledger/audit_loop.h"
+#include "server/logging.h"
+
+namespace penstock {
+
+void AuditRefusal(AuditLoop& audit, const RefusedCall& call);
+/// Keys that were made, revoked, given another end, or are gone.
+void AuditKeys(AuditLoop& audit, const std::vector<KeyRecord>& before,
+               const std::vector<KeyRecord>& after);
+/// `hash`: of the configuration in force after it.
+void AuditReload(AuditLoop& audit, std::string_view cause, const absl::Status& status,
+                 std::string_view hash);
+
+/// Logs requests, and audits them where there is an audit log.
+class AuditedRequests final : public RequestLog {
+ public:
+  void set_audit(AuditLoop* audit) { audit_ = audit; }  // before the first request
+  void Record(const RequestRecord& record) override;
+
+ private:
+  LoggedRequests log_;
+  AuditLoop* audit_ = nullptr;
+};
+
+}  // namespace penstock
