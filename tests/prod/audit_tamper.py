@@ -56,6 +56,8 @@ def work(server, log, count):
     for _ in range(count):
         expect(complete(server, key)[0] == 200, "served")
     other = server.keys("create", "--tenant", "other")
+    # Files are looked at four times a second: what lasts shorter is one change.
+    server.wait(lambda: any(line["key"] == other["id"] for line in search(log, "--what", "key")), "creation")
     server.keys("revoke", other["id"])
     server.wait(lambda: any(line["change"] == "revoked" for line in search(log, "--what", "key")), "revocation")
     text = json.loads(server.config_path.read_text())
