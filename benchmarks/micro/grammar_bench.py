@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """grammar_bench beside XGrammar and llguidance: the same schemas, tokenizer and token ids, one thread, one run.
 
-    pip install xgrammar==0.2.9 llguidance==1.9.1 tokenizers==0.23.3 transformers apache-tvm-ffi (the first with --no-deps: it asks for torch)
+    pip install --no-deps xgrammar==0.2.9    # it asks for torch
+    pip install llguidance==1.9.1 tokenizers==0.23.3 transformers apache-tvm-ffi
     grammar_bench.py BENCH_PROGRAM TOKENIZER_JSON [EVERY_NTH_SCHEMA]
 
-A rival's times hold what a call from Python costs; `call_us` is that of its cheapest call, to be subtracted by who likes.
-XGrammar asks for torch, of which nothing is used on a CPU: where it is missing, a stand-in of the few names that it imports serves.
+A rival's times hold what a call from Python costs; `call_us` is that of its cheapest call, to be subtracted by who
+likes. XGrammar asks for torch, of which nothing is used on a CPU: where it is missing, a stand-in of the few names
+that it imports serves.
 """
 import importlib.machinery
 import importlib.metadata
@@ -41,7 +43,8 @@ def spread(ns, unit):
     ns = sorted(ns)
     at = lambda q: round(ns[int(q * (len(ns) - 1))] / unit, 2) if ns else 0  # noqa: E731
     mean = round(sum(ns) / unit / max(1, len(ns)), 2)
-    return {"p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "p999": at(0.999), "max": at(1), "mean": mean, "n": len(ns)}
+    return {"p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "p999": at(0.999), "max": at(1), "mean": mean,
+            "n": len(ns)}
 
 
 class XGrammar:
@@ -141,7 +144,8 @@ def measure(rival, cases):
             let_in += good and not test["valid"]
     return {
         "name": rival.name, "schemas": len(cases), "refused": refused, "compile_ms": spread(compiles, 1e6),
-        "mask_us": spread(masks, 1e3), "call_us": spread(calls, 1e3)["p50"], "valid_denied": denied, "invalid_accepted": let_in,
+        "mask_us": spread(masks, 1e3), "call_us": spread(calls, 1e3)["p50"], "valid_denied": denied,
+        "invalid_accepted": let_in,
     }
 
 

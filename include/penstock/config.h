@@ -231,7 +231,7 @@ struct ServerConfig {
   std::map<std::string, TenantEntry> tenants;  // "*": all others
   std::map<std::string, GuardEntry> guards;
   std::vector<std::string> chain;  // names of guards, in the order of the request side
-  AuditSection audit;                          // privacy.audit in the file
+  AuditSection audit;              // privacy.audit in the file
   ObserveSection observe;
   DrainSection drain;
 };

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Generations under random schemas, by the demo model and by one of random weights: every one that ends by itself must parse and
-validate by the jsonschema package. Exits 1 where one does not. Takes minutes, so no part of ./dev test.
+"""Generations under random schemas, by the demo model and by one of random weights: every one that ends by itself
+must parse and validate by the jsonschema package. Exits 1 where one does not. Takes minutes, so no part of ./dev test.
 
-    build/venv/bin/python tests/soak/structured.py build/release/bin/penstock models/demo [--generations 10000] [--seed 1]
+    build/venv/bin/python tests/soak/structured.py build/release/bin/penstock models/demo [--generations N] [--seed S]
 """
 import argparse
 import concurrent.futures
@@ -42,7 +42,8 @@ class Schemas:
             inner = self.any(2)
             schema = {
                 "$defs": {"node": {
-                    "type": "object", "properties": {"value": inner, "next": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]}},
+                    "type": "object",
+                    "properties": {"value": inner, "next": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]}},
                     "required": ["value", "next"], "additionalProperties": False,
                 }},
                 "$ref": "#/$defs/node",
@@ -99,7 +100,8 @@ class Schemas:
 
     def array(self, depth):
         least = self.rng.randint(0, 2)
-        schema = {"type": "array", "items": self.any(depth + 1), "minItems": least, "maxItems": least + self.rng.randint(0, 3)}
+        most = least + self.rng.randint(0, 3)
+        schema = {"type": "array", "items": self.any(depth + 1), "minItems": least, "maxItems": most}
         if self.rng.random() < 0.2:
             schema["prefixItems"] = [self.any(depth + 1)]
         return schema
@@ -144,8 +146,9 @@ class Count:
 
 def generate(url, schema, seed, temperature, stream):
     body = {
-        "messages": [{"role": "user", "content": f"Story {seed % 97}, please."}], "max_tokens": 400, "temperature": temperature,
-        "seed": seed, "stream": stream, "response_format": {"type": "json_schema", "json_schema": {"name": "random", "schema": schema}},
+        "messages": [{"role": "user", "content": f"Story {seed % 97}, please."}], "max_tokens": 400,
+        "temperature": temperature, "seed": seed, "stream": stream,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "random", "schema": schema}},
     }
     if stream:
         body["stream_options"] = {"include_usage": True}
@@ -179,11 +182,13 @@ def main():
     print(f"seed {args.seed}", flush=True)
     failed = False
     with tempfile.TemporaryDirectory() as folder:
-        models = {"demo": args.model, "random": str(random_model(args.model, pathlib.Path(folder) / "random", args.seed))}
+        strange = random_model(args.model, pathlib.Path(folder) / "random", args.seed)
+        models = {"demo": args.model, "random": str(strange)}
         for name, path in models.items():
             port = free_port()
             log = open(os.path.join(folder, name + ".log"), "w+")
-            server = subprocess.Popen([args.program, "serve", path, "--port", str(port), "--grpc-port", "0"], stdout=log, stderr=log)
+            command = [args.program, "serve", path, "--port", str(port), "--grpc-port", "0"]
+            server = subprocess.Popen(command, stdout=log, stderr=log)
             base = f"http://127.0.0.1:{port}"
             for _ in range(600):
                 try:
@@ -226,8 +231,9 @@ def main():
             server.terminate()
             clean = server.wait(60) == 0
             failed = failed or bool(count.wrong) or not clean or count.ended == 0
-            print(json.dumps({"model": name, "ended": count.ended, "by_length": count.length, "refused": count.refused,
-                              "wrong": len(count.wrong), "tokens": count.tokens, "seconds": round(took, 1), "clean_exit": clean}), flush=True)
+            told = {"model": name, "ended": count.ended, "by_length": count.length, "refused": count.refused,
+                    "wrong": len(count.wrong), "tokens": count.tokens, "seconds": round(took, 1), "clean_exit": clean}
+            print(json.dumps(told), flush=True)
             for schema, why in count.wrong[:5]:
                 print(json.dumps(schema), why, file=sys.stderr)
     return 1 if failed else 0
