@@ -41,11 +41,6 @@ def complete(server, key, **more):
     return server.call("POST", "/v1/completions", body, key, {"Content-Type": "application/json"})
 
 
-def metric(server, name):
-    text = server.call("GET", "/metrics")[1]
-    return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name))
-
-
 def work(server, log, count):
     """Requests, a refusal, a change of keys and a reload; (key, id)."""
     made = server.keys("create", "--tenant", "clinic")
@@ -196,8 +191,8 @@ def restarts(folder, log):
         try:
             key = server.keys("create", "--tenant", "t")["key"]
             server.wait(lambda: complete(server, key)[0] == 200, "the key is known")
-            server.wait(lambda: metric(server, "penstock_audit_lines_total") >= 2, "written")
-            expect(metric(server, "penstock_audit_chain_ok") == 1, how, server.log)
+            server.wait(lambda: server.metric("penstock_audit_lines_total") >= 2, "written")
+            expect(server.metric("penstock_audit_chain_ok") == 1, how, server.log)
             if how == "clean":
                 server.stop()
             else:
@@ -212,7 +207,7 @@ def restarts(folder, log):
         expect(report["ok"] == (how != "half") and report["last"] > last["last"], how, report)
         last = report
     server = Server(folder, config(folder))
-    expect(metric(server, "penstock_audit_chain_ok") == 1, "half a line is no tampering")
+    expect(server.metric("penstock_audit_chain_ok") == 1, "half a line is no tampering")
     server.stop()
     expect(verify(log, folder / "audit.pub")["ok"], "after half a line")
     expect(len(search(log, "--what", "recovered")) == 1, "recovered")
@@ -221,7 +216,7 @@ def restarts(folder, log):
     text = path.read_text()
     path.write_text(text.replace("clinic", "nobody", 1))
     server = Server(folder, config(folder))
-    expect(metric(server, "penstock_audit_chain_ok") == 0 and "tampered" in server.log, server.log)
+    expect(server.metric("penstock_audit_chain_ok") == 0 and "tampered" in server.log, server.log)
     server.stop()
     path.write_text(text)
     print("the chain goes on over restarts", flush=True)
@@ -241,19 +236,19 @@ def blocked(folder, policy):
     try:
         key = server.keys("create", "--tenant", "t")["key"]
         server.wait(lambda: complete(server, key)[0] == 200, "the key is known")
-        expect(metric(server, "penstock_audit_chain_ok") == 1, "ok")
+        expect(server.metric("penstock_audit_chain_ok") == 1, "ok")
         # No file of this process grows any more: as on a full disk.
         limit = run("prlimit", "--pid", server.process.pid, "--fsize=1000:unlimited")
         expect(limit.returncode == 0, limit.stderr)
         complete(server, key)
-        server.wait(lambda: metric(server, "penstock_audit_chain_ok") == 0, "not ok")
+        server.wait(lambda: server.metric("penstock_audit_chain_ok") == 0, "not ok")
         status, text = complete(server, key)
         expect(status == (503 if policy == "block" else 200), policy, status, text)
         expect(policy == "alert" or "audit" in text, text)
         expect(server.call("GET", "/ready")[0] == (503 if policy == "block" else 200), "ready")
-        expect(metric(server, "penstock_audit_write_errors_total") > 0, "errors")
+        expect(server.metric("penstock_audit_write_errors_total") > 0, "errors")
         run("prlimit", "--pid", server.process.pid, "--fsize=unlimited")
-        server.wait(lambda: metric(server, "penstock_audit_chain_ok") == 1, "ok again")
+        server.wait(lambda: server.metric("penstock_audit_chain_ok") == 1, "ok again")
         expect(complete(server, key)[0] == 200, "served again")
         server.stop()
     finally:

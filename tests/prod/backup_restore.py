@@ -27,11 +27,6 @@ def complete(server, key):
     return server.call("POST", "/v1/completions", body, key, {"Content-Type": "application/json"})[0]
 
 
-def metric(server, name):
-    text = server.call("GET", "/metrics")[1]
-    return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name))
-
-
 def usage(server, tenant="t"):
     done = run(BINARY, "admin", "usage", "--tenant", tenant, "--json", "--config", server.config_path)
     expect(done.returncode == 0, done.stderr)
@@ -111,7 +106,7 @@ def full_disk():
             expect(run("prlimit", "--pid", server.process.pid, "--fsize=1000:unlimited").returncode == 0, "prlimit")
             before = usage(server)["requests"]
             expect([complete(server, key) for _ in range(20)] == [200] * 20, "served on a full disk")
-            server.wait(lambda: metric(server, "penstock_usage_write_errors_total") > 0, "said")
+            server.wait(lambda: server.metric("penstock_usage_write_errors_total") > 0, "said")
             status, text = server.call("POST", "/admin/v1/keys", {"tenant": "x"}, connection=admin(folder))
             expect(status == 503, "a key cannot be made", status, text)
             expect(usage(server)["requests"] == before + 20, "counted")
@@ -183,7 +178,7 @@ def read_only():
         try:
             server = Server(folder, config(folder))
             server.wait(lambda: complete(server, key) == 200, "served")
-            expect(metric(server, "penstock_usage_write_errors_total") > 0, "errors")
+            expect(server.metric("penstock_usage_write_errors_total") > 0, "errors")
             expect("kept in memory" in server.log, server.log)
             server.stop()
         finally:

@@ -25,12 +25,6 @@ def call(server, body, path=CHAT, credential=None, method="POST"):
     return answer.status, dict(answer.getheaders()), answer.read().decode()
 
 
-def metric(server, line):
-    text = server.call("GET", "/metrics")[1]
-    found = re.search(re.escape(line) + r" (\S+)", text)
-    return float(found[1]) if found else 0.0
-
-
 def text_of(body):
     return json.loads(body)["choices"][0]["message"]["content"]
 
@@ -89,7 +83,7 @@ def builtin():
         status, _, events = call(server, {**body, "stream": True})
         rig.expect(streamed(events) == (masked, None), "masked stream", streamed(events), masked)
         rig.expect(call(server, {**body, "logprobs": True})[0] == 400, "tokens beside a filtered text")
-        rig.expect(metric(server, 'penstock_chain_seconds_count{link="words"}') > 0, "no time of links")
+        rig.expect(server.metric('penstock_chain_seconds_count{link="words"}') > 0, "no time of links")
         guards["words"]["action"] = "deny"
         reload(server, {"guards": guards})
         status, _, events = call(server, {**body, "stream": True})
@@ -98,7 +92,7 @@ def builtin():
                    "denied stream", text, error)
         rig.expect("[DONE]" not in events, "a denied stream is no whole one")
         rig.expect(call(server, body)[0] == 403, "denied answer")
-        rig.expect(metric(server, 'penstock_chain_errors_total{link="words"}') == 0, "denials are no errors")
+        rig.expect(server.metric('penstock_chain_errors_total{link="words"}') == 0, "denials are no errors")
         # A chain that cannot be made leaves the old one.
         guards["words"]["words"], guards["words"]["patterns"] = [], ["("]
         server.config_path.write_text(json.dumps(
@@ -180,7 +174,7 @@ def fallback():
         stop.set()
         for thread in threads:
             thread.join()
-        rig.expect(metric(server, 'penstock_fallbacks_total{model_name="big"}') > 0, "not counted")
+        rig.expect(server.metric('penstock_fallbacks_total{model_name="big"}') > 0, "not counted")
         # Aliases and stand-ins change while it runs.
         rig.expect(call(server, ask("hello", model="tiny"))[0] == 200, "alias")
         models["small"]["aliases"] = ["little"]
@@ -275,11 +269,11 @@ def callouts():
         for mode in ("lying", "deep", "huge", "dead", "failing", "unknown", "odd edit"):
             Service.mode = "pass"  # the breaker forgets
             server.wait(lambda: call(server, body)[0] == 200, "the service is back")
-            errors = metric(server, 'penstock_chain_errors_total{link="out"}')
+            errors = server.metric('penstock_chain_errors_total{link="out"}')
             Service.mode = mode
             status, _, text = call(server, body)
             rig.expect(status == 503 and "the guard out failed" in text, mode, status, text)
-            rig.expect(metric(server, 'penstock_chain_errors_total{link="out"}') > errors, mode)
+            rig.expect(server.metric('penstock_chain_errors_total{link="out"}') > errors, mode)
         # Failures in a row open the breaker: the service is not asked any more.
         Service.mode = "failing"
         server.wait(lambda: (lambda before: call(server, body)[0] == 503 and
@@ -291,10 +285,10 @@ def callouts():
         reload(server, {"guards": {"out": guard}})
         plain = text_of(call(server, body)[2])
         Service.mode = "slow"
-        errors = metric(server, 'penstock_chain_errors_total{link="out"}')
+        errors = server.metric('penstock_chain_errors_total{link="out"}')
         status, _, text = call(server, body)
         rig.expect(status == 200 and text_of(text) == plain, "skip", status, text)
-        rig.expect(metric(server, 'penstock_chain_errors_total{link="out"}') > errors, "a slow one counts")
+        rig.expect(server.metric('penstock_chain_errors_total{link="out"}') > errors, "a slow one counts")
         Service.release.set()
         Service.mode = "route"
         guard.update(timeout="10s")

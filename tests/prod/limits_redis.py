@@ -73,11 +73,6 @@ def config(folder, redis, n, on_outage):
     }
 
 
-def metric(server, name):
-    text = server.call("GET", "/metrics")[1]
-    return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name))
-
-
 class Fleet:
     def __init__(self, folder, redis, on_outage, count=3):
         self.folder, self.servers, self.keys = folder, [], []
@@ -92,7 +87,7 @@ class Fleet:
             self.wait_up(server)
 
     def wait_up(self, server, up=1):
-        server.wait(lambda: metric(server, "penstock_shared_limits_up") == up, f"up {up}")
+        server.wait(lambda: server.metric("penstock_shared_limits_up") == up, f"up {up}")
 
     def ask(self, n, tenant, tokens, stop=None, **more):
         """(status, usage); a 503 of a slow machine is asked again."""
@@ -356,7 +351,7 @@ def lies():
                 codes = [server.call("POST", "/v1/completions", body, key, {"Content-Type": "application/json"})[0]
                          for _ in range(30)]
                 expect(20 <= codes.count(200) <= 25 and set(codes) == {200, 429}, answer, codes)  # 60 / 3
-                expect(metric(server, "penstock_shared_limits_up") == 0, "up")
+                expect(server.metric("penstock_shared_limits_up") == 0, "up")
                 server.stop()
             finally:
                 if server.process.poll() is None:

@@ -7,7 +7,7 @@ import threading
 import time
 
 import rig
-from chain import ask, call, metric, text_of
+from chain import ask, call, text_of
 
 # Each is the body of `request(body, facts)`. "limit": it ends with 500 chain_limit. "passes": what it tried did not
 # work, and its own call goes on.
@@ -71,6 +71,7 @@ SCRIPT = """function request(body, facts)
  return nil
 end
 """
+ERRORS = 'penstock_chain_errors_total{link="bomb"}'
 SMALL = 20  # seconds within which every bomb is over, on a machine that is busy with others
 
 
@@ -106,7 +107,7 @@ def bombs():
         try:
             for name, (outcome, code) in BOMBS.items():
                 path = server.folder / "bomb.lua"
-                errors = metric_of(server, other)
+                errors = server.metric(ERRORS, other)
                 new = path.with_suffix(".new")
                 new.write_text(SCRIPT % (name, code))
                 new.rename(path)
@@ -123,7 +124,7 @@ def bombs():
                 else:
                     rig.expect(status in (500, 503), name, status, body)
                 if outcome != "passes":
-                    rig.expect(metric_of(server, other) > errors, name, "is not counted")
+                    rig.expect(server.metric(ERRORS, other) > errors, name, "is not counted")
                 server.wait(lambda: answered[0] > before, "an answer to others")
                 print(f"{name}: {status} in {took * 1000:.0f} ms")
         finally:
@@ -134,18 +135,12 @@ def bombs():
         path = server.folder / "bomb.lua"
         path.write_text(SCRIPT % ("gone", "return deny(404, 'gone')"))
         server.wait(lambda: call(server, ask("hello"), credential=bomber)[0] == 404, "the new script")
-        errors = metric_of(server, other)
+        errors = server.metric(ERRORS, other)
         path.write_text("function request(")
         server.wait(lambda: call(server, ask("hello"), credential=bomber)[0] == 404 and
-                    metric_of(server, other) > errors, "the error")
+                    server.metric(ERRORS, other) > errors, "the error")
         path.write_text(SCRIPT % ("next", ""))
         server.wait(lambda: call(server, ask("hello"), credential=bomber)[0] == 200, "the next script")
-
-
-def metric_of(server, credential):
-    text = server.call("GET", "/metrics", credential=credential)[1]
-    lines = [line for line in text.split("\n") if line.startswith('penstock_chain_errors_total{link="bomb"}')]
-    return float(lines[0].split()[1]) if lines else 0.0
 
 
 def works():
