@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <ctime>
 
+#include "base/thread_cpu.h"
 #include "chain/lua_core.h"
 
 namespace penstock {
@@ -12,18 +12,13 @@ namespace {
 constexpr int kHookStep = 100;          // instructions between looks at what is left
 constexpr int64_t kBytesPerUnit = 128;  // of memory asked for
 
-absl::Duration CpuNow() {
-  timespec now{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return absl::DurationFromTimespec(now);
-}
-
 void Hook(lua_State* state, lua_Debug*) {
   LuaLedger& ledger = LedgerOf(state);
   ledger.left -= kHookStep;
   if (!ledger.over && ledger.left > 0) {
     // The wall clock is the cheaper one; a machine that stood still is no fault of the script.
-    if (std::chrono::steady_clock::now() < ledger.wall_end || CpuNow() < ledger.cpu_end) return;
+    if (std::chrono::steady_clock::now() < ledger.wall_end || ThreadCpuTime() < ledger.cpu_end)
+      return;
   }
   ledger.over = true;
   lua_sethook(state, Hook, LUA_MASKCOUNT, 1);  // nothing that catches it gets far
@@ -289,7 +284,7 @@ void Charge(lua_State* state, int64_t units) {
   LuaLedger& ledger = LedgerOf(state);
   ledger.left -= units;
   const bool late =
-      std::chrono::steady_clock::now() >= ledger.wall_end && CpuNow() >= ledger.cpu_end;
+      std::chrono::steady_clock::now() >= ledger.wall_end && ThreadCpuTime() >= ledger.cpu_end;
   if (ledger.left > 0 && !late && !ledger.over) return;
   ledger.over = true;
   lua_sethook(state, Hook, LUA_MASKCOUNT, 1);
@@ -334,7 +329,7 @@ void LuaState::Begin(absl::Duration cpu) {
   ledger.left = core_->bounds.instructions;
   ledger.over = false;
   ledger.wall_end = std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(cpu);
-  ledger.cpu_end = CpuNow() + cpu;
+  ledger.cpu_end = ThreadCpuTime() + cpu;
   lua_sethook(ledger.state, Hook, LUA_MASKCOUNT, kHookStep);
 }
 

@@ -1,25 +1,19 @@
 #include "service/chain_call.h"
 
 #include <chrono>
-#include <ctime>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "access/principal.h"
 #include "base/status_macros.h"
+#include "base/thread_cpu.h"
 #include "service/call_error.h"
 #include "service/chain_sink.h"
 #include "service/chat_messages.h"
 
 namespace penstock {
 namespace {
-
-absl::Duration ThreadCpu() {
-  timespec now{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return absl::DurationFromTimespec(now);
-}
 
 absl::Status StatusOf(const CallError& error) {
   if (error.code == absl::StatusCode::kInvalidArgument && !error.param.empty())
@@ -63,9 +57,9 @@ LinkView ChainCall::OutView() {
 
 LinkResult ChainCall::Run(ChainLink& link, absl::FunctionRef<LinkResult()> work, double* seconds) {
   const auto began = std::chrono::steady_clock::now();
-  const absl::Duration cpu = link.waits() ? absl::ZeroDuration() : ThreadCpu();
+  const absl::Duration cpu = link.waits() ? absl::ZeroDuration() : ThreadCpuTime();
   LinkResult result = work();
-  if (!link.waits() && result.passed() && ThreadCpu() - cpu > link.settings().timeout)
+  if (!link.waits() && result.passed() && ThreadCpuTime() - cpu > link.settings().timeout)
     result = LinkResult::Fail("it took longer than its timeout");
   const double took =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();

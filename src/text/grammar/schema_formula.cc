@@ -1,12 +1,12 @@
 #include "text/grammar/schema_formula.h"
 
 #include <algorithm>
-#include <ctime>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "base/thread_cpu.h"
 #include "text/grammar/schema_keywords.h"
 
 namespace penstock::grammar {
@@ -19,11 +19,7 @@ constexpr size_t kMaxAlternatives = 1024;
 constexpr double kMaxCompileSeconds = 0.8;
 
 /// Of this thread's own work, so that neighbours on the machine refuse no schema.
-double ThreadTime() {
-  timespec now;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
-}
+double ThreadTime() { return absl::ToDoubleSeconds(ThreadCpuTime()); }
 
 }  // namespace
 
