@@ -78,15 +78,4 @@ bool HttpStream::ParseHead(std::string_view head) {
   return true;
 }
 
-int64_t LastNumber(std::string_view json, std::string_view key) {
-  const std::string quoted = absl::StrCat("\"", ToAbsl(key), "\"");
-  size_t at = json.rfind(quoted);
-  if (at == json.npos) return -1;
-  at = json.find_first_not_of(" :", at + quoted.size());
-  if (at == json.npos) return -1;
-  int64_t value = -1;
-  const auto result = std::from_chars(json.data() + at, json.data() + json.size(), value);
-  return result.ec == std::errc() ? value : -1;
-}
-
 }  // namespace penstock

@@ -35,7 +35,4 @@ class HttpStream {
   bool keep_alive_ = true;
 };
 
-/// A number that follows "key": in `json`, the last one; -1 where there is none.
-int64_t LastNumber(std::string_view json, std::string_view key);
-
 }  // namespace penstock

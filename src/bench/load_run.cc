@@ -1,237 +1,232 @@
 #include "bench/load_run.h"
 
-#include <arpa/inet.h>
-#include <fcntl.h>
-#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <chrono>
-#include <fstream>
 #include <memory>
-#include <random>
-#include <sstream>
+#include <nlohmann/json.hpp>
+#include <queue>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "base/thread_cpu.h"
+#include "bench/answer_reader.h"
 #include "bench/http_stream.h"
+#include "bench/workload.h"
 
 namespace penstock {
 namespace {
 
-double Now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+using SteadyClock = std::chrono::steady_clock;
+using Messages = nlohmann::json;
+
+constexpr double kProgressSeconds = 0.2;
+constexpr double kBusyShare = 0.9;     // of a core: the generator had little time left
+constexpr double kLateSeconds = 0.02;  // that requests of an open loop may leave late
+constexpr size_t kShownBytes = 300;    // of a failed answer
+
+double LoadNow() {
+  return std::chrono::duration<double>(SteadyClock::now().time_since_epoch()).count();
 }
 
-class Socket {
- public:
-  explicit Socket(int fd) : fd_(fd) {}
-  ~Socket() {
-    if (fd_ >= 0) close(fd_);
-  }
-  Socket(const Socket&) = delete;
-  int fd() const { return fd_; }
-
- private:
-  int fd_;
+/// Who asks, one question after the other, in a closed loop.
+struct User {
+  Messages messages = Messages::array();
+  int32_t turn = 0;
 };
 
 struct Client {
   std::unique_ptr<Socket> socket;
-  int32_t request = -1;  // -1: idle
-  bool reused = false;   // the connection has carried a request before this one
-  bool heard = false;    // something of the answer has come
+  bool busy = false;
+  bool reused = false;  // the connection has carried a request before this one
+  bool heard = false;   // something of the answer has come
+  int64_t ticket = 0;   // of the request, for time-outs
+  User* user = nullptr;
   std::string out;
   size_t sent = 0;
-  HttpStream answer;
-  size_t events_seen = 0;  // bytes of the body already looked at
-  bool got_piece = false;
-  double last_piece = 0;
+  HttpStream http;
+  AnswerReader answer;
+  // Seconds since the run began.
+  double due = 0, first = -1, last = 0;
+  std::vector<double> gaps;
 };
 
-/// utime + stime in seconds, and resident bytes.
-bool ReadProcess(int64_t pid, double& cpu, int64_t& rss) {
-  std::ifstream stat(absl::StrCat("/proc/", pid, "/stat"));
-  std::stringstream text;
-  text << stat.rdbuf();
-  const std::string all = text.str();
-  const size_t paren = all.rfind(')');
-  if (paren == all.npos) return false;
-  std::istringstream fields(all.substr(paren + 2));
-  std::string field;
-  double ticks = 0;
-  for (int i = 3; fields >> field; ++i) {
-    if (i == 14 || i == 15) ticks += std::stod(field);
-    if (i == 24) rss = std::stoll(field) * sysconf(_SC_PAGE_SIZE);
-  }
-  cpu = ticks / sysconf(_SC_CLK_TCK);
-  return true;
-}
+template <class T>
+using Earliest = std::priority_queue<std::pair<double, T>, std::vector<std::pair<double, T>>,
+                                     std::greater<std::pair<double, T>>>;
 
 class LoadRun {
  public:
-  LoadRun(const Scenario& scenario, const Target& target) : scenario_(scenario), target_(target) {}
+  LoadRun(const Scenario& scenario, const Target& target,
+          const std::function<void(const RunProgress&)>& progress)
+      : scenario_(scenario), target_(target), progress_(progress) {}
 
   absl::StatusOr<LoadResult> Run() {
-    address_.sin_family = AF_INET;
-    address_.sin_port = htons(target_.port);
-    if (inet_pton(AF_INET, target_.host.c_str(), &address_.sin_addr) != 1) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("host '", target_.host, "': expected a numeric IPv4 address"));
-    }
+    ASSIGN_OR_RETURN(workload_, Workload::Open(scenario_));
+    ASSIGN_OR_RETURN(address_, ResolveTarget(target_));
     model_ = scenario_.model;
     if (model_.empty()) {
-      ASSIGN_OR_RETURN(model_, FirstModel());
+      ASSIGN_OR_RETURN(model_, FirstModelOf(target_, address_));
     }
-    PlanArrivals();
-    double cpu_before = 0;
-    int64_t rss = -1;
-    const bool measured = target_.pid > 0 && ReadProcess(target_.pid, cpu_before, rss);
-    begin_ = Now();
+    epoll_ = std::make_unique<Socket>(epoll_create1(EPOLL_CLOEXEC));
+    if (scenario_.open_loop()) {
+      planned_ = workload_->Next();
+    } else {
+      users_.resize(std::min<int64_t>(scenario_.concurrency, scenario_.requests));
+      for (User& user : users_) thinking_.emplace(0, &user);
+    }
+    const ProcessUse before = UseOfProcess(target_.pid);
+    const absl::Duration own_before = ThreadCpuTime();
+    begin_ = LoadNow();
     RETURN_IF_ERROR(Drive());
-    result_.seconds = Now() - begin_;
-    double cpu_after = 0;
-    if (measured && ReadProcess(target_.pid, cpu_after, result_.server_rss_bytes)) {
-      result_.server_cpu_seconds = cpu_after - cpu_before;
+    result_.seconds = LoadNow() - begin_;
+    const ProcessUse after = UseOfProcess(target_.pid);
+    if (before.cpu_seconds >= 0 && after.cpu_seconds >= 0) {
+      result_.server = {after.cpu_seconds - before.cpu_seconds, after.rss_bytes};
     }
+    JudgeGenerator(absl::ToDoubleSeconds(ThreadCpuTime() - own_before));
+    if (workload_->trace_faults() != nullptr) result_.trace_faults = *workload_->trace_faults();
     return std::move(result_);
   }
 
  private:
-  void PlanArrivals() {
-    result_.requests.resize(scenario_.requests);
-    if (scenario_.rate <= 0) return;
-    std::mt19937_64 random(scenario_.seed);
-    std::exponential_distribution<> gap(scenario_.rate);
-    double at = 0;
-    for (RequestTiming& request : result_.requests) request.start = at += gap(random);
-  }
+  double Since() const { return LoadNow() - begin_; }
 
-  std::string Wire(std::string_view method, std::string_view path, std::string_view body) const {
-    std::string out = absl::StrCat(ToAbsl(method), " ", ToAbsl(path),
-                                   " HTTP/1.1\r\nHost: ", target_.host, ":", target_.port, "\r\n");
-    if (!target_.api_key.empty())
-      absl::StrAppend(&out, "Authorization: Bearer ", target_.api_key, "\r\n");
-    if (!body.empty()) absl::StrAppend(&out, "Content-Type: application/json\r\n");
-    absl::StrAppend(&out, "Content-Length: ", body.size(), "\r\n\r\n", ToAbsl(body));
-    return out;
-  }
-
-  absl::StatusOr<std::unique_ptr<Socket>> Connect(bool blocking) const {
-    auto socket = std::make_unique<Socket>(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    const int one = 1;
-    setsockopt(socket->fd(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-    if (connect(socket->fd(), reinterpret_cast<const sockaddr*>(&address_), sizeof(address_)) !=
-        0) {
-      return absl::UnavailableError(
-          absl::StrCat("no server answers on ", target_.host, ":", target_.port));
-    }
-    if (!blocking) fcntl(socket->fd(), F_SETFL, O_NONBLOCK);
-    return socket;
-  }
-
-  absl::StatusOr<std::string> FirstModel() const {
-    ASSIGN_OR_RETURN(const std::unique_ptr<Socket> socket, Connect(/*blocking=*/true));
-    const std::string wire = Wire("GET", "/v1/models", "");
-    if (send(socket->fd(), wire.data(), wire.size(), MSG_NOSIGNAL) < 0)
-      return absl::UnavailableError("the server hung up");
-    HttpStream answer;
-    char buffer[16384];
-    while (!answer.done()) {
-      const ssize_t n = read(socket->fd(), buffer, sizeof(buffer));
-      if (n <= 0 || !answer.Feed({buffer, static_cast<size_t>(n)}))
-        return absl::UnavailableError("/v1/models: no HTTP answer");
-    }
-    const std::string_view body = answer.body();
-    const size_t id = body.find("\"id\"");
-    const size_t open = id == body.npos ? id : body.find('"', id + 5);
-    const size_t close = open == body.npos ? open : body.find('"', open + 1);
-    if (answer.status() != 200 || close == body.npos) {
-      return absl::UnavailableError(
-          absl::StrCat("/v1/models: HTTP ", answer.status(), ", no model listed"));
-    }
-    return std::string(body.substr(open + 1, close - open - 1));
+  void JudgeGenerator(double cpu_seconds) {
+    GeneratorUse& use = result_.generator;
+    use.cpu_share = result_.seconds > 0 ? cpu_seconds / result_.seconds : 0;
+    use.cpu_us_per_piece =
+        result_.pieces > 0 ? cpu_seconds * 1e6 / static_cast<double>(result_.pieces) : 0;
+    use.late_p99 = lateness_.Quantile(0.99);
+    use.bottleneck = use.cpu_share > kBusyShare || use.late_p99 > kLateSeconds;
   }
 
   absl::Status Drive() {
-    epoll_ = std::make_unique<Socket>(epoll_create1(EPOLL_CLOEXEC));
     std::vector<epoll_event> events(256);
-    while (num_done_ < scenario_.requests) {
-      if (Now() - begin_ > scenario_.timeout_seconds) {
-        return absl::DeadlineExceededError(
-            absl::StrCat("only ", num_done_, " of ", scenario_.requests, " requests ended within ",
-                         scenario_.timeout_seconds, " s"));
+    double shown = 0;
+    while (true) {
+      StartDue();
+      if (num_active_ == 0 && !MoreToCome()) return absl::OkStatus();
+      const double now = Since();
+      if (now > scenario_.timeout_seconds) {
+        return absl::DeadlineExceededError(absl::StrCat(
+            "only ", num_done_, " requests ended within ", scenario_.timeout_seconds, " s"));
       }
-      RETURN_IF_ERROR(StartDue());
-      const int n = epoll_wait(epoll_->fd(), events.data(), events.size(), WaitMillis());
+      if (progress_ && now - shown >= kProgressSeconds) {
+        shown = now;
+        progress_(
+            {num_done_, result_.num_failed, scenario_.requests, num_active_, result_.pieces, now});
+      }
+      EndHung(now);
+      const double asleep = Since();
+      const auto wait = static_cast<int64_t>((NextWake(asleep) - asleep) * 1e9);
+      const timespec until{0, std::min<int64_t>(wait, 999999999)};
+      const int n = epoll_pwait2(epoll_->fd(), events.data(), static_cast<int>(events.size()),
+                                 &until, nullptr);
       for (int i = 0; i < n; ++i) {
         Client& client = *static_cast<Client*>(events[i].data.ptr);
         if (events[i].events & EPOLLOUT) Send(client);
         if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) Receive(client);
       }
     }
-    return absl::OkStatus();
   }
 
-  int WaitMillis() const {
-    if (scenario_.rate <= 0 || next_ >= scenario_.requests) return 1000;
-    const double wait = begin_ + result_.requests[next_].start - Now();
-    return wait <= 0 ? 0 : std::min(1000, static_cast<int>(wait * 1000) + 1);
+  bool MoreToCome() const {
+    return scenario_.open_loop() ? planned_.has_value()
+                                 : num_started_ < scenario_.requests && !thinking_.empty();
   }
 
-  absl::Status StartDue() {
-    for (; next_ < scenario_.requests; ++next_) {
-      if (scenario_.rate > 0 ? Now() < begin_ + result_.requests[next_].start
-                             : num_active_ >= scenario_.concurrency)
-        break;
-      if (scenario_.rate <= 0) result_.requests[next_].start = Now() - begin_;
-      Client* client = nullptr;
-      if (!idle_.empty()) {
-        client = idle_.back();
-        idle_.pop_back();
-      } else {
-        clients_.push_back(std::make_unique<Client>());
-        client = clients_.back().get();
-      }
-      client->reused = client->socket != nullptr;
-      if (!client->reused) RETURN_IF_ERROR(Dial(*client));
-      const char* path = scenario_.endpoint == "chat" ? "/v1/chat/completions" : "/v1/completions";
-      client->request = next_;
-      client->out = Wire("POST", path, RequestBody(scenario_, model_, next_));
-      client->sent = 0;
-      client->heard = false;
-      client->answer.Reset();
-      client->events_seen = 0;
-      client->got_piece = false;
-      ++num_active_;
-      Send(*client);
+  double NextWake(double now) const {
+    double next = now + kProgressSeconds;
+    if (planned_.has_value()) next = std::min(next, planned_->due);
+    if (!thinking_.empty() && num_started_ < scenario_.requests)
+      next = std::min(next, thinking_.top().first);
+    if (!deadlines_.empty()) next = std::min(next, deadlines_.top().first);
+    return std::max(next, now);
+  }
+
+  void StartDue() {
+    while (planned_.has_value() && Since() >= planned_->due) {
+      Ask(*planned_, planned_->due, nullptr);
+      planned_ = workload_->Next();
     }
-    return absl::OkStatus();
+    while (!thinking_.empty() && num_started_ < scenario_.requests &&
+           Since() >= thinking_.top().first) {
+      const auto [due, user] = thinking_.top();
+      thinking_.pop();
+      const std::optional<PlannedRequest> request = workload_->Next();
+      Ask(*request, due > 0 ? due : Since(), user);
+    }
   }
 
-  absl::Status Dial(Client& client) {
-    ASSIGN_OR_RETURN(client.socket, Connect(/*blocking=*/false));
+  void Ask(const PlannedRequest& request, double due, User* user) {
+    ++num_started_;
+    ++num_active_;
+    Client& client = IdleClient();
+    client.busy = true;
+    client.user = user;
+    client.ticket = num_started_;
+    client.due = due;
+    Messages alone = Messages::array();
+    const char* path = scenario_.endpoint == "chat" ? "/v1/chat/completions" : "/v1/completions";
+    const std::string body =
+        workload_->Body(request, model_, user == nullptr ? &alone : &user->messages);
+    client.out = HttpRequestBytes(target_, "POST", path, body);
+    client.sent = 0;
+    client.heard = false;
+    client.http.Reset();
+    client.answer = AnswerReader(scenario_.stream, scenario_.ignore_eos ? request.max_tokens : 0);
+    client.first = -1;
+    client.gaps.clear();
+    if (scenario_.open_loop()) lateness_.Add(Since() - due);
+    if (scenario_.request_timeout > 0) {
+      deadlines_.emplace(Since() + scenario_.request_timeout,
+                         std::make_pair(client.ticket, &client));
+    }
+    client.reused = client.socket != nullptr;
+    if (!client.reused && !Dial(client)) {
+      Fail(client, "connect", "nobody answers");
+      return;
+    }
+    Send(client);
+  }
+
+  Client& IdleClient() {
+    if (idle_.empty()) {
+      clients_.push_back(std::make_unique<Client>());
+      return *clients_.back();
+    }
+    Client& client = *idle_.back();
+    idle_.pop_back();
+    return client;
+  }
+
+  bool Dial(Client& client) {
+    absl::StatusOr<std::unique_ptr<Socket>> socket = ConnectTo(address_, /*blocking=*/false);
+    if (!socket.ok()) return false;
+    client.socket = *std::move(socket);
     epoll_event event{EPOLLIN | EPOLLOUT | EPOLLET, {.ptr = &client}};
-    epoll_ctl(epoll_->fd(), EPOLL_CTL_ADD, client.socket->fd(), &event);
-    return absl::OkStatus();
+    return epoll_ctl(epoll_->fd(), EPOLL_CTL_ADD, client.socket->fd(), &event) == 0;
   }
 
   /// A server may close a kept connection just as a request leaves for it: clients then ask again
   /// on a new one (RFC 9112, section 9.3.1).
   bool AskAgain(Client& client) {
-    if (client.request < 0 || !client.reused || client.heard) return false;
+    if (!client.busy || !client.reused || client.heard) return false;
     client.socket.reset();
     client.reused = false;
     client.sent = 0;
-    if (!Dial(client).ok()) return false;
+    if (!Dial(client)) return false;
     Send(client);
     return true;
   }
 
   void Send(Client& client) {
-    while (client.sent < client.out.size()) {
+    while (client.socket != nullptr && client.sent < client.out.size()) {
       const ssize_t n = send(client.socket->fd(), client.out.data() + client.sent,
                              client.out.size() - client.sent, MSG_NOSIGNAL);
       if (n <= 0) return;  // EAGAIN: the socket tells when; an error shows when reading
@@ -240,76 +235,155 @@ class LoadRun {
   }
 
   void Receive(Client& client) {
-    char buffer[65536];
     while (client.socket != nullptr) {
-      const ssize_t n = read(client.socket->fd(), buffer, sizeof(buffer));
-      if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
-      if (n <= 0 && AskAgain(client)) continue;
+      const ssize_t n = read(client.socket->fd(), buffer_.data(), buffer_.size());
+      const int error = n < 0 ? errno : 0;
+      if (error == EAGAIN || error == EINTR || error == ENOTCONN) return;
+      if (n <= 0) {
+        if (AskAgain(client)) continue;
+        HangUp(client, error);
+        return;
+      }
+      if (!client.busy) {  // words that nobody asked for
+        client.socket.reset();
+        return;
+      }
       client.heard = true;
-      const bool fed =
-          n > 0 && client.request >= 0 && client.answer.Feed({buffer, static_cast<size_t>(n)});
-      if (fed) NotePieces(client);
-      if (!fed || client.answer.done()) Finish(client, fed);
+      if (!client.http.Feed({buffer_.data(), static_cast<size_t>(n)})) {
+        Fail(client, "not_http", client.http.body());
+        return;
+      }
+      NotePieces(client);
+      if (client.http.done()) Finish(client);
+    }
+  }
+
+  void HangUp(Client& client, int error) {
+    if (!client.busy) {
+      client.socket.reset();
+      return;
+    }
+    if (error == ECONNREFUSED) {
+      Fail(client, "connect", "the connection was refused");
+    } else if (client.heard) {
+      Fail(client, "cut", client.http.body());
+    } else {
+      Fail(client, "reset", "the server hung up before it answered");
     }
   }
 
   void NotePieces(Client& client) {
-    const double now = Now() - begin_;
-    RequestTiming& timing = result_.requests[client.request];
-    const std::string_view fresh =
-        std::string_view(client.answer.body()).substr(client.events_seen);
-    const bool piece =
-        scenario_.stream ? fresh.find("data: {") != fresh.npos : client.answer.done();
-    client.events_seen = client.answer.body().size();
-    if (!piece) return;
-    if (!client.got_piece) {
-      timing.first = now;
-    } else {
-      timing.gaps.push_back(now - client.last_piece);
+    const int pieces = client.http.head_done() && client.http.status() == 200
+                           ? client.answer.Read(client.http.body(), client.http.done())
+                           : 0;
+    const double now = Since();
+    for (int i = 0; i < pieces; ++i) {
+      if (client.first < 0) {
+        client.first = now;
+      } else {
+        client.gaps.push_back(now - client.last);
+      }
+      client.last = now;
     }
-    client.got_piece = true;
-    client.last_piece = now;
+    result_.pieces += pieces;
   }
 
-  void Finish(Client& client, bool whole) {
-    if (client.request >= 0) {
-      RequestTiming& timing = result_.requests[client.request];
-      timing.end = Now() - begin_;
-      timing.status = client.answer.status();
-      const std::string& body = client.answer.body();
-      timing.ok = whole && timing.status == 200 &&
-                  (!scenario_.stream || body.find("data: [DONE]") != body.npos);
-      timing.prompt_tokens = LastNumber(body, "prompt_tokens");
-      timing.completion_tokens = LastNumber(body, "completion_tokens");
-      timing.cached_tokens = LastNumber(body, "cached_tokens");
-      if (!timing.ok && result_.first_error.empty()) {
-        result_.first_error = absl::StrCat("HTTP ", timing.status, ": ", body.substr(0, 300));
-      }
-      ++num_done_;
-      --num_active_;
-      client.request = -1;
-      idle_.push_back(&client);
+  void Finish(Client& client) {
+    const std::string fault = client.answer.Fault(client.http.status());
+    if (!fault.empty()) {
+      Fail(client, fault, client.http.body());
+      return;
     }
-    if (!whole || !client.answer.keep_alive()) client.socket.reset();
-    client.answer.Reset();
+    const double end = Since();
+    if (client.first < 0) client.first = end;
+    const AnswerReader& answer = client.answer;
+    const double ttft = client.first - client.due, e2e = end - client.due;
+    const int64_t later = answer.completion_tokens() - 1;
+    const double tpot = later > 0 ? (end - client.first) / static_cast<double>(later) : 0;
+    result_.ttft.Add(ttft);
+    result_.e2e.Add(e2e);
+    if (scenario_.stream && later > 0) result_.tpot.Add(tpot);
+    for (const double gap : client.gaps) result_.itl.Add(gap);
+    const LatencyGoal& goal = scenario_.goal;
+    const auto within = [](double value, double most) { return most <= 0 || value <= most; };
+    if (within(ttft, goal.ttft) && within(tpot, goal.tpot) && within(e2e, goal.e2e))
+      ++result_.num_good;
+    ++result_.num_ok;
+    result_.prompt_tokens += answer.prompt_tokens();
+    result_.completion_tokens += answer.completion_tokens();
+    result_.cached_tokens += std::max<int64_t>(0, answer.cached_tokens());
+    if (client.user != nullptr && scenario_.endpoint == "chat")
+      client.user->messages.push_back({{"role", "assistant"}, {"content", answer.text()}});
+    if (!client.http.keep_alive()) client.socket.reset();
+    Release(client, /*failed=*/false);
+  }
+
+  void Fail(Client& client, const std::string& kind, std::string_view words) {
+    ++result_.num_failed;
+    ++result_.failures[kind];
+    if (result_.first_failure.empty())
+      result_.first_failure = absl::StrCat(kind, ": ", ToAbsl(words.substr(0, kShownBytes)));
+    // An answer that was whole leaves the connection usable.
+    if (!client.http.done() || !client.http.keep_alive()) client.socket.reset();
+    Release(client, /*failed=*/true);
+  }
+
+  void Release(Client& client, bool failed) {
+    User* const user = client.user;
+    if (user != nullptr) {
+      if (failed || ++user->turn >= scenario_.turns) *user = User();
+      thinking_.emplace(Since() + (user->turn > 0 ? workload_->ThinkTime() : 0), user);
+    }
+    client.http.Reset();
+    client.busy = false;
+    ++num_done_;
+    --num_active_;
+    idle_.push_back(&client);
+  }
+
+  void EndHung(double now) {
+    while (!deadlines_.empty() && deadlines_.top().first <= now) {
+      const auto [ticket, client] = deadlines_.top().second;
+      deadlines_.pop();
+      if (client->busy && client->ticket == ticket) {
+        client->socket.reset();
+        Fail(*client, "timeout", "no end within request_timeout");
+      }
+    }
   }
 
   const Scenario& scenario_;
   const Target& target_;
+  const std::function<void(const RunProgress&)>& progress_;
+  std::unique_ptr<Workload> workload_;
   std::string model_;
-  sockaddr_in address_{};
+  SocketAddress address_;
   std::unique_ptr<Socket> epoll_;
   std::vector<std::unique_ptr<Client>> clients_;
   std::vector<Client*> idle_;
-  int32_t next_ = 0, num_active_ = 0, num_done_ = 0;
+  std::vector<User> users_;
+  Earliest<User*> thinking_;                         // when who asks next; closed loop
+  std::optional<PlannedRequest> planned_;            // the next of an open loop
+  Earliest<std::pair<int64_t, Client*>> deadlines_;  // of requests, by their tickets
+  std::vector<char> buffer_ = std::vector<char>(65536);
+  int64_t num_started_ = 0, num_active_ = 0, num_done_ = 0;
   double begin_ = 0;
+  Distribution lateness_;
   LoadResult result_;
 };
 
 }  // namespace
 
-absl::StatusOr<LoadResult> RunLoad(const Scenario& scenario, const Target& target) {
-  return LoadRun(scenario, target).Run();
+absl::StatusOr<LoadResult> RunLoad(const Scenario& scenario, const Target& target,
+                                   const std::function<void(const RunProgress&)>& progress) {
+  if (scenario.warmup > 0) {
+    Scenario before = scenario;
+    before.requests = scenario.warmup;
+    before.warmup = 0;
+    before.seed = ~scenario.seed;  // other prompts, so that nothing is cached
+    RETURN_IF_ERROR(LoadRun(before, target, {}).Run().status());
+  }
+  return LoadRun(scenario, target, progress).Run();
 }
 
 }  // namespace penstock

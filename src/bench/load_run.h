@@ -1,43 +1,58 @@
 // Drives one scenario against a server and measures every request.
-// Owns its sockets. Must not know the server's insides.
+// Owns its sockets; what has ended is folded into distributions, so memory is bounded by what is in
+// flight. Must not know the server's insides.
 // Threads: confined to the calling thread.
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <string>
-#include <vector>
 
 #include "absl/status/statusor.h"
+#include "bench/distribution.h"
 #include "bench/scenario.h"
+#include "bench/target.h"
+#include "bench/trace_reader.h"
 
 namespace penstock {
 
-struct Target {
-  std::string host = "127.0.0.1";  // numeric
-  uint16_t port = 8000;
-  std::string api_key;
-  int64_t pid = 0;  // of the server, for its CPU time and memory; 0: not measured
-};
-
-struct RequestTiming {
-  bool ok = false;
-  int status = 0;
-  double start = 0;  // seconds since the run began: when it was due
-  double first = 0;  // the first piece of the answer
-  double end = 0;
-  std::vector<double> gaps;  // between pieces of a stream
-  int64_t prompt_tokens = -1, completion_tokens = -1,
-          cached_tokens = -1;  // from usage; -1: not told
+/// What the load generator itself did. It is the bottleneck where its thread had no time left, or
+/// where requests of an open loop left late.
+struct GeneratorUse {
+  double cpu_share = 0;  // of one core, over the run
+  double cpu_us_per_piece = 0;
+  double late_p99 = 0;  // seconds from when a request was due to when it left
+  bool bottleneck = false;
 };
 
 struct LoadResult {
-  std::vector<RequestTiming> requests;
-  double seconds = 0;              // first arrival to last end
-  double server_cpu_seconds = -1;  // -1: not measured
-  int64_t server_rss_bytes = -1;
-  std::string first_error;  // of a request that failed
+  int64_t num_ok = 0, num_failed = 0;
+  int64_t num_good = 0;                     // of num_ok: within the goal
+  std::map<std::string, int64_t> failures;  // by kind
+  std::string first_failure;                // in words
+  double seconds = 0;                       // first arrival to last end
+  // Of what succeeded, from when a request was due, so that a server that stalls is charged for
+  // those who waited to be sent (coordinated omission).
+  Distribution ttft;  // to the first piece of text; to the end, where there is none
+  Distribution itl;   // between pieces of text
+  Distribution tpot;  // (end - first) / (tokens - 1), per request
+  Distribution e2e;
+  int64_t prompt_tokens = 0, completion_tokens = 0, cached_tokens = 0, pieces = 0;
+  ProcessUse server;  // CPU seconds of the run, memory at its end
+  GeneratorUse generator;
+  TraceFaults trace_faults;
 };
 
-absl::StatusOr<LoadResult> RunLoad(const Scenario& scenario, const Target& target);
+struct RunProgress {
+  int64_t done = 0, failed = 0, total = 0, in_flight = 0, pieces = 0;
+  double seconds = 0;
+};
+
+/// A request that fails is counted by kind: connect, reset (nothing was heard), cut (in the middle),
+/// timeout, not_http, and what AnswerReader names. UNAVAILABLE: nobody answers at all.
+/// DEADLINE_EXCEEDED: the run took too long. `progress` (or null) is called a few times a second.
+absl::StatusOr<LoadResult> RunLoad(const Scenario& scenario, const Target& target,
+                                   const std::function<void(const RunProgress&)>& progress = {});
 
 }  // namespace penstock

@@ -2,120 +2,247 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
-#include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
-#include <thread>
 
-#include "absl/time/clock.h"
-#include "absl/time/time.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
+#include "bench/svg_plot.h"
 
 namespace penstock {
 namespace {
 
-std::string CpuName() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);) {
-    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
+using Json = nlohmann::ordered_json;
+
+// The colours of Okabe and Ito, which the colour-blind tell apart.
+constexpr char kStyle[] = R"(
+:root { color-scheme: light dark; --text: #1a1c1e; --faint: #62686d; --line: #d8dcdf; --back: #fff }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e6e8ea; --faint: #9aa2a8; --line: #363b40; --back: #16181a }
+}
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--back);
+       max-width: 76rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.6rem } h2 { font-size: 1.15rem; margin-top: 2.5rem }
+p.about { color: var(--faint) }
+.wide { overflow-x: auto }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
+th:first-child, td:first-child { text-align: left }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(22rem, 1fr)); gap: 1.5rem }
+figure { margin: 0 } figcaption { font-weight: 600 }
+svg { width: 100%; height: auto } svg text { font-size: 11px; fill: var(--faint) }
+.grid { stroke: var(--line) }
+path { fill: none; stroke-width: 2; stroke: var(--c) } circle { fill: var(--c) }
+figure ul { list-style: none; margin: 0; padding: 0; display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size: 12px }
+figure li::before { content: ""; display: inline-block; width: 1rem; height: .2rem; margin-right: .4rem;
+                    vertical-align: middle; background: var(--c) }
+.s0 { --c: #0072b2 } .s1 { --c: #d55e00 } .s2 { --c: #009e73 } .s3 { --c: #cc79a7 }
+.s4 { --c: #e69f00 } .s5 { --c: #56b4e9 } .s6 { --c: #8a8f94 } .s7 { --c: #b3a100 }
+)";
+
+constexpr size_t kMostLines = 8;  // in one plot
+
+struct ReportTable {
+  std::vector<std::string> head;
+  std::vector<std::vector<std::string>> rows;
+};
+
+double NumberAt(const Json& run, const char* pointer) {
+  const Json::json_pointer at(pointer);
+  return run.contains(at) && run[at].is_number() ? run[at].get<double>() : 0;
+}
+
+std::string NameOf(const Json& run) {
+  const Json::json_pointer at("/scenario/name");
+  std::string name = run.contains(at) && run[at].is_string() ? run[at].get<std::string>() : "run";
+  const double rate = NumberAt(run, "/scenario/rate");
+  if (rate > 0) absl::StrAppendFormat(&name, " @%.3g/s", rate);
+  if (run.contains("target") && run["target"].is_string())
+    absl::StrAppend(&name, ", ", run["target"].get<std::string>());
+  return name;
+}
+
+bool IsLoad(const Json& file) { return file["kind"] == "serve" || file["kind"] == "sweep"; }
+
+ReportTable LoadTable(const Json& file) {
+  ReportTable table;
+  table.head = {"scenario",     "ok",          "failed", "requests/s", "good/s",
+                "tokens out/s", "TTFT p50 ms", "p99",    "ITL p50 ms", "p99",
+                "TPOT p50 ms",  "end p50 ms",  "p99",    "generator"};
+  const auto ms = [](const Json& run, const char* at) {
+    return absl::StrFormat("%.2f", 1e3 * NumberAt(run, at));
+  };
+  for (const Json& run : file["runs"]) {
+    const Json::json_pointer busy("/result/generator/bottleneck");
+    const bool bound = run.contains(busy) && run[busy] == true;
+    table.rows.push_back(
+        {NameOf(run), absl::StrFormat("%.0f", NumberAt(run, "/result/ok")),
+         absl::StrFormat("%.0f", NumberAt(run, "/result/failed")),
+         absl::StrFormat("%.2f", NumberAt(run, "/result/requests_per_second")),
+         absl::StrFormat("%.2f", NumberAt(run, "/result/good_requests_per_second")),
+         absl::StrFormat("%.0f", NumberAt(run, "/result/output_tokens_per_second")),
+         ms(run, "/result/ttft_seconds/p50"), ms(run, "/result/ttft_seconds/p99"),
+         ms(run, "/result/itl_seconds/p50"), ms(run, "/result/itl_seconds/p99"),
+         ms(run, "/result/tpot_seconds/p50"), ms(run, "/result/e2e_seconds/p50"),
+         ms(run, "/result/e2e_seconds/p99"), bound ? "the bottleneck" : "had time"});
   }
-  return "unknown";
+  return table;
+}
+
+/// Of offline and kernels: every number of every result.
+ReportTable PlainTable(const Json& file) {
+  ReportTable table;
+  table.head = {"scenario"};
+  for (const auto& [key, value] : file["runs"][0]["result"].items()) {
+    if (value.is_number()) table.head.push_back(key);
+  }
+  for (const Json& run : file["runs"]) {
+    std::vector<std::string> row = {NameOf(run)};
+    for (size_t i = 1; i < table.head.size(); ++i) {
+      const Json::json_pointer at("/result/" + table.head[i]);
+      row.push_back(run.contains(at) && run[at].is_number()
+                        ? absl::StrFormat("%.4g", run[at].get<double>())
+                        : "");
+    }
+    table.rows.push_back(std::move(row));
+  }
+  return table;
+}
+
+ReportTable TableOf(const Json& file) { return IsLoad(file) ? LoadTable(file) : PlainTable(file); }
+
+std::string LatencyPlot(const Json& file, const char* title, const std::string& times) {
+  Plot plot{title, {"milliseconds", true}, {"share of all"}, {}};
+  const Json::json_pointer at("/result/" + times + "/curve");
+  for (const Json& run : file["runs"]) {
+    if (!run.contains(at) || !run[at].is_array() || run[at].size() < 2) continue;
+    if (plot.series.size() == kMostLines) break;
+    PlotSeries line{NameOf(run), {}};
+    const auto steps = static_cast<double>(run[at].size() - 1);
+    for (size_t i = 0; i < run[at].size(); ++i) {
+      if (run[at][i].is_number())
+        line.points.emplace_back(1e3 * run[at][i].get<double>(), static_cast<double>(i) / steps);
+    }
+    plot.series.push_back(std::move(line));
+  }
+  return SvgOf(plot);
+}
+
+/// One line per scenario and target over its rates or degrees of concurrency.
+std::string ThroughputPlot(const Json& file) {
+  Plot plot{"Throughput against latency", {"tokens out per second"}, {"TTFT p99, ms", true}, {}};
+  std::map<std::string, PlotSeries> lines;
+  for (const Json& run : file["runs"]) {
+    const std::string name = run.value("target", "target");
+    PlotSeries& line = lines[name];
+    line.name = name;
+    line.marks = true;
+    line.points.emplace_back(NumberAt(run, "/result/output_tokens_per_second"),
+                             1e3 * NumberAt(run, "/result/ttft_seconds/p99"));
+  }
+  for (auto& [name, line] : lines) {
+    std::sort(line.points.begin(), line.points.end());
+    if (plot.series.size() < kMostLines) plot.series.push_back(std::move(line));
+  }
+  return file["runs"].size() > 1 ? SvgOf(plot) : "";
+}
+
+std::string RooflinePlot(const Json& file) {
+  if (!file.contains("limits")) return "";
+  Plot plot{"Roofline", {"operations per byte", true}, {"billion operations per second", true}, {}};
+  PlotSeries points{"measured", {}, true, false};
+  double low = 1e9, high = 0;
+  for (const Json& run : file["runs"]) {
+    const double intensity = NumberAt(run, "/result/intensity");
+    if (intensity <= 0) continue;
+    low = std::min(low, intensity), high = std::max(high, intensity);
+    points.points.emplace_back(intensity, NumberAt(run, "/result/gops"));
+  }
+  if (high <= 0) return "";
+  const double memory = NumberAt(file, "/limits/memory_gbs");
+  for (const auto& [name, value] : file["limits"].items()) {
+    if (name == "memory_gbs" || !value.is_number()) continue;
+    PlotSeries roof{name, {}};
+    constexpr int kPieces = 60;
+    for (int i = 0; i <= kPieces; ++i) {
+      const double x = low / 2 * std::pow(4 * high / low, static_cast<double>(i) / kPieces);
+      roof.points.emplace_back(x, std::min(value.get<double>(), x * memory));
+    }
+    plot.series.push_back(std::move(roof));
+  }
+  plot.series.push_back(std::move(points));
+  return SvgOf(plot);
+}
+
+std::string About(const Json& file) {
+  const Json machine = file.value("machine", Json::object());
+  return absl::StrFormat("%s; %s on %s, %.0f cores, %.1f GiB, %s",
+                         file.value("time", std::string("at an unknown time")),
+                         file.value("version", std::string("unknown")),
+                         machine.value("cpu", std::string("an unknown processor")),
+                         NumberAt(machine, "/cores"),
+                         NumberAt(machine, "/memory_bytes") / (1 << 30),
+                         machine.value("kernel", std::string("unknown kernel")));
+}
+
+std::string HtmlTable(const ReportTable& table) {
+  std::string out = "<div class=\"wide\"><table>\n<tr>";
+  for (const std::string& cell : table.head)
+    absl::StrAppend(&out, "<th scope=\"col\">", EscapeHtml(cell), "</th>");
+  out += "</tr>\n";
+  for (const auto& row : table.rows) {
+    out += "<tr>";
+    for (const std::string& cell : row) absl::StrAppend(&out, "<td>", EscapeHtml(cell), "</td>");
+    out += "</tr>\n";
+  }
+  return out + "</table></div>\n";
 }
 
 }  // namespace
 
-double Quantile(std::vector<double> values, double q) {
-  if (values.empty()) return 0;
-  const size_t rank = static_cast<size_t>(std::ceil(q * static_cast<double>(values.size())));
-  const size_t i = std::min(values.size() - 1, rank == 0 ? 0 : rank - 1);
-  std::nth_element(values.begin(), values.begin() + i, values.end());
-  return values[i];
-}
-
-LoadSummary Summarize(const LoadResult& result) {
-  LoadSummary out;
-  std::vector<double> ttft, gaps, e2e;
-  for (const RequestTiming& request : result.requests) {
-    if (!request.ok) {
-      ++out.num_failed;
-      continue;
+std::string HtmlReport(const std::vector<NamedResults>& results) {
+  std::string out = absl::StrCat(
+      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
+      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+      "<title>Penstock benchmark</title><style>",
+      kStyle, "</style></head>\n<body><h1>Penstock benchmark</h1>\n");
+  for (const NamedResults& one : results) {
+    const Json& file = *one.file;
+    absl::StrAppend(&out, "<h2>", EscapeHtml(one.name), " (",
+                    EscapeHtml(file["kind"].get<std::string>()), ")</h2>\n<p class=\"about\">",
+                    EscapeHtml(About(file)), "</p>\n", HtmlTable(TableOf(file)),
+                    "<div class=\"plots\">\n");
+    if (IsLoad(file)) {
+      absl::StrAppend(&out, LatencyPlot(file, "Time to first token", "ttft_seconds"),
+                      LatencyPlot(file, "Time between tokens", "itl_seconds"),
+                      LatencyPlot(file, "Time to the end", "e2e_seconds"), ThroughputPlot(file));
     }
-    ++out.num_ok;
-    ttft.push_back(request.first - request.start);
-    e2e.push_back(request.end - request.start);
-    gaps.insert(gaps.end(), request.gaps.begin(), request.gaps.end());
-    out.prompt_tokens += std::max<int64_t>(0, request.prompt_tokens);
-    out.completion_tokens += std::max<int64_t>(0, request.completion_tokens);
-    out.cached_tokens += std::max<int64_t>(0, request.cached_tokens);
+    absl::StrAppend(&out, RooflinePlot(file), "</div>\n");
   }
-  out.seconds = result.seconds;
-  out.requests_per_second = out.num_ok / result.seconds;
-  out.output_tokens_per_second = static_cast<double>(out.completion_tokens) / result.seconds;
-  out.prompt_tokens_per_second = static_cast<double>(out.prompt_tokens) / result.seconds;
-  out.ttft_p50 = Quantile(ttft, 0.5);
-  out.ttft_p99 = Quantile(ttft, 0.99);
-  out.itl_p50 = Quantile(gaps, 0.5);
-  out.itl_p99 = Quantile(gaps, 0.99);
-  out.e2e_p50 = Quantile(e2e, 0.5);
-  out.e2e_p99 = Quantile(e2e, 0.99);
-  if (result.server_cpu_seconds >= 0)
-    out.server_cpu_ms_per_request = 1e3 * result.server_cpu_seconds / result.requests.size();
-  out.server_rss_bytes = result.server_rss_bytes;
+  return out + "</body></html>\n";
+}
+
+std::string MarkdownReport(const std::vector<NamedResults>& results) {
+  std::string out = "# Penstock benchmark\n";
+  const auto row = [&](const std::vector<std::string>& cells) {
+    std::vector<std::string> safe;
+    for (const std::string& cell : cells) safe.push_back(absl::StrReplaceAll(cell, {{"|", "\\|"}}));
+    absl::StrAppend(&out, "| ", absl::StrJoin(safe, " | "), " |\n");
+  };
+  for (const NamedResults& one : results) {
+    const Json& file = *one.file;
+    absl::StrAppend(&out, "\n## ", one.name, " (", file["kind"].get<std::string>(), ")\n\n",
+                    About(file), "\n\n");
+    const ReportTable table = TableOf(file);
+    row(table.head);
+    out += "|---|";
+    for (size_t i = 1; i < table.head.size(); ++i) out += "---:|";
+    out += "\n";
+    for (const auto& cells : table.rows) row(cells);
+  }
   return out;
-}
-
-std::string SummaryHeader() {
-  return "scenario                 ok fail    req/s  out tok/s   in tok/s  ttft p50/p99 ms    itl "
-         "p50/p99 ms     e2e p50/p99 ms   cpu ms/req\n";
-}
-
-std::string SummaryRow(const Scenario& scenario, const LoadSummary& s) {
-  char line[512];
-  std::snprintf(line, sizeof(line),
-                "%-22s %4d %4d %8.1f %10.0f %10.0f %8.1f/%8.1f %8.2f/%8.2f %9.1f/%9.1f %10.2f\n",
-                scenario.name.c_str(), s.num_ok, s.num_failed, s.requests_per_second,
-                s.output_tokens_per_second, s.prompt_tokens_per_second, 1e3 * s.ttft_p50,
-                1e3 * s.ttft_p99, 1e3 * s.itl_p50, 1e3 * s.itl_p99, 1e3 * s.e2e_p50,
-                1e3 * s.e2e_p99, s.server_cpu_ms_per_request);
-  return line;
-}
-
-std::string SummaryJson(const Scenario& scenario, const LoadSummary& s,
-                        const std::string& version) {
-  const nlohmann::ordered_json json = {
-      {"scenario",
-       {{"name", scenario.name},
-        {"endpoint", scenario.endpoint},
-        {"requests", scenario.requests},
-        {"concurrency", scenario.concurrency},
-        {"rate", scenario.rate},
-        {"prompt_words", scenario.prompt_words},
-        {"min_words", scenario.min_words},
-        {"prefix_words", scenario.prefix_words},
-        {"max_tokens", scenario.max_tokens},
-        {"stream", scenario.stream},
-        {"ignore_eos", scenario.ignore_eos},
-        {"temperature", scenario.temperature},
-        {"seed", scenario.seed},
-        {"prefix_seed", scenario.prefix_seed}}},
-      {"result",
-       {{"ok", s.num_ok},
-        {"failed", s.num_failed},
-        {"seconds", s.seconds},
-        {"requests_per_second", s.requests_per_second},
-        {"output_tokens_per_second", s.output_tokens_per_second},
-        {"prompt_tokens_per_second", s.prompt_tokens_per_second},
-        {"prompt_tokens", s.prompt_tokens},
-        {"completion_tokens", s.completion_tokens},
-        {"cached_tokens", s.cached_tokens},
-        {"ttft_seconds", {{"p50", s.ttft_p50}, {"p99", s.ttft_p99}}},
-        {"itl_seconds", {{"p50", s.itl_p50}, {"p99", s.itl_p99}}},
-        {"e2e_seconds", {{"p50", s.e2e_p50}, {"p99", s.e2e_p99}}},
-        {"server_cpu_ms_per_request", s.server_cpu_ms_per_request},
-        {"server_rss_bytes", s.server_rss_bytes}}},
-      {"machine", {{"cpu", CpuName()}, {"cores", std::thread::hardware_concurrency()}}},
-      {"client_version", version},
-      {"time", absl::FormatTime(absl::RFC3339_sec, absl::Now(), absl::UTCTimeZone())}};
-  return json.dump(2);
 }
 
 }  // namespace penstock

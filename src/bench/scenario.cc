@@ -2,35 +2,16 @@
 
 #include <yaml-cpp/yaml.h>
 
-#include <nlohmann/json.hpp>
-#include <random>
+#include <cmath>
+#include <filesystem>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
-#include "config/schema.h"
 
 namespace penstock {
 namespace {
-
-ConfigSection Describe(Scenario& s) {
-  return {"",
-          "",
-          {
-              {"name", &s.name, ""},
-              {"endpoint", &s.endpoint, "", {"completions", "chat"}},
-              {"model", &s.model, ""},
-              {"requests", &s.requests, "", {}, 1, 1 << 24},
-              {"concurrency", &s.concurrency, "", {}, 1, 4096},
-              {"prompt_words", &s.prompt_words, "", {}, 1, 1 << 20},
-              {"prefix_words", &s.prefix_words, "", {}, 0, 1 << 20},
-              {"min_words", &s.min_words, "", {}, 0, 1 << 20},
-              {"max_tokens", &s.max_tokens, "", {}, 1, 1 << 20},
-              {"stream", &s.stream, ""},
-              {"ignore_eos", &s.ignore_eos, ""},
-              {"timeout_seconds", &s.timeout_seconds, "", {}, 1, 86400},
-          }};
-}
 
 absl::StatusOr<Scenario> ReadScenario(const YAML::Node& node, const std::string& where) {
   if (!node.IsMap())
@@ -46,45 +27,88 @@ absl::StatusOr<Scenario> ReadScenario(const YAML::Node& node, const std::string&
   return scenario;
 }
 
-/// " abc" words: near one token each in the vocabularies of the field.
-void AppendWords(std::mt19937_64& random, int32_t count, std::string& out) {
-  static constexpr std::string_view kLetters = "etaoinshrdlu";
-  for (int32_t i = 0; i < count; ++i) {
-    out += ' ';
-    for (int j = 0; j < 3; ++j) out += kLetters[random() % kLetters.size()];
-  }
+absl::Status SetSeed(uint64_t& seed, const std::string& key, const std::string& value) {
+  if (absl::SimpleAtoi(value, &seed)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(key, ": expected a whole number from 0, got '", value, "'"));
 }
 
 }  // namespace
 
+ConfigSection DescribeScenario(Scenario& s) {
+  return {"",
+          "",
+          {
+              {"name", &s.name, "what the results are called"},
+              {"endpoint", &s.endpoint, "which route is asked", {"completions", "chat"}},
+              {"model", &s.model, "as the server calls it; empty: the first that it lists"},
+              {"requests", &s.requests, "how many in all", {}, 1, 1 << 30},
+              {"concurrency", &s.concurrency, "kept in flight where rate is 0", {}, 1, 16384},
+              {"rate", &s.rate, "mean arrivals per second; 0: as answers come"},
+              {"rate_end", &s.rate_end, "the rate of the last request; 0: as the first"},
+              {"burstiness", &s.burstiness, "1: Poisson; less: in clusters; more: evener"},
+              {"burst", &s.burst, "so many arrive at once", {}, 1, 16384},
+              {"trace", &s.trace, "arrivals and lengths as recorded: CSV or JSON lines"},
+              {"trace_speed", &s.trace_speed, "so many times faster than recorded"},
+              {"prompt_words", &s.prompt_words, "words of a prompt", {}, 1, 1 << 20},
+              {"min_words",
+               &s.min_words,
+               "drawn from here to prompt_words; 0: all alike",
+               {},
+               0,
+               1 << 20},
+              {"prefix_words", &s.prefix_words, "of these, shared by all", {}, 0, 1 << 20},
+              {"turns", &s.turns, "questions of a conversation (chat)", {}, 1, 1000},
+              {"think_seconds", &s.think_seconds, "mean time between answer and next question"},
+              {"max_tokens", &s.max_tokens, "of an answer", {}, 1, 1 << 20},
+              {"stream", &s.stream, "answers come in pieces"},
+              {"ignore_eos", &s.ignore_eos, "answers are as long as max_tokens"},
+              {"temperature", &s.temperature, "0: greedy"},
+              {"timeout_seconds", &s.timeout_seconds, "of the whole run", {}, 1, 604800},
+              {"request_timeout", &s.request_timeout, "seconds until a request counts as hung"},
+              {"warmup", &s.warmup, "requests before, which are not counted", {}, 0, 1 << 20},
+              {"goal_ttft", &s.goal.ttft, "seconds to a good request's first token; 0: any"},
+              {"goal_tpot", &s.goal.tpot, "seconds per further token of a good request"},
+              {"goal_e2e", &s.goal.e2e, "seconds to a good request's end"},
+          }};
+}
+
 absl::Status SetScenarioField(Scenario& scenario, const std::string& key,
                               const std::string& value) {
-  const auto number = [&](double& out) {
-    char* end = nullptr;
-    out = std::strtod(value.c_str(), &end);
-    return *end == '\0' && !value.empty() && out >= 0
-               ? absl::OkStatus()
-               : absl::InvalidArgumentError(
-                     absl::StrCat(key, ": expected a number, got '", value, "'"));
-  };
-  if (key == "rate") return number(scenario.rate);
-  if (key == "temperature") return number(scenario.temperature);
-  if (key == "seed" || key == "prefix_seed") {
-    double seed = 0;
-    RETURN_IF_ERROR(number(seed));
-    (key == "seed" ? scenario.seed : scenario.prefix_seed) = static_cast<uint64_t>(seed);
-    return absl::OkStatus();
-  }
-  const ConfigSection described = Describe(scenario);
-  std::vector<std::string_view> names = {"rate", "temperature", "seed", "prefix_seed"};
+  if (key == "seed") return SetSeed(scenario.seed, key, value);
+  if (key == "prefix_seed") return SetSeed(scenario.prefix_seed, key, value);
+  const ConfigSection described = DescribeScenario(scenario);
+  std::vector<std::string_view> names = {"seed", "prefix_seed"};
   for (const ConfigField& field : described.fields) {
-    if (field.name == key) return Annotate(SetField(field, value), key);
     names.push_back(field.name);
+    if (field.name != key) continue;
+    const auto number = std::get_if<double*>(&field.ref);
+    if (number == nullptr) return Annotate(SetField(field, value), key);
+    if (!absl::SimpleAtod(value, *number) || !(std::isfinite(**number) && **number >= 0))
+      return absl::InvalidArgumentError(
+          absl::StrCat(key, ": expected a number from 0, got '", value, "'"));
+    return absl::OkStatus();
   }
   const std::string_view nearest = NearestName(key, names);
   return absl::InvalidArgumentError(
       absl::StrCat(key, ": unknown key",
                    nearest.empty() ? "" : absl::StrCat(", did you mean '", ToAbsl(nearest), "'?")));
+}
+
+absl::Status CheckScenario(const Scenario& s) {
+  const auto wrong = [&](std::string_view what) {
+    return absl::InvalidArgumentError(absl::StrCat(s.name, ": ", ToAbsl(what)));
+  };
+  if (s.burstiness <= 0) return wrong("burstiness: expected a number over 0");
+  if (s.trace_speed <= 0) return wrong("trace_speed: expected a number over 0");
+  if (!s.trace.empty() && s.rate > 0) return wrong("rate: a trace has its own times");
+  if (s.rate_end > 0 && s.rate <= 0) return wrong("rate_end: expected a rate to begin with");
+  if (s.burst > 1 && s.rate <= 0) return wrong("burst: expected a rate");
+  if (s.turns > 1 && s.endpoint != "chat") return wrong("turns: expected endpoint: chat");
+  if (s.turns > 1 && s.open_loop())
+    return wrong("turns: who converses waits for answers, so there is no rate or trace");
+  if (s.think_seconds > 0 && s.turns == 1) return wrong("think_seconds: expected turns over 1");
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<Scenario>> LoadScenarios(const std::string& path) {
@@ -96,43 +120,24 @@ absl::StatusOr<std::vector<Scenario>> LoadScenarios(const std::string& path) {
   } catch (const YAML::Exception& e) {
     return absl::InvalidArgumentError(absl::StrCat(path, ":", e.mark.line + 1, ": ", e.msg));
   }
-  std::vector<Scenario> out;
-  if (!document.IsSequence()) {
-    ASSIGN_OR_RETURN(Scenario scenario, ReadScenario(document, path));
-    out.push_back(std::move(scenario));
-    return out;
+  std::vector<YAML::Node> nodes;
+  if (document.IsSequence()) {
+    for (const YAML::Node& node : document) nodes.push_back(node);
+  } else {
+    nodes.push_back(document);
   }
-  for (const YAML::Node& node : document) {
+  std::vector<Scenario> out;
+  for (const YAML::Node& node : nodes) {
     ASSIGN_OR_RETURN(Scenario scenario,
                      ReadScenario(node, absl::StrCat(path, ":", node.Mark().line + 1)));
+    if (!scenario.trace.empty()) {
+      scenario.trace = (std::filesystem::path(path).parent_path() / scenario.trace).string();
+    }
+    RETURN_IF_ERROR(Annotate(CheckScenario(scenario), path));
     out.push_back(std::move(scenario));
   }
+  if (out.empty()) return absl::InvalidArgumentError(path + ": no scenario in it");
   return out;
-}
-
-std::string RequestBody(const Scenario& scenario, const std::string& model, int32_t index) {
-  std::mt19937_64 prefix_random(scenario.prefix_seed == 0 ? scenario.seed : scenario.prefix_seed);
-  std::mt19937_64 random(scenario.seed * 0x9E3779B97F4A7C15ULL + static_cast<uint64_t>(index) + 1);
-  int32_t words = scenario.prompt_words;
-  if (scenario.min_words > 0 && scenario.min_words < words) {
-    words = std::uniform_int_distribution<int32_t>(scenario.min_words, words)(random);
-  }
-  std::string prompt;
-  AppendWords(prefix_random, std::min(scenario.prefix_words, words), prompt);
-  AppendWords(random, std::max(0, words - scenario.prefix_words), prompt);
-  nlohmann::json body = {{"model", model},
-                         {"max_tokens", scenario.max_tokens},
-                         {"temperature", scenario.temperature},
-                         {"stream", scenario.stream}};
-  if (scenario.temperature > 0) body["seed"] = scenario.seed + index;
-  if (scenario.ignore_eos) body["ignore_eos"] = true;
-  if (scenario.stream) body["stream_options"] = {{"include_usage", true}};
-  if (scenario.endpoint == "chat") {
-    body["messages"] = {{{"role", "user"}, {"content", prompt}}};
-  } else {
-    body["prompt"] = prompt;
-  }
-  return body.dump();
 }
 
 }  // namespace penstock

@@ -1,89 +1,114 @@
-// penstock bench serve: the load generator.
-#include <CLI/CLI.hpp>
+#include "server/bench_command.h"
+
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <memory>
+#include <nlohmann/json.hpp>
 
-#include "absl/strings/str_cat.h"
-#include "bench/load_run.h"
+#include "absl/strings/match.h"
+#include "base/status_macros.h"
+#include "base/strings.h"
+#include "bench/compare.h"
 #include "bench/report.h"
-#include "config/load_config.h"
+#include "bench/summary.h"
 #include "server/commands.h"
 
 namespace penstock {
+
+std::string BenchVersion() { return PENSTOCK_VERSION "+" PENSTOCK_COMMIT; }
+
+void EndBench(const absl::Status& status, int& exit_code) {
+  if (status.ok()) return;
+  std::fprintf(stderr, "penstock: %s\n", std::string(status.message()).c_str());
+  exit_code = absl::IsFailedPrecondition(status) ? 2 : 1;
+}
+
+absl::Status KeepResults(const std::string& path, const std::string& kind,
+                         nlohmann::ordered_json runs) {
+  if (path.empty()) return absl::OkStatus();
+  return WriteResultFile(path, ResultFile(kind, BenchVersion(), std::move(runs)));
+}
+
 namespace {
 
-struct BenchOptions {
-  std::string file, url = "127.0.0.1:8000", output, api_key;
-  std::vector<std::string> assignments;
-  int64_t pid = 0;
+struct CompareFiles {
+  std::string a, b;
+  bool json = false;
 };
 
-absl::Status RunBench(const BenchOptions& options) {
-  std::vector<Scenario> scenarios(1);
-  if (!options.file.empty()) {
-    absl::StatusOr<std::vector<Scenario>> loaded = LoadScenarios(options.file);
-    if (!loaded.ok()) return loaded.status();
-    scenarios = *std::move(loaded);
+absl::Status CompareFilesOf(const CompareFiles& files) {
+  ASSIGN_OR_RETURN(const nlohmann::ordered_json a, ReadResultFile(files.a));
+  nlohmann::ordered_json b;
+  if (!files.b.empty()) {
+    ASSIGN_OR_RETURN(b, ReadResultFile(files.b));
   }
-  for (Scenario& scenario : scenarios) {
-    for (const std::string& assignment : options.assignments) {
-      const size_t equals = assignment.find('=');
-      if (equals == assignment.npos)
-        return absl::InvalidArgumentError(absl::StrCat(assignment, ": expected key=value"));
-      const absl::Status set =
-          SetScenarioField(scenario, assignment.substr(0, equals), assignment.substr(equals + 1));
-      if (!set.ok()) return set;
-    }
+  ASSIGN_OR_RETURN(const Comparison comparison,
+                   CompareResults(a, files.a, files.b.empty() ? nullptr : &b, files.b));
+  const std::string text =
+      files.json ? ComparisonJson(comparison).dump(1) + "\n" : ComparisonTable(comparison);
+  std::fputs(text.c_str(), stdout);
+  return absl::OkStatus();
+}
+
+struct ReportFlags {
+  std::vector<std::string> files;
+  std::string output;
+};
+
+absl::Status WriteReport(const ReportFlags& flags) {
+  std::vector<nlohmann::ordered_json> files;
+  for (const std::string& path : flags.files) {
+    ASSIGN_OR_RETURN(nlohmann::ordered_json file, ReadResultFile(path));
+    files.push_back(std::move(file));
   }
-  const absl::StatusOr<HostPort> address = ParseHostPort(options.url);
-  if (!address.ok()) return address.status();
-  const Target target{address->host == "localhost" ? "127.0.0.1" : address->host, address->port,
-                      options.api_key, options.pid};
-  std::string json;
-  std::fputs(SummaryHeader().c_str(), stdout);
-  for (const Scenario& scenario : scenarios) {
-    absl::StatusOr<LoadResult> result = RunLoad(scenario, target);
-    if (!result.ok()) return result.status();
-    const LoadSummary summary = Summarize(*result);
-    std::fputs(SummaryRow(scenario, summary).c_str(), stdout);
-    if (!result->first_error.empty())
-      std::printf("  first failure: %s\n", result->first_error.c_str());
-    std::fflush(stdout);
-    absl::StrAppend(&json, json.empty() ? "[" : ",\n",
-                    SummaryJson(scenario, summary, PENSTOCK_VERSION "+" PENSTOCK_COMMIT));
+  std::vector<NamedResults> named;
+  for (size_t i = 0; i < files.size(); ++i) {
+    named.push_back({std::filesystem::path(flags.files[i]).stem().string(), &files[i]});
   }
-  if (options.output.empty()) return absl::OkStatus();
-  std::ofstream out(options.output);
-  out << json << "]\n";
+  if (flags.output.empty()) {
+    std::fputs(MarkdownReport(named).c_str(), stdout);
+    return absl::OkStatus();
+  }
+  const bool html = absl::EndsWith(flags.output, ".html");
+  if (!html && !absl::EndsWith(flags.output, ".md"))
+    return absl::InvalidArgumentError(flags.output + ": expected a name that ends in .html or .md");
+  std::ofstream out(flags.output);
+  out << (html ? HtmlReport(named) : MarkdownReport(named));
   return out.flush() ? absl::OkStatus()
-                     : absl::UnavailableError(absl::StrCat(options.output, ": cannot be written"));
+                     : absl::UnavailableError(flags.output + ": cannot be written");
 }
 
 }  // namespace
 
+void AddBenchReportCommand(CLI::App& bench, int& exit_code) {
+  auto flags = std::make_shared<ReportFlags>();
+  CLI::App* command =
+      bench.add_subcommand("report", "Results as a page with plots, or as Markdown");
+  command->add_option("RESULTS", flags->files, "Files of --output")->required();
+  command->add_option("--output", flags->output,
+                      "FILE.html (stands alone) or FILE.md; none: Markdown to standard output");
+  command->callback([flags, &exit_code] { EndBench(WriteReport(*flags), exit_code); });
+}
+
+void AddBenchCompareCommand(CLI::App& bench, int& exit_code) {
+  auto files = std::make_shared<CompareFiles>();
+  CLI::App* command = bench.add_subcommand(
+      "compare", "Ratios of two results with 95 % intervals over their rounds");
+  command->add_option("A", files->a, "Results of --output")->required();
+  command->add_option("B", files->b, "Others; none: A holds two targets");
+  command->add_flag("--json", files->json, "JSON");
+  command->callback([files, &exit_code] { EndBench(CompareFilesOf(*files), exit_code); });
+}
+
 void AddBenchCommand(CLI::App& app, int& exit_code) {
-  CLI::App* bench = app.add_subcommand("bench", "Measure");
+  CLI::App* bench = app.add_subcommand("bench", "Measure a server, the engine or the kernels");
   bench->require_subcommand(1);
-  auto options = std::make_shared<BenchOptions>();
-  CLI::App* command = bench->add_subcommand(
-      "serve", "Send a load to an OpenAI-compatible server and measure the answers");
-  command->add_option("SCENARIO", options->file,
-                      "A YAML file of benchmarks/serving; none: the defaults");
-  command->add_option("--target", options->url, "host:port of the server (127.0.0.1:8000)");
-  command->add_option("--set", options->assignments, "key=value over every scenario of the file")
-      ->take_all()
-      ->expected(1)
-      ->allow_extra_args(false);
-  command->add_option("--output", options->output, "A file for the figures as JSON");
-  command->add_option("--api-key", options->api_key, "The server's key");
-  command->add_option("--pid", options->pid, "The server's process, for its CPU time and memory");
-  command->callback([options, &exit_code] {
-    const absl::Status status = RunBench(*options);
-    if (status.ok()) return;
-    std::fprintf(stderr, "penstock: %s\n", std::string(status.message()).c_str());
-    exit_code = 1;
-  });
+  AddBenchServeCommand(*bench, exit_code);
+  AddBenchSweepCommand(*bench, exit_code);
+  AddBenchCompareCommand(*bench, exit_code);
+  AddBenchReportCommand(*bench, exit_code);
+  AddBenchLocalCommands(*bench, exit_code);
 }
 
 }  // namespace penstock

@@ -20,6 +20,7 @@
 #include <string_view>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "api/http/http_server.h"
 #include "base/strings.h"
 
@@ -119,14 +120,15 @@ class Served {
   static std::string StableLines(std::string_view answers) {
     std::string out;
     while (!answers.empty()) {
-      const size_t end = answers.find('\n');
-      const std::string_view line = answers.substr(0, end);
+      // A body has no line end of its own.
+      const size_t end = std::min(answers.find('\n'), answers.find("HTTP/1.1 ", 1) - 1);
+      const std::string_view line = answers.substr(0, end + 1);
       static constexpr std::string_view kOmitted[] = {
           "traceparent:", "X-Request-Id:", "Date:", "HTTP/1.1 100 ", "\r"};
       const auto begins = [line](std::string_view with) { return line.starts_with(with); };
       if (std::none_of(std::begin(kOmitted), std::end(kOmitted), begins))
-        absl::StrAppend(&out, ToAbsl(line), "\n");
-      answers.remove_prefix(end == answers.npos ? answers.size() : end + 1);
+        absl::StrAppend(&out, absl::StripSuffix(ToAbsl(line), "\n"), "\n");
+      answers.remove_prefix(line.size());
     }
     return out;
   }

@@ -35,11 +35,5 @@ TEST(HttpStream, RefusesWhatIsNoHttp) {
   EXPECT_FALSE(stream.Feed("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"));
 }
 
-TEST(LastNumber, FindsTheLastValueOfAKey) {
-  EXPECT_EQ(LastNumber(R"({"a":1,"u":{"a": 23}})", "a"), 23);
-  EXPECT_EQ(LastNumber("{}", "a"), -1);
-  EXPECT_EQ(LastNumber(R"({"a":null})", "a"), -1);
-}
-
 }  // namespace
 }  // namespace penstock

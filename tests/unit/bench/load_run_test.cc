@@ -1,9 +1,11 @@
+// The load generator against a server that behaves as told.
 #include "bench/load_run.h"
 
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <functional>
 #include <string>
 #include <thread>
 
@@ -12,6 +14,10 @@
 
 namespace penstock {
 namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Pair;
 
 /// A server that reads requests of one connection after the other, and answers as told.
 class ScriptedServer {
@@ -34,18 +40,21 @@ class ScriptedServer {
   static bool ReadRequest(int client) {
     std::string got;
     char buffer[4096];
-    while (got.find("\"prompt\"") == got.npos || got.back() != '}') {
+    while (got.find("\r\n\r\n") == got.npos || got.back() != '}') {
       const ssize_t n = read(client, buffer, sizeof buffer);
       if (n <= 0) return false;
       got.append(buffer, static_cast<size_t>(n));
     }
     return true;
   }
-  static void Answer(int client) {
-    const std::string body = R"({"usage":{"prompt_tokens":3,"completion_tokens":4}})";
-    const std::string all =
-        "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
-    EXPECT_EQ(send(client, all.data(), all.size(), MSG_NOSIGNAL), static_cast<ssize_t>(all.size()));
+  static void Say(int client, std::string_view bytes) {
+    EXPECT_EQ(send(client, bytes.data(), bytes.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(bytes.size()));
+  }
+  static void Reset(int client) {
+    const linger at_once{1, 0};
+    setsockopt(client, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    close(client);
   }
 
  private:
@@ -53,69 +62,197 @@ class ScriptedServer {
   int port_ = 0;
 };
 
-Scenario ThreeInARow() {
+std::string Answer(std::string_view body, int status = 200) {
+  return "HTTP/1.1 " + std::to_string(status) +
+         " X\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + std::string(body);
+}
+
+constexpr char kGood[] =
+    R"({"choices":[{"text":"a"}],"usage":{"prompt_tokens":3,"completion_tokens":4}})";
+
+Scenario Requests(int count, bool stream = false) {
   Scenario scenario;
   scenario.model = "m";
-  scenario.requests = 3;
+  scenario.requests = count;
   scenario.concurrency = 1;
-  scenario.stream = false;
-  scenario.timeout_seconds = 20;
+  scenario.stream = stream;
+  scenario.max_tokens = 4;
+  scenario.timeout_seconds = 60;
   return scenario;
 }
 
-TEST(RunLoad, AsksAgainWhereAKeptConnectionWasClosed) {
+absl::StatusOr<LoadResult> RunAgainst(const Scenario& scenario,
+                                      const std::function<void(const ScriptedServer&)>& serve) {
   const ScriptedServer server;
-  std::thread serving([&] {
+  std::thread serving([&] { serve(server); });
+  Target target;
+  target.port = static_cast<uint16_t>(server.port());
+  auto result = RunLoad(scenario, target);
+  serving.join();
+  return result;
+}
+
+TEST(RunLoad, AsksAgainWhereAKeptConnectionWasClosed) {
+  const auto result = RunAgainst(Requests(3), [](const ScriptedServer& server) {
     int client = server.Accept();
     EXPECT_TRUE(ScriptedServer::ReadRequest(client));
-    ScriptedServer::Answer(client);
+    ScriptedServer::Say(client, Answer(kGood));
     EXPECT_TRUE(ScriptedServer::ReadRequest(client));
     close(client);  // without a word
     client = server.Accept();
     for (int i = 0; i < 2; ++i) {
       EXPECT_TRUE(ScriptedServer::ReadRequest(client));
-      ScriptedServer::Answer(client);
+      ScriptedServer::Say(client, Answer(kGood));
     }
     close(client);
   });
-  Target target;
-  target.host = "127.0.0.1";
-  target.port = server.port();
-  const auto result = RunLoad(ThreeInARow(), target);
-  serving.join();
   ASSERT_TRUE(result.ok()) << result.status();
-  EXPECT_EQ(result->first_error, "");
-  for (const RequestTiming& request : result->requests) {
-    EXPECT_TRUE(request.ok);
-    EXPECT_EQ(request.completion_tokens, 4);
-  }
+  EXPECT_EQ(result->first_failure, "");
+  EXPECT_EQ(result->num_ok, 3);
+  EXPECT_EQ(result->completion_tokens, 12);
+  EXPECT_EQ(result->ttft.count(), 3);
 }
 
-TEST(RunLoad, CountsARequestThatANewConnectionLost) {
-  const ScriptedServer server;
-  std::thread serving([&] {
+// What the first of two requests gets, and the kind of failure that it must be counted as.
+struct FaultCase {
+  const char* kind;
+  std::string bytes;
+  bool stream = false;
+  bool hang_up = true;  // after the bytes; or the connection goes on
+};
+
+void PrintTo(const FaultCase& of, std::ostream* out) { *out << of.kind; }
+
+std::string Stream(std::string_view events) {
+  return "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" +
+         [&] {
+           char size[16];
+           std::snprintf(size, sizeof size, "%zx\r\n", events.size());
+           return std::string(size);
+         }() +
+         std::string(events) + "\r\n0\r\n\r\n";
+}
+
+const std::string kUsageEvent =
+    "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}\n\n";
+const std::string kTextEvent = "data: {\"choices\":[{\"text\":\"a\"}]}\n\n";
+
+class LoadFaults : public ::testing::TestWithParam<FaultCase> {};
+
+TEST_P(LoadFaults, AreCountedByKindAndNeverAsSuccess) {
+  const FaultCase& of = GetParam();
+  const std::string good =
+      of.stream ? Stream(kTextEvent + kUsageEvent + "data: [DONE]\n\n") : Answer(kGood);
+  const auto result = RunAgainst(Requests(2, of.stream), [&](const ScriptedServer& server) {
     int client = server.Accept();
     EXPECT_TRUE(ScriptedServer::ReadRequest(client));
-    const linger at_once{1, 0};
-    setsockopt(client, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-    close(client);  // a reset
-    client = server.Accept();
-    for (int i = 0; i < 2; ++i) {
-      EXPECT_TRUE(ScriptedServer::ReadRequest(client));
-      ScriptedServer::Answer(client);
+    if (!of.bytes.empty()) ScriptedServer::Say(client, of.bytes);
+    if (of.hang_up) {
+      of.bytes.empty() ? ScriptedServer::Reset(client) : (void)close(client);
+      client = server.Accept();
     }
+    EXPECT_TRUE(ScriptedServer::ReadRequest(client));
+    ScriptedServer::Say(client, good);
     close(client);
   });
-  Target target;
-  target.host = "127.0.0.1";
-  target.port = server.port();
-  const auto result = RunLoad(ThreeInARow(), target);
-  serving.join();
   ASSERT_TRUE(result.ok()) << result.status();
-  EXPECT_THAT(result->first_error, testing::HasSubstr("HTTP 0"));
-  EXPECT_FALSE(result->requests[0].ok);
-  EXPECT_TRUE(result->requests[1].ok);
-  EXPECT_TRUE(result->requests[2].ok);
+  EXPECT_EQ(result->num_ok, 1);
+  EXPECT_THAT(result->failures, ElementsAre(Pair(of.kind, 1)));
+  EXPECT_THAT(result->first_failure, HasSubstr(of.kind));
+  EXPECT_EQ(result->e2e.count(), 1);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Kinds, LoadFaults,
+    ::testing::Values(
+        FaultCase{"reset", ""}, FaultCase{"not_http", "SSH-2.0-OpenSSH_9.2\r\n\r\n"},
+        FaultCase{"cut", "HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{\"choices\""},
+        FaultCase{"cut", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n20\r\ndata: {",
+                  true},
+        FaultCase{"http_503", Answer("{\"error\":{}}", 503), false, false},
+        FaultCase{"bad_json", Answer("{\"choices\":[}"), false, false},
+        FaultCase{"bad_json", Stream("data: {\"choices\":\n\ndata: [DONE]\n\n"), true, false},
+        FaultCase{"error_event",
+                  Stream("data: {\"error\":{\"message\":\"x\"}}\n\ndata: [DONE]\n\n"), true, false},
+        FaultCase{"no_done", Stream(kTextEvent + kUsageEvent), true, false},
+        FaultCase{"no_usage", Stream(kTextEvent + "data: [DONE]\n\n"), true, false},
+        FaultCase{"wrong_length",
+                  Answer(R"({"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":3}})"),
+                  false, false},
+        FaultCase{"empty", Answer("{\"object\":\"x\"}"), false, false}));
+
+TEST(RunLoad, EndsRequestsThatHang) {
+  Scenario scenario = Requests(2);
+  scenario.request_timeout = 0.2;
+  const auto result = RunAgainst(scenario, [](const ScriptedServer& server) {
+    const int silent = server.Accept();
+    EXPECT_TRUE(ScriptedServer::ReadRequest(silent));
+    const int client = server.Accept();  // the next request, when the first has been given up
+    EXPECT_TRUE(ScriptedServer::ReadRequest(client));
+    ScriptedServer::Say(client, Answer(kGood));
+    close(silent);
+    close(client);
+  });
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_THAT(result->failures, ElementsAre(Pair("timeout", 1)));
+  EXPECT_EQ(result->num_ok, 1);
+}
+
+TEST(RunLoad, ChargesTheServerForThoseWhoWaitedToBeSent) {
+  // Both are due at once; the server answers one connection after the other.
+  Scenario scenario = Requests(2);
+  scenario.rate = 1000;
+  scenario.burst = 2;
+  const auto result = RunAgainst(scenario, [](const ScriptedServer& server) {
+    int clients[2];
+    for (int& client : clients) {
+      client = server.Accept();
+      EXPECT_TRUE(ScriptedServer::ReadRequest(client));
+    }
+    for (const int client : clients) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      ScriptedServer::Say(client, Answer(kGood));
+    }
+    for (const int client : clients) close(client);
+  });
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->num_ok, 2);
+  EXPECT_GE(result->e2e.Quantile(0), 0.1);
+  EXPECT_GE(result->e2e.Quantile(1), 0.2);
+}
+
+TEST(RunLoad, ConversationsSayWhatWasSaid) {
+  Scenario scenario = Requests(2);
+  scenario.endpoint = "chat";
+  scenario.turns = 2;
+  scenario.prompt_words = 2;
+  std::string second;
+  const auto result = RunAgainst(scenario, [&](const ScriptedServer& server) {
+    const int client = server.Accept();
+    EXPECT_TRUE(ScriptedServer::ReadRequest(client));
+    ScriptedServer::Say(client, Answer(R"({"choices":[{"message":{"content":"my word"}}],)"
+                                       R"("usage":{"prompt_tokens":3,"completion_tokens":4}})"));
+    char buffer[4096];
+    while (second.find("\"stream\"") == second.npos) {
+      const ssize_t n = read(client, buffer, sizeof buffer);
+      if (n <= 0) break;
+      second.append(buffer, static_cast<size_t>(n));
+    }
+    ScriptedServer::Say(client, Answer(kGood));
+    close(client);
+  });
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->num_ok, 2);
+  EXPECT_THAT(second, HasSubstr(R"({"content":"my word","role":"assistant"})"));
+}
+
+TEST(RunLoad, SaysWhereNobodyAnswers) {
+  Target target;
+  target.port = static_cast<uint16_t>(ScriptedServer().port());  // closed again
+  Scenario scenario = Requests(1);
+  scenario.model = "";
+  const auto result = RunLoad(scenario, target);
+  EXPECT_THAT(std::string(result.status().message()), HasSubstr("no server answers on 127.0.0.1:"));
 }
 
 }  // namespace

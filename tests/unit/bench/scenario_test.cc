@@ -1,14 +1,14 @@
 #include "bench/scenario.h"
 
 #include <filesystem>
-#include <fstream>
-#include <nlohmann/json.hpp>
 
-#include "bench/report.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 namespace penstock {
 namespace {
+
+using ::testing::HasSubstr;
 
 TEST(Scenario, LoadsEveryFileOfTheRepository) {
   int count = 0;
@@ -26,41 +26,29 @@ TEST(Scenario, NamesAnUnknownKey) {
   Scenario scenario;
   EXPECT_EQ(std::string(SetScenarioField(scenario, "concurency", "3").message()),
             "concurency: unknown key, did you mean 'concurrency'?");
-  EXPECT_FALSE(SetScenarioField(scenario, "rate", "fast").ok());
+  for (const char* value : {"fast", "-1", "nan", "inf", ""}) {
+    EXPECT_THAT(std::string(SetScenarioField(scenario, "rate", value).message()),
+                HasSubstr("rate: expected a number from 0"))
+        << value;
+  }
+  EXPECT_FALSE(SetScenarioField(scenario, "seed", "-3").ok());
+  EXPECT_FALSE(SetScenarioField(scenario, "endpoint", "images").ok());
 }
 
-TEST(Scenario, RequestsShareThePrefixAndNothingElse) {
-  Scenario scenario;
-  scenario.prompt_words = 20;
-  scenario.prefix_words = 10;
-  const auto prompt = [&](int i) {
-    return nlohmann::json::parse(RequestBody(scenario, "m", i))["prompt"].get<std::string>();
+TEST(Scenario, NamesKeysThatContradictEachOther) {
+  const auto problem = [](std::initializer_list<std::pair<const char*, const char*>> keys) {
+    Scenario scenario;
+    for (const auto& [key, value] : keys)
+      EXPECT_TRUE(SetScenarioField(scenario, key, value).ok()) << key;
+    return std::string(CheckScenario(scenario).message());
   };
-  EXPECT_EQ(prompt(0).substr(0, 40), prompt(1).substr(0, 40));
-  EXPECT_NE(prompt(0), prompt(1));
-  EXPECT_EQ(prompt(1), prompt(1));
-  EXPECT_EQ(prompt(0).size(), 80u);
-}
-
-TEST(Report, TakesTheNearestRank) {
-  EXPECT_EQ(Quantile({4, 1, 3, 2}, 0.5), 2);
-  EXPECT_EQ(Quantile({4, 1, 3, 2}, 0.99), 4);
-  EXPECT_EQ(Quantile({}, 0.5), 0);
-}
-
-TEST(Report, CountsOnlyWhatSucceeded) {
-  LoadResult result;
-  result.seconds = 2;
-  result.requests.resize(2);
-  result.requests[0].ok = true;
-  result.requests[0].first = 0.5;
-  result.requests[0].end = 1.5;
-  result.requests[0].completion_tokens = 10;
-  const LoadSummary summary = Summarize(result);
-  EXPECT_EQ(summary.num_ok, 1);
-  EXPECT_EQ(summary.num_failed, 1);
-  EXPECT_DOUBLE_EQ(summary.output_tokens_per_second, 5);
-  EXPECT_DOUBLE_EQ(summary.ttft_p50, 0.5);
+  EXPECT_EQ(problem({}), "");
+  EXPECT_THAT(problem({{"turns", "2"}}), HasSubstr("turns: expected endpoint: chat"));
+  EXPECT_THAT(problem({{"turns", "2"}, {"endpoint", "chat"}, {"rate", "1"}}), HasSubstr("turns"));
+  EXPECT_THAT(problem({{"trace", "x.csv"}, {"rate", "2"}}), HasSubstr("rate"));
+  EXPECT_THAT(problem({{"burst", "4"}}), HasSubstr("burst"));
+  EXPECT_THAT(problem({{"rate_end", "4"}}), HasSubstr("rate_end"));
+  EXPECT_THAT(problem({{"burstiness", "0"}}), HasSubstr("burstiness"));
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "roofline.h"
+#include "measure/roofline.h"
 
 #include <immintrin.h>
 #include <sys/mman.h>

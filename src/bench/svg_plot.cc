@@ -1,0 +1,143 @@
+#include "bench/svg_plot.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
+
+namespace penstock {
+namespace {
+
+constexpr double kWidth = 640, kHeight = 300;
+constexpr double kLeft = 64, kRight = 16, kTop = 12, kBottom = 44;
+constexpr int kColours = 8;
+constexpr int kTicks = 6;
+
+/// Maps values to places along one side of the picture.
+class PlotScale {
+ public:
+  PlotScale(const PlotAxis& axis, double low, double high, double begin, double end)
+      : log_(axis.logarithmic), begin_(begin), end_(end) {
+    if (log_) {
+      low_ = low;
+      high_ = high > low ? high : low * 10;
+    } else {
+      low_ = std::min(0.0, low);
+      high_ = high > low_ ? high : low_ + 1;
+    }
+  }
+  double At(double value) const {
+    const double share =
+        log_ ? std::log(value / low_) / std::log(high_ / low_) : (value - low_) / (high_ - low_);
+    return begin_ + share * (end_ - begin_);
+  }
+  std::vector<double> Ticks() const {
+    std::vector<double> out;
+    if (log_) {
+      const bool fine = high_ / low_ < 30;  // 1, 2 and 5 of each decade
+      for (double decade = std::pow(10, std::floor(std::log10(low_))); decade <= high_;
+           decade *= 10) {
+        for (const double step : {1.0, 2.0, 5.0}) {
+          const double tick = decade * step;
+          if ((step == 1 || fine) && tick >= low_ * 0.999 && tick <= high_ * 1.001)
+            out.push_back(tick);
+        }
+      }
+      return out;
+    }
+    const double rough = (high_ - low_) / kTicks;
+    const double decade = std::pow(10, std::floor(std::log10(rough)));
+    double step = decade * 10;
+    for (const double nice : {1.0, 2.0, 5.0}) {
+      if (nice * decade >= rough) {
+        step = nice * decade;
+        break;
+      }
+    }
+    for (double tick = std::ceil(low_ / step) * step; tick <= high_ * 1.0001; tick += step)
+      out.push_back(tick);
+    return out;
+  }
+
+ private:
+  bool log_;
+  double low_, high_, begin_, end_;
+};
+
+bool Shown(const PlotAxis& axis, double value) {
+  return std::isfinite(value) && (!axis.logarithmic || value > 0);
+}
+
+void DrawAxes(const Plot& plot, const PlotScale& x, const PlotScale& y, std::string& out) {
+  const double right = kWidth - kRight, bottom = kHeight - kBottom;
+  for (const double tick : x.Ticks()) {
+    absl::StrAppendFormat(&out,
+                          "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>"
+                          "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%g</text>\n",
+                          x.At(tick), x.At(tick), kTop, bottom, x.At(tick), bottom + 16, tick);
+  }
+  for (const double tick : y.Ticks()) {
+    absl::StrAppendFormat(&out,
+                          "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>"
+                          "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%g</text>\n",
+                          kLeft, right, y.At(tick), y.At(tick), kLeft - 6, y.At(tick) + 4, tick);
+  }
+  absl::StrAppendFormat(&out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>\n",
+                        (kLeft + right) / 2, kHeight - 8, EscapeHtml(plot.x.label));
+  absl::StrAppendFormat(&out,
+                        "<text transform=\"translate(14 %.1f) rotate(-90)\" "
+                        "text-anchor=\"middle\">%s</text>\n",
+                        (kTop + bottom) / 2, EscapeHtml(plot.y.label));
+}
+
+}  // namespace
+
+std::string EscapeHtml(const std::string& text) {
+  return absl::StrReplaceAll(
+      text, {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"\"", "&quot;"}, {"'", "&#39;"}});
+}
+
+std::string SvgOf(const Plot& plot) {
+  std::vector<PlotSeries> series = plot.series;
+  double low[2] = {INFINITY, INFINITY}, high[2] = {-INFINITY, -INFINITY};
+  for (PlotSeries& one : series) {
+    const auto hidden = [&](const auto& p) {
+      return !Shown(plot.x, p.first) || !Shown(plot.y, p.second);
+    };
+    one.points.erase(std::remove_if(one.points.begin(), one.points.end(), hidden),
+                     one.points.end());
+    for (const auto& [x, y] : one.points) {
+      low[0] = std::min(low[0], x), high[0] = std::max(high[0], x);
+      low[1] = std::min(low[1], y), high[1] = std::max(high[1], y);
+    }
+  }
+  if (low[0] > high[0]) return "";
+  const PlotScale x(plot.x, low[0], high[0], kLeft, kWidth - kRight);
+  const PlotScale y(plot.y, low[1], high[1], kHeight - kBottom, kTop);
+  std::string out = absl::StrFormat(
+      "<figure><figcaption>%s</figcaption>\n<svg viewBox=\"0 0 %g %g\" role=\"img\" "
+      "aria-label=\"%s\">\n",
+      EscapeHtml(plot.title), kWidth, kHeight, EscapeHtml(plot.title));
+  DrawAxes(plot, x, y, out);
+  std::string legend;
+  for (size_t i = 0; i < series.size(); ++i) {
+    const int colour = static_cast<int>(i % kColours);
+    std::string path;
+    for (const auto& [px, py] : series[i].points) {
+      absl::StrAppendFormat(&path, "%s%.1f %.1f", path.empty() ? "M" : "L", x.At(px), y.At(py));
+      if (series[i].marks) {
+        absl::StrAppendFormat(&out, "<circle class=\"s%d\" cx=\"%.1f\" cy=\"%.1f\" r=\"3\"/>\n",
+                              colour, x.At(px), y.At(py));
+      }
+    }
+    if (series[i].line)
+      absl::StrAppendFormat(&out, "<path class=\"s%d\" d=\"%s\"/>\n", colour, path);
+    absl::StrAppendFormat(&legend, "<li class=\"s%d\">%s</li>", colour, EscapeHtml(series[i].name));
+  }
+  absl::StrAppend(&out, "</svg>\n<ul>", legend, "</ul></figure>\n");
+  return out;
+}
+
+}  // namespace penstock

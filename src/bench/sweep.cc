@@ -1,0 +1,42 @@
+#include "bench/sweep.h"
+
+#include <cmath>
+
+#include "base/status_macros.h"
+
+namespace penstock {
+
+absl::StatusOr<SweepResult> FindHighestRate(
+    const SweepOptions& options,
+    const std::function<absl::StatusOr<LoadResult>(double rate)>& run) {
+  SweepResult out;
+  double kept = 0, missed = 0;  // the highest that kept the goal, the lowest that did not
+  double rate = options.first_rate;
+  for (int i = 0; i < options.max_runs; ++i) {
+    ASSIGN_OR_RETURN(LoadResult result, run(rate));
+    const auto all = static_cast<double>(result.num_ok + result.num_failed);
+    const bool good = static_cast<double>(result.num_good) >= options.attain * all;
+    // A generator that cannot keep up says nothing about the server.
+    const bool trusted = !result.generator.bottleneck;
+    out.steps.push_back({rate, std::move(result), good && trusted});
+    if (good && trusted) {
+      kept = std::max(kept, rate);
+    } else {
+      missed = missed == 0 ? rate : std::min(missed, rate);
+    }
+    if (!trusted && good) break;
+    if (missed == 0) {
+      rate *= 2;
+    } else if (kept == 0) {
+      rate /= 4;
+      if (rate < options.first_rate / 1024) break;
+    } else {
+      if (missed / kept <= 1 + options.precision) break;
+      rate = std::sqrt(kept * missed);
+    }
+  }
+  out.best_rate = kept;
+  return out;
+}
+
+}  // namespace penstock

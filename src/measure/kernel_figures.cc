@@ -1,0 +1,194 @@
+#include "measure/kernel_figures.h"
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "base/regex.h"
+#include "base/status_macros.h"
+#include "model/rounded_rows.h"
+
+namespace penstock {
+namespace {
+
+constexpr int64_t kLeastCalls = 5;
+
+/// Weights that are neither zero nor all alike.
+std::vector<uint16_t> Halves(int64_t size) {
+  std::vector<uint16_t> out(size);
+  uint32_t state = 9;
+  for (uint16_t& h : out) {
+    state = state * 1664525u + 1013904223u;
+    h = static_cast<uint16_t>(0x3c00u | (state >> 16 & 0x80ffu));  // bfloat16 of about 0.01
+  }
+  return out;
+}
+
+struct Shape {
+  const char* name;
+  int64_t n, k;
+};
+constexpr Shape kShapes[] = {  // of Qwen2.5-0.5B
+    {"qkv", 1152, 896},
+    {"o", 896, 896},
+    {"gate_up", 9728, 896},
+    {"down", 896, 4864}};
+
+struct AttentionCase {
+  int32_t sequences, rows, context;
+};
+
+KernelFigure TimeCalls(double seconds, const std::function<void()>& call) {
+  using SteadyClock = std::chrono::steady_clock;
+  call();  // what is first touched, and the choices of a first time
+  std::vector<double> took;
+  const auto begin = SteadyClock::now();
+  auto before = begin;
+  while (static_cast<int64_t>(took.size()) < kLeastCalls ||
+         std::chrono::duration<double>(before - begin).count() < seconds) {
+    call();
+    const auto after = SteadyClock::now();
+    took.push_back(std::chrono::duration<double>(after - before).count());
+    before = after;
+  }
+  std::nth_element(took.begin(), took.begin() + took.size() / 2, took.end());
+  KernelFigure figure;
+  figure.seconds = took[took.size() / 2];
+  figure.calls = static_cast<int64_t>(took.size());
+  return figure;
+}
+
+absl::StatusOr<KernelFigure> MeasureLinear(Device& device, const Shape& shape,
+                                           const std::string& form, int64_t m, double seconds) {
+  std::vector<uint16_t> weights = Halves(shape.n * shape.k);
+  ASSIGN_OR_RETURN(const RoundingRule rule, ParseRoundingRule(form == "bf16" ? "none" : form));
+  const HostTensor plain{DType::kBFloat16, {shape.n, shape.k}, weights.data(), nullptr};
+  std::unique_ptr<RoundedRows> codes;
+  LinearPart part{.weight = weights.data(), .rows = shape.n, .format = WeightFormat::kBFloat16};
+  if (rule.bits != 0) {
+    codes = std::make_unique<RoundedRows>(plain, rule);
+    part = {.rows = shape.n, .codes = codes.get(), .integer_input = true};
+  }
+  // As many layers as the caches do not hold, as in a model.
+  std::vector<PackedLinear> layers;
+  size_t bytes = 0;
+  while (layers.empty() || (bytes < size_t{96} << 20 && layers.size() < 64)) {
+    ASSIGN_OR_RETURN(PackedLinear packed, device.Pack(shape.k, {part}));
+    layers.push_back(std::move(packed));
+    bytes += layers.back().weight.bytes();
+  }
+  std::vector<float> x(m * shape.k, 0.25f), y(m * shape.n);
+  const Tensor in{x.data(), DType::kFloat32, m, shape.k, shape.k};
+  const Tensor out{y.data(), DType::kFloat32, m, shape.n, shape.n};
+  size_t next = 0;
+  KernelFigure figure = TimeCalls(seconds, [&] {
+    device.ops().Linear({.x = in, .w = &layers[next], .y = out});
+    next = (next + 1) % layers.size();
+  });
+  figure.operations = 2.0 * static_cast<double>(m * shape.n * shape.k);
+  figure.bytes = static_cast<double>(bytes / layers.size());
+  return figure;
+}
+
+/// Causal attention of `rows` new positions of each of `sequences` that have `context` before them.
+absl::StatusOr<KernelFigure> MeasureAttention(Device& device, DType kv, const AttentionCase& of,
+                                              double seconds) {
+  const auto [sequences, rows, context] = of;
+  constexpr HeadShape kHeads{14, 2, 64};
+  constexpr int32_t kBlock = 16;
+  const int32_t blocks = (context + rows + kBlock - 1) / kBlock;
+  KvLayer cache;
+  cache.dtype = kv;
+  cache.scales_at = kv == DType::kInt8 ? kBlock * kHeads.head_dim : 0;
+  cache.head_stride = kBlock * kHeads.head_dim + (kv == DType::kInt8 ? 4 * kBlock : 0);
+  cache.kv_stride = kHeads.num_kv_heads * cache.head_stride;
+  cache.block_stride = 2 * cache.kv_stride;
+  ASSIGN_OR_RETURN(const DeviceBuffer memory, device.Allocate(int64_t{sequences} * blocks *
+                                                              cache.block_stride * DTypeSize(kv)));
+  std::vector<BlockId> tables(sequences * blocks);
+  std::vector<SequenceRows> slices;
+  std::vector<int32_t> positions;
+  for (int32_t s = 0; s < sequences; ++s) {
+    for (int32_t b = 0; b < blocks; ++b) tables[s * blocks + b] = s * blocks + b;
+    slices.push_back({s, s * rows, rows, context});
+    for (int32_t r = 0; r < rows; ++r) positions.push_back(context + r);
+  }
+  AttentionArgs a;
+  a.heads = kHeads;
+  cache.data = memory.data();
+  cache.block_size = kBlock;
+  cache.tables = tables.data();
+  cache.max_blocks = blocks;
+  a.cache = cache;
+  a.scale = 0.125f;
+  const int64_t width = kHeads.num_heads * kHeads.head_dim;
+  std::vector<float> q(sequences * rows * width, 0.1f), y(q.size());
+  a.q = {q.data(), DType::kFloat32, sequences * rows, width, width};
+  a.y = {y.data(), DType::kFloat32, sequences * rows, width, width};
+  BatchRows batch;
+  batch.num_rows = sequences * rows;
+  batch.positions = positions.data();
+  batch.sequences = slices;
+  KernelFigure figure = TimeCalls(seconds, [&] { device.ops().Attention(a, batch); });
+  const double pairs = sequences * (double{1} * rows * context + rows * (rows + 1) / 2.0);
+  figure.operations = 4.0 * pairs * static_cast<double>(width);
+  figure.bytes = double{1} * sequences * (context + rows) * 2 * kHeads.num_kv_heads *
+                 kHeads.head_dim * static_cast<double>(DTypeSize(kv));
+  return figure;
+}
+
+struct KernelCase {
+  std::string name;
+  std::function<absl::StatusOr<KernelFigure>()> measure;
+};
+
+std::vector<KernelCase> CasesOf(Device& device, double seconds) {
+  std::vector<KernelCase> cases;
+  for (const char* form : {"bf16", "int8-channel", "int8", "int4", "int4-128"}) {
+    for (const Shape& shape : kShapes) {
+      for (const int64_t m : {1, 4, 16, 64, 256, 512}) {
+        cases.push_back({absl::StrCat("linear/", form, "/", shape.name, "/m:", m),
+                         [=, &device] { return MeasureLinear(device, shape, form, m, seconds); }});
+      }
+    }
+  }
+  constexpr std::pair<const char*, AttentionCase> kAttention[] = {
+      {"prefill:512", {1, 512, 0}},
+      {"prefill:512/context:1536", {1, 512, 1536}},
+      {"decode:1/context:512", {1, 1, 512}},
+      {"decode:16/context:512", {16, 1, 512}},
+      {"decode:16/context:2048", {16, 1, 2048}}};
+  for (const DType kv : {DType::kFloat32, DType::kBFloat16, DType::kInt8}) {
+    for (const auto& [what, of] : kAttention) {
+      const AttentionCase one = of;
+      cases.push_back({absl::StrCat("attention/", std::string(DTypeName(kv)), "/", what),
+                       [=, &device] { return MeasureAttention(device, kv, one, seconds); }});
+    }
+  }
+  return cases;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<KernelFigure>> MeasureKernels(
+    Device& device, const KernelOptions& options,
+    const std::function<void(const KernelFigure&)>& measured) {
+  ASSIGN_OR_RETURN(const Regex filter, Regex::Compile(options.filter));
+  std::vector<KernelFigure> out;
+  for (const KernelCase& one : CasesOf(device, options.seconds)) {
+    Regex::Match found;
+    if (!options.filter.empty() && !filter.Find(one.name, 0, &found)) continue;
+    ASSIGN_OR_RETURN(KernelFigure figure, one.measure());
+    figure.name = one.name;
+    measured(figure);
+    out.push_back(std::move(figure));
+  }
+  if (out.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("filter: nothing is called like '", options.filter, "'"));
+  }
+  return out;
+}
+
+}  // namespace penstock

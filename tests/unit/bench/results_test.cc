@@ -1,0 +1,190 @@
+// Distributions, comparisons, sweeps and reports.
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "bench/compare.h"
+#include "bench/distribution.h"
+#include "bench/report.h"
+#include "bench/summary.h"
+#include "bench/svg_plot.h"
+#include "bench/sweep.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace penstock {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+using Json = nlohmann::ordered_json;
+
+TEST(Distribution, TakesTheNearestRank) {
+  Distribution few;
+  EXPECT_EQ(few.Quantile(0.5), 0);
+  EXPECT_TRUE(few.Curve(10).empty());
+  for (const double value : {4, 1, 3, 2}) few.Add(value);
+  EXPECT_EQ(few.Quantile(0), 1);
+  EXPECT_EQ(few.Quantile(0.5), 2);
+  EXPECT_EQ(few.Quantile(0.99), 4);
+  EXPECT_EQ(few.mean(), 2.5);
+}
+
+TEST(Distribution, IsWithinAThousandthBeyondItsMemory) {
+  Distribution many;
+  std::vector<double> all;
+  std::mt19937_64 random(1);
+  std::lognormal_distribution<> draw(-4, 1.5);
+  for (int i = 0; i < 400000; ++i) {
+    all.push_back(draw(random));
+    many.Add(all.back());
+  }
+  std::sort(all.begin(), all.end());
+  for (const double q : {0.01, 0.5, 0.9, 0.99, 0.999}) {
+    const double exact = all[static_cast<size_t>(std::ceil(q * 400000)) - 1];
+    EXPECT_NEAR(many.Quantile(q) / exact, 1, 0.001) << q;
+  }
+  EXPECT_EQ(many.Quantile(1), all.back());
+  EXPECT_EQ(many.Curve(100).size(), 101u);
+}
+
+/// A file with rounds of one scenario: its output rates per target.
+Json Results(const std::vector<std::pair<std::string, std::vector<double>>>& targets) {
+  Json runs = Json::array();
+  for (const auto& [target, rates] : targets) {
+    for (size_t round = 0; round < rates.size(); ++round) {
+      runs.push_back({{"scenario", {{"name", "s"}}},
+                      {"target", target},
+                      {"round", round},
+                      {"result",
+                       {{"output_tokens_per_second", rates[round]},
+                        {"ttft_seconds", {{"p50", 1 / rates[round]}}}}}});
+    }
+  }
+  return ResultFile("serve", "test", std::move(runs));
+}
+
+TEST(Compare, PairsRoundsAndSaysHowSureItIs) {
+  // Rounds differ by far more than the targets do, who differ by a tenth in each.
+  const Json file = Results({{"a", {100, 200, 50, 400}}, {"b", {110, 220, 55, 440}}});
+  const auto compared = CompareResults(file, "f", nullptr, "");
+  ASSERT_TRUE(compared.ok()) << compared.status();
+  EXPECT_TRUE(compared->interleaved);
+  ASSERT_EQ(compared->ratios.size(), 2u);
+  for (const MetricRatio& ratio : compared->ratios) {
+    const double expected = ratio.higher_is_better ? 1.1 : 1 / 1.1;
+    EXPECT_NEAR(ratio.ratio, expected, 1e-9) << ratio.metric;
+    EXPECT_NEAR(ratio.low, expected, 1e-9);
+    EXPECT_NEAR(ratio.high, expected, 1e-9);
+  }
+  EXPECT_THAT(ComparisonTable(*compared), HasSubstr("B is better"));
+  EXPECT_THAT(ComparisonTable(*compared), Not(HasSubstr("A is better")));
+}
+
+TEST(Compare, CallsNothingADifferenceThatRoundsDoNotShow) {
+  const Json a = Results({{"x", {100, 100, 100, 100, 100}}});
+  const Json b = Results({{"x", {90, 115, 98, 104, 101}}});
+  const auto compared = CompareResults(a, "a", &b, "b");
+  ASSERT_TRUE(compared.ok()) << compared.status();
+  EXPECT_LT(compared->ratios[0].low, 1);
+  EXPECT_GT(compared->ratios[0].high, 1);
+  EXPECT_THAT(ComparisonTable(*compared), Not(HasSubstr("is better")));
+  EXPECT_THAT(ComparisonTable(*compared), HasSubstr("not measured turn and turn about"));
+}
+
+TEST(Compare, RefusesWhatCannotBeCompared) {
+  const Json one = Results({{"x", {1}}});
+  EXPECT_THAT(std::string(CompareResults(one, "f", nullptr, "").status().message()),
+              HasSubstr("f: has 1 targets"));
+  Json other = one;
+  other["kind"] = "kernels";
+  EXPECT_FALSE(CompareResults(one, "f", &other, "g").ok());
+  other = one;
+  other["runs"][0]["scenario"]["name"] = "t";
+  EXPECT_THAT(std::string(CompareResults(one, "f", &other, "g").status().message()),
+              HasSubstr("no scenario with a figure in common"));
+}
+
+TEST(Results, OfAnotherSchemaAreRefusedByName) {
+  const std::string path = ::testing::TempDir() + "/results.json";
+  const auto problem = [&](const Json& file) {
+    EXPECT_TRUE(WriteResultFile(path, file).ok());
+    return std::string(ReadResultFile(path).status().message());
+  };
+  EXPECT_EQ(problem(Results({{"x", {1}}})), "");
+  Json other = Results({{"x", {1}}});
+  other["schema"] = "penstock.bench/9";
+  EXPECT_THAT(problem(other), HasSubstr("its schema is \"penstock.bench/9\""));
+  EXPECT_THAT(problem(Json::array()), HasSubstr("no schema"));
+  other = Results({{"x", {1}}});
+  other["runs"] = Json::array();
+  EXPECT_THAT(problem(other), HasSubstr("no runs"));
+}
+
+/// A server that keeps its goal up to `limit`.
+absl::StatusOr<SweepResult> Sweep(double limit, SweepOptions options = {}) {
+  return FindHighestRate(options, [&](double rate) -> absl::StatusOr<LoadResult> {
+    LoadResult result;
+    result.num_ok = 100;
+    result.num_good = rate <= limit ? 100 : 50;
+    return result;
+  });
+}
+
+TEST(Sweep, FindsTheHighestRate) {
+  for (const double limit : {0.3, 1.0, 7.7, 300.0}) {
+    const auto found = Sweep(limit);
+    ASSERT_TRUE(found.ok());
+    EXPECT_LE(found->best_rate, limit);
+    EXPECT_GE(found->best_rate, limit / 1.06);
+    EXPECT_LE(found->steps.size(), 24u);
+  }
+  EXPECT_EQ(Sweep(0)->best_rate, 0);
+}
+
+TEST(Sweep, DoesNotTrustABusyGenerator) {
+  const auto found = FindHighestRate({}, [](double rate) -> absl::StatusOr<LoadResult> {
+    LoadResult result;
+    result.num_ok = result.num_good = 10;
+    result.generator.bottleneck = rate > 10;
+    return result;
+  });
+  ASSERT_TRUE(found.ok());
+  EXPECT_EQ(found->best_rate, 8);
+  EXPECT_FALSE(found->steps.back().kept);
+}
+
+TEST(Report, ShowsWhatIsInTheFileAsText) {
+  Json file = Results({{"<script>alert(1)</script>", {100, 200}}});
+  for (Json& run : file["runs"]) run["result"]["ttft_seconds"]["curve"] = {0.001, 0.002, 0.1};
+  const std::string html = HtmlReport({{"a&b", &file}});
+  EXPECT_THAT(html, HasSubstr("<svg"));
+  EXPECT_THAT(html, HasSubstr("a&amp;b"));
+  EXPECT_THAT(html, Not(HasSubstr("<script")));
+  EXPECT_THAT(html, Not(HasSubstr("http://")));
+  const std::string markdown = MarkdownReport({{"a", &file}});
+  EXPECT_THAT(markdown, HasSubstr("| scenario | ok |"));
+}
+
+TEST(Report, DrawsARoofline) {
+  Json runs = Json::array();
+  runs.push_back({{"scenario", {{"name", "k"}}},
+                  {"result", {{"gops", 50.0}, {"intensity", 2.0}, {"of_float", 0.5}}}});
+  Json file = ResultFile("kernels", "test", std::move(runs));
+  EXPECT_THAT(HtmlReport({{"k", &file}}), Not(HasSubstr("Roofline")));
+  file["limits"] = {{"float_gops", 100}, {"memory_gbs", 30}};
+  EXPECT_THAT(HtmlReport({{"k", &file}}), HasSubstr("Roofline"));
+}
+
+TEST(SvgPlot, LeavesOutWhatAnAxisCannotShow) {
+  Plot plot{"t", {"x", true}, {"y"}, {{"s", {{0, 1}, {-1, 2}, {NAN, 1}}}}};
+  EXPECT_EQ(SvgOf(plot), "");
+  plot.series[0].points.emplace_back(10, 3);
+  const std::string svg = SvgOf(plot);
+  EXPECT_THAT(svg, HasSubstr("M"));
+  EXPECT_THAT(svg, Not(HasSubstr("nan")));
+  EXPECT_THAT(svg, Not(HasSubstr("inf")));
+}
+
+}  // namespace
+}  // namespace penstock
