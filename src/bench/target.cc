@@ -87,32 +87,44 @@ std::string HttpRequestBytes(const Target& target, std::string_view method, std:
   return out;
 }
 
-absl::StatusOr<std::string> FirstModelOf(const Target& target, const SocketAddress& address) {
+absl::StatusOr<TargetReply> AskTarget(const Target& target, const SocketAddress& address,
+                                      std::string_view method, std::string_view path,
+                                      std::string_view body) {
   absl::StatusOr<std::unique_ptr<Socket>> socket = ConnectTo(address, /*blocking=*/true);
   if (!socket.ok()) {
     return absl::UnavailableError(
         absl::StrCat(ToAbsl(Message(socket.status())), " on ", target.host, ":", target.port));
   }
-  const timeval patience{10, 0};
+  const timeval patience{600, 0};
   setsockopt((*socket)->fd(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-  const std::string wire = HttpRequestBytes(target, "GET", "/v1/models", "");
-  if (send((*socket)->fd(), wire.data(), wire.size(), MSG_NOSIGNAL) < 0)
-    return absl::UnavailableError(target.name() + ": the server hung up");
+  const std::string wire = HttpRequestBytes(target, method, path, body);
+  for (size_t sent = 0; sent < wire.size();) {
+    const ssize_t n = send((*socket)->fd(), wire.data() + sent, wire.size() - sent, MSG_NOSIGNAL);
+    if (n < 0) return absl::UnavailableError(target.name() + ": the server hung up");
+    sent += static_cast<size_t>(n);
+  }
   HttpStream answer;
   char buffer[16384];
   while (!answer.done()) {
     const ssize_t n = read((*socket)->fd(), buffer, sizeof(buffer));
-    if (n <= 0 || !answer.Feed({buffer, static_cast<size_t>(n)}))
-      return absl::UnavailableError(target.name() + ": /v1/models: no HTTP answer");
+    if (n <= 0 || !answer.Feed({buffer, static_cast<size_t>(n)})) {
+      return absl::UnavailableError(
+          absl::StrCat(target.name(), ": ", ToAbsl(path), ": no HTTP answer"));
+    }
   }
-  if (answer.status() == 503)
+  return TargetReply{answer.status(), answer.body()};
+}
+
+absl::StatusOr<std::string> FirstModelOf(const Target& target, const SocketAddress& address) {
+  ASSIGN_OR_RETURN(const TargetReply reply, AskTarget(target, address, "GET", "/v1/models", ""));
+  if (reply.status == 503)
     return absl::UnavailableError(target.name() + ": /v1/models: HTTP 503, not ready yet");
   const nlohmann::json body =
-      nlohmann::json::parse(answer.body(), nullptr, /*allow_exceptions=*/false);
+      nlohmann::json::parse(reply.body, nullptr, /*allow_exceptions=*/false);
   const nlohmann::json::json_pointer id("/data/0/id");
-  if (answer.status() != 200 || !body.contains(id) || !body[id].is_string()) {
+  if (reply.status != 200 || !body.contains(id) || !body[id].is_string()) {
     return absl::UnavailableError(
-        absl::StrCat(target.name(), ": /v1/models: HTTP ", answer.status(), ", no model listed"));
+        absl::StrCat(target.name(), ": /v1/models: HTTP ", reply.status, ", no model listed"));
   }
   return body[id].get<std::string>();
 }

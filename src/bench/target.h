@@ -48,6 +48,14 @@ absl::StatusOr<std::unique_ptr<Socket>> ConnectTo(const SocketAddress& address, 
 /// The bytes of a request.
 std::string HttpRequestBytes(const Target& target, std::string_view method, std::string_view path,
                              std::string_view body);
+struct TargetReply {
+  int status = 0;
+  std::string body;
+};
+/// One request on a connection of its own; waits for 10 minutes at most. UNAVAILABLE: no answer.
+absl::StatusOr<TargetReply> AskTarget(const Target& target, const SocketAddress& address,
+                                    std::string_view method, std::string_view path,
+                                    std::string_view body);
 /// The first of /v1/models.
 absl::StatusOr<std::string> FirstModelOf(const Target& target, const SocketAddress& address);
 

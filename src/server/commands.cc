@@ -19,7 +19,7 @@ int RunCommand(int argc, char** argv) {
   AddCheckConfigCommand(app, exit_code);
   AddAdminCommand(app, exit_code);
   AddBenchCommand(app, exit_code);
-  AddCompareCommand(app, exit_code);
+  AddEvalCommand(app, exit_code);
   AddCheckModelCommand(app, exit_code);
   AddInspectCommand(app, exit_code);
   AddTextCommands(app, exit_code);

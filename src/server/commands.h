@@ -1,4 +1,4 @@
-// The command line: `penstock serve | plan | doctor | admin | check-config | check-model | compare | inspect |
+// The command line: `penstock serve | plan | doctor | admin | check-config | check-model | eval | inspect |
 // tokenize | render-chat | bench | version`.
 // Owns nothing. Must not know how a command does its work.
 // Threads: confined to the main thread.
@@ -30,6 +30,6 @@ void AddCheckModelCommand(CLI::App& app, int& exit_code);
 void AddInspectCommand(CLI::App& app, int& exit_code);
 void AddTextCommands(CLI::App& app, int& exit_code);  // tokenize, render-chat
 void AddBenchCommand(CLI::App& app, int& exit_code);
-void AddCompareCommand(CLI::App& app, int& exit_code);
+void AddEvalCommand(CLI::App& app, int& exit_code);
 
 }  // namespace penstock

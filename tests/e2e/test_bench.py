@@ -1,0 +1,127 @@
+"""The benchmark suite beside what the server itself counts, and its results read again."""
+
+import json
+import subprocess
+
+import pytest
+from conftest import BINARY, DEMO, SANITIZED
+
+
+def bench(*arguments, code=0):
+    done = subprocess.run([BINARY, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def address(server):
+    return server.url.removeprefix("http://")
+
+
+SMALL = ["--set", "requests=12", "--set", "concurrency=3", "--set", "prompt_words=8", "--set", "max_tokens=6"]
+
+
+def test_a_load_is_what_the_server_counted(serve, tmp_path):
+    server = serve()
+    out = tmp_path / "a.json"
+    bench("bench", "serve", "--target", address(server), *SMALL, "--output", out, "--allow-busy-generator")
+    file = json.loads(out.read_text())
+    assert file["schema"] == "penstock.bench/1" and file["kind"] == "serve"
+    assert file["machine"]["cores"] >= 1 and "+" in file["version"]
+    [run] = file["runs"]
+    result = run["result"]
+    assert (result["ok"], result["failed"], result["completion_tokens"]) == (12, 0, 72)
+    server.until(lambda: server.metric("vllm:generation_tokens_total", model_name="demo") == 72)
+    assert server.metric("vllm:prompt_tokens_total", model_name="demo") == result["prompt_tokens"]
+    assert result["ttft_seconds"]["count"] == 12 and result["e2e_seconds"]["p50"] >= result["ttft_seconds"]["p50"] > 0
+    assert len(result["ttft_seconds"]["curve"]) == 101
+    # Conversations are cached as far as they were said.
+    chat = ["--set", "endpoint=chat", "--set", "turns=3", "--set", "prompt_words=40"]
+    bench("bench", "serve", "--target", server.url, *SMALL, *chat, "--output", out, "--allow-busy-generator")
+    [run] = json.loads(out.read_text())["runs"]
+    assert run["result"]["ok"] == 12 and run["result"]["cached_tokens"] > 0
+
+
+def test_rounds_are_compared_and_reported(serve, tmp_path):
+    server = serve()
+    out, page = tmp_path / "two.json", tmp_path / "page.html"
+    host, port = address(server).split(":")
+    targets = ["--target", f"127.0.0.1:{port}", "--target", f"localhost:{port}"]
+    bench("bench", "serve", *targets, *SMALL, "--rounds", 3, "--output", out, "--allow-busy-generator")
+    rows = json.loads(bench("bench", "compare", out, "--json").stdout)
+    assert rows["interleaved"] and all(row["rounds"] == 3 for row in rows["ratios"])
+    assert {"ttft_seconds.p50", "output_tokens_per_second"} <= {row["metric"] for row in rows["ratios"]}
+    bench("bench", "report", out, "--output", page)
+    text = page.read_text()
+    assert text.count("<svg") >= 3 and "http://" not in text and "<script" not in text
+    assert "| scenario |" in bench("bench", "report", out).stdout
+
+
+def test_refusals_name_what_is_wrong(serve, tmp_path):
+    server = serve()
+    said = bench("bench", "sweep", "--target", address(server), code=1).stderr
+    assert "goal_ttft" in said
+    assert "rate: expected a number from 0" in bench("bench", "serve", "--set", "rate=fast", code=1).stderr
+    assert "TLS is not spoken" in bench("bench", "serve", "--target", "https://x", code=1).stderr
+    other = tmp_path / "other.json"
+    other.write_text('{"schema": "penstock.bench/0", "runs": [1]}')
+    assert "penstock.bench/0" in bench("bench", "report", other, code=1).stderr
+    gone = bench("bench", "serve", "--target", "127.0.0.1:1", code=1).stderr
+    assert "no server answers on 127.0.0.1:1" in gone
+    told = bench("bench", "serve", "--target", address(server), "--set", "model=nobody", *SMALL, "--allow-busy-generator")
+    assert "http_404 12" in told.stdout and "  12 " in told.stdout
+
+
+def test_a_sweep_finds_a_rate(serve, tmp_path):
+    server = serve()
+    out = tmp_path / "sweep.json"
+    # A goal that any answer keeps: the sweep ends by its number of runs or at a busy generator.
+    flags = ["--set", "goal_e2e=100", "--set", "rate=20", "--set", "request_timeout=100"]
+    bench("bench", "sweep", "--target", address(server), *SMALL, *flags, "--output", out)
+    runs = json.loads(out.read_text())["runs"]
+    assert runs[0]["kept"] and runs[0]["best_rate"] >= 20
+    assert runs[0]["result"]["good_requests_per_second"] > 0
+
+
+@pytest.mark.skipif(SANITIZED, reason="measures what a sanitizer slows tenfold")
+def test_the_machine_and_the_engine_are_measured(tmp_path):
+    out = tmp_path / "kernels.json"
+    names = "^linear/int8/gate_up/m:1$|^attention/int8/decode:1/"
+    bench("bench", "kernels", "--filter", names, "--seconds", 0.01, "--output", out)
+    file = json.loads(out.read_text())
+    assert [run["scenario"]["name"] for run in file["runs"]] == ["linear/int8/gate_up/m:1", "attention/int8/decode:1/context:512"]
+    for run in file["runs"]:
+        result = run["result"]
+        assert result["of_float"] == pytest.approx(result["gops"] / file["limits"]["float_gops"], rel=1e-6)
+    assert "nothing is called" in bench("bench", "kernels", "--filter", "nothing", code=1).stderr
+    bench("bench", "offline", DEMO, "--requests", 8, "--output-tokens", 8, "--rounds", 2, "--output", out)
+    rounds = json.loads(out.read_text())["runs"]
+    assert [r["result"]["ok"] for r in rounds] == [8, 8]
+    assert "expected at most" in bench("bench", "offline", DEMO, "--prompt-tokens", 99999, code=1).stderr
+
+
+def test_quality_of_servers(serve, tmp_path):
+    plain, coarse = serve(), serve("--set", "engine.quantize=int4-128")
+    text = tmp_path / "text.txt"
+    text.write_text("The sea was calm and the captain looked at the stars for a long time. " * 90)
+    def judge(server, reference):
+        done = bench("eval", "--server", address(server), "--reference-server", address(reference),
+                     "--text", text, "--windows", 2, "--json")
+        return json.loads(done.stdout)
+    same = judge(plain, plain)
+    assert same["least_mean_kl"] == pytest.approx(0, abs=1e-9) and same["same_top1"] == 1
+    assert same["perplexity"] == same["reference_perplexity"] > 1 and same["predictions"] > 100
+    rounded = judge(coarse, plain)
+    assert rounded["least_mean_kl"] > 1e-6 and rounded["perplexity"] != rounded["reference_perplexity"]
+
+    probes, kept = tmp_path / "probes.jsonl", tmp_path / "kept.jsonl"
+    probes.write_text('{"prompt": "Tell me of the sea.", "max_tokens": 24}\n')
+    bench("eval", "--server", address(plain), "--probes", probes, "--keep-probes", kept)
+    assert json.loads(kept.read_text())["answer"]
+    assert "1 of 1" in bench("eval", "--server", address(plain), "--probes", kept).stdout
+    changed = json.loads(kept.read_text())
+    changed["answer"] = changed["answer"][:5] + "#" + changed["answer"][5:]
+    kept.write_text(json.dumps(changed))
+    assert "byte 5" in bench("eval", "--server", address(plain), "--probes", kept, code=2).stderr
+    kept.write_text('{"prompt": 3}')
+    assert "kept.jsonl:1: prompt: expected a string" in bench(
+        "eval", "--server", address(plain), "--probes", kept, code=1).stderr
