@@ -113,7 +113,9 @@ void AddExamplesBelow(CLI::App& app, const std::string& path) {
 std::string Nearest(std::string_view word, const std::vector<std::string>& known) {
   const std::vector<std::string_view> views(known.begin(), known.end());
   const std::string_view nearest = NearestName(word, views);
-  return nearest.empty() ? "" : absl::StrCat("; did you mean ", ToAbsl(nearest), "?");
+  // Two letters of a short word are most of it.
+  const bool is_far = nearest.empty() || (word.size() <= 3 && word[0] != nearest[0]);
+  return is_far ? "" : absl::StrCat("; did you mean ", ToAbsl(nearest), "?");
 }
 
 }  // namespace

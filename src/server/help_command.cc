@@ -30,13 +30,15 @@ void AddHelpCommands(CLI::App& app, int& exit_code) {
       exit_code = 1;
       return;
     }
-    std::string before;
+    std::string name = app.get_name();
     CLI::App* at = &app;
     for (const std::string& word : options->words) {
-      absl::StrAppend(&before, before.empty() ? "" : " ", at->get_name());
       at = at->get_subcommand(word);
+      absl::StrAppend(&name, " ", word);
     }
-    std::fputs(at->help(before).c_str(), stdout);
+    // App::help would tell of this command, which is the one that was called.
+    std::fputs(at->get_formatter()->make_help(at, name, CLI::AppFormatMode::Normal).c_str(),
+               stdout);
   });
   CLI::App* completion =
       app.add_subcommand("completion", "Print a script that completes commands in a shell");

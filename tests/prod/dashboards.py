@@ -32,7 +32,6 @@ OFF = {
     ("latency", "Links of the chain"): "no chain is configured",
     ("latency", "Links that failed"): "no chain is configured",
     ("cache-scheduler", "Adapters"): "no adapters are configured",
-    ("cache-scheduler", "Answered by another model"): "no fallback is configured",
     ("tenants", "Time for a reservation"): "no Redis is configured",
 }
 

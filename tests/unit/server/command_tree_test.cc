@@ -48,6 +48,7 @@ TEST(CommandTree, NamesTheNearestWord) {
   EXPECT_EQ(explain({"serve", "--prot=1"}),
             "penstock serve has no option --prot; did you mean --port?");
   EXPECT_EQ(explain({"utterly-different"}), "penstock has no command utterly-different");
+  EXPECT_EQ(explain({"foo"}), "penstock has no command foo");
   EXPECT_EQ(explain({"serve", "any-model", "--port", "serv", "--quiet"}), "");
   EXPECT_EQ(explain({"serve", "--", "--prot"}), "");
 }
