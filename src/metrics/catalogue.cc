@@ -18,7 +18,7 @@
 namespace penstock {
 namespace {
 
-constexpr int kCountedCodes[] = {200, 400, 401, 403, 404, 405, 408,
+constexpr int kCountedCodes[] = {200, 304, 400, 401, 403, 404, 405, 408,
                                  413, 429, 431, 499, 500, 501, 503};
 
 const MetricInfo& Row(std::string_view name) {

@@ -16,7 +16,7 @@ constexpr BoardPanel kOverview[] = {
     {"", "Requests running", kNow, "vllm:num_requests_running", "model_name"},
     {"", "Requests waiting", kNow, "vllm:num_requests_waiting", "model_name"},
     {"", "Share of answers that are errors", kQuery, "penstock_requests_total", "",
-     "sum(rate(penstock_requests_total{code=~\"5..|other\",{S}}[$__rate_interval])) / "
+     "sum(rate(penstock_requests_total{code=~\"5..\",{S}}[$__rate_interval])) / "
      "sum(rate(penstock_requests_total{{S}}[$__rate_interval]))",
      "percentunit"},
     {"Work", "Tokens generated", kRate, "vllm:generation_tokens_total", "model_name"},
@@ -127,7 +127,7 @@ constexpr BoardPanel kRollouts[] = {
     {"", "Certificate ends in", kQuery, "penstock_tls_cert_not_after_seconds", "",
      "penstock_tls_cert_not_after_seconds{{S}} - time()", "s"},
     {"Before and after", "Errors by version", kQuery, "penstock_build_info", "",
-     "sum by (version) (rate(penstock_requests_total{code=~\"5..|other\",{S}}[$__rate_interval]) * "
+     "sum by (version) (rate(penstock_requests_total{code=~\"5..\",{S}}[$__rate_interval]) * "
      "on (instance) group_left (version) penstock_build_info{{S}})",
      "reqps"},
     {"", "Time between tokens by version", kQuery, "penstock_inter_token_latency_seconds", "",

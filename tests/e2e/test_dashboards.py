@@ -9,7 +9,8 @@ from conftest import BINARY, ROOT
 
 FOLDER = ROOT / "deploy/grafana"
 BOARDS = ["overview", "latency", "cache-scheduler", "tenants", "rollouts"]
-WORDS = {"sum", "max", "min", "avg", "count", "by", "on", "group_left", "rate", "increase", "histogram_quantile", "time"}
+WORDS = {"sum", "max", "min", "avg", "count", "by", "on", "group_left", "rate", "increase", "histogram_quantile",
+         "time"}
 TARGET_LABELS = {"instance", "job"}  # of the scrape
 
 
@@ -72,13 +73,15 @@ def test_queries_name_what_there_is(name):
     taken = set()
     for panel in board["panels"]:
         place = panel["gridPos"]
-        cells = {(x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])}
+        cells = {(x, y) for x in range(place["x"], place["x"] + place["w"])
+                 for y in range(place["y"], place["y"] + place["h"])}
         assert not cells & taken and place["x"] + place["w"] <= 24, panel["title"]
         taken |= cells
     for panel in panels:
         assert panel["targets"] and panel["description"], panel["title"]
         for target in panel["targets"]:
-            assert not list(problems(target["expr"], rows)), (panel["title"], target["expr"], list(problems(target["expr"], rows)))
+            wrong = list(problems(target["expr"], rows))
+            assert not wrong, (panel["title"], target["expr"], wrong)
     for variable in board["templating"]["list"]:
         if variable["type"] == "query":
             metric, label = re.fullmatch(r"label_values\(([\w:]+), (\w+)\)", variable["query"]).groups()

@@ -179,7 +179,8 @@ export class Status {
   drawFacts(page) {
     const started = page.sum("process_start_time_seconds");
     const answered = page.sum("penstock_requests_total");
-    const well = page.sum("penstock_requests_total", "", { code: "200" });
+    const failed = page.series("penstock_requests_total").filter((s) => Number(s.labels.code) >= 400)
+      .reduce((sum, s) => sum + s.value, 0);
     const reload = page.series("penstock_config_last_reload_success")[0]?.value;
     const facts = {
       Version: page.label("penstock_build_info", "version"),
@@ -188,7 +189,7 @@ export class Status {
       "Up for": duration(Date.now() / 1000 - started),
       Memory: bytes(page.sum("process_resident_memory_bytes")),
       "Open files": `${amount(page.sum("process_open_fds"))} of ${amount(page.sum("process_max_fds"))}`,
-      Answers: `${amount(answered)}, ${amount(answered - well)} of them not 200`,
+      Answers: `${amount(answered)}, ${amount(failed)} of them errors`,
       "Callers turned away": amount(page.sum("penstock_auth_failures_total")),
     };
     by("facts").replaceChildren(...Object.entries(facts).map(([name, text]) =>
