@@ -224,10 +224,9 @@ def test_models_side_by_side(page):
     assert len(page.all(".column")) == 1
 
 
+@pytest.mark.parametrize("page", ["desktop"], indirect=True)
 @pytest.mark.parametrize("mode", ["chat", "completion"])
 def test_the_programs_work(page, mode):
-    if page.name == "phone":
-        pytest.skip("they are the same")
     page.set("mode", mode)
     page.set("max_tokens", "12")
     page.set("top_k", "5")
