@@ -103,9 +103,15 @@ class TerminalTalk {
       std::fwrite(text.data(), 1, text.size(), stdout);
     } else {
       std::string shown;
-      for (const char c : text) {
-        const auto byte = static_cast<unsigned char>(c);
-        if (byte >= 0x20 ? byte != 0x7f : c == '\n' || c == '\t') shown += c;
+      for (size_t i = 0; i < text.size(); ++i) {
+        const auto byte = static_cast<unsigned char>(text[i]);
+        const bool is_c1 = byte == 0xC2 && i + 1 < text.size() &&
+                           static_cast<unsigned char>(text[i + 1]) < 0xA0;  // U+0080 to U+009F
+        if (is_c1) {
+          ++i;
+        } else if (byte >= 0x20 ? byte != 0x7f : text[i] == '\n' || text[i] == '\t') {
+          shown += text[i];
+        }
       }
       std::fwrite(shown.data(), 1, shown.size(), stdout);
     }

@@ -43,18 +43,29 @@ std::string Bar(double share) {
   return "[" + std::string(filled, '#') + std::string(kBarWidth - filled, '.') + "]";
 }
 
-/// A model's name in so many columns; names may hold any character of UTF-8.
-std::string Padded(const std::string& text, size_t columns) {
+/// The first `columns` characters of a text of UTF-8, none of which steers a terminal; `width`: how
+/// many there are.
+std::string Shown(const std::string& text, size_t columns, size_t& width) {
   std::string out;
-  size_t width = 0, at = 0;
+  size_t at = 0;
+  width = 0;
   while (at < text.size() && width < columns) {
     size_t end = at + 1;
     while (end < text.size() && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) ++end;
-    const bool prints = static_cast<unsigned char>(text[at]) >= 0x20 && text[at] != 0x7f;
-    out += prints ? text.substr(at, end - at) : "?";  // nothing that steers a terminal
+    const auto first = static_cast<unsigned char>(text[at]);
+    // U+0080 to U+009F are 0xC2 and a byte below 0xA0.
+    const bool steers = first < 0x20 || first == 0x7f ||
+                        (first == 0xC2 && static_cast<unsigned char>(text[end - 1]) < 0xA0);
+    out += steers ? "?" : text.substr(at, end - at);
     at = end;
     ++width;
   }
+  return out;
+}
+
+std::string Padded(const std::string& text, size_t columns) {
+  size_t width = 0;
+  std::string out = Shown(text, columns, width);
   return out + std::string(columns - width, ' ');
 }
 
@@ -121,9 +132,8 @@ std::vector<std::string> TopFrame(const std::string& target, const MetricsText& 
                                   late(kBetweenTokens, 0.95, model)));
   }
   if (after.Models().empty()) out.emplace_back("no model is loaded yet");
-  for (std::string& line : out) {
-    if (line.size() > columns) line = Padded(line, columns);
-  }
+  size_t width = 0;
+  for (std::string& line : out) line = Shown(line, columns, width);
   return out;
 }
 

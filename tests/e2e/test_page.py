@@ -245,6 +245,14 @@ def test_the_programs_work(page, mode):
     assert done.returncode == 0, (python, done.stderr)
 
 
+def at_both_widths(page, name):
+    for size in SIZES:
+        page.size(size)
+        page.picture(name)
+        assert page.fits() and not page.axe(), size
+
+
+@pytest.mark.parametrize("page", ["desktop"], indirect=True)
 def test_status(page, server):
     page.run("location.hash = '#status'")
     body = {"model": "demo", "messages": [{"role": "user", "content": "a"}], "max_tokens": 300}
@@ -267,8 +275,7 @@ def test_status(page, server):
         over.set()
         for thread in threads:
             thread.join()
-    page.picture("status")
-    assert page.fits() and not page.axe()
+    at_both_widths(page, "status")
     hash_line = re.search(r'penstock_config_hash_info{hash="(\w+)"}', server.get("/metrics"))[1]
     assert hash_line in page.text("#facts")
     rows = page.run("return [...document.querySelectorAll('#models-table tbody tr')].map(r => r.textContent)")
@@ -359,6 +366,7 @@ def test_a_server_with_a_key_asks_for_it(sized, serve):
     assert "the-right-key" not in sized.run("return document.getElementById('code-text').value")
 
 
+@pytest.mark.parametrize("sized", ["desktop"], indirect=True)
 def test_it_follows_the_roles(sized, serve, tmp_path):
     (tmp_path / "pepper").write_text("0123456789abcdef" * 4)
     arguments = config(tmp_path, auth={"api_keys": {"pepper_file": "pepper"}},
@@ -381,8 +389,7 @@ def test_it_follows_the_roles(sized, serve, tmp_path):
             sized.until("!document.getElementById('status-notice').hidden", "a word")
             assert "may not read" in sized.text("#status-notice") and "metrics.read" in sized.text("#status-notice")
             assert sized.run("return document.getElementById('status-body').hidden")
-            sized.picture("no-metrics")
-            assert not sized.axe()
+            at_both_widths(sized, "no-metrics")
         else:
             sized.until("document.querySelectorAll('#models-table tbody tr').length === 2", "models")
             assert "permission infer" in sized.text("#playground-notice")

@@ -32,7 +32,7 @@ std::string PageAt(int generated, int fast, int slow) {
       "vllm:time_to_first_token_seconds_bucket{model_name=\"chat\",le=\"0.1\"} ", fast, "\n",
       "vllm:time_to_first_token_seconds_bucket{model_name=\"chat\",le=\"0.5\"} ", fast + slow, "\n",
       "vllm:time_to_first_token_seconds_bucket{model_name=\"chat\",le=\"+Inf\"} ", fast + slow,
-      "\nnot a sample\nhalf{label=\"x 5\n");
+      "\nvllm:num_requests_running{model_name=\"\x1b[2J\"} 0\nnot a sample\nhalf{label=\"x 5\n");
 }
 
 const absl::Time kThen = absl::FromUnixSeconds(1000), kNow = absl::FromUnixSeconds(1002);
@@ -43,7 +43,7 @@ TEST(MetricsText, ReadsLabelsAndSums) {
   EXPECT_EQ(page.Sum("vllm:num_requests_running", "chat"), 3);
   EXPECT_EQ(page.Sum("nothing"), 0);
   EXPECT_EQ(page.Label("penstock_build_info", "version"), "1.2.3");
-  EXPECT_THAT(page.Models(), testing::ElementsAre("a \"quoted\\\" \n name", "chat"));
+  EXPECT_THAT(page.Models(), testing::ElementsAre("\x1b[2J", "a \"quoted\\\" \n name", "chat"));
 }
 
 TEST(MetricsText, RatesAndQuantilesAreOfTheTimeBetween) {
@@ -74,6 +74,7 @@ TEST(TopFrame, FitsTheScreenAndStaysOnIt) {
   for (const size_t columns : {20, 60, 80, 200}) {
     for (const std::string& line : TopFrame("http://x:1", page, page, kNow, columns)) {
       EXPECT_LE(line.size(), columns);
+      EXPECT_THAT(line, Not(HasSubstr("\x1b")));
       EXPECT_THAT(line, Not(HasSubstr("\n")));
     }
   }
