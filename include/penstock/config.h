@@ -106,6 +106,7 @@ struct ServerSection {
   std::string state_dir;                  // state.db: API keys; empty: none is kept
   std::vector<std::string> open_routes;   // paths that need no credential
   std::string ready_file;                 // written with the bound ports once ready; empty: none
+  bool page = true;                       // GET / is a page to try the models and watch the server
 };
 
 /// auth.api_keys in the file: keys kept in server.state_dir.
@@ -195,6 +196,7 @@ struct ObserveSection {
   std::string otlp;            // URL of a collector of traces (OTLP over HTTP); empty: none
   Share trace_sample{0.01};    // of the traces that begin here
   absl::Duration trace_slow = absl::Seconds(10);  // taking longer is always told; 0: no time is
+  bool legacy_names = false;                      // also the metrics that vLLM has since renamed
 };
 
 /// privacy.audit: who did what, in a chain that shows when it was changed.

@@ -314,6 +314,10 @@ ConfigSection DescribeServer(ServerConfig& c) {
             "A file that receives {\"http\": port, \"grpc\": port} (and agent_check) once the "
             "model can serve. "
             "Empty: none."},
+           {"page", &c.server.page,
+            "Serve the page at / to everyone who reaches the port: it holds no data itself, and "
+            "asks "
+            "for the key that each figure needs. false: / is a 404."},
        },
        {{"public",
          "Where clients connect.",

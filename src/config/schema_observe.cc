@@ -25,6 +25,10 @@ ConfigSection DescribeObserve(ObserveSection& c) {
           {"trace_slow", &c.trace_slow,
            "Requests that take longer are always sent, as are those that fail. 0s: no time is too "
            "long."},
+          {"legacy_names", &c.legacy_names,
+           "Emit vllm:gpu_cache_usage_perc and vllm:time_per_output_token_seconds as well, which "
+           "older boards ask for in the place of vllm:kv_cache_usage_perc and "
+           "vllm:inter_token_latency_seconds."},
       }};
 }
 

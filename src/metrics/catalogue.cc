@@ -6,6 +6,9 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
+#include <algorithm>
+#include <utility>
+
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "base/status_macros.h"
@@ -15,7 +18,7 @@
 namespace penstock {
 namespace {
 
-constexpr int kCountedCodes[] = {200, 400, 401, 403, 404, 405, 408,
+constexpr int kCountedCodes[] = {200, 304, 400, 401, 403, 404, 405, 408,
                                  413, 429, 431, 499, 500, 501, 503};
 
 const MetricInfo& Row(std::string_view name) {
@@ -43,6 +46,24 @@ std::vector<double> Buckets(const MetricInfo& row, int32_t max_context) {
     bounds.push_back(bound);
   }
   return bounds;
+}
+
+// What vLLM called these before, and what older boards ask for.
+constexpr std::pair<std::string_view, std::string_view> kLegacyNames[] = {
+    {"vllm:gpu_cache_usage_perc", "vllm:kv_cache_usage_perc"},
+    {"vllm:time_per_output_token_seconds", "vllm:inter_token_latency_seconds"},
+};
+
+void AddLegacyNames(std::vector<prometheus::MetricFamily>& families) {
+  for (const auto& [legacy, present] : kLegacyNames) {
+    const auto it = std::find_if(families.begin(), families.end(),
+                                 [name = present](const auto& f) { return f.name == name; });
+    if (it == families.end()) continue;
+    prometheus::MetricFamily copy = *it;
+    copy.name = std::string(legacy);
+    copy.help = std::string(Row(legacy).help);
+    families.push_back(std::move(copy));
+  }
 }
 
 }  // namespace
@@ -270,7 +291,9 @@ void Catalogue::UpdateProcess() {
 
 std::string Catalogue::Text() {
   UpdateProcess();
-  return prometheus::TextSerializer().Serialize(registry_->Collect());
+  std::vector<prometheus::MetricFamily> families = registry_->Collect();
+  if (legacy_names_) AddLegacyNames(families);
+  return prometheus::TextSerializer().Serialize(families);
 }
 
 }  // namespace penstock

@@ -149,6 +149,8 @@ class Catalogue {
   void CountFallback(const std::string& model_name);
   /// `reason`: a label of penstock_auth_failures_total.
   void CountAuthFailure(std::string_view reason);
+  /// observe.legacy_names: pages have the names that vLLM has dropped as well. Before the first page.
+  void EmitLegacyNames() { legacy_names_ = true; }
 
   /// The page of GET /metrics; reads the process's own figures first.
   std::string Text();
@@ -162,6 +164,7 @@ class Catalogue {
   void UpdateProcess();
 
   std::shared_ptr<prometheus::Registry> registry_;
+  bool legacy_names_ = false;
   std::vector<std::pair<int, CounterHandle>> request_codes_;  // fixed after construction
   CounterHandle request_other_;
   std::vector<std::pair<std::string_view, CounterHandle>> auth_failures_;  // likewise

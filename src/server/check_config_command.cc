@@ -12,6 +12,7 @@
 #include "server/admin_call.h"
 #include "server/commands.h"
 #include "server/config_sources.h"
+#include "server/grafana_boards.h"
 #include "service/call_fields.h"
 
 namespace penstock {
@@ -51,6 +52,7 @@ void AddCheckConfigCommand(CLI::App& app, int& exit_code) {
     bool api = false;
     bool schema = false;
     std::string running;
+    std::string dashboards;
   };
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand(
@@ -64,12 +66,21 @@ void AddCheckConfigCommand(CLI::App& app, int& exit_code) {
                     "Print every key with its default and meaning");
   command->add_flag("--metrics", options->metrics, "Print the catalogue of metrics");
   command->add_flag("--api", options->api, "Print every field of the API");
+  command->add_option("--dashboards", options->dashboards,
+                      "Write Grafana's dashboards into this folder (deploy/grafana has them)");
   command->add_option("--against-running", options->running,
                       "server.admin.unix of a server: print what a reload would change there");
   command->add_flag("--schema", options->schema, "Print the JSON Schema of the file");
   command->callback([options, &exit_code] {
     if (options->reference) {
       std::fputs(ReferenceYaml().c_str(), stdout);
+      return;
+    }
+    if (!options->dashboards.empty()) {
+      const absl::Status written = WriteGrafanaBoards(options->dashboards);
+      if (written.ok()) return;
+      std::fprintf(stderr, "penstock: %s\n", std::string(written.message()).c_str());
+      exit_code = 1;
       return;
     }
     if (options->metrics) {

@@ -3,17 +3,21 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_format.h"
 #include "backend/make_backend.h"
+#include "server/command_tree.h"
 
 namespace penstock {
 
 int RunCommand(int argc, char** argv) {
-  CLI::App app{"Penstock: an LLM inference server"};
+  CLI::App app{"Penstock: an LLM inference server", "penstock"};
   app.require_subcommand(1);
   int exit_code = 0;
   AddServeCommand(app, exit_code);
+  AddRunCommand(app, exit_code);
+  AddTopCommand(app, exit_code);
   AddPlanCommand(app, exit_code);
   AddDoctorCommand(app, exit_code);
   AddCheckConfigCommand(app, exit_code);
@@ -39,9 +43,18 @@ int RunCommand(int argc, char** argv) {
           }
         }
       });
+  AddHelpCommands(app, exit_code);
+  AddExamples(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
+    const std::string wrong =
+        e.get_exit_code() == 0 ? ""
+                               : ExplainWords(app, std::vector<std::string>(argv + 1, argv + argc));
+    if (!wrong.empty()) {
+      std::fprintf(stderr, "penstock: %s\nRun with --help for more information.\n", wrong.c_str());
+      return 1;
+    }
     return app.exit(e) == 0 ? 0 : 1;
   }
   return exit_code;

@@ -1,5 +1,5 @@
-// The command line: `penstock serve | plan | doctor | admin | check-config | check-model | eval | inspect |
-// tokenize | render-chat | bench | version`.
+// The command line: `penstock serve | run | top | plan | doctor | admin | check-config | check-model | eval | inspect |
+// tokenize | render-chat | bench | help | completion | version`.
 // Owns nothing. Must not know how a command does its work.
 // Threads: confined to the main thread.
 #pragma once
@@ -19,6 +19,9 @@ int RunCommand(int argc, char** argv);
 // Each adds its sub-command to `app` and stores its exit code in `exit_code` when it is the chosen
 // one.
 void AddServeCommand(CLI::App& app, int& exit_code);
+void AddRunCommand(CLI::App& app, int& exit_code);
+void AddTopCommand(CLI::App& app, int& exit_code);
+void AddHelpCommands(CLI::App& app, int& exit_code);  // help, completion; last of all
 void AddAdminCommand(CLI::App& app, int& exit_code);
 // Verbs of `admin` about what is kept: usage, backup, audit.
 void AddLedgerCommands(CLI::App& admin, int& exit_code);

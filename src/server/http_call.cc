@@ -61,10 +61,16 @@ absl::StatusOr<HttpReply> CallHttp(const HttpCall& call) {
   if (call.body != nullptr) {
     headers.reset(curl_slist_append(nullptr, "Content-Type: application/json"));
     curl_slist_append(headers.get(), "Expect:");  // no round trip before the body
-    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers.get());
     curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(call.body->size()));
     curl_easy_setopt(curl, CURLOPT_POSTFIELDS, call.body->c_str());
   }
+  if (!call.credential.empty()) {
+    curl_slist* const longer =
+        curl_slist_append(headers.get(), ("Authorization: Bearer " + call.credential).c_str());
+    headers.release();
+    headers.reset(longer);
+  }
+  if (headers != nullptr) curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers.get());
   const CURLcode code = curl_easy_perform(curl);
   curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &answering.reply.status);
   if (code != CURLE_OK && !answering.reply.is_cut)

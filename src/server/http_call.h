@@ -15,6 +15,7 @@ namespace penstock {
 struct HttpCall {
   std::string url;                    // http or https; redirects are not followed
   const std::string* body = nullptr;  // JSON to POST; null: GET
+  std::string credential;             // goes as a bearer token; empty: none
   absl::Duration timeout = absl::Seconds(5);
   size_t max_answer = 65536;      // bytes
   std::function<bool()> is_over;  // asked about once a second: true gives up; null: never

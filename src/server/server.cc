@@ -36,6 +36,7 @@
 #include "server/trace_loop.h"
 #include "service/adapter_registry.h"
 #include "service/generation_service.h"
+#include "service/recent_errors.h"
 #include "service/text_loop.h"
 
 namespace penstock {
@@ -96,7 +97,9 @@ struct Server::Parts {
         pool(ComputeThreads(config, cpus), cpus),
         text(config.server.text_threads > 0 ? config.server.text_threads
                                             : std::min(kMaxTextThreads, std::max(2, AllowedCpus())),
-             kMaxWaitingCalls) {}
+             kMaxWaitingCalls) {
+    if (config.observe.legacy_names) catalogue.EmitLegacyNames();
+  }
 
   absl::Status MakeChain();
   absl::Status Take(const ServerConfig& fresh);
@@ -119,7 +122,8 @@ struct Server::Parts {
   ConfigReload reload;
   AuditedRequests log;
   std::unique_ptr<TraceLoop> traces;  // null: nobody collects them
-  RequestLogs logs;                   // of both
+  RecentErrors errors;
+  RequestLogs logs;  // of all three
   WorkerPool pool;
   std::vector<std::unique_ptr<ModelInstance>> models;
   TextLoop text;
@@ -206,6 +210,7 @@ absl::Status Server::Parts::StartHttp() {
                  config.models.size());
   boot_router = std::make_unique<Router>(&access->control());
   AddBootRoutes(*boot_router, progress, &catalogue);
+  if (config.server.page) AddStartPage(*boot_router);
   return http->Serve(boot_router.get());
 }
 
@@ -278,12 +283,14 @@ absl::Status Server::Parts::Serve() {
   parts.catalogue = &catalogue;
   log.set_audit(accounts->audit());
   logs.Add(&log);
+  logs.Add(&errors);
   const TraceMetrics spans = catalogue.MakeTraceMetrics();
   if (!config.observe.otlp.empty()) {
     traces = std::make_unique<TraceLoop>(&live, PENSTOCK_VERSION, spans);
     logs.Add(traces.get());
   }
   parts.log = &logs;
+  parts.errors = &errors;
   parts.usage = accounts->usage();
   parts.shared_limits = accounts->shared_limits();
   parts.audit_blocks = [this] { return accounts->audit_blocks(); };

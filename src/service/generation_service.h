@@ -27,6 +27,7 @@
 namespace penstock {
 
 class AdapterRegistry;
+class RecentErrors;
 class Catalogue;
 class ChainCall;
 struct KeptAnswer;
@@ -52,6 +53,7 @@ struct ServiceParts {
   const Clock* clock = nullptr;                     // the engines' own
   Catalogue* catalogue = nullptr;                   // null: nothing is counted
   RequestLog* log = nullptr;                        // null: nothing is logged
+  const RecentErrors* errors = nullptr;             // what `log` told it; null: none are kept
   std::shared_ptr<UsageBook> usage;                 // null: what tenants use is not counted
   std::shared_ptr<SharedLimitsLoop> shared_limits;  // null: limits are this server's own
   std::function<bool()> audit_blocks;  // requests could not be recorded; null: they always can
@@ -104,6 +106,7 @@ class GenerationService {
   TextLoop& loop() const { return *parts_.loop; }
   const Clock& clock() const { return *parts_.clock; }
   Catalogue* catalogue() const { return parts_.catalogue; }
+  const RecentErrors* errors() const { return parts_.errors; }  // null: none are kept
 
  private:
   absl::StatusOr<std::shared_ptr<const ServedModel>> Named(const std::optional<std::string>& name,

@@ -60,7 +60,7 @@ def fresh(server):
 
 
 def test_every_counter_begins_at_zero(serve):
-    server = serve("--set", "observe.otlp=http://127.0.0.1:9")
+    server = serve("--set", "observe.otlp=http://127.0.0.1:9", "--set", "observe.legacy_names=true")
     page = server.get("/metrics")
     rows = re.findall(r"^\| `([^`]+)` \| (\w+) \|", (ROOT / "docs/metrics.md").read_text(), re.M)
     shown = {re.sub(r"_(bucket|sum|count)$", "", name.split("{")[0]) for name in series_of(page)}

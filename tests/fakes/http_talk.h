@@ -16,8 +16,10 @@ struct HttpTalk : Talk {
   using AddRoutes = void (*)(Router&, GenerationService&, const Answers&);
   explicit HttpTalk(FakeEngine::Script script = FakeEngine::Repeat, LimitsSection limits = {},
                     std::vector<std::string> keys = {}, bool start_engine = true,
-                    std::vector<std::string> cors_origins = {}, AddRoutes add = AddOpenAiRoutes)
-      : Talk(std::move(script), limits, std::move(keys)), router(access.get()) {
+                    std::vector<std::string> cors_origins = {}, AddRoutes add = AddOpenAiRoutes,
+                    const RecentErrors* errors = nullptr)
+      : Talk(std::move(script), limits, std::move(keys), &SystemClock::Get(), errors),
+        router(access.get()) {
     ServerConfig with_origins = *config.Get();
     with_origins.server.cors_origins = std::move(cors_origins);
     config.Set(std::move(with_origins));

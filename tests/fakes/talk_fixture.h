@@ -16,6 +16,7 @@
 #include "metrics/catalogue.h"
 #include "service/generation_service.h"
 #include "service/model_registry.h"
+#include "service/recent_errors.h"
 
 namespace penstock {
 
@@ -41,7 +42,8 @@ class RecordingLog final : public RequestLog {
 
 struct Talk {
   explicit Talk(FakeEngine::Script script = FakeEngine::Repeat, LimitsSection limits = {},
-                std::vector<std::string> keys = {}, const Clock* clock = &SystemClock::Get())
+                std::vector<std::string> keys = {}, const Clock* clock = &SystemClock::Get(),
+                const RecentErrors* errors = nullptr)
       : config(WithLimits(limits, std::move(keys))), engine(std::move(script), clock) {
     model = std::make_shared<ServedModel>();
     model->name = "demo";
@@ -65,6 +67,7 @@ struct Talk {
     parts.clock = clock;
     parts.catalogue = &catalogue;
     parts.log = &log;
+    parts.errors = errors;
     service = std::make_unique<GenerationService>(std::move(parts));
   }
   ~Talk() { loop.Stop(); }

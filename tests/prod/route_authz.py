@@ -13,7 +13,7 @@ PUBLIC = [
     ("GET", "/metrics", None, "scraper", "user"),
     ("GET", "/metrics/lb", None, "scraper", "user"),
     ("GET", "/version", None, "scraper", "user"),
-    ("GET", "/", None, "scraper", "user"),
+    ("GET", "/errors", None, "scraper", "user"),
     ("GET", "/openapi.json", None, "user", "scraper"),
     ("GET", "/v1/models", None, "user", "scraper"),
     ("GET", "/v1/models/demo", None, "user", "scraper"),
@@ -32,7 +32,7 @@ PUBLIC = [
     ("POST", "/v1/load_lora_adapter", {"lora_name": "a", "lora_path": "a"}, "operator", "user"),
     ("POST", "/v1/unload_lora_adapter", {"lora_name": "a"}, "operator", "user"),
 ]
-OPEN = ["/health", "/ready"]
+OPEN = ["/health", "/ready", "/", "/page/app.js"]  # the page holds nothing of its own
 ADMIN = [
     ("GET", "/admin/v1/keys", None),
     ("POST", "/admin/v1/keys", {"tenant": "x"}),
@@ -97,7 +97,7 @@ def main():
                 status, text = server.call(method, path, body, good[name], FAR)
                 expect(not refused(status, text), method, path, name, status, text)
             calls += 3
-        for path in ("/metrics", "/version", "/"):
+        for path in ("/metrics", "/version"):
             expect(server.call("GET", path)[0] == 200, path, "from this machine")
         # What a tenant keeps is not another's, and stays its own when its key changes.
         status, text = server.call("POST", "/v1/responses",

@@ -170,6 +170,7 @@ void Connection::BeginAnswer() {
   if (request.request_id.empty()) request.request_id = MakeRequestId();
   request.trace = ContinueTrace(View(message["traceparent"]), SampledShare(config->observe));
   request.idempotency_key = std::string(View(message["Idempotency-Key"]));
+  request.if_none_match = std::string(View(message[http::field::if_none_match]));
   request.credential = std::string(View(message[http::field::authorization]));
   if (request.credential.empty()) request.credential = std::string(View(message["X-Api-Key"]));
   request.content_encoding = std::string(View(message[http::field::content_encoding]));

@@ -37,6 +37,7 @@ struct HttpRequest {
   std::string credential;          // Authorization or X-Api-Key
   PrincipalPtr principal;          // null where the route asks for none
   std::string idempotency_key;     // empty: none
+  std::string if_none_match;       // what the client has already; empty: nothing
   bool is_preflight = false;       // a page of an allowed origin asks what it may send
   std::string preflight_headers;   // Access-Control-Request-Headers
   ErrorForm error_form = nullptr;  // of the route; null: OpenAI's

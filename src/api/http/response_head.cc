@@ -16,6 +16,8 @@ std::string_view Reason(int status) {
       return "OK";
     case 204:
       return "No Content";
+    case 304:
+      return "Not Modified";
     case 400:
       return "Bad Request";
     case 401:
@@ -73,13 +75,13 @@ int HexDigit(char c) {
 void AppendHead(std::string& out, const ResponseHead& head) {
   absl::StrAppend(&out, "HTTP/1.1 ", head.status, " ", ToAbsl(Reason(head.status)),
                   "\r\nDate: ", Date(), "\r\n");
-  if (!head.content_type.empty() && head.status != 204) {
+  if (!head.content_type.empty() && head.status != 204 && head.status != 304) {
     absl::StrAppend(&out, "Content-Type: ", ToAbsl(head.content_type), "\r\n");
   }
   if (head.chunked) {
     absl::StrAppend(&out, "Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n");
     if (!head.http_1_0) absl::StrAppend(&out, "Transfer-Encoding: chunked\r\n");
-  } else if (head.has_length && head.status != 204) {
+  } else if (head.has_length && head.status != 204 && head.status != 304) {
     absl::StrAppend(&out, "Content-Length: ", head.content_length, "\r\n");
   }
   if (!head.request_id.empty())

@@ -132,7 +132,7 @@ void AddOpenAiRoutes(Router& router, GenerationService& service, const Answers& 
   AddTokenRoutes(router, service);
   AddAdapterRoutes(router, service, AdapterCaller::kClient);
   AddStatusRoutes(router, service);
-  AddStartPage(router);
+  if (service.config().Get()->server.page) AddStartPage(router);
 }
 
 }  // namespace penstock

@@ -19,7 +19,8 @@ constexpr OpenApiRoute kOpenApiRoutes[] = {
     {"/metrics", "get", "Prometheus text", nullptr, nullptr},
     {"/metrics/lb", "get", "Prometheus text of what balancers weigh", nullptr, nullptr},
     {"/openapi.json", "get", "This document", nullptr, "Document"},
-    {"/", "get", "A page to try the models", nullptr, nullptr},
+    {"/errors", "get", "The last requests that failed, the newest first", nullptr, "Errors"},
+    {"/", "get", "A page to try the models and to watch the server", nullptr, nullptr},
 };
 
 // One schema a line, by name.
@@ -27,6 +28,11 @@ constexpr const char* kAnswers = R"({
 "Document":{"type":"object","required":["openapi","paths"]},
 "Status":{"type":"object","properties":{"status":{"type":"string"}},"required":["status"]},
 "Version":{"type":"object","properties":{"version":{"type":"string"}},"required":["version"]},
+"Errors":{"type":"object","properties":{"object":{"const":"list"},"data":{"type":"array",
+ "items":{"type":"object","properties":{"time":{"type":"integer"},"code":{"type":"integer"},
+ "request_id":{"type":"string"},"model":{"type":"string"},"operation":{"type":"string"},
+ "message":{"type":"string"}},"required":["time","code","request_id","model","message"]}}},
+ "required":["object","data"]},
 "Deleted":{"type":"object","properties":{"id":{"type":"string"},"object":{"const":"response"},
  "deleted":{"const":true}},"required":["id","object","deleted"]},
 "Items":{"type":"object","properties":{"object":{"const":"list"},

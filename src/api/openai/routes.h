@@ -25,11 +25,12 @@ void AddResponseRoutes(Router& router, GenerationService& service,
 void AddEmbeddingRoutes(Router& router, GenerationService& service,
                         const Answers& answers);                  // /v1/embeddings, /v1/rerank
 void AddTokenRoutes(Router& router, GenerationService& service);  // /tokenize, /detokenize
-void AddStatusRoutes(Router& router,
-                     GenerationService& service);  // models, health, ready, metrics, openapi
+void AddStatusRoutes(
+    Router& router,
+    GenerationService& service);  // models, health, ready, metrics, errors, openapi
 void AddAdapterRoutes(Router& router, GenerationService& service,
                       AdapterCaller caller);  // /v1/load_lora_adapter, /v1/unload_...
-void AddStartPage(Router& router);            // /
+void AddStartPage(Router& router);            // /, /page/...
 
 /// What every call over HTTP takes from its request.
 void BeginCall(const HttpRequest& request, GenerationCall& call);

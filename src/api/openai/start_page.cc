@@ -1,98 +1,75 @@
-// GET /: a page to try the served models from a browser; it holds no answer, key or name itself.
+// GET / and /page/{file}: a page to try the served models and to watch the server. It holds no
+// answer, key or name itself: whatever it shows its browser asks for, with the key that its user
+// gives, so it is open to all.
+#include <map>
+
+#include "absl/strings/str_cat.h"
+#include "api/openai/page_files.h"
 #include "api/openai/routes.h"
+#include "base/content_hash.h"
+#include "base/strings.h"
 
 namespace penstock {
 namespace {
 
-// Nothing is loaded from elsewhere, and nothing but this server may be asked.
+// Nothing is loaded from elsewhere, nothing but this server may be asked, no script or style stands
+// in the page's text, and no text ever becomes elements (Trusted Types).
 constexpr const char* kPolicy =
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'";
 
-constexpr const char* kPage = R"(<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Penstock</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 46em; margin: 2em auto; padding: 0 1em; }
-textarea { width: 100%; box-sizing: border-box; font: inherit; }
-pre { white-space: pre-wrap; min-height: 6em; border: 1px solid #999; padding: .5em; }
-label { margin-right: 1em; } input { font: inherit; }
-</style></head><body>
-<h1>Penstock</h1>
-<p id="status">Asking what is served.</p>
-<p><label>Model <select id="model"></select></label>
-<label>Tokens <input id="tokens" type="number" min="1" value="64" size="6"></label>
-<label>Key <input id="key" type="password" autocomplete="off" size="12"></label></p>
-<textarea id="prompt" rows="4">Tell me of the sea.</textarea>
-<p><button id="chat">Chat</button> <button id="complete">Complete</button>
-<button id="stop" disabled>Stop</button></p>
-<pre id="answer"></pre>
-<p>OpenAI: <code>/v1/chat/completions</code>, <code>/v1/completions</code>, <code>/v1/responses</code>,
-<code>/v1/embeddings</code>; Anthropic: <code>/v1/messages</code>; all of it in
-<a href="openapi.json">openapi.json</a>.</p>
-<script>
-const by = id => document.getElementById(id);
-const headers = () => ({"Content-Type": "application/json",
-  ...(by("key").value ? {"Authorization": "Bearer " + by("key").value} : {})});
-async function list() {
-  const answer = await fetch("v1/models", {headers: headers()});
-  if (!answer.ok) { by("status").textContent = "The list of models needs a key."; return; }
-  const names = (await answer.json()).data.map(model => model.id);
-  by("model").replaceChildren(...names.map(name => new Option(name)));
-  by("status").textContent = names.length + " model name(s) served.";
+std::string_view ContentType(std::string_view name) {
+  if (name.ends_with(".html")) return "text/html; charset=utf-8";
+  if (name.ends_with(".css")) return "text/css; charset=utf-8";
+  if (name.ends_with(".svg")) return "image/svg+xml";
+  return "text/javascript; charset=utf-8";
 }
-let running = null;
-async function ask(path, body) {
-  if (running) running.abort();
-  const control = running = new AbortController();
-  by("answer").textContent = ""; by("stop").disabled = false;
-  try {
-    const answer = await fetch(path, {method: "POST", headers: headers(), signal: control.signal,
-      body: JSON.stringify({model: by("model").value, max_tokens: Number(by("tokens").value),
-        stream: true, ...body})});
-    if (!answer.ok) { by("answer").textContent = (await answer.json()).error.message; return; }
-    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-    let rest = "";
-    while (true) {
-      const {value, done} = await reader.read();
-      if (done) break;
-      const lines = (rest + value).split("\n");
-      rest = lines.pop();
-      for (const line of lines) {
-        if (!line.startsWith("data: ") || line === "data: [DONE]") continue;
-        const event = JSON.parse(line.slice(6));
-        if (event.error) { by("answer").textContent += "\n" + event.error.message; continue; }
-        const choice = event.choices[0];
-        if (choice) by("answer").textContent += (choice.delta ? choice.delta.content : choice.text) || "";
-      }
-    }
-  } catch (error) {
-    if (error.name !== "AbortError") by("answer").textContent += "\n" + error.message;
-  } finally {
-    if (running === control) { running = null; by("stop").disabled = true; }
+
+/// A new build is seen at once, an old one is not sent twice.
+std::string EntityTag(std::string_view content) {
+  const absl::Span<const std::byte> bytes(reinterpret_cast<const std::byte*>(content.data()),
+                                          content.size());
+  return absl::StrCat("W/\"", absl::Hex(ContentHash(bytes), absl::kZeroPad16), "\"");
+}
+
+struct TaggedFile {
+  PageFile file;
+  std::string tag;
+};
+using TaggedFiles = std::map<std::string, TaggedFile, std::less<>>;
+
+void RespondFile(const TaggedFile& tagged, HttpExchange& exchange) {
+  HttpResponse response;
+  response.content_type = std::string(ContentType(tagged.file.name));
+  response.headers = {{"Content-Security-Policy", kPolicy},
+                      {"X-Content-Type-Options", "nosniff"},
+                      {"Referrer-Policy", "no-referrer"},
+                      {"Cache-Control", "no-cache"},
+                      {"ETag", tagged.tag}};
+  if (exchange.request().if_none_match.find(tagged.tag) != std::string::npos) {
+    response.status = 304;
+  } else {
+    response.body = std::string(tagged.file.content);
   }
+  exchange.Respond(std::move(response));
 }
-by("chat").onclick = () => ask("v1/chat/completions",
-  {messages: [{role: "user", content: by("prompt").value}]});
-by("complete").onclick = () => ask("v1/completions", {prompt: by("prompt").value});
-by("stop").onclick = () => { if (running) running.abort(); };
-by("key").onchange = list;
-list();
-</script></body></html>
-)";
 
 }  // namespace
 
 void AddStartPage(Router& router) {
-  router.Add("GET", "/", RouteAccess::NeedsUnlessLocal(Permission::kReadMetrics),
-             [](std::shared_ptr<HttpExchange> exchange) {
-               HttpResponse response;
-               response.content_type = "text/html; charset=utf-8";
-               response.headers = {{"Content-Security-Policy", kPolicy},
-                                   {"X-Content-Type-Options", "nosniff"},
-                                   {"Referrer-Policy", "no-referrer"}};
-               response.body = kPage;
-               exchange->Respond(std::move(response));
+  auto files = std::make_shared<TaggedFiles>();
+  for (const PageFile& file : PageFiles())
+    files->emplace(file.name, TaggedFile{file, EntityTag(file.content)});
+  router.Add("GET", "/", RouteAccess::Open(), [files](std::shared_ptr<HttpExchange> exchange) {
+    RespondFile(files->at("page.html"), *exchange);
+  });
+  router.Add("GET", "/page/{file}", RouteAccess::Open(),
+             [files](std::shared_ptr<HttpExchange> exchange) {
+               const auto it = files->find(exchange->request().path_argument);
+               if (it == files->end())
+                 return RespondError(*exchange, 404, "the page has no such file");
+               RespondFile(it->second, *exchange);
              });
 }
 

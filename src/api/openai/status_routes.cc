@@ -10,6 +10,7 @@
 #include "base/strings.h"
 #include "metrics/catalogue.h"
 #include "service/adapter_registry.h"
+#include "service/recent_errors.h"
 
 namespace penstock {
 namespace {
@@ -78,6 +79,30 @@ void Balancer(const GenerationService& service, HttpExchange& exchange) {
   exchange.Respond(std::move(response));
 }
 
+// Messages may name what belongs to a tenant, so each sees its own; operators see all.
+void Errors(const GenerationService& service, HttpExchange& exchange) {
+  const PrincipalPtr& caller = exchange.request().principal;
+  std::string tenant = caller == nullptr ? kAnonymousTenant : caller->tenant;
+  if (caller != nullptr && caller->may(Permission::kOperate)) tenant.clear();  // all
+  std::string out = "{\"object\":\"list\",\"data\":[";
+  bool first = true;
+  if (service.errors() != nullptr) {
+    for (const RecentError& error : service.errors()->List(tenant)) {
+      if (!std::exchange(first, false)) out += ',';
+      absl::StrAppend(&out, "{\"time\":", absl::ToUnixMillis(error.when), ",\"code\":", error.code);
+      for (const auto& [name, text] : {std::pair("request_id", &error.request_id),
+                                       {"model", &error.model},
+                                       {"operation", &error.operation},
+                                       {"message", &error.message}}) {
+        absl::StrAppend(&out, ",\"", name, "\":");
+        AppendJsonString(out, *text);
+      }
+      out += '}';
+    }
+  }
+  RespondJson(exchange, out + "]}");
+}
+
 std::string Metrics(GenerationService& service) {
   Catalogue* const catalogue = service.catalogue();
   if (catalogue == nullptr) return "";
@@ -99,6 +124,7 @@ void AddStatusRoutes(Router& router, GenerationService& service) {
   inline_route("/health", RouteAccess::Open(), Health);
   inline_route("/ready", RouteAccess::Open(), Ready);
   inline_route("/metrics/lb", RouteAccess::NeedsUnlessLocal(Permission::kReadMetrics), Balancer);
+  inline_route("/errors", RouteAccess::Needs(Permission::kReadMetrics), Errors);
   router.Add("GET", "/version", RouteAccess::NeedsUnlessLocal(Permission::kReadMetrics),
              [&service](std::shared_ptr<HttpExchange> exchange) {
                std::string out = "{\"version\":";

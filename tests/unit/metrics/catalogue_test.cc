@@ -44,6 +44,7 @@ TEST(Catalogue, EveryRowAppearsInTheTextOnceAllHandlesAreMade) {
   catalogue.AddChainLink("schema", seconds, errors);
   catalogue.SetConfig("0123", true, absl::FromUnixSeconds(10));
   catalogue.SetAdapters("m", 4, "a,b", "", absl::FromUnixSeconds(10));
+  catalogue.EmitLegacyNames();
   const std::string text = catalogue.Text();
   std::set<std::string_view> names;
   for (const MetricInfo& row : MetricCatalogue()) {

@@ -135,20 +135,5 @@ TEST(Compression, OfLongAnswersWhereTheClientTakesIt) {
   EXPECT_EQ(nlohmann::json::parse(text)["choices"], nlohmann::json::parse(plain.body)["choices"]);
 }
 
-TEST(StartPage, IsOneSelfContainedDocument) {
-  HttpTalk talk(FakeEngine::Repeat, {}, {"key"});
-  HttpClient client(talk.port());
-  const ClientResponse page = client.Get("/");
-  EXPECT_EQ(page.status, 200);
-  EXPECT_THAT(page.headers.at("content-type"), StartsWith("text/html"));
-  EXPECT_THAT(page.headers.at("content-security-policy"), HasSubstr("default-src 'none'"));
-  EXPECT_EQ(page.body.find("http://"), std::string::npos);
-  EXPECT_EQ(page.body.find("https://"), std::string::npos);
-  client.Send("HEAD / HTTP/1.1\r\nHost: x\r\n\r\n");
-  const ClientResponse head = client.Read(true);
-  EXPECT_EQ(head.status, 200);
-  EXPECT_EQ(head.headers.at("content-length"), page.headers.at("content-length"));
-}
-
 }  // namespace
 }  // namespace penstock
