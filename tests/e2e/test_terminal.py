@@ -189,6 +189,18 @@ def test_help_fits_a_screen_and_has_an_example():
             assert "Example:\n  " in done.stdout, f"{path} has no example (src/server/command_tree.cc, or its footer)"
 
 
+def test_examples_name_options_that_there_are():
+    known = {tuple(path) for path in commands()}
+    for path in known:
+        example = run(*path, "--help").stdout.partition("Example:")[2]
+        for line in re.findall(r"penstock ([^|;\n]*)", example):
+            words = tuple(line.split())
+            shown = next(words[:n] for n in (3, 2, 1, 0) if words[:n] in known)
+            options = run(*shown, "--help").stdout
+            for flag in re.findall(r"(?<!\S)--[a-z-]+", line):
+                assert flag in options, (line, flag)
+
+
 def test_errors_name_the_nearest_word():
     for words, expected in [
         (["serv"], "penstock has no command serv; did you mean serve?"),
