@@ -56,8 +56,10 @@ class Terminal:
         os.write(self.fd, keys)
 
     def end(self):
-        for _ in range(2400):
-            self.read()
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            if not self.read():  # its terminal is closed already, as long as it still tidies up
+                time.sleep(0.02)
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 os.close(self.fd)
