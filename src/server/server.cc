@@ -19,6 +19,7 @@
 #include "api/openai/routes.h"
 #include "backend/make_backend.h"
 #include "base/clock.h"
+#include "base/cpu_parts.h"
 #include "base/machine.h"
 #include "base/placement.h"
 #include "base/status_macros.h"
@@ -68,6 +69,11 @@ absl::StatusOr<std::vector<int>> Place(const ServerSection& server) {
   return absl::InvalidArgumentError(absl::StrCat("server.compute_cpus: ", cpus.status().message()));
 }
 
+void LogGuard(std::string_view guard, std::string_view message) {
+  Log(LogLevel::kWarn, "a guard of the chain: " + std::string(message),
+      {{"guard", std::string(guard)}});
+}
+
 absl::Status WriteReadyFile(const std::string& path, int http_port, int grpc_port, int agent_port) {
   if (path.empty()) return absl::OkStatus();
   const std::string partial = path + ".partial";
@@ -96,7 +102,9 @@ struct Server::Parts {
         pool(ComputeThreads(config, cpus), cpus),
         text(config.server.text_threads > 0 ? config.server.text_threads
                                             : std::min(kMaxTextThreads, std::max(2, AllowedCpus())),
-             kMaxWaitingCalls) {}
+             kMaxWaitingCalls, &cpu) {
+    catalogue.SetFrontCpu(&cpu);
+  }
 
   absl::Status MakeChain();
   absl::Status Take(const ServerConfig& fresh);
@@ -112,6 +120,7 @@ struct Server::Parts {
 
   const ServerConfig config;  // as it was at the start: for what only a restart changes
   Live<ServerConfig> live;
+  CpuParts cpu;
   Catalogue catalogue;
   std::unique_ptr<AccountParts> accounts;
   std::unique_ptr<AccessParts> access;
@@ -137,7 +146,7 @@ struct Server::Parts {
 };
 
 absl::Status Server::Parts::MakeChain() {
-  ASSIGN_OR_RETURN(ChainSetPtr made, ChainSet::Make(config, &catalogue, nullptr));
+  ASSIGN_OR_RETURN(ChainSetPtr made, ChainSet::Make(config, &catalogue, nullptr, LogGuard));
   chains.Set(std::move(made));
   return absl::OkStatus();
 }
@@ -145,7 +154,7 @@ absl::Status Server::Parts::MakeChain() {
 /// What follows from a changed configuration: all of it, or nothing.
 absl::Status Server::Parts::Take(const ServerConfig& fresh) {
   const ChainSetPtr old = *chains.Get();
-  ASSIGN_OR_RETURN(ChainSetPtr made, ChainSet::Make(fresh, &catalogue, old.get()));
+  ASSIGN_OR_RETURN(ChainSetPtr made, ChainSet::Make(fresh, &catalogue, old.get(), LogGuard));
   std::map<std::string, std::vector<std::string>> aliases;
   for (const auto& [name, model] : fresh.models) aliases[name] = model.aliases;
   RETURN_IF_ERROR(access->Reconfigure(fresh));
@@ -160,6 +169,7 @@ HttpServerOptions Server::Parts::ListenerOptions(const std::string& address, con
   options.config = &live;
   if (tls != nullptr) options.tls = [tls] { return tls->current(); };
   options.clock = &SystemClock::Get();
+  options.cpu = &cpu;
   return options;
 }
 
