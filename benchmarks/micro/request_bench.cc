@@ -15,9 +15,9 @@
 #include "base/thread_cpu.h"
 #include "request_rig.h"
 #include "service/call_fields.h"
-#include "service/json_body.h"
 #include "service/prompt.h"
 #include "service/sampling.h"
+#include "service/wire_json.h"
 
 namespace penstock {
 namespace {
@@ -47,8 +47,8 @@ struct Part {
 
 GenerationCall Read(const std::string& text) {
   GenerationCall call;
-  auto body = ParseWireJson(text);
-  if (!body.ok() || !ReadCall(*body, kChat, call).ok()) std::abort();
+  const auto body = WireDocument::Parse(text);
+  if (!body.ok() || !ReadCall(body->root(), kChat, call).ok()) std::abort();
   return call;
 }
 

@@ -1,4 +1,3 @@
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -7,12 +6,13 @@
 #include "api/openai/call_codec.h"
 #include "api/openai/http_answer.h"
 #include "api/openai/routes.h"
+#include "base/cpu_parts.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "service/call_error.h"
 #include "service/ids.h"
-#include "service/json_body.h"
 #include "service/sampling.h"
+#include "service/wire_json.h"
 
 namespace penstock {
 namespace {
@@ -34,9 +34,10 @@ AnswerShape ShapeOf(const GenerationCall& call) {
 }
 
 absl::Status ReadBody(HttpRequest& request, Surface surface, GenerationCall& call) {
-  ASSIGN_OR_RETURN(nlohmann::ordered_json body, ParseWireJson(request.body));
+  const CpuPart part(FrontPart::kJson);
+  ASSIGN_OR_RETURN(const WireDocument body, WireDocument::Parse(request.body));
   request.body = {};
-  RETURN_IF_ERROR(ReadCall(body, surface, call));
+  RETURN_IF_ERROR(ReadCall(body.root(), surface, call));
   TakeRequestId(call);
   return CheckMayStream(request, call);
 }
