@@ -33,6 +33,7 @@
 #include "server/grpc_listener.h"
 #include "server/logging.h"
 #include "server/model_instance.h"
+#include "server/model_source.h"
 #include "server/stall_watch.h"
 #include "server/trace_loop.h"
 #include "service/adapter_registry.h"
@@ -264,7 +265,17 @@ absl::Status Server::Parts::LoadModels() {
   std::vector<std::shared_ptr<AdapterPool>> adapters;
   for (const auto& [name, entry] : config.models) {
     progress.Begin(name, models.size(), config.models.size());
-    const InstanceParts parts{&pool, &catalogue, &SystemClock::Get(), &progress};
+    InstanceParts parts{&pool, &catalogue, &SystemClock::Get(), &progress, nullptr};
+    if (AuditLoop* const audit = accounts->audit(); audit != nullptr) {
+      const auto files = ResolveModel(entry.path, HubOptionsFromEnvironment());
+      AuditModel(*audit, "loaded", name, "", files.ok() ? *files : "");
+      parts.on_adapter = [audit](std::string_view what, const std::string& model,
+                                 std::string_view adapter, std::string_view dir) {
+        const bool came = what == "adapter loaded";
+        AuditModel(*audit, what.substr(what.find(' ') + 1), model, adapter,
+                   came ? std::string(dir) : "");
+      };
+    }
     ASSIGN_OR_RETURN(std::unique_ptr<ModelInstance> instance,
                      ModelInstance::Load(name, entry, parts));
     served.push_back(instance->served());
@@ -297,6 +308,8 @@ absl::Status Server::Parts::Serve() {
   parts.usage = accounts->usage();
   parts.shared_limits = accounts->shared_limits();
   parts.audit_blocks = [this] { return accounts->audit_blocks(); };
+  if (AuditLoop* const audit = accounts->audit(); audit != nullptr)
+    parts.on_act = [audit](const OperatorAct& act) { AuditAct(*audit, act); };
   service = std::make_unique<GenerationService>(std::move(parts));
   router = std::make_unique<Router>(&access->control());
   const auto answers = std::make_shared<IdempotencyStore>(&live, &SystemClock::Get());
@@ -359,6 +372,7 @@ void Server::Drain() {
   Parts& p = *parts_;
   const absl::Time end = SystemClock::Get().Now() + p.live.Get()->drain.finish;
   p.service->set_phase(ServingPhase::kDraining);
+  if (p.accounts->audit() != nullptr) AuditDrain(*p.accounts->audit(), "told to end");
   if (p.http != nullptr) p.http->CloseAfterAnswers();
   for (const auto& model : p.models) {
     model->engine().Drain(std::max(absl::ZeroDuration(), end - SystemClock::Get().Now()));
@@ -372,9 +386,12 @@ void Server::Drain() {
 }
 
 absl::Status Server::Parts::Reload(const std::string& cause) {
+  const std::shared_ptr<const ServerConfig> before = live.Get();
   const absl::Status status = reload.Reload(cause);
-  if (accounts->audit() != nullptr)
+  if (accounts->audit() != nullptr) {
     AuditReload(*accounts->audit(), cause, status, ConfigHash(*live.Get()));
+    if (status.ok()) AuditAliases(*accounts->audit(), *before, *live.Get());
+  }
   return status;
 }
 

@@ -69,6 +69,12 @@ void BeginCall(const HttpRequest& request, GenerationCall& call) {
   call.arrival = request.arrival;
 }
 
+void RecordAct(const GenerationService& service, const HttpRequest& request,
+               std::string_view action, std::string object, const absl::Status& outcome) {
+  if (const auto& tell = service.on_act())
+    tell({action, std::move(object), outcome, request.principal, request.peer_uid, request.peer});
+}
+
 void TakeRequestId(GenerationCall& call) {
   if (!call.client_request_id) return;
   const std::string id = CleanRequestId(*call.client_request_id);
