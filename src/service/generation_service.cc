@@ -229,6 +229,7 @@ absl::StatusOr<std::shared_ptr<RunningCall>> GenerationService::StartOnce(
     const CpuPart part(FrontPart::kLimits);
     return tenant.Reserve(*limits_, most_tokens);
   }());
+  setup.cached_price = tenant.cached_price();
   setup.usage = tenant.Meter(parts_.usage);
   setup.model = model;
   setup.sink = sink;
