@@ -58,7 +58,7 @@ class CpuParts {
 };
 
 /// While this lives the thread's time is of `part`; on a thread that does not count it does nothing.
-/// Takes about half a microsecond.
+/// Reads the clock twice, which takes about a microsecond.
 class CpuPart {
  public:
   explicit CpuPart(FrontPart part);

@@ -217,7 +217,7 @@ def exact(redis, servers):
 
 
 def reloaded(servers):
-    """A budget's period changes while servers run: its window is another one then, for all of them, and is given once."""
+    """A budget's period changes while servers run: another window begins, for all of them, and is given once."""
     for server in servers.servers:
         text = json.loads(server.config_path.read_text())
         text["tenants"]["budget"]["budget"]["per"] = "500h"
