@@ -161,6 +161,7 @@ struct TenantEntry {
   std::string cache = "isolated";   // isolated | shared:<name> | off
   Count budget_tokens;
   absl::Duration budget_per = absl::Hours(24 * 30);
+  Share cached_price{1};           // of a prompt token that was in the cache, in tpm and budget
   std::vector<std::string> guard;  // names of guards, in the place of tenant:guard in the chain
 };
 

@@ -42,7 +42,8 @@ GuardEntry SettingsOf(const ServerConfig& config, const std::string& name) {
 
 absl::StatusOr<std::shared_ptr<const ChainSet>> ChainSet::Make(const ServerConfig& config,
                                                                Catalogue* catalogue,
-                                                               const ChainSet* before) {
+                                                               const ChainSet* before,
+                                                               const ChainLink::Log& log) {
   auto set = std::make_shared<ChainSet>();
   const auto add = [&](const std::string& name, Links& links) -> absl::Status {
     std::shared_ptr<ChainLink>& link = set->links_[name];
@@ -56,6 +57,7 @@ absl::StatusOr<std::shared_ptr<const ChainSet>> ChainSet::Make(const ServerConfi
         absl::StatusOr<std::unique_ptr<ChainLink>> made = MakeLink(name, settings);
         if (!made.ok()) return Annotate(made.status(), absl::StrCat("guards.", name));
         link = *std::move(made);
+        link->log = log;
         if (catalogue != nullptr) catalogue->AddChainLink(name, link->seconds, link->errors);
       }
     }

@@ -23,10 +23,12 @@ class ChainSet {
   /// No links.
   ChainSet() = default;
   /// INVALID_ARGUMENT `guards.NAME.patterns: ...`. Links whose settings are those of `before` (null:
-  /// none) are taken over with what they remember. `catalogue` null: nothing is counted.
+  /// none) are taken over with what they remember. `catalogue` null: nothing is counted. `log`: who
+  /// is told of what happens apart from calls, on any thread.
   static absl::StatusOr<std::shared_ptr<const ChainSet>> Make(const ServerConfig& config,
                                                               Catalogue* catalogue,
-                                                              const ChainSet* before);
+                                                              const ChainSet* before,
+                                                              const ChainLink::Log& log = nullptr);
 
   /// In the order of the request side.
   const Links& For(const std::string& tenant) const;

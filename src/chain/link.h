@@ -86,8 +86,12 @@ class ChainLink {
   virtual bool waits() const { return false; }
   virtual AnswerCache* cache() { return nullptr; }
 
-  HistogramHandle seconds;  // set before the link is used
+  /// Of what happens apart from calls, in words for operators; may be empty.
+  using Log = std::function<void(std::string_view guard, std::string_view message)>;
+
+  HistogramHandle seconds;  // set before the link is used, as are the next
   CounterHandle errors;
+  Log log;
 
  private:
   const std::string name_;

@@ -67,7 +67,7 @@ void PushJson(lua_State* state, const nlohmann::ordered_json& json) {
 nlohmann::ordered_json ToJson(lua_State* state, int index, int depth) {
   if (depth > kMaxDepth) luaL_error(state, "a table is too deep, or holds itself");
   luaL_checkstack(state, 6, "too deep");
-  Charge(state, 1);
+  Charge(state, 8);
   switch (lua_type(state, index)) {
     case LUA_TBOOLEAN:
       return lua_toboolean(state, index) != 0;

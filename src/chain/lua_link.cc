@@ -158,6 +158,7 @@ class LuaLink final : public ChainLink {
     absl::StatusOr<std::shared_ptr<const Script>> fresh = ReadScript();
     if (!fresh.ok()) {
       errors.Add();
+      if (log) log(name(), absl::StrCat("the old script stays: ", fresh.status().message()));
       return script_;
     }
     script_ = *std::move(fresh);

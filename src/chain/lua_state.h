@@ -21,8 +21,12 @@ namespace penstock {
 struct LuaBounds {
   int64_t instructions = 1'000'000;  // what copies and searches bytes takes of them as well
   size_t bytes = 8 << 20;
-  absl::Duration cpu = absl::Seconds(1);
+  absl::Duration cpu = absl::Seconds(1);  // to load the script
 };
+
+/// The CPU time of calls between two Begins is bounded by this whatever is asked for: what a script
+/// does at once and unseen (a search, a comparison of long texts) comes on top.
+inline constexpr absl::Duration kMostLuaCpu = absl::Milliseconds(10);
 
 /// What a script's function said.
 struct LuaAnswer {
@@ -44,7 +48,7 @@ class LuaState {
 
   /// Of request, prompt, delta, response and log, those that the script defines.
   const std::set<std::string>& functions() const;
-  /// The bounds count anew: all calls until the next Begin share them.
+  /// The bounds count anew: all calls until the next Begin share them. `cpu`: kMostLuaCpu at most.
   void Begin(absl::Duration cpu);
   /// After kRunaway the state is of no more use.
   LuaAnswer Call(const char* function, const nlohmann::ordered_json& argument,

@@ -227,6 +227,9 @@ ConfigSection DescribeTenant(TenantEntry& c) {
               {"tpm", &c.tpm,
                "Tokens a minute, of prompts and answers (60k, 2M). max_tokens of a request is "
                "reserved when it comes, and what it did not take is given back. 0: no limit."},
+              {"cached_price", &c.cached_price,
+               "What a token of a prompt that was found in the KV cache counts in tpm and budget "
+               "(1, 10%, 0.1). Known when a request has ended: it reserves the whole."},
               {"parallel", &c.parallel, "Requests at a time. 0: no limit.", {}, 0, 1 << 20},
               {"priority",
                &c.priority,

@@ -199,7 +199,8 @@ UsageBook::Window UsageBook::WindowOf(const std::string& tenant) {
   const Slot* slot = Of(tenant);
   const int64_t end = Get(slot->window_end);
   if (end == 0 || NameIn(slot->name, kMaxName) != tenant) return {};
-  return {absl::FromUnixMillis(end), slot->tokens() - Get(slot->window_base)};
+  // A discount on what was counted before the window began may go below nothing.
+  return {absl::FromUnixMillis(end), std::max<int64_t>(0, slot->tokens() - Get(slot->window_base))};
 }
 
 void UsageBook::BeginWindow(const std::string& tenant, absl::Time end) {
@@ -264,6 +265,12 @@ void UsageMeter::CountRequest(int64_t prompt_tokens) {
 
 void UsageMeter::CountOutput(int64_t tokens) const {
   if (slot_ != nullptr) Add(slot_->completion_tokens, tokens);
+}
+
+void UsageMeter::Discount(int64_t tokens) const {
+  // As if the window had begun so much later; a row without a window has no budget.
+  if (slot_ != nullptr && tokens > 0 && Get(slot_->window_end) != 0)
+    Add(slot_->window_base, tokens);
 }
 
 void UsageMeter::CountCached(int64_t tokens) const {

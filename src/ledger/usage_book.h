@@ -95,6 +95,8 @@ class UsageMeter {
   void CountRequest(int64_t prompt_tokens);
   void CountOutput(int64_t tokens) const;
   void CountCached(int64_t tokens) const;
+  /// Of what was counted so many tokens are not of the budget.
+  void Discount(int64_t tokens) const;
 
  private:
   std::shared_ptr<UsageBook> book_;

@@ -201,7 +201,8 @@ absl::StatusOr<std::string> UsageStore::Report(const std::string& state_dir,
     count("cached_tokens", row.totals.cached_tokens);
     count("completion_tokens", row.totals.completion_tokens);
     if (row.window_end <= absl::ToUnixMillis(absl::Now())) continue;
-    count("budget_used", row.totals.prompt_tokens + row.totals.completion_tokens - row.window_base);
+    const int64_t tokens = row.totals.prompt_tokens + row.totals.completion_tokens;
+    count("budget_used", std::max<int64_t>(0, tokens - row.window_base));
     out["budget_end"] = absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", absl::FromUnixMillis(row.window_end),
                                          absl::UTCTimeZone());
   }

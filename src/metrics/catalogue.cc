@@ -278,8 +278,21 @@ void Catalogue::CountRequest(int code) {
   request_other_.Add();
 }
 
+void Catalogue::SetFrontCpu(const CpuParts* parts) {
+  std::lock_guard lock(process_mutex_);
+  front_cpu_ = parts;
+  for (std::string_view part : kFrontParts)
+    front_parts_.push_back(
+        MakeCounter("penstock_front_cpu_seconds_total", {{"part", std::string(part)}}));
+}
+
 void Catalogue::UpdateProcess() {
   std::lock_guard lock(process_mutex_);
+  if (front_cpu_ != nullptr) {
+    const CpuParts::Seconds sums = front_cpu_->Sums();
+    for (size_t i = 0; i < sums.size(); ++i)
+      front_parts_[i].Add(std::max(0.0, sums[i] - front_parts_[i].value()));
+  }
   const ProcessFigures now = ReadProcessFigures();
   process_cpu_.Add(std::max(0.0, now.cpu_seconds - process_cpu_.value()));
   process_resident_.Set(now.resident_bytes);

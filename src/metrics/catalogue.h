@@ -14,6 +14,7 @@
 
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "base/cpu_parts.h"
 #include "metrics/handles.h"
 
 namespace prometheus {
@@ -147,6 +148,8 @@ class Catalogue {
   void AddChainLink(const std::string& name, HistogramHandle& seconds, CounterHandle& errors);
   /// penstock_fallbacks_total: `model_name` of the configuration was to answer, and another does.
   void CountFallback(const std::string& model_name);
+  /// penstock_front_cpu_seconds_total; `parts` outlives the catalogue. Before the first page.
+  void SetFrontCpu(const CpuParts* parts);
   /// `reason`: a label of penstock_auth_failures_total.
   void CountAuthFailure(std::string_view reason);
   /// observe.legacy_names: pages have the names that vLLM has dropped as well. Before the first page.
@@ -173,6 +176,8 @@ class Catalogue {
   std::mutex config_mutex_;                             // guards the next
   prometheus::Gauge* config_hash_ = nullptr;            // with the hash as its label
   std::mutex process_mutex_;  // guards the scrape of the process's figures
+  const CpuParts* front_cpu_ = nullptr;
+  std::vector<CounterHandle> front_parts_;  // in the order of kFrontParts
   CounterHandle process_cpu_;
   GaugeHandle process_resident_, process_virtual_, process_open_fds_, process_max_fds_,
       process_start_;

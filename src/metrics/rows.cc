@@ -94,6 +94,10 @@ constexpr MetricInfo kRows[] = {
      "What began as a call of a function, was none and became content."},
     {"penstock_requests_total", kCounter, "code", "",
      "Answered requests by HTTP status; 499: the client went away."},
+    {"penstock_front_cpu_seconds_total", kCounter, "part", "",
+     "CPU time of the threads in front of the engines, by part: http, access, json, chain (on the "
+     "way in), limits, template, tokenizer, requests (what else they take), answers. gRPC's own "
+     "threads are not counted."},
     {"penstock_chain_seconds", kHistogram, "link",
      ".000001,.000002,.000005,.00001,.00002,.00005,.0001,.0002,.0005,.001,.002,.005,.01,.05,.1,.5,"
      "1,5",

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_join.h"
 #include "base/strings.h"
+#include "server/file_digest.h"
 
 namespace penstock {
 namespace {
@@ -73,6 +74,52 @@ void AuditReload(AuditLoop& audit, std::string_view cause, const absl::Status& s
                 .fields = {{"cause", std::string(cause)},
                            {"outcome", std::string(status.ok() ? "taken" : Message(status))},
                            {"config", std::string(hash)}}});
+}
+
+void AuditAct(AuditLoop& audit, const OperatorAct& act) {
+  AuditEvent event;
+  event.what = "act";
+  event.fields = {{"action", std::string(act.action)}, {"object", act.object.substr(0, 256)}};
+  if (act.by != nullptr) {
+    event.fields.emplace_back("tenant", act.by->tenant);
+    event.fields.emplace_back("by", act.by->key_id);
+    event.fields.emplace_back("proof", std::string(NameOf(act.by->proof)));
+  }
+  if (act.uid) {
+    event.fields.emplace_back("uid", int64_t{*act.uid});
+  } else {
+    event.fields.emplace_back("address", AddressText(act.address));
+  }
+  event.fields.emplace_back("outcome",
+                            std::string(act.outcome.ok() ? "done" : Message(act.outcome)));
+  audit.Record(std::move(event));
+}
+
+void AuditModel(AuditLoop& audit, std::string_view change, std::string_view model,
+                std::string_view adapter, const std::string& files) {
+  AuditEvent event;
+  event.what = "model";
+  event.fields = {{"change", std::string(change)}, {"model", std::string(model)}};
+  if (!adapter.empty()) event.fields.emplace_back("adapter", std::string(adapter));
+  if (!files.empty()) {
+    const absl::StatusOr<std::string> digest = FilesDigest(files);
+    event.fields.emplace_back("sha256", digest.ok() ? *digest : "");
+  }
+  audit.Record(std::move(event));
+}
+
+void AuditAliases(AuditLoop& audit, const ServerConfig& before, const ServerConfig& after) {
+  for (const auto& [name, model] : after.models) {
+    const auto old = before.models.find(name);
+    if (old != before.models.end() && old->second.aliases == model.aliases) continue;
+    audit.Record({.time = {},
+                  .what = "alias",
+                  .fields = {{"model", name}, {"aliases", absl::StrJoin(model.aliases, " ")}}});
+  }
+}
+
+void AuditDrain(AuditLoop& audit, std::string_view cause) {
+  audit.Record({.time = {}, .what = "drain", .fields = {{"cause", std::string(cause)}}});
 }
 
 void AuditedRequests::Record(const RequestRecord& record) {

@@ -9,7 +9,9 @@
 #include "access/access_control.h"
 #include "access/key_table.h"
 #include "ledger/audit_loop.h"
+#include "penstock/config.h"
 #include "server/logging.h"
+#include "service/operator_act.h"
 
 namespace penstock {
 
@@ -20,6 +22,16 @@ void AuditKeys(AuditLoop& audit, const std::vector<KeyRecord>& before,
 /// `hash`: of the configuration in force after it.
 void AuditReload(AuditLoop& audit, std::string_view cause, const absl::Status& status,
                  std::string_view hash);
+
+/// What an operator did over the admin routes or, with adapters, the public ones.
+void AuditAct(AuditLoop& audit, const OperatorAct& act);
+/// A model or an adapter came, or went. `files`: where it lies, for its digest; empty: none is told.
+void AuditModel(AuditLoop& audit, std::string_view change, std::string_view model,
+                std::string_view adapter, const std::string& files);
+/// Names of models that a reload changed.
+void AuditAliases(AuditLoop& audit, const ServerConfig& before, const ServerConfig& after);
+/// The server is about to leave; `cause`: a literal.
+void AuditDrain(AuditLoop& audit, std::string_view cause);
 
 /// Logs requests, and audits them where there is an audit log.
 class AuditedRequests final : public RequestLog {

@@ -185,14 +185,16 @@ absl::Status MakeAdapterStore(const ModelEntry& entry, const LoadedModel& model,
 
 std::shared_ptr<AdapterPool> MakeAdapterPool(const LoraConfig& lora,
                                              std::shared_ptr<AdapterStore> store,
-                                             std::shared_ptr<const ServedModel> served) {
+                                             std::shared_ptr<const ServedModel> served,
+                                             const InstanceParts& instance) {
   AdapterPoolParts parts;
   parts.base = std::move(served);
   parts.lora = lora;
   parts.read = [store](AdapterId id, const std::string& dir) { return store->Load(id, dir); };
   parts.forget = [store](AdapterId id) { store->Remove(id); };
-  parts.report = [store, model = parts.base->name](std::string_view what, std::string_view name,
-                                                   std::string_view dir) {
+  parts.report = [store, model = parts.base->name, tell = instance.on_adapter](
+                     std::string_view what, std::string_view name, std::string_view dir) {
+    if (tell) tell(what, model, name, dir);
     Log(LogLevel::kInfo, std::string(what),
         {{"model", model}, {"adapter", std::string(name)}, {"path", std::string(dir)}});
   };
@@ -314,7 +316,7 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
   instance->served_ = std::move(served);
   instance->engine_->Start();
   if (runner.adapters != nullptr) {
-    instance->adapters_ = MakeAdapterPool(entry.lora, runner.adapters, instance->served_);
+    instance->adapters_ = MakeAdapterPool(entry.lora, runner.adapters, instance->served_, parts);
     RETURN_IF_ERROR(instance->adapters_->LoadConfigured());
   }
   Log(LogLevel::kInfo, "model ready",

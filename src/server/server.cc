@@ -19,6 +19,7 @@
 #include "api/openai/routes.h"
 #include "backend/make_backend.h"
 #include "base/clock.h"
+#include "base/cpu_parts.h"
 #include "base/machine.h"
 #include "base/placement.h"
 #include "base/status_macros.h"
@@ -32,6 +33,7 @@
 #include "server/grpc_listener.h"
 #include "server/logging.h"
 #include "server/model_instance.h"
+#include "server/model_source.h"
 #include "server/stall_watch.h"
 #include "server/trace_loop.h"
 #include "service/adapter_registry.h"
@@ -69,6 +71,11 @@ absl::StatusOr<std::vector<int>> Place(const ServerSection& server) {
   return absl::InvalidArgumentError(absl::StrCat("server.compute_cpus: ", cpus.status().message()));
 }
 
+void LogGuard(std::string_view guard, std::string_view message) {
+  Log(LogLevel::kWarn, "a guard of the chain: " + std::string(message),
+      {{"guard", std::string(guard)}});
+}
+
 absl::Status WriteReadyFile(const std::string& path, int http_port, int grpc_port, int agent_port) {
   if (path.empty()) return absl::OkStatus();
   const std::string partial = path + ".partial";
@@ -97,8 +104,9 @@ struct Server::Parts {
         pool(ComputeThreads(config, cpus), cpus),
         text(config.server.text_threads > 0 ? config.server.text_threads
                                             : std::min(kMaxTextThreads, std::max(2, AllowedCpus())),
-             kMaxWaitingCalls) {
+             kMaxWaitingCalls, &cpu) {
     if (config.observe.legacy_names) catalogue.EmitLegacyNames();
+    catalogue.SetFrontCpu(&cpu);
   }
 
   absl::Status MakeChain();
@@ -115,6 +123,7 @@ struct Server::Parts {
 
   const ServerConfig config;  // as it was at the start: for what only a restart changes
   Live<ServerConfig> live;
+  CpuParts cpu;
   Catalogue catalogue;
   std::unique_ptr<AccountParts> accounts;
   std::unique_ptr<AccessParts> access;
@@ -141,7 +150,7 @@ struct Server::Parts {
 };
 
 absl::Status Server::Parts::MakeChain() {
-  ASSIGN_OR_RETURN(ChainSetPtr made, ChainSet::Make(config, &catalogue, nullptr));
+  ASSIGN_OR_RETURN(ChainSetPtr made, ChainSet::Make(config, &catalogue, nullptr, LogGuard));
   chains.Set(std::move(made));
   return absl::OkStatus();
 }
@@ -149,7 +158,7 @@ absl::Status Server::Parts::MakeChain() {
 /// What follows from a changed configuration: all of it, or nothing.
 absl::Status Server::Parts::Take(const ServerConfig& fresh) {
   const ChainSetPtr old = *chains.Get();
-  ASSIGN_OR_RETURN(ChainSetPtr made, ChainSet::Make(fresh, &catalogue, old.get()));
+  ASSIGN_OR_RETURN(ChainSetPtr made, ChainSet::Make(fresh, &catalogue, old.get(), LogGuard));
   std::map<std::string, std::vector<std::string>> aliases;
   for (const auto& [name, model] : fresh.models) aliases[name] = model.aliases;
   RETURN_IF_ERROR(access->Reconfigure(fresh));
@@ -164,6 +173,7 @@ HttpServerOptions Server::Parts::ListenerOptions(const std::string& address, con
   options.config = &live;
   if (tls != nullptr) options.tls = [tls] { return tls->current(); };
   options.clock = &SystemClock::Get();
+  options.cpu = &cpu;
   return options;
 }
 
@@ -259,7 +269,17 @@ absl::Status Server::Parts::LoadModels() {
   std::vector<std::shared_ptr<AdapterPool>> adapters;
   for (const auto& [name, entry] : config.models) {
     progress.Begin(name, models.size(), config.models.size());
-    const InstanceParts parts{&pool, &catalogue, &SystemClock::Get(), &progress};
+    InstanceParts parts{&pool, &catalogue, &SystemClock::Get(), &progress, nullptr};
+    if (AuditLoop* const audit = accounts->audit(); audit != nullptr) {
+      const auto files = ResolveModel(entry.path, HubOptionsFromEnvironment());
+      AuditModel(*audit, "loaded", name, "", files.ok() ? *files : "");
+      parts.on_adapter = [audit](std::string_view what, const std::string& model,
+                                 std::string_view adapter, std::string_view dir) {
+        const bool came = what == "adapter loaded";
+        AuditModel(*audit, what.substr(what.find(' ') + 1), model, adapter,
+                   came ? std::string(dir) : "");
+      };
+    }
     ASSIGN_OR_RETURN(std::unique_ptr<ModelInstance> instance,
                      ModelInstance::Load(name, entry, parts));
     served.push_back(instance->served());
@@ -294,6 +314,8 @@ absl::Status Server::Parts::Serve() {
   parts.usage = accounts->usage();
   parts.shared_limits = accounts->shared_limits();
   parts.audit_blocks = [this] { return accounts->audit_blocks(); };
+  if (AuditLoop* const audit = accounts->audit(); audit != nullptr)
+    parts.on_act = [audit](const OperatorAct& act) { AuditAct(*audit, act); };
   service = std::make_unique<GenerationService>(std::move(parts));
   router = std::make_unique<Router>(&access->control());
   const auto answers = std::make_shared<IdempotencyStore>(&live, &SystemClock::Get());
@@ -356,6 +378,7 @@ void Server::Drain() {
   Parts& p = *parts_;
   const absl::Time end = SystemClock::Get().Now() + p.live.Get()->drain.finish;
   p.service->set_phase(ServingPhase::kDraining);
+  if (p.accounts->audit() != nullptr) AuditDrain(*p.accounts->audit(), "told to end");
   if (p.http != nullptr) p.http->CloseAfterAnswers();
   for (const auto& model : p.models) {
     model->engine().Drain(std::max(absl::ZeroDuration(), end - SystemClock::Get().Now()));
@@ -369,9 +392,12 @@ void Server::Drain() {
 }
 
 absl::Status Server::Parts::Reload(const std::string& cause) {
+  const std::shared_ptr<const ServerConfig> before = live.Get();
   const absl::Status status = reload.Reload(cause);
-  if (accounts->audit() != nullptr)
+  if (accounts->audit() != nullptr) {
     AuditReload(*accounts->audit(), cause, status, ConfigHash(*live.Get()));
+    if (status.ok()) AuditAliases(*accounts->audit(), *before, *live.Get());
+  }
   return status;
 }
 

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "base/cpu_parts.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "service/call_error.h"
@@ -224,7 +225,11 @@ absl::StatusOr<std::shared_ptr<RunningCall>> GenerationService::StartOnce(
     setup.max_tokens.insert(setup.max_tokens.end(), n, request.max_tokens);
     requests.push_back(std::move(request));
   }
-  ASSIGN_OR_RETURN(setup.reservation, tenant.Reserve(*limits_, most_tokens));
+  ASSIGN_OR_RETURN(setup.reservation, [&] {
+    const CpuPart part(FrontPart::kLimits);
+    return tenant.Reserve(*limits_, most_tokens);
+  }());
+  setup.cached_price = tenant.cached_price();
   setup.usage = tenant.Meter(parts_.usage);
   setup.model = model;
   setup.sink = sink;

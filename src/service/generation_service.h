@@ -20,6 +20,7 @@
 #include "penstock/config.h"
 #include "penstock/service.h"
 #include "service/embedding_stream.h"
+#include "service/operator_act.h"
 #include "service/response_stream.h"
 #include "service/tenant_policy.h"
 #include "service/text_loop.h"
@@ -56,6 +57,7 @@ struct ServiceParts {
   const RecentErrors* errors = nullptr;             // what `log` told it; null: none are kept
   std::shared_ptr<UsageBook> usage;                 // null: what tenants use is not counted
   std::shared_ptr<SharedLimitsLoop> shared_limits;  // null: limits are this server's own
+  std::function<void(const OperatorAct&)> on_act;   // null: nobody keeps a record of them
   std::function<bool()> audit_blocks;  // requests could not be recorded; null: they always can
 };
 
@@ -85,6 +87,8 @@ class GenerationService {
   /// an error never.
   absl::StatusOr<std::shared_ptr<EmbeddingStream>> StartEmbedding(EmbeddingCall call,
                                                                   EmbeddingDone done);
+  /// To be told of what operators do, by whoever lets them; may be kept, and may be empty.
+  const std::function<void(const OperatorAct&)>& on_act() const { return parts_.on_act; }
   /// Logs and counts a call that Start (or its codec) refused.
   void RecordRefusal(const GenerationCall& call, const absl::Status& status) const;
 

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "base/cpu_parts.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "service/call_error.h"
@@ -68,6 +69,7 @@ absl::StatusOr<std::vector<TokenId>> ChatPrompt(const GenerationCall& call,
                         "this model has no tokenizer: send token ids to /v1/completions");
   }
   ASSIGN_OR_RETURN(const std::string text, RenderChat(call, model));
+  const CpuPart part(FrontPart::kTokenizer);
   return model.tokenizer->Encode(text, call.add_special_tokens.value_or(false));
 }
 
@@ -79,6 +81,7 @@ absl::StatusOr<std::vector<TokenId>> PlainPrompt(const GenerationCall& call,
     return InvalidField("prompt",
                         "this model has no tokenizer: the prompt must be an array of token ids");
   }
+  const CpuPart part(FrontPart::kTokenizer);
   return model.tokenizer->Encode(prompt.text, call.add_special_tokens.value_or(true));
 }
 
@@ -105,6 +108,7 @@ absl::Status CheckIds(const std::vector<TokenId>& ids, const ServedModel& model,
 }
 
 absl::StatusOr<std::string> RenderChat(const GenerationCall& call, const ServedModel& model) {
+  const CpuPart part(FrontPart::kTemplate);
   if (!call.messages || !call.messages->is_array() || call.messages->empty()) {
     return InvalidField("messages", "messages must be an array of at least one message");
   }

@@ -22,13 +22,16 @@ void ResponseStream::End() {
   // A client that leaves pays for the prompt; one that the server failed before the first token for
   // nothing.
   const bool billed = first_token_ || !error_;
+  const auto discount = static_cast<int64_t>((1 - setup_.cached_price) *
+                                             static_cast<double>(record.usage.cached_tokens));
   if (billed) {
     setup_.usage.CountRequest(record.usage.prompt_tokens);
     setup_.usage.CountCached(record.usage.cached_tokens);
+    setup_.usage.Discount(discount);
   }
   if (setup_.reservation != nullptr)
-    setup_.reservation->Settle(billed ? record.usage.prompt_tokens + record.usage.completion_tokens
-                                      : 0);
+    setup_.reservation->Settle(
+        billed ? record.usage.prompt_tokens - discount + record.usage.completion_tokens : 0);
   if (cancelled || error_) {
     RecordFailure(cancelled, error_, choices, metrics, record);
   } else {

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "base/cpu_parts.h"
 #include "base/status_macros.h"
 #include "chain/answer_cache.h"
 #include "chain/gathered_answer.h"
@@ -114,6 +115,7 @@ absl::StatusOr<std::shared_ptr<RunningCall>> GenerationService::StartInChain(
 absl::StatusOr<std::shared_ptr<ResponseSink>> GenerationService::PassLinks(
     ChainCall& chain, GenerationCall& call, std::shared_ptr<ResponseSink> sink,
     std::shared_ptr<RunningCall>* answered) {
+  const CpuPart part(FrontPart::kChain);
   for (const std::shared_ptr<ChainLink>& link : chain.links()) {
     // A link may have named another model; whether there is one, whoever starts the call says.
     const auto found = FindToServe(call.model, call.principal);

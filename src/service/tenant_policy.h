@@ -25,6 +25,8 @@ class TenantPolicy {
 
   /// Whether tenant and key may use the model (null: none that is loaded) that it calls `name`.
   bool MayUse(const ServedModel* model, std::string_view name) const;
+  /// Of a prompt token that was in the cache, where a token counts 1.
+  double cached_price() const { return rules_ == nullptr ? 1 : rules_->cached_price.value; }
   /// How long a request may wait for its first step; zero: for ever.
   absl::Duration queue_ttl() const;
   /// Priorities: the tenant's own, or what the request asks for behind it.

@@ -5,7 +5,8 @@
 
 namespace penstock {
 
-TextLoop::TextLoop(int num_threads, size_t max_calls) : max_calls_(max_calls) {
+TextLoop::TextLoop(int num_threads, size_t max_calls, CpuParts* parts)
+    : max_calls_(max_calls), parts_(parts) {
   if (num_threads <= 0) num_threads = std::max(2u, std::thread::hardware_concurrency());
   max_busy_calls_ = std::max(1, num_threads - 1);
   threads_.reserve(num_threads);
@@ -34,6 +35,7 @@ void TextLoop::Schedule(std::shared_ptr<TextTask> task) {
 }
 
 void TextLoop::Work() {
+  const CpuParts::Thread counted(parts_, FrontPart::kAnswers);
   std::unique_lock lock(mutex_);
   while (true) {
     const auto may_call = [this] { return !calls_.empty() && busy_calls_ < max_busy_calls_; };
@@ -50,8 +52,11 @@ void TextLoop::Work() {
       calls_.pop_front();
       ++busy_calls_;
       lock.unlock();
-      call();
-      call = nullptr;
+      {
+        const CpuPart part(FrontPart::kRequests);
+        call();
+        call = nullptr;
+      }
       lock.lock();
       --busy_calls_;
       if (!calls_.empty()) ready_.notify_one();

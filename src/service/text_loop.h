@@ -12,6 +12,8 @@
 #include <thread>
 #include <vector>
 
+#include "base/cpu_parts.h"
+
 namespace penstock {
 
 /// Something that becomes ready again and again: a stream with new tokens.
@@ -24,7 +26,9 @@ class TextTask {
 class TextLoop {
  public:
   /// `max_calls`: calls that may wait; 0 threads: as many as there are processors, at least two.
-  TextLoop(int num_threads, size_t max_calls);
+  /// `parts` (may be null) learns what the threads spend on answers and on what calls say of
+  /// themselves; it outlives the loop.
+  TextLoop(int num_threads, size_t max_calls, CpuParts* parts = nullptr);
   ~TextLoop();
   TextLoop(const TextLoop&) = delete;
   TextLoop& operator=(const TextLoop&) = delete;
@@ -43,6 +47,7 @@ class TextLoop {
   void Work();
 
   const size_t max_calls_;
+  CpuParts* const parts_;
   std::mutex mutex_;
   std::condition_variable ready_;
   std::deque<std::shared_ptr<TextTask>> tasks_;

@@ -161,6 +161,8 @@ class FakeEngine final : public Engine {
     std::lock_guard lock(mutex_);
     submit_status_ = std::move(status);
   }
+  /// So many tokens of each prompt were in the cache. Before the first request.
+  void set_cached_tokens(int32_t tokens) { cached_tokens_ = tokens; }
   void set_max_live(size_t max_live) { max_live_ = max_live; }
   void set_healthy(bool healthy) {
     std::lock_guard lock(mutex_);
@@ -196,6 +198,7 @@ class FakeEngine final : public Engine {
   bool Advance(Live& live) {
     Usage usage;
     usage.prompt_tokens = static_cast<int32_t>(live.request.prompt.size());
+    usage.cached_tokens = cached_tokens_;
     usage.completion_tokens = static_cast<int32_t>(live.given);
     usage.decode_time = absl::Milliseconds(1);
     absl::Status fault;
@@ -287,6 +290,7 @@ class FakeEngine final : public Engine {
   bool holds_unloads_ = false;
   absl::Status submit_status_, fault_;
   size_t max_live_ = 1000000;
+  int32_t cached_tokens_ = 0;
   size_t num_submitted_ = 0, num_cancelled_ = 0;
   bool stopping_ = false, paused_ = false, healthy_ = true;
   EngineLoad queue_;

@@ -68,6 +68,7 @@ struct Talk {
     parts.catalogue = &catalogue;
     parts.log = &log;
     parts.errors = errors;
+    parts.usage = usage;
     service = std::make_unique<GenerationService>(std::move(parts));
   }
   ~Talk() { loop.Stop(); }
@@ -83,6 +84,7 @@ struct Talk {
   Catalogue catalogue{"1.2.3"};
   RequestMetrics metrics = catalogue.MakeRequestMetrics("demo", 4096);
   RecordingLog log;
+  std::shared_ptr<UsageBook> usage = UsageBook::InMemory();
   std::unique_ptr<AccessControl> access;
   std::shared_ptr<ServedModel> model;
   std::unique_ptr<StaticRegistry> registry;

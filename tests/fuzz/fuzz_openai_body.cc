@@ -13,6 +13,7 @@
 #include "service/call_fields.h"
 #include "service/json_body.h"
 #include "service/sampling.h"
+#include "service/wire_json.h"
 
 namespace {
 
@@ -29,19 +30,20 @@ void CheckMessages(const penstock::GenerationCall& call) {
 void ReadDialogues(std::string_view text) {
   using namespace penstock;
   for (const bool counting : {false, true}) {
-    absl::StatusOr<Json> body = ParseWireJson(text);
+    absl::StatusOr<WireDocument> body = WireDocument::Parse(text);
     GenerationCall call;
-    const absl::Status status = ReadMessagesCall(*body, counting, call);
+    const absl::Status status = ReadMessagesCall(body->root(), counting, call);
     if (status.ok()) {
       CheckMessages(call);
     } else if (!Json::accept(MessagesErrorBody(400, Message(status), "", "id"))) {
       __builtin_trap();
     }
   }
-  absl::StatusOr<Json> body = ParseWireJson(text);
+  absl::StatusOr<WireDocument> body = WireDocument::Parse(text);
   GenerationCall call;
   ResponseRequest request;
-  if (!ReadResponseCall(*body, call, request).ok() || !Json::accept(request.metadata)) return;
+  if (!ReadResponseCall(body->root(), call, request).ok() || !Json::accept(request.metadata))
+    return;
   const Json before = Json::array({{{"role", "user"}, {"content", "x"}}});
   if (JoinConversation(&before, call, request).ok()) CheckMessages(call);
 }
@@ -51,29 +53,34 @@ void ReadDialogues(std::string_view text) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace penstock;
   const std::string_view text(reinterpret_cast<const char*>(data), size);
+  // The reader without a tree and the one with it take the same and say the same.
+  const absl::StatusOr<WireDocument> read = WireDocument::Parse(text);
+  const absl::StatusOr<Json> tree = ParseWireJson(text);
+  if (read.status() != tree.status()) __builtin_trap();
+  if (read.ok() && read->root().Tree().dump() != tree->dump()) __builtin_trap();
   ServedModel model;
   model.name = "m";
   model.vocab_size = 258;
   model.max_context = 4096;
   for (Surface surface : {kCompletions, kChat}) {
-    absl::StatusOr<nlohmann::ordered_json> body = ParseWireJson(text);
+    absl::StatusOr<WireDocument> body = WireDocument::Parse(text);
     if (!body.ok()) {
       const std::string answer = ErrorBody(400, Message(body.status()), "");
       if (!nlohmann::json::accept(answer)) __builtin_trap();
       return 0;
     }
     GenerationCall call;
-    if (!ReadCall(*body, surface, call).ok() || !CheckFieldRanges(call).ok()) continue;
+    if (!ReadCall(body->root(), surface, call).ok() || !CheckFieldRanges(call).ok()) continue;
     if (!CheckFieldsTogether(call, model, 16).ok()) continue;
     const absl::StatusOr<GenerateRequest> request = MakeRequest(call, model, 10);
     if (request.ok() && (request->max_tokens < 1 || request->max_tokens > 4086)) __builtin_trap();
   }
   ReadDialogues(text);
   for (const auto read : {ReadEmbeddingCall, ReadRerankCall}) {
-    absl::StatusOr<nlohmann::ordered_json> body = ParseWireJson(text);
+    absl::StatusOr<WireDocument> body = WireDocument::Parse(text);
     EmbeddingCall call;
     EmbeddingShape shape;
-    if (read(*body, call, shape).ok() && call.base.prompts.empty()) __builtin_trap();
+    if (read(body->root(), call, shape).ok() && call.base.prompts.empty()) __builtin_trap();
   }
   return 0;
 }

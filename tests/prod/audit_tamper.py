@@ -1,12 +1,15 @@
 """The audit log: what is in it, and that no change to it goes unseen; it goes on over rotation, restart and kill."""
 
+import hashlib
 import json
+import os
 import pathlib
 import shutil
+import struct
 import tempfile
 import time
 
-from rig import BINARY, Server, expect, openssl, run
+from rig import BINARY, ROOT, Server, UnixConnection, expect, openssl, run
 
 
 def config(folder, **audit):
@@ -230,6 +233,77 @@ def export(folder, log):
     expect(lines[0].startswith("n,time,what") and len(lines) == 1 + len(search(log, "--what", "request")), lines[:2])
 
 
+def adapter(folder):
+    """A PEFT directory that changes nothing: rank 2 of zeros."""
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text(json.dumps(
+        {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["q_proj"]}))
+    header, at = {}, 0
+    for layer in range(4):
+        for part, shape in (("A", [2, 256]), ("B", [256, 2])):
+            header[f"base_model.model.model.layers.{layer}.self_attn.q_proj.lora_{part}.weight"] = {
+                "dtype": "F32", "shape": shape, "data_offsets": [at, at + 2048]}
+            at += 2048
+    text = json.dumps(header).encode()
+    (folder / "adapter_model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(at))
+
+
+def digest(folder):
+    """What the server says that the files of a model are."""
+    total = hashlib.sha256()
+    for path in sorted(p for p in folder.iterdir() if p.is_file()):
+        if path.suffix in (".json", ".safetensors", ".gguf", ".model", ".txt", ".jinja", ".tiktoken"):
+            total.update(f"{path.name}\n{path.stat().st_size}\n".encode() + path.read_bytes())
+    return total.hexdigest()
+
+
+def acts(folder):
+    """What operators do is on record with who they are, and what is served with what it is."""
+    adapter(folder / "lora" / "kind")
+    text = config(folder)
+    text["models"] = {"demo": {"path": str(ROOT / "models/demo"), "lora": {"dir": str(folder / "lora")}}}
+    log = folder / "state" / "audit"
+    server = Server(folder, text)
+    try:
+        def admin(method, path, body=None):
+            return server.call(method, path, body, headers={"Content-Type": "application/json"},
+                               connection=UnixConnection(folder / "admin.sock"))
+
+        expect(admin("POST", "/admin/v1/keys", {"tenant": "clinic"})[0] == 200, "created")
+        status, keys = admin("GET", "/admin/v1/keys")
+        key = json.loads(keys)["keys"][0]["id"]
+        expect(admin("DELETE", "/admin/v1/keys/" + key)[0] == 200, "revoked")
+        expect(admin("DELETE", "/admin/v1/keys/nokey")[0] == 404, "no such key")
+        load = {"lora_name": "kind", "lora_path": "kind"}
+        status, answer = admin("POST", "/v1/load_lora_adapter", load)
+        expect(status == 200, "loaded", answer)
+        expect(admin("POST", "/v1/unload_lora_adapter", {"lora_name": "kind"})[0] == 200, "unloaded")
+        text = json.loads(server.config_path.read_text())
+        text["models"]["demo"]["aliases"] = ["show", "test"]
+        server.config_path.write_text(json.dumps(text))
+        expect(admin("POST", "/admin/v1/config/reload")[0] == 200, "reloaded")
+        expect(admin("POST", "/admin/v1/drain")[0] == 202, "drained")
+        server.ended = True
+        expect(server.process.wait(60) == 0, server.log)
+    finally:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.wait()
+    done = search(log, "--what", "act")
+    expect(all(line["uid"] == os.getuid() and line["proof"] == "socket" for line in done), done)
+    seen = [(line["action"], line["object"], line["outcome"] == "done") for line in done]
+    expect(seen == [("key.create", key, True), ("key.revoke", key, True), ("key.revoke", "nokey", False),
+                    ("adapter.load", "kind", True), ("adapter.unload", "kind", True),
+                    ("config.reload", "", True), ("drain", "", True)], seen)
+    models = [(line["change"], line.get("adapter"), line.get("sha256")) for line in search(log, "--what", "model")]
+    expect(models == [("loaded", None, digest(ROOT / "models/demo")), ("loaded", "kind", digest(folder / "lora/kind")),
+                      ("unloaded", "kind", None)], models)
+    expect([line["aliases"] for line in search(log, "--what", "alias")] == ["show test"], "aliases")
+    expect(len(search(log, "--what", "drain")) == 1, "drain")
+    expect(verify(log, folder / "audit.pub")["ok"], "the chain")
+    print("what operators did is on record, and who they were", flush=True)
+
+
 def blocked(folder, policy):
     """The log cannot be written: block refuses requests until it can be, alert serves them and says so."""
     server = Server(folder, config(folder, on_failure=policy))
@@ -283,6 +357,8 @@ def main():
         for policy in ("alert", "block"):
             blocked(folder, policy)
         expect(verify(log, folder / "audit.pub")["ok"], "after a full disk")
+    with tempfile.TemporaryDirectory() as name:
+        acts(pathlib.Path(name))
 
 
 main()

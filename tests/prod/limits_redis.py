@@ -216,6 +216,20 @@ def exact(redis, servers):
         time.sleep(0.05)
 
 
+def reloaded(servers):
+    """A budget's period changes while servers run: another window begins, for all of them, and is given once."""
+    for server in servers.servers:
+        text = json.loads(server.config_path.read_text())
+        text["tenants"]["budget"]["budget"]["per"] = "500h"
+        server.config_path.write_text(json.dumps(text))
+        server.wait(lambda: json.loads(run(BINARY, "admin", "config", "--socket", server.folder / "admin.sock").stdout)
+                    ["values"]["tenants.budget.budget.per"] != "1000h", "the new period")
+    statuses, used = servers.crowd("budget", 20, 12)
+    each = used // max(1, statuses.count(200))
+    print(f"budget of another period: {used} of 700 tokens", flush=True)
+    expect(700 - each < used <= 700, "the new window is given, and no more", used, each)
+
+
 def killed_server(redis, servers):
     """The slots of a server that is gone come back by themselves."""
     server, key = servers.servers[2], servers.keys[2]["slots"]
@@ -363,6 +377,7 @@ def lies():
 def main():
     with fleet("block") as (redis, servers):
         exact(redis, servers)
+        reloaded(servers)
         killed_server(redis, servers)
         faults(redis, servers)
     with fleet("local") as (redis, servers):

@@ -139,6 +139,7 @@ def bombs():
         path.write_text("function request(")
         server.wait(lambda: call(server, ask("hello"), credential=bomber)[0] == 404 and
                     server.metric(ERRORS, other) > errors, "the error")
+        server.wait(lambda: "the old script stays" in server.log and "bomb.lua" in server.log, "a line of the log")
         path.write_text(SCRIPT % ("next", ""))
         server.wait(lambda: call(server, ask("hello"), credential=bomber)[0] == 200, "the next script")
 

@@ -43,6 +43,7 @@ void AddServerRoutes(Router& router, GenerationService& service, ServerControls 
              OnTextWorker(service, [&service, reload = controls.reload](
                                        std::shared_ptr<HttpExchange> exchange) {
                const absl::Status status = reload();
+               RecordAct(service, exchange->request(), "config.reload", "", status);
                // A change that needs a restart is at odds with what runs, not wrong in itself.
                if (status.code() == absl::StatusCode::kFailedPrecondition)
                  return RespondError(*exchange, 409, Message(status));
@@ -50,7 +51,8 @@ void AddServerRoutes(Router& router, GenerationService& service, ServerControls 
                RespondWith(*exchange, ConfigJson(*service.config().Get()));
              }));
   router.Add("POST", "/admin/v1/drain", RouteAccess::Needs(Permission::kOperate),
-             [drain = controls.drain](std::shared_ptr<HttpExchange> exchange) {
+             [&service, drain = controls.drain](std::shared_ptr<HttpExchange> exchange) {
+               RecordAct(service, exchange->request(), "drain", "", absl::OkStatus());
                RespondWith(*exchange, "{\"status\":\"draining\"}", 202);
                drain();
              });

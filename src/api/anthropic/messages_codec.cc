@@ -107,13 +107,14 @@ std::string_view ErrorType(int status) {
 
 }  // namespace
 
-absl::Status ReadMessagesCall(Json& body, bool counting, GenerationCall& call) {
+absl::Status ReadMessagesCall(const WireValue& body, bool counting, GenerationCall& call) {
   call.chat = call.splits_reply = true;
   std::optional<std::string> system;
   Json messages = Json::array();
   Json thinking;
   RETURN_IF_ERROR(
-      ReadFields(body, kMessages, call, [&](std::string_view name, Json& value) -> absl::Status {
+      ReadFields(body, kMessages, call, [&](std::string_view name, const WireValue& wire) {
+        Json value = wire.Tree();
         if (name == "messages") return ReadTurns(value, messages);
         if (name == "system") return ReadMessagesText("system", value, system.emplace());
         if (name == "thinking") return ReadThinking(value, thinking, call);

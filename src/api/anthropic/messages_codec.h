@@ -3,20 +3,20 @@
 // Threads: thread-safe; on a text worker, since bodies may be long.
 #pragma once
 
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 
 #include "absl/status/status.h"
 #include "api/http/message.h"
 #include "penstock/service.h"
+#include "service/wire_json.h"
 
 namespace penstock {
 
 /// Fills `call` from a body of /v1/messages; `counting`: of /v1/messages/count_tokens, which needs
 /// no max_tokens. Turns of one role in a row become one message; a last one of the assistant is
 /// continued. INVALID_ARGUMENT names the field.
-absl::Status ReadMessagesCall(nlohmann::ordered_json& body, bool counting, GenerationCall& call);
+absl::Status ReadMessagesCall(const WireValue& body, bool counting, GenerationCall& call);
 
 /// An error of the service under the names that fields have here.
 absl::Status InMessagesNames(const absl::Status& status);

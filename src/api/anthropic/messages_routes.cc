@@ -1,20 +1,20 @@
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "api/anthropic/messages_answer.h"
 #include "api/anthropic/messages_codec.h"
 #include "api/anthropic/routes.h"
+#include "base/cpu_parts.h"
 #include "base/status_macros.h"
-#include "service/json_body.h"
 
 namespace penstock {
 namespace {
 
 absl::Status ReadMessagesBody(HttpRequest& request, bool counting, GenerationCall& call) {
-  ASSIGN_OR_RETURN(nlohmann::ordered_json body, ParseWireJson(request.body));
+  const CpuPart part(FrontPart::kJson);
+  ASSIGN_OR_RETURN(const WireDocument body, WireDocument::Parse(request.body));
   request.body = {};
-  RETURN_IF_ERROR(ReadMessagesCall(body, counting, call));
+  RETURN_IF_ERROR(ReadMessagesCall(body.root(), counting, call));
   TakeRequestId(call);
   return CheckMayStream(request, call);
 }

@@ -1,5 +1,7 @@
 #include "api/http/connection.h"
 
+#include <sys/socket.h>
+
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
@@ -49,7 +51,12 @@ void Connection::Start() {
   error_code error;
   socket_.non_blocking(true, error);
   by_socket_ = IsUnixSocket(socket_);
-  if (!by_socket_) {
+  if (by_socket_) {
+    ucred peer{};
+    socklen_t size = sizeof peer;
+    if (getsockopt(socket_.native_handle(), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0)
+      peer_uid_ = peer.uid;
+  } else {
     socket_.set_option(asio::ip::tcp::no_delay(true), error);
     peer_ = PeerAddress(socket_);
     if (const auto& tls = loop_->shared().options.tls)
@@ -177,6 +184,7 @@ void Connection::BeginAnswer() {
   request.peer = peer_;
   // A proxy on this machine hands on what others ask.
   request.by_socket = by_socket_;
+  request.peer_uid = peer_uid_;
   request.is_local = (by_socket_ || peer_.loopback()) && message.count("X-Forwarded-For") == 0 &&
                      message.count("Forwarded") == 0;
   request.body = std::move(message.body());

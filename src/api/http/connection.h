@@ -52,6 +52,7 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   HttpLoop* const loop_;
   IpAddress peer_;
   bool by_socket_ = false;  // by a file, which is the right to
+  std::optional<uint32_t> peer_uid_;
   bool read_waiting_ = false, write_waiting_ = false;
   bool read_needs_write_ = false, write_needs_read_ = false;  // of TLS
   bool closed_ = false;

@@ -16,7 +16,10 @@ HttpLoop::~HttpLoop() { Stop(); }
 
 void HttpLoop::Start() {
   SweepSoon();
-  thread_ = std::thread([this] { context_.run(); });
+  thread_ = std::thread([this] {
+    const CpuParts::Thread counted(shared_->options.cpu, FrontPart::kHttp);
+    context_.run();
+  });
 }
 
 void HttpLoop::Adopt(StreamSocket socket) {

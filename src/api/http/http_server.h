@@ -13,6 +13,7 @@
 #include "access/tls_files.h"
 #include "api/http/router.h"
 #include "base/clock.h"
+#include "base/cpu_parts.h"
 #include "base/live.h"
 #include "penstock/config.h"
 
@@ -24,7 +25,8 @@ struct HttpServerOptions {
   const Live<ServerConfig>* config = nullptr;  // limits and origins, as they are now
   bool cross_origin = false;                   // pages of server.cors_origins may read answers
   std::function<TlsMaterialPtr()> tls;         // of each new connection; null: in clear
-  const Clock* clock = nullptr;                // stamps the arrival of requests: the engines' own
+  CpuParts* cpu = nullptr;       // learns what the I/O threads spend; outlives the server
+  const Clock* clock = nullptr;  // stamps the arrival of requests: the engines' own
   std::function<void(int code)>
       on_answer;  // each answered request, any thread; 499: the client went first
 };

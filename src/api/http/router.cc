@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "api/http/cors.h"
 #include "api/http/json_text.h"
+#include "base/cpu_parts.h"
 #include "base/strings.h"
 #include "service/call_error.h"
 
@@ -98,7 +99,10 @@ void Router::Serve(std::shared_ptr<HttpExchange> exchange) const {
       AppendPreflightHeaders(allowed, request.preflight_headers, response.headers);
     return exchange->Respond(std::move(response));
   }
-  AccessControl::Found caller = control_.Admit(CallerOf(request), route->access, request.path);
+  AccessControl::Found caller = [&] {
+    const CpuPart part(FrontPart::kAccess);
+    return control_.Admit(CallerOf(request), route->access, request.path);
+  }();
   if (!caller.ok())
     return RespondError(*exchange, HttpStatus(caller.status().code()), Message(caller.status()));
   request.principal = *std::move(caller);

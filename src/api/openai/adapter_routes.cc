@@ -69,6 +69,7 @@ void LoadAdapterRoute(GenerationService& service, HttpExchange& exchange, Adapte
   if (service.adapters() == nullptr) return RespondStatus(exchange, NoAdapters());
   const absl::Status loaded =
       service.adapters()->Load(body->base, body->name, body->path, body->in_place, caller);
+  RecordAct(service, exchange.request(), "adapter.load", body->name, loaded);
   if (!loaded.ok()) return RespondStatus(exchange, loaded);
   RespondDone(exchange, body->name, "added");
 }
@@ -80,7 +81,12 @@ void UnloadAdapterRoute(GenerationService& service, std::shared_ptr<HttpExchange
   if (service.adapters() == nullptr) return RespondStatus(*exchange, NoAdapters());
   service.adapters()->Unload(
       body->name,
-      [exchange, name = body->name](const absl::Status& status) {
+      // The engine may say so when the service is gone.
+      [exchange, name = body->name, tell = service.on_act()](const absl::Status& status) {
+        const HttpRequest& request = exchange->request();
+        if (tell) {
+          tell({"adapter.unload", name, status, request.principal, request.peer_uid, request.peer});
+        }
         if (!status.ok()) return RespondStatus(*exchange, status);
         RespondDone(*exchange, name, "removed");
       },

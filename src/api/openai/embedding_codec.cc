@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <numeric>
 #include <utility>
 
@@ -18,72 +17,65 @@
 namespace penstock {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 absl::Status WrongEmbeddingField(std::string_view name, std::string_view expected) {
   return InvalidField(name, absl::StrCat(ToAbsl(name), " must be ", ToAbsl(expected)));
 }
 
-absl::Status ReadCount(std::string_view name, const Json& value, int64_t min, int64_t& out) {
-  constexpr int64_t kMax = std::numeric_limits<int32_t>::max();
-  const bool fits = value.is_number_integer() &&
-                    (!value.is_number_unsigned() || value.get<uint64_t>() <= uint64_t{kMax});
-  if (!fits || value.get<int64_t>() < min)
+absl::Status ReadCount(std::string_view name, const WireValue& value, int64_t min, int64_t& out) {
+  const std::optional<int64_t> number = value.is_integer() ? value.integer() : std::nullopt;
+  if (!number || *number < min || *number > std::numeric_limits<int32_t>::max())
     return WrongEmbeddingField(name, absl::StrCat("an integer of at least ", min));
-  out = value.get<int64_t>();
+  out = *number;
   return absl::OkStatus();
 }
 
-absl::Status ReadDocuments(Json& value, EmbeddingCall& call) {
-  if (!value.is_array() || value.empty())
-    return WrongEmbeddingField("documents", "an array of at least one text");
-  for (size_t i = 0; i < value.size(); ++i) {
-    Json* text = &value[i];
-    if (text->is_object()) {
-      const auto member = text->find("text");
-      text = member == text->end() ? nullptr : &*member;
-    }
-    if (text == nullptr || !text->is_string()) {
+absl::Status ReadDocuments(const WireValue& value, EmbeddingCall& call) {
+  const std::vector<WireValue> items = value.Items();
+  if (items.empty()) return WrongEmbeddingField("documents", "an array of at least one text");
+  for (size_t i = 0; i < items.size(); ++i) {
+    const std::optional<WireValue> text = items[i].is_object() ? items[i].Find("text") : items[i];
+    if (!text || !text->is_string()) {
       return WrongEmbeddingField(absl::StrCat("documents[", i, "]"),
                                  "a string or an object with a string \"text\"");
     }
-    call.base.prompts.push_back({std::move(text->get_ref<std::string&>()), {}, false});
+    call.base.prompts.push_back({std::string(text->text()), {}, false});
   }
   return absl::OkStatus();
 }
 
-using ReadOwnField = absl::Status (*)(std::string_view, Json&, EmbeddingCall&, EmbeddingShape&);
+using ReadOwnField = absl::Status (*)(std::string_view, const WireValue&, EmbeddingCall&,
+                                      EmbeddingShape&);
 
-absl::Status ReadEmbeddingField(std::string_view name, Json& value, EmbeddingCall& call,
+absl::Status ReadEmbeddingField(std::string_view name, const WireValue& value, EmbeddingCall& call,
                                 EmbeddingShape& shape) {
   if (name == "input") return ReadPrompts(name, true, value, call.base.prompts);
   if (name == "encoding_format") {
-    if (value != "float" && value != "base64")
+    if (value.text() != "float" && value.text() != "base64")
       return WrongEmbeddingField(name, "\"float\" or \"base64\"");
-    shape.base64 = value == "base64";
+    shape.base64 = value.text() == "base64";
   }
   return absl::OkStatus();
 }
 
-absl::Status ReadRerankField(std::string_view name, Json& value, EmbeddingCall& call,
+absl::Status ReadRerankField(std::string_view name, const WireValue& value, EmbeddingCall& call,
                              EmbeddingShape& shape) {
   if (name == "documents") return ReadDocuments(value, call);
   if (name == "top_n") return ReadCount(name, value, 0, shape.top_n);
   if (name == "query") {
     if (!value.is_string()) return WrongEmbeddingField(name, "a string");
-    call.query = std::move(value.get_ref<std::string&>());
+    call.query = std::string(value.text());
   }
   if (name == "return_documents") {
     if (!value.is_boolean()) return WrongEmbeddingField(name, "true or false");
-    shape.return_documents = value.get<bool>();
+    shape.return_documents = value.boolean();
   }
   return absl::OkStatus();
 }
 
-absl::Status ReadBodyFields(Json& body, Surface surface, ReadOwnField own, EmbeddingCall& call,
-                            EmbeddingShape& shape) {
+absl::Status ReadBodyFields(const WireValue& body, Surface surface, ReadOwnField own,
+                            EmbeddingCall& call, EmbeddingShape& shape) {
   if (!body.is_object()) return absl::InvalidArgumentError("the body must be a JSON object");
-  for (auto& [name, value] : body.items()) {
+  for (const auto& [name, value] : body.Members()) {
     if (value.is_null()) continue;
     const CallField* field = FindCallField(name, surface);
     if (field == nullptr) continue;
@@ -116,17 +108,17 @@ void AppendVector(std::string& out, const std::vector<float>& vector, bool base6
 
 }  // namespace
 
-absl::Status ReadEmbeddingCall(Json& body, EmbeddingCall& call, EmbeddingShape& shape) {
+absl::Status ReadEmbeddingCall(const WireValue& body, EmbeddingCall& call, EmbeddingShape& shape) {
   RETURN_IF_ERROR(ReadBodyFields(body, kEmbeddings, ReadEmbeddingField, call, shape));
   if (call.base.prompts.empty()) return InvalidField("input", "input is missing");
   return absl::OkStatus();
 }
 
-absl::Status ReadRerankCall(Json& body, EmbeddingCall& call, EmbeddingShape& shape) {
+absl::Status ReadRerankCall(const WireValue& body, EmbeddingCall& call, EmbeddingShape& shape) {
   call.rerank = true;
   RETURN_IF_ERROR(ReadBodyFields(body, kRerank, ReadRerankField, call, shape));
-  const auto query = body.find("query");
-  if (query == body.end() || query->is_null()) return InvalidField("query", "query is missing");
+  const std::optional<WireValue> query = body.Find("query");
+  if (!query || query->is_null()) return InvalidField("query", "query is missing");
   if (call.base.prompts.empty()) return InvalidField("documents", "documents is missing");
   if (!shape.return_documents) return absl::OkStatus();
   for (const PromptInput& document : call.base.prompts) shape.documents.push_back(document.text);

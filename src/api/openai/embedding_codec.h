@@ -4,13 +4,13 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "service/embedding_stream.h"
+#include "service/wire_json.h"
 
 namespace penstock {
 
@@ -23,11 +23,9 @@ struct EmbeddingShape {
 };
 
 /// INVALID_ARGUMENT names the field.
-absl::Status ReadEmbeddingCall(nlohmann::ordered_json& body, EmbeddingCall& call,
-                               EmbeddingShape& shape);
+absl::Status ReadEmbeddingCall(const WireValue& body, EmbeddingCall& call, EmbeddingShape& shape);
 /// The same of a rerank.
-absl::Status ReadRerankCall(nlohmann::ordered_json& body, EmbeddingCall& call,
-                            EmbeddingShape& shape);
+absl::Status ReadRerankCall(const WireValue& body, EmbeddingCall& call, EmbeddingShape& shape);
 
 std::string EmbeddingBody(const EmbeddingShape& shape, const EmbeddingResult& result);
 /// Best first.

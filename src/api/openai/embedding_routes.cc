@@ -1,18 +1,17 @@
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "api/openai/embedding_codec.h"
 #include "api/openai/routes.h"
+#include "base/cpu_parts.h"
 #include "base/status_macros.h"
 #include "service/call_error.h"
-#include "service/json_body.h"
 
 namespace penstock {
 namespace {
 
 struct EmbeddingRoute {
   const char* path;
-  absl::Status (*read)(nlohmann::ordered_json&, EmbeddingCall&, EmbeddingShape&);
+  absl::Status (*read)(const WireValue&, EmbeddingCall&, EmbeddingShape&);
   std::string (*write)(const EmbeddingShape&, const EmbeddingResult&);
 };
 
@@ -25,9 +24,10 @@ constexpr EmbeddingRoute kEmbeddingRoutes[] = {
 
 absl::Status ReadEmbeddingBody(HttpRequest& request, const EmbeddingRoute& route,
                                EmbeddingCall& call, EmbeddingShape& shape) {
-  ASSIGN_OR_RETURN(nlohmann::ordered_json body, ParseWireJson(request.body));
+  const CpuPart part(FrontPart::kJson);
+  ASSIGN_OR_RETURN(const WireDocument body, WireDocument::Parse(request.body));
   request.body = {};
-  RETURN_IF_ERROR(route.read(body, call, shape));
+  RETURN_IF_ERROR(route.read(body.root(), call, shape));
   TakeRequestId(call.base);
   return absl::OkStatus();
 }

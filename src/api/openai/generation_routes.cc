@@ -1,4 +1,3 @@
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -7,12 +6,13 @@
 #include "api/openai/call_codec.h"
 #include "api/openai/http_answer.h"
 #include "api/openai/routes.h"
+#include "base/cpu_parts.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "service/call_error.h"
 #include "service/ids.h"
-#include "service/json_body.h"
 #include "service/sampling.h"
+#include "service/wire_json.h"
 
 namespace penstock {
 namespace {
@@ -34,9 +34,10 @@ AnswerShape ShapeOf(const GenerationCall& call) {
 }
 
 absl::Status ReadBody(HttpRequest& request, Surface surface, GenerationCall& call) {
-  ASSIGN_OR_RETURN(nlohmann::ordered_json body, ParseWireJson(request.body));
+  const CpuPart part(FrontPart::kJson);
+  ASSIGN_OR_RETURN(const WireDocument body, WireDocument::Parse(request.body));
   request.body = {};
-  RETURN_IF_ERROR(ReadCall(body, surface, call));
+  RETURN_IF_ERROR(ReadCall(body.root(), surface, call));
   TakeRequestId(call);
   return CheckMayStream(request, call);
 }
@@ -66,6 +67,12 @@ void BeginCall(const HttpRequest& request, GenerationCall& call) {
   call.protocol = "http";
   call.principal = request.principal;
   call.arrival = request.arrival;
+}
+
+void RecordAct(const GenerationService& service, const HttpRequest& request,
+               std::string_view action, std::string object, const absl::Status& outcome) {
+  if (const auto& tell = service.on_act())
+    tell({action, std::move(object), outcome, request.principal, request.peer_uid, request.peer});
 }
 
 void TakeRequestId(GenerationCall& call) {

@@ -109,14 +109,17 @@ absl::Status ReadOwnForm(std::string_view name, Json& value, ResponseRequest& re
 
 }  // namespace
 
-absl::Status ReadResponseCall(Json& body, GenerationCall& call, ResponseRequest& request) {
+absl::Status ReadResponseCall(const WireValue& body, GenerationCall& call,
+                              ResponseRequest& request) {
   call.chat = call.splits_reply = true;
   Json messages = Json::array(), items = Json::array();
-  RETURN_IF_ERROR(ReadFields(body, kResponses, call, [&](std::string_view name, Json& value) {
-    return IsChatField(name) && name != "tools"
-               ? ReadChatField(name, value, call)
-               : ReadOwnForm(name, value, request, messages, items, call);
-  }));
+  RETURN_IF_ERROR(
+      ReadFields(body, kResponses, call, [&](std::string_view name, const WireValue& value) {
+        Json tree = value.Tree();
+        return IsChatField(name) && name != "tools"
+                   ? ReadChatField(name, tree, call)
+                   : ReadOwnForm(name, tree, request, messages, items, call);
+      }));
   if (messages.empty() && !request.previous_response_id)
     return InvalidField("input", "input is missing");
   request.stream = call.stream.value_or(false);

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "penstock/service.h"
+#include "service/wire_json.h"
 
 namespace penstock {
 
@@ -31,7 +32,7 @@ struct ResponseRequest {
 };
 
 /// Reads a body of /v1/responses; the call has no messages yet. INVALID_ARGUMENT names the field.
-absl::Status ReadResponseCall(nlohmann::ordered_json& body, GenerationCall& call,
+absl::Status ReadResponseCall(const WireValue& body, GenerationCall& call,
                               ResponseRequest& request);
 
 /// Makes the call's messages: instructions, then the conversation of `before` (null: none), then

@@ -7,9 +7,9 @@
 #include "api/openai/responses_answer.h"
 #include "api/openai/responses_codec.h"
 #include "api/openai/routes.h"
+#include "base/cpu_parts.h"
 #include "base/status_macros.h"
 #include "service/call_error.h"
-#include "service/json_body.h"
 
 namespace penstock {
 namespace {
@@ -18,9 +18,10 @@ using Responses = std::shared_ptr<ResponseStore>;
 
 absl::Status ReadResponseBody(HttpRequest& request, ResponseStore& store, GenerationCall& call,
                               ResponseRequest& wanted) {
-  ASSIGN_OR_RETURN(nlohmann::ordered_json body, ParseWireJson(request.body));
+  const CpuPart part(FrontPart::kJson);
+  ASSIGN_OR_RETURN(const WireDocument body, WireDocument::Parse(request.body));
   request.body = {};
-  RETURN_IF_ERROR(ReadResponseCall(body, call, wanted));
+  RETURN_IF_ERROR(ReadResponseCall(body.root(), call, wanted));
   TakeRequestId(call);
   RETURN_IF_ERROR(CheckMayStream(request, call));
   if (!wanted.previous_response_id) return JoinConversation(nullptr, call, wanted);

@@ -13,22 +13,20 @@
 namespace penstock {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 // The body of /tokenize is that of a completion or of a chat, with its own word for special tokens'
 // default.
 absl::StatusOr<std::string> Tokenize(GenerationService& service, HttpRequest& request) {
-  ASSIGN_OR_RETURN(Json body, ParseWireJson(request.body));
+  ASSIGN_OR_RETURN(const WireDocument document, WireDocument::Parse(request.body));
+  const WireValue& body = document.root();
   if (!body.is_object()) return absl::InvalidArgumentError("the body must be a JSON object");
   bool with_text = false;
-  if (const auto option = body.find("return_token_strs");
-      option != body.end() && !option->is_null()) {
+  if (const auto option = body.Find("return_token_strs"); option && !option->is_null()) {
     if (!option->is_boolean())
       return InvalidField("return_token_strs", "return_token_strs must be true or false");
-    with_text = option->get<bool>();
+    with_text = option->boolean();
   }
   GenerationCall call;
-  RETURN_IF_ERROR(ReadCall(body, body.contains("messages") ? kChat : kCompletions, call));
+  RETURN_IF_ERROR(ReadCall(body, body.Find("messages") ? kChat : kCompletions, call));
   if (call.prompts.size() > 1) return InvalidField("prompt", "prompt must be one string");
   ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model,
                    service.FindToServe(call.model, request.principal));
@@ -52,17 +50,19 @@ absl::StatusOr<std::string> Tokenize(GenerationService& service, HttpRequest& re
 }
 
 absl::StatusOr<std::string> Detokenize(GenerationService& service, HttpRequest& request) {
-  ASSIGN_OR_RETURN(Json body, ParseWireJson(request.body));
+  ASSIGN_OR_RETURN(const WireDocument document, WireDocument::Parse(request.body));
+  const WireValue& body = document.root();
   if (!body.is_object()) return absl::InvalidArgumentError("the body must be a JSON object");
   std::optional<std::string> name;
-  if (const auto model = body.find("model"); model != body.end() && !model->is_null()) {
+  if (const auto model = body.Find("model"); model && !model->is_null()) {
     if (!model->is_string()) return InvalidField("model", "model must be a string");
-    name = model->get<std::string>();
+    name = std::string(model->text());
   }
-  const auto tokens = body.find("tokens");
-  if (tokens == body.end() || !tokens->is_array())
+  const std::optional<WireValue> tokens = body.Find("tokens");
+  if (!tokens || !tokens->is_array()) {
     return WrongJsonType("tokens", "an array of token ids",
-                         tokens == body.end() ? Json() : *tokens);
+                         tokens ? tokens->Tree() : nlohmann::ordered_json());
+  }
   GenerationCall call;
   static const CallField field = {"tokens", kEverywhere, &GenerationCall::stop_token_ids, 0, 0,
                                   false,    ""};

@@ -12,7 +12,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-bool IsUsed(const Json& value) {
+bool IsUsed(const WireValue& wire) {
+  const Json value = wire.Tree();
   switch (value.type()) {
     case Json::value_t::null:
       return false;
@@ -47,7 +48,7 @@ absl::Status CheckOnlyValue(std::string_view name, const Json& value) {
   return CheckSpaces(value);
 }
 
-absl::Status RefuseUnsupported(std::string_view name, const Json& value, Surface surface) {
+absl::Status RefuseUnsupported(std::string_view name, const WireValue& value, Surface surface) {
   for (const UnsupportedField& field : UnsupportedFields()) {
     if (field.name == name && (field.surfaces & surface) != 0 && IsUsed(value)) {
       return InvalidField(name,

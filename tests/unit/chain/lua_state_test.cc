@@ -7,6 +7,7 @@
 #include <lua.hpp>
 #include <random>
 
+#include "base/thread_cpu.h"
 #include "test_seed.h"
 
 namespace penstock {
@@ -138,6 +139,38 @@ TEST(LuaState, CallsOfOneBeginShareItsBounds) {
   while (state->Call("request", nullptr, {}).outcome == LuaAnswer::kOk && calls < 1000) ++calls;
   EXPECT_GT(calls, 2);
   EXPECT_LT(calls, 20);
+}
+
+TEST(LuaState, EndsWhatComputesUnseenBySteps) {
+  for (const char* body :
+       {"local t = {} for i = 1, 100000 do t['k' .. i] = 1 end "
+        "for i = 1, 99999 do t['k' .. i] = nil end while true do next(t) end",
+        "local t = {} for i = 1, 100000 do t['k' .. i] = 1 end "
+        "for i = 1, 99999 do t['k' .. i] = nil end while true do for k in pairs(t) do break end "
+        "end",
+        "local t = {} for i = 1, 100000 do t[i] = 'abc' end while true do table.concat(t) end",
+        "local t = {} for i = 1, 25 do t = {t, t} end return t",
+        "for i = 1, 1000 do string.find(string.rep('a', 30000) .. i, string.rep('a-', 200) .. 'b') "
+        "end"}) {
+    const auto state = Script("function request() " + std::string(body) + " end");
+    state->Begin(absl::Seconds(10));
+    const absl::Duration began = ThreadCpuTime();
+    EXPECT_EQ(state->Call("request", nullptr, {}).outcome, LuaAnswer::kRunaway) << body;
+    // kMostLuaCpu and what went on between two looks: under sanitizers this is long as well.
+    EXPECT_LT(ThreadCpuTime() - began, absl::Milliseconds(120)) << body;
+  }
+}
+
+TEST(LuaState, WalksTablesAsLuaDoes) {
+  const auto state = Script(
+      "function request() local n, sum = 0, 0 for k, v in pairs({1, 2, x = 3}) do n = n + 1 sum = "
+      "sum + v end local own = setmetatable({}, {__pairs = function(t) return function(_, k) if "
+      "not "
+      "k then return 1, 10 end end, t, nil end}) for k, v in pairs(own) do sum = sum + v end "
+      "return {n, sum, next({}) == nil, next({7})} end");
+  const LuaAnswer said = state->Call("request", nullptr, {});
+  ASSERT_EQ(said.outcome, LuaAnswer::kOk) << said.error;
+  EXPECT_EQ(nlohmann::json(*said.value), nlohmann::json::parse("[3,16,true,1,7]"));
 }
 
 }  // namespace

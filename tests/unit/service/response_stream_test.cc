@@ -361,5 +361,33 @@ TEST_F(ResponseStreamTest, ManyStreamsAtOnceEndWithTheirOwnText) {
   EXPECT_EQ(talk.metrics.generation_tokens.value(), total);
 }
 
+TEST_F(ResponseStreamTest, SettlesCachedPromptTokensAtTheirPrice) {
+  Talk talk;
+  talk.engine.set_cached_tokens(10);
+  ServerConfig config = *talk.config.Get();
+  config.tenants["*"].budget_tokens.value = 100;
+  config.tenants["*"].cached_price.value = 0.25;
+  talk.config.Set(config);
+  // 16 of the prompt and 4 of the answer, of which 10 count a quarter: 20 - 7 (rounded down).
+  const auto ask = [&] {
+    sink_ = std::make_shared<RecordingSink>();
+    const auto started = talk.service->Start(Ask("sixteen letters!", 4, false), sink_);
+    if (!started.ok()) return started.status();
+    talk.engine.StepUntilIdle();
+    EXPECT_EQ(sink_->WaitForEnd().usage.cached_tokens, 10);
+    return absl::OkStatus();
+  };
+  for (int64_t calls = 1; calls <= 7; ++calls) {
+    ASSERT_TRUE(ask().ok()) << calls;
+    EXPECT_EQ(talk.usage->WindowOf("anonymous").used, 13 * calls);
+  }
+  // 91 are taken: there is no room for 20.
+  EXPECT_EQ(ask().code(), absl::StatusCode::kResourceExhausted);
+  const std::vector<UsageRow> rows = talk.usage->Rows();
+  ASSERT_EQ(rows.size(), 1u);
+  EXPECT_EQ(rows[0].totals.prompt_tokens, 7 * 16);  // what was used is told whole
+  EXPECT_EQ(rows[0].totals.cached_tokens, 7 * 10);
+}
+
 }  // namespace
 }  // namespace penstock

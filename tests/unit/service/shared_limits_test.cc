@@ -106,6 +106,40 @@ TEST_F(SharedLimitsTest, ThreadsOfThreeServersTakeABudgetAndNoMore) {
             1000 - 6 * 20);  // what the last ones had reserved is given back too late for anyone
 }
 
+TEST_F(SharedLimitsTest, ABudgetOfAnotherPeriodBeginsAnewForAllServers) {
+  if (!StartRedis()) GTEST_SKIP() << "no redis-server";
+  std::vector<std::shared_ptr<SharedLimitsLoop>> loops = {Loop(), Loop()};
+  for (const auto& loop : loops) ASSERT_TRUE(WaitFor([&] { return loop->up(); }));
+  SharedRules rules{.budget = 100, .budget_per = absl::Hours(100000)};
+  const auto take_all = [&] {
+    int64_t admitted = 0;
+    for (int i = 0; i < 12; ++i) {
+      SharedLimitsLoop& loop = *loops[i % loops.size()];
+      const SharedDecision decision = Ask(loop, rules, 20);
+      if (decision.outcome != SharedDecision::kAdmitted) continue;
+      admitted += 20;
+      loop.Settle("t", decision, 20, 20, true);
+    }
+    return admitted;
+  };
+  EXPECT_EQ(take_all(), 100);
+  EXPECT_EQ(take_all(), 0);
+  rules.budget_per = absl::Hours(50000);
+  EXPECT_EQ(take_all(), 100);
+  EXPECT_EQ(take_all(), 0);
+  // While one server has the new period and the other not yet, neither gives more than there is.
+  int64_t admitted = 0;
+  for (int i = 0; i < 24; ++i) {
+    SharedRules own = rules;
+    if (i % 2 == 1) own.budget_per = absl::Hours(30000);
+    const SharedDecision decision = Ask(*loops[i % 2], own, 20);
+    if (decision.outcome != SharedDecision::kAdmitted) continue;
+    admitted += 20;
+    loops[i % 2]->Settle("t", decision, 20, 20, true);
+  }
+  EXPECT_LE(admitted, 200);
+}
+
 TEST_F(SharedLimitsTest, AnOutageIsNoticedAndEndsByItself) {
   if (!StartRedis()) GTEST_SKIP() << "no redis-server";
   const auto loop = Loop();
