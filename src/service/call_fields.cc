@@ -31,19 +31,21 @@ constexpr std::string_view kToolChoiceSchema =
     R"("type":{"const":"function"},"name":{"type":"string"},"function":{"type":"object",)"
     R"("properties":{"name":{"type":"string"}},"required":["name"]}},"required":["type"]}]})";
 constexpr std::string_view kFormatSchema =
-    R"({"type":"object","properties":{"type":{"enum":["text","json_object","json_schema"]},)"
-    R"("json_schema":{"type":"object","properties":{"name":{"type":"string","minLength":1,)"
+    R"({"type":"object","properties":{"type":{"enum":["text","json_object","json_schema",)"
+    R"("structural_tag"]},"format":{"type":"object"},"structures":{"type":"array"},)"
+    R"("triggers":{"type":"array"},"json_schema":{"type":"object","properties":{"name":{"type":"string","minLength":1,)"
     R"("maxLength":64},"schema":{"type":"object"},"strict":{"type":["boolean","null"]}},)"
     R"("required":["name","schema"]}},"required":["type"]})";
 constexpr std::string_view kFlatFormatSchema =
     R"({"type":"object","properties":{"format":{"anyOf":[{"type":"null"},{"type":"object",)"
-    R"("properties":{"type":{"enum":["text","json_object","json_schema"]},)"
+    R"("properties":{"type":{"enum":["text","json_object","json_schema","structural_tag"]},)"
     R"("schema":{"type":"object"}},"required":["type"]}]}}})";
 constexpr std::string_view kStructuredSchema =
     R"({"type":"object","properties":{"json":{"type":["object","boolean","string","null"]},)"
     R"("regex":{"type":["string","null"]},"choice":{"type":["array","null"],"minItems":1,)"
     R"("items":{"type":"string","minLength":1}},"grammar":{"type":["string","null"]},)"
-    R"("json_object":{"type":["boolean","null"]}},"additionalProperties":{"type":"null"}})";
+    R"("json_object":{"type":["boolean","null"]},)"
+    R"("structural_tag":{"type":["object","string","null"]}},"additionalProperties":{"type":"null"}})";
 constexpr std::string_view kPromptSchema =
     R"({"anyOf":[{"type":"string"},{"type":"array","minItems":1,"items":{"anyOf":[)"
     R"({"type":"string"},{"type":"integer","minimum":0},)"
@@ -208,11 +210,15 @@ const CallField kFields[] = {
      "Names the request in answers and logs."},
     {"user", kHttp | kResponses | kHttpPooling, &Call::user, 0, 0, false, "Accepted and not used."},
     {"response_format", kEverywhere,
-     OwnForm{"an object with a type: text, json_object or json_schema", kFormatSchema}, 0, 0, false,
+     OwnForm{"an object with a type: text, json_object, json_schema or structural_tag",
+             kFormatSchema},
+     0, 0, false,
      "The answer is JSON, or an instance of json_schema.schema, members in its order; "
-     "strict: false leaves out what cannot be kept. gRPC: as JSON."},
+     "strict: false leaves out what cannot be kept; or text with tags, by format or by structures "
+     "and triggers. gRPC: as JSON."},
     {"structured_outputs", kEverywhere | kDialogues,
-     OwnForm{"an object with one of json, regex, choice, grammar (GBNF or Lark), json_object",
+     OwnForm{"an object with one of json, regex, choice, grammar (GBNF or Lark), json_object, "
+             "structural_tag",
              kStructuredSchema},
      0, 0, false, "What the answer must match. gRPC: as JSON."},
     {"guided_json", kHttpText,
@@ -227,12 +233,14 @@ const CallField kFields[] = {
     {"guided_json_object", kHttpText, OwnForm{"true or false", kFlagSchema}, 0, 0, false,
      "As structured_outputs.json_object."},
     {"text", kResponses,
-     OwnForm{"an object with a format: text, json_object or json_schema", kFlatFormatSchema}, 0, 0,
-     false, "As response_format, with name, schema and strict beside the type."},
+     OwnForm{"an object with a format: text, json_object, json_schema or structural_tag",
+             kFlatFormatSchema},
+     0, 0, false, "As response_format, with name, schema and strict beside the type."},
     {"output_format", kMessages,
-     OwnForm{"an object with a type: json_schema",
-             R"({"type":"object","properties":{"type":{"enum":["text","json_object",)"
-             R"("json_schema"]},"schema":{"type":"object"}},"required":["type"]})"},
+     OwnForm{
+         "an object with a type: json_schema or structural_tag",
+         R"({"type":"object","properties":{"type":{"enum":["text","json_object",)"
+         R"("json_schema","structural_tag"]},"schema":{"type":"object"}},"required":["type"]})"},
      0, 0, false, "The answer is an instance of schema. Also as output_config.format."},
     {"reasoning", kResponses,
      OwnForm{"an object with an effort",

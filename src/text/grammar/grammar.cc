@@ -98,6 +98,12 @@ GrammarBuilder::Expr GrammarBuilder::Terminal(ByteAutomaton automaton) {
   return Add({Kind::kTerminal, it->second, 0, -1, {}});
 }
 
+GrammarBuilder::Expr GrammarBuilder::EndlessTerminal(ByteAutomaton automaton) {
+  const Expr made = Terminal(std::move(automaton));
+  exprs_[made].endless = true;
+  return made;
+}
+
 GrammarBuilder::Expr GrammarBuilder::Sequence(std::vector<Expr> parts) {
   std::erase(parts, kEmpty);
   if (parts.empty()) return kEmpty;
@@ -359,6 +365,7 @@ int32_t GrammarBuilder::Emit(Expr expr, int32_t next, Grammar& grammar) {
       made.kind = Instruction::Kind::kTerminal;
       made.terminal = UseTerminal(n.index, grammar);
       made.next = next;
+      made.endless = n.endless;
       return AddInstruction(grammar, std::move(made));
     case Kind::kSequence:
       for (size_t i = n.parts.size(); i-- > 0;) next = Emit(n.parts[i], next, grammar);

@@ -15,6 +15,7 @@
 #include "text/grammar/lark.h"
 #include "text/grammar/matcher.h"
 #include "text/grammar/pattern.h"
+#include "text/grammar/structural_tag.h"
 
 namespace penstock {
 namespace {
@@ -123,6 +124,11 @@ class GrammarCompiler::Made final : public TokenGrammar {
   const int32_t reasoning_limit_;
 };
 
+GrammarSpec::Form FormOfGrammar(std::string_view text) {
+  return text.find("::=") == std::string_view::npos ? GrammarSpec::Form::kLark
+                                                    : GrammarSpec::Form::kGbnf;
+}
+
 absl::StatusOr<Grammar> CompileGrammar(const GrammarSpec& spec,
                                        std::vector<std::string>* loosened) {
   if (spec.text.size() > kMaxGrammarText)
@@ -143,6 +149,9 @@ absl::StatusOr<Grammar> CompileGrammar(const GrammarSpec& spec,
       return grammar::CompileGbnf(spec.text);
     case GrammarSpec::Form::kLark:
       return grammar::CompileLark(spec.text);
+    case GrammarSpec::Form::kTag:
+      return grammar::CompileStructuralTag(
+          nlohmann::ordered_json::parse(spec.text, nullptr, false));
   }
   return absl::InvalidArgumentError("an unknown form of grammar");
 }

@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -20,12 +21,15 @@
 namespace penstock {
 
 struct GrammarSpec {
-  enum class Form : uint8_t { kJsonObject, kJsonSchema, kRegex, kChoice, kGbnf, kLark };
+  enum class Form : uint8_t { kJsonObject, kJsonSchema, kRegex, kChoice, kGbnf, kLark, kTag };
   Form form = Form::kJsonObject;
-  std::string text;                  // the schema, the expression or the grammar
+  std::string text;                  // the schema, the expression, the grammar, the structural tag
   std::vector<std::string> choices;  // kChoice
   bool strict = true;                // kJsonSchema: refuse what cannot be kept, else leave it out
 };
+
+/// Of a grammar whose notation is not said: the arrow of GBNF's rules tells, as with other servers.
+GrammarSpec::Form FormOfGrammar(std::string_view text);
 
 /// A reply as a whole: perhaps reasoning, then content or calls of functions.
 struct ReplySpec {
