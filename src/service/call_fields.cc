@@ -29,7 +29,10 @@ constexpr std::string_view kFlagsSchema =
 constexpr std::string_view kToolChoiceSchema =
     R"({"anyOf":[{"enum":["none","auto","required"]},{"type":"object","properties":{)"
     R"("type":{"const":"function"},"name":{"type":"string"},"function":{"type":"object",)"
-    R"("properties":{"name":{"type":"string"}},"required":["name"]}},"required":["type"]}]})";
+    R"("properties":{"name":{"type":"string"}},"required":["name"]}},"required":["type"]},)"
+    R"({"type":"object","properties":{"type":{"const":"allowed_tools"},"mode":{"enum":["auto",)"
+    R"("required"]},"tools":{"type":"array","minItems":1},"allowed_tools":{"type":"object"}},)"
+    R"("required":["type"]}]})";
 constexpr std::string_view kFormatSchema =
     R"({"type":"object","properties":{"type":{"enum":["text","json_object","json_schema",)"
     R"("structural_tag"]},"format":{"type":"object"},"structures":{"type":"array"},)"
@@ -181,7 +184,8 @@ const CallField kFields[] = {
              R"("required":["type"]})"},
      0, 0, false, "any, or a tool: the reply is calls, whose input fulfils its schema."},
     {"tool_choice", kAnyChat | kResponses,
-     OwnForm{"\"none\", \"auto\", \"required\" or a function", kToolChoiceSchema}, 0, 0, false,
+     OwnForm{"\"none\", \"auto\", \"required\", a function or allowed_tools", kToolChoiceSchema}, 0,
+     0, false,
      "none: calls stay in the text; required, or a function: the reply is calls, whose arguments "
      "fulfil their schemas. Under auto nothing is enforced, not even of strict functions, but "
      "beside a response_format: calls or an instance. gRPC: a word, or a function as JSON."},

@@ -17,12 +17,15 @@ FORMATS = [
     "llama3_json",
     "granite",
     "phi4",
+    "phi4_mini",
     "deepseek_v3",
     "deepseek_v31",
     "kimi_k2",
     "pythonic",
     "command_r",
+    "command_r_plus",
     "functionary",
+    "functionary_v31",
     "harmony",
 ]
 WEATHER = {
@@ -173,7 +176,7 @@ def test_responses_call_and_go_on(hermes):
     ])
     assert kept.output_text == whole.output_text
     assert kept.usage.input_tokens == whole.usage.input_tokens
-    items = client.responses.input_items.list(whole.id).data
+    items = client.responses.input_items.list(whole.id, order="asc").data
     assert [item.type for item in items] == ["message", "function_call", "function_call_output"]
     assert items[0].content[0].text == "How is the weather?" and items[2].output == "Sun."
 

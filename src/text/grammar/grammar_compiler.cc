@@ -53,9 +53,11 @@ absl::StatusOr<Grammar> CompileRegex(const std::string& pattern) {
 class PieceMatcher final : public TokenMatcher {
  public:
   PieceMatcher(std::shared_ptr<const Grammar> grammar, std::shared_ptr<grammar::TokenMasks> masks,
-               std::shared_ptr<grammar::TokenMasks> first_masks, int32_t reasoning_limit)
+               std::shared_ptr<grammar::TokenMasks> first_masks,
+               std::shared_ptr<grammar::ForcedText> forced_text, int32_t reasoning_limit)
       : masks_(masks),
         first_masks_(first_masks),
+        forced_text_(std::move(forced_text)),
         matcher_(std::move(grammar)),
         writer_(std::move(masks)),
         first_writer_(std::move(first_masks)),
@@ -68,9 +70,27 @@ class PieceMatcher final : public TokenMatcher {
     if (id < 0 || id >= masks.vocab_size() || masks.piece(id).empty()) return false;
     if (!matcher_.Accept(masks.piece(id))) return false;
     LimitReasoning();
+    ids_.push_back(id);
     return true;
   }
-  void Rollback(int32_t num_tokens) override { matcher_.Rollback(num_tokens); }
+  void Rollback(int32_t num_tokens) override {
+    matcher_.Rollback(num_tokens);
+    ids_.resize(static_cast<size_t>(matcher_.num_steps()));
+    if (ids_.size() < forced_begin_) forced_.clear();
+  }
+  absl::Span<const TokenId> Forced() override {
+    static const bool off = getenv("PENSTOCK_NO_FORCED") != nullptr;  // MEASURE
+    if (off) return {};
+    // What was found at the begin of such a text holds up to its end, so that it does not matter who
+    // asks where.
+    const size_t num_taken = ids_.size() - std::min(forced_begin_, ids_.size());
+    if (num_taken < forced_.size() &&
+        std::equal(ids_.end() - static_cast<ptrdiff_t>(num_taken), ids_.end(), forced_.begin()))
+      return absl::MakeConstSpan(forced_).subspan(num_taken);
+    forced_ = forced_text_->Find(matcher_, ids_);
+    forced_begin_ = ids_.size();
+    return forced_;
+  }
   bool finished() const override { return matcher_.finished(); }
   bool ended() const override { return matcher_.ended(); }
   void FillMask(absl::Span<uint32_t> words) override {
@@ -83,6 +103,10 @@ class PieceMatcher final : public TokenMatcher {
   }
 
   const std::shared_ptr<grammar::TokenMasks> masks_, first_masks_;
+  const std::shared_ptr<grammar::ForcedText> forced_text_;
+  std::vector<TokenId> ids_;     // accepted
+  std::vector<TokenId> forced_;  // from the forced_begin_-th on
+  size_t forced_begin_ = 0;
   grammar::Matcher matcher_;
   grammar::MaskWriter writer_, first_writer_;
   const int32_t reasoning_limit_;
@@ -115,7 +139,8 @@ class GrammarCompiler::Made final : public TokenGrammar {
   Made(std::shared_ptr<const Grammar> grammar, Masks masks, int32_t reasoning_limit)
       : grammar_(std::move(grammar)), masks_(std::move(masks)), reasoning_limit_(reasoning_limit) {}
   std::unique_ptr<TokenMatcher> Start() const override {
-    return std::make_unique<PieceMatcher>(grammar_, masks_.all, masks_.first, reasoning_limit_);
+    return std::make_unique<PieceMatcher>(grammar_, masks_.all, masks_.first, masks_.forced,
+                                          reasoning_limit_);
   }
 
  private:
@@ -186,6 +211,7 @@ void GrammarCompiler::MakeMasksLocked() const {
   masks_.all = std::make_shared<grammar::TokenMasks>(std::move(pieces));
   masks_.first =
       first.empty() ? masks_.all : std::make_shared<grammar::TokenMasks>(std::move(first));
+  masks_.forced = std::make_shared<grammar::ForcedText>(tokenizer_, masks_.all, masks_.first);
 }
 
 absl::StatusOr<Grammar> GrammarCompiler::CompileSpec(const ReplySpec& spec,

@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "penstock/grammar.h"
 #include "penstock/tokenizer.h"
+#include "text/grammar/forced_text.h"
 #include "text/grammar/grammar.h"
 #include "text/grammar/reply_grammar.h"
 #include "text/grammar/token_masks.h"
@@ -65,6 +66,7 @@ class GrammarCompiler {
   struct Masks {
     std::shared_ptr<grammar::TokenMasks> all;
     std::shared_ptr<grammar::TokenMasks> first;  // of an output's first token
+    std::shared_ptr<grammar::ForcedText> forced;
   };
   struct Entry {
     std::string key;
