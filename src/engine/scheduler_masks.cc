@@ -38,8 +38,6 @@ void Scheduler::KeepAllowed(TokenMatcher& matcher, std::vector<TokenId>& drafts)
 }
 
 std::vector<TokenId> Scheduler::ForcedDrafts(Sequence& seq, int32_t room) {
-  static const bool off = getenv("PENSTOCK_NO_JUMP") != nullptr;  // MEASURE
-  if (off) return {};
   constexpr int32_t kMostForced = 32;
   absl::Span<const TokenId> forced = seq.matcher->Forced();
   // Outputs on their way are the first of them.

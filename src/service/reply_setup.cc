@@ -53,6 +53,7 @@ bool IsStructuralTag(const GenerationCall& call) {
 /// Special tokens that a structural tag is written with are part of the text.
 void KeepTagTokens(const GenerationCall& call, const ServedModel& model, StreamSetup& setup) {
   if (!IsStructuralTag(call) || model.tokenizer == nullptr) return;
+  if (call.grammar->text.size() > kMaxGrammarText) return;  // it will be refused
   const ToolJson tag = ToolJson::parse(call.grammar->text, nullptr, false);
   for (const std::string& writing : grammar::WritingsOf(tag)) {
     for (const TokenId id : model.tokenizer->Encode(writing, false)) {
@@ -122,7 +123,7 @@ absl::StatusOr<std::shared_ptr<const TokenGrammar>> CompileReply(
   if (made.ok()) return made;
   if (IsStructuralTag(call) && field == call.grammar_field) {
     // What is said of a structural tag begins with the place in it.
-    const std::string what = Message(made.status());
+    const std::string what(Message(made.status()));
     const std::string at = absl::StrCat(std::string(field), ".", what.substr(0, what.find(": ")));
     return InvalidField(at, absl::StrCat(std::string(field), ".", what));
   }

@@ -125,7 +125,10 @@ class GrammarBuilder {
   int32_t EmitText(const Node& node, int32_t next, Grammar& grammar);
   int32_t AddInstruction(Grammar& grammar, Instruction instruction);
   int32_t UseTerminal(int32_t index, Grammar& grammar);
-  /// Fixed points over expressions and rules.
+  /// Of expressions: those that `known` says to be so, choices, repeats and rules of which a part is,
+  /// sequences of which all parts are.
+  template <typename Known>
+  std::vector<uint8_t> LeastFixedPoint(const Known& known) const;
   void FindProductive(bool undefined);
   void FindNullable();
   absl::Status CheckLeftRecursion() const;

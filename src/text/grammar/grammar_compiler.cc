@@ -24,7 +24,6 @@ using grammar::ByteAutomaton;
 using grammar::Grammar;
 using grammar::GrammarBuilder;
 
-constexpr size_t kMaxGrammarText = 1u << 20;
 constexpr size_t kMaxChoices = 10'000;
 
 absl::StatusOr<Grammar> CompileChoice(const std::vector<std::string>& choices) {
@@ -79,8 +78,6 @@ class PieceMatcher final : public TokenMatcher {
     if (ids_.size() < forced_begin_) forced_.clear();
   }
   absl::Span<const TokenId> Forced() override {
-    static const bool off = getenv("PENSTOCK_NO_FORCED") != nullptr;  // MEASURE
-    if (off) return {};
     // What was found at the begin of such a text holds up to its end, so that it does not matter who
     // asks where.
     const size_t num_taken = ids_.size() - std::min(forced_begin_, ids_.size());
@@ -156,8 +153,11 @@ GrammarSpec::Form FormOfGrammar(std::string_view text) {
 
 absl::StatusOr<Grammar> CompileGrammar(const GrammarSpec& spec,
                                        std::vector<std::string>* loosened) {
-  if (spec.text.size() > kMaxGrammarText)
-    return absl::InvalidArgumentError(absl::StrCat("#: longer than ", kMaxGrammarText, " bytes"));
+  if (spec.text.size() > kMaxGrammarText) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(spec.form == GrammarSpec::Form::kTag ? "format" : "#", ": longer than ",
+                     kMaxGrammarText, " bytes"));
+  }
   switch (spec.form) {
     case GrammarSpec::Form::kJsonObject:
       return grammar::CompileJsonObject();

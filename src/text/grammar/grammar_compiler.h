@@ -21,6 +21,9 @@
 
 namespace penstock {
 
+/// Longer texts are refused.
+inline constexpr size_t kMaxGrammarText = 1u << 20;
+
 struct GrammarSpec {
   enum class Form : uint8_t { kJsonObject, kJsonSchema, kRegex, kChoice, kGbnf, kLark, kTag };
   Form form = Form::kJsonObject;

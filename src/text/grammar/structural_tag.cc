@@ -25,6 +25,7 @@ constexpr size_t kMaxTags = 512;
 constexpr size_t kMaxMarkers = 32;
 constexpr size_t kMaxMarkerBytes = 1024;  // of all markers of a free text together
 constexpr size_t kMaxTagBytes = 64u << 20;
+constexpr size_t kMaxWritten = 32u << 10;  // bytes of all begins, ends and other fixed texts
 
 absl::Status WrongTag(const std::string& at, std::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat(at, ": ", ToAbsl(what)));
@@ -107,17 +108,27 @@ class TagCompiler {
     return absl::OkStatus();
   }
 
-  static absl::StatusOr<std::string> Text(const Json& value, const std::string& at) {
+  absl::StatusOr<std::string> Text(const Json& value, const std::string& at) {
     if (!value.is_string()) return WrongTag(at, "must be a string");
     return value.get<std::string>();
   }
 
-  static absl::StatusOr<std::vector<std::string>> Texts(const Json& value, const std::string& at) {
+  absl::StatusOr<std::string> Written(const Json& value, const std::string& at) {
+    ASSIGN_OR_RETURN(std::string text, Text(value, at));
+    written_ += text.size();
+    if (written_ > kMaxWritten) {
+      return TagTooLarge(at,
+                         absl::StrCat("more than ", kMaxWritten, " bytes of fixed text together"));
+    }
+    return text;
+  }
+
+  absl::StatusOr<std::vector<std::string>> Texts(const Json& value, const std::string& at) {
     std::vector<std::string> texts;
     if (!value.is_array() || value.empty())
       return WrongTag(at, "must be an array of at least one string");
     for (size_t i = 0; i < value.size(); ++i) {
-      ASSIGN_OR_RETURN(std::string text, Text(value[i], ItemAt(at, i)));
+      ASSIGN_OR_RETURN(std::string text, Written(value[i], ItemAt(at, i)));
       if (text.empty()) return WrongTag(ItemAt(at, i), "must not be empty");
       texts.push_back(std::move(text));
     }
@@ -139,12 +150,12 @@ class TagCompiler {
       return TagTooLarge(at, absl::StrCat("more than ", kMaxTags, " tags"));
     Tag made;
     made.at = at;
-    ASSIGN_OR_RETURN(made.begin, Text(TagMember(tag, "begin"), at + ".begin"));
+    ASSIGN_OR_RETURN(made.begin, Written(TagMember(tag, "begin"), at + ".begin"));
     const Json& end = TagMember(tag, "end");
     if (end.is_array()) {
       ASSIGN_OR_RETURN(made.ends, Texts(end, at + ".end"));
     } else {
-      ASSIGN_OR_RETURN(std::string text, Text(end, at + ".end"));
+      ASSIGN_OR_RETURN(std::string text, Written(end, at + ".end"));
       if (!text.empty()) made.ends.push_back(std::move(text));
     }
     return made;
@@ -254,7 +265,9 @@ class TagCompiler {
                                     const std::vector<std::string>& excluded, Manner manner,
                                     const std::string& at, const Following& end, int depth) {
     const std::string place = at.empty() ? root_at_ : at;
-    const std::string triggers_at = at.empty() ? "triggers" : at + ".triggers";
+    const std::string triggers_at = at.empty()         ? "triggers"
+                                    : triggers.empty() ? at
+                                                       : at + ".triggers";
     std::vector<std::string> markers = triggers;
     markers.insert(markers.end(), end.texts.begin(), end.texts.end());
     markers.insert(markers.end(), excluded.begin(), excluded.end());
@@ -392,7 +405,7 @@ class TagCompiler {
     GrammarSpec spec;
     if (kind == "const_string") {
       RETURN_IF_ERROR(only({"type", "value"}));
-      ASSIGN_OR_RETURN(const std::string text, Text(TagMember(format, "value"), at + ".value"));
+      ASSIGN_OR_RETURN(const std::string text, Written(TagMember(format, "value"), at + ".value"));
       return Spelled(text);
     }
     if (kind == "json_schema") {
@@ -422,7 +435,7 @@ class TagCompiler {
     if (kind == "tags_with_separator") {
       RETURN_IF_ERROR(only({"type", "tags", "separator", "at_least_one", "stop_after_first"}));
       ASSIGN_OR_RETURN(const std::string separator,
-                       Text(TagMember(format, "separator"), at + ".separator"));
+                       Written(TagMember(format, "separator"), at + ".separator"));
       ASSIGN_OR_RETURN(const std::vector<Tag> tags, ReadTags(format, at));
       ASSIGN_OR_RETURN(const Manner manner, MannerOf(format, at));
       ASSIGN_OR_RETURN(const Expr one, AnyWhole(tags, depth));
@@ -438,7 +451,7 @@ class TagCompiler {
   GrammarBuilder builder_;
   std::string root_at_;
   std::vector<Json> contents_;
-  size_t num_tags_ = 0, bytes_ = 0;
+  size_t num_tags_ = 0, bytes_ = 0, written_ = 0;
 };
 
 void CollectWritings(const Json& value, int depth, std::vector<std::string>& writings) {
