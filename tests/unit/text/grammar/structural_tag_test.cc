@@ -187,7 +187,7 @@ TEST(StructuralTag, RefusesWithThePath) {
       {R"({"structures":[{"begin":"a","end":"b","schema":{}}],"triggers":[""]})", "triggers[0]: "},
       {R"({"structures":[{"begin":"a","end":"b","schema":{},"style":1}],"triggers":["a"]})",
        "structures[0].style: "},
-      {R"({"structures":[{"begin":"a","end":"b","schema":{"type":"array","uniqueItems":true}}],"triggers":["a"]})",
+      {R"({"structures":[{"begin":"a","end":"b","schema":{"uniqueItems":true}}],"triggers":["a"]})",
        "structures[0].schema: #/uniqueItems"},
       {R"({"format":7})", "format: "},
       {R"({"format":{"type":"qwen_xml_parameter","json_schema":{}}})", "format.type: "},
