@@ -69,7 +69,8 @@ def cases():
         yield f"2^30 {keyword}", False, schema(doubling(30, keyword))
     yield "10^20 allOf of anyOf", False, schema({"allOf": [
         {"anyOf": [{"properties": {f"p{i}": {"const": j}}} for j in range(10)]} for i in range(20)]})
-    yield "oneOf of 300 strings", False, schema({"type": "string", "oneOf": [{"pattern": f"^{i}.*"} for i in range(300)]})
+    yield "oneOf of 300 strings", False, schema({
+        "type": "string", "oneOf": [{"pattern": f"^{i}.*"} for i in range(300)]})
     yield "2^40 if then else", False, schema({"allOf": [
         {"if": {"properties": {f"a{i}": {"const": 1}}}, "then": {"required": [f"b{i}"]}} for i in range(40)]})
     yield "60 patternProperties", False, schema({
@@ -154,7 +155,8 @@ def cases():
     yield "500 tags of text", False, tag({"format": {"type": "triggered_tags", "triggers": ["<a"], "tags": [
         {**one, "begin": f"<a{i}>"} for i in range(500)]}})
     yield "500 tags of schemas", False, tag({"triggers": ["<"], "structures": [
-        {"begin": f"<{i}>", "end": ">", "schema": {"type": "string", "pattern": f"^(.*{i}){{3}}$"}} for i in range(500)]})
+        {"begin": f"<{i}>", "end": ">", "schema": {"type": "string", "pattern": f"^(.*{i}){{3}}$"}}
+        for i in range(500)]})
     for number, text in ((33, ""), (31, "x" * 26)):
         begins = [f"<{i:02}{text}" for i in range(number)]
         yield f"{number} triggers", number > 32, tag({"format": {
@@ -223,7 +225,8 @@ def main():
             processor = server.processor_seconds() - processor
             memory = server.memory("VmHWM") - before
             error = answer.get("error", {}) if status != 200 else {}
-            said = answer["choices"][0]["finish_reason"] if status == 200 else f"{error.get('param')}: {error['message']}"
+            said = f"{error.get('param')}: {error.get('message')}"
+            said = said if error else answer["choices"][0]["finish_reason"]
             took = f"{processor:6.2f} s {wall:6.2f} s {memory / MIB:7.1f} MiB"
             print(f"{status} {took}  {name}: {said[:110]!r}", flush=True)
             if status not in (200, 400) or (refused and status != 400):

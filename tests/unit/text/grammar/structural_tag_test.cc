@@ -200,7 +200,8 @@ TEST(StructuralTag, RefusesWithThePath) {
        "format.content: "},
       {R"({"format":{"type":"tag","begin":"a","content":{"type":"or","elements":[{"type":"none"}]},"end":"b"}})",
        "format.content.elements[0].type: "},
-      {R"({"format":{"type":"triggered_tags","triggers":["a"],"tags":[{"begin":"b","content":{"type":"any_text"},"end":"c"}]}})",
+      {R"({"format":{"type":"triggered_tags","triggers":["a"],"tags":[)"
+       R"({"begin":"b","content":{"type":"any_text"},"end":"c"}]}})",
        "format.tags[0].begin: "},
       {FormatWith(R"("type":"triggered_tags","triggers":["<"],"at_least_one":1)"),
        "format.at_least_one: "},
