@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
@@ -25,12 +26,47 @@ using grammar::Grammar;
 using grammar::GrammarBuilder;
 
 constexpr size_t kMaxChoices = 10'000;
+constexpr size_t kMaxNotation = 256u << 10;  // bytes of a grammar in writing
+// Of the words that automata are made of: characters times different ones, as tables are so large.
+constexpr size_t kMaxWordCells = 32u << 20;
+
+/// Counts the characters of words.
+class WordCounter {
+ public:
+  void Add(std::string_view word) {
+    for (const char32_t c : ToCodePoints(word)) {
+      ++num_;
+      different_.insert(c);
+    }
+  }
+  bool too_many() const { return num_ * different_.size() > kMaxWordCells; }
+
+ private:
+  size_t num_ = 0;
+  absl::flat_hash_set<char32_t> different_;
+};
+
+/// The strings and names of a schema, but for what says nothing about instances.
+void CountWords(const nlohmann::ordered_json& schema, WordCounter& words) {
+  if (schema.is_string()) words.Add(schema.get_ref<const std::string&>());
+  if (!schema.is_structured()) return;
+  for (const auto& [name, value] : schema.items()) {
+    if (schema.is_object()) words.Add(name);
+    const bool other = schema.is_object() && value.is_string() &&
+                       (name == "description" || name == "title" || name == "$comment" ||
+                        name == "pattern");  // which has bounds of its own
+    if (!other) CountWords(value, words);
+  }
+}
 
 absl::StatusOr<Grammar> CompileChoice(const std::vector<std::string>& choices) {
   if (choices.empty()) return absl::InvalidArgumentError("expected at least one choice");
   if (choices.size() > kMaxChoices)
     return absl::InvalidArgumentError(absl::StrCat("more than ", kMaxChoices, " choices"));
   std::vector<std::u32string> words;
+  WordCounter counter;
+  for (const std::string& choice : choices) counter.Add(choice);
+  if (counter.too_many()) return absl::ResourceExhaustedError("the choices are too long together");
   for (const std::string& choice : choices) {
     if (choice.empty()) return absl::InvalidArgumentError("a choice is empty");
     words.push_back(ToCodePoints(choice));
@@ -158,12 +194,22 @@ absl::StatusOr<Grammar> CompileGrammar(const GrammarSpec& spec,
         absl::StrCat(spec.form == GrammarSpec::Form::kTag ? "format" : "#", ": longer than ",
                      kMaxGrammarText, " bytes"));
   }
+  const bool notation =
+      spec.form == GrammarSpec::Form::kGbnf || spec.form == GrammarSpec::Form::kLark;
+  if (notation && spec.text.size() > kMaxNotation) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the grammar is longer than ", kMaxNotation, " bytes"));
+  }
   switch (spec.form) {
     case GrammarSpec::Form::kJsonObject:
       return grammar::CompileJsonObject();
     case GrammarSpec::Form::kJsonSchema: {
       const auto schema = nlohmann::ordered_json::parse(spec.text, nullptr, false);
       if (schema.is_discarded()) return absl::InvalidArgumentError("#: is not valid JSON");
+      WordCounter words;
+      CountWords(schema, words);
+      if (words.too_many())
+        return absl::ResourceExhaustedError("#: too many different characters in too long texts");
       return grammar::CompileJsonSchema(schema, {spec.strict, loosened});
     }
     case GrammarSpec::Form::kRegex:
