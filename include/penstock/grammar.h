@@ -21,6 +21,10 @@ class TokenMatcher {
   virtual void Rollback(int32_t num_tokens) = 0;
   virtual bool finished() const = 0;  // the output may end here
   virtual bool ended() const = 0;     // and nothing can follow
+  /// The tokens that come next where only one text can, as the tokenizer would write it; none where
+  /// there is a choice. Others might write the same text: these are the ones to draw. Valid until the
+  /// next call.
+  virtual absl::Span<const TokenId> Forced() { return {}; }
   /// Bit i: Accept(i) would be true. Words for at least the model's vocabulary.
   virtual void FillMask(absl::Span<uint32_t> words) = 0;
 };

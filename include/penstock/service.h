@@ -106,6 +106,7 @@ struct GenerationCall {
   bool splits_reply = false;  // reasoning and calls of functions go apart from the text
   ToolChoice tool_choice = ToolChoice::kAuto;
   std::string named_function;                  // kNamed: the one that must be called
+  std::vector<std::string> allowed_functions;  // of tools: all that there are for it; empty: all
   std::optional<bool> parallel_tool_calls;     // false: one call at most
   std::optional<int64_t> reasoning_budget;     // thinking_token_budget
   std::shared_ptr<const GrammarSpec> grammar;  // what the answer must match

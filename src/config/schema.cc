@@ -475,9 +475,10 @@ ConfigSection DescribeModel(ModelEntry& entry) {
            &entry.tool_parser,
            "How the model writes calls of functions. auto: as its chat template has it. none: "
            "they stay in the text.",
-           {"auto", "none", "hermes", "qwen3_coder", "glm45", "nemotron", "mistral", "llama3_json",
-            "granite", "phi4", "deepseek_v3", "deepseek_v31", "kimi_k2", "pythonic", "command_r",
-            "functionary", "harmony"}},
+           {"auto",      "none",           "hermes",       "qwen3_coder",     "glm45",
+            "nemotron",  "mistral",        "llama3_json",  "granite",         "phi4",
+            "phi4_mini", "deepseek_v3",    "deepseek_v31", "kimi_k2",         "pythonic",
+            "command_r", "command_r_plus", "functionary",  "functionary_v31", "harmony"}},
           {"reasoning_parser",
            &entry.reasoning_parser,
            "How the model writes its reasoning, likewise.",

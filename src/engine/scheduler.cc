@@ -10,13 +10,14 @@ namespace penstock {
 Scheduler::Scheduler(const ExecutorLimits& limits, SchedulerOptions options)
     : limits_(limits),
       options_(std::move(options)),
+      can_draft_(CanDraft(limits)),
       tables_(limits, options_.prefix_cache,
               PrefixHasher(options_.hash_key, options_.model_digest)),
       adapters_(limits.max_adapters),
       waiting_(options_.policy),
       step_budget_(options_.itl_target, &decode_costs_) {
   for (int32_t i = limits.num_slots; i-- > 0;) free_slots_.push_back(SlotId{i});
-  if (!CanDraft(limits)) return;
+  if (!can_draft_) return;
   if (limits.max_model_drafts > 0) {
     draft_pace_.emplace(limits.max_model_drafts);
   } else if (options_.speculation.ngram) {
@@ -192,23 +193,26 @@ int32_t Scheduler::ChooseModelDrafts(absl::Span<Sequence* const> decoding, bool 
 /// Guesses for the positions after the next one of a sequence, with blocks to compute them in; -1
 /// where the draft model is to guess.
 std::vector<TokenId> Scheduler::Drafts(Sequence& seq, int32_t room) {
-  if ((!speculator_ && !draft_pace_) || seq.request.output == OutputKind::kHidden) return {};
+  const bool guesses = speculator_ || draft_pace_;
+  if (!can_draft_ || !(guesses || seq.matcher) || seq.request.output == OutputKind::kHidden)
+    return {};
   if (speculator_ && !seq.draft_state) seq.draft_state = speculator_->MakeState(tables_.Root(seq));
-  // Under a grammar only what it allows is guessed, so that each guess can be checked under a mask.
-  if (seq.matcher && (draft_pace_ || seq.num_in_flight > 0)) return {};
   room = std::min(room, seq.request.max_tokens - seq.num_outputs() - seq.num_in_flight - 1);
   for (size_t g = 0; g < tables_.num_groups(); ++g) {
     // Guesses take no block that a running sequence will soon need to go on.
     if (tables_.pool(g).num_free() <= num_running()) room = 0;
   }
   std::vector<TokenId> drafts;
-  if (draft_pace_) {
+  if (seq.matcher) drafts = ForcedDrafts(seq, room);
+  // Under a grammar only what it allows is guessed, so that each guess can be checked under a mask.
+  const bool may_guess = !seq.matcher || (seq.num_in_flight == 0 && drafts.empty());
+  if (draft_pace_ && !seq.matcher) {
     drafts.resize(std::max(0, std::min(room, num_model_drafts_)), -1);
-  } else {
+  } else if (speculator_ && may_guess) {
     drafts = speculator_->Propose(seq.tokens, seq.num_prompt(), seq.num_in_flight, room,
                                   *seq.draft_state);
+    if (seq.matcher) KeepAllowed(*seq.matcher, drafts);
   }
-  if (seq.matcher) KeepAllowed(*seq.matcher, drafts);
   const int32_t end = seq.num_computable() + static_cast<int32_t>(drafts.size());
   if (!drafts.empty() && !tables_.Grow(seq, end)) drafts.clear();
   return drafts;

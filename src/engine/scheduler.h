@@ -119,6 +119,8 @@ class Scheduler {
 
   bool AwaitsVerification() const;
   std::vector<TokenId> Drafts(Sequence& seq, int32_t room);
+  /// The tokens that a grammar leaves no choice about, behind those in flight.
+  static std::vector<TokenId> ForcedDrafts(Sequence& seq, int32_t room);
   /// Drops the first draft that a grammar does not allow, and all after it.
   static void KeepAllowed(TokenMatcher& matcher, std::vector<TokenId>& drafts);
   void AddMasks(const StepPlan& plan, size_t index, Sequence& seq, std::vector<RowMask>& masks);
@@ -141,6 +143,7 @@ class Scheduler {
 
   const ExecutorLimits limits_;
   const SchedulerOptions options_;
+  const bool can_draft_;
   CacheTables tables_;
   AdapterUse adapters_;
   WaitQueue waiting_;

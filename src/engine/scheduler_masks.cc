@@ -37,6 +37,16 @@ void Scheduler::KeepAllowed(TokenMatcher& matcher, std::vector<TokenId>& drafts)
   matcher.Rollback(static_cast<int32_t>(kept));
 }
 
+std::vector<TokenId> Scheduler::ForcedDrafts(Sequence& seq, int32_t room) {
+  constexpr int32_t kMostForced = 32;
+  absl::Span<const TokenId> forced = seq.matcher->Forced();
+  // Outputs on their way are the first of them.
+  forced.remove_prefix(std::min(forced.size(), static_cast<size_t>(seq.num_in_flight)));
+  const int32_t most = std::max(0, std::min(room, kMostForced));
+  forced = forced.subspan(0, static_cast<size_t>(most));
+  return {forced.begin(), forced.end()};
+}
+
 bool Scheduler::NeedsMasks(const StepPlan& plan) const {
   return std::any_of(plan.slices.begin(), plan.slices.end(), [&](const SequenceSlice& slice) {
     if (slice.num_outputs == 0) return false;
@@ -70,21 +80,27 @@ void Scheduler::AddMasks(const StepPlan& plan, size_t index, Sequence& seq,
   for (int32_t row = 0; row <= slice.num_drafts; ++row) {
     std::vector<uint32_t>& words =
         mask_words_.emplace_back((static_cast<size_t>(limits_.vocab_size) + 31) / 32);
-    matcher.FillMask(absl::MakeSpan(words));
-    if (matcher.finished()) {
-      for (const TokenId id : seq.request.stop_token_ids) {
-        if (id >= 0 && id < limits_.vocab_size) words[id / 32] |= 1u << (id % 32);
-      }
-    }
     const auto nothing = [&words] {
       return std::none_of(words.begin(), words.end(), [](uint32_t w) { return w != 0; });
     };
-    const bool none = nothing();
-    if (!none) {
-      const auto drafts =
-          absl::MakeConstSpan(plan.tokens)
-              .subspan(slice.token_offset + slice.num_tokens - slice.num_drafts, row);
+    const auto drafts = absl::MakeConstSpan(plan.tokens)
+                            .subspan(slice.token_offset + slice.num_tokens - slice.num_drafts, row);
+    // Where one text alone may follow, it is written as the tokenizer writes it, unless the request
+    // forbids that.
+    if (const absl::Span<const TokenId> forced = matcher.Forced(); !forced.empty()) {
+      words[forced[0] / 32] |= 1u << (forced[0] % 32);
       TakeForbidden(seq, drafts, words);
+    }
+    bool none = false;
+    if (nothing()) {
+      matcher.FillMask(absl::MakeSpan(words));
+      if (matcher.finished()) {
+        for (const TokenId id : seq.request.stop_token_ids) {
+          if (id >= 0 && id < limits_.vocab_size) words[id / 32] |= 1u << (id % 32);
+        }
+      }
+      none = nothing();
+      if (!none) TakeForbidden(seq, drafts, words);
     }
     if (none || nothing()) {
       // Nothing can be drawn under such a mask. What the step yields for it is dropped.

@@ -48,6 +48,7 @@ void Scheduler::AddSlice(Sequence& seq, int32_t num_tokens, absl::Span<const Tok
   if (reaches_end) {
     seq.num_in_flight += 1 + num_drafts;
     seq.drafts_in_flight.push_back(num_drafts);
+    seq.forced_in_flight.push_back(num_drafts > 0 && seq.matcher && !seq.matcher->Forced().empty());
   }
   tables_.RegisterComputed(
       seq);  // steps run in launch order: whoever is planned from here on may read these blocks
@@ -119,7 +120,9 @@ void Scheduler::SettleDrafts(Sequence& seq, const SliceResult& slice) {
   seq.drafts_in_flight.erase(seq.drafts_in_flight.begin());
   seq.num_in_flight -= 1 + num_drafts;
   if (seq.running()) seq.num_computed -= num_drafts - slice.num_accepted;
-  if (num_drafts == 0) return;
+  const bool forced = seq.forced_in_flight.front();
+  seq.forced_in_flight.erase(seq.forced_in_flight.begin());
+  if (num_drafts == 0 || forced) return;
   ++counters_.num_drafts;
   counters_.num_draft_tokens += num_drafts;
   counters_.num_accepted_tokens += slice.num_accepted;
@@ -130,18 +133,20 @@ void Scheduler::ObserveStep(const StepPlan& plan, absl::Duration took) {
   int32_t decodes = 0;
   int32_t prompts = 0;
   int32_t drafts = 0;
+  bool forced = false;  // drafts that no draft model made
   for (const SequenceSlice& slice : plan.slices) {
     const bool decodes_all =
         slice.kind == OutputKind::kToken && slice.num_outputs == slice.num_tokens;
     (decodes_all ? decodes : prompts) += slice.num_tokens;
     drafts = std::max(drafts, slice.num_drafts);
+    forced |= slice.num_drafts > 0 && plan.tokens[slice.token_offset + slice.num_tokens - 1] >= 0;
   }
   const double seconds = absl::ToDoubleSeconds(took);
   if (prompts > 0) {
     step_budget_.Observe(decodes, prompts, seconds);
   } else if (!draft_pace_) {
     decode_costs_.Observe(decodes, seconds);
-  } else {
+  } else if (!forced) {
     draft_pace_->ObserveStep(static_cast<int32_t>(plan.slices.size()), drafts, seconds);
     if (drafts == 0) decode_costs_.Observe(decodes, seconds);
   }

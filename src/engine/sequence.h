@@ -48,6 +48,7 @@ struct Sequence {
   int32_t num_computed = 0;
   int32_t num_in_flight = 0;                         // outputs launched and not yet collected
   absl::InlinedVector<int32_t, 2> drafts_in_flight;  // of each slice launched with outputs to come
+  absl::InlinedVector<bool, 2> forced_in_flight;     // of each: a grammar leaves nothing but them
   std::unique_ptr<TokenMatcher> matcher;  // of request.grammar, after the outputs that are known
   std::optional<DraftState> draft_state;
   double draft_rate = -1;  // how often a draft model's guess is right; < 0: not known yet

@@ -29,21 +29,26 @@ constexpr std::string_view kFlagsSchema =
 constexpr std::string_view kToolChoiceSchema =
     R"({"anyOf":[{"enum":["none","auto","required"]},{"type":"object","properties":{)"
     R"("type":{"const":"function"},"name":{"type":"string"},"function":{"type":"object",)"
-    R"("properties":{"name":{"type":"string"}},"required":["name"]}},"required":["type"]}]})";
+    R"("properties":{"name":{"type":"string"}},"required":["name"]}},"required":["type"]},)"
+    R"({"type":"object","properties":{"type":{"const":"allowed_tools"},"mode":{"enum":["auto",)"
+    R"("required"]},"tools":{"type":"array","minItems":1},"allowed_tools":{"type":"object"}},)"
+    R"("required":["type"]}]})";
 constexpr std::string_view kFormatSchema =
-    R"({"type":"object","properties":{"type":{"enum":["text","json_object","json_schema"]},)"
-    R"("json_schema":{"type":"object","properties":{"name":{"type":"string","minLength":1,)"
+    R"({"type":"object","properties":{"type":{"enum":["text","json_object","json_schema",)"
+    R"("structural_tag"]},"format":{"type":"object"},"structures":{"type":"array"},)"
+    R"("triggers":{"type":"array"},"json_schema":{"type":"object","properties":{"name":{"type":"string","minLength":1,)"
     R"("maxLength":64},"schema":{"type":"object"},"strict":{"type":["boolean","null"]}},)"
     R"("required":["name","schema"]}},"required":["type"]})";
 constexpr std::string_view kFlatFormatSchema =
     R"({"type":"object","properties":{"format":{"anyOf":[{"type":"null"},{"type":"object",)"
-    R"("properties":{"type":{"enum":["text","json_object","json_schema"]},)"
+    R"("properties":{"type":{"enum":["text","json_object","json_schema","structural_tag"]},)"
     R"("schema":{"type":"object"}},"required":["type"]}]}}})";
 constexpr std::string_view kStructuredSchema =
     R"({"type":"object","properties":{"json":{"type":["object","boolean","string","null"]},)"
     R"("regex":{"type":["string","null"]},"choice":{"type":["array","null"],"minItems":1,)"
     R"("items":{"type":"string","minLength":1}},"grammar":{"type":["string","null"]},)"
-    R"("json_object":{"type":["boolean","null"]}},"additionalProperties":{"type":"null"}})";
+    R"("json_object":{"type":["boolean","null"]},)"
+    R"("structural_tag":{"type":["object","string","null"]}},"additionalProperties":{"type":"null"}})";
 constexpr std::string_view kPromptSchema =
     R"({"anyOf":[{"type":"string"},{"type":"array","minItems":1,"items":{"anyOf":[)"
     R"({"type":"string"},{"type":"integer","minimum":0},)"
@@ -179,7 +184,8 @@ const CallField kFields[] = {
              R"("required":["type"]})"},
      0, 0, false, "any, or a tool: the reply is calls, whose input fulfils its schema."},
     {"tool_choice", kAnyChat | kResponses,
-     OwnForm{"\"none\", \"auto\", \"required\" or a function", kToolChoiceSchema}, 0, 0, false,
+     OwnForm{"\"none\", \"auto\", \"required\", a function or allowed_tools", kToolChoiceSchema}, 0,
+     0, false,
      "none: calls stay in the text; required, or a function: the reply is calls, whose arguments "
      "fulfil their schemas. Under auto nothing is enforced, not even of strict functions, but "
      "beside a response_format: calls or an instance. gRPC: a word, or a function as JSON."},
@@ -208,11 +214,15 @@ const CallField kFields[] = {
      "Names the request in answers and logs."},
     {"user", kHttp | kResponses | kHttpPooling, &Call::user, 0, 0, false, "Accepted and not used."},
     {"response_format", kEverywhere,
-     OwnForm{"an object with a type: text, json_object or json_schema", kFormatSchema}, 0, 0, false,
+     OwnForm{"an object with a type: text, json_object, json_schema or structural_tag",
+             kFormatSchema},
+     0, 0, false,
      "The answer is JSON, or an instance of json_schema.schema, members in its order; "
-     "strict: false leaves out what cannot be kept. gRPC: as JSON."},
+     "strict: false leaves out what cannot be kept; or text with tags, by format or by structures "
+     "and triggers. gRPC: as JSON."},
     {"structured_outputs", kEverywhere | kDialogues,
-     OwnForm{"an object with one of json, regex, choice, grammar (GBNF or Lark), json_object",
+     OwnForm{"an object with one of json, regex, choice, grammar (GBNF or Lark), json_object, "
+             "structural_tag",
              kStructuredSchema},
      0, 0, false, "What the answer must match. gRPC: as JSON."},
     {"guided_json", kHttpText,
@@ -227,12 +237,14 @@ const CallField kFields[] = {
     {"guided_json_object", kHttpText, OwnForm{"true or false", kFlagSchema}, 0, 0, false,
      "As structured_outputs.json_object."},
     {"text", kResponses,
-     OwnForm{"an object with a format: text, json_object or json_schema", kFlatFormatSchema}, 0, 0,
-     false, "As response_format, with name, schema and strict beside the type."},
+     OwnForm{"an object with a format: text, json_object, json_schema or structural_tag",
+             kFlatFormatSchema},
+     0, 0, false, "As response_format, with name, schema and strict beside the type."},
     {"output_format", kMessages,
-     OwnForm{"an object with a type: json_schema",
-             R"({"type":"object","properties":{"type":{"enum":["text","json_object",)"
-             R"("json_schema"]},"schema":{"type":"object"}},"required":["type"]})"},
+     OwnForm{
+         "an object with a type: json_schema or structural_tag",
+         R"({"type":"object","properties":{"type":{"enum":["text","json_object",)"
+         R"("json_schema","structural_tag"]},"schema":{"type":"object"}},"required":["type"]})"},
      0, 0, false, "The answer is an instance of schema. Also as output_config.format."},
     {"reasoning", kResponses,
      OwnForm{"an object with an effort",

@@ -83,7 +83,7 @@ std::vector<std::string> FieldsOf(const GenerationCall& call) {
         {"tools", call.tools != nullptr && !call.tools->is_null()},
         {"documents", call.documents != nullptr && !call.documents->is_null()},
         {"chat_template_kwargs", call.template_arguments != nullptr},
-        {"tool_choice", call.tool_choice != ToolChoice::kAuto},
+        {"tool_choice", call.tool_choice != ToolChoice::kAuto || !call.allowed_functions.empty()},
         {"stream_options", call.include_usage || call.continuous_usage_stats}}) {
     if (there) out.emplace_back(name);
   }
@@ -108,6 +108,7 @@ std::string CallKey(const GenerationCall& call, const ServedModel& model, std::s
   absl::StrAppend(&text, call.chat ? " chat" : " text", call.splits_reply ? " split" : "", " ",
                   static_cast<int>(call.tool_choice), " ");
   AppendPart(text, call.named_function);
+  for (const std::string& name : call.allowed_functions) AppendPart(text, name);
   EachMember(call, [&](std::string_view name, const std::string& value) {
     if (IsManner(name)) return;
     AppendPart(text, name);

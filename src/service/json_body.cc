@@ -34,6 +34,7 @@ class BoundedBuilder {
   bool binary(Json::binary_t& value) { return builder_.binary(value); }
   bool start_object(size_t size) { return Enter() && builder_.start_object(size); }
   bool key(std::string& value) {
+    keys_.back() = value;
     if (++members_.back() > kMaxMembers)
       return Refuse(absl::StrCat("an object has more than ", kMaxMembers, " members"));
     return builder_.key(value);
@@ -60,20 +61,31 @@ class BoundedBuilder {
  private:
   bool Enter() {
     members_.push_back(0);
+    keys_.emplace_back();
     return members_.size() <= kMaxDepth ||
            Refuse(absl::StrCat("nested deeper than ", kMaxDepth, " levels"));
   }
   bool Leave() {
     members_.pop_back();
+    keys_.pop_back();
     return true;
   }
   bool Refuse(std::string message) {
+    // Where, as far as that helps.
+    constexpr size_t kMostPath = 100;
+    std::string path;
+    for (const std::string& key : keys_) {
+      if (path.size() > kMostPath) break;
+      if (!key.empty()) absl::StrAppend(&path, path.empty() ? "" : ".", key.substr(0, kMostPath));
+    }
+    if (!path.empty()) absl::StrAppend(&message, " (in ", path, ")");
     message_ = std::move(message);
     return false;
   }
 
   nlohmann::detail::json_sax_dom_parser<Json> builder_;
-  std::vector<size_t> members_;  // of each open object or array
+  std::vector<size_t> members_;    // of each open object or array
+  std::vector<std::string> keys_;  // of each: the last one
   std::string message_;
   size_t position_ = 0;
 };

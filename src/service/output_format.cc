@@ -71,21 +71,38 @@ absl::Status SetObject(const std::string& at, const Json& value, GenerationCall&
   return value.get<bool>() ? SetFormat(at, {}, call) : absl::OkStatus();
 }
 
+/// A structural tag, as JSON or as a string that holds JSON. What it must be is seen when it is
+/// compiled.
+absl::Status SetTag(const std::string& at, const Json& value, GenerationCall& call) {
+  GrammarSpec spec;
+  spec.form = Form::kTag;
+  if (value.is_string()) {
+    absl::StatusOr<Json> parsed = ParseWireJson(value.get_ref<const std::string&>(), at);
+    if (!parsed.ok()) return InvalidField(at, Message(parsed.status()));
+    if (!parsed->is_object()) return WrongJsonType(at, "a structural tag, an object", *parsed);
+    spec.text = parsed->dump();
+  } else if (value.is_object()) {
+    spec.text = value.dump();
+  } else {
+    return WrongJsonType(at, "a structural tag, an object", value);
+  }
+  return SetFormat(at, std::move(spec), call);
+}
+
 absl::Status ReadOne(const std::string& at, std::string_view kind, const Json& value,
                      GenerationCall& call) {
   if (kind == "json") return SetSchema(at, value, true, call);
   if (kind == "regex") return SetText(at, Form::kRegex, value, call);
   if (kind == "choice") return SetChoice(at, value, call);
   if (kind == "grammar") {
-    // As with other servers, the arrow of GBNF's rules tells the notations apart.
-    const bool gbnf =
-        value.is_string() && value.get_ref<const std::string&>().find("::=") != std::string::npos;
-    return SetText(at, gbnf ? Form::kGbnf : Form::kLark, value, call);
+    if (!value.is_string()) return WrongJsonType(at, "a string", value);
+    return SetText(at, FormOfGrammar(value.get_ref<const std::string&>()), value, call);
   }
   if (kind == "json_object") return SetObject(at, value, call);
+  if (kind == "structural_tag") return SetTag(at, value, call);
   return InvalidField(at, absl::StrCat(at,
-                                       " is not supported: json, regex, choice, grammar and "
-                                       "json_object are"));
+                                       " is not supported: json, regex, choice, grammar, "
+                                       "json_object and structural_tag are"));
 }
 
 absl::Status ReadStructuredOutputs(const Json& value, GenerationCall& call) {
@@ -132,10 +149,11 @@ absl::Status ReadTyped(const std::string& at, const Json& format, bool nested, b
   const auto type = format.find("type");
   if (type != format.end() && *type == "text") return absl::OkStatus();
   if (type != format.end() && *type == "json_object") return SetFormat(at, {}, call);
+  if (type != format.end() && *type == "structural_tag") return SetTag(at, format, call);
   if (type == format.end() || *type != "json_schema") {
     return InvalidField(at, absl::StrCat(at,
-                                         ": type must be \"text\", \"json_object\" or "
-                                         "\"json_schema\""));
+                                         ": type must be \"text\", \"json_object\", "
+                                         "\"json_schema\" or \"structural_tag\""));
   }
   if (!nested) {
     if (named) RETURN_IF_ERROR(CheckName(at, format));

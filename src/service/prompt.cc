@@ -11,6 +11,7 @@
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "service/call_error.h"
+#include "service/tool_choice.h"
 #include "text/chat_template.h"
 
 namespace penstock {
@@ -30,7 +31,7 @@ Json TemplateContext(const GenerationCall& call, const ServedModel& model,
   context["add_generation_prompt"] = add_generation_prompt;
   context["bos_token"] = model.bos_token;
   context["eos_token"] = model.eos_token;
-  if (call.tools && !call.tools->is_null()) context["tools"] = *call.tools;
+  if (call.tools && !call.tools->is_null()) context["tools"] = AllowedTools(call);
   if (call.documents && !call.documents->is_null()) context["documents"] = *call.documents;
   if (call.reasoning_effort) context["reasoning_effort"] = *call.reasoning_effort;
   if (call.template_arguments && call.template_arguments->is_object()) {

@@ -11,6 +11,7 @@
 #include "service/call_error.h"
 #include "service/tool_choice.h"
 #include "text/grammar/grammar_compiler.h"
+#include "text/grammar/structural_tag.h"
 
 namespace penstock {
 namespace {
@@ -45,10 +46,27 @@ bool TellsApart(const ServedModel& model) {
          model.call_format->body != CallBody::kNameLine;
 }
 
+bool IsStructuralTag(const GenerationCall& call) {
+  return call.grammar != nullptr && call.grammar->form == GrammarSpec::Form::kTag;
+}
+
+/// Special tokens that a structural tag is written with are part of the text.
+void KeepTagTokens(const GenerationCall& call, const ServedModel& model, StreamSetup& setup) {
+  if (!IsStructuralTag(call) || model.tokenizer == nullptr) return;
+  if (call.grammar->text.size() > kMaxGrammarText) return;  // it will be refused
+  const ToolJson tag = ToolJson::parse(call.grammar->text, nullptr, false);
+  for (const std::string& writing : grammar::WritingsOf(tag)) {
+    for (const TokenId id : model.tokenizer->Encode(writing, false)) {
+      if (model.tokenizer->is_special(id)) setup.reply_markers.push_back(id);
+    }
+  }
+}
+
 }  // namespace
 
 void SetReply(const GenerationCall& call, const ServedModel& model,
               const std::vector<TokenId>& prompt, StreamSetup& setup) {
+  KeepTagTokens(call, model, setup);
   if (!call.chat || !call.splits_reply) return;
   setup.reply.reasoning = model.reasoning_format;
   if (MustCall(call) || (MayCall(call) && (call.grammar == nullptr || TellsApart(model))))
@@ -103,6 +121,12 @@ absl::StatusOr<std::shared_ptr<const TokenGrammar>> CompileReply(
   absl::StatusOr<std::shared_ptr<const TokenGrammar>> made =
       model.grammars->Compile(spec, warnings);
   if (made.ok()) return made;
+  if (IsStructuralTag(call) && field == call.grammar_field) {
+    // What is said of a structural tag begins with the place in it.
+    const std::string what(Message(made.status()));
+    const std::string at = absl::StrCat(std::string(field), ".", what.substr(0, what.find(": ")));
+    return InvalidField(at, absl::StrCat(std::string(field), ".", what));
+  }
   // What is said of functions names them.
   const bool of_tools = Message(made.status()).starts_with("tools[");
   const std::string prefix = of_tools ? "" : absl::StrCat(std::string(field), ": ");

@@ -13,10 +13,14 @@
 
 namespace penstock {
 
-/// "none", "auto", "required", or a function with a name, beside its type or a level deeper.
+/// "none", "auto", "required", a function with a name, beside its type or a level deeper, or allowed
+/// tools with a mode, the same.
 /// INVALID_ARGUMENT for anything else.
 absl::Status ReadToolChoice(std::string_view name, const nlohmann::ordered_json& value,
                             GenerationCall& call);
+
+/// call.tools as far as the choice leaves them: what a template is shown.
+nlohmann::ordered_json AllowedTools(const GenerationCall& call);
 
 /// Whether the reply may hold calls.
 bool MayCall(const GenerationCall& call);

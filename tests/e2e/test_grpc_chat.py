@@ -302,3 +302,25 @@ def test_messages_have_a_bound(serve, stubs):  # noqa: F811
     assert error.value.code() == grpc.StatusCode.UNIMPLEMENTED
     assert peak_memory(server) < before + 50_000_000
     assert stub.Tokenize(pb.TokenizeRequest(text="still here")).ids
+
+
+def test_structural_tags_and_allowed_tools(stub, stubs):  # noqa: F811
+    pb = stubs[0]
+    form = {"type": "structural_tag", "triggers": ["<"], "structures": [
+        {"begin": "<n>", "schema": {"type": "integer", "minimum": 0, "maximum": 9}, "end": "</n>"}]}
+    one = {"type": "structural_tag", "format": {"type": "tag", "begin": "<n>", "content": {
+        "type": "regex", "pattern": "[0-9]"}, "end": "</n>"}}
+    ask = dict(model="demo", messages=[pb.ChatMessage(role="user", content="Hi")], max_tokens=20)
+    answer = stub.Chat(pb.ChatRequest(**ask, response_format=json.dumps(one)))
+    assert re.fullmatch("<n>[0-9]</n>", answer.choices[0].message.content)
+    assert stub.Chat(pb.ChatRequest(**ask, structured_outputs=json.dumps({"structural_tag": form}))).choices
+    with pytest.raises(grpc.RpcError) as refused:
+        stub.Chat(pb.ChatRequest(**ask, response_format=json.dumps({**form, "triggers": ["x"]})))
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "response_format.structures[0].begin" in refused.value.details()
+    tool = json.dumps({"type": "function", "function": {"name": "f"}})
+    other = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [
+        {"type": "function", "function": {"name": "g"}}]}}
+    with pytest.raises(grpc.RpcError) as refused:
+        stub.Chat(pb.ChatRequest(**ask, tools=[tool], tool_choice=json.dumps(other)))
+    assert '"g"' in refused.value.details()

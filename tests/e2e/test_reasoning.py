@@ -123,7 +123,8 @@ def test_messages_have_a_thinking_block(server):
     arguments = dict(
         model="demo", max_tokens=120, messages=ASK,
         thinking={"type": "enabled", "budget_tokens": BUDGET},
-        tools=[{"name": "turn", "input_schema": SCHEMA}], tool_choice={"type": "any"},
+        tools=[{"name": "turn", "input_schema": SCHEMA}],
+        tool_choice={"type": "any", "disable_parallel_tool_use": True},
         extra_body={"chat_template": THINKS, "temperature": 0},
     )
     answer = client.messages.create(**arguments)

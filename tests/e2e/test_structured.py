@@ -3,6 +3,8 @@
 import concurrent.futures
 import json
 import re
+import time
+import urllib.request
 
 import jsonschema
 import openai
@@ -198,6 +200,106 @@ def test_responses_and_messages(client, demo):
     )
     assert json.loads(answer.output_text) in ("a", "b")
     assert answer.text.format.type == "json_schema"
+
+
+OLDER = {  # what the demo model writes anyway is the trigger
+    "type": "structural_tag", "triggers": [" a"],
+    "structures": [{"begin": " a ", "schema": {"enum": ["sea", 7]}, "end": ";"}],
+}
+NEWER = {
+    "type": "structural_tag",
+    "format": {
+        "type": "triggered_tags", "triggers": ["<at", "<who"], "at_least_one": True, "stop_after_first": True,
+        "tags": [
+            {"begin": "<at>", "content": {"type": "regex", "pattern": "[0-9]{1,3}"}, "end": "</at>"},
+            {"begin": "<who>", "content": {"type": "json_schema", "json_schema": PERSON}, "end": "</who>"},
+        ],
+    },
+}
+
+
+def check_older(text, finish):
+    after = text.split(" a")[1:]
+    if finish == "length" and after and ";" not in after[-1]:
+        after.pop()  # may be cut off
+    assert after and all(re.match(r' ("sea"|7);', rest) for rest in after), text
+
+
+@pytest.mark.parametrize("method", ["off", "ngram"])
+def test_structural_tags(serve, method):
+    client = client_of(serve("--set", f"engine.speculation.method={method}"))
+    ask = dict(model="demo", messages=ASK, max_tokens=150, temperature=0, response_format=OLDER)
+    choice = client.chat.completions.create(**ask).choices[0]
+    check_older(choice.message.content, choice.finish_reason)
+    chunks = client.chat.completions.create(**ask, stream=True)
+    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == choice.message.content
+    for extra in ({"structured_outputs": {"structural_tag": OLDER}},
+                  {"structured_outputs": {"structural_tag": json.dumps(OLDER)}}):
+        again = client.chat.completions.create(
+            model="demo", messages=ASK, max_tokens=150, temperature=0, extra_body=extra).choices[0]
+        assert again.message.content == choice.message.content
+    kinds = set()
+    for seed in range(12):
+        choice = client.chat.completions.create(
+            model="demo", messages=ASK, max_tokens=300, temperature=1.5, seed=seed, response_format=NEWER,
+            logprobs=True,
+        ).choices[0]
+        written = bytes(b for t in choice.logprobs.content for b in t.bytes)
+        assert written.decode(errors="replace").startswith(choice.message.content)
+        if choice.finish_reason == "length":
+            continue
+        found = re.fullmatch(r"<(at|who)>(.*)</\1>", choice.message.content, re.S)
+        assert found, choice.message.content
+        kinds.add(found[1])
+        if found[1] == "who":
+            jsonschema.validate(json.loads(found[2]), PERSON)
+        else:
+            assert re.fullmatch("[0-9]{1,3}", found[2])
+    assert kinds == {"at", "who"}
+    answer = client.responses.create(
+        model="demo", input="Describe.", max_output_tokens=150, temperature=0, extra_body={"text": {"format": NEWER}})
+    assert answer.output_text.startswith("<")
+
+
+def test_structural_tags_are_refused_with_the_path(client):
+    for form, param in (
+        ({"type": "structural_tag"}, "response_format.structures"),
+        ({**OLDER, "triggers": ["<"]}, "response_format.structures[0].begin"),
+        ({**OLDER, "structures": [{"begin": " a", "schema": {"type": "array", "uniqueItems": True}, "end": ""}]},
+         "response_format.structures[0].schema"),
+        ({"type": "structural_tag", "format": {"type": "loud"}}, "response_format.format.type"),
+    ):
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.chat.completions.create(model="demo", messages=ASK, response_format=form)
+        assert refused.value.param == param and refused.value.message.count(param)
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.create(model="demo", input="x", extra_body={"text": {"format": {"type": "structural_tag"}}})
+    assert refused.value.param == "text.format.structures"
+
+
+def steps(server):
+    text = urllib.request.urlopen(server.url + "/metrics").read().decode()
+    return int(float(re.search(r"^vllm:iteration_tokens_total_count.* ([0-9.e+]+)$", text, re.M)[1]))
+
+
+def test_forced_text_takes_few_steps(serve):
+    """Names of members are no choice: they are computed in one step, and their log-probabilities are the model's."""
+    server = serve("--set", "engine.speculation.method=off")
+    names = [f"a_rather_long_name_of_a_member_{i}" for i in range(6)]
+    schema = {"type": "object", "properties": {n: {"type": "boolean"} for n in names}, "required": names,
+              "additionalProperties": False}
+    before = steps(server)
+    choice = client_of(server).chat.completions.create(
+        model="demo", messages=ASK, max_tokens=400, temperature=0, response_format=as_schema(schema), logprobs=True,
+        top_logprobs=1,
+    )
+    tokens = choice.choices[0].logprobs.content
+    value = json.loads(choice.choices[0].message.content)
+    assert list(value) == names
+    while steps(server) == before:  # counted beside the answer
+        time.sleep(0.01)
+    assert steps(server) - before < len(tokens) / 2
+    assert any(t.logprob < t.top_logprobs[0].logprob for t in tokens)  # what the model would rather have said
 
 
 @pytest.mark.parametrize("depth", [1, 2])

@@ -17,12 +17,15 @@ FORMATS = [
     "llama3_json",
     "granite",
     "phi4",
+    "phi4_mini",
     "deepseek_v3",
     "deepseek_v31",
     "kimi_k2",
     "pythonic",
     "command_r",
+    "command_r_plus",
     "functionary",
+    "functionary_v31",
     "harmony",
 ]
 WEATHER = {
@@ -173,9 +176,67 @@ def test_responses_call_and_go_on(hermes):
     ])
     assert kept.output_text == whole.output_text
     assert kept.usage.input_tokens == whole.usage.input_tokens
-    items = client.responses.input_items.list(whole.id).data
+    items = client.responses.input_items.list(whole.id, order="asc").data
     assert [item.type for item in items] == ["message", "function_call", "function_call_output"]
     assert items[0].content[0].text == "How is the weather?" and items[2].output == "Sun."
+
+
+def test_input_items_come_in_pages(hermes):
+    client = client_of(hermes)
+    said = [{"role": "user", "content": f"Line {i}."} for i in range(25)]
+    answer = client.responses.create(model="demo", input=said, max_output_tokens=4)
+    texts = [f"Line {i}." for i in range(25)]
+    for order, expected in (("asc", texts), ("desc", texts[::-1])):
+        first = client.responses.input_items.list(answer.id, order=order, limit=10)
+        assert [item.content[0].text for item in first.data] == expected[:10] and first.has_more
+        # The client goes on from page to page by `after`.
+        assert [item.content[0].text for item in first] == expected
+    last_first = client.responses.input_items.list(answer.id, include=["reasoning.encrypted_content"])
+    assert len(last_first.data) == 20 and last_first.data[0].content[0].text == "Line 24."
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.input_items.list(answer.id, limit=0)
+    assert refused.value.param == "limit"
+
+
+def test_allowed_tools(hermes):
+    client = client_of(hermes)
+    function = {"type": "function", "function": {"name": "now"}}
+    ask = dict(model="demo", messages=ASK, tools=TOOLS, max_tokens=60, temperature=1.0)
+
+    def allowed(mode, tools=(function,)):
+        return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": list(tools)}}
+
+    for seed in range(8):  # the other one could be called as well
+        whole = client.chat.completions.create(**ask, seed=seed, tool_choice=allowed("required")).choices[0]
+        streamed, _ = joined(client.chat.completions.create(
+            **ask, seed=seed, tool_choice=allowed("required"), stream=True))
+        calls = [(c.function.name, c.function.arguments) for c in whole.message.tool_calls or []]
+        assert calls == streamed and calls and {name for name, _ in calls} == {"now"}
+    # The template is shown the allowed ones alone.
+    shown = "{% for t in tools or [] %}{{ t.function.name }},{% endfor %}{{ messages[0].content }}"
+    sizes = [
+        client.chat.completions.create(
+            **{**ask, "max_tokens": 1, "tools": TOOLS if tools is None else tools}, extra_body={"chat_template": shown},
+            **({"tool_choice": choice} if choice else {}),
+        ).usage.prompt_tokens
+        for tools, choice in ((None, None), (None, allowed("auto")), (TOOLS[1:], None))
+    ]
+    assert sizes[0] > sizes[1] == sizes[2]
+    answer = client.responses.create(
+        model="demo", input="How is the weather?", max_output_tokens=60, tools=[
+            {"type": "function", "name": n, "parameters": s} for n, s in SCHEMAS.items()],
+        tool_choice={"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "now"}]})
+    assert {item.name for item in answer.output if item.type == "function_call"} == {"now"}
+    assert answer.tool_choice.type == "allowed_tools" and answer.tool_choice.mode == "required"
+    for choice, param in (
+        (allowed("all"), "tool_choice.allowed_tools.mode"),
+        (allowed("auto", []), "tool_choice.allowed_tools.tools"),
+        (allowed("auto", [{"type": "mcp", "server_label": "x"}]), "tool_choice.allowed_tools.tools[0]"),
+        (allowed("auto", [{"type": "function", "function": {"name": "other"}}]), "tool_choice"),
+    ):
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.chat.completions.create(**ask, tool_choice=choice)
+        assert refused.value.param == param
 
 
 def test_messages_use_tools(hermes):
@@ -196,8 +257,12 @@ def test_messages_use_tools(hermes):
     assert json.loads("".join(pieces)) == use.input == final.content[0].input
     assert final.stop_reason == "tool_use"
     several = client.messages.create(**{**ask, "tool_choice": {"type": "any"}})
-    for block in several.content:
+    uses = [block for block in several.content if block.type == "tool_use"]
+    # A call that max_tokens cuts off before its name is known is text, or its input is not whole.
+    assert len(several.content) - len(uses) <= (several.stop_reason == "max_tokens")
+    for block in uses[:-1] if several.stop_reason == "max_tokens" else uses:
         jsonschema.validate(block.input, SCHEMAS[block.name])
+    assert uses
 
     turns = ASK + [
         {"role": "assistant", "content": [{"type": "text", "text": "I look."}, use.model_dump()]},

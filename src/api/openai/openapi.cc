@@ -140,6 +140,9 @@ Json PlainOperation(const OpenApiRoute& route) {
                                             {"required", true},
                                             {"schema", {{"type", "string"}}}}});
   }
+  if (route.query != nullptr) {
+    for (Json& one : Json::parse(route.query)) operation["parameters"].push_back(std::move(one));
+  }
   if (route.body != nullptr) {
     operation["requestBody"] = {{"required", true}, {"content", JsonContent(route.body)}};
   }

@@ -7,7 +7,12 @@ constexpr OpenApiRoute kOpenApiRoutes[] = {
     {"/v1/models", "get", "The models that are served", nullptr, "Models"},
     {"/v1/models/{model}", "get", "One of them", nullptr, "Model"},
     {"/v1/responses/{response_id}", "get", "A kept response", nullptr, "Response"},
-    {"/v1/responses/{response_id}/input_items", "get", "The items of its input", nullptr, "Items"},
+    {"/v1/responses/{response_id}/input_items", "get", "The items of its input", nullptr, "Items",
+     R"([{"name":"limit","in":"query","schema":{"type":"integer","minimum":1,"maximum":100,)"
+     R"("default":20}},{"name":"order","in":"query","schema":{"enum":["asc","desc"],)"
+     R"("default":"desc"}},{"name":"after","in":"query","description":"the id of an item",)"
+     R"("schema":{"type":"string"}},{"name":"include","in":"query",)"
+     R"("schema":{"type":"array","items":{"type":"string"}}}])"},
     {"/v1/responses/{response_id}", "delete", "Forget a kept response", nullptr, "Deleted"},
     {"/tokenize", "post", "The token ids of a prompt or a conversation", "TokenizeBody", "Tokens"},
     {"/detokenize", "post", "The text of token ids", "DetokenizeBody", "Prompt"},
@@ -37,7 +42,8 @@ constexpr const char* kAnswers = R"({
  "deleted":{"const":true}},"required":["id","object","deleted"]},
 "Items":{"type":"object","properties":{"object":{"const":"list"},
  "data":{"type":"array","items":{"type":"object","required":["id","type"]}},
- "has_more":{"const":false}},"required":["object","data","has_more"]},
+ "first_id":{"type":["string","null"]},"last_id":{"type":["string","null"]},
+ "has_more":{"type":"boolean"}},"required":["object","data","has_more","first_id","last_id"]},
 "Model":{"type":"object","properties":{"id":{"type":"string"},"object":{"const":"model"},
  "created":{"type":"integer"},"owned_by":{"type":"string"},
  "parent":{"type":["string","null"]},"max_model_len":{"type":"integer"}},

@@ -14,8 +14,9 @@ struct OpenApiRoute {
   const char* path;
   const char* method;  // lower case
   const char* summary;
-  const char* body;    // a schema of OpenApiAnswers; null: none
-  const char* answer;  // the same; null: no JSON
+  const char* body;             // a schema of OpenApiAnswers; null: none
+  const char* answer;           // the same; null: no JSON
+  const char* query = nullptr;  // parameters of it, a JSON array; null: none
 };
 
 absl::Span<const OpenApiRoute> OpenApiRoutes();

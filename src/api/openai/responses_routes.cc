@@ -3,6 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "api/http/json_text.h"
+#include "api/openai/response_items.h"
 #include "api/openai/response_store.h"
 #include "api/openai/responses_answer.h"
 #include "api/openai/responses_codec.h"
@@ -54,25 +55,15 @@ void RespondNotKept(HttpExchange& exchange, const std::string& id) {
   RespondError(exchange, 404, absl::StrCat("the response \"", id, "\" is not kept"), "response_id");
 }
 
-/// The items of a kept response's input, the first of them first.
 void GetInputItems(ResponseStore& store, HttpExchange& exchange) {
-  const std::string& id = exchange.request().path_argument;
-  auto found = store.Find(exchange.request().owner(), id);
-  if (!found) return RespondNotKept(exchange, id);
-  nlohmann::ordered_json items = *found->items;
-  for (size_t i = 0; i < items.size(); ++i) {
-    if (!items[i].contains("id") || !items[i]["id"].is_string())
-      items[i]["id"] = absl::StrCat("item_", id.substr(id.find('_') + 1), "_", i);
-  }
-  const nlohmann::ordered_json first = items.empty() ? nullptr : items.front()["id"];
-  const nlohmann::ordered_json last = items.empty() ? nullptr : items.back()["id"];
-  const nlohmann::ordered_json list = {{"object", "list"},
-                                       {"data", std::move(items)},
-                                       {"first_id", first},
-                                       {"last_id", last},
-                                       {"has_more", false}};
+  const HttpRequest& request = exchange.request();
+  const auto found = store.Find(request.owner(), request.path_argument);
+  if (!found) return RespondNotKept(exchange, request.path_argument);
+  const absl::StatusOr<nlohmann::ordered_json> page =
+      PageOfItems(*found->items, request.path_argument, request.query);
+  if (!page.ok()) return RespondStatus(exchange, page.status());
   HttpResponse response;
-  response.body = list.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  response.body = page->dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
   exchange.Respond(std::move(response));
 }
 

@@ -45,6 +45,10 @@ class CodeWriter {
       : chars_(chars), json_(encoding == TextEncoding::kJsonString) {}
 
   ByteAutomaton Write() {
+    if (static_cast<size_t>(chars_.num_states()) > ByteAutomaton::kMaxStates) {
+      refused_ = true;
+      return {std::vector<ByteRow>(1), {0}};
+    }
     // The quotes are two states around those of the characters.
     const int32_t first = json_ ? 1 : 0;
     for (int32_t s = 0; s < chars_.num_states() + first; ++s) NewState();
@@ -71,7 +75,7 @@ class CodeWriter {
     return {rows_, std::move(accepts_)};
   }
 
-  bool too_large() const { return rows_.size() > ByteAutomaton::kMaxStates; }
+  bool too_large() const { return refused_ || rows_.size() > ByteAutomaton::kMaxStates; }
 
  private:
   /// Bytes that lead to no accepting state lead nowhere.
@@ -273,6 +277,7 @@ class CodeWriter {
   const bool json_;
   std::vector<ByteRow> rows_;
   std::vector<uint8_t> accepts_;
+  bool refused_ = false;  // too many states before any was written
   std::map<Key, int32_t> ids_;
   std::map<CodeRuns, std::array<int32_t, 128>> leads_;
   std::map<CodeRuns, int32_t> hexes_;
@@ -316,6 +321,11 @@ ByteAutomaton::ByteAutomaton(const std::vector<std::array<int32_t, 256>>& rows,
 }
 
 ByteAutomaton ByteAutomaton::Literal(std::string_view text) {
+  if (text.size() >= kMaxStates) {
+    ByteAutomaton none({std::array<int32_t, 256>{}}, {0});
+    none.too_large_ = true;
+    return none;
+  }
   std::vector<std::array<int32_t, 256>> rows(text.size() + 1);
   for (size_t i = 0; i < rows.size(); ++i) {
     rows[i].fill(kDead);

@@ -98,6 +98,12 @@ GrammarBuilder::Expr GrammarBuilder::Terminal(ByteAutomaton automaton) {
   return Add({Kind::kTerminal, it->second, 0, -1, {}});
 }
 
+GrammarBuilder::Expr GrammarBuilder::EndlessTerminal(ByteAutomaton automaton) {
+  const Expr made = Terminal(std::move(automaton));
+  exprs_[made].endless = true;
+  return made;
+}
+
 GrammarBuilder::Expr GrammarBuilder::Sequence(std::vector<Expr> parts) {
   std::erase(parts, kEmpty);
   if (parts.empty()) return kEmpty;
@@ -182,79 +188,80 @@ GrammarBuilder::Expr GrammarBuilder::Refer(Rule rule) {
   return Add({Kind::kRule, rule, 0, -1, {}});
 }
 
-void GrammarBuilder::FindProductive(bool undefined) {
-  // Parts mostly come before what they are parts of, so that few rounds are needed but for rules.
-  productive_.assign(exprs_.size(), 0);
-  for (bool changed = true; changed;) {
-    changed = false;
-    for (size_t i = 0; i < exprs_.size(); ++i) {
-      if (productive_[i] != 0) continue;
-      const Node& n = exprs_[i];
-      const auto is = [this](Expr e) { return productive_[e] != 0; };
-      bool yes = false;
-      switch (n.kind) {
-        case Kind::kEmpty:
-        case Kind::kText:
-        case Kind::kGrammar:
-          yes = true;
-          break;
-        case Kind::kNothing:
-          break;
-        case Kind::kTerminal:
-          yes = automata_[n.index]->accepts(0) || automata_[n.index]->goes_on(0);
-          break;
-        case Kind::kSequence:
-          yes = std::all_of(n.parts.begin(), n.parts.end(), is);
-          break;
-        case Kind::kChoice:
-          yes = std::any_of(n.parts.begin(), n.parts.end(), is);
-          break;
-        case Kind::kRepeat:
-          yes = n.min == 0 || is(n.parts[0]);
-          break;
-        case Kind::kRule:
-          yes = rules_[n.index].body < 0 ? undefined : is(rules_[n.index].body);
-          break;
-      }
-      if (yes) productive_[i] = 1, changed = true;
+template <typename Known>
+std::vector<uint8_t> GrammarBuilder::LeastFixedPoint(const Known& known) const {
+  // What each expression is a part of, as lists that begin at `first`.
+  std::vector<int32_t> first(exprs_.size() + 1, 0);
+  const auto each_part = [this](size_t i, const auto& take) {
+    const Node& n = exprs_[i];
+    if (n.kind == Kind::kRule) {
+      if (rules_[n.index].body >= 0) take(rules_[n.index].body);
+    } else {
+      for (const Expr part : n.parts) take(part);
+    }
+  };
+  for (size_t i = 0; i < exprs_.size(); ++i) each_part(i, [&](Expr part) { ++first[part + 1]; });
+  for (size_t i = 0; i < exprs_.size(); ++i) first[i + 1] += first[i];
+  std::vector<int32_t> next(first.begin(), first.end() - 1), wholes(first.back());
+  std::vector<size_t> missing(
+      exprs_.size());  // parts of a sequence that are not yet known to be so
+  std::vector<Expr> work;
+  std::vector<uint8_t> is(exprs_.size(), 0);
+  const auto mark = [&](Expr e) {
+    if (std::exchange(is[e], 1) == 0) work.push_back(e);
+  };
+  for (size_t i = 0; i < exprs_.size(); ++i) {
+    each_part(i, [&](Expr part) { wholes[next[part]++] = static_cast<int32_t>(i); });
+    missing[i] = exprs_[i].parts.size();
+  }
+  for (size_t i = 0; i < exprs_.size(); ++i) {
+    if (known(exprs_[i])) mark(static_cast<Expr>(i));
+  }
+  while (!work.empty()) {
+    const Expr part = work.back();
+    work.pop_back();
+    for (int32_t at = first[part]; at < first[part + 1]; ++at) {
+      const Expr whole = wholes[at];
+      if (exprs_[whole].kind != Kind::kSequence || --missing[whole] == 0) mark(whole);
     }
   }
+  return is;
+}
+
+void GrammarBuilder::FindProductive(bool undefined) {
+  productive_ = LeastFixedPoint([&](const Node& n) {
+    switch (n.kind) {
+      case Kind::kEmpty:
+      case Kind::kText:
+      case Kind::kGrammar:
+        return true;
+      case Kind::kTerminal:
+        return automata_[n.index]->accepts(0) || automata_[n.index]->goes_on(0);
+      case Kind::kRepeat:
+        return n.min == 0;
+      case Kind::kRule:
+        return undefined && rules_[n.index].body < 0;
+      default:
+        return false;
+    }
+  });
 }
 
 void GrammarBuilder::FindNullable() {
-  nullable_.assign(exprs_.size(), 0);
-  for (bool changed = true; changed;) {
-    changed = false;
-    for (size_t i = 0; i < exprs_.size(); ++i) {
-      if (nullable_[i] != 0 || productive_[i] == 0) continue;
-      const Node& n = exprs_[i];
-      const auto is = [this](Expr e) { return nullable_[e] != 0; };
-      bool yes = false;
-      switch (n.kind) {
-        case Kind::kEmpty:
-          yes = true;
-          break;
-        case Kind::kTerminal:
-          yes = automata_[n.index]->accepts(0);
-          break;
-        case Kind::kSequence:
-          yes = std::all_of(n.parts.begin(), n.parts.end(), is);
-          break;
-        case Kind::kChoice:
-          yes = std::any_of(n.parts.begin(), n.parts.end(), is);
-          break;
-        case Kind::kRepeat:
-          yes = n.min == 0 || is(n.parts[0]);
-          break;
-        case Kind::kRule:
-          yes = is(rules_[n.index].body);
-          break;
-        default:
-          break;
-      }
-      if (yes) nullable_[i] = 1, changed = true;
+  nullable_ = LeastFixedPoint([&](const Node& n) {
+    switch (n.kind) {
+      case Kind::kEmpty:
+        return true;
+      case Kind::kTerminal:
+        return automata_[n.index]->accepts(0);
+      case Kind::kRepeat:
+        return n.min == 0;
+      default:
+        return false;
     }
-  }
+  });
+  // An empty text of what cannot be built is none.
+  for (size_t i = 0; i < nullable_.size(); ++i) nullable_[i] &= productive_[i];
 }
 
 absl::Status GrammarBuilder::CheckLeftRecursion() const {
@@ -359,6 +366,7 @@ int32_t GrammarBuilder::Emit(Expr expr, int32_t next, Grammar& grammar) {
       made.kind = Instruction::Kind::kTerminal;
       made.terminal = UseTerminal(n.index, grammar);
       made.next = next;
+      made.endless = n.endless;
       return AddInstruction(grammar, std::move(made));
     case Kind::kSequence:
       for (size_t i = n.parts.size(); i-- > 0;) next = Emit(n.parts[i], next, grammar);

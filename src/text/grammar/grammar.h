@@ -34,6 +34,7 @@ struct Instruction {
   // kLoop: the body is one character of a JSON string, and `next` its closing quote. kTerminal: the
   // loop of whose body it is the beginning.
   int32_t text_loop = -1;
+  bool endless = false;  // kTerminal: anywhere in it the whole text may end
 };
 
 struct Grammar {
@@ -43,8 +44,7 @@ struct Grammar {
   // Terminals: of a text that goes before all else, and, in the same states, of no more than its end
   // marker; -1: none.
   int32_t reasoning = -1, closing = -1;
-  int32_t endless = -1;  // a terminal anywhere in which the text may end; -1: none
-  uint64_t id = 0;       // of no other grammar that masks are kept for; 0: none are
+  uint64_t id = 0;  // of no other grammar that masks are kept for; 0: none are
   size_t bytes() const;
 };
 
@@ -63,6 +63,8 @@ class GrammarBuilder {
   GrammarBuilder();
   Expr Literal(std::string_view text);
   Expr Terminal(ByteAutomaton automaton);
+  /// Anywhere in it the whole text may end; nothing goes behind it.
+  Expr EndlessTerminal(ByteAutomaton automaton);
   Expr Sequence(std::vector<Expr> parts);
   Expr Choice(std::vector<Expr> options);
   /// max < 0: any number.
@@ -108,6 +110,7 @@ class GrammarBuilder {
     int32_t index = -1;  // terminal, grammar, rule
     int32_t min = 0, max = -1;
     std::vector<Expr> parts;
+    bool endless = false;  // kTerminal
   };
   struct RuleEntry {
     std::string name;
@@ -122,7 +125,10 @@ class GrammarBuilder {
   int32_t EmitText(const Node& node, int32_t next, Grammar& grammar);
   int32_t AddInstruction(Grammar& grammar, Instruction instruction);
   int32_t UseTerminal(int32_t index, Grammar& grammar);
-  /// Fixed points over expressions and rules.
+  /// Of expressions: those that `known` says to be so, choices, repeats and rules of which a part is,
+  /// sequences of which all parts are.
+  template <typename Known>
+  std::vector<uint8_t> LeastFixedPoint(const Known& known) const;
   void FindProductive(bool undefined);
   void FindNullable();
   absl::Status CheckLeftRecursion() const;

@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
@@ -15,6 +16,7 @@
 #include "text/grammar/lark.h"
 #include "text/grammar/matcher.h"
 #include "text/grammar/pattern.h"
+#include "text/grammar/structural_tag.h"
 
 namespace penstock {
 namespace {
@@ -23,14 +25,48 @@ using grammar::ByteAutomaton;
 using grammar::Grammar;
 using grammar::GrammarBuilder;
 
-constexpr size_t kMaxGrammarText = 1u << 20;
 constexpr size_t kMaxChoices = 10'000;
+constexpr size_t kMaxNotation = 256u << 10;  // bytes of a grammar in writing
+// Of the words that automata are made of: characters times different ones, as tables are so large.
+constexpr size_t kMaxWordCells = 32u << 20;
+
+/// Counts the characters of words.
+class WordCounter {
+ public:
+  void Add(std::string_view word) {
+    for (const char32_t c : ToCodePoints(word)) {
+      ++num_;
+      different_.insert(c);
+    }
+  }
+  bool too_many() const { return num_ * different_.size() > kMaxWordCells; }
+
+ private:
+  size_t num_ = 0;
+  absl::flat_hash_set<char32_t> different_;
+};
+
+/// The strings and names of a schema, but for what says nothing about instances.
+void CountWords(const nlohmann::ordered_json& schema, WordCounter& words) {
+  if (schema.is_string()) words.Add(schema.get_ref<const std::string&>());
+  if (!schema.is_structured()) return;
+  for (const auto& [name, value] : schema.items()) {
+    if (schema.is_object()) words.Add(name);
+    const bool other = schema.is_object() && value.is_string() &&
+                       (name == "description" || name == "title" || name == "$comment" ||
+                        name == "pattern");  // which has bounds of its own
+    if (!other) CountWords(value, words);
+  }
+}
 
 absl::StatusOr<Grammar> CompileChoice(const std::vector<std::string>& choices) {
   if (choices.empty()) return absl::InvalidArgumentError("expected at least one choice");
   if (choices.size() > kMaxChoices)
     return absl::InvalidArgumentError(absl::StrCat("more than ", kMaxChoices, " choices"));
   std::vector<std::u32string> words;
+  WordCounter counter;
+  for (const std::string& choice : choices) counter.Add(choice);
+  if (counter.too_many()) return absl::ResourceExhaustedError("the choices are too long together");
   for (const std::string& choice : choices) {
     if (choice.empty()) return absl::InvalidArgumentError("a choice is empty");
     words.push_back(ToCodePoints(choice));
@@ -52,9 +88,11 @@ absl::StatusOr<Grammar> CompileRegex(const std::string& pattern) {
 class PieceMatcher final : public TokenMatcher {
  public:
   PieceMatcher(std::shared_ptr<const Grammar> grammar, std::shared_ptr<grammar::TokenMasks> masks,
-               std::shared_ptr<grammar::TokenMasks> first_masks, int32_t reasoning_limit)
+               std::shared_ptr<grammar::TokenMasks> first_masks,
+               std::shared_ptr<grammar::ForcedText> forced_text, int32_t reasoning_limit)
       : masks_(masks),
         first_masks_(first_masks),
+        forced_text_(std::move(forced_text)),
         matcher_(std::move(grammar)),
         writer_(std::move(masks)),
         first_writer_(std::move(first_masks)),
@@ -67,9 +105,25 @@ class PieceMatcher final : public TokenMatcher {
     if (id < 0 || id >= masks.vocab_size() || masks.piece(id).empty()) return false;
     if (!matcher_.Accept(masks.piece(id))) return false;
     LimitReasoning();
+    ids_.push_back(id);
     return true;
   }
-  void Rollback(int32_t num_tokens) override { matcher_.Rollback(num_tokens); }
+  void Rollback(int32_t num_tokens) override {
+    matcher_.Rollback(num_tokens);
+    ids_.resize(static_cast<size_t>(matcher_.num_steps()));
+    if (ids_.size() < forced_begin_) forced_.clear();
+  }
+  absl::Span<const TokenId> Forced() override {
+    // What was found at the begin of such a text holds up to its end, so that it does not matter who
+    // asks where.
+    const size_t num_taken = ids_.size() - std::min(forced_begin_, ids_.size());
+    if (num_taken < forced_.size() &&
+        std::equal(ids_.end() - static_cast<ptrdiff_t>(num_taken), ids_.end(), forced_.begin()))
+      return absl::MakeConstSpan(forced_).subspan(num_taken);
+    forced_ = forced_text_->Find(matcher_, ids_);
+    forced_begin_ = ids_.size();
+    return forced_;
+  }
   bool finished() const override { return matcher_.finished(); }
   bool ended() const override { return matcher_.ended(); }
   void FillMask(absl::Span<uint32_t> words) override {
@@ -82,6 +136,10 @@ class PieceMatcher final : public TokenMatcher {
   }
 
   const std::shared_ptr<grammar::TokenMasks> masks_, first_masks_;
+  const std::shared_ptr<grammar::ForcedText> forced_text_;
+  std::vector<TokenId> ids_;     // accepted
+  std::vector<TokenId> forced_;  // from the forced_begin_-th on
+  size_t forced_begin_ = 0;
   grammar::Matcher matcher_;
   grammar::MaskWriter writer_, first_writer_;
   const int32_t reasoning_limit_;
@@ -114,7 +172,8 @@ class GrammarCompiler::Made final : public TokenGrammar {
   Made(std::shared_ptr<const Grammar> grammar, Masks masks, int32_t reasoning_limit)
       : grammar_(std::move(grammar)), masks_(std::move(masks)), reasoning_limit_(reasoning_limit) {}
   std::unique_ptr<TokenMatcher> Start() const override {
-    return std::make_unique<PieceMatcher>(grammar_, masks_.all, masks_.first, reasoning_limit_);
+    return std::make_unique<PieceMatcher>(grammar_, masks_.all, masks_.first, masks_.forced,
+                                          reasoning_limit_);
   }
 
  private:
@@ -123,16 +182,34 @@ class GrammarCompiler::Made final : public TokenGrammar {
   const int32_t reasoning_limit_;
 };
 
+GrammarSpec::Form FormOfGrammar(std::string_view text) {
+  return text.find("::=") == std::string_view::npos ? GrammarSpec::Form::kLark
+                                                    : GrammarSpec::Form::kGbnf;
+}
+
 absl::StatusOr<Grammar> CompileGrammar(const GrammarSpec& spec,
                                        std::vector<std::string>* loosened) {
-  if (spec.text.size() > kMaxGrammarText)
-    return absl::InvalidArgumentError(absl::StrCat("#: longer than ", kMaxGrammarText, " bytes"));
+  if (spec.text.size() > kMaxGrammarText) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(spec.form == GrammarSpec::Form::kTag ? "format" : "#", ": longer than ",
+                     kMaxGrammarText, " bytes"));
+  }
+  const bool notation =
+      spec.form == GrammarSpec::Form::kGbnf || spec.form == GrammarSpec::Form::kLark;
+  if (notation && spec.text.size() > kMaxNotation) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the grammar is longer than ", kMaxNotation, " bytes"));
+  }
   switch (spec.form) {
     case GrammarSpec::Form::kJsonObject:
       return grammar::CompileJsonObject();
     case GrammarSpec::Form::kJsonSchema: {
       const auto schema = nlohmann::ordered_json::parse(spec.text, nullptr, false);
       if (schema.is_discarded()) return absl::InvalidArgumentError("#: is not valid JSON");
+      WordCounter words;
+      CountWords(schema, words);
+      if (words.too_many())
+        return absl::ResourceExhaustedError("#: too many different characters in too long texts");
       return grammar::CompileJsonSchema(schema, {spec.strict, loosened});
     }
     case GrammarSpec::Form::kRegex:
@@ -143,6 +220,9 @@ absl::StatusOr<Grammar> CompileGrammar(const GrammarSpec& spec,
       return grammar::CompileGbnf(spec.text);
     case GrammarSpec::Form::kLark:
       return grammar::CompileLark(spec.text);
+    case GrammarSpec::Form::kTag:
+      return grammar::CompileStructuralTag(
+          nlohmann::ordered_json::parse(spec.text, nullptr, false));
   }
   return absl::InvalidArgumentError("an unknown form of grammar");
 }
@@ -177,6 +257,7 @@ void GrammarCompiler::MakeMasksLocked() const {
   masks_.all = std::make_shared<grammar::TokenMasks>(std::move(pieces));
   masks_.first =
       first.empty() ? masks_.all : std::make_shared<grammar::TokenMasks>(std::move(first));
+  masks_.forced = std::make_shared<grammar::ForcedText>(tokenizer_, masks_.all, masks_.first);
 }
 
 absl::StatusOr<Grammar> GrammarCompiler::CompileSpec(const ReplySpec& spec,

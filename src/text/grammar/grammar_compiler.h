@@ -7,25 +7,33 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "penstock/grammar.h"
 #include "penstock/tokenizer.h"
+#include "text/grammar/forced_text.h"
 #include "text/grammar/grammar.h"
 #include "text/grammar/reply_grammar.h"
 #include "text/grammar/token_masks.h"
 
 namespace penstock {
 
+/// Longer texts are refused.
+inline constexpr size_t kMaxGrammarText = 1u << 20;
+
 struct GrammarSpec {
-  enum class Form : uint8_t { kJsonObject, kJsonSchema, kRegex, kChoice, kGbnf, kLark };
+  enum class Form : uint8_t { kJsonObject, kJsonSchema, kRegex, kChoice, kGbnf, kLark, kTag };
   Form form = Form::kJsonObject;
-  std::string text;                  // the schema, the expression or the grammar
+  std::string text;                  // the schema, the expression, the grammar, the structural tag
   std::vector<std::string> choices;  // kChoice
   bool strict = true;                // kJsonSchema: refuse what cannot be kept, else leave it out
 };
+
+/// Of a grammar whose notation is not said: the arrow of GBNF's rules tells, as with other servers.
+GrammarSpec::Form FormOfGrammar(std::string_view text);
 
 /// A reply as a whole: perhaps reasoning, then content or calls of functions.
 struct ReplySpec {
@@ -61,6 +69,7 @@ class GrammarCompiler {
   struct Masks {
     std::shared_ptr<grammar::TokenMasks> all;
     std::shared_ptr<grammar::TokenMasks> first;  // of an output's first token
+    std::shared_ptr<grammar::ForcedText> forced;
   };
   struct Entry {
     std::string key;

@@ -53,7 +53,7 @@ void StackMachine::Enter(int32_t pc, int32_t stack, ConfigSet& to) {
             std::find(to.ways.begin(), to.ways.end(), config) == to.ways.end())
           to.ways.push_back(config);
         if (automaton.accepts(0)) work_.emplace_back(i.next, at.second);
-        to.finished |= at.first == grammar_->endless;
+        to.finished |= i.endless;
         break;
       }
       case Instruction::Kind::kSplit:
@@ -96,7 +96,7 @@ void StackMachine::Step(const ConfigSet& from, uint8_t byte, ConfigSet& to) {
         std::find(to.ways.begin(), to.ways.end(), config) == to.ways.end())
       to.ways.push_back(config);
     if (automaton.accepts(state)) Enter(i.next, way.stack, to);
-    to.finished |= way.pc == grammar_->endless;
+    to.finished |= i.endless;
   }
 }
 

@@ -92,7 +92,8 @@ Grammar AnyReply() {
   grammar.program.emplace_back();  // returns
   Row row;
   row.fill(0);
-  grammar.start = grammar.endless = AddTerminal({{row}, {0}}, 0, grammar);
+  grammar.start = AddTerminal({{row}, {0}}, 0, grammar);
+  grammar.program[grammar.start].endless = true;
   return grammar;
 }
 

@@ -276,32 +276,32 @@ void MaskWriter::WriteText(StackMachine& machine, const Config& way) {
             most);
 }
 
-bool MaskWriter::MakeKey(const StackMachine& machine, const ConfigSet& at) {
+bool MakeStateKey(const StackMachine& machine, const ConfigSet& at, int32_t reach,
+                  MaskMemo::Key& key) {
   constexpr int32_t kEndOfWay = -2;
   const Grammar& grammar = machine.grammar();
   if (grammar.id == 0) return false;
-  key_.clear();
-  key_.push_back(static_cast<int32_t>(grammar.id));
-  key_.push_back(static_cast<int32_t>(grammar.id >> 32));
-  const int32_t reach = masks_->trie().max_depth() + 1;  // more characters than a token has
+  key.clear();
+  key.push_back(static_cast<int32_t>(grammar.id));
+  key.push_back(static_cast<int32_t>(grammar.id >> 32));
   for (const Config& way : at.ways) {
-    key_.push_back(way.pc);
-    key_.push_back(way.state);
+    key.push_back(way.pc);
+    key.push_back(way.state);
     int32_t stack = way.stack;
     if (grammar.program[way.pc].text_loop >= 0) {
       // How often the loop has turned matters only as far as a token can reach.
       const StackMachine::Node& frame = machine.node(stack);
       const Instruction& loop = grammar.program[frame.pc];
-      key_.push_back(std::clamp(loop.min - frame.count, 0, reach));
-      key_.push_back(loop.max < 0 ? -1 : std::min(loop.max - frame.count, reach));
+      key.push_back(std::clamp(loop.min - frame.count, 0, reach));
+      key.push_back(loop.max < 0 ? -1 : std::min(loop.max - frame.count, reach));
       stack = frame.parent;
     }
     for (; stack != StackMachine::kBottom; stack = machine.node(stack).parent) {
-      key_.push_back(machine.node(stack).pc);
-      key_.push_back(machine.node(stack).count);
-      if (key_.size() > MaskMemo::kMaxKey) return false;
+      key.push_back(machine.node(stack).pc);
+      key.push_back(machine.node(stack).count);
+      if (key.size() > MaskMemo::kMaxKey) return false;
     }
-    key_.push_back(kEndOfWay);
+    key.push_back(kEndOfWay);
   }
   return true;
 }
@@ -309,7 +309,9 @@ bool MaskWriter::MakeKey(const StackMachine& machine, const ConfigSet& at) {
 void MaskWriter::Write(Matcher& matcher, absl::Span<uint32_t> words) {
   CHECK(words.size() >= masks_->num_words());
   out_ = words;
-  const bool kept = MakeKey(matcher.machine(), matcher.state());
+  // No token has as many characters as its depth and one.
+  const bool kept =
+      MakeStateKey(matcher.machine(), matcher.state(), masks_->trie().max_depth() + 1, key_);
   if (kept && masks_->memo().Get(key_, words)) return;
   Compute(matcher.machine(), matcher.state());
   if (kept) masks_->memo().Put(key_, words);

@@ -74,6 +74,11 @@ class TokenMasks {
   MaskMemo memo_;
 };
 
+/// Fills `key`: all that a mask depends on where a grammar stands, for tokens of less than `reach`
+/// bytes. False: too much to be worth it.
+bool MakeStateKey(const StackMachine& machine, const ConfigSet& at, int32_t reach,
+                  MaskMemo::Key& key);
+
 class MaskWriter {
  public:
   explicit MaskWriter(std::shared_ptr<TokenMasks> masks) : masks_(std::move(masks)) {}
@@ -82,8 +87,6 @@ class MaskWriter {
   void Write(Matcher& matcher, absl::Span<uint32_t> words);
 
  private:
-  /// Fills `key_`: all that the mask depends on. False: too much to be worth it.
-  bool MakeKey(const StackMachine& machine, const ConfigSet& at);
   void Compute(StackMachine& machine, const ConfigSet& at);
   void WriteState(StackMachine& machine, const Config& way);
   void WriteText(StackMachine& machine, const Config& way);

@@ -10,6 +10,7 @@ namespace {
 
 constexpr size_t kMostHeader = 512;
 constexpr std::string_view kKimiPrefix = "functions.";
+constexpr std::string_view kFence = "```json";
 
 /// What stands before `marker`, and what after it; nothing after it where it is not there.
 std::pair<std::string_view, std::string_view> SplitAt(std::string_view text,
@@ -31,6 +32,10 @@ std::string_view NameInHeader(CallBody body, std::string_view header) {
       return TrimmedText(header.substr(0, header.find('[')));
     case CallBody::kNameLine:
       return TrimmedText(header);
+    case CallBody::kNameTag: {
+      const std::string_view name = TrimmedText(header);
+      return name.ends_with('>') ? name.substr(0, name.size() - 1) : "";
+    }
     default: {
       std::string_view name = TrimmedText(SplitAt(header, kKimiSeparator).first);
       if (name.starts_with(kKimiPrefix)) name.remove_prefix(kKimiPrefix.size());
@@ -39,6 +44,8 @@ std::string_view NameInHeader(CallBody body, std::string_view header) {
     }
   }
 }
+
+bool IsList(CallBody body) { return body == CallBody::kArray || body == CallBody::kFenced; }
 
 bool IsArgumentsKey(std::string_view written) {
   return written == "\"arguments\"" || written == "\"parameters\"";
@@ -154,13 +161,18 @@ CallReader::Result CallReader::InPython(char c, std::vector<ReplyPiece>& out) {
 CallReader::Result CallReader::ReadOne(char c, std::vector<ReplyPiece>& out) {
   switch (form_) {
     case Form::kStart:
+      if (body_ == CallBody::kFenced && header_ != kFence) {
+        if (IsSpaceByte(c) && header_.empty()) return Result::kMore;
+        header_ += c;
+        return kFence.starts_with(header_) ? Result::kMore : Result::kBad;
+      }
       if (IsSpaceByte(c)) return Result::kMore;
-      if (c == '[' && (body_ == CallBody::kArray || body_ == CallBody::kMistral)) {
+      if (c == '[' && (IsList(body_) || body_ == CallBody::kMistral)) {
         in_array_ = true;
         form_ = Form::kInArray;
         return Result::kMore;
       }
-      if (body_ == CallBody::kArray) return Result::kBad;
+      if (IsList(body_)) return Result::kBad;
       if (body_ == CallBody::kObject) {
         StartObject();
         return InObject(c, out);

@@ -28,6 +28,7 @@ struct ReplyPiece {
 enum class CallBody : uint8_t {
   kObject,    // {"name": "f", "arguments": {...}} or "tool_name" and "parameters"
   kArray,     // of such objects
+  kFenced,    // such an array between ```json and ```
   kDeepSeek,  // function<sep>f\n```json\n{...}, or f<sep>{...}
   kMistral,   // an array of objects, or f[ARGS]{...}, or f{...}
   kKimi,      // functions.f:0<argument marker>{...}
@@ -35,6 +36,7 @@ enum class CallBody : uint8_t {
   kGlmXml,    // f<arg_key>a</arg_key><arg_value>1</arg_value></tool_call>
   kPython,    // [f(a=1), g()]
   kNameLine,  // f, a line's end, {...}
+  kNameTag,   // f>{...}
   kHarmony,   // harmony_parser.h reads it
 };
 

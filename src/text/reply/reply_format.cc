@@ -14,6 +14,7 @@ constexpr CallFormat kCallFormats[] = {
     {"llama3_json", "<|python_tag|>", "", CallBody::kObject, true, {}},
     {"granite", "<|tool_call|>", "", CallBody::kArray, false, {}},
     {"phi4", "functools", "", CallBody::kArray, false, {}},
+    {"phi4_mini", "<|tool_call|>", "<|/tool_call|>", CallBody::kArray, false, {}},
     {"deepseek_v3",
      "<｜tool▁call▁begin｜>",
      "<｜tool▁call▁end｜>",
@@ -39,7 +40,9 @@ constexpr CallFormat kCallFormats[] = {
      CallBody::kArray,
      false,
      {"<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>"}},
+    {"command_r_plus", "Action:", "```", CallBody::kFenced, false, {}},
     {"functionary", ">>>", "", CallBody::kNameLine, false, {}},
+    {"functionary_v31", "<function=", "</function>", CallBody::kNameTag, false, {}},
     {"harmony", "", "", CallBody::kHarmony, false, {}},
 };
 
@@ -78,9 +81,11 @@ const CallFormat* CallFormatOf(std::string_view chat_template) {
   if (writes("<|channel|>") && writes("<|start|>assistant")) return CallFormatNamed("harmony");
   if (writes("<|START_ACTION|>")) return CallFormatNamed("command_r");
   if (writes(">>>${recipient}")) return CallFormatNamed("functionary");
+  if (writes("Action:\\n```json\\n[")) return CallFormatNamed("command_r_plus");
   const bool marked = writes("<tool_call>");
   if (writes("<function=")) {
-    return marked && writes("<parameter=") ? CallFormatNamed("qwen3_coder") : nullptr;
+    if (writes("<parameter=")) return marked ? CallFormatNamed("qwen3_coder") : nullptr;
+    return writes("</function>") ? CallFormatNamed("functionary_v31") : nullptr;
   }
   if (writes("<arg_key>")) return marked ? CallFormatNamed("glm45") : nullptr;
   if (writes("<｜tool▁call▁begin｜>"))
@@ -95,6 +100,7 @@ const CallFormat* CallFormatOf(std::string_view chat_template) {
   if (writes("<|start_header_id|>") && writes("\"parameters\""))
     return CallFormatNamed("llama3_json");
   if (writes("functools")) return CallFormatNamed("phi4");
+  if (writes("<|tool|>") && writes("<|/tool|>")) return CallFormatNamed("phi4_mini");
   return nullptr;
 }
 

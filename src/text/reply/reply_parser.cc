@@ -199,7 +199,8 @@ bool ReplyParser::SkipEnd() {
   }
   const std::string_view end = format_.calls->end;
   if (!end.empty()) {
-    const std::string_view rest = std::string_view(text_).substr(FirstNotOf(text_, " \t\r\n`"));
+    const std::string_view between = end.starts_with('`') ? kWhiteSpace : " \t\r\n`";
+    const std::string_view rest = std::string_view(text_).substr(FirstNotOf(text_, between));
     if (rest.size() < end.size() && end.starts_with(rest)) return false;
     if (rest.starts_with(end)) text_ = std::string(rest.substr(end.size()));
   }

@@ -48,6 +48,42 @@ class CycleGrammar final : public TokenGrammar {
   const int32_t length_;
 };
 
+/// 30 or 31, then five tokens of one text, each of which may be written as 10 + i, or as 40 + i; and
+/// again.
+class RunMatcher final : public TokenMatcher {
+ public:
+  bool Accept(TokenId id) override {
+    const int32_t i = at_ % kRun;
+    if (i == 0 ? id != 30 && id != 31 : id != 10 + i && id != 40 + i) return false;
+    ++at_;
+    return true;
+  }
+  void Rollback(int32_t num_tokens) override { at_ -= num_tokens; }
+  bool finished() const override { return false; }
+  bool ended() const override { return false; }
+  absl::Span<const TokenId> Forced() override {
+    static constexpr TokenId kForced[] = {11, 12, 13, 14, 15};
+    const int32_t i = at_ % kRun;
+    if (i == 0) return {};
+    return absl::MakeConstSpan(kForced).subspan(static_cast<size_t>(i) - 1);
+  }
+  void FillMask(absl::Span<uint32_t> words) override {
+    std::fill(words.begin(), words.end(), 0);
+    const int32_t i = at_ % kRun;
+    for (const TokenId id : {i == 0 ? 30 : 10 + i, i == 0 ? 31 : 40 + i})
+      words[id / 32] |= 1u << (id % 32);
+  }
+
+ private:
+  static constexpr int32_t kRun = 6;
+  int32_t at_ = 0;
+};
+
+class RunGrammar final : public TokenGrammar {
+ public:
+  std::unique_ptr<TokenMatcher> Start() const override { return std::make_unique<RunMatcher>(); }
+};
+
 /// Draws the first token that a row's mask allows; without one, token 1.
 class FirstAllowedExecutor final : public Executor {
  public:
@@ -55,6 +91,7 @@ class FirstAllowedExecutor final : public Executor {
   const ExecutorLimits& limits() const override { return limits_; }
   absl::Status Launch(const StepPlan& plan) override {
     steps_.push_back({plan, {}});
+    ++num_steps;
     return absl::OkStatus();
   }
   absl::Status Sample(StepId step, absl::Span<const RowMask> masks) override {
@@ -88,7 +125,7 @@ class FirstAllowedExecutor final : public Executor {
   }
   absl::Status Control(const Command&) override { return absl::OkStatus(); }
 
-  int32_t num_accepted = 0;
+  int32_t num_accepted = 0, num_steps = 0;
 
  private:
   struct Step {
@@ -160,6 +197,32 @@ TEST_P(EngineGrammarTest, DrawsOnlyWhatItsGrammarAllows) {
   if (drafts && depth == 1) {
     EXPECT_GT(executor_->num_accepted, 10);
   }
+}
+
+TEST_P(EngineGrammarTest, TakesWhatIsForcedInOneStep) {
+  GenerateRequest request;
+  request.prompt = {1, 2, 3};
+  request.max_tokens = 62;
+  request.grammar = std::make_shared<RunGrammar>();
+  const auto plain = std::make_shared<RecordingSink>();
+  ASSERT_TRUE(engine_->Submit(RequestId{next_++}, request, plain).ok());
+  while (engine_->RunOnce()) {
+  }
+  std::vector<TokenId> expected;
+  for (int i = 0; i < 62; ++i) expected.push_back(i % 6 == 0 ? 30 : 10 + i % 6);
+  EXPECT_EQ(plain->ids, expected);
+  EXPECT_EQ(plain->reason, FinishReason::kLength);
+  // With a step in flight, the first token of such a text is drawn before it is known to be one.
+  EXPECT_LE(executor_->num_steps, GetParam().first == 1 ? 12 : 24);
+
+  // What the request forbids is written otherwise.
+  request.sampling.bad_words = {{12}, {14, 15}};
+  const auto forbidden = std::make_shared<RecordingSink>();
+  ASSERT_TRUE(engine_->Submit(RequestId{next_++}, request, forbidden).ok());
+  while (engine_->RunOnce()) {
+  }
+  for (TokenId& id : expected) id = id == 12 ? 42 : id == 15 ? 45 : id;
+  EXPECT_EQ(forbidden->ids, expected);
 }
 
 TEST_P(EngineGrammarTest, EndsWhereNothingCanFollow) {

@@ -177,13 +177,39 @@ TEST(Responses, GoOnFromCallsAndListWhatTheyWereGiven) {
       R"({"type":"function_call_output","call_id":"c2","output":[{"type":"input_text","text":"two"}]}]})");
   EXPECT_EQ(talk.prompt(), "user:|x;assistant:why|None[c1 f 1][c2 f 2];tool:|onec1;tool:|twoc2;");
   const std::string id = answer["id"];
-  const auto [status, items] = talk.Ask("GET", id + "/input_items");
+  const auto [status, items] = talk.Ask("GET", id + "/input_items?order=asc");
   EXPECT_EQ(status, 200);
   ASSERT_EQ(items["data"].size(), 6);
   EXPECT_EQ(items["data"][0]["content"][0]["text"], "x");
   EXPECT_EQ(items["data"][1]["id"], "rs");
   EXPECT_EQ(items["data"][4]["output"], "one");
   EXPECT_EQ(items["has_more"], false);
+  const auto ids = [&](const std::string& query) {
+    const auto [code, page] = talk.Ask("GET", id + "/input_items" + query);
+    EXPECT_EQ(code, 200) << page;
+    std::string text;
+    for (const json& item : page["data"]) text += item["id"].get<std::string>() + " ";
+    if (!page["data"].empty()) {
+      EXPECT_EQ(page["first_id"], page["data"].front()["id"]);
+      EXPECT_EQ(page["last_id"], page["data"].back()["id"]);
+    }
+    return text + (page["has_more"] == true ? "more" : "all");
+  };
+  std::vector<std::string> all;
+  for (const json& item : items["data"]) all.push_back(item["id"]);
+  EXPECT_EQ(ids("?limit=2"), all[5] + " " + all[4] + " more");
+  EXPECT_EQ(ids("?limit=2&after=" + all[1]), all[0] + " all");
+  EXPECT_EQ(ids("?order=asc&limit=100&after=" + all[3]), all[4] + " " + all[5] + " all");
+  EXPECT_EQ(ids("?after=" + all[0]), "all");
+  EXPECT_EQ(ids("?order=asc&limit=1&include%5B%5D=reasoning.encrypted_content&x=1"),
+            all[0] + " more");
+  for (const char* bad :
+       {"limit=0", "limit=101", "limit=x", "order=up", "after=none", "include=x"}) {
+    const auto [code, refusal] = talk.Ask("GET", id + "/input_items?" + bad);
+    EXPECT_EQ(code, 400) << bad;
+    const std::string name(bad);
+    EXPECT_EQ(refusal["error"]["param"], name.substr(0, name.find('=')));
+  }
   EXPECT_EQ(talk.Ask("GET", "resp_no/input_items").first, 404);
   EXPECT_EQ(talk.Ask("DELETE", id + "/input_items").first, 405);
   EXPECT_EQ(talk.Ask("DELETE", id).first, 200);

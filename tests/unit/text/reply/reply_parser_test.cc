@@ -178,6 +178,10 @@ const Case kCases[] = {
     {"granite", "", false, "<|tool_call|>[{\"name\": \"f\", \"arguments\": {}}]", "#0:f({})"},
     {"phi4", "", false, "functools[{\"name\": \"f\", \"arguments\": {\"a\": 1}}]",
      "#0:f({\"a\": 1})"},
+    {"phi4_mini", "", false,
+     "<|tool_call|>[{\"name\": \"f\", \"arguments\": {\"a\": 1}}, {\"name\": \"g\"}]"
+     "<|/tool_call|>",
+     "#0:f({\"a\": 1})#1:g({})"},
     {"phi4", "", false, "functools is a module", "functools is a module", 1},
     // DeepSeek V3 and V3.1.
     {"deepseek_v3", "think", true,
@@ -220,6 +224,30 @@ const Case kCases[] = {
      "R(Hm)Yes."},
     {"command_r", "", false, "<|START_ACTION|>none<|END_ACTION|>",
      "<|START_ACTION|>none<|END_ACTION|>", 1},
+    // Command R+, as its template writes calls and as the model does.
+    {"command_r_plus", "", false,
+     "I will look.\nAction:\n```json\n[\n    {\n        \"tool_name\": \"f\",\n        "
+     "\"parameters\": {\n            \"a\": \"]```\"\n        }\n    },\n    {\n        "
+     "\"tool_name\": \"g\",\n        \"parameters\": {}\n    }\n]```\n",
+     "I will look.#0:f({\n            \"a\": \"]```\"\n        })#1:g({})"},
+    {"command_r_plus", "", false,
+     "Action: ```json\n[{\"tool_name\": \"f\", \"parameters\": {}}]\n```", "#0:f({})"},
+    {"command_r_plus", "", false, "Action: ```json[{\"tool_name\": \"f\"}]``", "#0:f({})"},
+    {"command_r_plus", "", false, "Action: run ```json", "Action: run ```json", 1},
+    {"command_r_plus", "", false, "Action: ```json\n{\"tool_name\": \"f\"}```",
+     "Action: ```json\n{\"tool_name\": \"f\"}```", 1},
+    {"command_r_plus", "", false, "Action: ```js", "Action: ```js", 1},
+    {"command_r_plus", "", false, "Act", "Act"},
+    // Functionary v3.1.
+    {"functionary_v31", "", false,
+     "I look. <function=f>{\"a\": \"</function>\"}</function><function=g>{}</function>",
+     "I look.#0:f({\"a\": \"</function>\"})#1:g({})"},
+    {"functionary_v31", "", false, "<function=f> {\"a\": [1", "#0:f({\"a\": [1)"},
+    {"functionary_v31", "", false, "<function=f>{}</func", "#0:f({})"},
+    {"functionary_v31", "", false, "<function=f{}", "<function=f{}", 1},
+    {"functionary_v31", "", false, "<function=f>text", "<function=f>text", 1},
+    {"functionary_v31", "", false, "<function=a b>{}</function>", "<function=a b>{}</function>", 1},
+    {"functionary_v31", "", false, "a < b <fun", "a < b <fun"},
     // Functionary v3.2, whose prompt ends in >>>.
     {"functionary", "", false, "f\n{\"a\": 1}>>>g\n{}", "#0:f({\"a\": 1})#1:g({})"},
     {"functionary", "", false, "all\nI ask.\n>>>f\n{}", "I ask.#0:f({})"},
@@ -342,6 +370,9 @@ TEST(ReplyFormat, IsKnownByTheTemplate) {
   EXPECT_EQ(CallFormatOf("[TOOL_CALLS]")->name, "mistral");
   EXPECT_EQ(CallFormatOf("<tool_call><function=f><parameter=p>")->name, "qwen3_coder");
   EXPECT_EQ(CallFormatOf("<seed:tool_call><function=f><parameter=p>"), nullptr);
+  EXPECT_EQ(CallFormatOf("'<function=' + name + '>' + arguments + '</function>'")->name,
+            "functionary_v31");
+  EXPECT_EQ(CallFormatOf("'\\nAction:\\n```json\\n['")->name, "command_r_plus");
   EXPECT_EQ(CallFormatOf("<tool_call>f<arg_key>")->name, "glm45");
   EXPECT_EQ(CallFormatOf("{{ messages }}"), nullptr);
   EXPECT_EQ(CallFormatOf("'<｜tool▁call▁begin｜>' '```json'")->name, "deepseek_v3");
@@ -370,7 +401,7 @@ TEST(ReplyFormat, IsKnownByRealTemplates) {
       {"llama.cpp/Kimi-K2-Thinking.jinja", {"kimi_k2", "think"}},
       {"llama.cpp/Cohere2MoE.jinja", {"command_r", "command_r"}},
       {"llama.cpp/CohereForAI-c4ai-command-r7b-12-2024-tool_use.jinja", {"command_r", "command_r"}},
-      {"llama.cpp/CohereForAI-c4ai-command-r-plus-tool_use.jinja", {"", ""}},
+      {"llama.cpp/CohereForAI-c4ai-command-r-plus-tool_use.jinja", {"command_r_plus", ""}},
       {"llama.cpp/meetkai-functionary-medium-v3.2.jinja", {"functionary", ""}},
       {"llama.cpp/mistralai-Ministral-3-14B-Reasoning-2512.jinja", {"mistral", "magistral"}},
       {"llama.cpp/meta-llama-Llama-3.2-3B-Instruct.jinja", {"llama3_json", ""}},
@@ -385,6 +416,21 @@ TEST(ReplyFormat, IsKnownByRealTemplates) {
       {"vllm/tool_chat_template_qwen3coder.jinja", {"qwen3_coder", ""}},
       {"vllm/tool_chat_template_toolace.jinja", {"pythonic", ""}},
       {"tokcfg/onnxruntime-extensions/phi-3", {"", ""}},
+      {"llama.cpp/ByteDance-Seed-OSS.jinja", {"", ""}},
+      {"llama.cpp/NousResearch-Hermes-3-Llama-3.1-8B-tool_use.jinja", {"hermes", ""}},
+      {"llama.cpp/Qwen-Qwen2.5-7B-Instruct.jinja", {"hermes", ""}},
+      {"llama.cpp/deepseek-ai-DeepSeek-R1-Distill-Llama-8B.jinja", {"deepseek_v3", "think"}},
+      {"llama.cpp/ibm-granite-granite-3.3-2B-Instruct.jinja", {"granite", "think"}},
+      {"llama.cpp/mistralai-Mistral-Nemo-Instruct-2407.jinja", {"mistral", ""}},
+      {"llama.cpp/moonshotai-Kimi-K2.jinja", {"kimi_k2", ""}},
+      {"llama.cpp/unsloth-mistral-Devstral-Small-2507.jinja", {"mistral", ""}},
+      {"mistral-common/v3_image.jinja", {"mistral", ""}},
+      {"mistral-common/v7.jinja", {"mistral", ""}},
+      {"mistral-common/v13_image_think.jinja", {"mistral", "magistral"}},
+      {"tokcfg/onnxruntime-extensions/phi-4-mini", {"phi4_mini", ""}},
+      {"vllm/tool_chat_template_deepseekv3.jinja", {"deepseek_v3", ""}},
+      {"vllm/tool_chat_template_hermes.jinja", {"hermes", ""}},
+      {"vllm/tool_chat_template_mistral3.jinja", {"mistral", ""}},
   };
   for (const auto& [name, formats] : expected) {
     ASSERT_TRUE(templates.contains(name)) << name;

@@ -1,0 +1,221 @@
+// Structural tags: which texts they allow, checked by hand and against a reader of their own; what
+// cannot be kept is refused with its path.
+#include "text/grammar/structural_tag.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "marker_tokenizer.h"
+#include "test_seed.h"
+#include "text/grammar/grammar_compiler.h"
+#include "text/grammar/matcher.h"
+
+namespace penstock {
+namespace {
+
+using TagJson = nlohmann::ordered_json;
+
+constexpr const char* kNumber = R"({"type":"integer","minimum":0,"maximum":99})";
+
+std::string OlderTag() {
+  return std::string(R"({"type":"structural_tag","structures":[)") +
+         R"({"begin":"<f=one>","schema":)" + kNumber + R"(,"end":"</f>"},)" +
+         R"({"begin":"<f=two>","schema":{"enum":["a"]},"end":"</f>"},)" +
+         R"({"begin":"[x]","schema":{"const":1},"end":";"}],"triggers":["<f=","[x"]})";
+}
+
+/// A format whose tags are <a>NUMBER</a> and <b>text</b>.
+std::string FormatWith(const std::string& members) {
+  return std::string(R"({"format":{"tags":[{"begin":"<a>","content":{"type":"json_schema",)") +
+         R"("json_schema":)" + kNumber + R"(},"end":"</a>"},{"type":"tag","begin":"<b>",)" +
+         R"("content":{"type":"any_text"},"end":"</b>"}],)" + members + "}}";
+}
+
+bool Matches(const std::string& tag, const std::string& text) {
+  GrammarSpec spec;
+  spec.form = GrammarSpec::Form::kTag;
+  spec.text = tag;
+  auto made = CompileGrammar(spec, nullptr);
+  EXPECT_TRUE(made.ok()) << made.status() << tag;
+  grammar::Matcher matcher(std::make_shared<const grammar::Grammar>(*std::move(made)));
+  return matcher.Accept(text) && matcher.finished();
+}
+
+TEST(StructuralTag, TextIsFreeUntilATrigger) {
+  const std::string tag = OlderTag();
+  for (const char* text : {"", "free < text [ x] \xE2\x82\xAC", "<f", "<<f=one>7</f>",
+                           "a<f=two>\"a\"</f>b[x]1;c <f", "<f=one>0</f><f=one>99</f>", "</f>"})
+    EXPECT_TRUE(Matches(tag, text)) << text;
+  for (const char* text : {"<f=", "<f=three>1</f>", "<f=one>100</f>", "<f=one>7</g>",
+                           "<f=two>7</f>", "[x", "[x]2;", "<f=one>7</f><f=one", "a[x]1"})
+    EXPECT_FALSE(Matches(tag, text)) << text;
+}
+
+TEST(StructuralTag, FormatsSayHowOftenTagsStand) {
+  const std::string free = FormatWith(R"("type":"triggered_tags","triggers":["<a>","<b>"])");
+  EXPECT_TRUE(Matches(free, "x<a>1</a>y<b>z</b>"));
+  EXPECT_TRUE(Matches(free, ""));
+  EXPECT_FALSE(Matches(free, "<b>z"));
+  const std::string some =
+      FormatWith(R"("type":"triggered_tags","triggers":["<a>","<b>"],"at_least_one":true)");
+  EXPECT_TRUE(Matches(some, "<a>1</a>y<b></b>"));
+  EXPECT_FALSE(Matches(some, ""));
+  EXPECT_FALSE(Matches(some, "x<a>1</a>"));  // the first stands at the beginning
+  const std::string one =
+      FormatWith(R"("type":"triggered_tags","triggers":["<a>","<b>"],"stop_after_first":true)");
+  EXPECT_TRUE(Matches(one, "x<a>1</a>"));
+  EXPECT_TRUE(Matches(one, "x"));
+  EXPECT_FALSE(Matches(one, "x<a>1</a>y"));
+  const std::string just = FormatWith(
+      R"("type":"triggered_tags","triggers":["<"],"stop_after_first":true,"at_least_one":true)");
+  EXPECT_TRUE(Matches(just, "<b>1</b>"));
+  EXPECT_FALSE(Matches(just, "<b>1</b>x"));
+  EXPECT_FALSE(Matches(just, ""));
+  const std::string rows = FormatWith(R"("type":"tags_with_separator","separator":", ")");
+  EXPECT_TRUE(Matches(rows, ""));
+  EXPECT_TRUE(Matches(rows, "<a>1</a>, <b>2</b>, <a>3</a>"));
+  EXPECT_FALSE(Matches(rows, "<a>1</a>,<b>2</b>"));
+  EXPECT_FALSE(Matches(rows, "<a>1</a>, "));
+  const std::string row = FormatWith(
+      R"("type":"tags_with_separator","separator":"","at_least_one":true,"stop_after_first":true)");
+  EXPECT_TRUE(Matches(row, "<a>1</a>"));
+  EXPECT_FALSE(Matches(row, ""));
+  EXPECT_FALSE(Matches(row, "<a>1</a><a>1</a>"));
+}
+
+TEST(StructuralTag, FormatsLieWithinEachOther) {
+  const std::string thought =
+      R"({"format":{"type":"sequence","elements":[{"type":"tag","begin":"<think>","content":)"
+      R"({"type":"any_text","excludes":["<x>"]},"end":["</think>","</end>"]},)"
+      R"({"type":"const_string","value":"\n"},{"type":"or","elements":[)"
+      R"({"type":"regex","pattern":"[ab]+"},{"type":"grammar","grammar":"root ::= \"(\" root? \")\""},)"
+      R"({"type":"triggered_tags","triggers":["<t"],"tags":[{"begin":"<t>","content":{"type":)"
+      R"("triggered_tags","triggers":["<u>"],"tags":[{"begin":"<u>","content":{"type":"const_string",)"
+      R"("value":"v"},"end":""}]},"end":"</t>"}]}]}]}})";
+  for (const char* text : {"<think>a < b</think>\nab", "<think></end>\n(())",
+                           "<think>x</think>\n<t>m<u>vn</t>o", "<think>x</think>\nfree"})
+    EXPECT_TRUE(Matches(thought, text)) << text;
+  for (const char* text : {"ab", "<think>a<x></think>\nab", "<think>a</think>ab",
+                           "<think>a</think>\n<t>m", "<think>a</think>\n<t>m<u>w</t>"})
+    EXPECT_FALSE(Matches(thought, text)) << text;
+}
+
+/// What a tag of OlderTag leaves wrong in a text; empty: nothing. Written apart from the grammar.
+std::string WhatIsWrong(std::string_view text) {
+  while (true) {
+    const size_t f = text.find("<f="), x = text.find("[x");
+    const size_t at = std::min(f, x);
+    if (at == std::string_view::npos) return "";
+    text.remove_prefix(at);
+    const std::string_view begin = f < x ? text.substr(0, 7) : text.substr(0, 3);
+    const std::string_view end = f < x ? "</f>" : ";";
+    if (begin != "<f=one>" && begin != "<f=two>" && begin != "[x]")
+      return "no tag begins so: " + std::string(begin);
+    const size_t close = text.find(end);
+    if (close == std::string_view::npos) return "a tag has no end";
+    const auto value =
+        TagJson::parse(text.substr(begin.size(), close - begin.size()), nullptr, false);
+    const bool fits = begin == "[x]"       ? value == 1
+                      : begin == "<f=two>" ? value == "a"
+                                           : value.is_number_integer() && value >= 0 && value < 100;
+    if (!fits) return "a content of another form: " + value.dump();
+    text.remove_prefix(close + end.size());
+  }
+}
+
+TEST(StructuralTag, RandomTextsReadAsTheyShould) {
+  std::mt19937 random(static_cast<uint32_t>(TestSeed()));
+  // Parts of tags are special tokens, whose text counts.
+  const MarkerTokenizer tokenizer({"<f=one>", "</f>", "[x", "<other>"});
+  const GrammarCompiler compiler(&tokenizer, tokenizer.vocab_size());
+  ReplySpec spec;
+  auto content = std::make_shared<GrammarSpec>();
+  content->form = GrammarSpec::Form::kTag;
+  content->text = OlderTag();
+  spec.content = content;
+  const auto made = compiler.Compile(spec, nullptr);
+  ASSERT_TRUE(made.ok()) << made.status();
+  const std::string_view likely = "<f=onetw>[x]1\"a;/";
+  size_t num_tags = 0, num_refused = 0;
+  for (int round = 0; round < 400; ++round) {
+    const auto matcher = (*made)->Start();
+    std::string text;
+    for (int step = 0; step < 400 && (step < 40 || !matcher->finished()); ++step) {
+      const TokenId id = random() % 8 == 0 ? static_cast<TokenId>(random() % tokenizer.vocab_size())
+                         : random() % 3 == 0
+                             ? 256 + static_cast<TokenId>(random() % 4)
+                             : static_cast<unsigned char>(likely[random() % likely.size()]);
+      const std::vector<TokenId> allowed = Allowed(*matcher, tokenizer.vocab_size());
+      const bool in_mask = std::find(allowed.begin(), allowed.end(), id) != allowed.end();
+      ASSERT_EQ(matcher->Accept(id), in_mask) << text << " then " << tokenizer.Piece(id);
+      num_refused += in_mask ? 0 : 1;
+      if (in_mask) text += tokenizer.Piece(id);
+    }
+    if (!matcher->finished()) continue;
+    EXPECT_EQ(WhatIsWrong(text), "") << text;
+    for (size_t at = text.find("</f>"); at != std::string::npos; at = text.find("</f>", at + 1))
+      ++num_tags;
+  }
+  EXPECT_GT(num_tags, 50u);
+  EXPECT_GT(num_refused, 50u);
+}
+
+TEST(StructuralTag, RefusesWithThePath) {
+  const std::string deep = [] {
+    std::string text = R"({"type":"any_text"})";
+    for (int i = 0; i < 40; ++i) text = R"({"type":"sequence","elements":[)" + text + "]}";
+    return R"({"format":)" + text + "}";
+  }();
+  const std::pair<std::string, std::string> cases[] = {
+      {R"({})", "structures: "},
+      {R"({"structures":[]})", "structures: "},
+      {R"({"structures":[{}],"triggers":["a"]})", "structures[0].begin: "},
+      {R"({"structures":[{"begin":"a","end":"b","schema":{}}]})", "triggers: "},
+      {R"({"structures":[{"begin":"a","end":"b","schema":7}],"triggers":["a"]})",
+       "structures[0].schema: "},
+      {R"({"structures":[{"begin":"a","end":"b","schema":{}}],"triggers":["b"]})",
+       "structures[0].begin: "},
+      {R"({"structures":[{"begin":"a","end":"b","schema":{}}],"triggers":["a","c"]})",
+       "triggers[1]: "},
+      {R"({"structures":[{"begin":"ab","end":"b","schema":{}}],"triggers":["a","ab"]})",
+       "triggers: "},
+      {R"({"structures":[{"begin":"a","end":"b","schema":{}}],"triggers":[""]})", "triggers[0]: "},
+      {R"({"structures":[{"begin":"a","end":"b","schema":{},"style":1}],"triggers":["a"]})",
+       "structures[0].style: "},
+      {R"({"structures":[{"begin":"a","end":"b","schema":{"uniqueItems":true}}],"triggers":["a"]})",
+       "structures[0].schema: #/uniqueItems"},
+      {R"({"format":7})", "format: "},
+      {R"({"format":{"type":"qwen_xml_parameter","json_schema":{}}})", "format.type: "},
+      {R"({"format":{"type":"json_schema"}})", "format.json_schema: "},
+      {R"({"format":{"type":"regex","pattern":"("}})", "format.pattern: "},
+      {R"({"format":{"type":"const_string","value":"a","loud":true}})", "format.loud: "},
+      {R"({"format":{"type":"sequence","elements":[{"type":"any_text"},{"type":"const_string","value":"a"}]}})",
+       "format.elements[0]: "},
+      {R"({"format":{"type":"tag","begin":"a","content":{"type":"any_text"},"end":""}})",
+       "format.content: "},
+      {R"({"format":{"type":"tag","begin":"a","content":{"type":"or","elements":[{"type":"none"}]},"end":"b"}})",
+       "format.content.elements[0].type: "},
+      {R"({"format":{"type":"triggered_tags","triggers":["a"],"tags":[)"
+       R"({"begin":"b","content":{"type":"any_text"},"end":"c"}]}})",
+       "format.tags[0].begin: "},
+      {FormatWith(R"("type":"triggered_tags","triggers":["<"],"at_least_one":1)"),
+       "format.at_least_one: "},
+      {deep, "format.elements[0]"},
+  };
+  for (const auto& [tag, path] : cases) {
+    GrammarSpec spec;
+    spec.form = GrammarSpec::Form::kTag;
+    spec.text = tag;
+    const auto made = CompileGrammar(spec, nullptr);
+    ASSERT_FALSE(made.ok()) << tag;
+    EXPECT_TRUE(absl::StartsWith(made.status().message(), path)) << made.status() << "\n" << tag;
+  }
+}
+
+}  // namespace
+}  // namespace penstock
