@@ -67,7 +67,8 @@ def test_refusals_name_what_is_wrong(serve, tmp_path):
     assert "penstock.bench/0" in bench("bench", "report", other, code=1).stderr
     gone = bench("bench", "serve", "--target", "127.0.0.1:1", code=1).stderr
     assert "no server answers on 127.0.0.1:1" in gone
-    told = bench("bench", "serve", "--target", address(server), "--set", "model=nobody", *SMALL, "--allow-busy-generator")
+    nobody = ["--set", "model=nobody", "--allow-busy-generator"]
+    told = bench("bench", "serve", "--target", address(server), *SMALL, *nobody)
     assert "http_404 12" in told.stdout and "  12 " in told.stdout
 
 
@@ -88,7 +89,8 @@ def test_the_machine_and_the_engine_are_measured(tmp_path):
     names = "^linear/int8/gate_up/m:1$|^attention/int8/decode:1/"
     bench("bench", "kernels", "--filter", names, "--seconds", 0.01, "--output", out)
     file = json.loads(out.read_text())
-    assert [run["scenario"]["name"] for run in file["runs"]] == ["linear/int8/gate_up/m:1", "attention/int8/decode:1/context:512"]
+    measured = [run["scenario"]["name"] for run in file["runs"]]
+    assert measured == ["linear/int8/gate_up/m:1", "attention/int8/decode:1/context:512"]
     for run in file["runs"]:
         result = run["result"]
         assert result["of_float"] == pytest.approx(result["gops"] / file["limits"]["float_gops"], rel=1e-6)
