@@ -30,6 +30,7 @@ set(CPACK_PACKAGE_NAME penstock)
 set(CPACK_PACKAGE_CONTACT "Penstock <penstock@localhost>")
 set(CPACK_PACKAGE_DIRECTORY ${CMAKE_BINARY_DIR}/package)
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
+set(CPACK_INSTALL_PREFIX /usr)
 set(CPACK_SET_DESTDIR ON)   # files of /etc and /lib beside the prefix
 set(CPACK_STRIP_FILES ON)
 set(CPACK_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS

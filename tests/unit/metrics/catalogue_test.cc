@@ -7,6 +7,8 @@
 #include <set>
 #include <sstream>
 
+#include "base/cpu_parts.h"
+
 namespace penstock {
 namespace {
 
@@ -29,7 +31,9 @@ TEST(Catalogue, CountersOfAllKnownLabelsStartAtZero) {
 }
 
 TEST(Catalogue, EveryRowAppearsInTheTextOnceAllHandlesAreMade) {
+  const CpuParts cpu;
   Catalogue catalogue("1");
+  catalogue.SetFrontCpu(&cpu);
   catalogue.MakeEngineMetrics("m");
   catalogue.MakeRequestMetrics("m", 4096);
   catalogue.MakeAccountMetrics();
