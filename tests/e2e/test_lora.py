@@ -133,7 +133,8 @@ def test_loading_and_unloading_while_requests_run(serve, tmp_path, adapters):
     assert first == complete(server, "one", PROMPTS[0])
     # Whoever is answered with it is answered to the end; the unload waits for that.
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        long = pool.submit(complete, server, "mine", PROMPTS[0], max_tokens=1800, n=8)  # longer than a page of metrics is kept
+        # Eight: longer than a page of metrics is kept.
+        long = pool.submit(complete, server, "mine", PROMPTS[0], max_tokens=1800, n=8)
         server.until(lambda: server.metric("vllm:num_requests_running") > 0)
         unloaded = pool.submit(post, server, "/v1/unload_lora_adapter", {"lora_name": "mine"})
         time.sleep(0.05)
