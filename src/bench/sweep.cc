@@ -5,6 +5,11 @@
 #include "base/status_macros.h"
 
 namespace penstock {
+namespace {
+
+constexpr int kMostRuns = 24;
+
+}  // namespace
 
 absl::StatusOr<SweepResult> FindHighestRate(
     const SweepOptions& options,
@@ -12,7 +17,7 @@ absl::StatusOr<SweepResult> FindHighestRate(
   SweepResult out;
   double kept = 0, missed = 0;  // the highest that kept the goal, the lowest that did not
   double rate = options.first_rate;
-  for (int i = 0; i < options.max_runs; ++i) {
+  for (int i = 0; i < kMostRuns; ++i) {
     ASSIGN_OR_RETURN(LoadResult result, run(rate));
     const auto all = static_cast<double>(result.num_ok + result.num_failed);
     const bool good = static_cast<double>(result.num_good) >= options.attain * all;

@@ -15,7 +15,6 @@ struct SweepOptions {
   double attain = 0.99;     // share of all requests that must be good
   double precision = 0.05;  // the answer is known within this share
   double first_rate = 1;
-  int max_runs = 24;
 };
 
 struct SweepStep {

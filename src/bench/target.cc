@@ -23,7 +23,10 @@ Socket::~Socket() {
   if (fd_ >= 0) close(fd_);
 }
 
-std::string Target::name() const { return absl::StrCat(host, ":", port); }
+std::string Target::name() const {
+  const bool v6 = host.find(':') != host.npos;
+  return absl::StrCat(v6 ? "[" : "", host, v6 ? "]:" : ":", port);
+}
 
 absl::StatusOr<Target> ParseTarget(const std::string& text) {
   absl::string_view rest = text;
@@ -78,8 +81,8 @@ absl::StatusOr<std::unique_ptr<Socket>> ConnectTo(const SocketAddress& address, 
 
 std::string HttpRequestBytes(const Target& target, std::string_view method, std::string_view path,
                              std::string_view body) {
-  std::string out = absl::StrCat(ToAbsl(method), " ", ToAbsl(path),
-                                 " HTTP/1.1\r\nHost: ", target.host, ":", target.port, "\r\n");
+  std::string out =
+      absl::StrCat(ToAbsl(method), " ", ToAbsl(path), " HTTP/1.1\r\nHost: ", target.name(), "\r\n");
   if (!target.api_key.empty())
     absl::StrAppend(&out, "Authorization: Bearer ", target.api_key, "\r\n");
   if (!body.empty()) absl::StrAppend(&out, "Content-Type: application/json\r\n");
@@ -93,7 +96,7 @@ absl::StatusOr<TargetReply> AskTarget(const Target& target, const SocketAddress&
   absl::StatusOr<std::unique_ptr<Socket>> socket = ConnectTo(address, /*blocking=*/true);
   if (!socket.ok()) {
     return absl::UnavailableError(
-        absl::StrCat(ToAbsl(Message(socket.status())), " on ", target.host, ":", target.port));
+        absl::StrCat(ToAbsl(Message(socket.status())), " on ", target.name()));
   }
   const timeval patience{600, 0};
   setsockopt((*socket)->fd(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));

@@ -185,6 +185,8 @@ void AddEvalCommand(CLI::App& app, int& exit_code) {
   command->add_option("--api-key", flags->api_key, "The servers' key");
   command->add_option("--served-model", flags->served.model,
                       "As the server calls it (default: the first that it lists)");
+  command->add_option("--reference-served-model", flags->served.reference_model,
+                      "As the reference server calls it");
   command
       ->add_option("--windows", flags->served.max_windows, "With --server: at most so many of 2 KB")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))

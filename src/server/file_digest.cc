@@ -25,22 +25,37 @@ bool MayBeOfModel(const fs::path& file) {
          std::end(kEndings);
 }
 
+/// Files of `folder` that `counts`, by name.
+template <class Counts>
+void TakeFiles(const fs::path& folder, const Counts& counts, std::vector<fs::path>& files) {
+  std::error_code error;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    std::error_code unknown;
+    if (it->is_regular_file(unknown) && counts(it->path())) files.push_back(it->path());
+  }
+}
+
 std::vector<fs::path> FilesOf(const fs::path& path) {
   std::error_code error;
-  const bool folder = fs::is_directory(path, error);
   const std::string name = path.filename().string();
   const size_t shard = name.find("-00001-of-");
-  if (!folder && shard == std::string::npos) return {path};
   std::vector<fs::path> files;
-  const fs::path parent = path.has_parent_path() ? path.parent_path() : fs::path(".");
-  for (fs::directory_iterator it(folder ? path : parent, error), end; !error && it != end;
-       it.increment(error)) {
-    if (!it->is_regular_file(error)) continue;
-    const std::string other = it->path().filename().string();
-    const bool counts = folder ? MayBeOfModel(it->path())
-                               : other.compare(0, shard + 1, name, 0, shard + 1) == 0 &&
-                                     other.size() == name.size() && MayBeOfModel(it->path());
-    if (counts) files.push_back(it->path());
+  if (fs::is_directory(path, error)) {
+    TakeFiles(path, MayBeOfModel, files);
+    for (fs::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
+      std::error_code unknown;
+      const bool hidden = it->path().filename().string().starts_with(".");
+      if (!hidden && it->is_directory(unknown)) TakeFiles(it->path(), MayBeOfModel, files);
+    }
+  } else if (shard == std::string::npos) {
+    return {path};
+  } else {
+    const auto of_shards = [&](const fs::path& file) {
+      const std::string other = file.filename().string();
+      return other.compare(0, shard + 1, name, 0, shard + 1) == 0 && other.size() == name.size() &&
+             MayBeOfModel(file);
+    };
+    TakeFiles(path.has_parent_path() ? path.parent_path() : fs::path("."), of_shards, files);
   }
   std::sort(files.begin(), files.end());
   return files;
@@ -48,28 +63,51 @@ std::vector<fs::path> FilesOf(const fs::path& path) {
 
 }  // namespace
 
+struct RunningDigest::State {
+  std::unique_ptr<EVP_MD_CTX, void (*)(EVP_MD_CTX*)> context{EVP_MD_CTX_new(), EVP_MD_CTX_free};
+  std::vector<char> buffer = std::vector<char>(1 << 20);
+};
+
+RunningDigest::RunningDigest(Kind kind) : state_(std::make_unique<State>()) {
+  EVP_DigestInit_ex(state_->context.get(), kind == Kind::kSha256 ? EVP_sha256() : EVP_sha1(),
+                    nullptr);
+}
+
+RunningDigest::~RunningDigest() = default;
+
+void RunningDigest::Add(std::string_view bytes) {
+  EVP_DigestUpdate(state_->context.get(), bytes.data(), bytes.size());
+}
+
+absl::Status RunningDigest::AddFile(const std::string& path) {
+  std::vector<char>& buffer = state_->buffer;
+  std::ifstream in(path, std::ios::binary);
+  const bool opened = static_cast<bool>(in);
+  while (in.read(buffer.data(), static_cast<std::streamsize>(buffer.size())) || in.gcount() > 0)
+    Add({buffer.data(), static_cast<size_t>(in.gcount())});
+  if (!opened || in.bad()) return absl::UnavailableError(absl::StrCat(path, ": cannot be read"));
+  return absl::OkStatus();
+}
+
+std::string RunningDigest::Hex() {
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  unsigned length = 0;
+  EVP_DigestFinal_ex(state_->context.get(), digest, &length);
+  return absl::BytesToHexString({reinterpret_cast<const char*>(digest), length});
+}
+
 absl::StatusOr<std::string> FilesDigest(const std::string& path) {
-  const std::unique_ptr<EVP_MD_CTX, void (*)(EVP_MD_CTX*)> context(EVP_MD_CTX_new(),
-                                                                   EVP_MD_CTX_free);
-  EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr);
-  const auto add = [&](std::string_view bytes) {
-    EVP_DigestUpdate(context.get(), bytes.data(), bytes.size());
-  };
-  std::vector<char> buffer(1 << 20);
+  RunningDigest digest(RunningDigest::Kind::kSha256);
   for (const fs::path& file : FilesOf(path)) {
     std::error_code error;
     const auto size = fs::file_size(file, error);
-    std::ifstream in(file, std::ios::binary);
-    if (error || !in) return absl::UnavailableError(absl::StrCat(file.string(), " cannot be read"));
-    add(absl::StrCat(file.filename().string(), "\n", size, "\n"));
-    while (in.read(buffer.data(), static_cast<std::streamsize>(buffer.size())) || in.gcount() > 0)
-      add({buffer.data(), static_cast<size_t>(in.gcount())});
-    if (in.bad()) return absl::UnavailableError(absl::StrCat(file.string(), " cannot be read"));
+    if (error) return absl::UnavailableError(absl::StrCat(file.string(), ": cannot be read"));
+    const fs::path name = file.lexically_relative(fs::path(path));
+    digest.Add(absl::StrCat(name == "." || name.empty() ? file.filename().string() : name.string(),
+                            "\n", size, "\n"));
+    RETURN_IF_ERROR(digest.AddFile(file.string()));
   }
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  unsigned length = 0;
-  EVP_DigestFinal_ex(context.get(), digest, &length);
-  return absl::BytesToHexString({reinterpret_cast<const char*>(digest), length});
+  return digest.Hex();
 }
 
 }  // namespace penstock

@@ -1,7 +1,5 @@
 #include "server/model_source.h"
 
-#include <openssl/evp.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
@@ -11,10 +9,10 @@
 #include <system_error>
 #include <vector>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "server/file_digest.h"
 #include "server/http_download.h"
 
 namespace penstock {
@@ -82,22 +80,13 @@ bool Wanted(const std::string& name) {
 }
 
 absl::StatusOr<std::string> DigestOf(const std::string& path, const HubFile& file) {
+  using Kind = RunningDigest::Kind;
   const bool sha256 = file.digest.size() == 64;
-  const std::unique_ptr<EVP_MD_CTX, void (*)(EVP_MD_CTX*)> hash(EVP_MD_CTX_new(), &EVP_MD_CTX_free);
-  EVP_DigestInit_ex(hash.get(), sha256 ? EVP_sha256() : EVP_sha1(), nullptr);
-  if (!sha256) {  // a Git blob hashes its header first
-    const std::string header = absl::StrCat("blob ", file.size);
-    EVP_DigestUpdate(hash.get(), header.c_str(), header.size() + 1);
-  }
-  std::ifstream in(path, std::ios::binary);
-  std::vector<char> buffer(1 << 20);
-  while (in.read(buffer.data(), buffer.size()), in.gcount() > 0)
-    EVP_DigestUpdate(hash.get(), buffer.data(), in.gcount());
-  if (in.bad()) return absl::DataLossError(absl::StrCat(path, ": cannot be read"));
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  unsigned int size = 0;
-  EVP_DigestFinal_ex(hash.get(), digest, &size);
-  return absl::BytesToHexString(absl::string_view(reinterpret_cast<char*>(digest), size));
+  RunningDigest digest(sha256 ? Kind::kSha256 : Kind::kSha1);
+  // A Git blob hashes its header first, with its zero.
+  if (!sha256) digest.Add(absl::StrCat("blob ", file.size) + '\0');
+  RETURN_IF_ERROR(digest.AddFile(path));
+  return digest.Hex();
 }
 
 /// One model's folder in the cache.

@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -32,9 +33,9 @@ using namespace penstock;
 class Served {
  public:
   Served() {
-    char dir[] = "/tmp/fuzz_http_XXXXXX";
-    if (mkdtemp(dir) == nullptr) std::abort();
-    path_ = std::string(dir) + "/socket";
+    std::string folder = (std::filesystem::temp_directory_path() / "fuzz_http_XXXXXX").string();
+    if (mkdtemp(folder.data()) == nullptr) std::abort();
+    path_ = folder + "/socket";
     router_.Add("POST", "/v1/{rest}", RouteAccess::Open(),
                 [this](std::shared_ptr<HttpExchange> exchange) { Take(*exchange); });
     router_.SetFallback([this](std::shared_ptr<HttpExchange> exchange) { Take(*exchange); });
