@@ -122,6 +122,8 @@ def words():
                 yield f"{where}: co_await inside a condition, brace or ternary (g++ 12 generates wrong code)"
             if names.search(line):
                 yield f"{where}: {names.search(line)[1]}: a name that says nothing"
+            if "testing::TempDir()" in line:
+                yield f"{where}: a folder that all tests share (fakes/temp_dir.h makes one for each)"
 
 
 def threads():

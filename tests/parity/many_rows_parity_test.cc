@@ -6,6 +6,7 @@
 #include "backend/quantized_rows.h"
 #include "base/half.h"
 #include "fakes/codes_in_memory.h"
+#include "fakes/temp_dir.h"
 #include "parity/ops_parity.h"
 
 namespace penstock {
@@ -79,8 +80,8 @@ TEST_P(ManyRows, BitsOfARowDependOnNoOtherWhereThatIsPromised) {
 TEST_P(ManyRows, AKeptChoiceIsTakenAndExpandedCodesAreMultiplied) {
   if (GetParam() != "cuda-emulated") GTEST_SKIP() << "a GPU measures its own choice";
   BackendOptions options{GetParam(), &pool_};
-  options.tuning_folder = ::testing::TempDir() + "/many-rows-table";
-  std::filesystem::remove_all(options.tuning_folder);
+  const TempDir dir;
+  options.tuning_folder = dir.path();
   LinearTable table(options.tuning_folder, "emulator 2 SMs, no library");
   ASSERT_TRUE(table.Set({"bf16-codes4-32-finished", kN, kK, 128}, {LinearPath::kExpand}).ok());
   std::vector<float> weights(kN * kK);
@@ -101,7 +102,6 @@ TEST_P(ManyRows, AKeptChoiceIsTakenAndExpandedCodesAreMultiplied) {
     // Numbers of 16 bits are not the codes: the choice was taken.
     EXPECT_NE(y.values, Multiply({GetParam(), &pool_}, kM, accumulate).values);
   }
-  std::filesystem::remove_all(options.tuning_folder);
 }
 
 INSTANTIATE_TEST_SUITE_P(Devices, ManyRows, ::testing::Values("cuda-emulated", "cuda"),

@@ -6,6 +6,8 @@
 #include <set>
 #include <vector>
 
+#include "fakes/temp_dir.h"
+
 namespace penstock {
 namespace {
 
@@ -38,7 +40,8 @@ TEST(ContentHash, TellsZerosOfAnotherLengthAndAnotherOrderApart) {
 }
 
 TEST(ContentHash, OfAFileIsThatOfItsChunks) {
-  const std::string path = ::testing::TempDir() + "/content_hash_test";
+  const TempDir dir;
+  const std::string path = dir.path() + "/content_hash_test";
   const std::vector<std::byte> bytes = Bytes(2 * kHashChunk + 12345);
   std::ofstream(path, std::ios::binary)
       .write(reinterpret_cast<const char*>(bytes.data()),

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <limits>
 
+#include "fakes/temp_dir.h"
 #include "gtest/gtest.h"
 
 namespace penstock {
@@ -12,17 +13,12 @@ namespace {
 
 class CgroupTest : public testing::Test {
  protected:
-  void SetUp() override {
-    root_ = std::filesystem::path(testing::TempDir()) /
-            testing::UnitTest::GetInstance()->current_test_info()->name();
-    std::filesystem::remove_all(root_);
-  }
-  void TearDown() override { std::filesystem::remove_all(root_); }
   void Write(const std::string& path, const std::string& text) {
     std::filesystem::create_directories((root_ / path).parent_path());
     std::ofstream(root_ / path) << text;
   }
-  std::filesystem::path root_;
+  const TempDir dir_;
+  const std::filesystem::path root_ = dir_.path();
 };
 
 TEST_F(CgroupTest, TakesTheTightestLimitOnTheWayUp) {

@@ -9,6 +9,7 @@
 #include "bench/summary.h"
 #include "bench/svg_plot.h"
 #include "bench/sweep.h"
+#include "fakes/temp_dir.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -106,7 +107,8 @@ TEST(Compare, RefusesWhatCannotBeCompared) {
 }
 
 TEST(Results, OfAnotherSchemaAreRefusedByName) {
-  const std::string path = ::testing::TempDir() + "/results.json";
+  const TempDir dir;
+  const std::string path = dir.path() + "/results.json";
   const auto problem = [&](const Json& file) {
     EXPECT_TRUE(WriteResultFile(path, file).ok());
     return std::string(ReadResultFile(path).status().message());

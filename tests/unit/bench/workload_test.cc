@@ -5,6 +5,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "fakes/temp_dir.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -29,13 +30,11 @@ std::string PromptOf(const Scenario& scenario, const PlannedRequest& request) {
 
 class TraceFile {
  public:
-  explicit TraceFile(const std::string& text) : path_(::testing::TempDir() + "/trace.txt") {
-    std::ofstream(path_) << text;
-  }
-  ~TraceFile() { std::remove(path_.c_str()); }
+  explicit TraceFile(const std::string& text) : path_(dir_.Write("trace.txt", text)) {}
   const std::string& path() const { return path_; }
 
  private:
+  const TempDir dir_;
   const std::string path_;
 };
 

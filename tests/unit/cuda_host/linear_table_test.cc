@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "fakes/temp_dir.h"
 #include "gtest/gtest.h"
 
 namespace penstock {
@@ -11,13 +12,8 @@ namespace {
 
 class LinearTableTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    folder_ = ::testing::TempDir() + "/linear-table-" +
-              ::testing::UnitTest::GetInstance()->current_test_info()->name();
-    std::filesystem::remove_all(folder_);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-  std::string folder_;
+  const TempDir dir_;
+  const std::string folder_ = dir_.path() + "/linear-table";  // not there
 };
 
 TEST(BucketOfRows, FewRowsAreOneAndOthersPowersOfTwo) {

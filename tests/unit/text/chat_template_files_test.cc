@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/time/time.h"
+#include "fakes/temp_dir.h"
 #include "gtest/gtest.h"
 
 namespace penstock {
@@ -16,11 +17,9 @@ namespace fs = std::filesystem;
 
 class ChatTemplateFiles : public testing::Test {
  protected:
-  ChatTemplateFiles() : dir_(fs::path(testing::TempDir()) / "chat_template_files") {
-    fs::remove_all(dir_);
+  ChatTemplateFiles() : dir_(temp_.path()) {
     fs::create_directories(dir_ / "additional_chat_templates");
   }
-  ~ChatTemplateFiles() override { fs::remove_all(dir_); }
 
   void Write(const std::string& name, const std::string& text) {
     std::ofstream(dir_ / name) << text;
@@ -36,7 +35,8 @@ class ChatTemplateFiles : public testing::Test {
     };
     return render(templates->plain) + "|" + render(templates->with_tools);
   }
-  fs::path dir_;
+  const TempDir temp_;
+  const fs::path dir_;
 };
 
 TEST_F(ChatTemplateFiles, AreTakenInTheOrderOfTransformers) {
