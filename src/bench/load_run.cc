@@ -40,7 +40,7 @@ struct User {
 };
 
 struct Client {
-  std::unique_ptr<Socket> socket;
+  std::unique_ptr<Connection> connection;
   bool busy = false;
   bool reused = false;  // the connection has carried a request before this one
   bool heard = false;   // something of the answer has come
@@ -129,7 +129,7 @@ class LoadRun {
                                  &until, nullptr);
       for (int i = 0; i < n; ++i) {
         Client& client = *static_cast<Client*>(events[i].data.ptr);
-        if (events[i].events & EPOLLOUT) Send(client);
+        Send(client);  // TLS may have to read before it can write
         if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) Receive(client);
       }
     }
@@ -187,7 +187,7 @@ class LoadRun {
       deadlines_.emplace(Since() + scenario_.request_timeout,
                          std::make_pair(client.ticket, &client));
     }
-    client.reused = client.socket != nullptr;
+    client.reused = client.connection != nullptr;
     if (!client.reused && !Dial(client)) {
       Fail(client, "connect", "nobody answers");
       return;
@@ -206,18 +206,19 @@ class LoadRun {
   }
 
   bool Dial(Client& client) {
-    absl::StatusOr<std::unique_ptr<Socket>> socket = ConnectTo(address_, /*blocking=*/false);
-    if (!socket.ok()) return false;
-    client.socket = *std::move(socket);
+    absl::StatusOr<std::unique_ptr<Connection>> opened =
+        Connection::To(address_, /*blocking=*/false);
+    if (!opened.ok()) return false;
+    client.connection = *std::move(opened);
     epoll_event event{EPOLLIN | EPOLLOUT | EPOLLET, {.ptr = &client}};
-    return epoll_ctl(epoll_->fd(), EPOLL_CTL_ADD, client.socket->fd(), &event) == 0;
+    return epoll_ctl(epoll_->fd(), EPOLL_CTL_ADD, client.connection->fd(), &event) == 0;
   }
 
   /// A server may close a kept connection just as a request leaves for it: clients then ask again
   /// on a new one (RFC 9112, section 9.3.1).
   bool AskAgain(Client& client) {
     if (!client.busy || !client.reused || client.heard) return false;
-    client.socket.reset();
+    client.connection.reset();
     client.reused = false;
     client.sent = 0;
     if (!Dial(client)) return false;
@@ -226,17 +227,17 @@ class LoadRun {
   }
 
   void Send(Client& client) {
-    while (client.socket != nullptr && client.sent < client.out.size()) {
-      const ssize_t n = send(client.socket->fd(), client.out.data() + client.sent,
-                             client.out.size() - client.sent, MSG_NOSIGNAL);
+    while (client.connection != nullptr && client.sent < client.out.size()) {
+      const ssize_t n = client.connection->Write(client.out.data() + client.sent,
+                                                 client.out.size() - client.sent);
       if (n <= 0) return;  // EAGAIN: the socket tells when; an error shows when reading
       client.sent += n;
     }
   }
 
   void Receive(Client& client) {
-    while (client.socket != nullptr) {
-      const ssize_t n = read(client.socket->fd(), buffer_.data(), buffer_.size());
+    while (client.connection != nullptr) {
+      const ssize_t n = client.connection->Read(buffer_.data(), buffer_.size());
       const int error = n < 0 ? errno : 0;
       if (error == EAGAIN || error == EINTR || error == ENOTCONN) return;
       if (n <= 0) {
@@ -245,7 +246,7 @@ class LoadRun {
         return;
       }
       if (!client.busy) {  // words that nobody asked for
-        client.socket.reset();
+        client.connection.reset();
         return;
       }
       client.heard = true;
@@ -260,10 +261,12 @@ class LoadRun {
 
   void HangUp(Client& client, int error) {
     if (!client.busy) {
-      client.socket.reset();
+      client.connection.reset();
       return;
     }
-    if (error == ECONNREFUSED) {
+    if (error == EPROTO) {
+      Fail(client, "tls", client.connection->fault());
+    } else if (error == ECONNREFUSED) {
       Fail(client, "connect", "the connection was refused");
     } else if (client.heard) {
       Fail(client, "cut", client.http.body());
@@ -314,7 +317,7 @@ class LoadRun {
     result_.cached_tokens += std::max<int64_t>(0, answer.cached_tokens());
     if (client.user != nullptr && scenario_.endpoint == "chat")
       client.user->messages.push_back({{"role", "assistant"}, {"content", answer.text()}});
-    if (!client.http.keep_alive()) client.socket.reset();
+    if (!client.http.keep_alive()) client.connection.reset();
     Release(client, /*failed=*/false);
   }
 
@@ -324,7 +327,7 @@ class LoadRun {
     if (result_.first_failure.empty())
       result_.first_failure = absl::StrCat(kind, ": ", ToAbsl(words.substr(0, kShownBytes)));
     // An answer that was whole leaves the connection usable.
-    if (!client.http.done() || !client.http.keep_alive()) client.socket.reset();
+    if (!client.http.done() || !client.http.keep_alive()) client.connection.reset();
     Release(client, /*failed=*/true);
   }
 
@@ -346,7 +349,7 @@ class LoadRun {
       const auto [ticket, client] = deadlines_.top().second;
       deadlines_.pop();
       if (client->busy && client->ticket == ticket) {
-        client->socket.reset();
+        client->connection.reset();
         Fail(*client, "timeout", "no end within request_timeout");
       }
     }
@@ -357,7 +360,7 @@ class LoadRun {
   const std::function<void(const RunProgress&)>& progress_;
   std::unique_ptr<Workload> workload_;
   std::string model_;
-  SocketAddress address_;
+  TargetAddress address_;
   std::unique_ptr<Socket> epoll_;
   std::vector<std::unique_ptr<Client>> clients_;
   std::vector<Client*> idle_;

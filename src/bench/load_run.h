@@ -49,7 +49,7 @@ struct RunProgress {
   double seconds = 0;
 };
 
-/// A request that fails is counted by kind: connect, reset (nothing was heard), cut (in the middle),
+/// A request that fails is counted by kind: connect, tls, reset (nothing was heard), cut (in the middle),
 /// timeout, not_http, and what AnswerReader names. UNAVAILABLE: nobody answers at all.
 /// DEADLINE_EXCEEDED: the run took too long. `progress` (or null) is called a few times a second.
 absl::StatusOr<LoadResult> RunLoad(const Scenario& scenario, const Target& target,

@@ -1,27 +1,21 @@
 #include "bench/target.h"
 
-#include <fcntl.h>
-#include <netdb.h>
-#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "bench/http_stream.h"
-#include "config/load_config.h"
 
 namespace penstock {
-
-Socket::~Socket() {
-  if (fd_ >= 0) close(fd_);
-}
 
 std::string Target::name() const {
   const bool v6 = host.find(':') != host.npos;
@@ -29,60 +23,48 @@ std::string Target::name() const {
 }
 
 absl::StatusOr<Target> ParseTarget(const std::string& text) {
-  absl::string_view rest = text;
-  if (absl::ConsumePrefix(&rest, "https://")) {
-    return absl::InvalidArgumentError(absl::StrCat(text, ": expected http, TLS is not spoken"));
-  }
-  absl::ConsumePrefix(&rest, "http://");
-  absl::ConsumeSuffix(&rest, "/");
-  absl::ConsumeSuffix(&rest, "/v1");
-  ASSIGN_OR_RETURN(const HostPort address, ParseHostPort(std::string(rest)));
   Target target;
-  target.host = address.host;
-  target.port = address.port;
+  absl::string_view rest = text;
+  target.tls = absl::ConsumePrefix(&rest, "https://");
+  const bool url = target.tls || absl::ConsumePrefix(&rest, "http://");
+  const size_t slash = std::min(rest.find('/'), rest.size());
+  absl::string_view path = rest.substr(slash);
+  absl::ConsumeSuffix(&path, "/");
+  absl::ConsumeSuffix(&path, "/v1");
+  target.prefix = std::string(path);
+  absl::string_view host = rest.substr(0, slash), port = target.tls ? "443" : "80";
+  const size_t colon = host.rfind(':');
+  const bool with_port = colon != host.npos && host.find(']', colon) == host.npos;
+  if (with_port) {
+    port = host.substr(colon + 1);
+    host = host.substr(0, colon);
+  }
+  if (absl::ConsumePrefix(&host, "[") && !absl::ConsumeSuffix(&host, "]")) host = "";
+  int32_t number = 0;
+  if (host.empty() || host.find_first_of(" @?#") != host.npos || !(with_port || url) ||
+      !absl::SimpleAtoi(port, &number) || number < 1 || number > 65535) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("expected host:port or a URL of http or https, such as 127.0.0.1:8000 or "
+                     "https://llm.example/v1, not \"",
+                     text, "\""));
+  }
+  target.host = std::string(host);
+  target.port = static_cast<uint16_t>(number);
   return target;
 }
 
-absl::StatusOr<SocketAddress> ResolveTarget(const Target& target) {
-  addrinfo wanted{};
-  wanted.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  const std::string port = std::to_string(target.port);
-  const int error = getaddrinfo(target.host.c_str(), port.c_str(), &wanted, &found);
-  if (error != 0 || found == nullptr) {
-    return absl::NotFoundError(absl::StrCat(target.host, ": ", gai_strerror(error)));
+absl::StatusOr<TargetAddress> ResolveTarget(const Target& target) {
+  ASSIGN_OR_RETURN(TargetAddress address, ResolveAddress(target.host, target.port));
+  if (target.tls) {
+    ASSIGN_OR_RETURN(address.tls, TrustFor(target.ca_file));
   }
-  // Servers listen on 127.0.0.1 more often than on ::1.
-  const addrinfo* best = found;
-  for (const addrinfo* one = found; one != nullptr; one = one->ai_next) {
-    if (one->ai_family == AF_INET && best->ai_family != AF_INET) best = one;
-  }
-  SocketAddress address;
-  address.size = best->ai_addrlen;
-  std::memcpy(&address.storage, best->ai_addr, best->ai_addrlen);
-  freeaddrinfo(found);
   return address;
-}
-
-absl::StatusOr<std::unique_ptr<Socket>> ConnectTo(const SocketAddress& address, bool blocking) {
-  auto socket =
-      std::make_unique<Socket>(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (socket->fd() < 0) return absl::ResourceExhaustedError("no more sockets");
-  const int one = 1;
-  setsockopt(socket->fd(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-  if (!blocking) fcntl(socket->fd(), F_SETFL, O_NONBLOCK);
-  if (connect(socket->fd(), reinterpret_cast<const sockaddr*>(&address.storage), address.size) !=
-          0 &&
-      errno != EINPROGRESS) {
-    return absl::UnavailableError("no server answers");
-  }
-  return socket;
 }
 
 std::string HttpRequestBytes(const Target& target, std::string_view method, std::string_view path,
                              std::string_view body) {
-  std::string out =
-      absl::StrCat(ToAbsl(method), " ", ToAbsl(path), " HTTP/1.1\r\nHost: ", target.name(), "\r\n");
+  std::string out = absl::StrCat(ToAbsl(method), " ", target.prefix, ToAbsl(path),
+                                 " HTTP/1.1\r\nHost: ", target.name(), "\r\n");
   if (!target.api_key.empty())
     absl::StrAppend(&out, "Authorization: Bearer ", target.api_key, "\r\n");
   if (!body.empty()) absl::StrAppend(&out, "Content-Type: application/json\r\n");
@@ -90,26 +72,31 @@ std::string HttpRequestBytes(const Target& target, std::string_view method, std:
   return out;
 }
 
-absl::StatusOr<TargetReply> AskTarget(const Target& target, const SocketAddress& address,
+absl::StatusOr<TargetReply> AskTarget(const Target& target, const TargetAddress& address,
                                       std::string_view method, std::string_view path,
                                       std::string_view body) {
-  absl::StatusOr<std::unique_ptr<Socket>> socket = ConnectTo(address, /*blocking=*/true);
-  if (!socket.ok()) {
+  absl::StatusOr<std::unique_ptr<Connection>> opened = Connection::To(address, /*blocking=*/true);
+  if (!opened.ok()) {
     return absl::UnavailableError(
-        absl::StrCat(ToAbsl(Message(socket.status())), " on ", target.name()));
+        absl::StrCat(ToAbsl(Message(opened.status())), " on ", target.name()));
   }
+  Connection& connection = **opened;
   const timeval patience{600, 0};
-  setsockopt((*socket)->fd(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+  setsockopt(connection.fd(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
   const std::string wire = HttpRequestBytes(target, method, path, body);
   for (size_t sent = 0; sent < wire.size();) {
-    const ssize_t n = send((*socket)->fd(), wire.data() + sent, wire.size() - sent, MSG_NOSIGNAL);
-    if (n < 0) return absl::UnavailableError(target.name() + ": the server hung up");
+    const ssize_t n = connection.Write(wire.data() + sent, wire.size() - sent);
+    if (n <= 0) {
+      return absl::UnavailableError(
+          absl::StrCat(target.name(), ": ",
+                       connection.fault().empty() ? "the server hung up" : connection.fault()));
+    }
     sent += static_cast<size_t>(n);
   }
   HttpStream answer;
   char buffer[16384];
   while (!answer.done()) {
-    const ssize_t n = read((*socket)->fd(), buffer, sizeof(buffer));
+    const ssize_t n = connection.Read(buffer, sizeof(buffer));
     if (n <= 0 || !answer.Feed({buffer, static_cast<size_t>(n)})) {
       return absl::UnavailableError(
           absl::StrCat(target.name(), ": ", ToAbsl(path), ": no HTTP answer"));
@@ -118,7 +105,7 @@ absl::StatusOr<TargetReply> AskTarget(const Target& target, const SocketAddress&
   return TargetReply{answer.status(), answer.body()};
 }
 
-absl::StatusOr<std::string> FirstModelOf(const Target& target, const SocketAddress& address) {
+absl::StatusOr<std::string> FirstModelOf(const Target& target, const TargetAddress& address) {
   ASSIGN_OR_RETURN(const TargetReply reply, AskTarget(target, address, "GET", "/v1/models", ""));
   if (reply.status == 503)
     return absl::UnavailableError(target.name() + ": /v1/models: HTTP 503, not ready yet");

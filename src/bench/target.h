@@ -1,50 +1,33 @@
-// The server that is measured: its address, a connection to it, its process, the model that it lists.
-// Owns nothing but the sockets it hands out. Must not know scenarios.
+// The server that is measured: where it is, its process, the model that it lists.
+// Owns nothing. Must not know scenarios.
 // Threads: any.
 #pragma once
 
-#include <netinet/in.h>
-
 #include <cstdint>
-#include <memory>
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "bench/connection.h"
 
 namespace penstock {
 
 struct Target {
   std::string host = "127.0.0.1";
   uint16_t port = 8000;
+  std::string prefix;  // of every path, such as /openai
+  bool tls = false;
+  std::string ca_file;  // of the authorities that are trusted; empty: the system's
   std::string api_key;
   int64_t pid = 0;  // of the server, for its CPU time and memory; 0: not measured
 
   std::string name() const;  // host:port
 };
 
-/// host:port, http://host:port or http://host:port/v1. INVALID_ARGUMENT for what is none.
+/// host:port, or a URL of http or https that may end with /v1. INVALID_ARGUMENT for what is none.
 absl::StatusOr<Target> ParseTarget(const std::string& text);
 
-class Socket {
- public:
-  explicit Socket(int fd) : fd_(fd) {}
-  ~Socket();
-  Socket(const Socket&) = delete;
-  int fd() const { return fd_; }
-
- private:
-  int fd_;
-};
-
-struct SocketAddress {
-  sockaddr_storage storage{};
-  socklen_t size = 0;
-};
-
-/// NOT_FOUND where the name is nobody's.
-absl::StatusOr<SocketAddress> ResolveTarget(const Target& target);
-/// UNAVAILABLE where nobody answers.
-absl::StatusOr<std::unique_ptr<Socket>> ConnectTo(const SocketAddress& address, bool blocking);
+/// NOT_FOUND where the name is nobody's, INVALID_ARGUMENT where ca_file cannot be read.
+absl::StatusOr<TargetAddress> ResolveTarget(const Target& target);
 /// The bytes of a request.
 std::string HttpRequestBytes(const Target& target, std::string_view method, std::string_view path,
                              std::string_view body);
@@ -53,11 +36,11 @@ struct TargetReply {
   std::string body;
 };
 /// One request on a connection of its own; waits for 10 minutes at most. UNAVAILABLE: no answer.
-absl::StatusOr<TargetReply> AskTarget(const Target& target, const SocketAddress& address,
-                                    std::string_view method, std::string_view path,
-                                    std::string_view body);
+absl::StatusOr<TargetReply> AskTarget(const Target& target, const TargetAddress& address,
+                                      std::string_view method, std::string_view path,
+                                      std::string_view body);
 /// The first of /v1/models.
-absl::StatusOr<std::string> FirstModelOf(const Target& target, const SocketAddress& address);
+absl::StatusOr<std::string> FirstModelOf(const Target& target, const TargetAddress& address);
 
 struct ProcessUse {
   double cpu_seconds = -1;  // -1: unknown

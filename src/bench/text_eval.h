@@ -1,12 +1,11 @@
 // How well a server's model predicts a text, and how far from another server's, by the log-probs that
-// servers give for a prompt (`echo`); and whether it still gives the answers that were kept.
+// servers give for a prompt (`echo`).
 // Owns nothing. Must not know engines or models.
 // Threads: confined to the calling thread.
 #pragma once
 
 #include <cstdint>
 #include <string>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "bench/target.h"
@@ -35,24 +34,5 @@ struct ServerEvalOptions {
 absl::StatusOr<ServerQuality> EvaluateServer(const Target& server, const Target* reference,
                                              const std::string& text,
                                              const ServerEvalOptions& options);
-
-struct Probe {
-  std::string prompt;  // asked as a chat's only message
-  int32_t max_tokens = 64;
-  std::string answer;  // as it was when it was kept
-};
-
-struct ProbeResult {
-  int64_t num_probes = 0, num_same = 0;
-  double same_prefix = 0;    // mean share of an answer's bytes before the first that differs
-  std::string first_change;  // in words; empty: none
-};
-
-/// JSON lines: {"prompt", "max_tokens", "answer"}. INVALID_ARGUMENT names file, line and key.
-absl::StatusOr<std::vector<Probe>> ReadProbes(const std::string& path);
-absl::Status WriteProbes(const std::string& path, const std::vector<Probe>& probes);
-/// Asks greedily. With `keep` the answers become those of `probes`.
-absl::StatusOr<ProbeResult> RunProbes(const Target& server, const std::string& model, bool keep,
-                                      std::vector<Probe>& probes);
 
 }  // namespace penstock

@@ -20,7 +20,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct LoadFlags {
-  std::string file, output, api_key;
+  std::string file, output, api_key, ca_file;
   std::vector<std::string> targets = {"127.0.0.1:8000"}, assignments;
   std::vector<int64_t> pids;
   int rounds = 1;
@@ -51,6 +51,7 @@ absl::StatusOr<std::vector<Target>> TargetsOf(const LoadFlags& flags) {
   for (size_t i = 0; i < flags.targets.size(); ++i) {
     ASSIGN_OR_RETURN(Target target, ParseTarget(flags.targets[i]));
     target.api_key = flags.api_key;
+    target.ca_file = flags.ca_file;
     if (i < flags.pids.size()) target.pid = flags.pids[i];
     targets.push_back(std::move(target));
   }
@@ -190,6 +191,9 @@ std::shared_ptr<LoadFlags> AddLoadFlags(CLI::App* command) {
       ->allow_extra_args(false);
   command->add_option("--output", flags->output, "A file for the figures as JSON");
   command->add_option("--api-key", flags->api_key, "The servers' key");
+  command->add_option("--ca", flags->ca_file,
+                      "PEM file of the authorities that https targets are held to (default: the "
+                      "system's)");
   command
       ->add_option("--pid", flags->pids,
                    "The servers' processes, as the targets, for CPU time and memory")

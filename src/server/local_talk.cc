@@ -104,7 +104,7 @@ absl::StatusOr<std::unique_ptr<LocalTalk>> LocalTalk::Load(ServerConfig config) 
   ASSIGN_OR_RETURN(parts->model,
                    ModelInstance::Load(name, parts->live.Get()->models.at(name),
                                        {&parts->pool, &parts->catalogue, &SystemClock::Get(),
-                                        /*progress=*/nullptr}));
+                                        /*progress=*/nullptr, /*on_adapter=*/{}}));
   parts->registry = std::make_unique<StaticRegistry>(
       std::vector<std::shared_ptr<const ServedModel>>{parts->model->served()});
   ServiceParts service;
@@ -148,6 +148,7 @@ absl::StatusOr<TalkEnd> LocalTalk::Answer(const std::vector<TalkMessage>& messag
   call.top_k = sampling.top_k;
   call.seed = sampling.seed;
   call.max_tokens = sampling.max_tokens;
+  call.ignore_eos = sampling.ignore_eos;
   const auto sink = std::make_shared<TalkSink>();
   ASSIGN_OR_RETURN(const std::shared_ptr<RunningCall> running,
                    parts_->service->Start(std::move(call), sink));

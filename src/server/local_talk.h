@@ -23,6 +23,7 @@ struct TalkMessage {
 struct TalkSampling {
   std::optional<double> temperature, top_p;
   std::optional<int64_t> max_tokens, seed, top_k;
+  bool ignore_eos = false;
 };
 
 struct TalkEnd {

@@ -221,6 +221,8 @@ void AddRunCommand(CLI::App& app, int& exit_code) {
       ->check(CLI::Range(0.0, 1.0));
   command->add_option("--top-k", options->sampling.top_k, "The k most likely tokens");
   command->add_option("--seed", options->sampling.seed, "Same seed, same answer");
+  command->add_flag("--ignore-eos", options->sampling.ignore_eos,
+                    "Answers end at --max-tokens or the context alone");
   command->add_option("--chat-template", options->chat_template,
                       "A Jinja file instead of the model's own");
   command->add_option("--device", options->device, "auto, cpu, cuda:N or cuda-emulated");

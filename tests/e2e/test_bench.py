@@ -61,7 +61,8 @@ def test_refusals_name_what_is_wrong(serve, tmp_path):
     said = bench("bench", "sweep", "--target", address(server), code=1).stderr
     assert "goal_ttft" in said
     assert "rate: expected a number from 0" in bench("bench", "serve", "--set", "rate=fast", code=1).stderr
-    assert "TLS is not spoken" in bench("bench", "serve", "--target", "https://x", code=1).stderr
+    assert "expected host:port or a URL" in bench("bench", "serve", "--target", "nowhere", code=1).stderr
+    assert "nobody.invalid: " in bench("bench", "serve", "--target", "https://nobody.invalid/v1", code=1).stderr
     other = tmp_path / "other.json"
     other.write_text('{"schema": "penstock.bench/0", "runs": [1]}')
     assert "penstock.bench/0" in bench("bench", "report", other, code=1).stderr
@@ -120,6 +121,19 @@ def test_quality_of_servers(serve, tmp_path):
     bench("eval", "--server", address(plain), "--probes", probes, "--keep-probes", kept)
     assert json.loads(kept.read_text())["answer"]
     assert "1 of 1" in bench("eval", "--server", address(plain), "--probes", kept).stdout
+    answer = json.loads(kept.read_text())["answer"]
+    several = [{"check": "regex", "answer": "\\w+"}, {"check": "nll<=12", "answer": answer}, {"check": "token_hash"},
+               {"check": "json"}, {"check": "choice", "choices": [answer.split()[0], "qqq"], "answer": "qqq"},
+               {"check": "nll<=0.0001", "answer": answer}]
+    probes.write_text("\n".join(json.dumps({"prompt": "Tell me of the sea.", "max_tokens": 24} | p) for p in several))
+    bench("eval", "--server", address(plain), "--probes", probes, "--keep-probes", kept, "--floor", 0.5)
+    assert len(json.loads(kept.read_text().splitlines()[2])["answer"]) == 64
+    done = bench("eval", "--server", address(plain), "--probes", kept, "--json", "--floor", 0.6, code=2)
+    assert json.loads(done.stdout)["passed"] == 3
+    # Other weights give other tokens.
+    done = bench("eval", "--server", address(coarse), "--probes", kept, "--json", "--floor", 0)
+    assert json.loads(done.stdout)["passed"] == 2
+    kept.write_text(json.dumps({"prompt": "Tell me of the sea.", "max_tokens": 24, "answer": answer}))
     changed = json.loads(kept.read_text())
     changed["answer"] = changed["answer"][:5] + "#" + changed["answer"][5:]
     kept.write_text(json.dumps(changed))

@@ -1,0 +1,44 @@
+// What may be given as a target.
+#include "bench/target.h"
+
+#include <string>
+
+#include "gtest/gtest.h"
+
+namespace penstock {
+namespace {
+
+std::string Parsed(const std::string& text) {
+  const absl::StatusOr<Target> target = ParseTarget(text);
+  if (!target.ok()) return "refused";
+  return (target->tls ? "tls " : "") + target->name() + target->prefix;
+}
+
+TEST(Target, IsAnAddressOrAUrl) {
+  EXPECT_EQ(Parsed("127.0.0.1:8000"), "127.0.0.1:8000");
+  EXPECT_EQ(Parsed("llm.example:8000"), "llm.example:8000");
+  EXPECT_EQ(Parsed("[::1]:8000"), "[::1]:8000");
+  EXPECT_EQ(Parsed("http://llm.example"), "llm.example:80");
+  EXPECT_EQ(Parsed("https://llm.example/v1"), "tls llm.example:443");
+  EXPECT_EQ(Parsed("https://llm.example:8443/openai/v1/"), "tls llm.example:8443/openai");
+  EXPECT_EQ(Parsed("http://[::1]"), "[::1]:80");
+  EXPECT_EQ(Parsed("https://[::1]:8443/v1"), "tls [::1]:8443");
+}
+
+TEST(Target, WhatIsNoneIsRefused) {
+  for (const char* text : {"", "nowhere", "host:", "host:0", "host:65536", "host:http", ":8000",
+                           "http://", "https://:443", "[::1:8000", "user@host:80", "a b:80"}) {
+    EXPECT_EQ(Parsed(text), "refused") << text;
+  }
+}
+
+TEST(Target, RequestsNameHostAndPrefix) {
+  const absl::StatusOr<Target> target = ParseTarget("http://llm.example/openai/v1");
+  ASSERT_TRUE(target.ok());
+  const std::string bytes = HttpRequestBytes(*target, "GET", "/v1/models", "");
+  EXPECT_TRUE(bytes.starts_with("GET /openai/v1/models HTTP/1.1\r\nHost: llm.example:80\r\n"))
+      << bytes;
+}
+
+}  // namespace
+}  // namespace penstock
