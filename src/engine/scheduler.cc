@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 
@@ -131,6 +132,7 @@ StepPlan Scheduler::Plan(absl::Time now) {
   if (AwaitsVerification()) return plan;
   tables_.StartPlan();
   AdmitHigherPriority();  // before anything is planned, when everyone can still be preempted
+  AdmitIdleTenant();
   PlanDecodes(plan, now);
   if (limits_.can_chunk)
     budget_ = step_budget_.PromptPositions(num_planned_, NumPrompts(), budget_);
@@ -144,6 +146,44 @@ void Scheduler::AdmitHigherPriority() {
     if (front == nullptr || running_.empty()) return;
     if (front->rank.priority >= running_.rbegin()->first.priority || !Admit(*front)) return;
   }
+}
+
+/// A tenant with nothing running does not wait for a slot while another of its priority has several:
+/// the turns of the queue alone would let it wait for the end of an answer.
+void Scheduler::AdmitIdleTenant() {
+  if (!free_slots_.empty()) return;
+  Sequence* seq = waiting_.first_new();
+  if (seq == nullptr || seq->took_turn) return;
+  Sequence* victim = VictimOfManySlots(*seq);
+  if (victim == nullptr) return;
+  seq->took_turn = true;  // once: it may be memory that is short
+  Preempt(*victim);
+  Admit(*seq);
+}
+
+/// Of the tenant that has the most, the one whose turn was last; null where `seq` is not its tenant's
+/// first, or nobody has two.
+Sequence* Scheduler::VictimOfManySlots(const Sequence& seq) {
+  struct Share {
+    int32_t count = 0;
+    Sequence* last = nullptr;
+  };
+  absl::flat_hash_map<absl::string_view, Share> shares;
+  for (const auto& [rank, other] : running_) {
+    if (rank.priority != seq.rank.priority) continue;
+    if (other->request.tenant == seq.request.tenant) return nullptr;
+    Share& share = shares[other->request.tenant];
+    ++share.count;
+    share.last = other;
+  }
+  const Share* most = nullptr;
+  for (const auto& [tenant, share] : shares) {
+    if (share.count < 2) continue;
+    if (most == nullptr || share.count > most->count ||
+        (share.count == most->count && share.last->rank > most->last->rank))
+      most = &share;
+  }
+  return most == nullptr ? nullptr : most->last;
 }
 
 void Scheduler::PlanDecodes(StepPlan& plan, absl::Time now) {

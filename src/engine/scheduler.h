@@ -105,6 +105,7 @@ class Scheduler {
   using LiveMap = absl::flat_hash_map<SequenceId, std::unique_ptr<Sequence>>;
 
   void AdmitHigherPriority();
+  void AdmitIdleTenant();
   void PlanDecodes(StepPlan& plan, absl::Time now);
   int32_t NumPrompts() const;
   void PlanPrompts(StepPlan& plan, absl::Time now);
@@ -113,6 +114,7 @@ class Scheduler {
   bool HasRoomFor(const Sequence& seq) const;
   bool PreemptLowerPriority(const Sequence& seq);
   bool PreemptAdapter(const Sequence& seq);
+  Sequence* VictimOfManySlots(const Sequence& seq);
   bool Grow(Sequence& seq, int32_t end);
   Sequence* WorstUnplanned();
   void Preempt(Sequence& seq);

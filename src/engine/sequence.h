@@ -54,6 +54,7 @@ struct Sequence {
   double draft_rate = -1;  // how often a draft model's guess is right; < 0: not known yet
   SlotId slot{-1};         // -1: not running
   bool setup_sent = false;
+  bool took_turn = false;         // another was preempted so that its tenant need not wait
   StepId planned_in;              // the last step that has a slice of it
   int32_t num_prompt_scored = 0;  // prompt positions whose log-probs the sink has
   std::array<BlockTable, kMaxCacheGroups> tables;

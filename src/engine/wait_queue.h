@@ -52,6 +52,14 @@ class WaitQueue {
     by_rank_.erase(it);
   }
   Sequence* front() const { return by_rank_.empty() ? nullptr : by_rank_.begin()->second.sequence; }
+  /// The first that has not run yet; those before it were preempted.
+  Sequence* first_new() const {
+    if (policy_ == QueuePolicy::kFcfs) return nullptr;
+    for (const auto& [rank, entry] : by_rank_) {
+      if (entry.sequence->usage.num_preemptions == 0) return entry.sequence;
+    }
+    return nullptr;
+  }
   int32_t size() const { return static_cast<int32_t>(by_rank_.size()); }
   int64_t num_tokens() const { return num_tokens_; }  // to compute, of all that wait
   /// By priority, the first to run first.

@@ -1,11 +1,12 @@
 """Tenants: limits that are taken before and settled after, their part of the cache, and turns under a flood."""
 
 import json
-import statistics
+import subprocess
+import tempfile
 import threading
 import time
 
-from rig import ROOT, expect, serving
+from rig import BINARY, ROOT, expect, run, serving
 
 DEMO = str(ROOT / "models/demo")
 
@@ -111,43 +112,40 @@ def cache(server, keys):
     expect(cached(server, keys["alone"], text) == 0 == cached(server, keys["alone"], text), "off")
 
 
-def first_token(server, key, text):
-    connection = server.connect()
-    body = {"model": "demo", "prompt": text, "max_tokens": 8, "stream": True, "ignore_eos": True}
-    began = time.monotonic()
-    connection.request("POST", "/v1/completions", json.dumps(body),
-                       {"Authorization": "Bearer " + key, "Content-Type": "application/json"})
-    answer = connection.getresponse()
-    expect(answer.status == 200, answer.status)
-    answer.readline()
-    seconds = time.monotonic() - began
-    answer.read()
-    return seconds
+def load(server, key, *scenario):
+    command = [BINARY, "bench", "serve", "--target", f"127.0.0.1:{server.port}", "--api-key", key, "--quiet",
+               "--allow-busy-generator"]
+    for assignment in ("model=demo", "prompt_words=4", *scenario):
+        command += ["--set", assignment]
+    return command
+
+
+def first_tokens(server, key):
+    with tempfile.NamedTemporaryFile(suffix=".json") as out:
+        command = load(server, key, "requests=60", "concurrency=1", "max_tokens=8")
+        done = run(*command, "--output", out.name)
+        expect(done.returncode == 0, done.stdout, done.stderr)
+        result = json.load(open(out.name))["runs"][0]["result"]
+        expect(result["ok"] == 60, result)
+        return result["ttft_seconds"]
 
 
 def flood(server, keys, tenant, other, solo):
     """First tokens of `other` while `tenant` has forty requests at the door."""
-    stop = threading.Event()
-
-    def run(i):
-        n = 0
-        while not stop.is_set():
-            n += 1
-            complete(server, keys[tenant], f"{tenant} {i} {n}", tokens=60, ignore_eos=True)
-
-    threads = [threading.Thread(target=run, args=(i,)) for i in range(40)]
-    for thread in threads:
-        thread.start()
-    time.sleep(2)
-    seconds = [first_token(server, keys[other], f"{other} {i}") for i in range(20)]
-    itself = [first_token(server, keys[tenant], f"{tenant} late {i}") for i in range(6)]
-    stop.set()
-    for thread in threads:
-        thread.join()
-    mine, theirs = statistics.median(seconds), statistics.median(itself)
-    print(f"first token of {other} beside a flood of {tenant}: median {mine * 1e3:.0f} ms, worst"
-          f" {max(seconds) * 1e3:.0f} ms (alone {solo * 1e3:.0f} ms); of the flood itself {theirs * 1e3:.0f} ms")
-    return mine, theirs
+    command = load(server, keys[tenant], "requests=1000000", "concurrency=40", "max_tokens=60")
+    crowd = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        server.wait(lambda: server.metric("vllm:num_requests_waiting") > 20, "a flood")
+        mine = first_tokens(server, keys[other])
+        theirs = first_tokens(server, keys[tenant])
+        expect(crowd.poll() is None, "the flood has ended")
+    finally:
+        crowd.kill()
+        crowd.wait()
+    print(f"first token of {other} beside a flood of {tenant}: median {mine['p50'] * 1e3:.1f} ms (alone"
+          f" {solo['p50'] * 1e3:.1f} ms), 95th percentile {mine['p95'] * 1e3:.1f} ms (alone"
+          f" {solo['p95'] * 1e3:.1f} ms); of the flood itself {theirs['p50'] * 1e3:.1f} ms", flush=True)
+    return mine["p50"], theirs["p50"]
 
 
 def over_grpc(server, keys):
@@ -188,7 +186,7 @@ with serving(config) as server:
     for part in (limits, over_grpc, parallel, models, cache):
         print(part.__name__, flush=True)
         part(server, keys)
-    solo = statistics.median(first_token(server, keys["plain"], f"solo {i}") for i in range(20))
+    solo = first_tokens(server, keys["plain"])
     mine, theirs = flood(server, keys, "flood", "plain", solo)
     expect(mine < theirs / 2, "tenants take turns", mine, theirs)
     mine, theirs = flood(server, keys, "behind", "plain", solo)

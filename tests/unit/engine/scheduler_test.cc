@@ -144,6 +144,35 @@ TEST_F(SchedulerTest, RunsLowerPriorityNumbersFirstAndPreemptsForThem) {
   EXPECT_EQ(low->ids.size(), 20u);
 }
 
+TEST_F(SchedulerTest, ATenantWithNothingRunningTakesASlotFromOneWithSeveral) {
+  Make(64, /*slots=*/3);
+  const auto add = [&](uint64_t id, const std::string& tenant, int32_t most) {
+    GenerateRequest request;
+    for (TokenId t = 0; t < 10; ++t)
+      request.prompt.push_back(static_cast<TokenId>((10 * id + t) % 100));
+    request.max_tokens = most;
+    request.tenant = tenant;
+    return Add(id, std::move(request));
+  };
+  std::vector<std::shared_ptr<RecordingSink>> flood;
+  for (uint64_t id = 1; id <= 6; ++id) flood.push_back(add(id, "flood", 20));
+  Step();
+  const auto first = add(7, "calm", 4), second = add(8, "calm", 4), other = add(9, "other", 4);
+  Step();
+  EXPECT_EQ(first->ids.size(), 1u);  // at once
+  EXPECT_EQ(second->ids.size(), 0u);
+  Step();
+  EXPECT_EQ(other->ids.size(), 1u);  // one a step
+  EXPECT_EQ(scheduler_->counters().num_preemptions, 2);
+  const auto third = add(10, "third", 4);
+  Step();
+  EXPECT_EQ(third->ids.size(), 0u);  // everyone has one
+  RunAll();
+  for (const auto& sink : flood) EXPECT_EQ(sink->ids.size(), 20u);
+  for (const auto& sink : {first, second, other, third}) EXPECT_EQ(sink->ids.size(), 4u);
+  EXPECT_EQ(flood[0]->usage.num_preemptions, 0);  // the flood keeps one
+}
+
 TEST_F(SchedulerTest, FcfsIgnoresPriorities) {
   Make(64, 1, 64, QueuePolicy::kFcfs);
   const auto first = Add(1, 10, 2, 0, 5);
