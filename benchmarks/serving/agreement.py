@@ -4,8 +4,8 @@
     build/venv/bin/python benchmarks/serving/agreement.py [--build build/release] [--rounds 7] [--output FILE.json]
 
 A server without a model (`paced_server`) sends each token when it is due. In every round it is measured by our load
-generator, by the `openai` SDK, and by the loop of vLLM's serving benchmark (aiohttp, a clock read at each chunk that
-has text), one stream at a time; the server says when it really wrote. Then 64 streams of about 20,000 tokens a second in
+generator, by the `openai` SDK, and by the loop of vLLM's serving benchmark (aiohttp, a clock read at each chunk with
+text), one stream at a time; the server says when it really wrote. Then 64 streams of about 20,000 tokens a second in
 all show what the generator's own thread spends per token.
 """
 import argparse
