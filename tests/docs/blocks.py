@@ -6,10 +6,12 @@
 A page's blocks run in one shell, in order, in a folder with links to the repository's. Ports are replaced by free ones.
 Where a block talks to a server that no block has started, one is started on the bundled model. `penstock` is the binary
 with these ports where none is named, and `bench` does not judge by how busy the machine is; `./dev serve` is `penstock
-serve` without what ./dev installs and builds before. curl ends with an error where the answer is one. Marks: page.py.
+serve` without what ./dev installs and builds before. curl ends with an error where the answer is one. YAML that is
+not kept as a file is a part of a configuration, and checked as one. Marks: page.py.
 """
 
 import http.client
+import json
 import os
 import pathlib
 import random
@@ -21,6 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+import yaml
 
 import commands
 import page as pages
@@ -225,6 +229,17 @@ exec penstock serve "$@"
         if block.marks.get("prints", "") not in said():
             raise Failed(f"it did not print {block.marks['prints']!r} but:\n{said()[-4000:]}")
 
+    def check_config(self, block):
+        """A part of a configuration, with what it needs to be one."""
+        parts = yaml.safe_load(self.replaced(block))
+        parts = {"models": {"demo": {"path": "models/demo"}}, "server": {"state_dir": "state"}, **parts}
+        file = self.folder / "part.yaml"
+        file.write_text(json.dumps(parts))  # JSON is YAML
+        done = subprocess.run(["penstock", "check-config", file], cwd=self.folder, env=self.env, text=True,
+                              capture_output=True)
+        if done.returncode != 0:
+            raise Failed(f"as a configuration: {done.stderr}")
+
     def close(self):
         problem = None
         for port in list(self.servers):
@@ -255,6 +270,12 @@ def run_page(binary, folder, blocks, tell):
             except (Failed, pages.Fault) as problem:
                 return [f"{block.where}: {problem}"]
             tell(f"{block.where}: {'kept' if 'file' in block.marks else 'ran'}, {time.monotonic() - began:.1f} s")
+        for block in filter(is_config, blocks):  # the files that they name may stand further down
+            try:
+                shell.check_config(block)
+            except (Failed, pages.Fault, yaml.YAMLError) as problem:
+                return [f"{block.where}: {problem}"]
+            tell(f"{block.where}: a configuration")
     finally:
         try:
             shell.close()
@@ -266,6 +287,10 @@ def run_page(binary, folder, blocks, tell):
 
 def runs(block):
     return block.language in (*pages.SHELLS, "python") and "not run" not in block.marks and "file" not in block.marks
+
+
+def is_config(block):
+    return block.language == "yaml" and not block.text.startswith("-") and not {"file", "not run"} & set(block.marks)
 
 
 def check(binary, work, texts, tell=print):
@@ -288,7 +313,7 @@ def check(binary, work, texts, tell=print):
                      (commands.faults(span, program) if re.match(r"(penstock|\./dev) ", span) else [])]
         ran += sum(map(runs, blocks))
         left += [b for b in blocks if "not run" in b.marks]
-        if any(runs(block) for block in blocks):
+        if any(runs(block) or is_config(block) for block in blocks):
             with tempfile.TemporaryDirectory(dir=work) as folder:
                 problems += run_page(binary, pathlib.Path(folder), blocks, tell)
     tell(f"{ran} blocks run, {len(left)} not:")

@@ -94,7 +94,7 @@ def blocks(page, text):
                 raise Fault(f"{page}:{number}: the mark {name!r} twice before one block")
             marks[name] = value
             continue
-        if "<!--" in line:
+        if "<!--" in re.sub(r"`[^`]*`", "", line):
             raise Fault(f"{page}:{number}: a comment is a mark, on a line of its own")
         if marks:
             raise Fault(f"{page}:{number}: a mark before something that is no block: {', '.join(marks)}")
