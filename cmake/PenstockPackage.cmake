@@ -25,6 +25,18 @@ foreach(page "help --man|share/man/man1/penstock.1" "completion bash|share/bash-
   install(FILES ${made} DESTINATION ${folder})
 endforeach()
 
+# Who made what is linked, and under which licences.
+set(notices ${CMAKE_BINARY_DIR}/package/THIRD-PARTY-NOTICES)
+install(CODE "execute_process(COMMAND ${CMAKE_SOURCE_DIR}/cmake/third_party_notices ${CMAKE_BINARY_DIR}
+  $<TARGET_FILE:penstock> OUTPUT_FILE ${notices} COMMAND_ERROR_IS_FATAL ANY)")
+install(FILES ${notices} DESTINATION share/doc/penstock)
+# In the archive that deploy/make_archive makes, the program and its libraries find each other by a DT_RPATH, which an
+# installation takes away. Not by BUILD_RPATH: CMake would put a colon behind it, which means the folder of whoever calls.
+# In a file, since no CMake 3.25 gets a dollar sign past Ninja and the shell.
+file(WRITE ${CMAKE_BINARY_DIR}/package/link_options "--disable-new-dtags -rpath=$ORIGIN/../lib\n")
+target_link_options(penstock PRIVATE "LINKER:@${CMAKE_BINARY_DIR}/package/link_options")
+install(CODE "file(RPATH_REMOVE FILE \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/bin/penstock\")")
+
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME penstock)
 set(CPACK_PACKAGE_CONTACT "Penstock <penstock@localhost>")

@@ -12,7 +12,7 @@ CacheTables::CacheTables(const ExecutorLimits& limits, bool prefix_cache, Prefix
       block_size_(limits.block_size),
       prefix_split_(limits.prefix_split),
       prefix_cache_(prefix_cache),
-      hasher_(std::move(hasher)) {
+      hasher_(hasher) {
   CHECK(groups_.size() <= kMaxCacheGroups);
   for (size_t g = 0; g < groups_.size(); ++g) {
     pools_.emplace_back(groups_[g].num_blocks);

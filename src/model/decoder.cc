@@ -80,8 +80,8 @@ absl::Status Decoder::MakeTables(int32_t max_len) {
   if (c.query_scale_beta == 0) return absl::OkStatus();
   std::vector<float> scale(max_len);
   for (int32_t p = 0; p < max_len; ++p) {
-    const auto far = static_cast<float>(p / c.ropes[0].original_max_positions);
-    scale[p] = 1.0f + c.query_scale_beta * std::log(1.0f + far);
+    const int32_t far = p / c.ropes[0].original_max_positions;
+    scale[p] = 1.0f + c.query_scale_beta * std::log(1.0f + static_cast<float>(far));
   }
   return copy(scale, q_scale_);
 }

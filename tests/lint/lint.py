@@ -141,13 +141,13 @@ def threads():
 
 
 def journey():
-    """The files of the README's journey exist."""
-    for page in ("README.md", "docs/architecture.md"):
-        text = (ROOT / page).read_text()
+    """The files that pages name exist, those of the README's journey among them."""
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+        page, text = path.relative_to(ROOT), path.read_text()
         for name in re.findall(
-            r"`((?:src|include|kernels|tests|configs|benchmarks|docs|models)/[\w./-]+)`", text
+            r"`((?:src|include|kernels|tests|configs|benchmarks|docs|models|deploy|docker|cmake)/[\w./*-]+)`", text
         ):
-            if not (ROOT / name).exists():
+            if not any(ROOT.glob(name.rstrip("/"))):
                 yield f"{page}: {name} does not exist"
 
 

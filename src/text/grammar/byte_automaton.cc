@@ -120,7 +120,7 @@ class CodeWriter {
   /// The state that waits for `runs`, of `left` more units; kDead where there are none.
   int32_t StateOf(Stage stage, int left, CodeRuns runs) {
     if (runs.empty()) return ByteAutomaton::kDead;
-    const auto [it, added] = ids_.try_emplace(Key{{stage, left}, std::move(runs)}, 0);
+    const auto [it, added] = ids_.try_emplace(Key(std::pair(stage, left), std::move(runs)), 0);
     if (!added) return it->second;
     const int32_t state = it->second = NewState();
     const CodeRuns& own = it->first.second;  // nodes of a std::map stay where they are

@@ -154,7 +154,7 @@ absl::StatusOr<Evaluator::Flow> Evaluator::Execute(const Body& body, const Scope
   for (const auto& statement : body) {
     absl::Status charged = Charge(1);
     if (!charged.ok()) return Locate(std::move(charged), statement->position);
-    const absl::StatusOr<Flow> flow = ExecuteOne(*statement, scope);
+    absl::StatusOr<Flow> flow = ExecuteOne(*statement, scope);
     if (!flow.ok()) return Locate(flow.status(), statement->position);
     if (*flow != Flow::kNormal) return flow;
   }
