@@ -64,6 +64,16 @@ def test_a_machine_without_a_gpu_says_so_and_auto_takes_the_cpu(serve):
     assert "cuda" not in line["kernels"]
 
 
+def test_float16_is_a_gpus_alone():
+    flags = ["--dtype", "float16", "--golden", "/nowhere"]
+    on_cpu = run("serve", DEMO, "--device", "cpu", "--dtype", "float16", "--port", "0")
+    assert on_cpu.returncode == 1
+    assert "computes in float32 or bfloat16, not in float16" in on_cpu.stderr
+    emulated = run("check-model", DEMO, "--device", "cuda-emulated", *flags)
+    if emulated.returncode != 4:  # there is one: it gets as far as the logits
+        assert "/nowhere" in emulated.stderr and "float16" not in emulated.stderr
+
+
 # `auto` is what a measurement of this moment finds faster: two processes may find differently.
 @pytest.mark.parametrize("quantize, cache", [("none", "float32"), ("int4", "bfloat16")])
 def test_a_plan_is_what_serving_takes(serve, quantize, cache):
@@ -90,5 +100,7 @@ def test_a_plan_for_a_gpu_needs_none():
         assert plan["device"] == "cuda:0"
         assert plan["total_bytes"] == pytest.approx(share * (8 << 30), rel=0.02)
         assert plan["total_bytes"] == plan["at_start_bytes"] + plan["step_bytes"]
+    half = json.loads(run("plan", DEMO, "--gpu-memory", "8GiB", "--set", "engine.dtype=float16", *flags).stdout)
+    assert half["demo"]["total_bytes"] == all_of_it["total_bytes"]
     refused = run("plan", DEMO, "--set", "engine.memory_fraction=1.5")
     assert refused.returncode == 1 and "memory_fraction" in refused.stderr
