@@ -85,12 +85,13 @@ def test_stop_strings_do_not_leave(client):
     ask = dict(
         model="demo",
         prompt="The old house",
-        max_tokens=few(40),
+        max_tokens=2 * few(20),
         temperature=0,
         extra_body={"ignore_eos": True},
     )
     whole = client.completions.create(**ask).choices[0].text
-    stop = whole[3:7] if DEVICE else whole[10:14]
+    begin = min(10, len(whole) - 4)
+    stop = whole[begin : begin + 4]
     assert len(stop) == 4
     cut = client.completions.create(**ask, stop=[stop]).choices[0]
     assert cut.finish_reason == "stop"

@@ -142,7 +142,8 @@ TEST_P(EmulatedAdapterGolden, MeetsTheMergedModel) {
   EXPECT_FALSE(plain->passed);
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, EmulatedAdapterGolden, ::testing::Values("llama", "phi3", "glm4", "gpt_neox", "qwen3_5"),
+INSTANTIATE_TEST_SUITE_P(Cases, EmulatedAdapterGolden,
+                         ::testing::Values("llama", "phi3", "glm4", "gpt_neox", "qwen3_5"),
                          [](const auto& info) { return info.param; });
 
 /// Rows without an adapter have the bits of a model that knows of none, whoever is beside them.
