@@ -88,10 +88,11 @@ absl::StatusOr<OpenedBackend> PlanBackend(const BackendOptions& options) {
     device = std::string(opened.device->name());
   }
   if (IsCudaDevice(device)) {
-    OpenedBackend planned = PlanOn(device, false, [&pool](int64_t k, auto parts, auto& segments) {
-      return PlanCudaPacking(k, parts, pool, segments);
-    });
-    planned.abilities = CudaAbilities();
+    OpenedBackend planned = PlanOn(
+        device, false, [&pool, numbers = options.numbers](int64_t k, auto parts, auto& segments) {
+          return PlanCudaPacking(k, parts, numbers, pool, segments);
+        });
+    planned.abilities = CudaAbilities(options.numbers);
     return planned;
   }
   BackendOptions own = options;
@@ -114,6 +115,7 @@ absl::StatusOr<OpenedBackend> OpenBackend(const BackendOptions& options) {
   cuda.pool = options.pool;
   ASSIGN_OR_RETURN(cuda.determinism, ParseDeterminism(options.deterministic));
   cuda.tuning_folder = options.tuning_folder;
+  cuda.numbers = options.numbers;
   if (options.device == "cpu") return OpenCpu(options);
   if (options.device == "cuda-emulated") return OpenEmulated(cuda);
   if (options.device == "auto") {

@@ -23,6 +23,7 @@ struct BackendOptions {
   std::string cpu_kernels = "auto";   // or the instruction set for everything
   std::string deterministic = "off";  // off | run | strict: see EngineConfig
   std::string tuning_folder = {};     // where a GPU's measured choices are kept; empty: nowhere
+  DType numbers = DType::kBFloat16;   // of a GPU's activations: or float16
 };
 
 struct OpenedBackend {

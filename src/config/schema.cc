@@ -18,15 +18,18 @@ ConfigSection DescribeEngine(EngineConfig& c) {
            &c.dtype,
            "Activations. auto: on a GPU bfloat16; on a CPU bfloat16 for weights of bfloat16 where "
            "it "
-           "multiplies those faster, else float32, which is also exact.",
-           {"auto", "float32", "bfloat16"}},
+           "multiplies those faster, else float32, which is also exact. float16 on a GPU alone: "
+           "finer "
+           "than bfloat16, of numbers below 65520.",
+           {"auto", "float32", "bfloat16", "float16"}},
           {"kv_dtype",
            &c.kv_dtype,
            "KV cache. auto: as dtype; where that is auto too, bfloat16 for weights that are "
            "bfloat16 or "
            "rounded, if the processor multiplies bfloat16 fast. bfloat16 holds twice the tokens of "
-           "float32, int8 nearly four times (a scale per position and head).",
-           {"auto", "float32", "bfloat16", "int8"}},
+           "float32, int8 nearly four times (a scale per position and head); float16 where dtype "
+           "is.",
+           {"auto", "float32", "bfloat16", "float16", "int8"}},
           {"quantize",
            &c.quantize,
            "Rounds 16- and 32-bit weights as they load. int8, int4: a scale per 32 columns; "

@@ -5,7 +5,6 @@
 #include "absl/strings/str_cat.h"
 #include "backend/make_backend.h"
 #include "base/status_macros.h"
-#include "base/strings.h"
 
 namespace penstock {
 
@@ -14,12 +13,8 @@ absl::StatusOr<std::shared_ptr<AdapterStore>> AdapterStore::Make(const ModelConf
                                                                  const AdapterOptions& options) {
   if (config.encoder.present)
     return absl::UnimplementedError("lora: encoders cannot be adapted; leave lora out");
-  if (!device.shares_host_memory()) {
-    return absl::UnimplementedError(absl::StrCat("lora: adapters are not supported on the device ",
-                                                 ToAbsl(device.name()),
-                                                 "; use engine.device: cpu, or leave lora out"));
-  }
-  return std::shared_ptr<AdapterStore>(new AdapterStore(config, options));
+  return std::shared_ptr<AdapterStore>(
+      new AdapterStore(config, std::string(device.name()), options));
 }
 
 absl::Status AdapterStore::Load(AdapterId id, const std::string& dir) {
@@ -31,15 +26,17 @@ absl::Status AdapterStore::Load(AdapterId id, const std::string& dir) {
           absl::StrCat(options_.max_adapters, " adapters are loaded, the most that may be"));
     }
   }
-  // A device of its own: what an adapter takes comes and goes together.
-  ASSIGN_OR_RETURN(const OpenedBackend backend,
-                   OpenBackend({"cpu", options_.pool, options_.cpu_kernels}));
+  // The same device, opened by itself: it is loaded beside the steps, which are another thread's.
+  BackendOptions own{device_, options_.pool, options_.cpu_kernels};
+  own.numbers = options_.numbers;
+  ASSIGN_OR_RETURN(const OpenedBackend backend, OpenBackend(own));
   ASSIGN_OR_RETURN(AdapterWeights weights,
                    LoadAdapter(dir, config_, *backend.device, options_.max_rank));
   if (const int64_t most = MaxAdapterBytes(config_, options_.max_rank); weights.num_bytes > most) {
     return absl::InvalidArgumentError(
         absl::StrCat(dir, " takes ", weights.num_bytes, " bytes, an adapter has at most ", most));
   }
+  RETURN_IF_ERROR(backend.device->Synchronize());  // before the steps' stream reads it
   const std::lock_guard lock(mutex_);
   adapters_[id] = std::make_shared<const AdapterWeights>(std::move(weights));
   return absl::OkStatus();

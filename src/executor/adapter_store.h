@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "base/worker_pool.h"
@@ -22,13 +23,13 @@ struct AdapterOptions {
   int32_t max_in_step = 0;   // different ones in one step
   int32_t max_rank = 16;
   std::string cpu_kernels = "auto";  // those of the model
+  DType numbers = DType::kBFloat16;  // of 16 bits, those of the model's device
   WorkerPool* pool = nullptr;        // outlives the store
 };
 
 class AdapterStore {
  public:
-  /// For `config` on a device that shares the host's memory; UNIMPLEMENTED names what of the model
-  /// cannot be adapted.
+  /// For `config` on `device`; UNIMPLEMENTED names what of the model cannot be adapted.
   static absl::StatusOr<std::shared_ptr<AdapterStore>> Make(const ModelConfig& config,
                                                             const Device& device,
                                                             const AdapterOptions& options);
@@ -47,10 +48,11 @@ class AdapterStore {
   int64_t max_columns() const { return MaxAdapterColumns(config_, options_.max_rank); }
 
  private:
-  AdapterStore(const ModelConfig& config, const AdapterOptions& options)
-      : config_(config), options_(options) {}
+  AdapterStore(const ModelConfig& config, std::string device, const AdapterOptions& options)
+      : config_(config), device_(std::move(device)), options_(options) {}
 
   const ModelConfig config_;
+  const std::string device_;  // of the model
   const AdapterOptions options_;
   std::mutex load_mutex_;     // held while one is read
   mutable std::mutex mutex_;  // guards adapters_

@@ -14,6 +14,11 @@ absl::Status CheckDevice(const ModelConfig& config, const DeviceAbilities& abili
   if (config.encoder.present && !abilities.encode) return lacks("it has no operation Encode");
   if (config.has_recurrent_layers() && !abilities.delta_rule)
     return lacks("it has no operation DeltaRule");
+  if (config.has_recurrent_layers() && (config.delta.key_dim > abilities.delta_keys ||
+                                        config.delta.key_dim % abilities.head_dim_unit != 0)) {
+    return lacks("keys of ", config.delta.key_dim, " dimensions, where it takes multiples of ",
+                 abilities.head_dim_unit, " up to ", abilities.delta_keys);
+  }
   for (const LayerConfig& layer : config.layers) {
     if (layer.recurrent) continue;
     const int32_t dim = layer.heads.head_dim;
@@ -34,15 +39,22 @@ absl::Status CheckDevice(const ModelConfig& config, const DeviceAbilities& abili
 
 absl::Status CheckDTypes(DType activations, DType cache, const DeviceAbilities& abilities,
                          const std::string& device) {
-  if (abilities.float32) return absl::OkStatus();
-  if (activations == DType::kFloat32) {
+  const std::string asked(DTypeName(activations));
+  if (abilities.float32) {
+    if (activations != DType::kFloat16 && cache != DType::kFloat16) return absl::OkStatus();
     return absl::InvalidArgumentError(
-        absl::StrCat("device ", device, " computes in bfloat16, not in float32; set dtype"));
+        absl::StrCat("device ", device, " computes in float32 or bfloat16, not in float16; set ",
+                     activations == DType::kFloat16 ? "dtype" : "kv_dtype"));
+  }
+  if (activations != abilities.numbers) {
+    return absl::InvalidArgumentError(absl::StrCat("device ", device, " computes in ",
+                                                   std::string(DTypeName(abilities.numbers)),
+                                                   ", not in ", asked, "; set dtype"));
   }
   if (cache != activations && cache != DType::kInt8) {
     return absl::InvalidArgumentError(
-        absl::StrCat("device ", device, " has caches of ", std::string(DTypeName(activations)),
-                     " or int8, not of ", std::string(DTypeName(cache)), "; set kv_dtype"));
+        absl::StrCat("device ", device, " has caches of ", asked, " or int8, not of ",
+                     std::string(DTypeName(cache)), "; set kv_dtype"));
   }
   return absl::OkStatus();
 }

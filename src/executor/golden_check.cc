@@ -225,6 +225,13 @@ GoldenTolerance GoldenTolerance::For(const ModelConfig& config, DType dtype) {
   GoldenTolerance t;
   if (dtype == DType::kFloat32) return t;
   t.at_least = 1e-4;
+  if (dtype == DType::kFloat16) {  // three bits more than bfloat16
+    t.gap = 0.05f;
+    const bool flips = config.experts.num_experts > 0 || config.has_recurrent_layers();
+    t.median = flips ? 3e-2 : 6e-3;
+    t.p90 = flips ? 0 : 1.2e-2;
+    return t;
+  }
   t.gap = 0.3f;
   if (config.experts.num_experts > 0 || config.has_recurrent_layers()) {
     t.median = 1.5e-1;  // routers flip at near ties

@@ -29,6 +29,7 @@ absl::StatusOr<std::unique_ptr<TensorSource>> OpenGguf(const std::string& path,
 absl::StatusOr<OpenedBackend> OpenFor(const ModelConfig& config, const LoadOptions& options) {
   BackendOptions backend{options.device, options.pool, options.cpu_kernels, options.deterministic,
                          options.packed_cache};
+  if (options.dtype == "float16") backend.numbers = DType::kFloat16;
   const auto open = options.planning ? PlanBackend : OpenBackend;
   ASSIGN_OR_RETURN(OpenedBackend opened, open(backend));
   const std::string device(opened.device->name());
@@ -92,7 +93,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& option
   ASSIGN_OR_RETURN(OpenedBackend backend, OpenFor(model->config, options));
   model->abilities = backend.abilities;
   if (!backend.abilities.float32) {
-    model->auto_dtype = model->auto_kv_dtype = DType::kBFloat16;
+    model->auto_dtype = model->auto_kv_dtype = backend.abilities.numbers;
   } else if (backend.fast_bf16) {
     if (opened.bf16_weights && rule.bits == 0) model->auto_dtype = DType::kBFloat16;
     if (opened.bf16_weights || opened.codes || rule.bits != 0)
@@ -131,17 +132,19 @@ absl::StatusOr<DType> ParseActivationDType(const std::string& name, DType automa
   if (name == "auto") return automatic;
   if (name == "float32") return DType::kFloat32;
   if (name == "bfloat16") return DType::kBFloat16;
+  if (name == "float16") return DType::kFloat16;
   return absl::InvalidArgumentError(
-      absl::StrCat("dtype is \"", name, "\", expected auto, float32 or bfloat16"));
+      absl::StrCat("dtype is \"", name, "\", expected auto, float32, bfloat16 or float16"));
 }
 
 absl::StatusOr<DType> ParseCacheDType(const std::string& name, DType automatic) {
   if (name == "auto") return automatic;
   if (name == "float32") return DType::kFloat32;
   if (name == "bfloat16") return DType::kBFloat16;
+  if (name == "float16") return DType::kFloat16;
   if (name == "int8") return DType::kInt8;
-  return absl::InvalidArgumentError(
-      absl::StrCat("kv_dtype is \"", name, "\", expected auto, float32, bfloat16 or int8"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "kv_dtype is \"", name, "\", expected auto, float32, bfloat16, float16 or int8"));
 }
 
 }  // namespace penstock

@@ -40,6 +40,7 @@ struct LoadOptions {
   std::string model_dir;                // or a GGUF file
   std::string device = "cpu";           // as BackendOptions
   std::string weights = "file";         // file | formula
+  std::string dtype = "auto";           // of activations, as ParseActivationDType
   std::string quantize = "none";        // as ParseRoundingRule
   std::string integer_inputs = "auto";  // auto | on: see EngineConfig
   std::string cpu_kernels = "auto";     // as BackendOptions
@@ -69,7 +70,7 @@ absl::StatusOr<UnreadTensors> FindUnread(const std::string& model_dir, const Ten
 /// UNAVAILABLE: there is no such device. UNIMPLEMENTED: the device cannot compute the model.
 absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& options);
 
-/// "auto": `automatic`, which is LoadedModel's; "float32", "bfloat16".
+/// "auto": `automatic`, which is LoadedModel's; "float32", "bfloat16", "float16".
 absl::StatusOr<DType> ParseActivationDType(const std::string& name, DType automatic);
 /// Likewise; also "int8". Where activations were asked for by name, `automatic` is theirs.
 absl::StatusOr<DType> ParseCacheDType(const std::string& name, DType automatic);

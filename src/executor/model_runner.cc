@@ -404,7 +404,8 @@ absl::StatusOr<std::vector<float>> ModelRunner::NormedRows(int32_t first, int32_
   }
   std::vector<uint16_t> halves(out.size());
   device.CopyToHost(halves.data(), x.data, halves.size() * sizeof(uint16_t));
-  std::transform(halves.begin(), halves.end(), out.begin(), Bf16ToFloat);
+  std::transform(halves.begin(), halves.end(), out.begin(),
+                 options_.dtype == DType::kFloat16 ? Fp16ToFloat : Bf16ToFloat);
   return out;
 }
 

@@ -22,8 +22,8 @@
 namespace penstock {
 
 struct RunnerOptions {
-  DType dtype = DType::kFloat32;     // activations: float32 or bfloat16
-  DType kv_dtype = DType::kFloat32;  // float32, bfloat16 or int8
+  DType dtype = DType::kFloat32;     // activations: float32, bfloat16 or float16
+  DType kv_dtype = DType::kFloat32;  // float32, int8, bfloat16 or float16
   int64_t kv_bytes = 0;
   int32_t block_size = 16;
   int32_t num_slots = 256;

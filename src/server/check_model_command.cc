@@ -68,6 +68,7 @@ absl::StatusOr<bool> CheckModel(const CheckModelFlags& flags) {
   load.model_dir = flags.dir;
   load.device = flags.device;
   load.quantize = flags.quantize;
+  if (!flags.dtype.empty()) load.dtype = flags.dtype;
   load.integer_inputs = flags.integer_inputs ? "on" : "auto";
   load.deterministic = "strict";  // every way of computing a prompt gives the same bits
   load.pool = &pool;
@@ -98,9 +99,10 @@ void AddCheckModelCommand(CLI::App& app, int& exit_code) {
       "check-model",
       "Compare a model with reference logits, in every way in which a prompt is computed");
   command->add_option("dir", flags->dir, "Model directory or .gguf file")->required();
-  command->add_option("--dtype", flags->dtype,
-                      "Activations and KV: auto | float32 | bfloat16 (default: float32 where the "
-                      "device computes in it)");
+  command->add_option(
+      "--dtype", flags->dtype,
+      "Activations and KV: auto | float32 | bfloat16 | float16 (default: float32 where the "
+      "device computes in it)");
   command->add_option("--device", flags->device, "auto | cpu | cuda:N | cuda-emulated")
       ->capture_default_str();
   command->add_option("--golden", flags->golden,

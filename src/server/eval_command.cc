@@ -41,6 +41,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> Load(const EvalFlags& flags, bool r
   const std::string& name = reference && !flags.reference.empty() ? flags.reference : flags.model;
   ASSIGN_OR_RETURN(load.model_dir, ResolveModel(name, HubOptionsFromEnvironment()));
   load.device = flags.device;
+  load.dtype = flags.dtype;
   load.pool = pool;
   if (!reference) {
     load.quantize = flags.quantize;
@@ -222,9 +223,11 @@ void AddEvalCommand(CLI::App& app, int& exit_code) {
       ->capture_default_str();
   command->add_flag("--integer-inputs", flags->integer_inputs,
                     "Multiply every layer of integer codes in integers");
-  command->add_option("--dtype", flags->dtype, "Activations: float32 | bfloat16")
+  command->add_option("--dtype", flags->dtype, "Activations: float32 | bfloat16 | float16")
       ->capture_default_str();
-  command->add_option("--kv-dtype", flags->kv_dtype, "KV cache: auto | float32 | bfloat16 | int8")
+  command
+      ->add_option("--kv-dtype", flags->kv_dtype,
+                   "KV cache: auto | float32 | bfloat16 | float16 | int8")
       ->capture_default_str();
   command->add_option("--device", flags->device, "auto | cpu | cuda:N | cuda-emulated")
       ->capture_default_str();

@@ -42,6 +42,7 @@ LoadOptions LoadOptionsOf(const std::string& dir, const std::string& weights,
   load.model_dir = dir;
   load.device = engine.device;
   load.weights = weights;
+  load.dtype = engine.dtype;
   load.quantize = engine.quantize;
   load.integer_inputs = engine.integer_inputs;
   load.cpu_kernels = engine.cpu_kernels;
@@ -168,6 +169,7 @@ absl::Status MakeAdapterStore(const ModelEntry& entry, const LoadedModel& model,
   options.max_in_step = lora.max_adapters;
   options.max_rank = lora.max_rank;
   options.cpu_kernels = entry.engine.cpu_kernels;
+  options.numbers = model.abilities.numbers;
   options.pool = parts.pool;
   ASSIGN_OR_RETURN(runner.adapters, AdapterStore::Make(model.config, *model.device, options));
   const int64_t bytes = runner.adapters->MaxBytes(runner.max_step_tokens);

@@ -226,7 +226,7 @@ void AddRunCommand(CLI::App& app, int& exit_code) {
   command->add_option("--chat-template", options->chat_template,
                       "A Jinja file instead of the model's own");
   command->add_option("--device", options->device, "auto, cpu, cuda:N or cuda-emulated");
-  command->add_option("--dtype", options->dtype, "auto, float32 or bfloat16");
+  command->add_option("--dtype", options->dtype, "auto, float32, bfloat16 or float16");
   command->add_option("--quantize", options->quantize,
                       "Round weights at load: none, int8, int8-channel, int4 or int4-128");
   command->add_option("--set", options->assignments, "key.path=value, as for serve")

@@ -212,7 +212,7 @@ void AddServeCommand(CLI::App& app, int& exit_code) {
   command->add_flag("--allow-anonymous", options->allow_anonymous,
                     "Listen beyond loopback without a key");
   command->add_option("--device", options->device, "auto, cpu, cuda:N or cuda-emulated");
-  command->add_option("--dtype", options->dtype, "auto, float32 or bfloat16");
+  command->add_option("--dtype", options->dtype, "auto, float32, bfloat16 or float16");
   command->add_option("--quantize", options->quantize,
                       "Round weights at load: none, int8, int8-channel, int4 or int4-128");
   command->add_option("--max-model-len", options->max_model_len, "Positions of one request")

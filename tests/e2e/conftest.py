@@ -15,6 +15,21 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("PENSTOCK_BINARY", str(ROOT / "build/release/bin/penstock"))
 DEMO = str(ROOT / "models/demo")
 SANITIZED = bool(os.environ.get("PENSTOCK_SANITIZE"))
+# Where this names a device, every server of a script runs on it, with little memory: the emulator keeps
+# what it knows of every byte. A step is no stall where the machine has other things to do.
+DEVICE = os.environ.get("PENSTOCK_E2E_DEVICE")
+ON_DEVICE = (
+    ["--device", DEVICE, "--set", "engine.kv_memory=2MiB", "--set", "engine.max_batch=4",
+     "--set", "engine.max_step_tokens=64", "--max-model-len", "512", "--set", "limits.stall=1h"]
+    if DEVICE else []
+)
+
+
+def few(tokens):
+    """So many, or less where a token takes a tenth of a second."""
+    return min(tokens, 4) if DEVICE else tokens
+
+
 HAS_GRPC = "grpc: yes" in subprocess.run([BINARY, "version"], capture_output=True, text=True).stdout
 
 
@@ -35,6 +50,7 @@ class Server:
                 f"server.ready_file={self.ready_file}",
                 "--set",
                 "observe.log=json",
+                *ON_DEVICE,
                 *arguments,
             ]
         )

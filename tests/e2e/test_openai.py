@@ -2,6 +2,7 @@
 
 import openai
 import pytest
+from conftest import DEVICE, few
 
 
 @pytest.fixture
@@ -16,16 +17,16 @@ def test_lists_the_model(client):
 
 def test_completes(client):
     answer = client.completions.create(
-        model="demo", prompt="The old house", max_tokens=12, temperature=0
+        model="demo", prompt="The old house", max_tokens=few(12), temperature=0
     )
     assert answer.choices[0].finish_reason in ("stop", "length")
     assert answer.choices[0].text
-    assert answer.usage.completion_tokens <= 12
+    assert answer.usage.completion_tokens <= few(12)
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
 
 
 def test_streams_what_it_would_answer_at_once(client):
-    ask = dict(model="demo", prompt="It was a dark night", max_tokens=40, temperature=0)
+    ask = dict(model="demo", prompt="It was a dark night", max_tokens=few(40), temperature=0)
     whole = client.completions.create(**ask)
     chunks = list(
         client.completions.create(**ask, stream=True, stream_options={"include_usage": True})
@@ -44,7 +45,7 @@ def test_chats(client):
             {"role": "system", "content": "Be brief."},
             {"role": "user", "content": "Tell me of the sea."},
         ],
-        max_tokens=24,
+        max_tokens=few(24),
         temperature=0,
     )
     whole = client.chat.completions.create(**ask)
@@ -62,7 +63,7 @@ def test_a_seed_repeats_and_another_differs(client):
     def ask(seed):
         return (
             client.completions.create(
-                model="demo", prompt="Once", max_tokens=30, temperature=1, seed=seed
+                model="demo", prompt="Once", max_tokens=few(30), temperature=1, seed=seed
             )
             .choices[0]
             .text
@@ -74,7 +75,7 @@ def test_a_seed_repeats_and_another_differs(client):
 
 def test_gives_n_choices(client):
     answer = client.completions.create(
-        model="demo", prompt=["Once", "Twice"], n=3, max_tokens=8, temperature=1, seed=5
+        model="demo", prompt=["Once", "Twice"], n=3, max_tokens=few(8), temperature=1, seed=5
     )
     assert [c.index for c in answer.choices] == list(range(6))
     assert len({c.text for c in answer.choices[:3]}) > 1
@@ -84,12 +85,13 @@ def test_stop_strings_do_not_leave(client):
     ask = dict(
         model="demo",
         prompt="The old house",
-        max_tokens=40,
+        max_tokens=2 * few(20),
         temperature=0,
         extra_body={"ignore_eos": True},
     )
     whole = client.completions.create(**ask).choices[0].text
-    stop = whole[10:14]
+    begin = min(10, len(whole) - 4)
+    stop = whole[begin : begin + 4]
     assert len(stop) == 4
     cut = client.completions.create(**ask, stop=[stop]).choices[0]
     assert cut.finish_reason == "stop"
@@ -118,10 +120,10 @@ def test_logprobs_are_ordered_and_hold_the_greedy_token(client):
 
 def test_ids_are_prompts_too(client, demo):
     text = client.completions.create(
-        model="demo", prompt="The old house", max_tokens=10, temperature=0
+        model="demo", prompt="The old house", max_tokens=few(10), temperature=0
     )
     ids = client.post("/../tokenize", body={"prompt": "The old house"}, cast_to=object)["tokens"]
-    same = client.completions.create(model="demo", prompt=ids, max_tokens=10, temperature=0)
+    same = client.completions.create(model="demo", prompt=ids, max_tokens=few(10), temperature=0)
     assert same.choices[0].text == text.choices[0].text
 
 
@@ -154,7 +156,7 @@ def test_refuses_an_unknown_model(client):
 def test_refuses_a_prompt_beyond_the_context(client):
     with pytest.raises(openai.BadRequestError) as error:
         client.completions.create(model="demo", prompt="word " * 5000, max_tokens=4)
-    assert "2048" in error.value.body["message"]
+    assert ("512" if DEVICE else "2048") in error.value.body["message"]
 
 
 def test_refuses_an_empty_prompt_of_no_tokens(client):

@@ -99,56 +99,128 @@ TEST_P(BlocksParity, AddsUpWhatTheChosenExpertsYield) {
   }
 }
 
-/// Two sequences whose rows are computed at once leave the outputs and states that the same rows
-/// leave one by one.
-TEST_P(BlocksParity, TheDeltaRuleIsTheSameHoweverItsRowsAreCut) {
-  const DeltaShape shape{2, 4, 6, 10, 3};
-  const int64_t m = 7;
-  const int64_t out = int64_t{shape.num_value_heads} * shape.value_dim;
-  Matrix qkv = Random(m, shape.channels(), DType::kFloat32);
-  Matrix ba = Random(m, 2 * shape.num_value_heads, DType::kFloat32);
-  Matrix conv = Random(shape.conv_width, shape.channels(), DType::kFloat32);
-  const std::vector<float> decay(shape.num_value_heads, 0.7f), dt(shape.num_value_heads, 0.1f);
-  const auto run = [&](const std::vector<SequenceRows>& slices, std::vector<float>& states) {
-    Matrix y = Poisoned(m, out, DType::kFloat32);
-    for (const SequenceRows& slice : slices) {
-      BatchRows batch;
-      batch.num_rows = slice.num_rows;
-      const SequenceRows local{slice.slot, 0, slice.num_rows, slice.position_begin};
-      batch.sequences = absl::MakeConstSpan(&local, 1);
-      DeltaArgs a;
-      a.shape = shape;
-      const auto rows = [&](Matrix& all) {
-        Tensor t = all.tensor();
-        t.data = t.row(slice.row_begin);
-        t.rows = slice.num_rows;
-        return t;
-      };
-      a.qkv = rows(qkv);
-      a.ba = rows(ba);
-      a.conv = conv.values.data();
-      a.decay = decay.data();
-      a.dt_bias = dt.data();
-      a.states = states.data();
-      a.state_stride = shape.state_floats();
-      a.y = rows(y);
-      ops().DeltaRule(a, batch);
-      EXPECT_TRUE(device_->Synchronize().ok());
+/// What the operation says, in float64: a sequence's rows one after the other.
+std::vector<double> DeltaOf(const DeltaShape& d, const Matrix& qkv, const Matrix& ba,
+                            const Matrix& conv, const std::vector<float>& decay,
+                            const std::vector<float>& dt,
+                            const std::vector<SequenceRows>& sequences) {
+  const int64_t channels = d.channels(), keys = int64_t{d.num_key_heads} * d.key_dim;
+  const int64_t width = int64_t{d.num_value_heads} * d.value_dim;
+  std::vector<double> y(qkv.rows * width);
+  for (const SequenceRows& s : sequences) {
+    std::vector<double> state(int64_t{d.num_value_heads} * d.key_dim * d.value_dim);
+    for (int64_t r = 0; r < s.num_rows; ++r) {
+      std::vector<double> x(channels);
+      for (int64_t c = 0; c < channels; ++c) {
+        for (int64_t t = 0; t < d.conv_width; ++t) {
+          const int64_t from = r - (d.conv_width - 1) + t;
+          if (from >= 0) x[c] += double{qkv.at(s.row_begin + from, c)} * conv.at(t, c);
+        }
+        x[c] /= 1 + std::exp(-x[c]);
+      }
+      for (int64_t h = 0; h < 2 * d.num_key_heads; ++h) {
+        double* head = &x[h * d.key_dim];
+        const double squares = std::inner_product(head, head + d.key_dim, head, 0.0);
+        const double by =
+            std::sqrt(squares + 1e-6) * (h < d.num_key_heads ? std::sqrt(double(d.key_dim)) : 1.0);
+        for (int64_t i = 0; i < d.key_dim; ++i) head[i] /= by;
+      }
+      for (int64_t h = 0; h < d.num_value_heads; ++h) {
+        const int64_t key_head = h / (d.num_value_heads / d.num_key_heads);
+        const double* q = &x[key_head * d.key_dim];
+        const double* k = q + keys;
+        const double* v = &x[2 * keys + h * d.value_dim];
+        const double beta = 1 / (1 + std::exp(-double{ba.at(s.row_begin + r, h)}));
+        const double in = double{ba.at(s.row_begin + r, d.num_value_heads + h)} + dt[h];
+        const double keep = std::exp(-decay[h] * std::log1p(std::exp(in)));
+        for (int64_t c = 0; c < d.value_dim; ++c) {
+          double* cell = &state[h * d.key_dim * d.value_dim + c];
+          double recalled = 0;
+          for (int64_t i = 0; i < d.key_dim; ++i)
+            recalled += k[i] * (cell[i * d.value_dim] *= keep);
+          for (int64_t i = 0; i < d.key_dim; ++i) {
+            cell[i * d.value_dim] += k[i] * beta * (v[c] - recalled);
+            y[(s.row_begin + r) * width + h * d.value_dim + c] += q[i] * cell[i * d.value_dim];
+          }
+        }
+      }
     }
-    return y.values;
-  };
-  std::vector<float> whole(2 * shape.state_floats()), cut = whole;
-  const std::vector<float> y = run({{1, 0, 7, 0}}, whole);
-  EXPECT_EQ(run({{1, 0, 1, 0}, {1, 1, 4, 1}, {1, 5, 2, 5}}, cut), y);
-  EXPECT_EQ(cut, whole);
-  EXPECT_TRUE(std::all_of(whole.begin(), whole.begin() + shape.state_floats(),
-                          [](float v) { return v == 0; }));
-  EXPECT_TRUE(std::none_of(y.begin(), y.end(), [](float v) { return std::isnan(v); }));
+  }
+  return y;
 }
 
-TEST_P(BlocksParity, EncodersSeeTheirWholeSequenceAndNothingElse) {
-  const HeadShape heads{4, 2, 10};
-  for (const DType dtype : Activations()) {
+class DeviceBlocksParity : public OpsParity {
+ protected:
+  /// y of the slices, each an operation of its own where `apart`, else one batch.
+  Matrix RunDelta(const DeltaShape& shape, DType dtype, const std::vector<SequenceRows>& slices,
+                  bool apart, std::vector<float>& states) {
+    Matrix y = Poisoned(qkv_.rows, int64_t{shape.num_value_heads} * shape.value_dim, dtype);
+    DeltaArgs a;
+    a.shape = shape;
+    const Tensor qkv = OnDevice(qkv_), ba = OnDevice(ba_), out = OnDevice(y);
+    a.conv = OnDevice(conv_.values);
+    a.decay = OnDevice(decay_);
+    a.dt_bias = OnDevice(dt_);
+    a.states = const_cast<float*>(OnDevice(states));
+    a.state_stride = shape.state_floats();
+    const auto rows = [](Tensor t, int64_t begin, int64_t count) {
+      t.data = t.row(begin);
+      t.rows = count;
+      return t;
+    };
+    for (size_t i = 0; i < slices.size(); i += apart ? 1 : slices.size()) {
+      std::vector<SequenceRows> step(slices.begin() + i,
+                                     apart ? slices.begin() + i + 1 : slices.end());
+      const int32_t begin = step[0].row_begin;
+      BatchRows batch;
+      for (SequenceRows& s : step) {
+        s.row_begin -= begin;
+        batch.num_rows += s.num_rows;
+      }
+      batch.sequences = step;
+      a.qkv = rows(qkv, begin, batch.num_rows);
+      a.ba = rows(ba, begin, batch.num_rows);
+      a.y = rows(out, begin, batch.num_rows);
+      ops().DeltaRule(a, batch);
+    }
+    Read(out, y);
+    if (!device_->shares_host_memory())
+      device_->CopyToHost(states.data(), a.states, states.size() * sizeof(float));
+    return y;
+  }
+
+  Matrix qkv_, ba_, conv_;
+  std::vector<float> decay_, dt_;
+};
+
+/// Also with rows cut into steps: then outputs and states have the same bits.
+TEST_P(DeviceBlocksParity, TheDeltaRuleIsThatOfItsRowsOneByOne) {
+  for (const DeltaShape& shape :
+       {DeltaShape{2, 4, 12, 20, 3}, DeltaShape{1, 1, 132, 36, 4}, DeltaShape{1, 2, 8, 6, 1}}) {
+    for (const DType dtype : Activations()) {
+      const int64_t m = 12;
+      qkv_ = Random(m, shape.channels(), dtype);
+      ba_ = Random(m, 2 * shape.num_value_heads, DType::kFloat32);
+      conv_ = Random(shape.conv_width, shape.channels(), DType::kFloat32);
+      decay_.assign(shape.num_value_heads, 0.7f);
+      dt_.assign(shape.num_value_heads, 0.1f);
+      const std::vector<SequenceRows> whole = {{1, 0, 7, 0}, {2, 7, 1, 0}, {0, 8, 4, 0}};
+      const std::vector<SequenceRows> pieces = {{1, 0, 1, 0}, {1, 1, 4, 1}, {1, 5, 2, 5},
+                                                {2, 7, 1, 0}, {0, 8, 2, 0}, {0, 10, 2, 2}};
+      std::vector<float> states(4 * shape.state_floats()), cut = states;
+      const Matrix y = RunDelta(shape, dtype, whole, false, states);
+      ExpectClose(y, DeltaOf(shape, qkv_, ba_, conv_, decay_, dt_, whole));
+      EXPECT_EQ(RunDelta(shape, dtype, pieces, true, cut).values, y.values);
+      EXPECT_EQ(cut, states);
+      EXPECT_TRUE(std::all_of(states.end() - shape.state_floats(), states.end(),
+                              [](float v) { return v == 0; }));
+    }
+  }
+}
+
+TEST_P(DeviceBlocksParity, EncodersSeeTheirWholeSequenceAndNothingElse) {
+  const HeadShape heads{4, 2, 12};
+  for (const DType dtype : Inputs()) {
     const std::vector<SequenceRows> sequences = {{0, 0, 19, 0}, {1, 19, 1, 0}, {2, 20, 40, 0}};
     const int64_t m = 60, dim = heads.head_dim;
     Matrix qkv = Random(m, (heads.num_heads + 2 * heads.num_kv_heads) * dim, dtype);
@@ -156,9 +228,9 @@ TEST_P(BlocksParity, EncodersSeeTheirWholeSequenceAndNothingElse) {
     BatchRows batch;
     batch.num_rows = m;
     batch.sequences = sequences;
-    ops().Encode({.qkv = qkv.tensor(), .heads = heads, .scale = 0.4f, .y = y.tensor()}, batch);
-    ASSERT_TRUE(device_->Synchronize().ok());
-    y.Read();
+    const Tensor out = OnDevice(y);
+    ops().Encode({.qkv = OnDevice(qkv), .heads = heads, .scale = 0.4f, .y = out}, batch);
+    Read(out, y);
     std::vector<double> expected(m * heads.num_heads * dim);
     for (const SequenceRows& s : sequences) {
       for (int64_t r = s.row_begin; r < s.row_begin + s.num_rows; ++r) {
@@ -186,6 +258,9 @@ TEST_P(BlocksParity, EncodersSeeTheirWholeSequenceAndNothingElse) {
 
 INSTANTIATE_TEST_SUITE_P(Devices, BlocksParity, ::testing::Values("cpu"),
                          [](const auto& info) { return info.param; });
+
+INSTANTIATE_TEST_SUITE_P(Devices, DeviceBlocksParity,
+                         ::testing::Values("cpu", "cuda-emulated", "cuda"), NameOfDevice);
 
 }  // namespace
 }  // namespace penstock

@@ -22,8 +22,10 @@ std::string Shared(const std::string& path) {
 
 absl::StatusOr<std::unique_ptr<LoadedModel>> Load(const std::string& dir, const std::string& device,
                                                   WorkerPool* pool,
-                                                  const std::string& weights = "file") {
+                                                  const std::string& weights = "file",
+                                                  DType dtype = DType::kBFloat16) {
   LoadOptions load;
+  if (dtype == DType::kFloat16) load.dtype = "float16";
   load.model_dir = dir;
   load.weights = weights;
   load.device = device;
@@ -68,16 +70,16 @@ struct ShortRun {
 
 /// As ExpectGolden, on a device that takes a second for what others do in a millisecond.
 void ExpectShortGolden(const std::string& dir, const std::string& device,
-                       const std::vector<ShortRun>& runs) {
+                       const std::vector<ShortRun>& runs, DType dtype = DType::kBFloat16) {
   WorkerPool pool(2);
-  const auto model = Load(dir, device, &pool);
+  const auto model = Load(dir, device, &pool, "file", dtype);
   if (absl::IsUnavailable(model.status())) GTEST_SKIP() << model.status();
   ASSERT_TRUE(model.ok()) << model.status();
   const auto prompts = LoadGolden(dir + "/golden.safetensors", (*model)->config.vocab_size);
   ASSERT_TRUE(prompts.ok()) << prompts.status();
   for (const ShortRun& run : runs) {
     const GoldenPrompt prompt = Cut(prompts->at(run.prompt), run.length, run.num_greedy);
-    const auto report = CheckGolden(model->get(), DType::kBFloat16, {prompt}, {}, run.ways);
+    const auto report = CheckGolden(model->get(), dtype, {prompt}, {}, run.ways);
     ASSERT_TRUE(report.ok()) << report.status();
     EXPECT_EQ(report->results.size(), 1 + run.ways.size());
     for (const GoldenResult& r : report->results) {
@@ -150,8 +152,32 @@ INSTANTIATE_TEST_SUITE_P(Families, EmulatedFamilyGolden,
                                            "gemma4", "phi3", "olmo2", "olmo3", "granite", "smollm3",
                                            "ministral3", "glm4", "cohere2", "exaone4", "gpt2",
                                            "gpt_neox", "mixtral", "qwen2_moe", "qwen3_moe", "olmoe",
-                                           "gpt_oss", "glm4_moe", "deepseek_v3"),
+                                           "gpt_oss", "glm4_moe", "deepseek_v3", "qwen3_5"),
                          [](const auto& info) { return info.param; });
+
+/// Model, and a prompt of it that has 17 positions.
+class EmulatedFloat16Golden : public ::testing::TestWithParam<std::tuple<std::string, size_t>> {};
+
+TEST_P(EmulatedFloat16Golden, SomeWaysMeetTheReference) {
+  const auto& [model, prompt] = GetParam();
+  const std::string dir = Shared(model);
+  if (!std::filesystem::exists(dir)) GTEST_SKIP() << dir << " is not there";
+  ExpectShortGolden(dir, "cuda-emulated", {{prompt, 17, 0, {"chunk7", "batched"}}},
+                    DType::kFloat16);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Models, EmulatedFloat16Golden,
+    ::testing::Values(std::tuple("families/llama", 2), std::tuple("families/gemma3", 2),
+                      std::tuple("families/gpt2", 2), std::tuple("families/qwen3_moe", 2),
+                      std::tuple("families/deepseek_v3", 2), std::tuple("families/qwen3_5", 2),
+                      std::tuple("quantized/awq-4bit", 1), std::tuple("quantized/ct-w8a8-int8", 1)),
+    [](const auto& info) {
+      const std::string& model = std::get<0>(info.param);
+      std::string name = model.substr(model.find('/') + 1);
+      std::replace(name.begin(), name.end(), '-', '_');
+      return name;
+    });
 
 class QuantizedGolden : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {};
 

@@ -35,7 +35,8 @@ std::vector<Tile> CutTiles(const AttentionPlanOptions& options,
       const int32_t first = s.position_begin + begin / options.group;
       const int32_t last = s.position_begin + (begin + count - 1) / options.group;
       const bool cut = options.window > 0 && first >= options.window;
-      tiles.push_back({&s, begin, count, size, cut ? first - options.window + 1 : 0, last + 1});
+      const int32_t end = options.sees_all != 0 ? s.position_begin + s.num_rows : last + 1;
+      tiles.push_back({&s, begin, count, size, cut ? first - options.window + 1 : 0, end});
       begin += count;
     }
   }
@@ -70,7 +71,8 @@ void MakeItems(const AttentionPlanOptions& options, const std::vector<Tile>& til
     AttentionItem item;
     item.slot = tile.sequence->slot;
     item.row_begin = tile.sequence->row_begin + row;
-    item.position = tile.sequence->position_begin + row;
+    // After all of them, where none is to be hidden.
+    item.position = options.sees_all != 0 ? tile.kv_end : tile.sequence->position_begin + row;
     item.head_begin = tile.begin % options.group;
     item.num_vectors = tile.count;
     item.tile = tile.size;

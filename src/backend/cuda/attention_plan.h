@@ -24,7 +24,8 @@ struct AttentionPlanOptions {
       128;  // 16, 64 or 128; with 16 a row's result depends on its batch in nothing
             // but the chunk
   int32_t positions_at_a_time = 64;  // of a tile; divides 256
-  int32_t chunk = 0;  // positions of an item, from multiples of it on; 0: what balances the load
+  int32_t sees_all = 0;  // 1: rows see their whole sequence, which begins and ends in the batch
+  int32_t chunk = 0;     // positions of an item, from multiples of it on; 0: what balances the load
 };
 
 struct AttentionPlan {
@@ -36,8 +37,8 @@ struct AttentionPlan {
   std::vector<AttentionMerge> merges;
 };
 
-/// Every row of `sequences` sees every position of its window up to its own in exactly one item per
-/// KV head. Chunks begin at multiples of their length, so that what a row adds up, and in which
+/// Every row of `sequences` sees every position of its window up to its own, or of its sequence, in
+/// exactly one item per KV head. Chunks begin at multiples of their length, so that what a row adds up, and in which
 /// order, depends on its position and the chunk alone. `plan` keeps its memory.
 void PlanAttention(const AttentionPlanOptions& options, absl::Span<const SequenceRows> sequences,
                    AttentionPlan& plan);

@@ -28,7 +28,8 @@ struct CudaOptions {
   int device = 0;              // which of the machine's
   WorkerPool* pool = nullptr;  // packs weights; outlives the device
   Determinism determinism = Determinism::kOff;
-  std::string tuning_folder;  // where measured choices are kept; empty: nowhere
+  std::string tuning_folder;         // where measured choices are kept; empty: nowhere
+  DType numbers = DType::kBFloat16;  // of activations and of weights that are no codes; or kFloat16
 };
 
 struct OpenedCuda {
@@ -40,10 +41,10 @@ struct OpenedCuda {
 };
 
 /// What a GPU's kernels compute, whether or not there is a GPU.
-DeviceAbilities CudaAbilities();
+DeviceAbilities CudaAbilities(DType numbers);
 /// As PlanningDevice::Packing; with and without a GPU.
-size_t PlanCudaPacking(int64_t k, absl::Span<const LinearPart> parts, WorkerPool& pool,
-                       std::vector<LinearSegment>& segments);
+size_t PlanCudaPacking(int64_t k, absl::Span<const LinearPart> parts, DType numbers,
+                       WorkerPool& pool, std::vector<LinearSegment>& segments);
 
 // OpenCuda: UNAVAILABLE where there is no such device; the message says why and what to do.
 // HeldDeviceBytes: of device memory that this process holds.

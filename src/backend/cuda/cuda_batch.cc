@@ -17,7 +17,7 @@ template <class T>
 bool SameBytes(const T& a, const T& b) {
   return std::memcmp(&a, &b, sizeof(T)) == 0;
 }
-static_assert(sizeof(AttentionPlanOptions) == 7 * sizeof(int32_t), "it is compared as bytes");
+static_assert(sizeof(AttentionPlanOptions) == 8 * sizeof(int32_t), "it is compared as bytes");
 static_assert(sizeof(SequenceRows) == 4 * sizeof(int32_t), "they are compared as bytes");
 
 }  // namespace
@@ -94,7 +94,7 @@ CudaBatch::Plan& CudaBatch::PlanOf(const AttentionPlanOptions& options,
   return p;
 }
 
-void CudaBatch::Fill(const BatchRows& batch, const KvLayer& cache, int32_t num_ctas,
+void CudaBatch::Fill(const BatchRows& batch, const KvLayer& cache, int32_t num_ctas, bool sees_all,
                      AttentionArgs& args) {
   Tables& tables = TablesOf(batch, cache);
   args.cache = CacheOf(cache, tables);
@@ -105,6 +105,7 @@ void CudaBatch::Fill(const BatchRows& batch, const KvLayer& cache, int32_t num_c
   options.group = args.group;
   options.window = args.window;
   options.num_ctas = num_ctas;
+  options.sees_all = sees_all ? 1 : 0;
   options.widest_tile =
       std::min(kWidestTile, WidestAttentionTile(args.head_dim, args.cache.key_unit));
   options.chunk = kDeterministicChunk;

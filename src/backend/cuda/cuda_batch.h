@@ -21,7 +21,9 @@ class CudaBatch {
   /// Fills positions, rope_rows, slots and cache.
   void Fill(const BatchRows& batch, const KvLayer& cache, RopeArgs& args);
   /// Fills cache, the plan and room for partial results; args says group, window, heads and dim.
-  void Fill(const BatchRows& batch, const KvLayer& cache, int32_t num_ctas, AttentionArgs& args);
+  /// sees_all: rows see their whole sequence, all of which is in the batch.
+  void Fill(const BatchRows& batch, const KvLayer& cache, int32_t num_ctas, bool sees_all,
+            AttentionArgs& args);
 
  private:
   /// The blocks of the batch's sequences, one sequence after the other.

@@ -67,7 +67,7 @@ absl::StatusOr<PackedLinear> CudaDevice::Pack(int64_t k, absl::Span<const Linear
   PackedLinear packed;
   packed.k = k;
   for (const LinearPart& part : parts) packed.n += part.rows;
-  packed.segments = PlanCudaWeights(parts, k, WeightFormat::kBFloat16, pool_);
+  packed.segments = PlanCudaWeights(parts, k, numbers_, pool_);
   std::vector<std::byte> image(CudaWeightBytes(packed.segments, k));
   FillCudaWeights(parts, k, packed.segments, pool_, image.data());
   ASSIGN_OR_RETURN(packed.weight, Allocate(image.size()));
@@ -84,7 +84,7 @@ absl::StatusOr<OpenedCuda> OpenCuda(const CudaOptions& options) {
   OpenedCuda opened;
   const cudaDeviceProp& gpu = stream->properties();
   opened.kernels = absl::StrCat("cuda ", gpu.major, ".", gpu.minor, " on ", gpu.name);
-  opened.abilities = CudaAbilities();
+  opened.abilities = CudaAbilities(options.numbers);
   auto device = std::make_unique<CudaDevice>(std::move(stream), options);
   const CudaProducts& products = device->products();
   opened.note = products.note();

@@ -9,6 +9,7 @@
 
 #include "backend/cuda/cuda_ops.h"
 #include "backend/cuda/cuda_stream.h"
+#include "backend/cuda/weight_pack.h"
 #include "base/worker_pool.h"
 #include "penstock/backend.h"
 
@@ -17,7 +18,10 @@ namespace penstock::PENSTOCK_KERNELS {
 class CudaDevice final : public Device {
  public:
   CudaDevice(std::unique_ptr<CudaStream> stream, const CudaOptions& options)
-      : stream_(std::move(stream)), pool_(*options.pool), ops_(stream_.get(), options) {}
+      : stream_(std::move(stream)),
+        pool_(*options.pool),
+        numbers_(WeightFormatOf(options.numbers)),
+        ops_(stream_.get(), options) {}
 
   std::string_view name() const override { return stream_->name(); }
   Ops& ops() override { return ops_; }
@@ -35,6 +39,7 @@ class CudaDevice final : public Device {
  private:
   std::unique_ptr<CudaStream> stream_;
   WorkerPool& pool_;
+  WeightFormat numbers_;  // of weights that are no codes
   CudaOps ops_;
 };
 

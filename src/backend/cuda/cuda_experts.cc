@@ -97,7 +97,7 @@ void CudaOps::ExpertProducts(const ExpertsArgs& a, const ExpertRun& run, bool do
 void CudaOps::Experts(const ExpertsArgs& a) {
   const int64_t visits = a.x.rows * a.num_slots;
   if (visits == 0) return;
-  if (a.x.dtype != DType::kBFloat16) return NoKernel("Experts of inputs other than bfloat16");
+  if (a.x.dtype != numbers_) return NoKernel("Experts of inputs in other numbers than weights");
   const auto num_experts = static_cast<int32_t>(a.experts.size());
   const int32_t block_rows = ExpertBlockRows(static_cast<int32_t>(a.x.rows));
   const Tensor out = {out_.Of<float>(stream_, visits * a.y.cols), DType::kFloat32, visits, a.y.cols,

@@ -9,7 +9,8 @@ namespace penstock::PENSTOCK_KERNELS {
 namespace {
 
 bool IsAligned(const Tensor& x) {
-  return reinterpret_cast<uintptr_t>(x.data) % kRowAlign == 0 && x.stride * 2 % kRowAlign == 0;
+  return x.dtype != DType::kFloat32 && reinterpret_cast<uintptr_t>(x.data) % kRowAlign == 0 &&
+         x.stride * 2 % kRowAlign == 0;
 }
 
 bool TakesBytes(const LinearSegment& segment) {
@@ -21,6 +22,7 @@ bool TakesBytes(const LinearSegment& segment) {
 Tensor CudaOps::Aligned(const Tensor& x) {
   if (IsAligned(x)) return x;
   Tensor y = x;
+  y.dtype = numbers_;
   y.stride = PlainRowBytes(x.cols, 2) / 2;
   y.data = aligned_.Of<uint16_t>(stream_, x.rows * y.stride);
   EmbedArgs e;
@@ -30,7 +32,8 @@ Tensor CudaOps::Aligned(const Tensor& x) {
   e.y_stride = y.stride;
   e.rows = static_cast<int32_t>(x.rows);
   e.width = static_cast<int32_t>(x.cols);
-  e.table_element = e.element = ElementOf(x.dtype);
+  e.table_element = ElementOf(x.dtype);
+  e.element = ElementOf(y.dtype);
   stream_.Enqueue("align", [&](cudaStream_t stream) { return LaunchEmbed(e, stream); });
   return y;
 }
@@ -58,14 +61,15 @@ CudaOps::ByteRows CudaOps::RoundToBytes(const Tensor& x) {
 
 void CudaOps::Linear(const LinearArgs& a) {
   if (a.x.rows == 0) return;
-  if (a.x.dtype != DType::kBFloat16) return NoKernel("Linear of inputs other than bfloat16");
+  if (a.x.dtype != numbers_ && a.x.dtype != DType::kFloat32)
+    return NoKernel("Linear of inputs in other numbers than weights");
   const std::vector<LinearSegment>& segments = a.w->segments;
   ByteRows bytes;
   Tensor x = a.x;
   if (std::any_of(segments.begin(), segments.end(), TakesBytes)) bytes = RoundToBytes(a.x);
   if (!std::all_of(segments.begin(), segments.end(), TakesBytes)) x = Aligned(a.x);
   for (const LinearSegment& segment : segments) {
-    GemmArgs g = GemmOf(*a.w, segment, ElementOf(a.x.dtype));
+    GemmArgs g = GemmOf(*a.w, segment, ElementOf(numbers_));
     const Tensor y = ColumnsFrom(a.y, segment.row_begin, segment.num_rows);
     g.x = x.data;
     g.x_stride = x.stride;

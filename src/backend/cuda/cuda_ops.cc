@@ -35,14 +35,13 @@ CudaOps::CudaOps(CudaStream* stream, const CudaOptions& options)
       batch_(&staging_),
       sampler_(&staging_),
       products_(stream, options),
+      numbers_(options.numbers),
       ctas_(kCtasOfSm * stream->properties().multiProcessorCount) {}
 
 void CudaOps::NoKernel(const char* op) {
   stream_.Fail(
       absl::UnimplementedError(absl::StrCat("device ", stream_.name(), " has no kernel for ", op)));
 }
-void CudaOps::Encode(const EncodeArgs&, const BatchRows&) { NoKernel("Encode"); }
-void CudaOps::DeltaRule(const DeltaArgs&, const BatchRows&) { NoKernel("DeltaRule"); }
 
 void CudaOps::Embed(const penstock::EmbedArgs& a) {
   const auto rows = static_cast<size_t>(a.y.rows);
@@ -155,6 +154,10 @@ void CudaOps::RopeAndCache(const penstock::RopeArgs& a, const BatchRows& batch) 
 }
 
 void CudaOps::Attention(const penstock::AttentionArgs& a, const BatchRows& batch) {
+  Attend(a, batch, false);
+}
+
+void CudaOps::Attend(const penstock::AttentionArgs& a, const BatchRows& batch, bool sees_all) {
   AttentionArgs t;
   t.q = a.q.data;
   t.q_stride = a.q.stride;
@@ -168,7 +171,7 @@ void CudaOps::Attention(const penstock::AttentionArgs& a, const BatchRows& batch
   t.window = a.window;
   t.sinks = a.sinks;
   t.element = ElementOf(a.q.dtype);
-  batch_.Fill(batch, a.cache, ctas_, t);
+  batch_.Fill(batch, a.cache, ctas_, sees_all, t);
   stream_.Enqueue("attention", [&](cudaStream_t stream) {
     const cudaError_t error = LaunchAttention(t, stream);
     return error != cudaSuccess ? error : LaunchAttentionMerge(t, stream);

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <tuple>
+#include <vector>
 
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/cuda_batch.h"
@@ -56,7 +57,9 @@ class CudaOps final : public Ops {
   };
 
   void NoKernel(const char* op);
-  /// x, or a copy whose rows begin where copies of 16 bytes can.
+  /// sees_all: rows see their whole sequence.
+  void Attend(const penstock::AttentionArgs& args, const BatchRows& batch, bool sees_all);
+  /// x, or a copy in 16 bits whose rows begin where copies of 16 bytes can.
   Tensor Aligned(const Tensor& x);
   /// Room for `rows` rows of `columns`.
   ByteRows RoomForBytes(int64_t rows, int64_t columns);
@@ -79,9 +82,14 @@ class CudaOps final : public Ops {
   CudaBatch batch_;
   CudaSampler sampler_;
   CudaProducts products_;
-  int32_t ctas_;  // of attention and of experts
+  DType numbers_;  // of inputs and of weights that are no codes
+  int32_t ctas_;   // of attention and of experts
   SentArray ids_, gathered_;
   Scratch aligned_, bytes_, byte_scales_;
+  std::vector<BlockId> encode_table_;
+  Scratch encode_cache_;
+  SentArray delta_sequences_, delta_rows_;
+  Scratch convolved_;
   Scratch visits_, visit_blocks_, num_blocks_, wide_, out_;
   std::map<std::tuple<const void*, int32_t, bool, size_t>, ExpertPointers> expert_pointers_;
 };

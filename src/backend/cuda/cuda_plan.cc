@@ -1,14 +1,15 @@
 // What a GPU would do with a model, as far as it can be said without one.
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/weight_pack.h"
+#include "kernels/delta.h"
 #include "kernels/experts.h"
 
 namespace penstock {
 
-DeviceAbilities CudaAbilities() {
+DeviceAbilities CudaAbilities(DType numbers) {
   return {.float32 = false,
-          .encode = false,
-          .delta_rule = false,
+          .numbers = numbers,
+          .delta_keys = kernels::kMostDeltaKeys,
           .head_dim = 512,
           .head_dim_unit = 4,
           .experts = kernels::kMostExperts,
@@ -16,9 +17,9 @@ DeviceAbilities CudaAbilities() {
           .expert_groups = 32};
 }
 
-size_t PlanCudaPacking(int64_t k, absl::Span<const LinearPart> parts, WorkerPool& pool,
-                       std::vector<LinearSegment>& segments) {
-  segments = PlanCudaWeights(parts, k, WeightFormat::kBFloat16, pool);
+size_t PlanCudaPacking(int64_t k, absl::Span<const LinearPart> parts, DType numbers,
+                       WorkerPool& pool, std::vector<LinearSegment>& segments) {
+  segments = PlanCudaWeights(parts, k, WeightFormatOf(numbers), pool);
   return CudaWeightBytes(segments, k);
 }
 

@@ -13,6 +13,11 @@
 
 namespace penstock {
 
+/// Of rows of numbers of 16 bits.
+constexpr WeightFormat WeightFormatOf(DType numbers) {
+  return numbers == DType::kFloat16 ? WeightFormat::kFloat16 : WeightFormat::kBFloat16;
+}
+
 /// How the rows of one of PlanCudaWeights' segments lie.
 enum class CudaWeightKind : uint8_t {
   kRows,      // segment.format, bfloat16 or float16, in plain rows

@@ -70,5 +70,22 @@ TEST(CheckDTypes, TheCacheIsOfTheActivationsOrOfBytes) {
   EXPECT_TRUE(CheckDTypes(DType::kFloat32, DType::kFloat32, DeviceAbilities(), "cpu").ok());
 }
 
+TEST(CheckDTypes, SixteenBitsAreOfTheKindThatTheDeviceWasOpenedFor) {
+  DeviceAbilities abilities = Few();
+  abilities.numbers = DType::kFloat16;
+  const auto check = [&](DType activations, DType cache) {
+    return std::string(CheckDTypes(activations, cache, abilities, "gadget").message());
+  };
+  EXPECT_EQ(check(DType::kFloat16, DType::kFloat16), "");
+  EXPECT_EQ(check(DType::kFloat16, DType::kInt8), "");
+  EXPECT_THAT(check(DType::kBFloat16, DType::kBFloat16), HasSubstr("in float16, not in bfloat16"));
+  EXPECT_THAT(check(DType::kFloat16, DType::kBFloat16), HasSubstr("kv_dtype"));
+  const auto on_cpu = [](DType activations, DType cache) {
+    return std::string(CheckDTypes(activations, cache, DeviceAbilities(), "cpu").message());
+  };
+  EXPECT_THAT(on_cpu(DType::kFloat16, DType::kFloat16), HasSubstr("not in float16; set dtype"));
+  EXPECT_THAT(on_cpu(DType::kBFloat16, DType::kFloat16), HasSubstr("set kv_dtype"));
+}
+
 }  // namespace
 }  // namespace penstock
