@@ -9,12 +9,14 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <variant>
 
 #include "base/clock.h"
 #include "base/mailbox.h"
 #include "engine/admission_rate.h"
+#include "engine/mask_loop.h"
 #include "engine/scheduler.h"
 #include "metrics/catalogue.h"
 #include "penstock/engine.h"
@@ -78,6 +80,8 @@ class EngineLoop final : public Engine {
   void UnloadIdle();
   void Handle(EndAllMessage) { scheduler_.EndAll(FinishReason::kCancelled, absl::OkStatus()); }
   bool LaunchNext();
+  /// Masks and sampling of the step that has just been launched.
+  absl::Status SampleNext(const StepPlan& plan, absl::Duration& forward);
   void CollectOldest();
   void Fail(const absl::Status& status);
   void WaitForWork();
@@ -91,12 +95,14 @@ class EngineLoop final : public Engine {
   const EngineOptions options_;
   const ExecutorLimits limits_;
   Scheduler scheduler_;
+  std::optional<MaskLoop> masks_;      // once started; goes before the scheduler
   Mailbox<Message> mailbox_{0};        // Submit bounds what can be in it
   std::deque<DoneCallback> controls_;  // sent to the executor, not yet reported
   std::map<AdapterId, std::vector<DoneCallback>> unloads_;  // that wait for requests
   struct Launched {
     StepPlan plan;
     absl::Time at;
+    absl::Duration forward;  // of it, what was computed before Collect
   };
   std::deque<Launched> in_flight_;  // steps, oldest first
   absl::Time last_collect_ = absl::InfinitePast();
