@@ -34,7 +34,7 @@ EngineLoop::~EngineLoop() {
 
 void EngineLoop::Start() {
   masks_.emplace(&scheduler_.mask_tasks());
-  scheduler_.SetMaskMaker([this] { masks_->Wake(); });
+  scheduler_.SetMaskMaker([this] { WakeMaskLoop(); });
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -126,6 +126,14 @@ bool EngineLoop::LaunchNext() {
   return true;
 }
 
+void EngineLoop::WakeMaskLoop() {
+  const size_t num_tasks = scheduler_.mask_tasks().size();
+  if (!options_.always_help_with_masks && !mask_pace_.Pays(num_tasks)) return;
+  const absl::Time begin = options_.clock->Now();
+  masks_->Wake();
+  mask_pace_.ObserveWake(absl::ToDoubleSeconds(options_.clock->Now() - begin));
+}
+
 absl::Status EngineLoop::SampleNext(const StepPlan& plan, absl::Duration& forward) {
   if (!scheduler_.NeedsMasks()) return executor_->Sample(plan.step, {});
   // Grammars must know the tokens of the steps before; this one's forward pass runs meanwhile.
@@ -135,7 +143,11 @@ absl::Status EngineLoop::SampleNext(const StepPlan& plan, absl::Duration& forwar
   RETURN_IF_ERROR(executor_->Forward());
   const absl::Time begin = options_.clock->Now();
   forward = begin - launched;
+  const SchedulerCounters before = scheduler_.counters();
   const std::vector<RowMask> masks = scheduler_.Masks();
+  const SchedulerCounters& after = scheduler_.counters();
+  mask_pace_.ObserveMasks(static_cast<size_t>(after.num_mask_tasks - before.num_mask_tasks),
+                          after.mask_seconds - before.mask_seconds);
   options_.metrics.step_masks.Observe(absl::ToDoubleSeconds(options_.clock->Now() - begin));
   return executor_->Sample(plan.step, masks);
 }

@@ -17,6 +17,7 @@
 #include "base/mailbox.h"
 #include "engine/admission_rate.h"
 #include "engine/mask_loop.h"
+#include "engine/mask_pace.h"
 #include "engine/scheduler.h"
 #include "metrics/catalogue.h"
 #include "penstock/engine.h"
@@ -29,6 +30,7 @@ struct EngineOptions {
   int32_t max_queue = 1024;               // requests that wait, beyond those that run
   const Clock* clock = nullptr;           // outlives the engine
   EngineMetrics metrics;                  // default-made handles do nothing
+  bool always_help_with_masks = false;    // for tests; else where it pays
   std::function<void()> on_thread_start;  // called by the engine's thread first; may be empty
 };
 
@@ -80,6 +82,7 @@ class EngineLoop final : public Engine {
   void UnloadIdle();
   void Handle(EndAllMessage) { scheduler_.EndAll(FinishReason::kCancelled, absl::OkStatus()); }
   bool LaunchNext();
+  void WakeMaskLoop();
   /// Masks and sampling of the step that has just been launched.
   absl::Status SampleNext(const StepPlan& plan, absl::Duration& forward);
   void CollectOldest();
@@ -95,6 +98,7 @@ class EngineLoop final : public Engine {
   const EngineOptions options_;
   const ExecutorLimits limits_;
   Scheduler scheduler_;
+  MaskPace mask_pace_;
   std::optional<MaskLoop> masks_;      // once started; goes before the scheduler
   Mailbox<Message> mailbox_{0};        // Submit bounds what can be in it
   std::deque<DoneCallback> controls_;  // sent to the executor, not yet reported

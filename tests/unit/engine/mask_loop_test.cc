@@ -102,6 +102,7 @@ class MaskLoopTest : public testing::TestWithParam<std::pair<int, bool>> {
     executor_ = executor.get();
     EngineOptions options;
     options.clock = &SystemClock::Get();
+    options.always_help_with_masks = true;
     options.scheduler.prefix_cache = false;
     options.scheduler.speculation.ngram = GetParam().second;
     options.scheduler.speculation.max_tokens = 4;
@@ -148,8 +149,8 @@ TEST_P(MaskLoopTest, HelpsWhileTheForwardPassRuns) {
   });
   const auto sink = Submit(grammar, 12);
   sink->AwaitEnd();
+  engine_.reset();  // it borrows what is here
   EXPECT_EQ(sink->recorded.ids, Cycle(12));
-  engine_.reset();
 }
 
 TEST_P(MaskLoopTest, TheEngineMakesWhatIsNotBegun) {
@@ -169,6 +170,7 @@ TEST_P(MaskLoopTest, TheEngineMakesWhatIsNotBegun) {
   engine_->Start();
   one->AwaitEnd();
   two->AwaitEnd();
+  engine_.reset();  // it borrows what is here
   EXPECT_EQ(one->recorded.ids, Cycle(9));
   EXPECT_EQ(two->recorded.ids, Cycle(9));
 }
@@ -191,6 +193,7 @@ TEST_P(MaskLoopTest, ADeviceThatFailsWaitsForTheMaskInWork) {
   engine_->Start();
   const auto sink = Submit(grammar, 80);
   sink->AwaitEnd();
+  engine_.reset();
   EXPECT_EQ(sink->recorded.reason, FinishReason::kError);
   const std::vector<TokenId>& ids = sink->recorded.ids;
   EXPECT_EQ(ids, Cycle(static_cast<int32_t>(ids.size())));
@@ -245,6 +248,23 @@ TEST_P(MaskLoopTest, EndsWithRequestsUnderWay) {
 INSTANTIATE_TEST_SUITE_P(DepthsAndDrafts, MaskLoopTest,
                          testing::Values(std::pair(1, false), std::pair(2, false),
                                          std::pair(1, true), std::pair(2, true)));
+
+TEST(MaskPaceTest, WakesWhereMasksCostMoreThanWaking) {
+  MaskPace pace;
+  for (int i = 0; i < 200; ++i) {
+    pace.ObserveMasks(16, 16 * 2e-6);
+    pace.ObserveWake(6e-6);
+  }
+  EXPECT_TRUE(pace.Pays(16));
+  EXPECT_FALSE(pace.Pays(1));
+  for (int i = 0; i < 200; ++i) pace.ObserveMasks(1, 1e-3);
+  EXPECT_TRUE(pace.Pays(1));
+  // One that took long is forgotten.
+  pace.ObserveWake(1);
+  EXPECT_FALSE(pace.Pays(16));
+  int steps = 0;
+  while (!pace.Pays(16)) ASSERT_LT(++steps, 2000);
+}
 
 TEST(MaskTasksTest, OneOfManyClaimsATask) {
   Sequence seq;
