@@ -209,7 +209,7 @@ TEST(StructuralTag, ArgumentsOneByOne) {
 
 /// What such a tag allows, the parser of calls reads.
 TEST(StructuralTag, TheParserOfCallsReadsSuchArguments) {
-  const CallFormat* format = CallFormatNamed("qwen3_coder");
+  const CallFormat* format = CallFormatOf("<tool_call><function=f><parameter=p>");
   ASSERT_NE(format, nullptr);
   const std::string inside =
       "\n<parameter=city>\nNew\nYork\n</parameter>\n<parameter=days>\n3\n</parameter>\n";
