@@ -142,6 +142,9 @@ class Executor {
   /// Enqueues the forward pass up to the logits; does not wait. An error here is a broken plan or a
   /// device fault.
   virtual absl::Status Launch(const StepPlan& plan) = 0;
+  /// For callers who must wait before they can Sample: what Launch has put off until Collect is done
+  /// now, on their thread.
+  virtual absl::Status Forward() { return absl::OkStatus(); }
   /// Enqueues masks and sampling of a launched step: exactly once per step, before the next Launch.
   virtual absl::Status Sample(StepId step, absl::Span<const RowMask> masks) = 0;
   /// The oldest launched step; waits for it. A device fault is sticky and returned from every later

@@ -33,6 +33,8 @@ EngineLoop::~EngineLoop() {
 }
 
 void EngineLoop::Start() {
+  masks_.emplace(&scheduler_.mask_tasks());
+  scheduler_.SetMaskMaker([this] { WakeMaskLoop(); });
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -109,24 +111,45 @@ bool EngineLoop::LaunchNext() {
   if (plan.slices.empty() && (controls_.empty() || !in_flight_.empty())) return false;
   const absl::Time planned = options_.clock->Now();
   absl::Status status = executor_->Launch(plan);
-  if (status.ok() && scheduler_.NeedsMasks(plan)) {
-    // Grammars must know the tokens of the steps before; this one's forward pass runs meanwhile.
-    while (fault_.ok() && !in_flight_.empty()) CollectOldest();
-    if (!fault_.ok()) return false;
-    status = executor_->Sample(plan.step, scheduler_.Masks(plan));
-  } else if (status.ok()) {
-    status = executor_->Sample(plan.step, {});
-  }
+  options_.metrics.step_plan.Observe(absl::ToDoubleSeconds(planned - begin));
+  options_.metrics.step_launch.Observe(absl::ToDoubleSeconds(options_.clock->Now() - planned));
+  absl::Duration forward;
+  if (status.ok()) status = SampleNext(plan, forward);
+  if (!fault_.ok()) return false;
   if (!status.ok()) {
     Fail(status);
     return false;
   }
-  options_.metrics.step_plan.Observe(absl::ToDoubleSeconds(planned - begin));
-  options_.metrics.step_launch.Observe(absl::ToDoubleSeconds(options_.clock->Now() - planned));
   if (!plan.slices.empty())
     options_.metrics.iteration_tokens.Observe(scheduler_.num_planned_tokens());
-  in_flight_.push_back({std::move(plan), planned});
+  in_flight_.push_back({std::move(plan), planned, forward});
   return true;
+}
+
+void EngineLoop::WakeMaskLoop() {
+  const size_t num_tasks = scheduler_.mask_tasks().size();
+  if (!options_.always_help_with_masks && !mask_pace_.Pays(num_tasks)) return;
+  const absl::Time begin = options_.clock->Now();
+  masks_->Wake();
+  mask_pace_.ObserveWake(absl::ToDoubleSeconds(options_.clock->Now() - begin));
+}
+
+absl::Status EngineLoop::SampleNext(const StepPlan& plan, absl::Duration& forward) {
+  if (!scheduler_.NeedsMasks()) return executor_->Sample(plan.step, {});
+  // Grammars must know the tokens of the steps before; this one's forward pass runs meanwhile.
+  while (fault_.ok() && !in_flight_.empty()) CollectOldest();
+  if (!fault_.ok()) return fault_;
+  const absl::Time launched = options_.clock->Now();
+  RETURN_IF_ERROR(executor_->Forward());
+  const absl::Time begin = options_.clock->Now();
+  forward = begin - launched;
+  const SchedulerCounters before = scheduler_.counters();
+  const std::vector<RowMask> masks = scheduler_.Masks();
+  const SchedulerCounters& after = scheduler_.counters();
+  mask_pace_.ObserveMasks(static_cast<size_t>(after.num_mask_tasks - before.num_mask_tasks),
+                          after.mask_seconds - before.mask_seconds);
+  options_.metrics.step_masks.Observe(absl::ToDoubleSeconds(options_.clock->Now() - begin));
+  return executor_->Sample(plan.step, masks);
 }
 
 void EngineLoop::CollectOldest() {
@@ -151,7 +174,7 @@ void EngineLoop::CollectOldest() {
   admissions_.Observe(now, counters.num_begun, counters.begun_tokens, scheduler_.num_waiting() > 0);
   requests_per_second_ = admissions_.requests();
   tokens_per_second_ = admissions_.tokens();
-  options_.metrics.step_collect.Observe(absl::ToDoubleSeconds(now - begin));
+  options_.metrics.step_collect.Observe(absl::ToDoubleSeconds(now - begin + step.forward));
   options_.metrics.step_commit.Observe(absl::ToDoubleSeconds(options_.clock->Now() - now));
 }
 
@@ -221,6 +244,11 @@ void EngineLoop::ExportMetrics() {
     m.spec_drafts.Add(now.num_drafts - exported_.num_drafts);
     m.spec_draft_tokens.Add(now.num_draft_tokens - exported_.num_draft_tokens);
     m.spec_accepted_tokens.Add(now.num_accepted_tokens - exported_.num_accepted_tokens);
+  }
+  if (now.num_masks_made + now.num_masks_helped !=
+      exported_.num_masks_made + exported_.num_masks_helped) {
+    m.masks_made.Add(now.num_masks_made - exported_.num_masks_made);
+    m.masks_helped.Add(now.num_masks_helped - exported_.num_masks_helped);
   }
   exported_ = now;
 }

@@ -9,12 +9,15 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <variant>
 
 #include "base/clock.h"
 #include "base/mailbox.h"
 #include "engine/admission_rate.h"
+#include "engine/mask_loop.h"
+#include "engine/mask_pace.h"
 #include "engine/scheduler.h"
 #include "metrics/catalogue.h"
 #include "penstock/engine.h"
@@ -27,6 +30,7 @@ struct EngineOptions {
   int32_t max_queue = 1024;               // requests that wait, beyond those that run
   const Clock* clock = nullptr;           // outlives the engine
   EngineMetrics metrics;                  // default-made handles do nothing
+  bool always_help_with_masks = false;    // for tests; else where it pays
   std::function<void()> on_thread_start;  // called by the engine's thread first; may be empty
 };
 
@@ -78,6 +82,9 @@ class EngineLoop final : public Engine {
   void UnloadIdle();
   void Handle(EndAllMessage) { scheduler_.EndAll(FinishReason::kCancelled, absl::OkStatus()); }
   bool LaunchNext();
+  void WakeMaskLoop();
+  /// Masks and sampling of the step that has just been launched.
+  absl::Status SampleNext(const StepPlan& plan, absl::Duration& forward);
   void CollectOldest();
   void Fail(const absl::Status& status);
   void WaitForWork();
@@ -91,12 +98,15 @@ class EngineLoop final : public Engine {
   const EngineOptions options_;
   const ExecutorLimits limits_;
   Scheduler scheduler_;
+  MaskPace mask_pace_;
+  std::optional<MaskLoop> masks_;      // once started; goes before the scheduler
   Mailbox<Message> mailbox_{0};        // Submit bounds what can be in it
   std::deque<DoneCallback> controls_;  // sent to the executor, not yet reported
   std::map<AdapterId, std::vector<DoneCallback>> unloads_;  // that wait for requests
   struct Launched {
     StepPlan plan;
     absl::Time at;
+    absl::Duration forward;  // of it, what was computed before Collect
   };
   std::deque<Launched> in_flight_;  // steps, oldest first
   absl::Time last_collect_ = absl::InfinitePast();

@@ -16,7 +16,8 @@ Scheduler::Scheduler(const ExecutorLimits& limits, SchedulerOptions options)
               PrefixHasher(options_.hash_key, options_.model_digest)),
       adapters_(limits.max_adapters),
       waiting_(options_.policy),
-      step_budget_(options_.itl_target, &decode_costs_) {
+      step_budget_(options_.itl_target, &decode_costs_),
+      mask_tasks_(limits.num_slots) {
   for (int32_t i = limits.num_slots; i-- > 0;) free_slots_.push_back(SlotId{i});
   if (!can_draft_) return;
   if (limits.max_model_drafts > 0) {
@@ -129,7 +130,10 @@ StepPlan Scheduler::Plan(absl::Time now) {
   plan.step = StepId{++step_.value};
   budget_ = limits_.max_step_tokens;
   num_planned_ = 0;
+  mask_tasks_.Clear();
+  masks_offered_ = false;
   if (AwaitsVerification()) return plan;
+  planning_ = true;
   tables_.StartPlan();
   AdmitHigherPriority();  // before anything is planned, when everyone can still be preempted
   AdmitIdleTenant();
@@ -137,6 +141,8 @@ StepPlan Scheduler::Plan(absl::Time now) {
   if (limits_.can_chunk)
     budget_ = step_budget_.PromptPositions(num_planned_, NumPrompts(), budget_);
   PlanPrompts(plan, now);
+  planning_ = false;
+  if (masks_offered_ && wake_mask_maker_) wake_mask_maker_();
   return plan;
 }
 

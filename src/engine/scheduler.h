@@ -6,7 +6,7 @@
 
 #include <array>
 #include <cstdint>
-#include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -22,6 +22,7 @@
 #include "engine/adapter_use.h"
 #include "engine/cache_tables.h"
 #include "engine/draft_pace.h"
+#include "engine/mask_task.h"
 #include "engine/sequence.h"
 #include "engine/speculator.h"
 #include "engine/step_budget.h"
@@ -50,6 +51,11 @@ struct SchedulerCounters {
   int64_t num_drafts = 0;             // slices with drafts that were verified
   int64_t num_draft_tokens = 0;
   int64_t num_accepted_tokens = 0;  // of those, right
+  int64_t num_masks_made = 0;       // of rows, by the engine's thread
+  int64_t num_masks_helped = 0;     // by another
+  int64_t num_mask_tasks = 0;
+  double mask_seconds = 0;        // that those took
+  int64_t num_masks_awaited = 0;  // of slices: by another that was not done when they were wanted
 };
 
 class Scheduler {
@@ -73,11 +79,15 @@ class Scheduler {
   StepPlan Plan(absl::Time now);
   /// The results of a planned step, in launch order.
   void Commit(const StepResult& result, absl::Time now);
-  /// What grammars allow in the rows of a launched plan; all steps before it must be committed. A
-  /// request whose grammar allows no token of the model ends. Valid until the next call.
-  std::vector<RowMask> Masks(const StepPlan& plan);
+  /// What grammars allow in the rows of the last plan; all steps before it must be committed. A
+  /// request whose grammar allows no token of the model ends. Valid until the next plan.
+  std::vector<RowMask> Masks();
   /// Whether Masks has anything to say of the plan.
-  bool NeedsMasks(const StepPlan& plan) const;
+  bool NeedsMasks() const { return mask_tasks_.size() > 0; }
+  /// Masks on offer, from the moment they can be made, to whoever makes them before Masks does.
+  MaskTasks& mask_tasks() { return mask_tasks_; }
+  /// Called when there are such, once a step.
+  void SetMaskMaker(std::function<void()> wake) { wake_mask_maker_ = std::move(wake); }
   /// A planned step took so long.
   void ObserveStep(const StepPlan& plan, absl::Duration took);
   /// Whether drafts are proposed at all: what was computed for a wrong one must leave no trace.
@@ -125,7 +135,9 @@ class Scheduler {
   static std::vector<TokenId> ForcedDrafts(Sequence& seq, int32_t room);
   /// Drops the first draft that a grammar does not allow, and all after it.
   static void KeepAllowed(TokenMatcher& matcher, std::vector<TokenId>& drafts);
-  void AddMasks(const StepPlan& plan, size_t index, Sequence& seq, std::vector<RowMask>& masks);
+  /// Of the plan's last slice.
+  void PlanMasks(Sequence& seq, const StepPlan& plan, absl::Span<const TokenId> drafts);
+  void OfferMasks(Sequence& seq);
   /// How many the draft model is to guess for each of those that decode.
   int32_t ChooseModelDrafts(absl::Span<Sequence* const> decoding, bool with_prompts);
   void AddSlice(Sequence& seq, int32_t num_tokens, absl::Span<const TokenId> drafts, StepPlan& plan,
@@ -164,7 +176,10 @@ class Scheduler {
   int32_t budget_ = 0;       // positions that the plan being made may still take
   int32_t num_planned_ = 0;  // positions that it has
   SchedulerCounters counters_;
-  std::deque<std::vector<uint32_t>> mask_words_;  // of Masks
+  MaskTasks mask_tasks_;  // of the last plan
+  std::function<void()> wake_mask_maker_;
+  bool planning_ = false;
+  bool masks_offered_ = false;  // some of the last plan's
 };
 
 }  // namespace penstock

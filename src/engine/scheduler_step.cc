@@ -46,9 +46,14 @@ void Scheduler::AddSlice(Sequence& seq, int32_t num_tokens, absl::Span<const Tok
   }
   seq.num_computed += num_tokens;
   if (reaches_end) {
+    const bool all_known = seq.num_in_flight == 0;
     seq.num_in_flight += 1 + num_drafts;
     seq.drafts_in_flight.push_back(num_drafts);
     seq.forced_in_flight.push_back(num_drafts > 0 && seq.matcher && !seq.matcher->Forced().empty());
+    if (seq.matcher && slice.kind != OutputKind::kHidden) {
+      PlanMasks(seq, plan, drafts);
+      if (all_known) OfferMasks(seq);  // else once its tokens on their way are
+    }
   }
   tables_.RegisterComputed(
       seq);  // steps run in launch order: whoever is planned from here on may read these blocks
@@ -112,6 +117,7 @@ void Scheduler::CommitSlice(Sequence& seq, const SliceResult& slice, absl::Time 
   SettleDrafts(seq, slice);
   if (!DeliverTokens(seq, slice, now)) return;
   if (seq.running()) tables_.RegisterComputed(seq);
+  if (seq.masks != nullptr && seq.masks->planned()) OfferMasks(seq);
 }
 
 /// Takes a slice's outputs out of flight, and the positions of its wrong drafts back.
@@ -200,6 +206,7 @@ bool Scheduler::DeliverTokens(Sequence& seq, const SliceResult& slice, absl::Tim
 }
 
 void Scheduler::Finish(Sequence& seq, FinishReason reason, const absl::Status& status) {
+  if (seq.masks != nullptr) seq.masks->Withdraw();
   if (seq.running()) {
     tables_.Release(seq);
     LeaveSlot(seq);

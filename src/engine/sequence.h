@@ -1,6 +1,6 @@
 // One request on its way through the engine: tokens, block tables, progress.
 // Owns its tokens; the blocks it names belong to BlockPool. Must not know text, metrics or devices.
-// Threads: confined to the engine thread.
+// Threads: confined to the engine thread, but for what a MaskTask borrows.
 #pragma once
 
 #include <algorithm>
@@ -35,6 +35,8 @@ struct Rank {
   friend constexpr auto operator<=>(const Rank&, const Rank&) = default;
 };
 
+class MaskTask;
+
 struct Sequence {
   SequenceId id;
   RequestId request_id;
@@ -50,6 +52,7 @@ struct Sequence {
   absl::InlinedVector<int32_t, 2> drafts_in_flight;  // of each slice launched with outputs to come
   absl::InlinedVector<bool, 2> forced_in_flight;     // of each: a grammar leaves nothing but them
   std::unique_ptr<TokenMatcher> matcher;  // of request.grammar, after the outputs that are known
+  MaskTask* masks = nullptr;              // of the rows planned for it, until they are taken
   std::optional<DraftState> draft_state;
   double draft_rate = -1;  // how often a draft model's guess is right; < 0: not known yet
   SlotId slot{-1};         // -1: not running

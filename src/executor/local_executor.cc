@@ -46,6 +46,14 @@ class LocalExecutor final : public Executor {
     return absl::OkStatus();
   }
 
+  absl::Status Forward() override {
+    RETURN_IF_ERROR(fault_);
+    if (loop_ != nullptr || launched_.empty() || launched_.back().computed) return absl::OkStatus();
+    fault_ = runner_->Forward(launched_.back().plan);
+    launched_.back().computed = true;
+    return fault_;
+  }
+
   absl::Status Sample(StepId id, absl::Span<const RowMask> masks) override {
     RETURN_IF_ERROR(fault_);
     if (launched_.empty() || launched_.back().id != id || launched_.back().sampled) {
@@ -123,6 +131,7 @@ class LocalExecutor final : public Executor {
   struct Launched {
     StepId id;
     size_t num_slices = 0;
+    bool computed = false;  // depth 1: the forward pass, before Collect
     bool sampled = false;
     std::vector<absl::Status> controls;
     std::vector<AdapterId> unloads;
@@ -131,7 +140,7 @@ class LocalExecutor final : public Executor {
   };
 
   absl::StatusOr<StepResult> Compute(const Launched& step) {
-    RETURN_IF_ERROR(runner_->Forward(step.plan));
+    if (!step.computed) RETURN_IF_ERROR(runner_->Forward(step.plan));
     return runner_->Sample(step.masks);
   }
 

@@ -141,8 +141,11 @@ EngineMetrics Catalogue::MakeEngineMetrics(const std::string& model_name) {
   m.iteration_tokens = MakeHistogram("vllm:iteration_tokens_total", base);
   m.step_plan = MakeHistogram("penstock_step_seconds", with("phase", "plan"));
   m.step_launch = MakeHistogram("penstock_step_seconds", with("phase", "launch"));
+  m.step_masks = MakeHistogram("penstock_step_seconds", with("phase", "masks"));
   m.step_collect = MakeHistogram("penstock_step_seconds", with("phase", "collect"));
   m.step_commit = MakeHistogram("penstock_step_seconds", with("phase", "commit"));
+  m.masks_made = MakeCounter("penstock_masks_total", with("made_by", "engine"));
+  m.masks_helped = MakeCounter("penstock_masks_total", with("made_by", "helper"));
   m.spec_drafts = MakeCounter("vllm:spec_decode_num_drafts_total", base);
   m.spec_draft_tokens = MakeCounter("vllm:spec_decode_num_draft_tokens_total", base);
   m.spec_accepted_tokens = MakeCounter("vllm:spec_decode_num_accepted_tokens_total", base);

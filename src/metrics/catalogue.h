@@ -57,8 +57,11 @@ struct EngineMetrics {
   HistogramHandle iteration_tokens;    // positions per step
   HistogramHandle step_plan;           // seconds
   HistogramHandle step_launch;
+  HistogramHandle step_masks;
   HistogramHandle step_collect;
   HistogramHandle step_commit;
+  CounterHandle masks_made;    // of rows, on the engine's thread
+  CounterHandle masks_helped;  // beside it
   CounterHandle spec_drafts;
   CounterHandle spec_draft_tokens;
   CounterHandle spec_accepted_tokens;

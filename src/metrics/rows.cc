@@ -83,7 +83,12 @@ constexpr MetricInfo kRows[] = {
     {"penstock_inter_token_latency_seconds", kHistogram, kEngineLabels, kFine,
      "As vllm:inter_token_latency_seconds, with buckets from 0.25 ms."},
     {"penstock_step_seconds", kHistogram, "model_name,engine,phase", kStep,
-     "Time of one phase of a step: plan, launch, collect, commit."},
+     "Time of one phase of a step: plan, launch, masks (made on the engine's thread or waited "
+     "for), "
+     "collect, commit."},
+    {"penstock_masks_total", kCounter, "model_name,engine,made_by", "",
+     "Rows for which a grammar said what may be drawn: by engine, its thread, or by helper, beside "
+     "the forward pass."},
     {"penstock_kv_blocks", kGauge, "model_name,engine,state", "",
      "KV blocks by state: used by live requests, cached prefixes, free."},
     {"penstock_queue_rejected_total", kCounter, "model_name,engine,reason", "",

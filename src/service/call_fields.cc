@@ -182,7 +182,9 @@ const CallField kFields[] = {
              R"({"type":"object","properties":{"type":{"enum":["auto","any","tool","none"]},)"
              R"("name":{"type":"string"},"disable_parallel_tool_use":{"type":["boolean","null"]}},)"
              R"("required":["type"]})"},
-     0, 0, false, "any, or a tool: the reply is calls, whose input fulfils its schema."},
+     0, 0, false,
+     "any, or a tool: the reply is calls, whose input fulfils its schema. Messages has no "
+     "allowed_tools: leave the others out of tools."},
     {"tool_choice", kAnyChat | kResponses,
      OwnForm{"\"none\", \"auto\", \"required\", a function or allowed_tools", kToolChoiceSchema}, 0,
      0, false,
@@ -219,7 +221,8 @@ const CallField kFields[] = {
      0, 0, false,
      "The answer is JSON, or an instance of json_schema.schema, members in its order; "
      "strict: false leaves out what cannot be kept; or text with tags, by format or by structures "
-     "and triggers. gRPC: as JSON."},
+     "and triggers; in a format a schema's instances may be written one argument by another "
+     "(qwen_xml_parameter, or style qwen_xml). gRPC: as JSON."},
     {"structured_outputs", kEverywhere | kDialogues,
      OwnForm{"an object with one of json, regex, choice, grammar (GBNF or Lark), json_object, "
              "structural_tag",
@@ -245,7 +248,9 @@ const CallField kFields[] = {
          "an object with a type: json_schema or structural_tag",
          R"({"type":"object","properties":{"type":{"enum":["text","json_object",)"
          R"("json_schema","structural_tag"]},"schema":{"type":"object"}},"required":["type"]})"},
-     0, 0, false, "The answer is an instance of schema. Also as output_config.format."},
+     0, 0, false,
+     "The answer is an instance of schema, or text with tags (structural_tag, which Anthropic's "
+     "own has not). Also as output_config.format."},
     {"reasoning", kResponses,
      OwnForm{"an object with an effort",
              R"({"type":"object","properties":{"effort":{"type":["string","null"]}}})"},

@@ -1,55 +1,14 @@
 // Adapters that clients load and unload, by vLLM's two routes.
-#include <nlohmann/json.hpp>
-#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "api/openai/adapter_body.h"
 #include "api/openai/routes.h"
-#include "base/status_macros.h"
 #include "service/adapter_registry.h"
 #include "service/call_error.h"
-#include "service/json_body.h"
 
 namespace penstock {
 namespace {
-
-using Json = nlohmann::ordered_json;
-
-struct AdapterBody {
-  std::string name, path;
-  std::optional<std::string> base;
-  bool in_place = false;
-};
-
-absl::Status ReadText(const Json& body, const char* field, bool required,
-                      std::optional<std::string>& out) {
-  const auto it = body.find(field);
-  if (it == body.end() || it->is_null()) {
-    if (!required) return absl::OkStatus();
-    return InvalidField(field, absl::StrCat(field, " is missing"));
-  }
-  if (!it->is_string()) return WithField(WrongJsonType(field, "a string", *it), field);
-  out = it->get<std::string>();
-  return absl::OkStatus();
-}
-
-absl::StatusOr<AdapterBody> ReadAdapterBody(const std::string& text, bool loads) {
-  ASSIGN_OR_RETURN(const Json body, ParseWireJson(text));
-  if (!body.is_object()) return absl::InvalidArgumentError("the body must be a JSON object");
-  AdapterBody out;
-  std::optional<std::string> name, path;
-  RETURN_IF_ERROR(ReadText(body, "lora_name", true, name));
-  RETURN_IF_ERROR(ReadText(body, "lora_path", loads, path));
-  RETURN_IF_ERROR(ReadText(body, "base_model_name", false, out.base));
-  if (const auto it = body.find("load_inplace"); it != body.end() && !it->is_null()) {
-    if (!it->is_boolean())
-      return WithField(WrongJsonType("load_inplace", "true or false", *it), "load_inplace");
-    out.in_place = it->get<bool>();
-  }
-  out.name = *std::move(name);
-  out.path = path.value_or("");
-  return out;
-}
 
 absl::Status NoAdapters() {
   return absl::PermissionDeniedError(

@@ -8,6 +8,7 @@
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "text/grammar/json_schema.h"
+#include "text/grammar/marker_text.h"
 #include "text/grammar/pattern.h"
 #include "text/grammar/reply_grammar.h"
 
@@ -20,9 +21,12 @@ using Expr = GrammarBuilder::Expr;
 /// How arguments are written one by one, where they are no JSON object.
 struct ArgumentWriting {
   std::string_view key_begin, key_end, value_begin, value_end, after, between;
-  bool text = true;  // what the schema calls a string is written as it is, without quotes
+  bool text = true;    // what the schema calls a string is written as it is, without quotes
+  bool loose = false;  // line ends may be left out, special tokens are text
 };
 constexpr ArgumentWriting kQwenArguments = {"<parameter=", ">", "\n", "</parameter>", "\n", ""};
+constexpr ArgumentWriting kTaggedArguments = {"<parameter=", ">", "\n", "</parameter>",
+                                              "\n",          "",  true, true};
 constexpr ArgumentWriting kGlmArguments = {"<arg_key>",    "</arg_key>\n", "<arg_value>",
                                            "</arg_value>", "\n",           ""};
 constexpr ArgumentWriting kPythonArguments = {"", "=", "", "", "", ", ", false};
@@ -71,8 +75,12 @@ constexpr CallWriting kWritings[] = {
     {"harmony", "", "<|channel|>commentary to=functions.", " <|constrain|>json<|message|>", "", "",
      ""},
 };
+// Of arguments alone, in a structural tag.
+constexpr CallWriting kTagged = {"", "", "", "", "", "", "", Numbered::kNo, "", &kTaggedArguments};
 // Mistral's from version 11 on, whose tokenizers have [ARGS].
 constexpr CallWriting kNewMistral = {"mistral", "", "[TOOL_CALLS]", "[ARGS]", "", "", ""};
+
+constexpr size_t kMaxCopied = 64u << 20;  // of a schema's definitions, for all its properties
 
 /// Names of a schema that say nothing about its instances, or what arguments apart can keep.
 bool IsKeptOfArguments(std::string_view keyword) {
@@ -97,6 +105,15 @@ class CallWriter {
       if (writing.format == format.name) writing_ = &writing;
     }
     if (format.body == CallBody::kMistral && is_special("[ARGS]")) writing_ = &kNewMistral;
+  }
+
+  CallWriter(const CallWriting* writing, IsSpecial is_special)
+      : writing_(writing), is_special_(is_special), loosened_(nullptr) {}
+
+  /// Arguments of a function alone.
+  absl::StatusOr<Grammar> WriteArguments(const FunctionSpec& function) {
+    ASSIGN_OR_RETURN(const Expr arguments, Arguments(function));
+    return builder_.Build(builder_.Sequence({LineEnd(), arguments}));
   }
 
   absl::StatusOr<Grammar> Write(const std::vector<FunctionSpec>& functions, bool several) {
@@ -128,7 +145,16 @@ class CallWriter {
 
  private:
   Expr Text(std::string_view text) {
+    if (writing_->arguments != nullptr && writing_->arguments->loose && !text.empty())
+      return builder_.Terminal(SpelledText(text));
     return builder_.Literal(MarkSpecials(text, markers_, is_special_));
+  }
+
+  Expr LineEnd() { return builder_.Optional(builder_.Literal("\n")); }
+
+  /// What may be the end of a line alone.
+  Expr Break(std::string_view text) {
+    return writing_->arguments->loose && text == "\n" ? LineEnd() : Text(text);
   }
 
   /// The number of the first call, or of a later one.
@@ -166,7 +192,9 @@ class CallWriter {
   }
   absl::Status Refuse(const FunctionSpec& function, const std::string& what) {
     const std::string why =
-        absl::StrCat(what, " cannot be kept in the format of this model's calls");
+        absl::StrCat(what, writing_->arguments != nullptr && writing_->arguments->loose
+                               ? " cannot be kept in arguments written one by one"
+                               : " cannot be kept in the format of this model's calls");
     if (function.strict) return absl::InvalidArgumentError(why);
     Loosen(function, why);
     return absl::OkStatus();
@@ -199,6 +227,9 @@ class CallWriter {
     const Json properties = schema.value("properties", Json::object());
     if (!properties.is_object())
       return absl::InvalidArgumentError("#/properties must be an object");
+    if ((schema.contains("$defs") || schema.contains("definitions")) &&
+        properties.size() * function.schema.size() > kMaxCopied)
+      return absl::ResourceExhaustedError("#/properties: too many beside definitions of that size");
     for (const auto& [name, of] : properties.items()) {
       const std::string path = "#/properties/" + name;
       const bool needed = required.erase(name) > 0;
@@ -211,7 +242,7 @@ class CallWriter {
       ASSIGN_OR_RETURN(const Expr value, ArgumentValue(path, of, schema, function));
       members.emplace_back(
           builder_.Sequence({Text(how.key_begin), builder_.Literal(name), Text(how.key_end),
-                             Text(how.value_begin), value, Text(how.after)}),
+                             Break(how.value_begin), value, Break(how.after)}),
           needed);
     }
     if (!required.empty())
@@ -245,7 +276,7 @@ class CallWriter {
                                      const FunctionSpec& function) {
     const ArgumentWriting& how = *writing_->arguments;
     const bool lines = how.value_begin == "\n";
-    const Expr end = Text(lines ? "\n" : "");
+    const Expr end = Break(lines ? "\n" : "");
     const Expr close = Text(how.value_end);
     if (how.text && of.is_object() && of.contains("type") && of["type"] == "string")
       return TextValue(path, of, end, close, function);
@@ -270,6 +301,8 @@ class CallWriter {
         RETURN_IF_ERROR(Refuse(function, absl::StrCat(path, "/", keyword)));
     }
     const bool is_enum = of.contains("enum");
+    if (!is_enum && !of.contains("const") && writing_->arguments->loose)
+      return builder_.Terminal(TextUntilMarker({std::string(marker)}, 0));
     if (!is_enum && !of.contains("const"))
       return builder_.Terminal(TextUntil(marker, is_special_(marker), false, false));
     std::vector<Expr> words;
@@ -296,6 +329,17 @@ absl::StatusOr<Grammar> CompileCalls(const CallFormat& format,
                                      const std::vector<FunctionSpec>& functions, bool several,
                                      IsSpecial is_special, std::vector<std::string>* loosened) {
   return CallWriter(format, is_special, loosened).Write(functions, several);
+}
+
+absl::StatusOr<Grammar> CompileTaggedArguments(std::string schema) {
+  FunctionSpec function;
+  function.schema = std::move(schema);
+  function.strict = true;
+  return CallWriter(&kTagged, [](std::string_view) { return false; }).WriteArguments(function);
+}
+
+std::vector<std::string> WritingsOfTaggedArguments() {
+  return {std::string(kTaggedArguments.key_begin), std::string(kTaggedArguments.value_end)};
 }
 
 }  // namespace penstock::grammar

@@ -39,6 +39,13 @@ absl::StatusOr<Grammar> CompileCalls(const CallFormat& format,
                                      const std::vector<FunctionSpec>& functions, bool several,
                                      IsSpecial is_special, std::vector<std::string>* loosened);
 
+/// Arguments of a function one by one, as Qwen3-Coder writes them, in a structural tag: line ends
+/// around them may be left out, special tokens are text. `schema` is kept exactly or refused with the
+/// path.
+absl::StatusOr<Grammar> CompileTaggedArguments(std::string schema);
+/// The texts that they are written with.
+std::vector<std::string> WritingsOfTaggedArguments();
+
 /// Whether every text may follow, special tokens included.
 Grammar AnyReply();
 

@@ -4,7 +4,6 @@
 #include <initializer_list>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <string_view>
 #include <utility>
 
@@ -13,6 +12,7 @@
 #include "base/strings.h"
 #include "text/grammar/grammar_compiler.h"
 #include "text/grammar/marker_text.h"
+#include "text/grammar/reply_grammar.h"
 
 namespace penstock::grammar {
 namespace {
@@ -218,7 +218,10 @@ class TagCompiler {
   }
 
   absl::StatusOr<Expr> Part(GrammarSpec spec, const std::string& at) {
-    absl::StatusOr<Grammar> made = CompileGrammar(spec, nullptr);
+    return Embedded(CompileGrammar(spec, nullptr), at);
+  }
+
+  absl::StatusOr<Expr> Embedded(absl::StatusOr<Grammar> made, const std::string& at) {
     if (!made.ok()) {
       return absl::Status(made.status().code(), absl::StrCat(at, ": ", made.status().message()));
     }
@@ -396,6 +399,14 @@ class TagCompiler {
     return manner;
   }
 
+  /// Whether a schema's instances are written one argument by another, as Qwen3-Coder does.
+  static absl::StatusOr<bool> IsXml(const Json& format, const std::string& at) {
+    const Json& style = TagMember(format, "style");
+    if (format["type"] == "qwen_xml_parameter" || style == "qwen_xml") return true;
+    if (style.is_null() || style == "json") return false;
+    return WrongTag(at + ".style", "must be \"json\" or \"qwen_xml\"");
+  }
+
   /// Formats that end by themselves.
   absl::StatusOr<Expr> Limited(const std::string& kind, const Json& format, const std::string& at,
                                int depth) {
@@ -408,14 +419,16 @@ class TagCompiler {
       ASSIGN_OR_RETURN(const std::string text, Written(TagMember(format, "value"), at + ".value"));
       return Spelled(text);
     }
-    if (kind == "json_schema") {
+    if (kind == "json_schema" || kind == "qwen_xml_parameter") {
       // The older form's schema has a name of its own.
       const char* name = format.contains("schema") ? "schema" : "json_schema";
-      RETURN_IF_ERROR(only({"type", name}));
+      RETURN_IF_ERROR(only({"type", name, "style"}));
+      ASSIGN_OR_RETURN(const bool one_by_one, IsXml(format, at));
       const std::string schema_at = absl::StrCat(at, ".", name);
       const Json& schema = TagMember(format, name);
       if (!schema.is_object() && !schema.is_boolean())
         return WrongTag(schema_at, "must be a JSON Schema");
+      if (one_by_one) return Embedded(CompileTaggedArguments(schema.dump()), schema_at);
       spec.form = GrammarSpec::Form::kJsonSchema;
       spec.text = schema.dump();
       return Part(std::move(spec), schema_at);
@@ -444,8 +457,8 @@ class TagCompiler {
       return manner.at_least_one ? some : builder_.Optional(some);
     }
     return WrongTag(at + ".type",
-                    "must be one of const_string, json_schema, regex, grammar, any_text, sequence, "
-                    "or, tag, triggered_tags, tags_with_separator");
+                    "must be one of const_string, json_schema, qwen_xml_parameter, regex, grammar, "
+                    "any_text, sequence, or, tag, triggered_tags, tags_with_separator");
   }
 
   GrammarBuilder builder_;
@@ -454,36 +467,8 @@ class TagCompiler {
   size_t num_tags_ = 0, bytes_ = 0, written_ = 0;
 };
 
-void CollectWritings(const Json& value, int depth, std::vector<std::string>& writings) {
-  if (depth > 2 * kMaxTagDepth) return;
-  if (value.is_array()) {
-    for (const Json& one : value) CollectWritings(one, depth + 1, writings);
-  }
-  if (!value.is_object()) return;
-  static const auto& names =
-      *new std::set<std::string_view>{"begin", "end", "value", "separator", "triggers"};
-  for (const auto& [name, of] : value.items()) {
-    if (name == "schema" || name == "json_schema") continue;
-    if (!names.contains(name)) {
-      CollectWritings(of, depth + 1, writings);
-    } else if (of.is_string()) {
-      writings.push_back(of.get<std::string>());
-    } else if (of.is_array()) {
-      for (const Json& one : of) {
-        if (one.is_string()) writings.push_back(one.get<std::string>());
-      }
-    }
-  }
-}
-
 }  // namespace
 
 absl::StatusOr<Grammar> CompileStructuralTag(const Json& tag) { return TagCompiler().Compile(tag); }
-
-std::vector<std::string> WritingsOf(const Json& tag) {
-  std::vector<std::string> writings;
-  CollectWritings(tag, 0, writings);
-  return writings;
-}
 
 }  // namespace penstock::grammar

@@ -1,147 +1,13 @@
 // Sequences under a grammar: every row that is drawn has its mask, at both depths of the pipeline,
 // with and without drafts.
-#include <algorithm>
-#include <deque>
-#include <map>
-
 #include "base/clock.h"
 #include "engine/engine_loop.h"
 #include "fakes/fake_executor.h"
+#include "fakes/masked_executor.h"
 #include "gtest/gtest.h"
 
 namespace penstock {
 namespace {
-
-constexpr int32_t kVocab = 100;
-constexpr TokenId kEos = 99;
-
-/// Allows 10, 11, 12, 10, 11 ...: `length` of them.
-class CycleMatcher final : public TokenMatcher {
- public:
-  explicit CycleMatcher(int32_t length) : length_(length) {}
-  bool Accept(TokenId id) override {
-    if (at_ == length_ || id != 10 + at_ % 3) return false;
-    ++at_;
-    return true;
-  }
-  void Rollback(int32_t num_tokens) override { at_ -= num_tokens; }
-  bool finished() const override { return at_ >= length_ - 1; }
-  bool ended() const override { return at_ == length_; }
-  void FillMask(absl::Span<uint32_t> words) override {
-    std::fill(words.begin(), words.end(), 0);
-    if (at_ < length_) words[0] |= 1u << (10 + at_ % 3);
-  }
-
- private:
-  const int32_t length_;
-  int32_t at_ = 0;
-};
-
-class CycleGrammar final : public TokenGrammar {
- public:
-  explicit CycleGrammar(int32_t length) : length_(length) {}
-  std::unique_ptr<TokenMatcher> Start() const override {
-    return std::make_unique<CycleMatcher>(length_);
-  }
-
- private:
-  const int32_t length_;
-};
-
-/// 30 or 31, then five tokens of one text, each of which may be written as 10 + i, or as 40 + i; and
-/// again.
-class RunMatcher final : public TokenMatcher {
- public:
-  bool Accept(TokenId id) override {
-    const int32_t i = at_ % kRun;
-    if (i == 0 ? id != 30 && id != 31 : id != 10 + i && id != 40 + i) return false;
-    ++at_;
-    return true;
-  }
-  void Rollback(int32_t num_tokens) override { at_ -= num_tokens; }
-  bool finished() const override { return false; }
-  bool ended() const override { return false; }
-  absl::Span<const TokenId> Forced() override {
-    static constexpr TokenId kForced[] = {11, 12, 13, 14, 15};
-    const int32_t i = at_ % kRun;
-    if (i == 0) return {};
-    return absl::MakeConstSpan(kForced).subspan(static_cast<size_t>(i) - 1);
-  }
-  void FillMask(absl::Span<uint32_t> words) override {
-    std::fill(words.begin(), words.end(), 0);
-    const int32_t i = at_ % kRun;
-    for (const TokenId id : {i == 0 ? 30 : 10 + i, i == 0 ? 31 : 40 + i})
-      words[id / 32] |= 1u << (id % 32);
-  }
-
- private:
-  static constexpr int32_t kRun = 6;
-  int32_t at_ = 0;
-};
-
-class RunGrammar final : public TokenGrammar {
- public:
-  std::unique_ptr<TokenMatcher> Start() const override { return std::make_unique<RunMatcher>(); }
-};
-
-/// Draws the first token that a row's mask allows; without one, token 1.
-class FirstAllowedExecutor final : public Executor {
- public:
-  explicit FirstAllowedExecutor(ExecutorLimits limits) : limits_(std::move(limits)) {}
-  const ExecutorLimits& limits() const override { return limits_; }
-  absl::Status Launch(const StepPlan& plan) override {
-    steps_.push_back({plan, {}});
-    ++num_steps;
-    return absl::OkStatus();
-  }
-  absl::Status Sample(StepId step, absl::Span<const RowMask> masks) override {
-    EXPECT_EQ(steps_.back().plan.step, step);
-    for (const RowMask& mask : masks)
-      steps_.back().masks[{mask.slice, mask.output}] = {mask.words.begin(), mask.words.end()};
-    return absl::OkStatus();
-  }
-  absl::StatusOr<StepResult> Collect() override {
-    const Step step = std::move(steps_.front());
-    steps_.pop_front();
-    StepResult result;
-    result.step = step.plan.step;
-    for (size_t i = 0; i < step.plan.slices.size(); ++i) {
-      const SequenceSlice& slice = step.plan.slices[i];
-      if (slice.num_outputs == 0) continue;
-      SliceResult& out = result.slices.emplace_back();
-      out.sequence = slice.sequence;
-      out.slot = slice.slot;
-      for (int32_t row = 0; row <= slice.num_drafts; ++row) {
-        const auto mask = step.masks.find({static_cast<int32_t>(i), row});
-        const TokenId id = mask == step.masks.end() ? 1 : First(mask->second);
-        out.tokens.emplace_back().id = id;
-        const int32_t next = slice.token_offset + slice.num_tokens - slice.num_drafts + row;
-        if (row == slice.num_drafts || step.plan.tokens[next] != id) break;
-        ++out.num_accepted;
-        ++num_accepted;
-      }
-    }
-    return result;
-  }
-  absl::Status Control(const Command&) override { return absl::OkStatus(); }
-
-  int32_t num_accepted = 0, num_steps = 0;
-
- private:
-  struct Step {
-    StepPlan plan;
-    std::map<std::pair<int32_t, int32_t>, std::vector<uint32_t>> masks;
-  };
-  static TokenId First(const std::vector<uint32_t>& words) {
-    for (TokenId id = 0; id < kVocab; ++id) {
-      if ((words[id / 32] >> (id % 32) & 1) != 0) return id;
-    }
-    return -1;
-  }
-
-  const ExecutorLimits limits_;
-  std::deque<Step> steps_;
-};
 
 class EngineGrammarTest : public testing::TestWithParam<std::pair<int, bool>> {
  protected:
@@ -152,7 +18,7 @@ class EngineGrammarTest : public testing::TestWithParam<std::pair<int, bool>> {
     limits.pipeline_depth = GetParam().first;
     limits.max_step_tokens = 64;
     limits.max_context = 1024;
-    limits.vocab_size = kVocab;
+    limits.vocab_size = kMaskedVocab;
     auto executor = std::make_unique<FirstAllowedExecutor>(limits);
     executor_ = executor.get();
     EngineOptions options;
@@ -167,7 +33,7 @@ class EngineGrammarTest : public testing::TestWithParam<std::pair<int, bool>> {
     GenerateRequest request;
     request.prompt = {1, 2, 3};
     request.max_tokens = max_tokens;
-    request.stop_token_ids = {kEos};
+    request.stop_token_ids = {kMaskedEos};
     if (!free) request.grammar = std::make_shared<CycleGrammar>(length);
     auto sink = std::make_shared<RecordingSink>();
     EXPECT_TRUE(engine_->Submit(RequestId{next_++}, std::move(request), sink).ok());

@@ -2,6 +2,7 @@
 // cannot be kept is refused with its path.
 #include "text/grammar/structural_tag.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
@@ -14,6 +15,7 @@
 #include "test_seed.h"
 #include "text/grammar/grammar_compiler.h"
 #include "text/grammar/matcher.h"
+#include "text/reply/reply_parser.h"
 
 namespace penstock {
 namespace {
@@ -165,6 +167,92 @@ TEST(StructuralTag, RandomTextsReadAsTheyShould) {
   EXPECT_GT(num_refused, 50u);
 }
 
+/// Tags around arguments as Qwen3-Coder writes them.
+std::string CoderTag(const std::string& content) {
+  return R"({"format":{"type":"tag","begin":"<function=f>","content":)" + content +
+         R"(,"end":"</function>"}})";
+}
+
+TEST(StructuralTag, ArgumentsOneByOne) {
+  const std::string schema =
+      R"({"type":"object","properties":{"city":{"type":"string"},"days":{"type":"integer",)"
+      R"("minimum":1,"maximum":9},"unit":{"type":"string","enum":["C","F"]},)"
+      R"("tags":{"type":"array","items":{"type":"boolean"}}},"required":["city","days"]})";
+  const std::string names[] = {
+      R"({"type":"qwen_xml_parameter","json_schema":)" + schema + "}",
+      R"({"type":"json_schema","style":"qwen_xml","json_schema":)" + schema + "}"};
+  const std::string city = "\n<parameter=city>\nNew York <b>\n</parameter>";
+  const std::string days = "\n<parameter=days>\n3\n</parameter>";
+  for (const std::string& name : names) {
+    const std::string tag = CoderTag(name);
+    for (const std::string& inside :
+         {city + days + "\n", city + days + "\n<parameter=unit>\nF\n</parameter>\n",
+          city + days + "<parameter=tags>[true, false]</parameter>",
+          std::string("<parameter=city></parameter><parameter=days>9</parameter>"),
+          "\n<parameter=city>\n</param\n\n</parameter>" + days + "\n"})
+      EXPECT_TRUE(Matches(tag, "<function=f>" + inside + "</function>")) << inside;
+    for (const std::string& inside :
+         {std::string(), city, days + city, city + "\n<parameter=days>\n10\n</parameter>",
+          city + "\n<parameter=days>\n\"3\"\n</parameter>",
+          city + days + "\n<parameter=unit>\nK\n</parameter>",
+          city + days + "\n<parameter=other>\nK\n</parameter>", city + days + "\n\n",
+          city + days + days, city + "text" + days,
+          city + days + "<parameter=tags>\n[1]\n</parameter>"})
+      EXPECT_FALSE(Matches(tag, "<function=f>" + inside + "</function>")) << inside;
+  }
+  EXPECT_TRUE(Matches(CoderTag(R"({"type":"qwen_xml_parameter","json_schema":true})"),
+                      "<function=f>\n</function>"));
+  EXPECT_THAT(
+      grammar::WritingsOf(TagJson::parse(CoderTag(names[0]))),
+      testing::UnorderedElementsAre("<function=f>", "</function>", "<parameter=", "</parameter>"));
+}
+
+/// What such a tag allows, the parser of calls reads.
+TEST(StructuralTag, TheParserOfCallsReadsSuchArguments) {
+  const CallFormat* format = CallFormatOf("<tool_call><function=f><parameter=p>");
+  ASSERT_NE(format, nullptr);
+  const std::string inside =
+      "\n<parameter=city>\nNew\nYork\n</parameter>\n<parameter=days>\n3\n</parameter>\n";
+  const std::string tag = CoderTag(
+      R"({"type":"qwen_xml_parameter","json_schema":{"properties":{"city":{"type":"string"},)"
+      R"("days":{"type":"integer"}},"required":["city","days"]}})");
+  ASSERT_TRUE(Matches(tag, "<function=f>" + inside + "</function>"));
+  ReplyParser parser({format, nullptr}, false);
+  std::vector<ReplyPiece> pieces;
+  parser.Append("<tool_call>\n<function=f>" + inside + "</function>\n</tool_call>", pieces);
+  parser.Finish(pieces);
+  std::string name, arguments;
+  for (const ReplyPiece& piece : pieces) {
+    EXPECT_NE(piece.kind, ReplyPiece::kContent) << piece.text;
+    (piece.kind == ReplyPiece::kCall ? name : arguments) += piece.text;
+  }
+  EXPECT_EQ(name, "f");
+  EXPECT_EQ(TagJson::parse(arguments), TagJson({{"city", "New\nYork"}, {"days", 3}}));
+}
+
+/// One that lies within another is found with it, so that what the tag goes on with is unsure.
+TEST(StructuralTag, MarkersWithinOneAnotherAreRefusedInWords) {
+  const std::pair<std::string, std::string> cases[] = {
+      {R"({"format":{"type":"triggered_tags","triggers":["<a","<a>"],"tags":[)"
+       R"({"begin":"<a>","content":{"type":"any_text"},"end":"</a>"}]}})",
+       "format.triggers: \"<a\" lies within \"<a>\": free text that goes up to either cannot tell"},
+      {R"({"format":{"type":"tag","begin":"<t>","content":{"type":"triggered_tags","triggers":["t>"],)"
+       R"("tags":[{"begin":"t>","content":{"type":"const_string","value":"x"},"end":"y"}]},)"
+       R"("end":"</t>"}})",
+       "format.content.triggers: \"t>\" lies within \"</t>\""},
+      {R"({"format":{"type":"any_text","excludes":["abc","b"]}})",
+       "format: \"b\" lies within \"abc\""},
+  };
+  for (const auto& [tag, message] : cases) {
+    GrammarSpec spec;
+    spec.form = GrammarSpec::Form::kTag;
+    spec.text = tag;
+    const auto made = CompileGrammar(spec, nullptr);
+    ASSERT_FALSE(made.ok()) << tag;
+    EXPECT_TRUE(absl::StartsWith(made.status().message(), message)) << made.status();
+  }
+}
+
 TEST(StructuralTag, RefusesWithThePath) {
   const std::string deep = [] {
     std::string text = R"({"type":"any_text"})";
@@ -190,7 +278,16 @@ TEST(StructuralTag, RefusesWithThePath) {
       {R"({"structures":[{"begin":"a","end":"b","schema":{"uniqueItems":true}}],"triggers":["a"]})",
        "structures[0].schema: #/uniqueItems"},
       {R"({"format":7})", "format: "},
-      {R"({"format":{"type":"qwen_xml_parameter","json_schema":{}}})", "format.type: "},
+      {R"({"format":{"type":"qwen_xml_parameter"}})", "format.json_schema: "},
+      {R"({"format":{"type":"qwen_xml_parameter","json_schema":{"anyOf":[{},{}]}}})",
+       "format.json_schema: #/anyOf cannot be kept in arguments written one by one"},
+      {R"({"format":{"type":"qwen_xml_parameter","json_schema":{"properties":{"a":{"type":"string","maxLength":3}}}}})",
+       "format.json_schema: #/properties/a/maxLength"},
+      {R"({"format":{"type":"qwen_xml_parameter","json_schema":{"properties":{"a b":{}}}}})",
+       "format.json_schema: #/properties/a b"},
+      {R"({"format":{"type":"json_schema","json_schema":{"type":"array"},"style":"qwen_xml"}})",
+       "format.json_schema: #/type: arguments are an object"},
+      {R"({"format":{"type":"json_schema","json_schema":{},"style":"loud"}})", "format.style: "},
       {R"({"format":{"type":"json_schema"}})", "format.json_schema: "},
       {R"({"format":{"type":"regex","pattern":"("}})", "format.pattern: "},
       {R"({"format":{"type":"const_string","value":"a","loud":true}})", "format.loud: "},
