@@ -98,8 +98,8 @@ std::string DerSignature(const std::string& raw) {
   const Owned<ECDSA_SIG> signature(ECDSA_SIG_new(), ECDSA_SIG_free);
   Owned<BIGNUM> r = Number(raw.substr(0, kCoordinate)), s = Number(raw.substr(kCoordinate));
   if (ECDSA_SIG_set0(signature.get(), r.get(), s.get()) != 1) return "";
-  r.release();
-  s.release();
+  static_cast<void>(r.release());  // the signature's from here on
+  static_cast<void>(s.release());
   unsigned char* bytes = nullptr;
   const int size = i2d_ECDSA_SIG(signature.get(), &bytes);
   if (size <= 0) return "";

@@ -87,7 +87,7 @@ absl::StatusOr<KernelFigure> MeasureLinear(Device& device, const Shape& shape,
     next = (next + 1) % layers.size();
   });
   figure.operations = 2.0 * static_cast<double>(m * shape.n * shape.k);
-  figure.bytes = static_cast<double>(bytes / layers.size());
+  figure.bytes = static_cast<double>(bytes) / static_cast<double>(layers.size());
   return figure;
 }
 

@@ -67,7 +67,7 @@ absl::StatusOr<HttpReply> CallHttp(const HttpCall& call) {
   if (!call.credential.empty()) {
     curl_slist* const longer =
         curl_slist_append(headers.get(), ("Authorization: Bearer " + call.credential).c_str());
-    headers.release();
+    static_cast<void>(headers.release());
     headers.reset(longer);
   }
   if (headers != nullptr) curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers.get());

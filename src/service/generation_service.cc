@@ -164,6 +164,7 @@ absl::Status GenerationService::Submit(ResponseStream& stream, const GenerationC
     SetDeadlines(call, request);
     for (int64_t copy = 0; copy < n; ++copy, ++index) {
       // Copies differ by their seed; a given seed makes all of them repeatable.
+      // NOLINTNEXTLINE(bugprone-use-after-move): nothing follows the copy that is moved
       request.sampling.seed = call.seed
                                   ? static_cast<uint64_t>(*call.seed) + static_cast<uint64_t>(copy)
                                   : RandomBits();
