@@ -136,13 +136,14 @@ void ExamineLimits(const ServerConfig& config, Findings& out) {
   rlimit files{};
   getrlimit(RLIMIT_NOFILE, &files);
   const int64_t wanted = int64_t{config.limits.max_connections} + kOwnFiles;
+  // The server raises its own limit as far as it may.
   const bool enough =
-      files.rlim_cur == RLIM_INFINITY || files.rlim_cur >= static_cast<rlim_t>(wanted);
+      files.rlim_max == RLIM_INFINITY || files.rlim_max >= static_cast<rlim_t>(wanted);
   const std::string have =
-      files.rlim_cur == RLIM_INFINITY ? "unlimited" : absl::StrCat(files.rlim_cur);
+      files.rlim_max == RLIM_INFINITY ? "unlimited" : absl::StrCat(files.rlim_max);
   out.push_back(
       {"limits", enough ? Finding::kOk : Finding::kFault,
-       absl::StrCat("open files (ulimit -n): ", have, ", limits.max_connections wants ", wanted)});
+       absl::StrCat("open files (ulimit -Hn): ", have, ", limits.max_connections wants ", wanted)});
   rlimit processes{};
   getrlimit(RLIMIT_NPROC, &processes);
   const int threads = AllowedCpus() + config.server.io_threads + 32;

@@ -1,4 +1,6 @@
 // penstock serve [MODEL]
+#include <sys/resource.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
@@ -135,12 +137,21 @@ void Announce(Server& server, ControlLoop& control) {
   }
 }
 
+/// To what the process may have: a shell's usual 1,024 files are fewer than max_connections.
+void RaiseFileLimit() {
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+  files.rlim_cur = files.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &files);
+}
+
 int Serve(const ServeOptions& options) {
   const auto fail = [](const absl::Status& status) {
     StopLogging();
     std::fprintf(stderr, "penstock: %s\n", std::string(status.message()).c_str());
     return 1;
   };
+  RaiseFileLimit();
   ControlLoop control;
   absl::StatusOr<ServerConfig> config = MergeOptions(options);
   if (!config.ok()) return fail(config.status());
