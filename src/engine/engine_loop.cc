@@ -127,11 +127,10 @@ bool EngineLoop::LaunchNext() {
 }
 
 void EngineLoop::WakeMaskLoop() {
-  const size_t num_tasks = scheduler_.mask_tasks().size();
-  if (!options_.always_help_with_masks && !mask_pace_.Pays(num_tasks)) return;
   const absl::Time begin = options_.clock->Now();
-  masks_->Wake();
-  mask_pace_.ObserveWake(absl::ToDoubleSeconds(options_.clock->Now() - begin));
+  mask_help_ = options_.always_help_with_masks || mask_pace_.Helps(scheduler_.mask_tasks().size());
+  if (mask_help_) masks_->Wake();
+  mask_wake_ = options_.clock->Now() - begin;
 }
 
 absl::Status EngineLoop::SampleNext(const StepPlan& plan, absl::Duration& forward) {
@@ -143,12 +142,11 @@ absl::Status EngineLoop::SampleNext(const StepPlan& plan, absl::Duration& forwar
   RETURN_IF_ERROR(executor_->Forward());
   const absl::Time begin = options_.clock->Now();
   forward = begin - launched;
-  const SchedulerCounters before = scheduler_.counters();
+  const size_t num_tasks = scheduler_.mask_tasks().size();
   const std::vector<RowMask> masks = scheduler_.Masks();
-  const SchedulerCounters& after = scheduler_.counters();
-  mask_pace_.ObserveMasks(static_cast<size_t>(after.num_mask_tasks - before.num_mask_tasks),
-                          after.mask_seconds - before.mask_seconds);
-  options_.metrics.step_masks.Observe(absl::ToDoubleSeconds(options_.clock->Now() - begin));
+  const absl::Duration took = options_.clock->Now() - begin;
+  mask_pace_.Observe(num_tasks, mask_help_, absl::ToDoubleSeconds(took + mask_wake_));
+  options_.metrics.step_masks.Observe(absl::ToDoubleSeconds(took));
   return executor_->Sample(plan.step, masks);
 }
 

@@ -99,6 +99,8 @@ class EngineLoop final : public Engine {
   const ExecutorLimits limits_;
   Scheduler scheduler_;
   MaskPace mask_pace_;
+  bool mask_help_ = false;             // in the step that is launched
+  absl::Duration mask_wake_;           // what that took
   std::optional<MaskLoop> masks_;      // once started; goes before the scheduler
   Mailbox<Message> mailbox_{0};        // Submit bounds what can be in it
   std::deque<DoneCallback> controls_;  // sent to the executor, not yet reported

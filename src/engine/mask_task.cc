@@ -1,7 +1,6 @@
 #include "engine/mask_task.h"
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
 #include "base/status_macros.h"
@@ -61,7 +60,6 @@ bool MaskTask::Claim(Maker maker) {
 }
 
 void MaskTask::Make() {
-  const auto begin = std::chrono::steady_clock::now();
   TokenMatcher& matcher = *seq_->matcher;
   int32_t num_accepted = 0;
   for (size_t row = 0; row <= drafts_.size(); ++row) {
@@ -75,7 +73,6 @@ void MaskTask::Make() {
     ++num_accepted;
   }
   matcher.Rollback(num_accepted);
-  seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   state_.store(kMade, std::memory_order_release);
   state_.notify_one();
 }

@@ -51,7 +51,6 @@ class MaskTask {
   absl::Span<const uint32_t> row(size_t i) const { return rows_[i]; }
   End end() const { return end_; }  // of the row behind the last one
   Maker maker() const { return maker_; }
-  double seconds() const { return seconds_; }  // that it took
 
  private:
   enum State : int { kIdle, kPlanned, kOffered, kClaimed, kMade };
@@ -69,7 +68,6 @@ class MaskTask {
   size_t num_rows_ = 0;
   std::vector<std::vector<uint32_t>> rows_;
   End end_ = End::kNone;
-  double seconds_ = 0;
 };
 
 /// The tasks of one step, at most one for each slot.

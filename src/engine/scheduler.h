@@ -53,9 +53,7 @@ struct SchedulerCounters {
   int64_t num_accepted_tokens = 0;  // of those, right
   int64_t num_masks_made = 0;       // of rows, by the engine's thread
   int64_t num_masks_helped = 0;     // by another
-  int64_t num_mask_tasks = 0;
-  double mask_seconds = 0;        // that those took
-  int64_t num_masks_awaited = 0;  // of slices: by another that was not done when they were wanted
+  int64_t num_masks_awaited = 0;    // of slices: by another that was not done when they were wanted
 };
 
 class Scheduler {

@@ -46,8 +46,6 @@ std::vector<RowMask> Scheduler::Masks() {
     if (task.withdrawn()) continue;
     if (task.Await()) ++counters_.num_masks_awaited;
     Sequence& seq = task.Release();
-    ++counters_.num_mask_tasks;
-    counters_.mask_seconds += task.seconds();
     const auto num_rows = static_cast<int32_t>(task.num_rows());
     (task.maker() == MaskTask::Maker::kHelper ? counters_.num_masks_helped
                                               : counters_.num_masks_made) += num_rows;

@@ -88,7 +88,8 @@ def test_chats_and_completions_have_arguments_one_by_one(demo):
         chat = client.chat.completions.create(**ask, messages=ASK).choices[0]
         assert CODED.fullmatch(chat.message.content), chat.message.content
         assert CODED.fullmatch(client.completions.create(**ask, prompt="x").choices[0].text)
-    style = json.loads(json.dumps(CODER).replace('"type": "qwen_xml_parameter"', '"type": "json_schema", "style": "qwen_xml"'))
+    style = json.loads(
+        json.dumps(CODER).replace('"qwen_xml_parameter"', '"json_schema", "style": "qwen_xml"'))
     chat = client.chat.completions.create(
         model="demo", max_tokens=100, messages=ASK, extra_body={"response_format": style}).choices[0]
     assert CODED.fullmatch(chat.message.content), chat.message.content

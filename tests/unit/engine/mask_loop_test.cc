@@ -249,21 +249,27 @@ INSTANTIATE_TEST_SUITE_P(DepthsAndDrafts, MaskLoopTest,
                          testing::Values(std::pair(1, false), std::pair(2, false),
                                          std::pair(1, true), std::pair(2, true)));
 
-TEST(MaskPaceTest, WakesWhereMasksCostMoreThanWaking) {
-  MaskPace pace;
-  for (int i = 0; i < 200; ++i) {
-    pace.ObserveMasks(16, 16 * 2e-6);
-    pace.ObserveWake(6e-6);
+/// Takes `steps` steps, each at what its way costs; how many had help.
+int HelpedOf(MaskPace& pace, int steps, size_t num_tasks, double alone, double helped) {
+  int count = 0;
+  for (int i = 0; i < steps; ++i) {
+    const bool helps = pace.Helps(num_tasks);
+    pace.Observe(num_tasks, helps, helps ? helped : alone);
+    count += helps ? 1 : 0;
   }
-  EXPECT_TRUE(pace.Pays(16));
-  EXPECT_FALSE(pace.Pays(1));
-  for (int i = 0; i < 200; ++i) pace.ObserveMasks(1, 1e-3);
-  EXPECT_TRUE(pace.Pays(1));
-  // One that took long is forgotten.
-  pace.ObserveWake(1);
-  EXPECT_FALSE(pace.Pays(16));
-  int steps = 0;
-  while (!pace.Pays(16)) ASSERT_LT(++steps, 2000);
+  return count;
+}
+
+TEST(MaskPaceTest, TakesWhatCostsTheEngineLess) {
+  MaskPace pace;
+  EXPECT_GT(HelpedOf(pace, 640, 16, 40e-6, 10e-6), 600);
+  // Few masks are not worth it; both are known apart.
+  EXPECT_LT(HelpedOf(pace, 640, 1, 2e-6, 9e-6), 40);
+  EXPECT_GT(HelpedOf(pace, 640, 16, 40e-6, 10e-6), 600);
+  // The machine becomes busy, and is free again.
+  EXPECT_LT(HelpedOf(pace, 640, 16, 40e-6, 90e-6), 80);
+  HelpedOf(pace, 640, 16, 40e-6, 10e-6);
+  EXPECT_GT(HelpedOf(pace, 640, 16, 40e-6, 10e-6), 600);
 }
 
 TEST(MaskTasksTest, OneOfManyClaimsATask) {
