@@ -108,11 +108,13 @@ absl::StatusOr<std::unique_ptr<Connection>> Connection::To(const TargetAddress& 
 
 ssize_t Connection::Read(char* data, size_t size) {
   if (session_ == nullptr) return read(fd(), data, size);
+  ERR_clear_error();
   return Result(SSL_read(session_.get(), data, static_cast<int>(size)));
 }
 
 ssize_t Connection::Write(const char* data, size_t size) {
   if (session_ == nullptr) return send(fd(), data, size, MSG_NOSIGNAL);
+  ERR_clear_error();
   return Result(SSL_write(session_.get(), data, static_cast<int>(size)));
 }
 
@@ -136,7 +138,6 @@ ssize_t Connection::Result(int result) {
     default:
       const long verified = SSL_get_verify_result(session_.get());  // NOLINT(runtime/int)
       fault_ = verified == X509_V_OK ? TlsError() : X509_verify_cert_error_string(verified);
-      ERR_clear_error();
       errno = EPROTO;
       return -1;
   }

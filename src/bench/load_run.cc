@@ -264,7 +264,9 @@ class LoadRun {
       client.connection.reset();
       return;
     }
-    if (error == EPROTO) {
+    if (client.connection == nullptr) {  // nor could it be asked again
+      Fail(client, "connect", "nobody answers");
+    } else if (error == EPROTO) {
       Fail(client, "tls", client.connection->fault());
     } else if (error == ECONNREFUSED) {
       Fail(client, "connect", "the connection was refused");

@@ -129,7 +129,7 @@ bool EngineLoop::LaunchNext() {
 void EngineLoop::WakeMaskLoop() {
   const absl::Time begin = options_.clock->Now();
   mask_help_ = options_.always_help_with_masks || mask_pace_.Helps(scheduler_.mask_tasks().size());
-  if (mask_help_) masks_->Wake();
+  if (*mask_help_) masks_->Wake();
   mask_wake_ = options_.clock->Now() - begin;
 }
 
@@ -145,7 +145,9 @@ absl::Status EngineLoop::SampleNext(const StepPlan& plan, absl::Duration& forwar
   const size_t num_tasks = scheduler_.mask_tasks().size();
   const std::vector<RowMask> masks = scheduler_.Masks();
   const absl::Duration took = options_.clock->Now() - begin;
-  mask_pace_.Observe(num_tasks, mask_help_, absl::ToDoubleSeconds(took + mask_wake_));
+  if (mask_help_)
+    mask_pace_.Observe(num_tasks, *mask_help_, absl::ToDoubleSeconds(took + mask_wake_));
+  mask_help_.reset();
   options_.metrics.step_masks.Observe(absl::ToDoubleSeconds(took));
   return executor_->Sample(plan.step, masks);
 }

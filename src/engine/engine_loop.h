@@ -99,7 +99,7 @@ class EngineLoop final : public Engine {
   const ExecutorLimits limits_;
   Scheduler scheduler_;
   MaskPace mask_pace_;
-  bool mask_help_ = false;             // in the step that is launched
+  std::optional<bool> mask_help_;      // in the step that is launched; none: nothing was offered
   absl::Duration mask_wake_;           // what that took
   std::optional<MaskLoop> masks_;      // once started; goes before the scheduler
   Mailbox<Message> mailbox_{0};        // Submit bounds what can be in it

@@ -73,7 +73,7 @@ void MaskTask::Make() {
     ++num_accepted;
   }
   matcher.Rollback(num_accepted);
-  state_.store(kMade, std::memory_order_release);
+  state_.store(kMade);  // sequentially: before notify_one looks for who waits
   state_.notify_one();
 }
 
@@ -99,10 +99,9 @@ MaskTask::End MaskTask::MakeRow(absl::Span<const TokenId> drafts, std::vector<ui
   return none ? End::kNoToken : End::kForbidden;
 }
 
-bool MaskTask::Await() {
-  if (state_.load(std::memory_order_acquire) != kClaimed) return false;
-  state_.wait(kClaimed, std::memory_order_acquire);
-  return true;
+void MaskTask::Await() {
+  if (state_.load(std::memory_order_acquire) == kClaimed)
+    state_.wait(kClaimed, std::memory_order_acquire);
 }
 
 void MaskTask::Withdraw() {

@@ -36,8 +36,8 @@ class MaskTask {
   /// True for one caller alone, who then calls Make.
   bool Claim(Maker maker);
   void Make();
-  /// Until whoever has claimed it is done. True: it was not yet.
-  bool Await();
+  /// Until whoever has claimed it is done.
+  void Await();
   /// Nothing of the sequence is touched behind this.
   void Withdraw();
   bool withdrawn() const { return seq_ == nullptr; }

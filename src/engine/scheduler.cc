@@ -7,6 +7,11 @@
 #include "base/status_macros.h"
 
 namespace penstock {
+namespace {
+
+constexpr int kIdleLookedAt = 64;  // of those that wait, for a tenant with nothing running
+
+}  // namespace
 
 Scheduler::Scheduler(const ExecutorLimits& limits, SchedulerOptions options)
     : limits_(limits),
@@ -155,41 +160,35 @@ void Scheduler::AdmitHigherPriority() {
 }
 
 /// A tenant with nothing running does not wait for a slot while another of its priority has several:
-/// the turns of the queue alone would let it wait for the end of an answer.
+/// the turns of the queue alone would let it wait for the end of an answer. The tenant with the most
+/// gives up its latest.
 void Scheduler::AdmitIdleTenant() {
-  if (!free_slots_.empty()) return;
-  Sequence* seq = waiting_.first_new();
-  if (seq == nullptr || seq->took_turn) return;
-  Sequence* victim = VictimOfManySlots(*seq);
-  if (victim == nullptr) return;
-  seq->took_turn = true;  // once: it may be memory that is short
-  Preempt(*victim);
-  Admit(*seq);
-}
-
-/// Of the tenant that has the most, the one whose turn was last; null where `seq` is not its tenant's
-/// first, or nobody has two.
-Sequence* Scheduler::VictimOfManySlots(const Sequence& seq) {
+  Sequence* front = waiting_.front();
+  if (front == nullptr || !free_slots_.empty() || options_.policy == QueuePolicy::kFcfs) return;
   struct Share {
     int32_t count = 0;
     Sequence* last = nullptr;
   };
   absl::flat_hash_map<absl::string_view, Share> shares;
-  for (const auto& [rank, other] : running_) {
-    if (rank.priority != seq.rank.priority) continue;
-    if (other->request.tenant == seq.request.tenant) return nullptr;
-    Share& share = shares[other->request.tenant];
+  Share most;
+  for (const auto& [rank, seq] : running_) {
+    if (rank.priority != front->rank.priority) continue;
+    Share& share = shares[seq->request.tenant];
     ++share.count;
-    share.last = other;
+    share.last = seq;
+    if (share.count >= std::max(2, most.count)) most = share;
   }
-  const Share* most = nullptr;
-  for (const auto& [tenant, share] : shares) {
-    if (share.count < 2) continue;
-    if (most == nullptr || share.count > most->count ||
-        (share.count == most->count && share.last->rank > most->last->rank))
-      most = &share;
-  }
-  return most == nullptr ? nullptr : most->last;
+  if (most.last == nullptr) return;
+  // Nobody is sent away for one who cannot run for want of memory or of its adapter's place.
+  Sequence* idle = waiting_.Find(kIdleLookedAt, [&](const Sequence& seq) {
+    return seq.rank.priority == front->rank.priority && seq.usage.num_preemptions == 0 &&
+           !seq.took_turn && !shares.contains(seq.request.tenant) &&
+           adapters_.MayRun(seq.request.adapter) && HasRoomFor(seq, most.last);
+  });
+  if (idle == nullptr) return;
+  idle->took_turn = true;
+  Preempt(*most.last);
+  Admit(*idle);
 }
 
 void Scheduler::PlanDecodes(StepPlan& plan, absl::Time now) {
@@ -341,7 +340,7 @@ bool Scheduler::Admit(Sequence& seq) {
   return true;
 }
 
-bool Scheduler::HasRoomFor(const Sequence& seq) const {
+bool Scheduler::HasRoomFor(const Sequence& seq, const Sequence* without) const {
   if (running_.empty()) return true;  // Check() has seen that it fits alone
   for (size_t g = 0; g < tables_.num_groups(); ++g) {
     // What those that run still need for their prompts, and one block more for each to go on
@@ -349,6 +348,7 @@ bool Scheduler::HasRoomFor(const Sequence& seq) const {
     if (!tables_.holds_positions(g)) continue;
     int32_t reserved = 0;
     for (const auto& [rank, other] : running_) {
+      if (other == without) continue;
       reserved += tables_.Demand(*other, g, limits_.max_step_tokens) + 1;
     }
     if (tables_.Demand(seq, g, limits_.max_step_tokens) + reserved > tables_.pool(g).num_free())

@@ -53,7 +53,6 @@ struct SchedulerCounters {
   int64_t num_accepted_tokens = 0;  // of those, right
   int64_t num_masks_made = 0;       // of rows, by the engine's thread
   int64_t num_masks_helped = 0;     // by another
-  int64_t num_masks_awaited = 0;    // of slices: by another that was not done when they were wanted
 };
 
 class Scheduler {
@@ -119,10 +118,10 @@ class Scheduler {
   void PlanPrompts(StepPlan& plan, absl::Time now);
   void PlanPrompt(Sequence& seq, StepPlan& plan, absl::Time now);
   bool Admit(Sequence& seq);
-  bool HasRoomFor(const Sequence& seq) const;
+  /// `without`: whose demand does not count, though its blocks are not yet free; or null.
+  bool HasRoomFor(const Sequence& seq, const Sequence* without = nullptr) const;
   bool PreemptLowerPriority(const Sequence& seq);
   bool PreemptAdapter(const Sequence& seq);
-  Sequence* VictimOfManySlots(const Sequence& seq);
   bool Grow(Sequence& seq, int32_t end);
   Sequence* WorstUnplanned();
   void Preempt(Sequence& seq);

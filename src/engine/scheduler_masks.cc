@@ -44,7 +44,7 @@ std::vector<RowMask> Scheduler::Masks() {
   for (size_t i = 0; i < mask_tasks_.size(); ++i) {
     MaskTask& task = mask_tasks_[i];
     if (task.withdrawn()) continue;
-    if (task.Await()) ++counters_.num_masks_awaited;
+    task.Await();
     Sequence& seq = task.Release();
     const auto num_rows = static_cast<int32_t>(task.num_rows());
     (task.maker() == MaskTask::Maker::kHelper ? counters_.num_masks_helped

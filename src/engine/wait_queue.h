@@ -52,11 +52,12 @@ class WaitQueue {
     by_rank_.erase(it);
   }
   Sequence* front() const { return by_rank_.empty() ? nullptr : by_rank_.begin()->second.sequence; }
-  /// The first that has not run yet; those before it were preempted.
-  Sequence* first_new() const {
-    if (policy_ == QueuePolicy::kFcfs) return nullptr;
+  /// The first of `most` that `fits`; null: none.
+  template <class Fits>
+  Sequence* Find(int most, Fits fits) const {
     for (const auto& [rank, entry] : by_rank_) {
-      if (entry.sequence->usage.num_preemptions == 0) return entry.sequence;
+      if (most-- == 0) break;
+      if (fits(*entry.sequence)) return entry.sequence;
     }
     return nullptr;
   }

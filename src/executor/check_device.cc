@@ -19,6 +19,10 @@ absl::Status CheckDevice(const ModelConfig& config, const DeviceAbilities& abili
     return lacks("keys of ", config.delta.key_dim, " dimensions, where it takes multiples of ",
                  abilities.head_dim_unit, " up to ", abilities.delta_keys);
   }
+  if (config.has_recurrent_layers() && config.delta.channels() % abilities.head_dim_unit != 0) {
+    return lacks(config.delta.channels(), " channels, where it takes multiples of ",
+                 abilities.head_dim_unit);
+  }
   for (const LayerConfig& layer : config.layers) {
     if (layer.recurrent) continue;
     const int32_t dim = layer.heads.head_dim;

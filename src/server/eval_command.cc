@@ -155,7 +155,8 @@ absl::Status EvaluateProbes(const EvalFlags& flags) {
     const nlohmann::ordered_json out = {{"probes", result.num_probes},
                                         {"passed", result.num_passed},
                                         {"first_failure", result.first_failure}};
-    std::printf("%s\n", out.dump(2).c_str());
+    std::printf("%s\n",
+                out.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace).c_str());
   } else {
     std::printf("%lld of %lld probes passed\n", static_cast<long long>(result.num_passed),
                 static_cast<long long>(result.num_probes));

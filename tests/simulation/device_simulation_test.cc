@@ -169,6 +169,7 @@ TEST_P(DeviceSimulation, EveryAnswerIsThatOfTheRequestAlone) {
     EXPECT_GT(num_whole, num_requests / 2);
     EXPECT_GT(counters.prefix_hit_tokens, 0);
     EXPECT_GT(counters.num_preemptions, 0);
+    if (GetParam().drafts) EXPECT_GT(counters.num_draft_tokens, 0);
   }
   EXPECT_EQ(engine->scheduler().tables().pool(0).num_held(), 0);
 }

@@ -24,9 +24,14 @@ void CudaOps::Encode(const EncodeArgs& a, const BatchRows& batch) {
   cache.head_stride = int64_t{kBlock} * a.heads.head_dim;
   cache.kv_stride = a.heads.num_kv_heads * cache.head_stride;
   cache.block_stride = 2 * cache.kv_stride;
-  const int64_t num_blocks = int64_t{num_sequences} * cache.max_blocks;
-  encode_table_.resize(num_blocks);
-  std::iota(encode_table_.begin(), encode_table_.end(), 0);
+  // A table has room for the longest; blocks are those that there are rows for.
+  encode_table_.assign(int64_t{num_sequences} * cache.max_blocks, kNoBlock);
+  BlockId num_blocks = 0;
+  for (int32_t i = 0; i < num_sequences; ++i) {
+    const int32_t own_blocks = (batch.sequences[i].num_rows + kBlock - 1) / kBlock;
+    for (int32_t b = 0; b < own_blocks; ++b)
+      encode_table_[int64_t{i} * cache.max_blocks + b] = num_blocks++;
+  }
   cache.tables = encode_table_.data();
   cache.data = encode_cache_.Of<uint16_t>(stream_, num_blocks * cache.block_stride);
   std::vector<SequenceRows> sequences(batch.sequences.begin(), batch.sequences.end());

@@ -227,7 +227,8 @@ class CallWriter {
     const Json properties = schema.value("properties", Json::object());
     if (!properties.is_object())
       return absl::InvalidArgumentError("#/properties must be an object");
-    if ((schema.contains("$defs") || schema.contains("definitions")) &&
+    if ((schema.contains("$defs") || schema.contains("definitions") ||
+         schema.contains("$schema")) &&
         properties.size() * function.schema.size() > kMaxCopied)
       return absl::ResourceExhaustedError("#/properties: too many beside definitions of that size");
     for (const auto& [name, of] : properties.items()) {

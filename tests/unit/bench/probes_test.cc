@@ -30,6 +30,9 @@ TEST(Probes, AnswersAreHeldToTheirCheck) {
   EXPECT_THAT(Judge(R"({"prompt":"p","answer":"ab"})", "abc"), HasSubstr("byte 2"));
   EXPECT_THAT(Judge(R"({"prompt":"p","check":"exact","answer":"abc"})", "ab"),
               HasSubstr("byte 2: kept \"c\", now \"\""));
+  // No character is cut in two.
+  EXPECT_THAT(Judge(R"({"prompt":"p","answer":"caf\u00e9"})", "caf\u00e8"),
+              HasSubstr("byte 4: kept \"\u00e9\", now \"\u00e8\""));
   EXPECT_EQ(Judge(R"({"prompt":"p","check":"regex","answer":"^\\d+ m$"})", "12 m"), "");
   EXPECT_THAT(Judge(R"({"prompt":"p","check":"regex","answer":"^\\d+ m$"})", "12 ms"),
               HasSubstr("no match"));

@@ -107,7 +107,7 @@ TEST(LoadConfig, RefusesValuesOfTheWrongTypeOrRange) {
   EXPECT_THAT(ErrorOf(Load("drain: {finish: 3}")), HasSubstr("expected a duration such as"));
   EXPECT_THAT(ErrorOf(Load("drain: {finish: -3s}")), HasSubstr("expected a duration such as"));
   EXPECT_THAT(ErrorOf(Load("engine: {dtype: int3}")),
-              HasSubstr("expected auto | float32 | bfloat16, got 'int3'"));
+              HasSubstr("expected auto | float32 | bfloat16 | float16, got 'int3'"));
   EXPECT_THAT(ErrorOf(Load("engine: {max_batch: [1]}")), HasSubstr("expected a single value"));
   EXPECT_THAT(ErrorOf(Load("engine: 3")), HasSubstr("engine: expected a mapping"));
   EXPECT_THAT(ErrorOf(Load("- a")), HasSubstr("expected a mapping"));
