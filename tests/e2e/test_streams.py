@@ -14,7 +14,7 @@ import time
 from conftest import SANITIZED
 
 STREAMS = 40 if SANITIZED else 1000
-ROUNDS = (0.4, 0.4) if SANITIZED else (0, 0.4, 0.4, 0.4)  # shares of bad clients
+ROUNDS = (0.4, 0.4) if SANITIZED else (0, 0.4, 0.4, 0.4, 0.4)  # shares of bad clients
 PROMPTS = ["Once", "The sea", "A king and", "My dear,", "It was late", "Hello", "Two dogs", "Why"]
 LENGTHS = [8, 24, 40]
 
