@@ -18,6 +18,17 @@
 namespace penstock {
 
 inline constexpr int32_t kMaskedVocab = 100;
+
+inline ExecutorLimits MaskedLimits(int32_t num_slots, int32_t num_blocks, int pipeline_depth) {
+  ExecutorLimits limits;
+  limits.groups = {{CacheRetention::kFull, 0, 1024, num_blocks}};
+  limits.num_slots = num_slots;
+  limits.pipeline_depth = pipeline_depth;
+  limits.max_step_tokens = 64;
+  limits.max_context = 1024;
+  limits.vocab_size = kMaskedVocab;
+  return limits;
+}
 inline constexpr TokenId kMaskedEos = 99;
 
 /// Allows 10, 11, 12, 10, 11 ...: `length` of them.

@@ -62,6 +62,18 @@ void WriteAltered(const std::string& from, const TempDir& to) {
                         to.path() + "/adapter_model.safetensors");
 }
 
+/// The case's adapter as its own, and an altered one beside it.
+void LoadWithStranger(const std::string& name, const LoadedModel& model, WorkerPool* pool,
+                      GoldenAdapters& adapters) {
+  adapters.store = MakeStore(model, pool);
+  const TempDir altered;
+  WriteAltered(CaseDir(name), altered);
+  adapters.own = AdapterId(0);
+  adapters.strangers = {AdapterId(1), kNoAdapter, AdapterId(0)};
+  ASSERT_EQ(adapters.store->Load(AdapterId(0), CaseDir(name)), absl::OkStatus());
+  ASSERT_EQ(adapters.store->Load(AdapterId(1), altered.path()), absl::OkStatus());
+}
+
 std::vector<std::string> Cases() {
   std::vector<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(kGoldens + "adapters"))
@@ -77,13 +89,7 @@ TEST_P(AdapterGolden, EveryWayMeetsTheMergedModel) {
   WorkerPool pool(2);
   const auto model = LoadFamily(name, &pool);
   GoldenAdapters adapters;
-  adapters.store = MakeStore(*model, &pool);
-  TempDir altered;
-  WriteAltered(CaseDir(name), altered);
-  adapters.own = AdapterId(0);
-  adapters.strangers = {AdapterId(1), kNoAdapter, AdapterId(0)};
-  ASSERT_EQ(adapters.store->Load(AdapterId(0), CaseDir(name)), absl::OkStatus());
-  ASSERT_EQ(adapters.store->Load(AdapterId(1), altered.path()), absl::OkStatus());
+  ASSERT_NO_FATAL_FAILURE(LoadWithStranger(name, *model, &pool, adapters));
   const auto prompts = LoadGolden(CaseDir(name) + "/golden.safetensors", model->config.vocab_size);
   ASSERT_TRUE(prompts.ok()) << prompts.status();
   const auto report = CheckGolden(
@@ -114,13 +120,7 @@ TEST_P(EmulatedAdapterGolden, MeetsTheMergedModel) {
   const auto model = LoadFamily(name, &pool, "cuda-emulated");
   if (model == nullptr) GTEST_SKIP() << "this build has no cuda-emulated";
   GoldenAdapters adapters;
-  adapters.store = MakeStore(*model, &pool);
-  TempDir altered;
-  WriteAltered(CaseDir(name), altered);
-  adapters.own = AdapterId(0);
-  adapters.strangers = {AdapterId(1), kNoAdapter, AdapterId(0)};
-  ASSERT_EQ(adapters.store->Load(AdapterId(0), CaseDir(name)), absl::OkStatus());
-  ASSERT_EQ(adapters.store->Load(AdapterId(1), altered.path()), absl::OkStatus());
+  ASSERT_NO_FATAL_FAILURE(LoadWithStranger(name, *model, &pool, adapters));
   auto prompts = LoadGolden(CaseDir(name) + "/golden.safetensors", model->config.vocab_size);
   ASSERT_TRUE(prompts.ok()) << prompts.status();
   GoldenPrompt prompt = *std::max_element(

@@ -12,14 +12,7 @@ namespace {
 class EngineGrammarTest : public testing::TestWithParam<std::pair<int, bool>> {
  protected:
   void SetUp() override {
-    ExecutorLimits limits;
-    limits.groups = {{CacheRetention::kFull, 0, 1024, 256}};
-    limits.num_slots = 4;
-    limits.pipeline_depth = GetParam().first;
-    limits.max_step_tokens = 64;
-    limits.max_context = 1024;
-    limits.vocab_size = kMaskedVocab;
-    auto executor = std::make_unique<FirstAllowedExecutor>(limits);
+    auto executor = std::make_unique<FirstAllowedExecutor>(MaskedLimits(4, 256, GetParam().first));
     executor_ = executor.get();
     EngineOptions options;
     options.clock = &SystemClock::Get();

@@ -91,14 +91,8 @@ class MaskLoopTest : public testing::TestWithParam<std::pair<int, bool>> {
  protected:
   void SetUp() override { Make(256); }
   void Make(int32_t num_blocks) {
-    ExecutorLimits limits;
-    limits.groups = {{CacheRetention::kFull, 0, 1024, num_blocks}};
-    limits.num_slots = 8;
-    limits.pipeline_depth = GetParam().first;
-    limits.max_step_tokens = 64;
-    limits.max_context = 1024;
-    limits.vocab_size = kMaskedVocab;
-    auto executor = std::make_unique<FirstAllowedExecutor>(limits);
+    auto executor =
+        std::make_unique<FirstAllowedExecutor>(MaskedLimits(8, num_blocks, GetParam().first));
     executor_ = executor.get();
     EngineOptions options;
     options.clock = &SystemClock::Get();
