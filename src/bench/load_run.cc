@@ -40,7 +40,7 @@ struct User {
 };
 
 struct Client {
-  std::unique_ptr<Connection> connection;
+  std::unique_ptr<TargetConnection> connection;
   bool busy = false;
   bool reused = false;  // the connection has carried a request before this one
   bool heard = false;   // something of the answer has come
@@ -206,8 +206,8 @@ class LoadRun {
   }
 
   bool Dial(Client& client) {
-    absl::StatusOr<std::unique_ptr<Connection>> opened =
-        Connection::To(address_, /*blocking=*/false);
+    absl::StatusOr<std::unique_ptr<TargetConnection>> opened =
+        TargetConnection::To(address_, /*blocking=*/false);
     if (!opened.ok()) return false;
     client.connection = *std::move(opened);
     epoll_event event{EPOLLIN | EPOLLOUT | EPOLLET, {.ptr = &client}};

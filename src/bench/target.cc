@@ -75,12 +75,13 @@ std::string HttpRequestBytes(const Target& target, std::string_view method, std:
 absl::StatusOr<TargetReply> AskTarget(const Target& target, const TargetAddress& address,
                                       std::string_view method, std::string_view path,
                                       std::string_view body) {
-  absl::StatusOr<std::unique_ptr<Connection>> opened = Connection::To(address, /*blocking=*/true);
+  absl::StatusOr<std::unique_ptr<TargetConnection>> opened =
+      TargetConnection::To(address, /*blocking=*/true);
   if (!opened.ok()) {
     return absl::UnavailableError(
         absl::StrCat(ToAbsl(Message(opened.status())), " on ", target.name()));
   }
-  Connection& connection = **opened;
+  TargetConnection& connection = **opened;
   const timeval patience{600, 0};
   setsockopt(connection.fd(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
   const std::string wire = HttpRequestBytes(target, method, path, body);

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "bench/connection.h"
+#include "bench/target_connection.h"
 
 namespace penstock {
 

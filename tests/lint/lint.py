@@ -92,9 +92,14 @@ def sizes():
 
 
 def headers():
+    types = {}  # of namespace penstock: a second of the same name is a broken program, silently
     for path in sources("src", "include", "kernels"):
         if path.suffix not in (".h", ".cuh"):
             continue
+        if "\nnamespace penstock {" in path.read_text() and "PENSTOCK_KERNELS" not in path.read_text():
+            for name in re.findall(r"^(?:class|struct|enum class) (\w+)[^;{]*\{", path.read_text(), re.M):
+                if types.setdefault(name, path) != path:
+                    yield f"{path.relative_to(ROOT)}: {name} is another type in {types[name].relative_to(ROOT)}"
         opening = []
         for line in path.read_text().splitlines():
             if not line.startswith("//"):

@@ -41,11 +41,11 @@ absl::StatusOr<TargetAddress> ResolveAddress(const std::string& host, uint16_t p
 /// it cannot be read. The process ignores SIGPIPE from then on: sessions write without flags.
 absl::StatusOr<std::shared_ptr<SSL_CTX>> TrustFor(const std::string& ca_file);
 
-class Connection {
+class TargetConnection {
  public:
   /// UNAVAILABLE where nobody answers. The first writing or reading shakes hands.
-  static absl::StatusOr<std::unique_ptr<Connection>> To(const TargetAddress& address,
-                                                        bool blocking);
+  static absl::StatusOr<std::unique_ptr<TargetConnection>> To(const TargetAddress& address,
+                                                              bool blocking);
   /// As read(2) and send(2); EPROTO: TLS failed, `fault` says how.
   ssize_t Read(char* data, size_t size);
   ssize_t Write(const char* data, size_t size);
@@ -54,7 +54,7 @@ class Connection {
   const std::string& fault() const { return fault_; }
 
  private:
-  explicit Connection(int fd) : socket_(fd), session_(nullptr, nullptr) {}
+  explicit TargetConnection(int fd) : socket_(fd), session_(nullptr, nullptr) {}
   ssize_t Result(int result);
 
   Socket socket_;

@@ -1,4 +1,4 @@
-#include "bench/connection.h"
+#include "bench/target_connection.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -86,10 +86,10 @@ absl::StatusOr<std::shared_ptr<SSL_CTX>> TrustFor(const std::string& ca_file) {
       absl::StrCat(ca_file, ": expected certificates in PEM: ", TlsError()));
 }
 
-absl::StatusOr<std::unique_ptr<Connection>> Connection::To(const TargetAddress& address,
-                                                           bool blocking) {
-  std::unique_ptr<Connection> connection(
-      new Connection(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0)));
+absl::StatusOr<std::unique_ptr<TargetConnection>> TargetConnection::To(const TargetAddress& address,
+                                                                       bool blocking) {
+  std::unique_ptr<TargetConnection> connection(
+      new TargetConnection(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0)));
   if (connection->fd() < 0) return absl::ResourceExhaustedError("no more sockets");
   const int one = 1;
   setsockopt(connection->fd(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
@@ -106,19 +106,19 @@ absl::StatusOr<std::unique_ptr<Connection>> Connection::To(const TargetAddress& 
   return connection;
 }
 
-ssize_t Connection::Read(char* data, size_t size) {
+ssize_t TargetConnection::Read(char* data, size_t size) {
   if (session_ == nullptr) return read(fd(), data, size);
   ERR_clear_error();
   return Result(SSL_read(session_.get(), data, static_cast<int>(size)));
 }
 
-ssize_t Connection::Write(const char* data, size_t size) {
+ssize_t TargetConnection::Write(const char* data, size_t size) {
   if (session_ == nullptr) return send(fd(), data, size, MSG_NOSIGNAL);
   ERR_clear_error();
   return Result(SSL_write(session_.get(), data, static_cast<int>(size)));
 }
 
-ssize_t Connection::Result(int result) {
+ssize_t TargetConnection::Result(int result) {
   if (result > 0) return result;
   if (!fault_.empty()) {  // a session that has failed says less the second time
     errno = EPROTO;
