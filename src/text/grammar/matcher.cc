@@ -10,6 +10,10 @@ StackMachine::StackMachine(std::shared_ptr<const Grammar> grammar) : grammar_(st
 }
 
 int32_t StackMachine::Push(Node node) {
+  if (nodes_.size() >= kMostNodes) {
+    const auto known = ids_.find(node);
+    return known == ids_.end() ? -1 : known->second;
+  }
   const auto [it, added] = ids_.try_emplace(node, static_cast<int32_t>(nodes_.size()));
   if (added) nodes_.push_back(node);
   return it->second;
@@ -29,7 +33,7 @@ void StackMachine::EnterLoop(int32_t pc, int32_t count, int32_t parent) {
   // Without a limit turns beyond the least number are all alike.
   const int32_t turns = loop.max < 0 ? std::min(count, loop.min) : count;
   const int32_t node = Push({pc, turns, parent});
-  if (std::find(entered_.begin(), entered_.end(), node) != entered_.end()) return;
+  if (node < 0 || std::find(entered_.begin(), entered_.end(), node) != entered_.end()) return;
   entered_.push_back(node);
   work_.emplace_back(loop.body, node);
 }
@@ -39,7 +43,7 @@ void StackMachine::Enter(int32_t pc, int32_t stack, ConfigSet& to) {
   seen_.clear();
   entered_.clear();
   work_.emplace_back(pc, stack);
-  while (!work_.empty()) {
+  while (!work_.empty() && to.ways.size() < kMostWays) {
     const auto at = work_.back();
     work_.pop_back();
     if (std::find(seen_.begin(), seen_.end(), at) != seen_.end()) continue;
@@ -60,7 +64,8 @@ void StackMachine::Enter(int32_t pc, int32_t stack, ConfigSet& to) {
         for (size_t t = i.targets.size(); t-- > 0;) work_.emplace_back(i.targets[t], at.second);
         break;
       case Instruction::Kind::kCall:
-        work_.emplace_back(i.body, Push({i.next, kCall, at.second}));
+        if (const int32_t node = Push({i.next, kCall, at.second}); node >= 0)
+          work_.emplace_back(i.body, node);
         break;
       case Instruction::Kind::kLoop:
         EnterLoop(at.first, 0, at.second);
@@ -87,6 +92,7 @@ void StackMachine::Step(const ConfigSet& from, uint8_t byte, ConfigSet& to) {
   to.ways.clear();
   to.finished = false;
   for (const Config& way : from.ways) {
+    if (to.ways.size() >= kMostWays) break;
     const Instruction& i = grammar_->program[way.pc];
     const ByteAutomaton& automaton = *grammar_->terminals[i.terminal];
     const int32_t state = automaton.Next(way.state, byte);

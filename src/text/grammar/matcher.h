@@ -29,9 +29,13 @@ struct ConfigSet {
   bool dead() const { return ways.empty() && !finished; }
 };
 
-/// Stacks and the moves on them. Equal stacks are one.
+/// Stacks and the moves on them. Equal stacks are one. An ambiguous grammar may have ways and stacks
+/// beyond all bounds: those that there is no room for are left out, so that less is allowed than the
+/// grammar does, and never more.
 class StackMachine {
  public:
+  static constexpr size_t kMostWays = 1024;
+  static constexpr size_t kMostNodes = size_t{1} << 20;
   static constexpr int32_t kCall = -1;  // the count of what is no loop
   struct Node {
     int32_t pc = -1;        // where a return goes on; a loop: to its next turn
@@ -61,6 +65,7 @@ class StackMachine {
   size_t bytes() const { return nodes_.capacity() * 40; }
 
  private:
+  /// -1: there is no room.
   int32_t Push(Node node);
   void EnterLoop(int32_t pc, int32_t count, int32_t parent);
 
