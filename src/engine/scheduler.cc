@@ -165,6 +165,7 @@ void Scheduler::AdmitHigherPriority() {
 void Scheduler::AdmitIdleTenant() {
   Sequence* front = waiting_.front();
   if (front == nullptr || !free_slots_.empty() || options_.policy == QueuePolicy::kFcfs) return;
+  if (waiting_.num_tenants(front->rank.priority) < 2) return;
   struct Share {
     int32_t count = 0;
     Sequence* last = nullptr;

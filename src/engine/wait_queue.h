@@ -61,6 +61,11 @@ class WaitQueue {
     }
     return nullptr;
   }
+  /// Those with an account at this priority: who waits, runs, or owes.
+  size_t num_tenants(int32_t priority) const {
+    const auto clock = clocks_.find(priority);
+    return clock == clocks_.end() ? 0 : clock->second.num_accounts();
+  }
   int32_t size() const { return static_cast<int32_t>(by_rank_.size()); }
   int64_t num_tokens() const { return num_tokens_; }  // to compute, of all that wait
   /// By priority, the first to run first.

@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 
+import openai
 import pytest
 from conftest import DEMO
 from lora_adapters import make_adapter, merge
@@ -132,15 +133,16 @@ def test_loading_and_unloading_while_requests_run(serve, tmp_path, adapters):
     first = complete(server, "mine", PROMPTS[0])
     assert first == complete(server, "one", PROMPTS[0])
     # Whoever is answered with it is answered to the end; the unload waits for that.
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        # Eight: longer than a page of metrics is kept.
-        long = pool.submit(complete, server, "mine", PROMPTS[0], max_tokens=1800, n=8)
-        server.until(lambda: server.metric("vllm:num_requests_running") > 0)
+    client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
+    stream = client.completions.create(model="mine", prompt=PROMPTS[0], max_tokens=1800, temperature=0, stream=True,
+                                       extra_body={"ignore_eos": True})
+    text = next(stream).choices[0].text
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
         unloaded = pool.submit(post, server, "/v1/unload_lora_adapter", {"lora_name": "mine"})
         time.sleep(0.05)
         refused(server, "/v1/completions", {"model": "mine", "prompt": "x"}, 404, "does not exist")
-        text = long.result()
-        assert text.startswith(first[:20])
+        text += "".join(chunk.choices[0].text for chunk in stream)
+        assert text.startswith(first)
         assert unloaded.result() == (200, "Success: LoRA adapter 'mine' removed successfully.")
     # The name may mean another one now, which finds nothing of the old one in the prefix cache.
     assert post(server, "/v1/load_lora_adapter", {"lora_name": "mine", "lora_path": "two"})[0] == 200
