@@ -22,6 +22,14 @@ class LocalExecutor final : public Executor {
       loop_ = std::make_unique<RankLoop>(runner_.get(), options.pool);
   }
 
+  ~LocalExecutor() override {
+    loop_.reset();
+    if (!runner_->abandoned()) return;
+    // A rank's thread that has stalled may go on at any time: what it uses stays to the process's end.
+    runner_.release();
+    model_.release();
+  }
+
   const ExecutorLimits& limits() const override { return runner_->limits(); }
 
   absl::Status Launch(const StepPlan& plan) override {
