@@ -102,9 +102,7 @@ ConfigSection DescribeEngine(EngineConfig& c) {
           {"tensor_parallel",
            &c.tensor_parallel,
            "Ranks that share each layer, each with its heads and columns, its part of the KV cache "
-           "and an equal part of the threads, on device: cpu alone. Refused where a model's heads "
-           "or "
-           "widths do not divide by it. 1: the model is whole.",
+           "and of the threads; on device: cpu alone. Heads and widths must divide by it.",
            {},
            1,
            8},
