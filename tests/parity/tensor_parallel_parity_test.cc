@@ -173,14 +173,83 @@ TEST_P(SharedForm, EveryWayMeetsTheReference) {
 
 INSTANTIATE_TEST_SUITE_P(
     Ranks, SharedForm,
-    ::testing::Combine(::testing::Values(2, 4),
-                       ::testing::Values("gptq-4bit", "awq-4bit", "ct-w8a8-int8", "ct-w4a16-g32",
-                                         "ct-fp8-channel", "fp8-block128", "mxfp4-gpt-oss")),
+    ::testing::Values(std::tuple(2, "gptq-4bit"), std::tuple(4, "gptq-4bit"),
+                      std::tuple(2, "awq-4bit"), std::tuple(4, "awq-4bit"),
+                      std::tuple(2, "ct-w8a8-int8"), std::tuple(4, "ct-w8a8-int8"),
+                      std::tuple(2, "ct-w4a16-g32"), std::tuple(4, "ct-w4a16-g32"),
+                      std::tuple(2, "ct-fp8-channel"), std::tuple(4, "ct-fp8-channel"),
+                      std::tuple(2, "fp8-block128")),
     [](const auto& info) {
       std::string name = absl::StrCat(std::get<1>(info.param), "_tp", std::get<0>(info.param));
       std::replace(name.begin(), name.end(), '-', '_');
       return name;
     });
+
+/// Codes that ranks would cut within a group, or that have no groups in order.
+class UnsharedForm
+    : public ::testing::TestWithParam<std::tuple<int32_t, std::string, std::string>> {};
+
+TEST_P(UnsharedForm, IsRefusedWithTheTensorAndTheReason) {
+  const auto& [ranks, form, reason] = GetParam();
+  const std::string dir = kShared + "quantized/" + form;
+  if (!std::filesystem::exists(dir)) GTEST_SKIP() << dir << " is not there";
+  WorkerPool pool(2);
+  const absl::Status status = LoadShared(dir, ranks, &pool).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+  EXPECT_THAT(status.message(), HasSubstr(absl::StrCat("tensor_parallel: ", ranks, ", rank 0: ")));
+  EXPECT_THAT(status.message(), HasSubstr(reason));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Ranks, UnsharedForm,
+    ::testing::Values(std::tuple(2, "gptq-4bit-actorder", "act-order"),
+                      std::tuple(2, "mxfp4-gpt-oss", "down_proj: columns 0 to 48 are a rank's"),
+                      std::tuple(4, "fp8-block128", "o_proj: columns 0 to 64 are a rank's")),
+    [](const auto& info) {
+      std::string name = std::get<1>(info.param);
+      std::replace(name.begin(), name.end(), '-', '_');
+      return name;
+    });
+
+/// Rounded at load: ranks have the codes of the whole model, and round their own inputs.
+class SharedRounding : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(SharedRounding, IsAsFarFromTheReferenceAsTheWholeModelIs) {
+  WorkerPool pool(2);
+  const std::string dir = kSource + "/models/demo";
+  const Loading rounded{.quantize = GetParam()};
+  const auto whole = LoadShared(dir, 1, &pool, rounded);
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  auto prompts = LoadGolden(dir + "/golden.safetensors", (*whole)->config.vocab_size);
+  ASSERT_TRUE(prompts.ok());
+  for (GoldenPrompt& prompt : *prompts) {
+    prompt.greedy.clear();
+    prompt.gap.clear();
+  }
+  const std::vector<std::string> ways = {"chunk7"};
+  const auto alone = CheckGolden(whole->get(), DType::kFloat32, *prompts, {}, ways);
+  ASSERT_TRUE(alone.ok()) << alone.status();
+  for (const int32_t ranks : {2, 4}) {
+    const auto shared = LoadShared(dir, ranks, &pool, rounded);
+    if (704 / ranks % 32 != 0 && GetParam() != "int8-channel") {
+      EXPECT_THAT(shared.status().message(), HasSubstr("border of its groups"));
+      continue;
+    }
+    ASSERT_TRUE(shared.ok()) << shared.status();
+    const auto report = CheckGolden(shared->get(), DType::kFloat32, *prompts, {}, ways);
+    ASSERT_TRUE(report.ok()) << report.status();
+    EXPECT_LE(report->median, 1.25 * alone->median) << ranks;
+    EXPECT_LE(report->p90, 1.25 * alone->p90) << ranks;
+    for (const GoldenResult& r : report->results) EXPECT_TRUE(r.same_bits) << r.way;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Rules, SharedRounding, ::testing::Values("int8", "int8-channel", "int4"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
 
 std::vector<TokenId> Greedy(LoadedModel* model, const std::vector<TokenId>& prompt, int32_t count) {
   RunnerOptions options;
