@@ -5,7 +5,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "base/patient_wait.h"
 #include "base/status_macros.h"
 
 namespace penstock {
@@ -19,29 +18,21 @@ bool ThreadCollective::AllHere(uint64_t barrier) const {
   });
 }
 
+ThreadCollective::~ThreadCollective() { delete why_.load(); }
+
 absl::Status ThreadCollective::Barrier(int32_t rank) {
   if (!ok()) return status();
-  // Sequentially consistent, as is num_asleep_: who goes to sleep is counted, or sees the arrival.
   const uint64_t barrier = ranks_[rank].arrivals.fetch_add(1) + 1;
-  if (num_asleep_.load() > 0) {
-    { std::lock_guard lock(mutex_); }
-    changed_.notify_all();
-  }
+  bell_.Ring();
   return Await(barrier);
 }
 
 absl::Status ThreadCollective::Await(uint64_t barrier) {
   const auto done = [&] { return AllHere(barrier) || !ok(); };
-  if (!SpinFor(std::chrono::microseconds(50), done)) {
-    std::unique_lock lock(mutex_);
-    num_asleep_.fetch_add(1);
-    const bool in_time = WaitPatiently(lock, changed_, patience_, done);
-    num_asleep_.fetch_sub(1);
-    lock.unlock();
-    if (!in_time) Abort(Stalled(barrier));
-  }
+  if (!SpinFor(std::chrono::microseconds(50), done) && !WaitPatiently(bell_, patience_, done))
+    Abort(Stalled(barrier));
   // Whom the others have left behind with their sum must not use it.
-  return AllHere(barrier) && ok() ? absl::OkStatus() : status();
+  return status();
 }
 
 absl::Status ThreadCollective::Stalled(uint64_t barrier) const {
@@ -79,17 +70,15 @@ absl::Status ThreadCollective::AllReduceSum(int32_t rank, const Tensor& rows) {
 }
 
 void ThreadCollective::Abort(const absl::Status& why) {
-  {
-    std::lock_guard lock(mutex_);
-    if (why_.ok()) why_ = why;
-    aborted_.store(true, std::memory_order_release);
-  }
-  changed_.notify_all();
+  const auto* reason = new absl::Status(why);
+  const absl::Status* none = nullptr;
+  if (!why_.compare_exchange_strong(none, reason)) delete reason;
+  bell_.Ring();
 }
 
 absl::Status ThreadCollective::status() const {
-  std::lock_guard lock(mutex_);
-  return why_;
+  const absl::Status* why = why_.load(std::memory_order_acquire);
+  return why == nullptr ? absl::OkStatus() : *why;
 }
 
 }  // namespace penstock

@@ -1,17 +1,16 @@
-// The collective of ranks that are threads of one process and share its memory.
+// The collective of ranks that are threads of one process and share its memory. It has no lock: one
+// that stands still, wherever it does, is one that does not come.
 // Owns its counts; the rows are the ranks'. Must not know models.
 // Threads: as Collective says.
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
-#include <memory>
-#include <mutex>
 #include <vector>
 
 #include "absl/time/time.h"
 #include "backend/collective.h"
+#include "base/patient_wait.h"
 
 namespace penstock {
 
@@ -21,12 +20,14 @@ class ThreadCollective final : public Collective {
   /// in which the whole machine stood still does not count.
   explicit ThreadCollective(int32_t size, absl::Duration patience = absl::Seconds(4));
 
+  ~ThreadCollective() override;
+
   int32_t size() const override { return size_; }
   absl::Status AllReduceSum(int32_t rank, const Tensor& rows) override;
   absl::Status Barrier(int32_t rank) override;
   void Abort(const absl::Status& why) override;
   absl::Status status() const override;
-  bool ok() const override { return !aborted_.load(std::memory_order_acquire); }
+  bool ok() const override { return why_.load(std::memory_order_acquire) == nullptr; }
 
  private:
   struct alignas(64) Rank {
@@ -41,11 +42,8 @@ class ThreadCollective final : public Collective {
   const int32_t size_;
   const absl::Duration patience_;
   std::vector<Rank> ranks_;
-  std::atomic<bool> aborted_{false};
-  std::atomic<int32_t> num_asleep_{0};
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  absl::Status why_;  // under mutex_
+  Bell bell_;                                      // rung at arrivals and aborts
+  std::atomic<const absl::Status*> why_{nullptr};  // owned; set once
 };
 
 }  // namespace penstock

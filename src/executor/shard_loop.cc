@@ -9,7 +9,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "base/patient_wait.h"
 
 namespace penstock {
 namespace {
@@ -33,22 +32,19 @@ void DoWork(const ShardLoop::Work& work, int32_t rank, Collective& collective) {
 }
 
 void RunShard(int32_t rank, Collective& collective, ShardProgress& progress) {
+  ShardProgress::Rank& own = progress.ranks[rank];
   uint64_t seen = 0;
   while (true) {
-    SpinFor(kMoment, [&] { return progress.started.load(std::memory_order_acquire) != seen; });
-    std::unique_lock lock(progress.mutex);
-    progress.changed.wait(lock,
-                          [&] { return progress.started.load() != seen || progress.stopping; });
-    if (progress.stopping) return;
+    const auto is_wanted = [&] {
+      return progress.started.load(std::memory_order_acquire) != seen || progress.stopping.load();
+    };
+    if (!SpinFor(kMoment, is_wanted)) WaitFor(progress.go, is_wanted);
+    if (progress.stopping.load()) return;
     seen = progress.started.load();
     const ShardLoop::Work work = progress.work;
-    lock.unlock();
     DoWork(work, rank, collective);
-    lock.lock();
-    progress.done[rank] = seen;
-    progress.num_busy.fetch_sub(1, std::memory_order_release);
-    lock.unlock();
-    progress.changed.notify_all();
+    own.done.store(seen, std::memory_order_release);
+    progress.finished.Ring();
   }
 }
 
@@ -66,27 +62,33 @@ ShardLoop::~ShardLoop() {
   if (thread_.joinable()) thread_.join();
 }
 
+void StopRanks(ShardProgress& progress) {
+  progress.stopping.store(true);
+  progress.go.Ring();
+}
+
 absl::Status RunOnRanks(ShardProgress& progress, Collective& collective, absl::Duration patience,
                         const ShardLoop::Work& work, std::vector<int32_t>& stalled) {
-  std::unique_lock lock(progress.mutex);
-  const auto size = static_cast<int32_t>(progress.done.size());
+  const size_t size = progress.ranks.size();
   progress.work = work;
-  progress.num_busy.store(size);
   const uint64_t number = progress.started.fetch_add(1) + 1;
-  lock.unlock();
-  progress.changed.notify_all();
-  const auto num_busy = [&] { return progress.num_busy.load(std::memory_order_acquire); };
-  SpinFor(kMoment, [&] { return num_busy() == 0; });
-  lock.lock();
+  progress.go.Ring();
+  const auto is_done = [&](const ShardProgress::Rank& rank) {
+    return rank.done.load(std::memory_order_acquire) >= number;
+  };
+  const auto num_done = [&] {
+    return static_cast<size_t>(
+        std::count_if(progress.ranks.begin(), progress.ranks.end(), is_done));
+  };
+  SpinFor(kMoment, [&] { return num_done() == size; });
   // Work takes what it takes; once one is done, or one has failed, the others are about to be.
-  progress.changed.wait(lock, [&] { return num_busy() < size; });
-  const auto all_done = [&] { return num_busy() == 0; };
-  WaitPatiently(lock, progress.changed, patience, [&] { return all_done() || !collective.ok(); });
-  if (!WaitPatiently(lock, progress.changed, patience / 4, all_done)) {
-    for (int32_t r = 0; r < size; ++r) {
-      if (progress.done[r] < number) stalled.push_back(r);
+  WaitFor(progress.finished, [&] { return num_done() > 0 || !collective.ok(); });
+  const auto all_done = [&] { return num_done() == size; };
+  WaitPatiently(progress.finished, patience, [&] { return all_done() || !collective.ok(); });
+  if (!WaitPatiently(progress.finished, patience / 8, all_done)) {
+    for (size_t r = 0; r < size; ++r) {
+      if (!is_done(progress.ranks[r])) stalled.push_back(static_cast<int32_t>(r));
     }
-    lock.unlock();
     collective.Abort(absl::DeadlineExceededError(
         absl::StrCat("rank ", absl::StrJoin(stalled, ", "), " of ", size,
                      " has stalled: it did not come back within ", absl::FormatDuration(patience),

@@ -5,30 +5,34 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "backend/collective.h"
+#include "base/patient_wait.h"
 #include "base/worker_pool.h"
 
 namespace penstock {
 
-/// Where ranks report. Outlives whoever waits: a rank that never came back still holds it.
+/// Where ranks are told and report, without a lock. Outlives whoever waits: a rank that never came
+/// back still holds it.
 struct ShardProgress {
-  std::mutex mutex;
-  std::condition_variable changed;
+  struct Rank {
+    std::atomic<uint64_t> done{0};  // works
+  };
+  explicit ShardProgress(size_t size) : ranks(size) {}
+
+  std::vector<Rank> ranks;
+  Bell go;                           // rung for the ranks
+  Bell finished;                     // rung by each that is done
   std::atomic<uint64_t> started{0};  // works given out
-  std::atomic<int32_t> num_busy{0};  // ranks at work
-  std::vector<uint64_t> done;        // per rank: works done
-  std::function<void(int32_t rank)> work;
-  bool stopping = false;
+  std::atomic<bool> stopping{false};
+  std::function<void(int32_t rank)> work;  // the same while any rank is at it
 };
 
 class ShardLoop {
@@ -44,6 +48,9 @@ class ShardLoop {
  private:
   std::thread thread_;
 };
+
+/// Their threads end, which are at no work.
+void StopRanks(ShardProgress& progress);
 
 /// Has all ranks do `work` and waits for them. An error aborts the collective: one that a rank threw,
 /// or that a rank did not come back within `patience` of the others. `stalled` then has those.

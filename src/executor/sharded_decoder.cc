@@ -10,9 +10,7 @@ ShardedDecoder::ShardedDecoder(LoadedModel* model, ShardedOptions options)
     : model_(model),
       options_(std::move(options)),
       collective_(static_cast<int32_t>(model->ranks.size()), options_.patience),
-      progress_(std::make_shared<ShardProgress>()) {
-  progress_->done.resize(model->ranks.size());
-}
+      progress_(std::make_shared<ShardProgress>(model->ranks.size())) {}
 
 absl::StatusOr<std::unique_ptr<ShardedDecoder>> ShardedDecoder::Make(
     LoadedModel* model, const ShardedOptions& options) {
@@ -36,13 +34,7 @@ absl::StatusOr<std::unique_ptr<ShardedDecoder>> ShardedDecoder::Make(
   return d;
 }
 
-ShardedDecoder::~ShardedDecoder() {
-  {
-    std::lock_guard lock(progress_->mutex);
-    progress_->stopping = true;
-  }
-  progress_->changed.notify_all();
-}
+ShardedDecoder::~ShardedDecoder() { StopRanks(*progress_); }
 
 std::vector<CacheGroup> ShardedDecoder::groups() const {
   std::vector<CacheGroup> groups = ranks_[0].cache->groups();

@@ -46,7 +46,8 @@ def test_many_streams_at_once_are_what_each_is_alone(serve, depth):
 
     def stream(prompt):
         pieces = client(server).completions.create(
-            model="demo", prompt=prompt, max_tokens=32, temperature=0, stream=True)
+            model="demo", prompt=prompt, max_tokens=32, temperature=0, stream=True,
+            extra_body={"ignore_eos": True})
         return "".join(piece.choices[0].text for piece in pieces if piece.choices)
 
     alone = {prompt: stream(prompt) for prompt in prompts}
@@ -154,5 +155,7 @@ def test_a_rank_that_stands_still_ends_its_requests_and_the_server(serve):
     server.until(lambda: has_ended(server.process, stopped), 120)
     assert server.process.returncode == 70, server.log
     last = [line for line in server.log_lines() if "a new one is needed" in line["message"]]
-    assert len(last) == 1 and "rank 1 of 2 has stalled" in last[0]["error"], server.log
+    assert len(last) == 1 and "the engine has failed" in last[0]["error"], server.log
+    told = [line for line in server.log_lines() if line["message"] == "request"]
+    assert "device fault: rank 1 of 2 has stalled" in told[0]["error"], server.log
     server.stop = lambda *a, **k: 0  # it has ended as it should
