@@ -52,6 +52,7 @@ struct EngineConfig {
   double memory_fraction = 0.9;       // of a GPU's memory, that kv_memory: auto fills
   std::string deterministic = "off";  // off | run | strict: products on a GPU
   int32_t pipeline_depth = 1;         // 1 | 2
+  int32_t tensor_parallel = 1;        // ranks that share each layer
   bool prefix_cache = true;
   std::string policy = "priority";   // priority | fcfs
   int32_t threads = 0;               // 0: what the cgroup allows

@@ -39,6 +39,8 @@ class WorkerPool {
 
   /// A thread that does little else than call ParallelFor takes the callers' CPU.
   void PlaceCaller() const;
+  /// As they were given.
+  const std::vector<int>& cpus() const { return cpus_; }
   int num_threads() const { return static_cast<int>(threads_.size()) + 1; }
 
  private:

@@ -99,6 +99,13 @@ ConfigSection DescribeEngine(EngineConfig& c) {
            {},
            1,
            2},
+          {"tensor_parallel",
+           &c.tensor_parallel,
+           "Ranks that share each layer, each with its heads and columns, its part of the KV cache "
+           "and of the threads; on device: cpu alone. Heads and widths must divide by it.",
+           {},
+           1,
+           8},
           {"prefix_cache", &c.prefix_cache,
            "Requests with an equal beginning (and an equal cache_salt) share its KV blocks."},
           {"policy",

@@ -256,7 +256,7 @@ absl::StatusOr<GoldenReport> CheckGolden(LoadedModel* model, DType dtype,
   options.max_len = (Longest(prompts) + 63) / 16 * 16;
   options.max_len = std::min(options.max_len, config.context());
   options.kv_bytes = int64_t{options.num_slots + 1} * (options.max_len + kMaxStepTokens + 64) *
-                     CacheBytesPerToken(config, dtype);
+                     CacheBytesPerToken(config, dtype, static_cast<int32_t>(model->ranks.size()));
   options.kv_bytes += (2 * options.num_slots + kNumSnapshots) * StateBytes(config);
   ASSIGN_OR_RETURN(const std::unique_ptr<ModelRunner> runner, ModelRunner::Make(model, options));
   RunnerDriver driver(runner.get());

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "model/model_shard.h"
 
 namespace penstock {
 namespace {
@@ -44,6 +45,11 @@ int64_t CacheBytesPerToken(const ModelConfig& config, DType dtype) {
     if (!layer.recurrent) bytes += LayerBytesPerToken(config, layer, dtype);
   }
   return bytes;
+}
+
+int64_t CacheBytesPerToken(const ModelConfig& config, DType dtype, int32_t ranks) {
+  if (ranks <= 1) return CacheBytesPerToken(config, dtype);
+  return ranks * CacheBytesPerToken(ShardOf(config, {0, ranks}), dtype);
 }
 
 int64_t StateBytes(const ModelConfig& config) {

@@ -24,6 +24,8 @@ struct KvCacheOptions {
 
 /// What one position takes in all layers that cache positions.
 int64_t CacheBytesPerToken(const ModelConfig& config, DType dtype);
+/// The same of a model whose layers `ranks` share.
+int64_t CacheBytesPerToken(const ModelConfig& config, DType dtype, int32_t ranks);
 /// One state of all recurrent layers.
 int64_t StateBytes(const ModelConfig& config);
 

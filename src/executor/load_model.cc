@@ -1,5 +1,8 @@
 #include "executor/load_model.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "backend/make_backend.h"
@@ -42,6 +45,64 @@ absl::StatusOr<OpenedBackend> OpenFor(const ModelConfig& config, const LoadOptio
   ASSIGN_OR_RETURN(opened, open(backend));
   absl::StrAppend(&opened.note, opened.note.empty() ? "" : "; ", fits.message());
   return opened;
+}
+
+/// What several ranks cannot do, whatever the model. Errors name the option.
+absl::Status CheckRanks(const LoadOptions& options, const ModelConfig& config,
+                        const OpenedBackend& backend) {
+  const int32_t size = options.tensor_parallel;
+  if (size < 1 || size > 8) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("tensor_parallel is ", size, ", expected 1 to 8 ranks"));
+  }
+  if (size == 1) return absl::OkStatus();
+  if (backend.device->name() != "cpu") {
+    return absl::UnimplementedError(absl::StrCat("tensor_parallel: ", size,
+                                                 " is not served on device ",
+                                                 ToAbsl(backend.device->name()), ", use cpu"));
+  }
+  if (!options.packed_cache.empty()) {
+    return absl::UnimplementedError(absl::StrCat(
+        "tensor_parallel: ", size, ": packed_cache keeps the weights of one rank alone, unset it"));
+  }
+  return CheckShards(config, size);
+}
+
+/// An equal part of the threads, one at least, on their part of the CPUs.
+std::unique_ptr<WorkerPool> PoolOf(const WorkerPool& all, const ModelShard& shard) {
+  const int threads = std::max(1, all.num_threads() / shard.size);
+  std::vector<int> cpus;
+  for (int i = 0; i < threads && !all.cpus().empty(); ++i)
+    cpus.push_back(all.cpus()[(shard.rank * threads + i) % all.cpus().size()]);
+  return std::make_unique<WorkerPool>(threads, std::move(cpus));
+}
+
+absl::Status LoadRanks(const LoadOptions& options, TensorSource& source, LoadedModel& model) {
+  const int32_t size = options.tensor_parallel;
+  for (int32_t rank = 0; rank < size; ++rank) {
+    const ModelShard shard{rank, size};
+    LoadedRank& own = model.ranks.emplace_back();
+    own.config = ShardOf(model.config, shard);
+    own.pool = PoolOf(*options.pool, shard);
+    LoadOptions mine = options;
+    mine.device = "cpu";
+    mine.pool = own.pool.get();
+    ASSIGN_OR_RETURN(OpenedBackend backend, OpenFor(model.config, mine));
+    own.device = std::move(backend.device);
+    const auto progress = [&](std::string_view what, int64_t done, int64_t total) {
+      options.progress(what, rank * total + done, size * total);
+    };
+    absl::StatusOr<ModelWeights> weights =
+        LoadWeights(model.config, source, *own.device,
+                    options.progress ? LoadProgress(progress) : LoadProgress(), shard);
+    if (!weights.ok()) {
+      return absl::Status(weights.status().code(),
+                          absl::StrCat("tensor_parallel: ", size, ", rank ", rank, ": ",
+                                       weights.status().message()));
+    }
+    own.weights = *std::move(weights);
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -101,10 +162,13 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& option
   }
   model->kernels = backend.kernels;
   model->note = backend.note;
+  RETURN_IF_ERROR(CheckRanks(options, model->config, backend));
   // The file holds what lies in the host's memory.
   const bool cached =
       !options.packed_cache.empty() && backend.device->shares_host_memory() && !options.planning;
-  if (files.empty() || !cached) {
+  if (options.tensor_parallel > 1) {
+    RETURN_IF_ERROR(LoadRanks(options, *opened.source, *model));
+  } else if (files.empty() || !cached) {
     ASSIGN_OR_RETURN(model->weights,
                      LoadWeights(model->config, *opened.source, *backend.device, options.progress));
   } else {

@@ -20,10 +20,19 @@
 
 namespace penstock {
 
+/// One rank's part of a model whose layers several share.
+struct LoadedRank {
+  ModelConfig config;                // as ShardOf
+  std::unique_ptr<WorkerPool> pool;  // of the rank's thread; goes after the device
+  std::unique_ptr<Device> device;
+  ModelWeights weights;  // lies on `device`
+};
+
 struct LoadedModel {
   ModelConfig config;
   std::unique_ptr<Device> device;
-  ModelWeights weights;                   // lies on `device`
+  ModelWeights weights;                   // lies on `device`; nothing where there are ranks
+  std::vector<LoadedRank> ranks;          // none, or two and more; `device` then draws tokens alone
   std::vector<DenseModule> dense;         // over what is pooled of a text
   DType auto_dtype = DType::kFloat32;     // of activations, where nothing else is asked for
   DType auto_kv_dtype = DType::kFloat32;  // of the cache, where neither is
@@ -49,6 +58,7 @@ struct LoadOptions {
   WorkerPool* pool = nullptr;           // outlives the model
   LoadProgress progress;                // may be empty
   std::string deterministic = "off";    // as BackendOptions
+  int32_t tensor_parallel = 1;          // ranks that share each layer
   bool planning = false;                // onto a PlanningDevice in the device's place
 };
 

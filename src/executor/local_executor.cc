@@ -1,7 +1,9 @@
 #include "executor/local_executor.h"
 
 #include <deque>
+#include <mutex>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
@@ -9,6 +11,15 @@
 
 namespace penstock {
 namespace {
+
+/// What a stalled thread may go on to use at any time stays to the process's end.
+void KeepForever(std::unique_ptr<ModelRunner> runner, std::unique_ptr<LoadedModel> model) {
+  using Kept = std::vector<std::pair<std::unique_ptr<LoadedModel>, std::unique_ptr<ModelRunner>>>;
+  static std::mutex mutex;
+  static auto* const kept = new Kept;
+  std::lock_guard lock(mutex);
+  kept->emplace_back(std::move(model), std::move(runner));
+}
 
 class LocalExecutor final : public Executor {
  public:
@@ -20,6 +31,12 @@ class LocalExecutor final : public Executor {
         adapters_(options.adapters) {
     if (limits().pipeline_depth > 1)
       loop_ = std::make_unique<RankLoop>(runner_.get(), options.pool);
+  }
+
+  ~LocalExecutor() override {
+    loop_.reset();
+    if (!runner_->abandoned()) return;
+    KeepForever(std::move(runner_), std::move(model_));
   }
 
   const ExecutorLimits& limits() const override { return runner_->limits(); }

@@ -35,6 +35,8 @@ struct RunnerOptions {
   DType draft_dtype = DType::kFloat32;     // of its activations
   int32_t max_drafts = 0;                  // of one slice
   std::shared_ptr<AdapterStore> adapters;  // that slices may name; null: none are supported
+  absl::Duration rank_patience = absl::Seconds(4);  // that ranks have with each other
+  std::function<void(int32_t rank)> before_pass;  // on each rank's thread; for tests; may be empty
 };
 
 /// Masks of a step that outlive the call which brought them.
@@ -54,6 +56,8 @@ class ModelRunner {
                                                            const RunnerOptions& options);
 
   const ExecutorLimits& limits() const { return limits_; }
+  /// Whether a thread may still use what the runner and its model own: neither may ever go.
+  bool abandoned() const { return network_->abandoned(); }
   /// Sets slots up and computes the plan's positions up to the logits. `plan` must live until
   /// Sample.
   absl::Status Forward(const StepPlan& plan);
@@ -86,11 +90,17 @@ class ModelRunner {
   absl::Status AddAdapted(const Piece& piece);
   absl::Status AddTokens(Piece& piece);
   absl::Status MakeDraftRunner();
+  /// The network of a model whose layers ranks share, and their caches.
+  absl::Status MakeRanks(const KvCacheOptions& kv);
+  /// The network of one device, after the slots.
+  absl::Status MakeDecoder();
   /// The draft model's part of the step: its guesses become input.
   absl::Status RunDrafts();
   /// Recurrent layers: what the slices start from, and the snapshots they leave.
   absl::Status LoadStates();
   void StoreStates();
+  /// A network that cannot go on is a fault of the device.
+  absl::Status CheckNetwork();
   absl::Status ComputeOutputs();
   absl::Status ScorePrompt(size_t index);
   absl::Status ReadHidden(Piece& piece);
@@ -104,7 +114,7 @@ class ModelRunner {
   LoadedModel* model_ = nullptr;
   RunnerOptions options_;
   ExecutorLimits limits_;
-  std::unique_ptr<KvCache> cache_;
+  std::unique_ptr<KvCache> cache_;  // null: the ranks have theirs
   std::unique_ptr<SlotTable> slots_;
   std::unique_ptr<Network> network_;
   std::unique_ptr<DraftRunner> drafts_;  // null: no draft model

@@ -37,7 +37,10 @@ int64_t SequencesThatFit(const ExecutorLimits& limits) {
 }  // namespace
 
 int64_t PlannedBytes(const LoadedModel& model) {
-  return static_cast<const PlanningDevice&>(*model.device).bytes();
+  int64_t bytes = static_cast<const PlanningDevice&>(*model.device).bytes();
+  for (const LoadedRank& rank : model.ranks)
+    bytes += static_cast<const PlanningDevice&>(*rank.device).bytes();
+  return bytes;
 }
 
 int64_t MostStepBytes(const ModelConfig& config, const RunnerOptions& runner, bool on_gpu) {
@@ -66,6 +69,7 @@ absl::StatusOr<MemoryPlan> PlanMemory(
   };
   MemoryPlan plan;
   plan.device = std::string(model->device->name());
+  plan.ranks = std::max<int32_t>(1, static_cast<int32_t>(model->ranks.size()));
   plan.weight_bytes = planned();
   ASSIGN_OR_RETURN(const RunnerOptions options, options_of(*model, guesses.get()));
   ASSIGN_OR_RETURN(const std::unique_ptr<ModelRunner> runner,

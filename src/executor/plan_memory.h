@@ -16,6 +16,7 @@ namespace penstock {
 
 struct MemoryPlan {
   std::string device;
+  int32_t ranks = 1;  // that share each layer; all bytes are of all of them
   int64_t weight_bytes = 0;
   int64_t kv_bytes = 0;          // blocks, snapshots and states, of a draft model as well
   int64_t activation_bytes = 0;  // of one step, and tables of rotations

@@ -11,12 +11,14 @@ namespace penstock {
 absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Make(const ModelConfig* config,
                                                        const ModelWeights* weights, Device* device,
                                                        DType dtype, int32_t max_rows,
-                                                       int32_t max_len, int64_t adapter_columns) {
+                                                       int32_t max_len, int64_t adapter_columns,
+                                                       const RankLink& link) {
   std::unique_ptr<Decoder> d(new Decoder());
   d->config_ = config;
   d->weights_ = weights;
   d->device_ = device;
   d->dtype_ = dtype;
+  d->link_ = link;
   RETURN_IF_ERROR(d->AllocateActivations(max_rows, adapter_columns));
   RETURN_IF_ERROR(d->MakeTables(max_len));
   return d;
@@ -60,6 +62,10 @@ absl::Status Decoder::AllocateActivations(int32_t max_rows, int64_t adapter_colu
   RETURN_IF_ERROR(allocate(side * element, side_buffer_));
   RETURN_IF_ERROR(allocate(scores * 4, scores_buffer_));
   RETURN_IF_ERROR(allocate(adapter_columns * 4, adapter_buffer_));
+  if (link_.collective != nullptr) {
+    RETURN_IF_ERROR(allocate(c.hidden_size * 4, partial_buffer_));
+    row_numbers_ = Run(0, max_rows);
+  }
   RETURN_IF_ERROR(allocate(slots * 4, route_ids_));
   return allocate(slots * 4, route_weights_);
 }
@@ -123,6 +129,10 @@ void Decoder::AddAdapted(AdaptedLinear AdaptedLayer::*linear, size_t index, cons
 void Decoder::AddToResidual(const PackedLinear& linear, AdaptedLinear AdaptedLayer::*adapted,
                             size_t index, const Tensor& x, const NormWeights& after, float scalar) {
   const float scale = config_->residual_scale;
+  if (link_.collective != nullptr) {
+    device_->ops().Linear({.x = x, .w = &linear, .y = Partial(x.rows)});
+    return AddSum(x.rows, scale, after, scalar);
+  }
   if (after.weight.data() == nullptr) {
     device_->ops().Linear({.x = x, .w = &linear, .y = hidden_, .accumulate = true, .scale = scale});
     return AddAdapted(adapted, index, x, hidden_, scale);
@@ -239,16 +249,23 @@ void Decoder::Forward(const BatchRows& batch, absl::Span<const LayerCache> cache
   Ops& ops = device_->ops();
   hidden_ = Activations(hidden_buffer_, batch.num_rows, c.hidden_size);
   normed_ = Activations(normed_buffer_, batch.num_rows, c.hidden_size);
-  ops.Embed({.table = weights_->embedding,
-             .ids = batch.ids,
-             .y = hidden_,
-             .scale = c.embedding_scale,
-             .packed = weights_->packed_table()});
+  if (link_.collective != nullptr) {
+    EmbedOwn(batch);
+  } else {
+    ops.Embed({.table = weights_->embedding,
+               .ids = batch.ids,
+               .y = hidden_,
+               .scale = c.embedding_scale,
+               .packed = weights_->packed_table()});
+  }
   if (c.position_table) {
     ops.Embed(
         {.table = weights_->positions, .ids = batch.positions, .y = hidden_, .accumulate = true});
   }
-  for (size_t i = 0; i < c.layers.size(); ++i) ForwardLayer(i, batch, cache[i]);
+  for (size_t i = 0; i < c.layers.size(); ++i) {
+    if (link_.collective != nullptr && !link_.collective->ok()) return;
+    ForwardLayer(i, batch, cache[i]);
+  }
 }
 
 void Decoder::FinalNorm(const Tensor& x, const Tensor& y) { ApplyNorm(weights_->final_norm, x, y); }

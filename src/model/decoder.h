@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "backend/collective.h"
 #include "model/adapter_weights.h"
 #include "model/model_config.h"
 #include "model/network.h"
@@ -18,19 +19,28 @@
 
 namespace penstock {
 
+/// How a decoder that is one rank's part of a model adds up with the others.
+struct RankLink {
+  Collective* collective = nullptr;  // outlives the decoder; null: the decoder is the whole model
+  int32_t rank = 0;
+};
+
 class Decoder final : public Network {
  public:
   /// Room for `max_rows` positions per step and positions below `max_len`. `dtype` is that of the
-  /// activations. `adapter_columns`: of MaxAdapterColumns; 0: no adapters.
+  /// activations. `adapter_columns`: of MaxAdapterColumns; 0: no adapters. With a `link`, config and
+  /// weights are a shard's, and there are no adapters.
   static absl::StatusOr<std::unique_ptr<Decoder>> Make(const ModelConfig* config,
                                                        const ModelWeights* weights, Device* device,
                                                        DType dtype, int32_t max_rows,
-                                                       int32_t max_len, int64_t adapter_columns);
+                                                       int32_t max_len, int64_t adapter_columns,
+                                                       const RankLink& link = {});
 
   void Forward(const BatchRows& batch, absl::Span<const LayerCache> cache,
                absl::Span<const AdaptedRows> adapted) override;
   const Tensor& hidden() const override { return hidden_; }
   void FinalNorm(const Tensor& x, const Tensor& y) override;
+  /// Of a shard: [m, its tokens].
   void Logits(const Tensor& x, const Tensor& logits) override;
 
  private:
@@ -45,6 +55,13 @@ class Decoder final : public Network {
   /// y += scale * what the batch's adapters add to that layer's linear x.
   void AddAdapted(AdaptedLinear AdaptedLayer::*linear, size_t index, const Tensor& x,
                   const Tensor& y, float scale = 1.0f);
+
+  /// A shard's: what ranks have a part of, as float32 [rows, hidden].
+  Tensor Partial(int64_t rows) const;
+  /// Embeds the tokens that are this rank's; the others' come with the sum.
+  void EmbedOwn(const BatchRows& batch);
+  /// residual += scale * (the sum of the ranks' Partial), normalised first as in AddToResidual.
+  void AddSum(int64_t rows, float scale, const NormWeights& after, float scalar);
 
   void ForwardLayer(size_t index, const BatchRows& batch, const LayerCache& cache);
   /// input_ -> what the output projection reads.
@@ -61,6 +78,7 @@ class Decoder final : public Network {
   const ModelWeights* weights_ = nullptr;
   Device* device_ = nullptr;
   DType dtype_ = DType::kFloat32;
+  RankLink link_;
   std::vector<DeviceBuffer> cos_sin_;  // per rope: float32 [max_len, 2, rotary_dim / 2]
   DeviceBuffer q_scale_;               // float32 [max_len]; empty: none
   DeviceBuffer hidden_buffer_;         // [max_rows, hidden]
@@ -70,6 +88,9 @@ class Decoder final : public Network {
   DeviceBuffer side_buffer_;           // latent attention and the delta rule
   DeviceBuffer scores_buffer_;         // float32: router logits, or b and a of the delta rule
   DeviceBuffer adapter_buffer_;        // float32 [max_rows, adapter_columns]
+  DeviceBuffer partial_buffer_;        // float32 [max_rows, hidden]; of a shard
+  std::vector<int32_t> own_ids_;       // of a shard: [rows] within its part of the table
+  std::vector<int32_t> row_numbers_;   // of a shard: 0, 1, ... max_rows - 1
   DeviceBuffer route_ids_;             // int32 [max_rows, slots]
   DeviceBuffer route_weights_;         // float32 [max_rows, slots]
   absl::Span<const AdaptedRows> adapted_;  // of the batch

@@ -27,13 +27,17 @@ void Decoder::Mixture(const MixtureWeights& w, int64_t rows) {
   route.weights = static_cast<float*>(route_weights_.data());
   ops.Linear({.x = input_, .w = &w.router, .y = logits});
   ops.Route(route);
+  const bool shared = link_.collective != nullptr;
+  const Tensor sum = shared ? Partial(rows) : hidden_;
+  if (shared) device_->CopyOnDevice(sum.data, nullptr, rows * sum.cols * sizeof(float));
   ops.Experts({.x = input_,
                .ids = route.ids,
                .weights = route.weights,
                .num_slots = e.top_k + (route.shared == RouteArgs::kNone ? 0 : 1),
                .experts = w.experts,
                .activation = Activation(),
-               .y = hidden_});
+               .y = sum});
+  if (shared) AddSum(rows, 1.0f, {}, 1.0f);
 }
 
 Tensor Decoder::LatentAttention(size_t index, const BatchRows& batch, const LayerCache& cache) {

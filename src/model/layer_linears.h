@@ -19,6 +19,8 @@ struct RowsOf {
   std::vector<int32_t> order = {};  // which rows of the tensor; empty: the first so many
   int64_t tensor_rows = 0;          // the tensor has; 0: as many as are taken
   bool transposed = false;          // the tensor is [k, tensor_rows]
+  int64_t k_begin = 0;              // the first of the tensor's columns that are taken
+  int64_t tensor_k = 0;             // the tensor has; 0: as many as are taken
 };
 
 /// Rows [head * stride + offset, + dim) of each head in turn. The `rotary_dim` rows from

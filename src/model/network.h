@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "penstock/backend.h"
 
@@ -40,6 +41,11 @@ class Network {
   /// Outputs of the head from x [m, hidden] after FinalNorm: logits float32 [m, vocab], or a
   /// classifier's [m, num_labels].
   virtual void Logits(const Tensor& x, const Tensor& logits) = 0;
+  /// Of a network that is computed by several threads: why it is not any more. Sticky.
+  virtual absl::Status status() const { return absl::OkStatus(); }
+  /// Whether a thread that has not come back may still use the network and what it was given: then
+  /// none of this may ever go.
+  virtual bool abandoned() const { return false; }
 };
 
 /// Columns [begin, begin + cols) of a tensor.

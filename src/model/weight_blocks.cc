@@ -6,27 +6,33 @@
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "model/host_tensor.h"
+#include "model/sliced_columns.h"
 
 namespace penstock {
 namespace {
 
 absl::StatusOr<ExpertWeights> LoadExpert(const std::string& prefix,
                                          const std::string_view (&names)[3], int64_t hidden,
-                                         int64_t inner, WeightLoader& loader) {
+                                         int64_t inner, const ModelShard& shard,
+                                         WeightLoader& loader) {
+  LayerLinear gate_up{{{.name = absl::StrCat(prefix, ToAbsl(names[0])), .rows = inner},
+                       {.name = absl::StrCat(prefix, ToAbsl(names[1])), .rows = inner}},
+                      hidden};
+  LayerLinear down{{{.name = absl::StrCat(prefix, ToAbsl(names[2])), .rows = hidden}}, inner};
+  if (!shard.whole()) {
+    TakeRows(InnerRows(inner, true, shard), gate_up);
+    TakeColumns(shard, down);
+  }
   ExpertWeights w;
-  const RowsOf gate_up[] = {{.name = absl::StrCat(prefix, ToAbsl(names[0])), .rows = inner},
-                            {.name = absl::StrCat(prefix, ToAbsl(names[1])), .rows = inner}};
-  ASSIGN_OR_RETURN(w.gate_up, loader.Linear(gate_up, hidden, false));
-  ASSIGN_OR_RETURN(
-      w.down, loader.Linear({.name = absl::StrCat(prefix, ToAbsl(names[2])), .rows = hidden}, inner,
-                            false));
+  ASSIGN_OR_RETURN(w.gate_up, loader.Linear(gate_up.parts, gate_up.k, false));
+  ASSIGN_OR_RETURN(w.down, loader.Linear(down.parts, down.k, false));
   return w;
 }
 
 /// Experts in one tensor for gate and up and one for down: [num_experts, out, in] with the gates
 /// first; or, in turn, numbers as [num_experts, in, out] and codes as [num_experts, out, in].
-absl::Status LoadStacked(const ModelConfig& config, const std::string& prefix, WeightLoader& loader,
-                         MixtureWeights& out) {
+absl::Status LoadStacked(const ModelConfig& config, const std::string& prefix,
+                         const ModelShard& shard, WeightLoader& loader, MixtureWeights& out) {
   const ExpertsConfig& e = config.experts;
   const int64_t hidden = config.hidden_size;
   const int64_t inner = e.intermediate_size;
@@ -35,9 +41,15 @@ absl::Status LoadStacked(const ModelConfig& config, const std::string& prefix, W
   std::vector<int32_t> halves;  // gates, then ups
   for (int64_t i = 0; in_turn && i < 2 * inner; ++i)
     halves.push_back(static_cast<int32_t>(i < inner ? 2 * i : 2 * (i - inner) + 1));
+  if (!shard.whole()) {
+    std::vector<int32_t> own = InnerRows(inner, true, shard);
+    for (int32_t& row : own) row = in_turn ? halves[row] : row;
+    halves = std::move(own);
+  }
   const auto load = [&](const std::string& name, int64_t rows, int64_t k, int64_t expert,
                         absl::Span<const int32_t> order,
                         absl::Span<const float> biases) -> absl::StatusOr<PackedLinear> {
+    const bool by_input = order.empty() && !shard.whole();
     HostLinear weight;
     if (in_turn && loader.source().Has(name)) {
       ASSIGN_OR_RETURN(const HostTensor all, loader.source().Get(name, {num, k, rows}));
@@ -45,8 +57,13 @@ absl::Status LoadStacked(const ModelConfig& config, const std::string& prefix, W
     } else {
       ASSIGN_OR_RETURN(weight, loader.source().FindLinear(name, {num, rows, k}, expert));
     }
-    return loader.LinearOf(weight, k, order,
-                           in_turn ? biases.subspan(expert * rows, rows) : biases);
+    const bool bias = in_turn && !(by_input && shard.rank > 0);
+    const int64_t own = by_input ? k / shard.size : k;
+    if (by_input) {
+      ASSIGN_OR_RETURN(weight, SliceColumns(weight, shard.rank * own, own, name));
+    }
+    return loader.LinearOf(weight, own, order,
+                           bias ? biases.subspan(expert * rows, rows) : absl::Span<const float>());
   };
   const std::string up = prefix + "gate_up_proj";
   const std::string down = prefix + "down_proj";
@@ -64,13 +81,14 @@ absl::Status LoadStacked(const ModelConfig& config, const std::string& prefix, W
   return absl::OkStatus();
 }
 
-absl::Status LoadShared(const ModelConfig& config, const std::string& block, WeightLoader& loader,
-                        MixtureWeights& out) {
+absl::Status LoadShared(const ModelConfig& config, const std::string& block,
+                        const ModelShard& shard, WeightLoader& loader, MixtureWeights& out) {
   constexpr std::string_view kNames[3] = {"gate_proj", "up_proj", "down_proj"};
   const std::string name =
       absl::StrCat(block, config.experts.shared_gate ? "shared_expert." : "shared_experts.");
-  ASSIGN_OR_RETURN(ExpertWeights w, LoadExpert(name, kNames, config.hidden_size,
-                                               config.experts.shared_intermediate_size, loader));
+  ASSIGN_OR_RETURN(ExpertWeights w,
+                   LoadExpert(name, kNames, config.hidden_size,
+                              config.experts.shared_intermediate_size, shard, loader));
   out.experts.push_back(std::move(w));
   return absl::OkStatus();
 }
@@ -79,6 +97,7 @@ absl::Status LoadShared(const ModelConfig& config, const std::string& block, Wei
 
 absl::StatusOr<std::unique_ptr<MixtureWeights>> LoadMixture(const ModelConfig& config,
                                                             const std::string& prefix,
+                                                            const ModelShard& shard,
                                                             WeightLoader& loader) {
   const ExpertsConfig& e = config.experts;
   auto w = std::make_unique<MixtureWeights>();
@@ -98,16 +117,16 @@ absl::StatusOr<std::unique_ptr<MixtureWeights>> LoadMixture(const ModelConfig& c
       (loader.source().Has(experts + "gate_up_proj") &&
        !loader.source().Has(absl::StrCat(experts, "0.", ToAbsl(e.projections[0]), ".weight")));
   if (stacked) {
-    RETURN_IF_ERROR(LoadStacked(config, experts, loader, *w));
+    RETURN_IF_ERROR(LoadStacked(config, experts, shard, loader, *w));
   } else {
     for (int32_t i = 0; i < e.num_experts; ++i) {
       ASSIGN_OR_RETURN(ExpertWeights expert,
                        LoadExpert(absl::StrCat(experts, i, "."), e.projections, config.hidden_size,
-                                  e.intermediate_size, loader));
+                                  e.intermediate_size, shard, loader));
       w->experts.push_back(std::move(expert));
     }
   }
-  if (e.shared_intermediate_size > 0) RETURN_IF_ERROR(LoadShared(config, block, loader, *w));
+  if (e.shared_intermediate_size > 0) RETURN_IF_ERROR(LoadShared(config, block, shard, loader, *w));
   return w;
 }
 

@@ -15,6 +15,7 @@ namespace penstock {
 /// `prefix` ends in "layers.<i>.".
 absl::StatusOr<std::unique_ptr<MixtureWeights>> LoadMixture(const ModelConfig& config,
                                                             const std::string& prefix,
+                                                            const ModelShard& shard,
                                                             WeightLoader& loader);
 absl::StatusOr<std::unique_ptr<LatentWeights>> LoadLatent(const ModelConfig& config,
                                                           const HeadShape& heads,

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "model/host_tensor.h"
+#include "model/sliced_columns.h"
 
 namespace penstock {
 namespace {
@@ -64,13 +65,17 @@ absl::StatusOr<PackedLinear> WeightLoader::Linear(absl::Span<const RowsOf> parts
   std::vector<HostTensor> biases;
   for (const RowsOf& part : parts) {
     const int64_t rows = part.tensor_rows > 0 ? part.tensor_rows : part.rows;
+    const int64_t all = part.tensor_k > 0 ? part.tensor_k : k;
     HostLinear weight;
     if (part.transposed && source_.keeps_in_out_order()) {
       ASSIGN_OR_RETURN(const HostTensor stored,
-                       source_.Get(absl::StrCat(part.name, ".weight"), {k, rows}));
-      weight.plain = Transposed(stored);
+                       source_.Get(absl::StrCat(part.name, ".weight"), {all, rows}));
+      weight.plain = Transposed(SliceRows(stored, part.k_begin, k));
     } else {
-      ASSIGN_OR_RETURN(weight, source_.FindLinear(part.name, {rows, k}));
+      ASSIGN_OR_RETURN(weight, source_.FindLinear(part.name, {rows, all}));
+      if (all > k) {
+        ASSIGN_OR_RETURN(weight, SliceColumns(weight, part.k_begin, k, part.name));
+      }
     }
     weights.push_back(std::move(weight));
     if (!bias) continue;
@@ -116,15 +121,16 @@ absl::StatusOr<Tensor> WeightLoader::Table(const std::string& name, int64_t rows
 }
 
 absl::Status WeightLoader::Embedding(const std::string& name, const ModelConfig& config,
-                                     ModelWeights& out) {
-  const int64_t rows = config.vocab_size;
-  ASSIGN_OR_RETURN(const HostLinear table, source_.FindLinear(name, {rows, config.hidden_size}));
+                                     const ModelShard& shard, ModelWeights& out) {
+  ASSIGN_OR_RETURN(const HostLinear table,
+                   source_.FindLinear(name, {config.vocab_size, config.hidden_size}));
+  const auto [begin, rows] = VocabularyOf(config, shard);
+  out.vocab_begin = begin;
   if (table.codes == nullptr) {
-    ASSIGN_OR_RETURN(out.embedding, View(table.plain, out));
+    ASSIGN_OR_RETURN(out.embedding, View(SliceRows(table.plain, begin, rows), out));
   } else if (!config.tied_embeddings) {
-    LinearPart part = PartOf(table, config.hidden_size);
-    part.rows = rows;
-    ASSIGN_OR_RETURN(out.packed_embedding, device_.Pack(config.hidden_size, {part}));
+    const std::vector<int32_t> order = shard.whole() ? std::vector<int32_t>() : Run(begin, rows);
+    ASSIGN_OR_RETURN(out.packed_embedding, LinearOf(table, config.hidden_size, order, {}));
   }
   return absl::OkStatus();
 }

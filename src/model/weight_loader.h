@@ -46,7 +46,8 @@ class WeightLoader {
                                ModelWeights& out);
   /// The table of the layer `name` as out.embedding; where it is of codes, as out.packed_embedding,
   /// or not at all where the head, which is loaded from it, serves both.
-  absl::Status Embedding(const std::string& name, const ModelConfig& config, ModelWeights& out);
+  absl::Status Embedding(const std::string& name, const ModelConfig& config,
+                         const ModelShard& shard, ModelWeights& out);
 
  private:
   absl::StatusOr<Tensor> View(const HostTensor& table, ModelWeights& out);

@@ -22,13 +22,14 @@ ModelNames FindNames(Layout layout, const TensorSource& source) {
 
 class LayerLoader {
  public:
-  LayerLoader(const ModelConfig& config, const ModelNames& names, WeightLoader& loader)
-      : c_(config), names_(names), loader_(loader) {}
+  LayerLoader(const ModelConfig& config, const ModelNames& names, WeightLoader& loader,
+              const ModelShard& shard)
+      : c_(config), names_(names), loader_(loader), shard_(shard) {}
 
   absl::StatusOr<LayerWeights> Load(size_t index) {
     const LayerConfig& layer = c_.layers[index];
     const std::string prefix = absl::StrCat(names_.prefix, ToAbsl(names_.layers), index, ".");
-    const LayerLinears linears = LinearsOf(c_, index, prefix);
+    const LayerLinears linears = ShardLinears(c_, index, shard_, LinearsOf(c_, index, prefix));
     LayerWeights w;
     RETURN_IF_ERROR(Norms(prefix, w));
     if (layer.recurrent) {
@@ -37,10 +38,10 @@ class LayerLoader {
       RETURN_IF_ERROR(Attention(layer, linears, prefix, w));
     }
     if (layer.experts) {
-      ASSIGN_OR_RETURN(w.mixture, LoadMixture(c_, prefix, loader_));
+      ASSIGN_OR_RETURN(w.mixture, LoadMixture(c_, prefix, shard_, loader_));
     } else {
       ASSIGN_OR_RETURN(w.gate_up, Linear(linears.gate_up, c_.mlp_bias));
-      ASSIGN_OR_RETURN(w.down, Linear(linears.down, c_.mlp_bias));
+      ASSIGN_OR_RETURN(w.down, Linear(linears.down, c_.mlp_bias && shard_.rank == 0));
     }
     if (c_.layer_scalar) {
       ASSIGN_OR_RETURN(const std::vector<float> scalar,
@@ -86,21 +87,27 @@ class LayerLoader {
                                               whole ? heads.num_kv_heads * dim : dim));
     }
     if (c_.sinks) {
-      ASSIGN_OR_RETURN(w.sinks, loader_.Vector(attention + "sinks", heads.num_heads));
+      ASSIGN_OR_RETURN(const std::vector<float> sinks,
+                       loader_.Floats(attention + "sinks", {heads.num_heads}));
+      const int64_t own = heads.num_heads / shard_.size;
+      ASSIGN_OR_RETURN(
+          w.sinks, loader_.ToDevice(absl::MakeConstSpan(sinks).subspan(shard_.rank * own, own)));
     }
-    ASSIGN_OR_RETURN(w.o, Linear(linears.o, c_.o_bias));
+    ASSIGN_OR_RETURN(w.o, Linear(linears.o, c_.o_bias && shard_.rank == 0));
     return absl::OkStatus();
   }
 
   const ModelConfig& c_;
   const ModelNames& names_;
   WeightLoader& loader_;
+  const ModelShard shard_;
 };
 
 }  // namespace
 
 absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, TensorSource& source,
-                                         Device& device, const LoadProgress& progress) {
+                                         Device& device, const LoadProgress& progress,
+                                         const ModelShard& shard) {
   WeightLoader loader(source, device);
   if (config.encoder.present) {
     ModelWeights encoder;
@@ -109,11 +116,11 @@ absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, TensorSource
     return encoder;
   }
   const ModelNames names = FindNames(config.layout, source);
-  LayerLoader layers(config, names, loader);
+  LayerLoader layers(config, names, loader, shard);
   ModelWeights out;
   const auto total = static_cast<int64_t>(config.layers.size()) + 1;
   const std::string embedding = absl::StrCat(names.prefix, ToAbsl(names.embedding));
-  RETURN_IF_ERROR(loader.Embedding(embedding, config, out));
+  RETURN_IF_ERROR(loader.Embedding(embedding, config, shard, out));
   if (config.position_table) {
     ASSIGN_OR_RETURN(out.positions, loader.Table(names.prefix + "wpe.weight", config.max_positions,
                                                  config.hidden_size, out));
@@ -128,8 +135,13 @@ absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, TensorSource
                                                config.norm, config.hidden_size));
   const std::string head =
       config.tied_embeddings ? embedding : absl::StrCat(names.head_prefix, ToAbsl(names.head));
-  ASSIGN_OR_RETURN(out.lm_head, loader.Linear({.name = head, .rows = config.vocab_size},
-                                              config.hidden_size, false));
+  RowsOf tokens{.name = head, .rows = config.vocab_size};
+  if (!shard.whole()) {
+    const auto [begin, rows] = VocabularyOf(config, shard);
+    tokens = {
+        .name = head, .rows = rows, .order = Run(begin, rows), .tensor_rows = config.vocab_size};
+  }
+  ASSIGN_OR_RETURN(out.lm_head, loader.Linear(std::move(tokens), config.hidden_size, false));
   if (progress) progress("weights", total, total);
   return out;
 }

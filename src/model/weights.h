@@ -11,6 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "model/model_config.h"
+#include "model/model_shard.h"
 #include "model/tensor_source.h"
 #include "penstock/backend.h"
 
@@ -104,6 +105,8 @@ struct ModelWeights {
     return packed_embedding.n > 0 ? &packed_embedding : &lm_head;
   }
 
+  int64_t vocab_begin = 0;  // the token of the first row of embedding and lm_head
+
   std::vector<DeviceBuffer> tables;                 // where the tables were copied
   std::vector<std::shared_ptr<const void>> owners;  // where they lie on the host
 };
@@ -112,7 +115,9 @@ struct ModelWeights {
 using LoadProgress = std::function<void(std::string_view what, int64_t done, int64_t total)>;
 
 /// Errors name file and tensor, what was there and what config.json asks for.
+/// `config` is the whole model's; of a shard those of its rank, which CheckShards has found sound.
 absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, TensorSource& source,
-                                         Device& device, const LoadProgress& progress);
+                                         Device& device, const LoadProgress& progress,
+                                         const ModelShard& shard = {});
 
 }  // namespace penstock

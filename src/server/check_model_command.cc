@@ -20,6 +20,7 @@ struct CheckModelFlags {
   std::string device = "cpu";
   std::string golden;
   std::string quantize = "none";
+  int tensor_parallel = 1;
   bool integer_inputs = false;
   bool json = false;
 };
@@ -71,6 +72,7 @@ absl::StatusOr<bool> CheckModel(const CheckModelFlags& flags) {
   if (!flags.dtype.empty()) load.dtype = flags.dtype;
   load.integer_inputs = flags.integer_inputs ? "on" : "auto";
   load.deterministic = "strict";  // every way of computing a prompt gives the same bits
+  load.tensor_parallel = flags.tensor_parallel;
   load.pool = &pool;
   ASSIGN_OR_RETURN(const std::unique_ptr<LoadedModel> model, LoadModel(load));
   DType dtype = model->abilities.float32 ? DType::kFloat32 : model->auto_dtype;
@@ -113,6 +115,11 @@ void AddCheckModelCommand(CLI::App& app, int& exit_code) {
       ->capture_default_str();
   command->add_flag("--integer-inputs", flags->integer_inputs,
                     "Multiply every layer of integer codes in integers");
+  command
+      ->add_option("--tp,--tensor-parallel-size", flags->tensor_parallel,
+                   "Ranks that share each layer")
+      ->check(CLI::Range(1, 8))
+      ->capture_default_str();
   command->add_flag("--json", flags->json, "Print JSON");
   command->callback([flags, &exit_code] {
     const absl::StatusOr<bool> passed = CheckModel(*flags);

@@ -226,7 +226,8 @@ void ExamineMemory(const ServerConfig& config, Findings& out) {
     if (plan->device == "cpu") host += plan->total();
     out.push_back(
         {"memory", Finding::kOk,
-         absl::StrCat("models.", name, ": ", plan->total() / kMiB, " MiB of ", plan->device, ", ",
+         absl::StrCat("models.", name, ": ", plan->total() / kMiB, " MiB of ", plan->device,
+                      plan->ranks > 1 ? absl::StrCat(" in ", plan->ranks, " ranks") : "", ", ",
                       plan->sequences, " sequences of ", plan->max_len)});
   }
   Finding finding = Finding::kOk;

@@ -48,6 +48,7 @@ LoadOptions LoadOptionsOf(const std::string& dir, const std::string& weights,
   load.cpu_kernels = engine.cpu_kernels;
   load.packed_cache = engine.packed_cache;
   load.deterministic = engine.deterministic;
+  load.tensor_parallel = engine.tensor_parallel;
   load.build = BuildName();
   load.pool = pool;
   return load;
@@ -94,6 +95,20 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadDraft(const std::string& name,
                       absl::StrCat("engine.speculation.draft_model: ", draft.status().message()));
 }
 
+/// What a model that several ranks share is not served with; the rest says who loads it.
+absl::Status CheckTensorParallel(const ModelEntry& entry) {
+  const int32_t ranks = entry.engine.tensor_parallel;
+  if (ranks == 1) return absl::OkStatus();
+  const auto refuse = [&](std::string_view key) {
+    return absl::UnimplementedError(
+        absl::StrCat("engine.tensor_parallel: ", ranks, " is not served with ", ToAbsl(key)));
+  };
+  if (!entry.lora.dir.empty() || !entry.lora.adapters.empty()) return refuse("lora");
+  if (entry.engine.speculation.method == "draft") return refuse("speculation.method: draft");
+  if (!entry.engine.packed_cache.empty()) return refuse("packed_cache");
+  return absl::OkStatus();
+}
+
 /// Of engine.kv_memory: auto.
 int64_t MostKvBytes() { return AllowedMemory() / 4; }
 
@@ -103,7 +118,7 @@ int64_t KvBytes(const EngineConfig& engine, const LoadedModel& loaded,
                 const RunnerOptions& runner) {
   if (!engine.kv_memory.automatic()) return engine.kv_memory.value;
   const ModelConfig& model = loaded.config;
-  int64_t per_token = CacheBytesPerToken(model, runner.kv_dtype);
+  int64_t per_token = CacheBytesPerToken(model, runner.kv_dtype, engine.tensor_parallel);
   if (runner.draft != nullptr)
     per_token += CacheBytesPerToken(runner.draft->config, runner.kv_dtype);
   const int64_t max_len =
@@ -240,6 +255,7 @@ void SetAbilities(const ModelConfig& model, ServedModel& served) {
 
 absl::StatusOr<MemoryPlan> PlanInstance(const ModelEntry& entry, WorkerPool* pool,
                                         int64_t gpu_memory) {
+  RETURN_IF_ERROR(CheckTensorParallel(entry));
   ASSIGN_OR_RETURN(const std::string dir, Resolve(entry.path));
   const LoadOptions load = LoadOptionsOf(dir, entry.weights, entry.engine, pool);
   LoadOptions draft = load;
@@ -262,6 +278,7 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
                                                                    const InstanceParts& parts) {
   const absl::Time begin = parts.clock->Now();
   const int64_t held_before = HeldBytes();
+  RETURN_IF_ERROR(CheckTensorParallel(entry));
   ASSIGN_OR_RETURN(const std::string dir, Resolve(entry.path));
   auto instance = std::make_unique<ModelInstance>();
   ASSIGN_OR_RETURN(instance->assets_, LoadTextAssets(dir, entry.chat_template));
@@ -326,6 +343,7 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
        {"path", dir},
        {"architecture", architecture},
        {"kernels", kernels},
+       {"ranks", int64_t{entry.engine.tensor_parallel}},
        {"quantize", entry.engine.quantize},
        {"dtype", std::string(DTypeName(runner.dtype))},
        {"kv_dtype", cache.kv_dtype},

@@ -24,6 +24,7 @@ struct PlanFlags {
 
 nlohmann::ordered_json PlanJson(const MemoryPlan& plan) {
   return {{"device", plan.device},
+          {"ranks", plan.ranks},
           {"weights_bytes", plan.weight_bytes},
           {"kv_bytes", plan.kv_bytes},
           {"activation_bytes", plan.activation_bytes},
@@ -40,7 +41,9 @@ void PrintPlan(const std::string& name, const MemoryPlan& plan) {
     std::printf("  %-12s %15lld bytes %10.1f MiB\n", what, static_cast<long long>(bytes),
                 static_cast<double>(bytes) / (1 << 20));
   };
-  std::printf("%s on %s\n", name.c_str(), plan.device.c_str());
+  std::printf("%s on %s", name.c_str(), plan.device.c_str());
+  if (plan.ranks > 1) std::printf(", %d ranks together", plan.ranks);
+  std::printf("\n");
   line("weights", plan.weight_bytes);
   line("KV cache", plan.kv_bytes);
   line("activations", plan.activation_bytes);

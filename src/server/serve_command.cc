@@ -26,7 +26,7 @@ namespace {
 struct ServeOptions {
   std::string model, config, served_names, api_key, host, device, dtype, quantize, chat_template,
       lora_dir;
-  int port = -1, grpc_port = -1, max_model_len = -1;
+  int port = -1, grpc_port = -1, max_model_len = -1, tensor_parallel = 0;
   bool allow_anonymous = false;
   std::vector<std::string> assignments, lora;
 };
@@ -47,6 +47,8 @@ absl::StatusOr<ServerConfig> MergeOptions(const ServeOptions& options) {
   if (!options.quantize.empty()) assignments.push_back("engine.quantize=" + options.quantize);
   if (options.max_model_len >= 0)
     assignments.push_back(absl::StrCat("engine.max_len=", options.max_model_len));
+  if (options.tensor_parallel > 0)
+    assignments.push_back(absl::StrCat("engine.tensor_parallel=", options.tensor_parallel));
   if (options.allow_anonymous) assignments.push_back("server.allow_anonymous=true");
   ASSIGN_OR_RETURN(ServerConfig config, ReadConfig(options.config, assignments));
   PublicListener& listener = config.server.public_listener;
@@ -228,6 +230,10 @@ void AddServeCommand(CLI::App& app, int& exit_code) {
                       "Round weights at load: none, int8, int8-channel, int4 or int4-128");
   command->add_option("--max-model-len", options->max_model_len, "Positions of one request")
       ->check(CLI::Range(1, 1 << 24));
+  command
+      ->add_option("--tp,--tensor-parallel-size", options->tensor_parallel,
+                   "Ranks that share each layer, 1 to 8")
+      ->check(CLI::Range(1, 8));
   command->callback([options, &exit_code] { exit_code = Serve(*options); });
 }
 

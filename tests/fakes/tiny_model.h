@@ -26,12 +26,14 @@ inline std::string TinyConfig(const std::string& architecture = "LlamaForCausalL
 }
 
 inline std::unique_ptr<LoadedModel> LoadTinyModel(WorkerPool* pool,
-                                                  const std::string& config = TinyConfig()) {
+                                                  const std::string& config = TinyConfig(),
+                                                  int32_t ranks = 1) {
   TempDir dir;
   dir.Write("config.json", config);
   LoadOptions load;
   load.model_dir = dir.path();
   load.weights = "formula";
+  load.tensor_parallel = ranks;
   load.pool = pool;
   auto model = LoadModel(load);
   CHECK(model.ok());

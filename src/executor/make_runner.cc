@@ -1,0 +1,135 @@
+// A model runner from a loaded model: its caches, slots and network.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "executor/check_device.h"
+#include "executor/model_runner.h"
+#include "executor/sharded_decoder.h"
+#include "model/decoder.h"
+#include "model/encoder.h"
+#include "model/rope.h"
+
+namespace penstock {
+namespace {
+
+/// Without the draft model's share of it: both hold about as many positions.
+int64_t KvBytesOf(const ModelConfig& config, const RunnerOptions& options) {
+  if (options.draft == nullptr) return options.kv_bytes;
+  const auto own = static_cast<double>(CacheBytesPerToken(config, options.kv_dtype));
+  const auto drafts =
+      static_cast<double>(CacheBytesPerToken(options.draft->config, options.kv_dtype));
+  return static_cast<int64_t>(static_cast<double>(options.kv_bytes) * own / (own + drafts));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(LoadedModel* model,
+                                                               const RunnerOptions& options) {
+  const ModelConfig& config = model->config;
+  RETURN_IF_ERROR(CheckDTypes(options.dtype, options.kv_dtype, model->abilities,
+                              std::string(model->device->name())));
+  std::unique_ptr<ModelRunner> r(new ModelRunner());
+  r->model_ = model;
+  r->options_ = options;
+  if (options.max_len > config.context()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "max_len is ", options.max_len, ", the model has ", config.context(), " positions"));
+  }
+  ExecutorLimits& limits = r->limits_;
+  limits.block_size = options.block_size;
+  limits.num_slots = options.num_slots;
+  limits.pipeline_depth = options.pipeline_depth;
+  limits.max_step_tokens = options.max_step_tokens;
+  limits.max_context = options.max_len > 0 ? options.max_len : config.context();
+  limits.vocab_size = config.vocab_size;
+  if (options.adapters != nullptr) limits.max_adapters = options.adapters->options().max_in_step;
+  for (const RopeConfig& rope : config.ropes)
+    limits.prefix_split = std::max(limits.prefix_split, RopeSplit(rope, limits.max_context));
+  const KvCacheOptions kv{options.kv_dtype,   KvBytesOf(config, options), options.block_size,
+                          limits.max_context, options.max_step_tokens,    options.num_slots};
+  if (!model->ranks.empty()) {
+    RETURN_IF_ERROR(r->MakeRanks(kv));
+    return r;
+  }
+  ASSIGN_OR_RETURN(KvCache cache, KvCache::Make(config, kv, *model->device));
+  limits.groups = cache.groups();
+  r->cache_ = std::make_unique<KvCache>(std::move(cache));
+  if (options.draft != nullptr) RETURN_IF_ERROR(r->MakeDraftRunner());
+  r->slots_ = std::make_unique<SlotTable>(limits);
+  if (r->drafts_ != nullptr)
+    r->drafts_->UseSlots(r->slots_.get(), static_cast<int32_t>(limits.groups.size()) - 1);
+  if (config.encoder.present) {
+    limits.can_chunk = false;
+    limits.max_step_tokens = std::max(limits.max_step_tokens, limits.max_context);
+    ASSIGN_OR_RETURN(r->network_, Encoder::Make(&config, &model->weights, model->device.get(),
+                                                options.dtype, limits.max_step_tokens));
+    return r;
+  }
+  RETURN_IF_ERROR(r->MakeDecoder());
+  return r;
+}
+
+absl::Status ModelRunner::MakeDecoder() {
+  const ModelConfig& config = model_->config;
+  ASSIGN_OR_RETURN(
+      network_, Decoder::Make(&config, &model_->weights, model_->device.get(), options_.dtype,
+                              options_.max_step_tokens, limits_.max_context,
+                              options_.adapters != nullptr ? options_.adapters->max_columns() : 0));
+  for (size_t i = 0; i < config.layers.size(); ++i) {
+    LayerCache layer;
+    if (config.layers[i].recurrent) {
+      layer.states = cache_->states(i);
+      layer.state_stride = StateBytes(config) / static_cast<int64_t>(sizeof(float));
+      layers_.push_back(layer);
+      continue;
+    }
+    layer.kv = cache_->layer(i, slots_->tables(cache_->group_of(i)), slots_->max_blocks());
+    layers_.push_back(layer);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ModelRunner::MakeRanks(const KvCacheOptions& kv) {
+  if (options_.draft != nullptr || options_.adapters != nullptr) {
+    return absl::UnimplementedError(
+        absl::StrCat("tensor_parallel: ", model_->ranks.size(), " is not served with ",
+                     options_.draft != nullptr ? "a draft model" : "adapters"));
+  }
+  const ShardedOptions sharded{options_.dtype, options_.max_step_tokens, kv, options_.rank_patience,
+                               options_.before_pass};
+  ASSIGN_OR_RETURN(std::unique_ptr<ShardedDecoder> decoder, ShardedDecoder::Make(model_, sharded));
+  limits_.groups = decoder->groups();
+  slots_ = std::make_unique<SlotTable>(limits_);
+  decoder->UseSlots(*slots_);
+  network_ = std::move(decoder);
+  return absl::OkStatus();
+}
+
+absl::Status ModelRunner::MakeDraftRunner() {
+  for (const CacheGroup& group : limits_.groups) {
+    if (group.retention == CacheRetention::kRecurrent)
+      return absl::InvalidArgumentError(
+          "the model has a recurrent state, which cannot be drafted for");
+  }
+  if (limits_.groups.size() >= kMaxCacheGroups || model_->config.encoder.present)
+    return absl::InvalidArgumentError("the model cannot be drafted for");
+  DraftRunnerOptions drafts;
+  drafts.dtype = options_.draft_dtype;
+  drafts.cache = {options_.kv_dtype,        options_.kv_bytes - KvBytesOf(model_->config, options_),
+                  options_.block_size,      limits_.max_context,
+                  options_.max_step_tokens, options_.num_slots};
+  drafts.vocab_size = limits_.vocab_size;
+  absl::StatusOr<std::unique_ptr<DraftRunner>> made = DraftRunner::Make(options_.draft, drafts);
+  if (!made.ok()) {
+    return absl::Status(made.status().code(),
+                        absl::StrCat("engine.speculation.draft_model: ", made.status().message()));
+  }
+  drafts_ = *std::move(made);
+  limits_.groups.push_back(drafts_->group());
+  limits_.max_model_drafts = options_.max_drafts;
+  return absl::OkStatus();
+}
+
+}  // namespace penstock
