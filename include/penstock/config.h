@@ -98,16 +98,17 @@ struct ServerSection {
   PublicListener public_listener;  // server.public in the file
   AdminListener admin;
   int32_t io_threads = 1;
-  int32_t text_threads = 0;               // JSON, templates, tokenizing; 0: as the cgroup allows
-  std::string compute_cpus;               // "0-3,8": where compute threads run; empty: anywhere
-  std::string numa = "default";           // default | interleave
-  bool allow_anonymous = false;           // bind beyond loopback without a key
-  std::vector<std::string> cors_origins;  // whose pages may read answers; *: everyone's
-  std::string agent_check;                // host:port of HAProxy's agent checks; empty: off
-  std::string state_dir;                  // state.db: API keys; empty: none is kept
-  std::vector<std::string> open_routes;   // paths that need no credential
-  std::string ready_file;                 // written with the bound ports once ready; empty: none
-  bool page = true;                       // GET / is a page to try the models and watch the server
+  int32_t text_threads = 0;                // JSON, templates, tokenizing; 0: as the cgroup allows
+  std::string compute_cpus;                // "0-3,8": where compute threads run; empty: anywhere
+  std::string numa = "default";            // default | interleave
+  bool allow_anonymous = false;            // bind beyond loopback without a key
+  std::vector<std::string> cors_origins;   // whose pages may read answers; *: everyone's
+  std::vector<std::string> allowed_hosts;  // names that Host may have; *: any; empty: as is safe
+  std::string agent_check;                 // host:port of HAProxy's agent checks; empty: off
+  std::string state_dir;                   // state.db: API keys; empty: none is kept
+  std::vector<std::string> open_routes;    // paths that need no credential
+  std::string ready_file;                  // written with the bound ports once ready; empty: none
+  bool page = true;                        // GET / is a page to try the models and watch the server
 };
 
 /// auth.api_keys in the file: keys kept in server.state_dir.

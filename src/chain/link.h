@@ -47,6 +47,7 @@ using Tags = std::vector<std::pair<std::string, std::string>>;
 struct LinkView {
   GenerationCall* call = nullptr;      // null on the way out
   const ServedModel* model = nullptr;  // that the call names; null: none
+  bool pooling = false;                // asks for vectors or scores: there is no answer of text
   std::string request_id, tenant;
   Tags* tags = nullptr;                                   // for the log line
   std::function<std::vector<std::string>()> fields;       // that the request has

@@ -51,6 +51,7 @@ class SchemaLink final : public ChainLink {
     };
     const auto asked = call.max_completion_tokens ? call.max_completion_tokens : call.max_tokens;
     const std::string tokens = call.max_completion_tokens ? "max_completion_tokens" : "max_tokens";
+    if (view.pooling) return CheckPromptBytes(view, s.max_prompt);
     if (s.max_tokens > 0 && !asked)
       return Refuse("max_tokens", absl::StrCat("max_tokens is missing: at most ", s.max_tokens,
                                                " are allowed here"));
@@ -72,6 +73,7 @@ class LimitLink final : public ChainLink {
   using ChainLink::ChainLink;
   LinkResult OnCall(LinkView& view) override {
     GenerationCall& call = *view.call;
+    if (view.pooling) return CheckPromptBytes(view, settings().max_prompt);
     const auto lower = [](std::optional<int64_t>& value, int64_t most, bool unnamed) {
       if (most <= 0) return;
       if (value ? *value > most : unnamed) value = most;

@@ -26,6 +26,7 @@ constexpr std::string_view kLivePaths[] = {"auth.api_key_file",
                                            "privacy.audit.on_failure",
                                            "privacy.audit.ttl",
                                            "roles",
+                                           "server.allowed_hosts",
                                            "server.cors_origins",
                                            "server.open_routes",
                                            "tenants."};

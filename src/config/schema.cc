@@ -314,6 +314,13 @@ ConfigSection DescribeServer(ServerConfig& c) {
            {"cors_origins", &c.server.cors_origins,
             "Origins (https://app.example) whose pages may read answers in a browser; \"*\": every "
             "page, which then also reaches what asks for no key. Empty: none."},
+           {"allowed_hosts", &c.server.allowed_hosts,
+            "Names (llm.corp) that the Host of HTTP requests may have beside localhost, names "
+            "under "
+            "it, and addresses; others are a 421. It keeps out pages whose name was pointed at "
+            "this "
+            "machine. \"*\": any. Empty: as if none were listed where no credential is asked for "
+            "and the server listens on loopback, else any."},
            {"agent_check", &c.server.agent_check,
             "host:port where HAProxy's agent-check hears down (loading or failed), up ready with a "
             "maxconn, or drain. Needs HTTP. Port 0: any free one. Empty: off."},

@@ -186,6 +186,17 @@ absl::Status ValidateOrigins(const std::vector<std::string>& origins) {
   return absl::OkStatus();
 }
 
+// Names and addresses, of which Host adds a port.
+absl::Status ValidateHosts(const std::vector<std::string>& hosts) {
+  for (const std::string& host : hosts) {
+    const bool plain = !host.empty() && host.find_first_of("/ \t\r\n,*@") == host.npos;
+    if (host == "*" || plain) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "server.allowed_hosts: expected * or a name such as llm.corp, got '", host, "'"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ValidateAccounts(const ServerConfig& config) {
   const auto error = [](auto... parts) {
     return absl::InvalidArgumentError(absl::StrCat(parts...));
@@ -281,6 +292,7 @@ absl::Status ValidateConfig(const ServerConfig& config, bool serving) {
       return Annotate(parsed.status(), "server.agent_check");
   }
   RETURN_IF_ERROR(ValidateOrigins(config.server.cors_origins));
+  RETURN_IF_ERROR(ValidateHosts(config.server.allowed_hosts));
   if (const std::string& otlp = config.observe.otlp;
       !otlp.empty() && !(otlp.starts_with("http://") && otlp.size() > 7) &&
       !(otlp.starts_with("https://") && otlp.size() > 8)) {

@@ -114,6 +114,13 @@ struct AccountMetrics {
   GaugeHandle audit_chain_ok;
 };
 
+/// Of one tenant's requests.
+struct TenantMetrics {
+  CounterHandle requests, rejected;
+  CounterHandle prompt_tokens, generation_tokens;
+  CounterHandle queue_seconds;
+};
+
 /// The facts of vllm:cache_config_info.
 struct CacheConfigInfo {
   int32_t block_size = 0;
@@ -135,6 +142,8 @@ class Catalogue {
   TraceMetrics MakeTraceMetrics();
   GaugeHandle MakeCertificateEnd();
   AccountMetrics MakeAccountMetrics();
+  /// penstock_tenant_*; whoever asks bounds how many there are.
+  TenantMetrics MakeTenantMetrics(const std::string& tenant);
   void SetCacheConfig(const std::string& model_name, const CacheConfigInfo& info);
   /// vllm:lora_requests_info: names separated by commas. The model's last series goes.
   void SetAdapters(const std::string& model_name, int32_t max_adapters, const std::string& running,

@@ -142,6 +142,17 @@ constexpr MetricInfo kRows[] = {
      "Reservations asked of Redis: admitted, refused, outage (decided without it)."},
     {"penstock_shared_limits_seconds", kHistogram, "", kStep,
      "Time a request waited for Redis to decide on it."},
+    {"penstock_tenant_requests_total", kCounter, "tenant", "",
+     "Requests of a tenant that the configuration names, answered or refused; all others are "
+     "\"other\"."},
+    {"penstock_tenant_rejected_total", kCounter, "tenant", "",
+     "Of these, refused by a limit, a full queue or a server that takes none (429 and 503)."},
+    {"penstock_tenant_prompt_tokens_total", kCounter, "tenant", "",
+     "Prompt tokens of a tenant's requests."},
+    {"penstock_tenant_generation_tokens_total", kCounter, "tenant", "",
+     "Tokens generated for a tenant."},
+    {"penstock_tenant_queue_seconds_total", kCounter, "tenant", "",
+     "Time that a tenant's requests waited before their first step."},
     {"penstock_usage_write_errors_total", kCounter, "", "",
      "Times that what tenants used could not be written to state.db; nothing is lost while the "
      "process or its counters' file lives."},

@@ -101,6 +101,14 @@ constexpr BoardPanel kCache[] = {
 constexpr BoardPanel kTenants[] = {
     {"Who calls", "Callers turned away", kRate, "penstock_auth_failures_total", "reason"},
     {"", "Answers by status", kRate, "penstock_requests_total", "code"},
+    {"Tenants of the configuration", "Requests", kRate, "penstock_tenant_requests_total", "tenant"},
+    {"", "Turned away", kRate, "penstock_tenant_rejected_total", "tenant"},
+    {"", "Prompt tokens", kRate, "penstock_tenant_prompt_tokens_total", "tenant"},
+    {"", "Generated tokens", kRate, "penstock_tenant_generation_tokens_total", "tenant"},
+    {"", "Wait in the queue per request", kQuery, "penstock_tenant_queue_seconds_total", "",
+     "sum by (tenant) (rate(penstock_tenant_queue_seconds_total{{S}}[$__rate_interval])) / "
+     "sum by (tenant) (rate(penstock_tenant_requests_total{{S}}[$__rate_interval]))",
+     "s"},
     {"Limits of several servers", "Redis answers", kNow, "penstock_shared_limits_up", "instance"},
     {"", "Reservations", kRate, "penstock_shared_limits_total", "outcome"},
     {"", "Time for a reservation", kQuantiles, "penstock_shared_limits_seconds"},
@@ -144,8 +152,8 @@ constexpr BoardPlan kPlans[] = {
     {"cache-scheduler", "Penstock: cache and scheduler",
      "The KV cache, the queue, steps and speculation.", kCache},
     {"tenants", "Penstock: tenants",
-     "Who is turned away, limits that servers share, what is kept of calls. What each tenant has "
-     "used is no metric: penstock admin usage tells it.",
+     "Who is turned away, what tenants ask, limits that servers share, what is kept of calls. What "
+     "counts for a bill is no metric: penstock admin usage tells it.",
      kTenants},
     {"rollouts", "Penstock: rollouts",
      "Which versions and configurations are out, and whether they differ in what clients see.",

@@ -35,6 +35,7 @@
 #include "server/model_instance.h"
 #include "server/model_source.h"
 #include "server/stall_watch.h"
+#include "server/tenant_counts.h"
 #include "server/trace_loop.h"
 #include "service/adapter_registry.h"
 #include "service/generation_service.h"
@@ -101,6 +102,7 @@ struct Server::Parts {
         reload(
             std::move(read_again), [this](const ServerConfig& fresh) { return Take(fresh); }, &live,
             &catalogue),
+        tenants(&catalogue, &live),
         pool(ComputeThreads(config, cpus), cpus),
         text(config.server.text_threads > 0 ? config.server.text_threads
                                             : std::min(kMaxTextThreads, std::max(2, AllowedCpus())),
@@ -132,7 +134,8 @@ struct Server::Parts {
   AuditedRequests log;
   std::unique_ptr<TraceLoop> traces;  // null: nobody collects them
   RecentErrors errors;
-  RequestLogs logs;  // of all three
+  TenantCounts tenants;
+  RequestLogs logs;  // of all of them
   WorkerPool pool;
   std::vector<std::unique_ptr<ModelInstance>> models;
   TextLoop text;
@@ -210,6 +213,7 @@ absl::Status Server::Parts::StartHttp() {
   HttpServerOptions options = ListenerOptions(address, access->tls());
   options.num_threads = config.server.io_threads;
   options.cross_origin = true;
+  options.check_host = true;
   options.on_answer = [this](int code) { catalogue.CountRequest(code); };
   ASSIGN_OR_RETURN(http, HttpServer::Bind(std::move(options)));
   if (!config.server.agent_check.empty()) {
@@ -304,6 +308,7 @@ absl::Status Server::Parts::Serve() {
   log.set_audit(accounts->audit());
   logs.Add(&log);
   logs.Add(&errors);
+  logs.Add(&tenants);
   const TraceMetrics spans = catalogue.MakeTraceMetrics();
   if (!config.observe.otlp.empty()) {
     traces = std::make_unique<TraceLoop>(&live, PENSTOCK_VERSION, spans);

@@ -230,7 +230,8 @@ absl::Status AdapterPool::Load(const std::string& name, const std::string& path,
   }
   const std::lock_guard loading(load_mutex_);
   if (!in_place && Find(name) != nullptr) {
-    return InvalidField("lora_name", absl::StrCat("the adapter \"", name, "\" is loaded already"));
+    return InvalidField("lora_name",
+                        absl::StrCat("the adapter \"", Shown(name), "\" is loaded already"));
   }
   const absl::StatusOr<Model> model = Bring(name, *dir, false);
   if (!model.ok()) return ForClients(model.status(), *dir, "lora_path");
@@ -244,9 +245,9 @@ void AdapterPool::Unload(const std::string& name, std::function<void(absl::Statu
   const auto it = entries_.find(name);
   if (it == entries_.end()) {
     lock.unlock();
-    return done(
-        WithField(absl::NotFoundError(absl::StrCat("the adapter \"", name, "\" is not loaded")),
-                  "lora_name"));
+    return done(WithField(
+        absl::NotFoundError(absl::StrCat("the adapter \"", Shown(name), "\" is not loaded")),
+        "lora_name"));
   }
   const Entry entry = std::move(it->second);
   entries_.erase(it);

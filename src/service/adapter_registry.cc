@@ -44,8 +44,9 @@ absl::StatusOr<AdapterPool*> AdapterRegistry::PoolOf(const std::optional<std::st
   }
   if (candidates.size() == 1) return candidates.front();
   if (base && models_.Find(*base) == nullptr) {
-    return WithField(absl::NotFoundError(absl::StrCat("the model \"", *base, "\" does not exist")),
-                     "base_model_name");
+    return WithField(
+        absl::NotFoundError(absl::StrCat("the model \"", Shown(*base), "\" does not exist")),
+        "base_model_name");
   }
   if (candidates.empty()) {
     return absl::PermissionDeniedError(
@@ -63,7 +64,8 @@ absl::Status AdapterRegistry::Load(const std::optional<std::string>& base, const
   for (const auto& other : pools_)
     taken = taken || (other.get() != pool && other->Find(name) != nullptr);
   if (taken)
-    return InvalidField("lora_name", absl::StrCat("the name \"", name, "\" is a model's already"));
+    return InvalidField("lora_name",
+                        absl::StrCat("the name \"", Shown(name), "\" is a model's already"));
   return pool->Load(name, path, in_place, caller);
 }
 
@@ -77,8 +79,9 @@ void AdapterRegistry::Unload(const std::string& name, std::function<void(absl::S
   const absl::StatusOr<AdapterPool*> any = PoolOf(std::nullopt, caller);
   if (!any.ok() && any.status().code() == absl::StatusCode::kPermissionDenied)
     return done(any.status());
-  done(WithField(absl::NotFoundError(absl::StrCat("the adapter \"", name, "\" is not loaded")),
-                 "lora_name"));
+  done(WithField(
+      absl::NotFoundError(absl::StrCat("the adapter \"", Shown(name), "\" is not loaded")),
+      "lora_name"));
 }
 
 void AdapterRegistry::Export(Catalogue& catalogue, absl::Time now) const {

@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "base/strings.h"
+#include "base/utf8.h"
 
 namespace penstock {
 namespace {
@@ -23,6 +24,13 @@ absl::Status InvalidField(std::string_view param, std::string_view message) {
   absl::Status status = absl::InvalidArgumentError(ToAbsl(message));
   status.SetPayload(kFieldUrl, absl::Cord(ToAbsl(param)));
   return status;
+}
+
+std::string Shown(std::string_view name, size_t max_bytes) {
+  if (name.size() <= max_bytes) return std::string(name);
+  std::string_view start = name.substr(0, max_bytes);
+  start.remove_suffix(IncompleteUtf8Suffix(start));
+  return absl::StrCat(ToAbsl(start), "...");
 }
 
 std::string FieldOf(const absl::Status& status) {

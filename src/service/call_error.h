@@ -15,6 +15,8 @@ namespace penstock {
 
 /// INVALID_ARGUMENT that carries the name of the field.
 absl::Status InvalidField(std::string_view param, std::string_view message);
+/// What a client named, short enough for messages and the log.
+std::string Shown(std::string_view name, size_t max_bytes = 128);
 /// The field that a status names; empty: none.
 std::string FieldOf(const absl::Status& status);
 /// The same error of a field that the client knows as `param`.

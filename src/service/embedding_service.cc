@@ -7,7 +7,9 @@
 #include "base/status_macros.h"
 #include "service/call_error.h"
 #include "service/call_fields.h"
+#include "service/chain_call.h"
 #include "service/generation_service.h"
+#include "service/pooling_chain.h"
 #include "service/prompt.h"
 #include "text/unicode.h"
 
@@ -168,6 +170,12 @@ absl::StatusOr<std::vector<GenerateRequest>> BuildRequests(const EmbeddingCall& 
 absl::StatusOr<std::shared_ptr<EmbeddingStream>> GenerationService::StartEmbedding(
     EmbeddingCall call, EmbeddingDone done) {
   RETURN_IF_ERROR(CheckOpen());
+  std::shared_ptr<ChainCall> chain;
+  if (const ChainSetPtr chains = parts_.chains == nullptr ? nullptr : *parts_.chains->Get()) {
+    chain = std::make_shared<ChainCall>(call.base, chains, parts_.loop, parts_.log);
+    if (chain->links().empty()) chain = nullptr;
+  }
+  if (chain != nullptr) RETURN_IF_ERROR(PassPoolingLinks(*this, *chain, call));
   ASSIGN_OR_RETURN(std::shared_ptr<const ServedModel> model,
                    FindToServe(call.base.model, call.base.principal));
   RETURN_IF_ERROR(CheckFieldRanges(call.base));
@@ -187,7 +195,8 @@ absl::StatusOr<std::shared_ptr<EmbeddingStream>> GenerationService::StartEmbeddi
   setup.usage = tenant.Meter(parts_.usage);
   setup.loop = parts_.loop;
   setup.clock = parts_.clock;
-  setup.log = parts_.log;
+  setup.chain = chain;
+  setup.log = chain == nullptr ? parts_.log : chain.get();
   setup.next_id = &next_id_;
   setup.arrival = call.base.arrival;
   setup.scores = call.rerank;

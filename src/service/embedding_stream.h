@@ -43,6 +43,7 @@ struct EmbeddingSetup {
   std::shared_ptr<const ServedModel> model;
   TextLoop* loop = nullptr;
   const Clock* clock = nullptr;
+  std::shared_ptr<RequestLog> chain;         // what links log of the call; null: no chain
   RequestLog* log = nullptr;                 // null: not logged
   std::atomic<uint64_t>* next_id = nullptr;  // of requests to the engine
   absl::Time arrival;

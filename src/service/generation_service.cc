@@ -21,7 +21,8 @@
 namespace penstock {
 namespace {
 
-constexpr size_t kMaxChoices = 1024;  // prompts x n of one call
+constexpr size_t kMaxChoices = 1024;      // prompts x n of one call
+constexpr size_t kMaxLoggedError = 1024;  // bytes
 constexpr size_t kPendingTokenBytes =
     64;  // about what a token takes while it waits for a slow reader
 
@@ -102,8 +103,9 @@ absl::StatusOr<std::shared_ptr<const ServedModel>> GenerationService::Named(
     ModelRegistry::Found found = to_serve ? parts_.models->FindToServe(*name) : known;
     if (!found.ok() || *found != nullptr) return found;
   }
-  return WithField(absl::NotFoundError(absl::StrCat("the model \"", *name, "\" does not exist")),
-                   "model");
+  return WithField(
+      absl::NotFoundError(absl::StrCat("the model \"", Shown(*name), "\" does not exist")),
+      "model");
 }
 
 absl::Status GenerationService::Ready() const {
@@ -283,9 +285,11 @@ void GenerationService::RecordRefusal(const GenerationCall& call,
                                       const absl::Status& status) const {
   if (parts_.log == nullptr) return;
   RequestRecord record = NewRecord(call);
+  // Nothing has judged yet what the client sent: it may be megabytes.
+  record.model = Shown(record.model);
   record.code = HttpStatus(status.code());
   record.finish = "error";
-  record.error = std::string(Message(status));
+  record.error = Shown(Message(status), kMaxLoggedError);
   record.total_time = parts_.clock->Now() - call.arrival;
   parts_.log->Record(record);
 }
@@ -298,13 +302,14 @@ absl::StatusOr<std::vector<TokenId>> GenerationService::Tokenize(const Generatio
 }
 
 absl::StatusOr<std::string> GenerationService::Detokenize(const std::vector<TokenId>& ids,
-                                                          const ServedModel& model) const {
-  if (model.tokenizer == nullptr) return InvalidField("tokens", "this model has no tokenizer");
+                                                          const ServedModel& model,
+                                                          std::string_view field) const {
+  if (model.tokenizer == nullptr) return InvalidField(field, "this model has no tokenizer");
   for (TokenId id : ids) {
     if (id < 0 || id >= model.vocab_size) {
-      return InvalidField(
-          "tokens",
-          absl::StrCat("tokens: id ", id, " is not in the vocabulary [0, ", model.vocab_size, ")"));
+      return InvalidField(field,
+                          absl::StrCat(ToAbsl(field), ": id ", id, " is not in the vocabulary [0, ",
+                                       model.vocab_size, ")"));
     }
   }
   return model.tokenizer->Decode(ids, false);

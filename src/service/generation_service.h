@@ -95,8 +95,9 @@ class GenerationService {
   /// The tokens that a call's prompt or chat has.
   absl::StatusOr<std::vector<TokenId>> Tokenize(const GenerationCall& call,
                                                 const ServedModel& model) const;
-  absl::StatusOr<std::string> Detokenize(const std::vector<TokenId>& ids,
-                                         const ServedModel& model) const;
+  /// `field`: as the client knows the ids.
+  absl::StatusOr<std::string> Detokenize(const std::vector<TokenId>& ids, const ServedModel& model,
+                                         std::string_view field = "tokens") const;
 
   /// OK while new calls are taken; otherwise UNAVAILABLE says why.
   absl::Status Ready() const;

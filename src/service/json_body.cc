@@ -95,7 +95,12 @@ class BoundedBuilder {
 absl::StatusOr<Json> ParseWireJson(std::string_view text, std::string_view what) {
   Json root;
   BoundedBuilder builder(root);
-  if (Json::sax_parse(text.begin(), text.end(), &builder)) return root;
+  if (Json::sax_parse(text.begin(), text.end(), &builder)) {
+    // The parser takes a NUL for the end; JSON has it nowhere, and what is behind it would go unread.
+    if (text.find('\0') == text.npos) return root;
+    return absl::InvalidArgumentError(
+        absl::StrCat(ToAbsl(what), " is not valid JSON: there is a NUL byte behind its value"));
+  }
   std::string where;
   if (builder.position() > 0) {
     const std::string_view before = text.substr(0, std::min(text.size(), builder.position() - 1));

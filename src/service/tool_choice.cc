@@ -111,8 +111,9 @@ absl::Status CheckToolChoice(const GenerationCall& call) {
                          return tool["function"]["name"] == name;
                        });
     if (there) continue;
-    return InvalidField("tool_choice",
-                        absl::StrCat("tool_choice: there is no tool with the name \"", name, "\""));
+    return InvalidField(
+        "tool_choice",
+        absl::StrCat("tool_choice: there is no tool with the name \"", Shown(name), "\""));
   }
   if (!forced) return absl::OkStatus();
   if (!HasTools(call))

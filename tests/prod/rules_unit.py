@@ -16,10 +16,11 @@ def series(text):
 
 
 def exported():
-    with tempfile.TemporaryDirectory() as folder:  # some series are those of TLS
+    with tempfile.TemporaryDirectory() as folder:  # some series are those of TLS, others of guards
         authority = Authority(folder)
         cert, key = authority.issue("server", "DNS:localhost,IP:127.0.0.1")
-        with serving(lambda _: {"tls": {"cert_file": str(cert), "key_file": str(key)}}) as server:
+        config = {"tls": {"cert_file": str(cert), "key_file": str(key)}, "chain": ["schema"]}
+        with serving(lambda _: config) as server:
             page = server.call("GET", "/metrics", connection=server.connect(authority.context()))[1]
     return set(re.findall(r"^# TYPE (\S+)", page, re.M))
 

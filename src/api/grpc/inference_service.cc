@@ -39,7 +39,7 @@ void TakeDeadline(Deadline deadline, GenerationCall& call) {
   constexpr int64_t kDayMs = 86'400'000;
   if (!call.timeout_ms) {
     call.timeout_ms = std::min(left_ms, kDayMs);
-  } else if (*call.timeout_ms > left_ms) {
+  } else if (*call.timeout_ms > left_ms && *call.timeout_ms <= kDayMs) {
     call.timeout_ms = left_ms;  // a bad value stays for the range check
   }
 }
@@ -329,10 +329,10 @@ grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerConte
       context, *request, [this, request, response](const PrincipalPtr& caller) -> absl::Status {
         ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model,
                          service_.FindToServe(ModelName(*request), caller));
-        ASSIGN_OR_RETURN(
-            std::string text,
-            service_.Detokenize({request->ids().begin(), request->ids().end()}, *model));
-        response->set_text(std::move(text));
+        absl::StatusOr<std::string> text =
+            service_.Detokenize({request->ids().begin(), request->ids().end()}, *model, "ids");
+        RETURN_IF_ERROR(text.status());
+        response->set_text(*std::move(text));
         return absl::OkStatus();
       });
 }

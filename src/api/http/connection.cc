@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "api/http/cors.h"
+#include "api/http/host_names.h"
 #include "api/http/http_loop.h"
 #include "api/http/json_text.h"
 #include "api/http/response_head.h"
@@ -202,6 +203,9 @@ void Connection::BeginAnswer() {
     request.is_preflight = message.count("Access-Control-Request-Method") > 0;
     request.preflight_headers = std::string(View(message["Access-Control-Request-Headers"]));
   }
+  if (const std::string_view host = View(message["Host"]);
+      shared.options.check_host && !by_socket_ && !IsAllowedHost(*config, host))
+    request.wrong_host = std::string(host);
   settings.accept_encoding = std::string(View(message[http::field::accept_encoding]));
   settings.keep_alive = message.keep_alive();
   settings.http_1_0 = message.version() < 11;

@@ -24,6 +24,7 @@ struct HttpServerOptions {
   int num_threads = 1;
   const Live<ServerConfig>* config = nullptr;  // limits and origins, as they are now
   bool cross_origin = false;                   // pages of server.cors_origins may read answers
+  bool check_host = false;                     // whether Host is a name of this server
   std::function<TlsMaterialPtr()> tls;         // of each new connection; null: in clear
   CpuParts* cpu = nullptr;       // learns what the I/O threads spend; outlives the server
   const Clock* clock = nullptr;  // stamps the arrival of requests: the engines' own

@@ -36,18 +36,19 @@ struct HttpRequest {
   std::string content_encoding;  // of the body; empty: as it is
   std::string request_id;        // the client's cleaned X-Request-Id, or one of ours
   TraceIds trace;
-  std::string credential;            // Authorization or X-Api-Key
-  PrincipalPtr principal;            // null where the route asks for none
-  std::string idempotency_key;       // empty: none
-  std::string if_none_match;         // what the client has already; empty: nothing
-  bool is_preflight = false;         // a page of an allowed origin asks what it may send
-  std::string preflight_headers;     // Access-Control-Request-Headers
-  ErrorForm error_form = nullptr;    // of the route; null: OpenAI's
-  std::string path_argument;         // what {name} of the route stands for
-  IpAddress peer;                    // the other side of the connection
-  bool is_local = false;             // on this machine, and not by way of a proxy
-  bool by_socket = false;            // by a file of this machine
-  std::optional<uint32_t> peer_uid;  // by_socket: whose process it is
+  std::string credential;                 // Authorization or X-Api-Key
+  PrincipalPtr principal;                 // null where the route asks for none
+  std::string idempotency_key;            // empty: none
+  std::string if_none_match;              // what the client has already; empty: nothing
+  bool is_preflight = false;              // a page of an allowed origin asks what it may send
+  std::string preflight_headers;          // Access-Control-Request-Headers
+  ErrorForm error_form = nullptr;         // of the route; null: OpenAI's
+  std::optional<std::string> wrong_host;  // the Host that is no name of this server
+  std::string path_argument;              // what {name} of the route stands for
+  IpAddress peer;                         // the other side of the connection
+  bool is_local = false;                  // on this machine, and not by way of a proxy
+  bool by_socket = false;                 // by a file of this machine
+  std::optional<uint32_t> peer_uid;       // by_socket: whose process it is
   std::shared_ptr<const std::vector<std::string>> peer_names;  // of its certificate; null: none
   absl::Time arrival;  // engine clock; when the request was complete
 

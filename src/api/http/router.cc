@@ -79,6 +79,12 @@ void Router::Serve(std::shared_ptr<HttpExchange> exchange) const {
   HttpRequest& request = exchange->request();
   std::string allowed;
   const Route* route = Find(request, &allowed);
+  if (request.wrong_host) {
+    return RespondError(
+        *exchange, 421,
+        absl::StrCat("the Host \"", Shown(*request.wrong_host),
+                     "\" is no name of this server: server.allowed_hosts lists them"));
+  }
   if (route == nullptr) {
     if (request.method == "OPTIONS" && request.path == "*") allowed = "GET, HEAD, POST, DELETE";
     if (allowed.empty() && fallback_) return fallback_(std::move(exchange));

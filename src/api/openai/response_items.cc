@@ -84,8 +84,8 @@ absl::StatusOr<nlohmann::ordered_json> PageOfItems(const nlohmann::ordered_json&
     begin = std::find_if(all.begin(), all.end(),
                          [&](const ItemsJson& item) { return item["id"] == *page.after; });
     if (begin == all.end()) {
-      return InvalidField(
-          "after", absl::StrCat("after: the input has no item with the id \"", *page.after, "\""));
+      return InvalidField("after", absl::StrCat("after: the input has no item with the id \"",
+                                                Shown(*page.after), "\""));
     }
     ++begin;
   }

@@ -28,9 +28,10 @@ absl::Status ReadResponseBody(HttpRequest& request, ResponseStore& store, Genera
   if (!wanted.previous_response_id) return JoinConversation(nullptr, call, wanted);
   const auto before = store.Find(request.owner(), *wanted.previous_response_id);
   if (!before) {
-    return InvalidField("previous_response_id",
-                        absl::StrCat("the previous response \"", *wanted.previous_response_id,
-                                     "\" is not kept (any more): send the conversation as input"));
+    return InvalidField(
+        "previous_response_id",
+        absl::StrCat("the previous response \"", Shown(*wanted.previous_response_id),
+                     "\" is not kept (any more): send the conversation as input"));
   }
   return JoinConversation(before->conversation.get(), call, wanted);
 }
@@ -52,7 +53,8 @@ void CreateResponse(GenerationService& service, const Responses& store,
 }
 
 void RespondNotKept(HttpExchange& exchange, const std::string& id) {
-  RespondError(exchange, 404, absl::StrCat("the response \"", id, "\" is not kept"), "response_id");
+  RespondError(exchange, 404, absl::StrCat("the response \"", Shown(id), "\" is not kept"),
+               "response_id");
 }
 
 void GetInputItems(ResponseStore& store, HttpExchange& exchange) {

@@ -26,7 +26,9 @@ absl::StatusOr<std::string> Tokenize(GenerationService& service, HttpRequest& re
     with_text = option->boolean();
   }
   GenerationCall call;
-  RETURN_IF_ERROR(ReadCall(body, body.Find("messages") ? kChat : kCompletions, call));
+  const std::optional<WireValue> messages = body.Find("messages");
+  const bool chats = messages && !messages->is_null();
+  RETURN_IF_ERROR(ReadCall(body, chats ? kChat : kCompletions, call));
   if (call.prompts.size() > 1) return InvalidField("prompt", "prompt must be one string");
   ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model,
                    service.FindToServe(call.model, request.principal));

@@ -37,6 +37,7 @@ TEST(Catalogue, EveryRowAppearsInTheTextOnceAllHandlesAreMade) {
   catalogue.MakeEngineMetrics("m");
   catalogue.MakeRequestMetrics("m", 4096);
   catalogue.MakeAccountMetrics();
+  catalogue.MakeTenantMetrics("clinic");
   catalogue.SetCacheConfig(
       "m", {.block_size = 16, .num_blocks = 10, .prefix_cache = true, .kv_dtype = "float32"});
   catalogue.SetKernelSelfTest("avx2", false);

@@ -79,6 +79,14 @@ TEST(CallFields, MessagesSayWhatIsExpected) {
   EXPECT_EQ(CheckFieldRanges(call).message(), "top_p must be a number in (0, 1], got 0");
 }
 
+TEST(CallErrors, ShowNamesOfClientsCutBetweenCharacters) {
+  EXPECT_EQ(Shown("demo"), "demo");
+  EXPECT_EQ(Shown(std::string(128, 'x')), std::string(128, 'x'));
+  EXPECT_EQ(Shown(std::string(1'000'000, 'x')), std::string(128, 'x') + "...");
+  EXPECT_EQ(Shown("ab\xC3\xA4", 3), "ab...");
+  EXPECT_EQ(Shown("a\xC3\xA4\xC3\xB6", 3), "a\xC3\xA4...");
+}
+
 TEST(CallErrors, MapToTheStatusesOfTheTable) {
   EXPECT_EQ(HttpStatus(absl::StatusCode::kInvalidArgument), 400);
   EXPECT_EQ(HttpStatus(absl::StatusCode::kUnauthenticated), 401);

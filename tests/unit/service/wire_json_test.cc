@@ -146,6 +146,14 @@ TEST(WireJson, AgreesWithTheTreeAtTheEdges) {
   ExpectSame(Nested(100).insert(100, "123456789012345678901234567890"));
 }
 
+TEST(WireJson, ANulEndsNothing) {
+  using std::string_literals::operator""s;
+  for (const std::string& text :
+       {"{}\0"s, "{}\0x"s, "{} \0 {}"s, "[1]\0\0"s, "\0{}"s, "{\0}"s, "1\0"s})
+    EXPECT_FALSE(WireDocument::Parse(text).ok()) << text.size();
+  EXPECT_TRUE(WireDocument::Parse(R"({"a":"\u0000"})").ok());
+}
+
 TEST(WireJson, SaysWhereAndWhat) {
   const auto refused = WireDocument::Parse("{\"a\":\n  tru}", "metadata");
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
