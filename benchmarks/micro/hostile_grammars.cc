@@ -51,7 +51,7 @@ std::vector<HostileCase> HostileCases() {
        "(12+(3-(456+1-(78"},
       {"never closed, of letters",
        "root ::= term ((\"+\" | \"-\") term+)*\nterm ::= [a-z ]{1,3} | \"(\" root",
-       "(the old+(house-(by the+sea-(a"},
+       "(the+old-(sea+by-(a"},
       {"right recursion, nothing behind", "root ::= [a-z ] root | [a-z ]", words},
       {"right recursion, perhaps a digit behind",
        "root ::= [a-z ] root digit | [a-z ]\ndigit ::= [0-9]?", words},
