@@ -1,7 +1,7 @@
 #include "text/grammar/token_masks.h"
 
 #include <algorithm>
-#include <array>
+#include <bitset>
 #include <limits>
 
 #include "base/status_macros.h"
@@ -263,7 +263,9 @@ void MaskWriter::WalkOne(StackMachine& machine, const TokenTrie& trie, uint32_t 
   const ByteAutomaton& automaton = machine.automaton(from.pc);
   const uint16_t base = trie.node(begin).depth;
   std::vector<int32_t> states(1, from.state);
-  Walked* after = nullptr;  // the end of the automaton
+  ConfigSet after;  // the end of the automaton
+  Walked* known_after = nullptr;
+  bool entered = false;
   for (uint32_t i = begin; i < end && !machine.exhausted();) {
     const TokenTrie::Node& node = trie.node(i);
     const size_t level = node.depth - base;
@@ -277,13 +279,14 @@ void MaskWriter::WalkOne(StackMachine& machine, const TokenTrie& trie, uint32_t 
     states[level + 1] = to;
     take(trie.tokens(node));
     if (automaton.accepts(to) && node.end > i + 1) {
-      if (after == nullptr) {
-        ConfigSet set;
-        const StackMachine::Place behind{instruction.next, from.stack};
-        machine.Enter({&behind, 1}, set);
-        after = &Known(machine, std::move(set));
+      const StackMachine::Place behind{instruction.next, from.stack};
+      if (!std::exchange(entered, true)) machine.Enter({&behind, 1}, after);
+      if (after.ways.size() == 1) {
+        WalkOne(machine, trie, i + 1, node.end, after.ways[0], take);
+      } else if (!after.ways.empty()) {
+        if (known_after == nullptr) known_after = &Known(machine, after);
+        WalkSet(machine, trie, i + 1, node.end, *known_after, take);
       }
-      WalkSet(machine, trie, i + 1, node.end, *after, take);
     }
     ++i;
   }
@@ -297,14 +300,19 @@ void MaskWriter::WriteRest(StackMachine& machine, const StateMask& mask,
   machine.Enter(behind, after);
   const std::vector<uint8_t>& num_before = masks_->text().num_before;
   const bool counted = min_chars > 0 || max_chars != kNoLimit;
-  Walked& from = Known(machine, std::move(after));
-  WalkSet(machine, *mask.rest, 0, mask.rest->size(), from, [&](absl::Span<const TokenId> tokens) {
+  const auto take = [&](absl::Span<const TokenId> tokens) {
     for (const TokenId id : tokens) {
       if (!mask.closes.empty() && !HasBit(mask.closes, id)) continue;
       if (counted && (num_before[id] < min_chars || num_before[id] > max_chars)) continue;
       SetBit(out_, id);
     }
-  });
+  };
+  if (after.ways.size() == 1) {
+    WalkOne(machine, *mask.rest, 0, mask.rest->size(), after.ways[0], take);
+  } else if (!after.ways.empty()) {
+    Walked& from = Known(machine, std::move(after));
+    WalkSet(machine, *mask.rest, 0, mask.rest->size(), from, take);
+  }
 }
 
 void MaskWriter::WriteState(StackMachine& machine, absl::Span<const Config> ways) {
@@ -336,15 +344,14 @@ void MaskWriter::WriteText(StackMachine& machine, const Config& way) {
   WriteRest(machine, *text.free, behind_, least, most);
 }
 
-void MaskWriter::WriteFew(StackMachine& machine, absl::Span<const Config> ways) {
-  // Large choices of words are parted by their first bytes.
-  std::array<ConfigSet, 256> by_byte;
-  for (const Config& way : ways) {
+void MaskWriter::WriteFew(StackMachine& machine, const ConfigSet& few) {
+  std::bitset<256> bytes;
+  for (const Config& way : few.ways) {
     const ByteAutomaton& automaton = machine.automaton(way.pc);
     int32_t left = automaton.fan_out(way.state);
     for (int byte = 0; byte < 256 && left > 0; ++byte) {
       if (automaton.Next(way.state, static_cast<uint8_t>(byte)) == ByteAutomaton::kDead) continue;
-      by_byte[byte].ways.push_back(way);
+      bytes.set(byte);
       --left;
     }
     machine.Spend(kScan);
@@ -353,16 +360,19 @@ void MaskWriter::WriteFew(StackMachine& machine, absl::Span<const Config> ways) 
     for (const TokenId id : tokens) SetBit(out_, id);
   };
   const TokenTrie& trie = masks_->trie();
+  ConfigSet next;
   for (int byte = 0; byte < 256; ++byte) {
     const uint32_t root = trie.root(static_cast<uint8_t>(byte));
-    if (by_byte[byte].ways.empty() || root == trie.size()) continue;
-    ConfigSet next;
-    machine.Step(by_byte[byte], static_cast<uint8_t>(byte), next);
+    if (!bytes[byte] || root == trie.size()) continue;
+    machine.Step(few, static_cast<uint8_t>(byte), next);
     if (machine.exhausted()) return;
     const TokenTrie::Node& node = trie.node(root);
     take(trie.tokens(node));
-    if (node.end > root + 1)
-      WalkSet(machine, trie, root + 1, node.end, Known(machine, std::move(next)), take);
+    if (next.ways.size() == 1) {
+      WalkOne(machine, trie, root + 1, node.end, next.ways[0], take);
+    } else if (node.end > root + 1) {
+      WalkSet(machine, trie, root + 1, node.end, Known(machine, std::exchange(next, {})), take);
+    }
   }
 }
 
@@ -432,7 +442,7 @@ bool MaskWriter::Write(Matcher& matcher, absl::Span<uint32_t> words) {
 void MaskWriter::Compute(StackMachine& machine, const ConfigSet& at) {
   std::fill(out_.begin(), out_.end(), 0);
   const size_t num_nodes = machine.num_nodes();
-  few_.clear();
+  few_.ways.clear();
   wide_.clear();
   for (const Config& way : at.ways) {
     const bool in_text = machine.grammar().program[way.pc].text_loop >= 0;
@@ -441,7 +451,7 @@ void MaskWriter::Compute(StackMachine& machine, const ConfigSet& at) {
     } else if (!in_text && machine.automaton(way.pc).fan_out(way.state) >= kManyBytes) {
       wide_.push_back(way);
     } else {
-      few_.push_back(way);
+      few_.ways.push_back(way);
     }
   }
   if (wide_.size() > 1) {
@@ -459,14 +469,14 @@ void MaskWriter::Compute(StackMachine& machine, const ConfigSet& at) {
       ++end;
     const absl::Span<const Config> alike = absl::MakeConstSpan(wide_).subspan(begin, end - begin);
     if (!masks_->Has(automaton, alike[0].state) && ++num_missing > kMostMissing) {
-      few_.insert(few_.end(), alike.begin(), alike.end());
+      few_.ways.insert(few_.ways.end(), alike.begin(), alike.end());
     } else {
       WriteState(machine, alike);
     }
   }
-  if (!few_.empty()) WriteFew(machine, few_);
+  if (!few_.ways.empty()) WriteFew(machine, few_);
   machine.Shrink(num_nodes);
-  known_.clear();
+  if (!known_.empty()) known_.clear();
   walked_.clear();
 }
 

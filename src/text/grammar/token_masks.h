@@ -113,7 +113,7 @@ class MaskWriter {
   /// Of ways in the same state of the same automaton, wherever that is in the grammar.
   void WriteState(StackMachine& machine, absl::Span<const Config> ways);
   void WriteText(StackMachine& machine, const Config& way);
-  void WriteFew(StackMachine& machine, absl::Span<const Config> ways);
+  void WriteFew(StackMachine& machine, const ConfigSet& few);
   void WriteRest(StackMachine& machine, const StateMask& mask,
                  absl::Span<const StackMachine::Place> behind, int64_t min_chars,
                  int64_t max_chars);
@@ -130,7 +130,8 @@ class MaskWriter {
   absl::Span<uint32_t> out_;
   MaskMemo::Key key_;
   // Of the mask in progress.
-  std::vector<Config> wide_, few_;
+  std::vector<Config> wide_;
+  ConfigSet few_;
   std::vector<StackMachine::Place> behind_;
   std::vector<int32_t> states_;
   std::deque<Walked> walked_;
