@@ -1,6 +1,7 @@
 // Milliseconds to compile the schemas of the shared corpus and microseconds for the mask of each
 // token of their valid instances, on one thread. Prints one JSON line.
 //   grammar_bench TOKENIZER [EVERY_NTH_SCHEMA [DUMP]]
+//   grammar_bench TOKENIZER ambiguous: hostile grammars instead, a line each.
 // DUMP gets the work, a line per schema, for grammar_bench.py to give to others.
 #include <algorithm>
 #include <cstdio>
@@ -8,9 +9,11 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/status_macros.h"
+#include "hostile_grammars.h"
 #include "text/grammar/grammar_compiler.h"
 #include "text/tokenizer_loader.h"
 #include "unit/text/grammar/schema_corpus.h"
@@ -48,6 +51,8 @@ struct Times {
 absl::Status Run(int argc, char** argv) {
   if (argc < 2) return absl::InvalidArgumentError("usage: grammar_bench TOKENIZER [NTH [DUMP]]");
   ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer, LoadTokenizer(argv[1]));
+  if (argc > 2 && std::string_view(argv[2]) == "ambiguous")
+    return MeasureHostileGrammars(*tokenizer, stdout);
   const size_t stride = argc > 2 ? std::stoul(argv[2]) : 1;
   std::ofstream dump;
   if (argc > 3) dump.open(argv[3]);

@@ -63,7 +63,8 @@ std::vector<RowMask> Scheduler::Masks() {
       case MaskTask::End::kNoToken:
         Finish(seq, FinishReason::kError,
                absl::InvalidArgumentError(
-                   "the grammar asks for text that no token of this model has"));
+                   "the grammar asks for text that no token of this model has, or it is so "
+                   "ambiguous that there are too many ways to read the answer so far"));
         break;
       case MaskTask::End::kForbidden:
         Finish(seq, FinishReason::kError,

@@ -14,7 +14,7 @@ constexpr size_t kMostFound = 10'000;
 
 /// The byte that alone leads on; -1: there is none, or more than one.
 int OnlyByte(const StackMachine& machine, const ConfigSet& at) {
-  if (at.finished || at.ways.empty()) return -1;
+  if (at.finished || at.cut || at.ways.empty()) return -1;
   int only = -1;
   for (const Config& way : at.ways) {
     if (machine.automaton(way.pc).fan_out(way.state) != 1) return -1;
@@ -150,6 +150,7 @@ std::vector<TokenId> ForcedText::Find(Matcher& matcher, absl::Span<const TokenId
     if (found != found_.end()) return found->second;
   }
   const size_t num_nodes = machine.num_nodes();
+  machine.Allow();
   ConfigSet end = matcher.state();
   const std::string text = OnlyText(machine, end);
   // Up to where tokens stand that no other could cross.
@@ -157,6 +158,7 @@ std::vector<TokenId> ForcedText::Find(Matcher& matcher, absl::Span<const TokenId
   size_t sure = text.size() > reach ? text.size() - reach : 0;
   while (sure < text.size() && !MayCross(machine, end, std::string_view(text).substr(sure))) ++sure;
   machine.Shrink(num_nodes);
+  if (machine.exhausted()) return {};
   std::vector<TokenId> tokens;
   size_t at = 0;
   for (const Written& one : Write(text, before)) {

@@ -104,12 +104,14 @@ class PieceMatcher final : public TokenMatcher {
     const grammar::TokenMasks& masks = matcher_.num_steps() == 0 ? *first_masks_ : *masks_;
     if (id < 0 || id >= masks.vocab_size() || masks.piece(id).empty()) return false;
     if (!matcher_.Accept(masks.piece(id))) return false;
+    too_ambiguous_ = matcher_.too_ambiguous();
     LimitReasoning();
     ids_.push_back(id);
     return true;
   }
   void Rollback(int32_t num_tokens) override {
     matcher_.Rollback(num_tokens);
+    too_ambiguous_ = matcher_.too_ambiguous();
     ids_.resize(static_cast<size_t>(matcher_.num_steps()));
     if (ids_.size() < forced_begin_) forced_.clear();
   }
@@ -124,10 +126,12 @@ class PieceMatcher final : public TokenMatcher {
     forced_begin_ = ids_.size();
     return forced_;
   }
-  bool finished() const override { return matcher_.finished(); }
+  bool finished() const override { return matcher_.finished() && !too_ambiguous_; }
   bool ended() const override { return matcher_.ended(); }
   void FillMask(absl::Span<uint32_t> words) override {
-    (matcher_.num_steps() == 0 ? first_writer_ : writer_).Write(matcher_, words);
+    // Where not all ways are followed nothing is allowed, not even an end: no less than the grammar
+    // says is passed off as all of it.
+    too_ambiguous_ = !(matcher_.num_steps() == 0 ? first_writer_ : writer_).Write(matcher_, words);
   }
 
  private:
@@ -142,6 +146,7 @@ class PieceMatcher final : public TokenMatcher {
   size_t forced_begin_ = 0;
   grammar::Matcher matcher_;
   grammar::MaskWriter writer_, first_writer_;
+  bool too_ambiguous_ = false;  // here, as far as is known
   const int32_t reasoning_limit_;
 };
 

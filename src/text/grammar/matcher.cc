@@ -3,27 +3,67 @@
 #include <algorithm>
 #include <utility>
 
-namespace penstock::grammar {
+#include "absl/hash/hash.h"
 
-StackMachine::StackMachine(std::shared_ptr<const Grammar> grammar) : grammar_(std::move(grammar)) {
-  nodes_.push_back({});
+namespace penstock::grammar {
+namespace {
+
+constexpr int64_t kMoveWork = 5;  // a look at an automaton is 1
+
+}  // namespace
+
+size_t StackMachine::HashNode::operator()(int32_t node) const {
+  const Node& n = machine->nodes_[node];
+  return absl::HashOf(n.pc, n.count, machine->parents(n));
 }
 
-int32_t StackMachine::Push(Node node) {
-  if (nodes_.size() >= kMostNodes) {
-    const auto known = ids_.find(node);
-    return known == ids_.end() ? -1 : known->second;
-  }
-  const auto [it, added] = ids_.try_emplace(node, static_cast<int32_t>(nodes_.size()));
-  if (added) nodes_.push_back(node);
-  return it->second;
+bool StackMachine::EqualNodes::operator()(int32_t a, int32_t b) const {
+  const Node& x = machine->nodes_[a];
+  const Node& y = machine->nodes_[b];
+  return x.pc == y.pc && x.count == y.count && machine->parents(x) == machine->parents(y);
+}
+
+StackMachine::StackMachine(std::shared_ptr<const Grammar> grammar)
+    : grammar_(std::move(grammar)), ids_(0, HashNode{this}, EqualNodes{this}) {
+  nodes_.push_back({});
 }
 
 void StackMachine::Shrink(size_t num_nodes) {
   while (nodes_.size() > num_nodes) {
-    ids_.erase(nodes_.back());
+    ids_.erase(static_cast<int32_t>(nodes_.size()) - 1);
+    parents_.resize(nodes_.back().first_parent);
     nodes_.pop_back();
   }
+}
+
+void StackMachine::Begin() {
+  work_.clear();
+  seen_.clear();
+  ways_.clear();
+  calls_.clear();
+  links_.clear();
+  num_fresh_ = 0;
+}
+
+int32_t StackMachine::Push(int32_t pc, int32_t count, int32_t parent) {
+  const auto [index, added] = calls_.Add({pc, count});
+  const auto stack = static_cast<int32_t>(index) + kFirstFresh;
+  if (added) {
+    if (fresh_.size() == num_fresh_) fresh_.emplace_back();
+    Fresh& fresh = fresh_[num_fresh_++];
+    fresh.pc = pc;
+    fresh.count = count;
+    fresh.settled = kOpen;
+    fresh.returned = false;
+    fresh.parents.assign(1, parent);
+    links_.Add({stack, parent});
+    return stack;
+  }
+  if (!links_.Add({stack, parent}).second) return -1;
+  fresh_[index].parents.push_back(parent);
+  // Whoever came back before this parent was there comes back to it too.
+  if (fresh_[index].returned) GoOn(pc, count, parent);
+  return -1;
 }
 
 void StackMachine::EnterLoop(int32_t pc, int32_t count, int32_t parent) {
@@ -32,99 +72,192 @@ void StackMachine::EnterLoop(int32_t pc, int32_t count, int32_t parent) {
   if (loop.max >= 0 && count >= loop.max) return;
   // Without a limit turns beyond the least number are all alike.
   const int32_t turns = loop.max < 0 ? std::min(count, loop.min) : count;
-  const int32_t node = Push({pc, turns, parent});
-  if (node < 0 || std::find(entered_.begin(), entered_.end(), node) != entered_.end()) return;
-  entered_.push_back(node);
-  work_.emplace_back(loop.body, node);
+  if (const int32_t stack = Push(pc, turns, parent); stack >= 0)
+    work_.emplace_back(loop.body, stack);
 }
 
-void StackMachine::Enter(int32_t pc, int32_t stack, ConfigSet& to) {
-  work_.clear();
-  seen_.clear();
-  entered_.clear();
+void StackMachine::GoOn(int32_t pc, int32_t count, int32_t parent) {
+  if (count == kCall) {
+    work_.emplace_back(pc, parent);
+  } else {
+    EnterLoop(pc, count + 1, parent);
+  }
+}
+
+void StackMachine::Return(int32_t stack, bool& finished) {
+  if (stack == kBottom) {
+    finished = true;
+    return;
+  }
+  if (stack < kFirstFresh) {
+    const Node node = nodes_[stack];
+    for (uint32_t i = 0; i < node.num_parents; ++i)
+      GoOn(node.pc, node.count, parents_[node.first_parent + i]);
+    return;
+  }
+  Fresh& fresh = fresh_[stack - kFirstFresh];
+  // A turn without any byte, which was begun just now, would be no progress.
+  if (fresh.count != kCall) return;
+  fresh.returned = true;
+  for (const int32_t parent : fresh.parents) work_.emplace_back(fresh.pc, parent);
+}
+
+/// All that can be reached without a byte.
+void StackMachine::Go(int32_t pc, int32_t stack, bool& finished) {
   work_.emplace_back(pc, stack);
-  while (!work_.empty() && to.ways.size() < kMostWays) {
-    const auto at = work_.back();
+  while (!work_.empty()) {
+    const Place at = work_.back();
     work_.pop_back();
-    if (std::find(seen_.begin(), seen_.end(), at) != seen_.end()) continue;
-    seen_.push_back(at);
+    Spend(kMoveWork);
+    if (!seen_.Add(at).second) continue;
+    if (ways_.size() > kMostWays) exhausted_ = true;
+    if (exhausted_) return;
     const Instruction& i = grammar_->program[at.first];
     switch (i.kind) {
       case Instruction::Kind::kTerminal: {
         const ByteAutomaton& automaton = *grammar_->terminals[i.terminal];
-        const Config config{at.first, 0, at.second};
-        if (automaton.goes_on(0) &&
-            std::find(to.ways.begin(), to.ways.end(), config) == to.ways.end())
-          to.ways.push_back(config);
+        if (automaton.goes_on(0)) Reach({at.first, 0, at.second});
         if (automaton.accepts(0)) work_.emplace_back(i.next, at.second);
-        to.finished |= i.endless;
+        finished |= i.endless;
         break;
       }
       case Instruction::Kind::kSplit:
         for (size_t t = i.targets.size(); t-- > 0;) work_.emplace_back(i.targets[t], at.second);
         break;
       case Instruction::Kind::kCall:
-        if (const int32_t node = Push({i.next, kCall, at.second}); node >= 0)
-          work_.emplace_back(i.body, node);
+        if (const int32_t made = Push(i.next, kCall, at.second); made >= 0)
+          work_.emplace_back(i.body, made);
         break;
       case Instruction::Kind::kLoop:
         EnterLoop(at.first, 0, at.second);
         break;
-      case Instruction::Kind::kReturn: {
-        if (at.second == kBottom) {
-          to.finished = true;
-          break;
-        }
-        const Node node = nodes_[at.second];
-        if (node.count == kCall) {
-          work_.emplace_back(node.pc, node.parent);
-        } else if (std::find(entered_.begin(), entered_.end(), at.second) == entered_.end()) {
-          // A turn without any byte, which was begun just now, would be no progress.
-          EnterLoop(node.pc, node.count + 1, node.parent);
-        }
+      case Instruction::Kind::kReturn:
+        Return(at.second, finished);
         break;
-      }
     }
   }
 }
 
+int32_t StackMachine::Keep(Fresh& fresh) {
+  std::sort(fresh.parents.begin(), fresh.parents.end());
+  fresh.parents.erase(std::unique(fresh.parents.begin(), fresh.parents.end()), fresh.parents.end());
+  const auto made = static_cast<int32_t>(nodes_.size());
+  nodes_.push_back({fresh.pc, fresh.count, static_cast<uint32_t>(parents_.size()),
+                    static_cast<uint32_t>(fresh.parents.size())});
+  parents_.insert(parents_.end(), fresh.parents.begin(), fresh.parents.end());
+  const auto [known, added] = ids_.insert(made);
+  if (added && nodes_.size() <= kMostNodes && parents_.size() <= 2 * kMostNodes) return made;
+  const int32_t kept = added ? -1 : *known;
+  if (added) ids_.erase(known);
+  parents_.resize(nodes_.back().first_parent);
+  nodes_.pop_back();
+  return kept;
+}
+
+/// The stack that lasts for one of this move; -1: there is no room.
+int32_t StackMachine::Settle(int32_t stack) {
+  if (stack < kFirstFresh) return stack;
+  settling_.assign(1, stack - kFirstFresh);
+  while (!settling_.empty()) {
+    Fresh& fresh = fresh_[settling_.back()];
+    if (fresh.settled >= 0) {
+      settling_.pop_back();
+      continue;
+    }
+    if (exhausted_) return -1;
+    const bool waited = std::exchange(fresh.settled, kSettling) == kSettling;
+    bool waits = false;
+    for (int32_t& parent : fresh.parents) {
+      if (parent < kFirstFresh) continue;
+      const Fresh& below = fresh_[parent - kFirstFresh];
+      if (below.settled >= 0) {
+        parent = below.settled;
+      } else if (!waited) {
+        settling_.push_back(parent - kFirstFresh);
+        waits = true;
+      } else {
+        exhausted_ = true;  // a rule that calls itself before any byte: there is none
+        return -1;
+      }
+    }
+    if (waits) continue;
+    Spend(kMoveWork * (1 + static_cast<int64_t>(fresh.parents.size())));
+    fresh.settled = Keep(fresh);
+    if (fresh.settled < 0) exhausted_ = true;
+  }
+  return fresh_[stack - kFirstFresh].settled;
+}
+
+void StackMachine::End(ConfigSet& to) {
+  to.ways = ways_.values();
+  bool merged = false;
+  size_t kept = 0;
+  for (const Config& way : to.ways) {
+    const int32_t stack = Settle(way.stack);
+    if (stack < 0) continue;
+    merged |= stack != way.stack;
+    to.ways[kept++] = {way.pc, way.state, stack};
+  }
+  to.ways.resize(kept);
+  if (merged) {  // a stack made now may be one that was there
+    ways_.clear();
+    for (const Config& way : to.ways) ways_.Add(way);
+    if (ways_.size() < to.ways.size()) to.ways = ways_.values();
+  }
+  to.cut |= exhausted_;
+}
+
+void StackMachine::Enter(absl::Span<const Place> places, ConfigSet& to) {
+  Begin();
+  to.finished = to.cut = false;
+  for (const auto& [pc, stack] : places) Go(pc, stack, to.finished);
+  End(to);
+}
+
 void StackMachine::Step(const ConfigSet& from, uint8_t byte, ConfigSet& to) {
-  to.ways.clear();
+  Begin();
   to.finished = false;
+  to.cut = from.cut;
   for (const Config& way : from.ways) {
-    if (to.ways.size() >= kMostWays) break;
+    Spend(1);
+    if (exhausted_) break;
     const Instruction& i = grammar_->program[way.pc];
     const ByteAutomaton& automaton = *grammar_->terminals[i.terminal];
     const int32_t state = automaton.Next(way.state, byte);
     if (state == ByteAutomaton::kDead) continue;
-    const Config config{way.pc, state, way.stack};
-    if (automaton.goes_on(state) &&
-        std::find(to.ways.begin(), to.ways.end(), config) == to.ways.end())
-      to.ways.push_back(config);
-    if (automaton.accepts(state)) Enter(i.next, way.stack, to);
+    if (automaton.goes_on(state)) Reach({way.pc, state, way.stack});
+    if (automaton.accepts(state)) Go(i.next, way.stack, to.finished);
     to.finished |= i.endless;
   }
+  End(to);
 }
 
 Matcher::Matcher(std::shared_ptr<const Grammar> grammar) : machine_(std::move(grammar)) {
   history_.emplace_back();
-  machine_.Enter(machine_.grammar().start, StackMachine::kBottom, history_.back());
+  const StackMachine::Place start{machine_.grammar().start, StackMachine::kBottom};
+  machine_.Enter({&start, 1}, history_.back());
 }
 
 bool Matcher::Accept(std::string_view bytes) {
   ConfigSet now = history_.back();
   ConfigSet next;
+  machine_.Allow();
   for (const char byte : bytes) {
     machine_.Step(now, static_cast<uint8_t>(byte), next);
-    if (next.dead()) return false;
+    if (next.dead() && !next.cut) return false;
     std::swap(now, next);
   }
+  remembered_ += now.ways.size();
+  now.cut |= remembered_ > kMostRemembered;
   history_.push_back(std::move(now));
   return true;
 }
 
 void Matcher::Rollback(int32_t num_steps) {
-  history_.resize(history_.size() - static_cast<size_t>(std::min(num_steps, this->num_steps())));
+  for (int32_t left = std::min(num_steps, this->num_steps()); left > 0; --left) {
+    remembered_ -= history_.back().ways.size();
+    history_.pop_back();
+  }
 }
 
 void Matcher::LimitReasoning(int32_t most) {
@@ -140,6 +273,7 @@ void Matcher::LimitReasoning(int32_t most) {
   while (way_of(history_[begin]) == history_[begin].ways.end()) ++begin;
   if (num_steps() - begin < most) return;
   const Config closing{machine_.grammar().closing, way->state, way->stack};
+  remembered_ -= now.ways.size() - 1;
   now.ways = {closing};
   now.finished = false;
 }

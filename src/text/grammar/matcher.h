@@ -8,9 +8,12 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/types/span.h"
+#include "text/grammar/distinct.h"
 #include "text/grammar/grammar.h"
 
 namespace penstock::grammar {
@@ -21,65 +24,128 @@ struct Config {
   int32_t state = 0;  // of its automaton
   int32_t stack = 0;
   friend bool operator==(const Config&, const Config&) = default;
+  template <typename H>
+  friend H AbslHashValue(H h, const Config& c) {
+    return H::combine(std::move(h), c.pc, c.state, c.stack);
+  }
 };
 
 struct ConfigSet {
   std::vector<Config> ways;
   bool finished = false;  // the text may end here
+  bool cut = false;       // ways are missing, as there was no room for them or no time
   bool dead() const { return ways.empty() && !finished; }
 };
 
-/// Stacks and the moves on them. Equal stacks are one. An ambiguous grammar may have ways and stacks
-/// beyond all bounds: those that there is no room for are left out, so that less is allowed than the
-/// grammar does, and never more.
+/// Stacks and the moves on them. Calls of one place of the grammar at one place of the text share a
+/// stack, which then lies on each of those that they came from: however many ways there are to read a
+/// text, their stacks grow with its length alone. Equal stacks are one. What a grammar asks for is
+/// bounded all the same, in work, ways and stacks; what does not fit is left out and said to be.
 class StackMachine {
  public:
-  static constexpr size_t kMostWays = 1024;
+  static constexpr size_t kMostWays = size_t{1} << 16;
   static constexpr size_t kMostNodes = size_t{1} << 20;
-  static constexpr int32_t kCall = -1;  // the count of what is no loop
+  static constexpr int64_t kMostWork = int64_t{3} << 20;  // some tens of milliseconds
+  static constexpr int32_t kCall = -1;                    // the count of what is no loop
   struct Node {
     int32_t pc = -1;        // where a return goes on; a loop: to its next turn
     int32_t count = kCall;  // of a loop: turns before this one
-    int32_t parent = -1;
-    friend bool operator==(const Node&, const Node&) = default;
-    template <typename H>
-    friend H AbslHashValue(H h, const Node& n) {
-      return H::combine(std::move(h), n.pc, n.count, n.parent);
-    }
+    uint32_t first_parent = 0;
+    uint32_t num_parents = 0;
   };
   static constexpr int32_t kBottom = 0;
+  using Place = std::pair<int32_t, int32_t>;  // of the program, with a stack
 
   explicit StackMachine(std::shared_ptr<const Grammar> grammar);
+  StackMachine(const StackMachine&) = delete;
+  StackMachine& operator=(const StackMachine&) = delete;
+
   const Grammar& grammar() const { return *grammar_; }
   const ByteAutomaton& automaton(int32_t pc) const {
     return *grammar_->terminals[grammar_->program[pc].terminal];
   }
   const Node& node(int32_t stack) const { return nodes_[stack]; }
+  /// Valid until the next move.
+  absl::Span<const int32_t> parents(const Node& node) const {
+    return absl::MakeConstSpan(parents_).subspan(node.first_parent, node.num_parents);
+  }
 
-  /// Adds all that `pc` with `stack` can begin with.
-  void Enter(int32_t pc, int32_t stack, ConfigSet& to);
+  /// Begins a piece of work that somebody waits for.
+  void Allow(int64_t work = kMostWork) {
+    work_left_ = work;
+    exhausted_ = false;
+  }
+  /// Counts work that was done elsewhere.
+  void Spend(int64_t work) {
+    work_left_ -= work;
+    if (work_left_ < 0) exhausted_ = true;
+  }
+  /// Since Allow something was left out: what follows from it is less than the grammar allows.
+  bool exhausted() const { return exhausted_; }
+  int64_t work_left() const { return work_left_; }
+
+  /// All that `places` can begin with.
+  void Enter(absl::Span<const Place> places, ConfigSet& to);
   void Step(const ConfigSet& from, uint8_t byte, ConfigSet& to);
   /// Forgets stacks made since `num_nodes()` was that.
   size_t num_nodes() const { return nodes_.size(); }
   void Shrink(size_t num_nodes);
-  size_t bytes() const { return nodes_.capacity() * 40; }
 
  private:
-  /// -1: there is no room.
-  int32_t Push(Node node);
+  // Stacks that a move makes: who lies below them is known only at its end.
+  struct Fresh {
+    int32_t pc = -1;
+    int32_t count = kCall;
+    int32_t settled = kOpen;
+    bool returned = false;  // a way is behind the call already
+    std::vector<int32_t> parents;
+  };
+  static constexpr int32_t kOpen = -1, kSettling = -2;
+  static constexpr int32_t kFirstFresh = int32_t{1} << 30;
+
+  struct HashNode {
+    const StackMachine* machine;
+    size_t operator()(int32_t node) const;
+  };
+  struct EqualNodes {
+    const StackMachine* machine;
+    bool operator()(int32_t a, int32_t b) const;
+  };
+
+  void Begin();
+  void Reach(const Config& config) { ways_.Add(config); }
+  void Go(int32_t pc, int32_t stack, bool& finished);
+  void End(ConfigSet& to);
+  /// Puts what returns to `pc` on `parent`; the stack where it is new, else -1.
+  int32_t Push(int32_t pc, int32_t count, int32_t parent);
   void EnterLoop(int32_t pc, int32_t count, int32_t parent);
+  void GoOn(int32_t pc, int32_t count, int32_t parent);
+  void Return(int32_t stack, bool& finished);
+  int32_t Settle(int32_t stack);
+  int32_t Keep(Fresh& fresh);
 
   std::shared_ptr<const Grammar> grammar_;
   std::vector<Node> nodes_;
-  absl::flat_hash_map<Node, int32_t> ids_;
-  // Of Enter in progress.
-  std::vector<std::pair<int32_t, int32_t>> work_;
-  std::vector<std::pair<int32_t, int32_t>> seen_;
-  std::vector<int32_t> entered_;
+  std::vector<int32_t> parents_;
+  absl::flat_hash_set<int32_t, HashNode, EqualNodes> ids_;
+  int64_t work_left_ = kMostWork;
+  bool exhausted_ = false;
+  // Of the move in progress.
+  std::vector<Place> work_;
+  Distinct<Place> seen_;
+  Distinct<Config> ways_;
+  Distinct<Place> calls_;  // of fresh stacks, in their order: where they return to, and counts
+  Distinct<Place> links_;  // from fresh stacks to their parents
+  std::vector<Fresh> fresh_;
+  size_t num_fresh_ = 0;
+  std::vector<int32_t> settling_;
 };
 
 class Matcher {
  public:
+  /// Ways that all steps together remember.
+  static constexpr size_t kMostRemembered = size_t{1} << 22;
+
   explicit Matcher(std::shared_ptr<const Grammar> grammar);
 
   /// Goes on by `bytes`; false, and nothing changes, where the grammar does not allow them. One
@@ -92,7 +158,9 @@ class Matcher {
   /// Whether the text may end here.
   bool finished() const { return state().finished; }
   /// Whether it can only end here.
-  bool ended() const { return state().ways.empty(); }
+  bool ended() const { return state().ways.empty() && !state().cut; }
+  /// There are more ways to read the text than are followed: nothing can be said of what comes.
+  bool too_ambiguous() const { return state().cut; }
 
   const ConfigSet& state() const { return history_.back(); }
   StackMachine& machine() { return machine_; }
@@ -100,6 +168,7 @@ class Matcher {
  private:
   StackMachine machine_;
   std::vector<ConfigSet> history_;  // after each step; the first: at the start
+  size_t remembered_ = 0;           // ways in all of it
 };
 
 }  // namespace penstock::grammar

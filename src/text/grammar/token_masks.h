@@ -4,7 +4,9 @@
 // Threads: TokenMasks is thread-safe; a MaskWriter is confined to one thread at a time.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -41,6 +43,8 @@ class TokenMasks {
   const std::string& piece(TokenId id) const { return pieces_[id]; }
   const TokenTrie& trie() const { return trie_; }
   std::shared_ptr<const StateMask> Of(const ByteAutomaton& automaton, int32_t state);
+  /// Whether Of has it at hand.
+  bool Has(const ByteAutomaton& automaton, int32_t state) const;
   /// Computes what `grammar` will ask for, within bounds, so that no engine waits for it.
   void Prepare(const Grammar& grammar);
 
@@ -58,7 +62,6 @@ class TokenMasks {
  private:
   using Key = std::pair<ByteAutomaton::Digest, int32_t>;
 
-  bool Has(const ByteAutomaton& automaton, int32_t state) const;
   std::shared_ptr<const StateMask> Compute(const ByteAutomaton& automaton, int32_t state) const;
   /// From the mask of the automaton's free state: only what differs is walked.
   std::shared_ptr<const StateMask> Differ(const ByteAutomaton& automaton, int32_t state) const;
@@ -83,19 +86,41 @@ class MaskWriter {
  public:
   explicit MaskWriter(std::shared_ptr<TokenMasks> masks) : masks_(std::move(masks)) {}
 
-  /// Sets the bits of the tokens that `matcher` would accept; clears all others.
-  void Write(Matcher& matcher, absl::Span<uint32_t> words);
+  /// Sets the bits of the tokens that `matcher` would accept; clears all others. False, and all are
+  /// clear: there are more ways to read the text than can be followed in reasonable time.
+  bool Write(Matcher& matcher, absl::Span<uint32_t> words);
 
  private:
+  /// Where a walk has been. What a byte leads to depends on the states that it leads to alone, and
+  /// most letters are all one there.
+  struct Walked {
+    static constexpr int16_t kUnknown = -1, kNowhere = -2;
+    Walked(const StackMachine& machine, ConfigSet set_in);
+    struct Next {
+      std::vector<int32_t> states;
+      Walked* to = nullptr;
+    };
+    ConfigSet set;
+    std::vector<std::pair<const ByteAutomaton*, int32_t>> heads;  // each once, with its state
+    std::vector<Next> next;
+    std::array<int16_t, 256> by_byte;  // of `next`
+  };
+
   void Compute(StackMachine& machine, const ConfigSet& at);
-  void WriteState(StackMachine& machine, const Config& way);
+  Walked& Known(StackMachine& machine, ConfigSet set);
+  /// Null: no way goes on by `byte`.
+  Walked* Walk(StackMachine& machine, Walked& from, uint8_t byte);
+  /// Of ways in the same state of the same automaton, wherever that is in the grammar.
+  void WriteState(StackMachine& machine, absl::Span<const Config> ways);
   void WriteText(StackMachine& machine, const Config& way);
-  void WriteRest(StackMachine& machine, const StateMask& mask, int32_t pc, int32_t stack,
-                 int64_t min_chars, int64_t max_chars);
+  void WriteFew(StackMachine& machine, const ConfigSet& few);
+  void WriteRest(StackMachine& machine, const StateMask& mask,
+                 absl::Span<const StackMachine::Place> behind, int64_t min_chars,
+                 int64_t max_chars);
   /// Walks what lies in [begin, end) of a tree from all ways of a set at once.
   template <typename Take>
   void WalkSet(StackMachine& machine, const TokenTrie& trie, uint32_t begin, uint32_t end,
-               const ConfigSet& from, const Take& take);
+               Walked& from, const Take& take);
   /// From one way, in its automaton alone as long as that goes.
   template <typename Take>
   void WalkOne(StackMachine& machine, const TokenTrie& trie, uint32_t begin, uint32_t end,
@@ -104,6 +129,13 @@ class MaskWriter {
   std::shared_ptr<TokenMasks> masks_;
   absl::Span<uint32_t> out_;
   MaskMemo::Key key_;
+  // Of the mask in progress.
+  std::vector<Config> wide_;
+  ConfigSet few_;
+  std::vector<StackMachine::Place> behind_;
+  std::vector<int32_t> states_;
+  std::deque<Walked> walked_;
+  absl::flat_hash_map<std::vector<Config>, Walked*> known_;
 };
 
 }  // namespace penstock::grammar

@@ -98,22 +98,5 @@ TEST(Matcher, ManyWaysToReadATextStayFew) {
   EXPECT_TRUE(matcher.finished());
 }
 
-TEST(Gbnf, WaysToReadAnAmbiguousTextAreBounded) {
-  // Doubled by each a.
-  Matcher matcher(MakeGbnf("root ::= \"a\" root \"b\" | \"a\" root \"c\" | \"a\""));
-  for (int i = 0; i < 300; ++i) {
-    ASSERT_TRUE(matcher.Accept("a"));
-    ASSERT_LE(matcher.state().ways.size(), StackMachine::kMostWays);
-  }
-  EXPECT_FALSE(matcher.Accept("d"));
-  while (matcher.Accept("a")) {  // until there is no room for stacks: then it has to end
-  }
-  EXPECT_LE(matcher.machine().num_nodes(), StackMachine::kMostNodes);
-  EXPECT_TRUE(matcher.Accept("b") || matcher.Accept("c"));
-  matcher.Rollback(matcher.num_steps() - 5);
-  EXPECT_TRUE(matcher.Accept("bcbc"));  // few are all there
-  EXPECT_TRUE(matcher.ended());
-}
-
 }  // namespace
 }  // namespace penstock::grammar

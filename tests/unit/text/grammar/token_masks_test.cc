@@ -89,6 +89,26 @@ TEST_F(TokenMasksTest, AreWhatTheMatcherAccepts) {
         "the, (old, house), sea");
 }
 
+TEST_F(TokenMasksTest, OfAmbiguousGrammarsAreWhatTheMatcherAccepts) {
+  const std::pair<const char*, const char*> cases[] = {
+      {R"(root ::= "a" root "b" | "a" root "c" | "a")", "aaaaaaaabcbbccb"},
+      {R"(root ::= [a-z ] root "b" | [a-z ] root "c" | [a-z ] root "d" | "a")", "the seabbcddc"},
+      {"root ::= term ((\"+\" | \"-\") term+)*\nterm ::= [0-9]{1,3} | \"(\" root",
+       "(12+(3-(456+1-(78"},
+      {"root ::= [a-z ] root digit | [a-z ]\ndigit ::= [0-9]?", "the old house12"},
+      {"root ::= [a-z ] | [a-z ] root root", "the old sea"},
+      {"root ::= [a-f] [0-9]? root | [a-z] \"!\"? root | [b-y] root? | \"the\"", "thea1z!the"},
+      {"root ::= ([a-z ] | [a-z ] [a-z ] | [a-z ] [a-z ] [a-z ]){5,20} \".\"", "by the sea."},
+      {"root ::= (\"the\" | \"th\" | \"e\" | \"he\" | [a-z ]+ \",\")+ | root2\n"
+       "root2 ::= \"t\" root2? \"e\"? | \"h\"",
+       "thehethe"},
+  };
+  for (const auto& [gbnf, text] : cases) {
+    SCOPED_TRACE(gbnf);
+    for (int time = 0; time < 3; ++time) Check(*Start(GrammarSpec::Form::kGbnf, gbnf), text);
+  }
+}
+
 TEST_F(TokenMasksTest, OfLongStringsMindHowMuchIsLeft) {
   std::string text = "\"";
   for (int i = 0; i < 60; ++i) text += "the sea ";
