@@ -61,6 +61,8 @@ ConfigSection DescribeSharedLimits(SharedLimitsSection& section);
 ConfigSection DescribePrivacy(AuditSection& audit);
 /// One entry of `models`.
 ConfigSection DescribeModel(ModelEntry& entry);
+/// Of all models, where a model does not say otherwise.
+ConfigSection DescribeEngine(EngineConfig& engine);
 
 /// Parses `text` into the field. INVALID_ARGUMENT says what was expected; the path is the caller's
 /// to add.
