@@ -45,8 +45,9 @@ void StackMachine::Begin() {
   num_fresh_ = 0;
 }
 
-int32_t StackMachine::Push(int32_t pc, int32_t count, int32_t parent) {
-  const auto [index, added] = calls_.Add({pc, count});
+int32_t StackMachine::Push(int32_t pc, int32_t count, int32_t body, int32_t parent) {
+  // What two rules return to may be the same for both, and who called them not.
+  const auto [index, added] = calls_.Add({pc, count == kCall ? -2 - body : count});
   const auto stack = static_cast<int32_t>(index) + kFirstFresh;
   if (added) {
     if (fresh_.size() == num_fresh_) fresh_.emplace_back();
@@ -72,7 +73,7 @@ void StackMachine::EnterLoop(int32_t pc, int32_t count, int32_t parent) {
   if (loop.max >= 0 && count >= loop.max) return;
   // Without a limit turns beyond the least number are all alike.
   const int32_t turns = loop.max < 0 ? std::min(count, loop.min) : count;
-  if (const int32_t stack = Push(pc, turns, parent); stack >= 0)
+  if (const int32_t stack = Push(pc, turns, loop.body, parent); stack >= 0)
     work_.emplace_back(loop.body, stack);
 }
 
@@ -125,7 +126,7 @@ void StackMachine::Go(int32_t pc, int32_t stack, bool& finished) {
         for (size_t t = i.targets.size(); t-- > 0;) work_.emplace_back(i.targets[t], at.second);
         break;
       case Instruction::Kind::kCall:
-        if (const int32_t made = Push(i.next, kCall, at.second); made >= 0)
+        if (const int32_t made = Push(i.next, kCall, i.body, at.second); made >= 0)
           work_.emplace_back(i.body, made);
         break;
       case Instruction::Kind::kLoop:

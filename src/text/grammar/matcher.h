@@ -116,8 +116,8 @@ class StackMachine {
   void Reach(const Config& config) { ways_.Add(config); }
   void Go(int32_t pc, int32_t stack, bool& finished);
   void End(ConfigSet& to);
-  /// Puts what returns to `pc` on `parent`; the stack where it is new, else -1.
-  int32_t Push(int32_t pc, int32_t count, int32_t parent);
+  /// Puts what returns from `body` to `pc` on `parent`; the stack where it is new, else -1.
+  int32_t Push(int32_t pc, int32_t count, int32_t body, int32_t parent);
   void EnterLoop(int32_t pc, int32_t count, int32_t parent);
   void GoOn(int32_t pc, int32_t count, int32_t parent);
   void Return(int32_t stack, bool& finished);
@@ -134,7 +134,7 @@ class StackMachine {
   std::vector<Place> work_;
   Distinct<Place> seen_;
   Distinct<Config> ways_;
-  Distinct<Place> calls_;  // of fresh stacks, in their order: where they return to, and counts
+  Distinct<Place> calls_;  // of fresh stacks, in their order: where to, and from where or the count
   Distinct<Place> links_;  // from fresh stacks to their parents
   std::vector<Fresh> fresh_;
   size_t num_fresh_ = 0;

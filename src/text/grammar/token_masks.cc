@@ -14,6 +14,9 @@ constexpr int64_t kSetWork = 64;     // work to keep a set of ways
 constexpr int32_t kMostMissing = 4;  // masks of states that one mask may wait for
 constexpr int64_t kScan = 16;        // work to look for the bytes that a state goes on by
 constexpr size_t kFewTokens = 512;
+// So few ways in so small a tree are walked as they come, and nothing is kept of them.
+constexpr uint32_t kSmallTree = 256;
+constexpr size_t kFewWays = 8;
 // Prepare: some ten masks that hold most of a vocabulary, or hundreds of digits.
 constexpr int32_t kPreparedBytes = 4096;
 constexpr int32_t kPreparedStates = 256;
@@ -193,11 +196,11 @@ MaskWriter::Walked::Walked(const StackMachine& machine, ConfigSet set_in) : set(
   heads.erase(std::unique(heads.begin(), heads.end()), heads.end());
 }
 
-MaskWriter::Walked& MaskWriter::Known(StackMachine& machine, ConfigSet set) {
+MaskWriter::Walked& MaskWriter::Known(StackMachine& machine, const ConfigSet& set) {
   const auto [found, added] = known_.try_emplace(set.ways, nullptr);
   if (added) {
     machine.Spend(kSetWork + 4 * static_cast<int64_t>(set.ways.size()));
-    found->second = &walked_.emplace_back(machine, std::move(set));
+    found->second = &walked_.emplace_back(machine, set);
   }
   return *found->second;
 }
@@ -227,14 +230,42 @@ MaskWriter::Walked* MaskWriter::Walk(StackMachine& machine, Walked& from, uint8_
     from.next.pop_back();
     return nullptr;
   }
-  return from.next.back().to = &Known(machine, std::move(to));
+  return from.next.back().to = &Known(machine, to);
+}
+
+template <typename Take>
+void MaskWriter::WalkWays(StackMachine& machine, const TokenTrie& trie, uint32_t begin,
+                          uint32_t end, const ConfigSet& from, const Take& take) {
+  if (begin == end || from.ways.empty()) return;
+  if (from.ways.size() == 1) return WalkOne(machine, trie, begin, end, from.ways[0], take);
+  if (end - begin > kSmallTree || from.ways.size() > kFewWays)
+    return WalkSet(machine, trie, begin, end, Known(machine, from), take);
+  const uint16_t base = trie.node(begin).depth;
+  std::vector<ConfigSet> levels(1, from);
+  for (uint32_t i = begin; i < end && !machine.exhausted();) {
+    const TokenTrie::Node& node = trie.node(i);
+    const size_t level = node.depth - base;
+    if (levels.size() <= level + 1) levels.resize(level + 2);
+    ConfigSet& next = levels[level + 1];
+    machine.Step(levels[level], node.byte, next);
+    if (machine.exhausted()) return;
+    if (next.dead()) {
+      i = node.end;
+      continue;
+    }
+    take(trie.tokens(node));
+    if (next.ways.size() == 1) {
+      WalkOne(machine, trie, i + 1, node.end, next.ways[0], take);
+      i = node.end;
+    } else {
+      ++i;
+    }
+  }
 }
 
 template <typename Take>
 void MaskWriter::WalkSet(StackMachine& machine, const TokenTrie& trie, uint32_t begin, uint32_t end,
                          Walked& from, const Take& take) {
-  if (begin == end || from.set.ways.empty()) return;
-  if (from.set.ways.size() == 1) return WalkOne(machine, trie, begin, end, from.set.ways[0], take);
   const uint16_t base = trie.node(begin).depth;
   std::vector<Walked*> levels(1, &from);
   for (uint32_t i = begin; i < end && !machine.exhausted();) {
@@ -248,7 +279,7 @@ void MaskWriter::WalkSet(StackMachine& machine, const TokenTrie& trie, uint32_t 
     take(trie.tokens(node));
     levels.push_back(next);
     if (next->set.ways.size() <= 1) {
-      WalkSet(machine, trie, i + 1, node.end, *next, take);
+      WalkWays(machine, trie, i + 1, node.end, next->set, take);
       i = node.end;
     } else {
       ++i;
@@ -264,7 +295,6 @@ void MaskWriter::WalkOne(StackMachine& machine, const TokenTrie& trie, uint32_t 
   const uint16_t base = trie.node(begin).depth;
   std::vector<int32_t> states(1, from.state);
   ConfigSet after;  // the end of the automaton
-  Walked* known_after = nullptr;
   bool entered = false;
   for (uint32_t i = begin; i < end && !machine.exhausted();) {
     const TokenTrie::Node& node = trie.node(i);
@@ -281,12 +311,7 @@ void MaskWriter::WalkOne(StackMachine& machine, const TokenTrie& trie, uint32_t 
     if (automaton.accepts(to) && node.end > i + 1) {
       const StackMachine::Place behind{instruction.next, from.stack};
       if (!std::exchange(entered, true)) machine.Enter({&behind, 1}, after);
-      if (after.ways.size() == 1) {
-        WalkOne(machine, trie, i + 1, node.end, after.ways[0], take);
-      } else if (!after.ways.empty()) {
-        if (known_after == nullptr) known_after = &Known(machine, after);
-        WalkSet(machine, trie, i + 1, node.end, *known_after, take);
-      }
+      WalkWays(machine, trie, i + 1, node.end, after, take);
     }
     ++i;
   }
@@ -307,12 +332,7 @@ void MaskWriter::WriteRest(StackMachine& machine, const StateMask& mask,
       SetBit(out_, id);
     }
   };
-  if (after.ways.size() == 1) {
-    WalkOne(machine, *mask.rest, 0, mask.rest->size(), after.ways[0], take);
-  } else if (!after.ways.empty()) {
-    Walked& from = Known(machine, std::move(after));
-    WalkSet(machine, *mask.rest, 0, mask.rest->size(), from, take);
-  }
+  WalkWays(machine, *mask.rest, 0, mask.rest->size(), after, take);
 }
 
 void MaskWriter::WriteState(StackMachine& machine, absl::Span<const Config> ways) {
@@ -368,11 +388,7 @@ void MaskWriter::WriteFew(StackMachine& machine, const ConfigSet& few) {
     if (machine.exhausted()) return;
     const TokenTrie::Node& node = trie.node(root);
     take(trie.tokens(node));
-    if (next.ways.size() == 1) {
-      WalkOne(machine, trie, root + 1, node.end, next.ways[0], take);
-    } else if (node.end > root + 1) {
-      WalkSet(machine, trie, root + 1, node.end, Known(machine, std::exchange(next, {})), take);
-    }
+    WalkWays(machine, trie, root + 1, node.end, next, take);
   }
 }
 

@@ -107,7 +107,7 @@ class MaskWriter {
   };
 
   void Compute(StackMachine& machine, const ConfigSet& at);
-  Walked& Known(StackMachine& machine, ConfigSet set);
+  Walked& Known(StackMachine& machine, const ConfigSet& set);
   /// Null: no way goes on by `byte`.
   Walked* Walk(StackMachine& machine, Walked& from, uint8_t byte);
   /// Of ways in the same state of the same automaton, wherever that is in the grammar.
@@ -118,6 +118,10 @@ class MaskWriter {
                  absl::Span<const StackMachine::Place> behind, int64_t min_chars,
                  int64_t max_chars);
   /// Walks what lies in [begin, end) of a tree from all ways of a set at once.
+  template <typename Take>
+  void WalkWays(StackMachine& machine, const TokenTrie& trie, uint32_t begin, uint32_t end,
+                const ConfigSet& from, const Take& take);
+  /// The same of many ways, or much to walk: what was walked before is known.
   template <typename Take>
   void WalkSet(StackMachine& machine, const TokenTrie& trie, uint32_t begin, uint32_t end,
                Walked& from, const Take& take);
