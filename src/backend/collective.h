@@ -28,18 +28,4 @@ class Collective {
   virtual bool ok() const = 0;
 };
 
-/// Of one rank: nothing is exchanged.
-class SoloCollective final : public Collective {
- public:
-  int32_t size() const override { return 1; }
-  absl::Status AllReduceSum(int32_t, const Tensor&) override { return status_; }
-  absl::Status Barrier(int32_t) override { return status_; }
-  void Abort(const absl::Status& why) override { status_.Update(why); }
-  absl::Status status() const override { return status_; }
-  bool ok() const override { return status_.ok(); }
-
- private:
-  absl::Status status_;
-};
-
 }  // namespace penstock

@@ -29,8 +29,10 @@ absl::Status ThreadCollective::Barrier(int32_t rank) {
 
 absl::Status ThreadCollective::Await(uint64_t barrier) {
   const auto done = [&] { return AllHere(barrier) || !ok(); };
-  if (!SpinFor(std::chrono::microseconds(50), done) && !WaitPatiently(bell_, patience_, done))
-    Abort(Stalled(barrier));
+  if (!SpinFor(std::chrono::microseconds(50), done) && !WaitPatiently(bell_, patience_, done)) {
+    const absl::Status stalled = Stalled(barrier);
+    if (!stalled.ok()) Abort(stalled);
+  }
   // Whom the others have left behind with their sum must not use it.
   return status();
 }
@@ -40,6 +42,7 @@ absl::Status ThreadCollective::Stalled(uint64_t barrier) const {
   for (int32_t r = 0; r < size_; ++r) {
     if (ranks_[r].arrivals.load() < barrier) missing.push_back(r);
   }
+  if (missing.empty()) return absl::OkStatus();  // the last one has just come
   return absl::DeadlineExceededError(absl::StrCat("rank ", absl::StrJoin(missing, ", "), " of ",
                                                   size_, " has stalled: no sign for ",
                                                   absl::FormatDuration(patience_)));

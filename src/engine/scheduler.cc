@@ -257,7 +257,7 @@ std::vector<TokenId> Scheduler::Drafts(Sequence& seq, int32_t room) {
   } else if (speculator_ && may_guess) {
     drafts = speculator_->Propose(seq.tokens, seq.num_prompt(), seq.num_in_flight, room,
                                   *seq.draft_state);
-    if (seq.matcher) KeepAllowed(*seq.matcher, drafts);
+    if (seq.matcher) KeepAllowed(seq, drafts);
   }
   const int32_t end = seq.num_computable() + static_cast<int32_t>(drafts.size());
   if (!drafts.empty() && !tables_.Grow(seq, end)) drafts.clear();

@@ -130,8 +130,9 @@ class Scheduler {
   std::vector<TokenId> Drafts(Sequence& seq, int32_t room);
   /// The tokens that a grammar leaves no choice about, behind those in flight.
   static std::vector<TokenId> ForcedDrafts(Sequence& seq, int32_t room);
-  /// Drops the first draft that a grammar does not allow, and all after it.
-  static void KeepAllowed(TokenMatcher& matcher, std::vector<TokenId>& drafts);
+  /// Drops the first draft that a grammar does not allow, or behind which there is nothing to draw,
+  /// and all after it.
+  static void KeepAllowed(Sequence& seq, std::vector<TokenId>& drafts);
   /// Of the plan's last slice.
   void PlanMasks(Sequence& seq, const StepPlan& plan, absl::Span<const TokenId> drafts);
   void OfferMasks(Sequence& seq);

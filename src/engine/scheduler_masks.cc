@@ -4,21 +4,33 @@
 #include "engine/scheduler.h"
 
 namespace penstock {
-void Scheduler::KeepAllowed(TokenMatcher& matcher, std::vector<TokenId>& drafts) {
+
+void Scheduler::KeepAllowed(Sequence& seq, std::vector<TokenId>& drafts) {
+  TokenMatcher& matcher = *seq.matcher;
+  // What ends the text where no token may say so has no row behind it to draw from.
+  const bool says_so = !seq.request.stop_token_ids.empty();
   size_t kept = 0;
-  while (kept < drafts.size() && matcher.Accept(drafts[kept])) ++kept;
+  int32_t num_accepted = 0;
+  for (const TokenId id : drafts) {
+    if (!matcher.Accept(id)) break;
+    ++num_accepted;
+    if (!says_so && matcher.ended()) break;
+    ++kept;
+  }
   drafts.resize(kept);
-  matcher.Rollback(static_cast<int32_t>(kept));
+  matcher.Rollback(num_accepted);
 }
 
 std::vector<TokenId> Scheduler::ForcedDrafts(Sequence& seq, int32_t room) {
   constexpr int32_t kMostForced = 32;
-  absl::Span<const TokenId> forced = seq.matcher->Forced();
+  const absl::Span<const TokenId> forced = seq.matcher->Forced();
   // Outputs on their way are the first of them.
-  forced.remove_prefix(std::min(forced.size(), static_cast<size_t>(seq.num_in_flight)));
-  const int32_t most = std::max(0, std::min(room, kMostForced));
-  forced = forced.subspan(0, static_cast<size_t>(most));
-  return {forced.begin(), forced.end()};
+  const auto num_known = static_cast<size_t>(seq.num_in_flight);
+  const auto most = num_known + static_cast<size_t>(std::clamp(room, 0, kMostForced));
+  std::vector<TokenId> drafts(forced.begin(), forced.begin() + std::min(forced.size(), most));
+  if (seq.request.stop_token_ids.empty()) KeepAllowed(seq, drafts);
+  drafts.erase(drafts.begin(), drafts.begin() + std::min(drafts.size(), num_known));
+  return drafts;
 }
 
 void Scheduler::PlanMasks(Sequence& seq, const StepPlan& plan, absl::Span<const TokenId> drafts) {

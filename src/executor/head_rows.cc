@@ -20,6 +20,7 @@ absl::StatusOr<Tensor> HeadOf(const HeadWork& work, absl::Span<const int32_t> ro
   work.device->ops().GatherRows(work.network->hidden(), rows, x);
   work.network->FinalNorm(x, x);
   work.network->Logits(x, logits);
+  RETURN_IF_ERROR(work.network->status());  // a rank that stands still may have these rows yet
   return logits;
 }
 

@@ -44,7 +44,9 @@ absl::Status ModelRunner::Forward(const StepPlan& plan) {
   if (batch.num_rows > 0) network_->Forward(batch, layers_, adapted_);
   RETURN_IF_ERROR(CheckNetwork());
   if (has_states) StoreStates();
-  return ComputeOutputs();
+  const absl::Status computed = ComputeOutputs();
+  RETURN_IF_ERROR(CheckNetwork());  // the cause of what it left undone
+  return computed;
 }
 
 absl::Status ModelRunner::RunDrafts() {
@@ -216,7 +218,6 @@ absl::Status ModelRunner::ComputeOutputs() {
     }
   }
   RETURN_IF_ERROR(ComputeDrawLogits());
-  RETURN_IF_ERROR(CheckNetwork());
   return model_->device->Synchronize();
 }
 

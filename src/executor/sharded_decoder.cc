@@ -69,6 +69,7 @@ void ShardedDecoder::Forward(const BatchRows& batch, absl::Span<const LayerCache
 }
 
 void ShardedDecoder::FinalNorm(const Tensor& x, const Tensor& y) {
+  if (!collective_.ok()) return;  // rank 0 may never give its threads back
   ranks_[0].decoder->FinalNorm(x, y);
 }
 

@@ -143,10 +143,11 @@ constexpr MetricInfo kRows[] = {
     {"penstock_shared_limits_seconds", kHistogram, "", kStep,
      "Time a request waited for Redis to decide on it."},
     {"penstock_tenant_requests_total", kCounter, "tenant", "",
-     "Requests of a tenant that the configuration names, answered or refused; all others are "
-     "\"other\"."},
+     "Requests of a tenant that the configuration names, or of anonymous, answered or refused; all "
+     "others are \"other\"."},
     {"penstock_tenant_rejected_total", kCounter, "tenant", "",
-     "Of these, refused by a limit, a full queue or a server that takes none (429 and 503)."},
+     "Of these, refused with 429 or 503: by a limit, a full queue, a guard that fails or a server "
+     "that takes none."},
     {"penstock_tenant_prompt_tokens_total", kCounter, "tenant", "",
      "Prompt tokens of a tenant's requests."},
     {"penstock_tenant_generation_tokens_total", kCounter, "tenant", "",

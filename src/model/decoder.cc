@@ -64,7 +64,7 @@ absl::Status Decoder::AllocateActivations(int32_t max_rows, int64_t adapter_colu
   RETURN_IF_ERROR(allocate(adapter_columns * 4, adapter_buffer_));
   if (link_.collective != nullptr) {
     RETURN_IF_ERROR(allocate(c.hidden_size * 4, partial_buffer_));
-    row_numbers_ = Run(0, max_rows);
+    row_numbers_ = Ascending(0, max_rows);
   }
   RETURN_IF_ERROR(allocate(slots * 4, route_ids_));
   return allocate(slots * 4, route_weights_);

@@ -66,7 +66,7 @@ std::pair<int64_t, int64_t> VocabularyOf(const ModelConfig& config, const ModelS
   return {begin, end - begin};
 }
 
-std::vector<int32_t> Run(int64_t begin, int64_t count) {
+std::vector<int32_t> Ascending(int64_t begin, int64_t count) {
   std::vector<int32_t> run(count);
   std::iota(run.begin(), run.end(), static_cast<int32_t>(begin));
   return run;
@@ -74,9 +74,9 @@ std::vector<int32_t> Run(int64_t begin, int64_t count) {
 
 std::vector<int32_t> InnerRows(int64_t inner, bool gated, const ModelShard& shard) {
   const int64_t own = inner / shard.size;
-  std::vector<int32_t> rows = Run(shard.rank * own, own);
+  std::vector<int32_t> rows = Ascending(shard.rank * own, own);
   if (!gated) return rows;
-  const std::vector<int32_t> ups = Run(inner + shard.rank * own, own);
+  const std::vector<int32_t> ups = Ascending(inner + shard.rank * own, own);
   rows.insert(rows.end(), ups.begin(), ups.end());
   return rows;
 }
@@ -117,7 +117,7 @@ LayerLinears ShardLinears(const ModelConfig& config, size_t index, const ModelSh
   std::vector<int32_t> rows;
   int64_t section = 0;  // its first row
   const auto take = [&](int64_t all, int64_t first, int64_t count) {
-    const std::vector<int32_t> own = Run(section + first * dim, count * dim);
+    const std::vector<int32_t> own = Ascending(section + first * dim, count * dim);
     rows.insert(rows.end(), own.begin(), own.end());
     section += all * dim;
   };

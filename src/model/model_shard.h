@@ -43,6 +43,6 @@ void TakeRows(const std::vector<int32_t>& rows, LayerLinear& layer);
 /// Keeps the rank's share of the columns.
 void TakeColumns(const ModelShard& shard, LayerLinear& layer);
 /// begin, begin + 1, and so on.
-std::vector<int32_t> Run(int64_t begin, int64_t count);
+std::vector<int32_t> Ascending(int64_t begin, int64_t count);
 
 }  // namespace penstock

@@ -129,7 +129,8 @@ absl::Status WeightLoader::Embedding(const std::string& name, const ModelConfig&
   if (table.codes == nullptr) {
     ASSIGN_OR_RETURN(out.embedding, View(SliceRows(table.plain, begin, rows), out));
   } else if (!config.tied_embeddings) {
-    const std::vector<int32_t> order = shard.whole() ? std::vector<int32_t>() : Run(begin, rows);
+    const std::vector<int32_t> order =
+        shard.whole() ? std::vector<int32_t>() : Ascending(begin, rows);
     ASSIGN_OR_RETURN(out.packed_embedding, LinearOf(table, config.hidden_size, order, {}));
   }
   return absl::OkStatus();

@@ -138,8 +138,10 @@ absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, TensorSource
   RowsOf tokens{.name = head, .rows = config.vocab_size};
   if (!shard.whole()) {
     const auto [begin, rows] = VocabularyOf(config, shard);
-    tokens = {
-        .name = head, .rows = rows, .order = Run(begin, rows), .tensor_rows = config.vocab_size};
+    tokens = {.name = head,
+              .rows = rows,
+              .order = Ascending(begin, rows),
+              .tensor_rows = config.vocab_size};
   }
   ASSIGN_OR_RETURN(out.lm_head, loader.Linear(std::move(tokens), config.hidden_size, false));
   if (progress) progress("weights", total, total);

@@ -3,18 +3,20 @@
 #include <poll.h>
 #include <sys/inotify.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
 #include <filesystem>
+#include <utility>
 
 #include "base/clock.h"
 
 namespace penstock {
 namespace {
 
-constexpr int kSettleMs = 20;
+constexpr absl::Duration kSettle = absl::Milliseconds(20);
 constexpr uint32_t kChanges = IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_DELETE | IN_ATTRIB;
 
 sigset_t ControlSignals() {
@@ -43,8 +45,12 @@ ControlLoop::~ControlLoop() {
 std::vector<std::string> ControlLoop::Watch(const std::set<std::string>& files) {
   for (const int watch : watches_) inotify_rm_watch(inotify_, watch);
   watches_.clear();
+  FileStates before = std::move(seen_);
+  seen_.clear();
   std::set<std::string> folders;
   for (const std::string& file : files) {
+    const auto known = before.find(file);
+    seen_[file] = known == before.end() ? StateOf(file) : known->second;
     const std::string folder = std::filesystem::path(file).parent_path().string();
     folders.insert(folder.empty() ? "." : folder);
   }
@@ -60,28 +66,38 @@ std::vector<std::string> ControlLoop::Watch(const std::set<std::string>& files) 
   return failed;
 }
 
-void ControlLoop::ReadEvents() {
+ControlLoop::FileState ControlLoop::StateOf(const std::string& file) {
+  struct stat s;
+  if (stat(file.c_str(), &s) != 0) return {};
+  return {static_cast<int64_t>(s.st_dev), static_cast<int64_t>(s.st_ino), s.st_size,
+          s.st_mtim.tv_sec, s.st_mtim.tv_nsec};
+}
+
+ControlLoop::FileStates ControlLoop::ReadEvents() {
   alignas(inotify_event) char events[4096];
   while (read(inotify_, events, sizeof events) > 0) {
   }
+  FileStates states;
+  for (const auto& [file, state] : seen_) states[file] = StateOf(file);
+  return states;
 }
 
 ControlEvent ControlLoop::Wait(absl::Duration most) {
   const Clock& clock = SystemClock::Get();  // the time of day may be set meanwhile
   const absl::Time end = clock.Now() + most;
-  bool changed = false;
+  FileStates latest = seen_;
+  absl::Time settled = absl::InfiniteFuture();
   while (true) {
+    const bool changed = settled != absl::InfiniteFuture();
+    const absl::Time until = changed ? settled : end;
     int timeout = -1;
-    if (changed) {
-      timeout = kSettleMs;
-    } else if (end != absl::InfiniteFuture()) {
+    if (until != absl::InfiniteFuture()) {
       timeout = static_cast<int>(std::clamp<int64_t>(
-          absl::ToInt64Milliseconds(absl::Ceil(end - clock.Now(), absl::Milliseconds(1))), 0,
+          absl::ToInt64Milliseconds(absl::Ceil(until - clock.Now(), absl::Milliseconds(1))), 0,
           1 << 30));
     }
     pollfd waits[] = {{signals_, POLLIN, 0}, {inotify_, POLLIN, 0}};
     const int ready = poll(waits, 2, timeout);
-    if (ready == 0) return changed ? ControlEvent::kFiles : ControlEvent::kTimeout;
     if (ready < 0) continue;  // interrupted
     signalfd_siginfo signal;
     if ((waits[0].revents & POLLIN) != 0 && read(signals_, &signal, sizeof signal) > 0)
@@ -89,9 +105,14 @@ ControlEvent ControlLoop::Wait(absl::Duration most) {
              : signal.ssi_signo == SIGINT ? ControlEvent::kInterrupt
                                           : ControlEvent::kStop;
     if ((waits[1].revents & POLLIN) != 0) {
-      ReadEvents();
-      changed = true;
+      FileStates now = ReadEvents();
+      if (now != latest) settled = now == seen_ ? absl::InfiniteFuture() : clock.Now() + kSettle;
+      latest = std::move(now);
     }
+    if (clock.Now() < (settled != absl::InfiniteFuture() ? settled : end)) continue;
+    if (settled == absl::InfiniteFuture()) return ControlEvent::kTimeout;
+    seen_ = std::move(latest);
+    return ControlEvent::kFiles;
   }
 }
 

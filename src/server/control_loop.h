@@ -3,6 +3,9 @@
 // Threads: confined to the main thread; made before any other is started.
 #pragma once
 
+#include <array>
+#include <cstdint>
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
@@ -27,18 +30,23 @@ class ControlLoop {
   /// of those that cannot be watched.
   std::vector<std::string> Watch(const std::set<std::string>& files);
 
-  /// Waits `most` at most. kStop: SIGTERM. kInterrupt: SIGINT. kReload: SIGHUP. kFiles: something changed in a
-  /// watched directory, and nothing more for 20 ms.
+  /// Waits `most` at most. kStop: SIGTERM. kInterrupt: SIGINT. kReload: SIGHUP. kFiles: one of the files
+  /// is another, or has changed, since the last time, and none has for 20 ms. What happens to others
+  /// beside them does not count.
   ControlEvent Wait(absl::Duration most = absl::InfiniteDuration());
   /// From now on a stop signal ends the process at once, and others do nothing.
   void StopWaiting();
 
  private:
-  void ReadEvents();
+  using FileState = std::array<int64_t, 5>;  // zeros: there is none
+  using FileStates = std::map<std::string, FileState>;
+  static FileState StateOf(const std::string& file);
+  FileStates ReadEvents();
 
   int signals_ = -1;
   int inotify_ = -1;
   std::vector<int> watches_;
+  FileStates seen_;  // as the last kFiles left them
 };
 
 }  // namespace penstock

@@ -14,10 +14,10 @@ bool WasTurnedAway(const RequestRecord& record) { return record.code == 429 || r
 
 TenantCounts::TenantCounts(Catalogue* catalogue, const Live<ServerConfig>* config)
     : catalogue_(*catalogue), config_(*config) {
+  Of(kOtherTenants);  // for whoever comes when there are too many
   for (const auto& [name, entry] : config_.Get()->tenants) {
     if (name != "*") Of(name);
   }
-  Of(kOtherTenants);
 }
 
 const TenantMetrics& TenantCounts::Of(const std::string& label) {
@@ -29,9 +29,9 @@ const TenantMetrics& TenantCounts::Of(const std::string& label) {
 }
 
 void TenantCounts::Record(const RequestRecord& record) {
-  const bool known =
-      record.tenant == kAnonymousTenant || config_.Get()->tenants.contains(record.tenant);
-  const TenantMetrics& tenant = Of(known ? record.tenant : kOtherTenants);
+  const std::string name = record.tenant.empty() ? kAnonymousTenant : record.tenant;
+  const bool known = name == kAnonymousTenant || config_.Get()->tenants.contains(name);
+  const TenantMetrics& tenant = Of(known ? name : kOtherTenants);
   tenant.requests.Add();
   tenant.prompt_tokens.Add(static_cast<double>(record.usage.prompt_tokens));
   tenant.generation_tokens.Add(static_cast<double>(record.usage.completion_tokens));

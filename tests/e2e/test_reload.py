@@ -71,6 +71,20 @@ def test_a_changed_file_is_taken(serve, tmp_path):
     server.until(lambda: info(server) == before)
 
 
+def test_is_read_once_for_each_change(serve, tmp_path):
+    """Neither what changes beside it nor the watching itself has it read again."""
+    config = tmp_path / "penstock.yaml"
+    server = configured(serve, config, "observe: {level: debug}\n")
+    replace(config, BASE + "observe: {level: debug}\nlimits: {max_n: 3}\n")
+    server.logged(message="configuration taken", cause="file")
+    for i in range(20):
+        (tmp_path / "beside.log").write_text(str(i))
+        time.sleep(0.05)
+    replace(config, BASE + "observe: {level: debug}\nlimits: {max_n: 4}\n")
+    server.until(lambda: ask(server, 4) == 200)
+    assert len(server.logged(message="configuration taken")) == 2
+
+
 def test_a_mounted_folder_is_swapped(serve, tmp_path):
     """As a ConfigMap: the file is a link through a link that is replaced."""
     for version, n in (("v1", 2), ("v2", 3)):

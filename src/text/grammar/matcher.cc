@@ -237,6 +237,7 @@ Matcher::Matcher(std::shared_ptr<const Grammar> grammar) : machine_(std::move(gr
   history_.emplace_back();
   const StackMachine::Place start{machine_.grammar().start, StackMachine::kBottom};
   machine_.Enter({&start, 1}, history_.back());
+  num_nodes_.push_back(machine_.num_nodes());
 }
 
 bool Matcher::Accept(std::string_view bytes) {
@@ -245,12 +246,16 @@ bool Matcher::Accept(std::string_view bytes) {
   machine_.Allow();
   for (const char byte : bytes) {
     machine_.Step(now, static_cast<uint8_t>(byte), next);
-    if (next.dead() && !next.cut) return false;
+    if (next.dead() && !next.cut) {
+      machine_.Shrink(num_nodes_.back());
+      return false;
+    }
     std::swap(now, next);
   }
   remembered_ += now.ways.size();
   now.cut |= remembered_ > kMostRemembered;
   history_.push_back(std::move(now));
+  num_nodes_.push_back(machine_.num_nodes());
   return true;
 }
 
@@ -258,7 +263,9 @@ void Matcher::Rollback(int32_t num_steps) {
   for (int32_t left = std::min(num_steps, this->num_steps()); left > 0; --left) {
     remembered_ -= history_.back().ways.size();
     history_.pop_back();
+    num_nodes_.pop_back();
   }
+  machine_.Shrink(num_nodes_.back());
 }
 
 void Matcher::LimitReasoning(int32_t most) {

@@ -168,6 +168,7 @@ class Matcher {
  private:
   StackMachine machine_;
   std::vector<ConfigSet> history_;  // after each step; the first: at the start
+  std::vector<size_t> num_nodes_;   // stacks that there were after each
   size_t remembered_ = 0;           // ways in all of it
 };
 

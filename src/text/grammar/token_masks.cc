@@ -255,7 +255,7 @@ void MaskWriter::WalkWays(StackMachine& machine, const TokenTrie& trie, uint32_t
     }
     take(trie.tokens(node));
     if (next.ways.size() == 1) {
-      WalkOne(machine, trie, i + 1, node.end, next.ways[0], take);
+      WalkWays(machine, trie, i + 1, node.end, next, take);
       i = node.end;
     } else {
       ++i;

@@ -112,16 +112,5 @@ TEST_P(ThreadCollectiveTest, WhoeverWaitsLeavesWithTheFirstReasonOfAnAbort) {
 
 INSTANTIATE_TEST_SUITE_P(Sizes, ThreadCollectiveTest, ::testing::Values(2, 3, 4, 8));
 
-TEST(SoloCollective, LeavesRowsAsTheyAreUntilItIsAborted) {
-  SoloCollective solo;
-  std::vector<float> values = {1, 2, 3};
-  EXPECT_TRUE(solo.AllReduceSum(0, RowsOf(values, 1)).ok());
-  EXPECT_EQ(values, (std::vector<float>{1, 2, 3}));
-  EXPECT_TRUE(solo.Barrier(0).ok());
-  solo.Abort(absl::InternalError("over"));
-  EXPECT_EQ(solo.Barrier(0).message(), "over");
-  EXPECT_FALSE(solo.ok());
-}
-
 }  // namespace
 }  // namespace penstock

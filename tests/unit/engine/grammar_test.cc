@@ -93,6 +93,23 @@ TEST_P(EngineGrammarTest, EndsWhereNothingCanFollow) {
   EXPECT_EQ(sink->usage.completion_tokens, 1);
 }
 
+TEST_P(EngineGrammarTest, EndsWithAllOfItsTextWhereNoTokenMaySaySo) {
+  std::vector<TokenId> cycle;
+  for (int i = 0; i < 40; ++i) cycle.push_back(10 + i % 3);
+  for (const int32_t length : {37, 38, 39, 40}) {  // wherever drafts end
+    GenerateRequest request;
+    request.prompt = {1, 2, 3};
+    request.max_tokens = 100;
+    request.grammar = std::make_shared<CycleGrammar>(length);
+    const auto sink = std::make_shared<RecordingSink>();
+    ASSERT_TRUE(engine_->Submit(RequestId{next_++}, std::move(request), sink).ok());
+    while (engine_->RunOnce()) {
+    }
+    EXPECT_EQ(sink->ids, std::vector<TokenId>(cycle.begin(), cycle.begin() + length));
+    EXPECT_EQ(sink->reason, FinishReason::kStop);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(DepthsAndDrafts, EngineGrammarTest,
                          testing::Values(std::pair(1, false), std::pair(2, false),
                                          std::pair(1, true), std::pair(2, true)));

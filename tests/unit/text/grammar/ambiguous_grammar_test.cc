@@ -20,8 +20,8 @@ using Ends = std::set<size_t>;
 struct Rule;
 struct Part {
   enum class Kind { kLetters, kSequence, kChoice, kRepeat, kRule } kind = Kind::kLetters;
-  std::string letters;
-  std::vector<Part> parts;
+  std::string letters = {};
+  std::vector<Part> parts = {};
   size_t min = 0, max = 0;  // kRepeat; 0: any number
   size_t rule = 0;
 

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "test_seed.h"
+#include "text/grammar/gbnf.h"
 #include "text/grammar/grammar_compiler.h"
 #include "text/tokenizer_loader.h"
 
@@ -106,6 +107,35 @@ TEST_F(TokenMasksTest, OfAmbiguousGrammarsAreWhatTheMatcherAccepts) {
   for (const auto& [gbnf, text] : cases) {
     SCOPED_TRACE(gbnf);
     for (int time = 0; time < 3; ++time) Check(*Start(GrammarSpec::Form::kGbnf, gbnf), text);
+  }
+}
+
+TEST(MaskWriter, WalksSmallTreesToTheirLastLeaf) {
+  std::vector<std::string> pieces = {"a", "b"};
+  for (int i = 0; i < 1000; ++i) {
+    const std::string digits = absl::StrCat(i);
+    for (size_t n = digits.size(); n <= 3; ++n)
+      pieces.push_back(std::string(n - digits.size(), '0') + digits);
+  }
+  const auto masks = std::make_shared<grammar::TokenMasks>(pieces);
+  for (const char* gbnf : {"root ::= [0-9] ([0-9] [0-9] \"a\" | [0-9] [0-8] \"b\")",
+                           "root ::= [0-9]{2,4} \"a\" | [0-9] [5-9] [0-9]? \"b\"",
+                           "root ::= [0-9] root \"a\" | [0-9] root \"b\" | [1-9]"}) {
+    auto made = grammar::CompileGbnf(gbnf);
+    ASSERT_TRUE(made.ok()) << made.status();
+    grammar::Matcher matcher(std::make_shared<const grammar::Grammar>(*std::move(made)));
+    grammar::MaskWriter writer(masks);
+    std::vector<uint32_t> words(masks->num_words());
+    for (const char* step : {"", "1", "9", "9"}) {
+      ASSERT_TRUE(matcher.Accept(step));
+      ASSERT_TRUE(writer.Write(matcher, absl::MakeSpan(words)));
+      for (size_t id = 0; id < pieces.size(); ++id) {
+        const bool allowed = matcher.Accept(pieces[id]);
+        if (allowed) matcher.Rollback(1);
+        EXPECT_EQ(words[id / 32] >> (id % 32) & 1, allowed ? 1u : 0u) << gbnf << " " << pieces[id];
+      }
+      if (matcher.ended()) break;
+    }
   }
 }
 
