@@ -14,7 +14,7 @@ bool WasTurnedAway(const RequestRecord& record) { return record.code == 429 || r
 
 TenantCounts::TenantCounts(Catalogue* catalogue, const Live<ServerConfig>* config)
     : catalogue_(*catalogue), config_(*config) {
-  Of(kOtherTenants);  // for whoever comes when there are too many
+  for (const char* always : {kOtherTenants, kAnonymousTenant}) Of(always);  // however many there are
   for (const auto& [name, entry] : config_.Get()->tenants) {
     if (name != "*") Of(name);
   }
