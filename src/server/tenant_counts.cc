@@ -14,7 +14,8 @@ bool WasTurnedAway(const RequestRecord& record) { return record.code == 429 || r
 
 TenantCounts::TenantCounts(Catalogue* catalogue, const Live<ServerConfig>* config)
     : catalogue_(*catalogue), config_(*config) {
-  for (const char* always : {kOtherTenants, kAnonymousTenant}) Of(always);  // however many there are
+  for (const char* always : {kOtherTenants, kAnonymousTenant})
+    Of(always);  // however many there are
   for (const auto& [name, entry] : config_.Get()->tenants) {
     if (name != "*") Of(name);
   }
