@@ -123,6 +123,13 @@ size_t IncompleteUtf8Suffix(std::string_view text) {
   return 0;
 }
 
+std::string_view Utf8Prefix(std::string_view text, size_t max_bytes) {
+  if (text.size() <= max_bytes) return text;
+  text = text.substr(0, max_bytes);
+  text.remove_suffix(IncompleteUtf8Suffix(text));
+  return text;
+}
+
 std::u32string ToCodePoints(std::string_view text) {
   std::u32string out;
   out.reserve(text.size());

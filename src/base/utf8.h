@@ -37,6 +37,9 @@ std::string RepairUtf8(std::string_view text);
 /// The number of bytes at the end that start a code point whose rest is missing: 0 to 3.
 size_t IncompleteUtf8Suffix(std::string_view text);
 
+/// The start of a text: at most so many bytes, and no part of a character that begins there.
+std::string_view Utf8Prefix(std::string_view text, size_t max_bytes);
+
 /// Code points of a text; invalid parts are U+FFFD.
 std::u32string ToCodePoints(std::string_view text);
 std::string FromCodePoints(std::u32string_view code_points);

@@ -113,14 +113,8 @@ absl::StatusOr<Probe> ReadProbe(const std::string& line) {
   return probe;
 }
 
-/// The beginning of the character that byte `at` belongs to.
-size_t CharacterAt(std::string_view text, size_t at) {
-  while (at > 0 && at < text.size() && (text[at] & 0xc0) == 0x80) --at;
-  return at;
-}
-
 std::string Shown(std::string_view text) {
-  return absl::StrCat("\"", ToAbsl(text.substr(0, CharacterAt(text, kShown))), "\"");
+  return absl::StrCat("\"", ToAbsl(Utf8Prefix(text, kShown)), "\"");
 }
 
 bool IsWordByte(char c) { return absl::ascii_isalnum(c) || (c & 0x80) != 0 || c == '_'; }
@@ -160,7 +154,7 @@ std::string JudgeExact(const Probe& probe, std::string_view content) {
       std::mismatch(content.begin(), content.end(), probe.answer.begin(), probe.answer.end());
   if (differs.first == content.end() && differs.second == probe.answer.end()) return "";
   const auto alike = static_cast<size_t>(differs.first - content.begin());
-  const size_t begin = CharacterAt(content, alike);
+  const size_t begin = Utf8Prefix(content, alike).size();
   return absl::StrCat("byte ", alike, ": kept ",
                       Shown(std::string_view(probe.answer).substr(begin)), ", now ",
                       Shown(content.substr(begin)));

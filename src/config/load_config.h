@@ -44,4 +44,7 @@ struct HostPort {
 /// "127.0.0.1:8000", "[::1]:8000", "localhost:0".
 absl::StatusOr<HostPort> ParseHostPort(std::string_view text);
 
+/// Whether routes ask for keys, tokens or certificates.
+bool AsksForCredentials(const AuthSection& auth);
+
 }  // namespace penstock

@@ -270,11 +270,13 @@ absl::StatusOr<HostPort> ParseHostPort(std::string_view text) {
   return out;
 }
 
+bool AsksForCredentials(const AuthSection& auth) {
+  return !auth.api_keys.empty() || !auth.api_key_file.empty() ||
+         !auth.key_file.pepper_file.empty() || !auth.jwt.empty() || !auth.mtls.empty();
+}
+
 absl::Status ValidateConfig(const ServerConfig& config, bool serving) {
-  const bool keyless_ok = config.server.allow_anonymous || !config.auth.api_keys.empty() ||
-                          !config.auth.api_key_file.empty() ||
-                          !config.auth.key_file.pepper_file.empty() || !config.auth.jwt.empty() ||
-                          !config.auth.mtls.empty();
+  const bool keyless_ok = config.server.allow_anonymous || AsksForCredentials(config.auth);
   RETURN_IF_ERROR(ValidateAccess(config));
   if (!config.auth.key_file.pepper_file.empty() && config.server.state_dir.empty()) {
     return absl::InvalidArgumentError(

@@ -139,6 +139,10 @@ void Decoder::AddToResidual(const PackedLinear& linear, AdaptedLinear AdaptedLay
   }
   device_->ops().Linear({.x = x, .w = &linear, .y = normed_});
   AddAdapted(adapted, index, x, normed_);
+  AddNormed(after, scalar);
+}
+
+void Decoder::AddNormed(const NormWeights& after, float scalar) {
   device_->ops().Norm({.x = normed_,
                        .weight = FloatsOf(after.weight),
                        .eps = config_->norm_eps,

@@ -60,6 +60,8 @@ class Decoder final : public Network {
   Tensor Partial(int64_t rows) const;
   /// Embeds the tokens that are this rank's; the others' come with the sum.
   void EmbedOwn(const BatchRows& batch);
+  /// residual += scalar * the norm of normed_.
+  void AddNormed(const NormWeights& after, float scalar);
   /// residual += scale * (the sum of the ranks' Partial), normalised first as in AddToResidual.
   void AddSum(int64_t rows, float scale, const NormWeights& after, float scalar);
 

@@ -40,13 +40,7 @@ void Decoder::AddSum(int64_t rows, float scale, const NormWeights& after, float 
                         .y = normed ? normed_ : hidden_,
                         .scale = normed ? 1.0f : scale,
                         .accumulate = !normed});
-  if (!normed) return;
-  device_->ops().Norm({.x = normed_,
-                       .weight = FloatsOf(after.weight),
-                       .eps = config_->norm_eps,
-                       .y = hidden_,
-                       .accumulate = true,
-                       .scale = scalar});
+  if (normed) AddNormed(after, scalar);
 }
 
 }  // namespace penstock

@@ -6,6 +6,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "api/http/json_text.h"
+#include "base/utf8.h"
 #include "service/ids.h"
 
 namespace penstock {
@@ -27,14 +28,6 @@ std::string NewSpanId() {
   return id;
 }
 
-/// Cut between two characters.
-std::string_view Short(std::string_view text) {
-  if (text.size() <= kMaxText) return text;
-  size_t size = kMaxText;
-  while (size > 0 && (static_cast<unsigned char>(text[size]) & 0xc0) == 0x80) --size;
-  return text.substr(0, size);
-}
-
 /// A list of attributes on its way into a string.
 class AttributeList {
  public:
@@ -47,14 +40,14 @@ class AttributeList {
     if (value.empty()) return;
     Key(key);
     out_ += "{\"stringValue\":";
-    AppendJsonString(out_, Short(value));
+    AppendJsonString(out_, Utf8Prefix(value, kMaxText));
     out_ += "}}";
   }
   void Texts(std::string_view key, std::string_view value) {
     if (value.empty()) return;
     Key(key);
     out_ += "{\"arrayValue\":{\"values\":[{\"stringValue\":";
-    AppendJsonString(out_, Short(value));
+    AppendJsonString(out_, Utf8Prefix(value, kMaxText));
     out_ += "}]}}}";
   }
   void Int(std::string_view key, int64_t value) {  // JSON's numbers hold 53 bits
@@ -81,7 +74,7 @@ void BeginSpan(std::string& out, const RequestRecord& record, const std::string&
   absl::StrAppend(&out, "{\"traceId\":\"", record.trace_id, "\",\"spanId\":\"", id, "\"");
   if (!parent.empty()) absl::StrAppend(&out, ",\"parentSpanId\":\"", parent, "\"");
   absl::StrAppend(&out, ",\"flags\":", record.trace_sampled ? 1 : 0, ",\"name\":");
-  AppendJsonString(out, Short(name));
+  AppendJsonString(out, Utf8Prefix(name, kMaxText));
   absl::StrAppend(&out, ",\"kind\":", kind, ",\"startTimeUnixNano\":\"",
                   absl::ToUnixNanos(times.begin), "\",\"endTimeUnixNano\":\"",
                   absl::ToUnixNanos(times.end), "\",");
@@ -121,7 +114,7 @@ void WriteRequest(std::string& out, const RequestRecord& record, SpanTimes times
   // As the conventions have it a client's mistake is no error of a server's span.
   if (record.code >= 500) {
     absl::StrAppend(&out, ",\"status\":{\"code\":", kError, ",\"message\":");
-    AppendJsonString(out, Short(record.error));
+    AppendJsonString(out, Utf8Prefix(record.error, kMaxText));
     out += "}";
   }
   out += "}";

@@ -28,9 +28,7 @@ absl::Status InvalidField(std::string_view param, std::string_view message) {
 
 std::string Shown(std::string_view name, size_t max_bytes) {
   if (name.size() <= max_bytes) return std::string(name);
-  std::string_view start = name.substr(0, max_bytes);
-  start.remove_suffix(IncompleteUtf8Suffix(start));
-  return absl::StrCat(ToAbsl(start), "...");
+  return absl::StrCat(ToAbsl(Utf8Prefix(name, max_bytes)), "...");
 }
 
 std::string FieldOf(const absl::Status& status) {

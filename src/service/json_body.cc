@@ -46,11 +46,12 @@ class BoundedBuilder {
                    const nlohmann::detail::exception& error) {
     position_ = position;
     const std::string_view what = error.what();
-    // "[json.exception.parse_error.101] parse error at line 1, column 2: syntax error while ...":
-    // the last part.
+    // "[json.exception.parse_error.101] parse error at line 1, column 2: syntax error while ...; last
+    // read: 'text'": the last part, without what the client sent, as errors are logged.
     size_t at = what.find("column ");
     at = at == std::string_view::npos ? what.find("] ") : what.find(": ", at);
     message_ = std::string(at == std::string_view::npos ? what : what.substr(at + 2));
+    message_.resize(std::min(message_.size(), message_.find("; last read: ")));
     (void)last_token;
     return false;
   }
@@ -110,7 +111,6 @@ absl::StatusOr<Json> ParseWireJson(std::string_view text, std::string_view what)
         before.size() - (line_start == std::string_view::npos ? 0 : line_start + 1) + 1;
     where = absl::StrCat(" at line ", line, ", column ", column);
   }
-  // The parser quotes what it read, which may be any bytes; the answer's writer makes UTF-8 of it.
   return absl::InvalidArgumentError(
       absl::StrCat(ToAbsl(what), " is not valid JSON", where, ": ", builder.message()));
 }

@@ -46,8 +46,15 @@ def routes(demo):
 
 
 def good(route):
-    """A body of the route with the mark in a text of it."""
-    return json.dumps(ASK[route])
+    """A body of the route that begins with a text, the mark; ids have none."""
+    mark = MARK.decode()
+    body = dict(ASK[route])
+    for name in ("messages", "documents", "prompt", "input", "lora_name"):
+        if name in body:
+            text = [{"role": "user", "content": mark * 20}] if name == "messages" else mark * 20
+            body = {name: [text] if name == "documents" else text, **{k: v for k, v in body.items() if k != name}}
+            break
+    return json.dumps(body)
 
 
 BODIES = {

@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 #include "access/ip_address.h"
 #include "base/strings.h"
+#include "config/load_config.h"
 
 namespace penstock {
 namespace {
@@ -30,18 +31,9 @@ bool SameName(std::string_view a, std::string_view b) {
   return absl::EqualsIgnoreCase(ToAbsl(a), ToAbsl(b));
 }
 
-bool AsksForNothing(const AuthSection& auth) {
-  return auth.api_keys.empty() && auth.api_key_file.empty() && auth.key_file.pepper_file.empty() &&
-         auth.jwt.empty() && auth.mtls.empty();
-}
-
 bool OnLoopback(std::string_view listener) {
-  const size_t colon = listener.rfind(':');
-  const bool in_brackets = listener.starts_with('[');
-  const std::string_view name = in_brackets ? NameOf(listener) : listener.substr(0, colon);
-  if (SameName(name, "localhost")) return true;
-  const auto address = IpAddress::Parse(name);
-  return address && address->loopback();
+  const absl::StatusOr<HostPort> address = ParseHostPort(listener);
+  return address.ok() && address->loopback();
 }
 
 bool IsLocalName(std::string_view name) {
@@ -56,7 +48,7 @@ bool IsLocalName(std::string_view name) {
 
 bool IsAllowedHost(const ServerConfig& config, std::string_view host) {
   const std::vector<std::string>& allowed = config.server.allowed_hosts;
-  const bool judges = !allowed.empty() || (AsksForNothing(config.auth) &&
+  const bool judges = !allowed.empty() || (!AsksForCredentials(config.auth) &&
                                            OnLoopback(config.server.public_listener.http));
   if (!judges || host.empty()) return true;
   const std::string_view name = NameOf(host);

@@ -67,6 +67,15 @@ TEST(Utf8, KnowsHowManyBytesWaitForTheirRest) {
   EXPECT_EQ(IncompleteUtf8Suffix("\xF0\x9F\xE2"), 1u);
 }
 
+TEST(Utf8, CutsBetweenCharacters) {
+  EXPECT_EQ(Utf8Prefix("abc", 3), "abc");
+  EXPECT_EQ(Utf8Prefix("abc", 2), "ab");
+  EXPECT_EQ(Utf8Prefix("a\u20ACb", 3), "a");
+  EXPECT_EQ(Utf8Prefix("a\u20ACb", 4), "a\u20AC");
+  EXPECT_EQ(Utf8Prefix("\U0001F600", 3), "");
+  EXPECT_EQ(Utf8Prefix("\xFF\xFF\xFF", 2), "\xFF\xFF");
+}
+
 TEST(Utf8, CountsAndConvertsCodePoints) {
   EXPECT_EQ(CountCodePoints("a\u00E9\u20AC\U0001F600"), 4u);
   EXPECT_EQ(CountCodePoints("\xFF\xFF"), 2u);

@@ -146,6 +146,15 @@ TEST(WireJson, AgreesWithTheTreeAtTheEdges) {
   ExpectSame(Nested(100).insert(100, "123456789012345678901234567890"));
 }
 
+TEST(WireJson, ErrorsSayWhereAndNothingOfWhatWasSent) {
+  for (const char* text :
+       {R"({"prompt": "a secret)", R"({"prompt": "a secret\x"})", "asecret", R"({"a": asecret})"}) {
+    const absl::Status status = ParseWireJson(text).status();
+    EXPECT_THAT(status.message(), testing::HasSubstr("line 1, column")) << text;
+    EXPECT_THAT(status.message(), testing::Not(testing::HasSubstr("secret"))) << text;
+  }
+}
+
 TEST(WireJson, ANulEndsNothing) {
   using std::string_literals::operator""s;
   for (const std::string& text :

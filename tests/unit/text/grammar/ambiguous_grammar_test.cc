@@ -171,9 +171,36 @@ int CompareTexts(const std::vector<Part>& rules, Matcher& matcher, std::string& 
   return num;
 }
 
+/// Walks the matcher at random and compares each mask with the tokens asked one by one.
+int CompareMasks(const std::vector<std::string>& pieces, Matcher& matcher, MaskWriter& writer,
+                 std::mt19937& random) {
+  std::vector<uint32_t> words(2);
+  int num_allowed = 0;
+  for (int step = 0; step < 4; ++step) {
+    if (!writer.Write(matcher, absl::MakeSpan(words))) return num_allowed;
+    std::vector<size_t> allowed;
+    for (size_t id = 0; id < pieces.size(); ++id) {
+      const bool accepts = matcher.Accept(pieces[id]);
+      if (accepts) matcher.Rollback(1);
+      EXPECT_EQ(words[id / 32] >> (id % 32) & 1, accepts ? 1u : 0u) << pieces[id];
+      if (accepts) allowed.push_back(id);
+    }
+    num_allowed += static_cast<int>(allowed.size());
+    if (allowed.empty()) break;
+    EXPECT_TRUE(matcher.Accept(pieces[allowed[random() % allowed.size()]]));
+  }
+  return num_allowed;
+}
+
 TEST(AmbiguousGrammar, MatchesWhatItsRulesSay) {
   const uint32_t seed = TestSeed();
-  int num_grammars = 0, num_matches = 0;
+  int num_grammars = 0, num_matches = 0, num_allowed = 0;
+  std::mt19937 random(seed);
+  std::vector<std::string> pieces = {"a", "b", "c"};  // all texts of up to three of them
+  for (size_t i = 0; pieces.size() < 39; ++i) {
+    for (const char letter : {'a', 'b', 'c'}) pieces.push_back(pieces[i] + letter);
+  }
+  const auto masks = std::make_shared<TokenMasks>(pieces);
   for (uint32_t run = 0; run < 150; ++run) {
     const Rules rules(seed + run);
     std::string gbnf;
@@ -187,16 +214,35 @@ TEST(AmbiguousGrammar, MatchesWhatItsRulesSay) {
     Matcher matcher(std::make_shared<const Grammar>(*std::move(made)));
     std::string text;
     num_matches += CompareTexts(rules.made, matcher, text, true);
+    MaskWriter writer(masks);
+    num_allowed += CompareMasks(pieces, matcher, writer, random);
     ASSERT_FALSE(testing::Test::HasFailure());
   }
   EXPECT_GT(num_grammars, 50);
   EXPECT_GT(num_matches, 500);
+  EXPECT_GT(num_allowed, 500);
 }
 
 std::shared_ptr<const Grammar> Compiled(std::string_view text) {
   auto made = CompileGbnf(text);
   EXPECT_TRUE(made.ok()) << made.status();
   return std::make_shared<const Grammar>(*std::move(made));
+}
+
+TEST(AmbiguousGrammar, RulesThatReturnToOnePlaceKeepApartWhoCalledThem) {
+  // In the first way both go on at the c; in the second each has a letter of its own.
+  const auto grammar = Compiled(
+      "root ::= (one | two) \"c\" | \"a\" (one \"d\" | two \"e\")\n"
+      "one ::= \"b\" | \"b\" one \"x\"\n"
+      "two ::= \"b\" two \"y\" | \"z\"");
+  for (const char* text : {"bc", "zc", "bbxc", "bzyc", "abd", "aze", "abbxd", "abzye"}) {
+    Matcher matcher(grammar);
+    EXPECT_TRUE(matcher.Accept(text) && matcher.finished()) << text;
+  }
+  for (const char* text : {"abe", "azd", "bbyc", "bzxc", "abbxe", "abzyd"}) {
+    Matcher matcher(grammar);
+    EXPECT_FALSE(matcher.Accept(text) && matcher.finished()) << text;
+  }
 }
 
 TEST(AmbiguousGrammar, StacksGrowWithTheTextAlone) {
