@@ -35,7 +35,7 @@ def main():
             return {(name, tenant): float(value) for name, tenant, value in rows}
 
         fresh = series()
-        expect(set(fresh) == {(n, t) for n in NAMES for t in ("clinic", "few", "idle", "other")}, fresh)
+        expect(set(fresh) == {(n, t) for n in NAMES for t in ("anonymous", "clinic", "few", "idle", "other")}, fresh)
         expect(not any(fresh.values()), "they begin at 0", fresh)
         used = [json.loads(ask("clinic")[1])["usage"] for _ in range(3)]
         expect([ask("few")[0] for _ in range(5)] == [200, 200, 429, 429, 429], "rpm")
