@@ -58,7 +58,9 @@ class CpuParts {
 };
 
 /// While this lives the thread's time is of `part`; on a thread that does not count it does nothing.
-/// Reads the clock twice, which takes about a microsecond.
+/// A scope within no other reads the thread's clock twice, which takes about a microsecond. Within it
+/// time is told apart by the wall clock, so that a thread that is interrupted may have some of it put
+/// under the wrong part; the sum is exact.
 class CpuPart {
  public:
   explicit CpuPart(FrontPart part);

@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <thread>
 
+#include "absl/time/clock.h"
 #include "base/thread_cpu.h"
 
 namespace penstock {
@@ -18,28 +19,52 @@ void Burn(absl::Duration time) {
   }
 }
 
+// Burns half a millisecond, two in json, a half again; whether nothing else ran on the core meanwhile.
+bool Undisturbed(const CpuParts& parts) {
+  const absl::Time begin = absl::Now();
+  const CpuPart request(FrontPart::kRequests);
+  Burn(absl::Microseconds(500));
+  {
+    const CpuPart json(FrontPart::kJson);
+    Burn(absl::Milliseconds(2));
+  }
+  Burn(absl::Microseconds(500));
+  EXPECT_GT(Of(parts, FrontPart::kJson), 0);  // while the scope and the thread live
+  return absl::Now() - begin < absl::Microseconds(3200);
+}
+
 TEST(CpuParts, GiveEachPartTheTimeThatItsScopesTook) {
+  bool undisturbed = false;
+  for (int round = 0; round < 1000 && !undisturbed; ++round) {
+    CpuParts parts;
+    std::thread([&] {
+      const CpuParts::Thread counted(&parts, FrontPart::kAnswers);
+      Burn(absl::Milliseconds(1));
+      undisturbed = Undisturbed(parts);
+    }).join();
+    // The thread's own clock: neighbours on the machine add nothing to the sums.
+    const double in_scopes = Of(parts, FrontPart::kRequests) + Of(parts, FrontPart::kJson);
+    EXPECT_GE(Of(parts, FrontPart::kAnswers), 0.0009);
+    EXPECT_GE(in_scopes, 0.003);
+    EXPECT_EQ(Of(parts, FrontPart::kLimits), 0);
+    if (!undisturbed) continue;
+    EXPECT_NEAR(Of(parts, FrontPart::kJson), 0.002, 0.0004);
+    EXPECT_NEAR(Of(parts, FrontPart::kRequests), 0.001, 0.0004);
+  }
+  if (!undisturbed) GTEST_SKIP() << "this machine never left the thread alone for three ms";
+}
+
+TEST(CpuParts, CountNothingForAPartThatSleeps) {
   CpuParts parts;
   std::thread([&] {
     const CpuParts::Thread counted(&parts, FrontPart::kAnswers);
+    const CpuPart request(FrontPart::kRequests);
     Burn(absl::Milliseconds(20));
-    {
-      const CpuPart request(FrontPart::kRequests);
-      Burn(absl::Milliseconds(10));
-      {
-        const CpuPart json(FrontPart::kJson);
-        Burn(absl::Milliseconds(40));
-      }
-      Burn(absl::Milliseconds(10));
-    }
-    EXPECT_GE(Of(parts, FrontPart::kJson), 0.040);  // while the thread lives
+    const CpuPart chain(FrontPart::kChain);
+    absl::SleepFor(absl::Milliseconds(40));
   }).join();
-  EXPECT_GE(Of(parts, FrontPart::kAnswers), 0.019);
   EXPECT_GE(Of(parts, FrontPart::kRequests), 0.020);
-  EXPECT_GE(Of(parts, FrontPart::kJson), 0.040);
-  // The thread's own clock: neighbours on the machine add nothing.
-  EXPECT_LT(Of(parts, FrontPart::kJson), 0.060);
-  EXPECT_EQ(Of(parts, FrontPart::kLimits), 0);
+  EXPECT_LT(Of(parts, FrontPart::kChain), 0.010);
 }
 
 TEST(CpuParts, KnowWhatAThreadHasSpentSinceItsLastScope) {
