@@ -24,7 +24,9 @@ def exported():
         authority = Authority(folder)
         cert, key = authority.issue("server", "DNS:localhost,IP:127.0.0.1")
         gpu = StandInGpu(pathlib.Path(folder) / "gpu")
-        config = {"tls": {"cert_file": str(cert), "key_file": str(key)}, "chain": ["schema"], "engine": ENGINE}
+        demo = str(ROOT / "models/demo")
+        config = {"tls": {"cert_file": str(cert), "key_file": str(key)}, "chain": ["schema"],
+                  "models": {"demo": {"path": demo}, "on-gpu": {"path": demo, "engine": ENGINE}}}
         with serving(lambda _: config, env=gpu.environment) as server:
             page = server.call("GET", "/metrics", connection=server.connect(authority.context()))[1]
     return set(re.findall(r"^# TYPE (\S+)", page, re.M))
