@@ -142,6 +142,17 @@ int64_t HeldBytes() {
   return bytes;
 }
 
+std::vector<std::string> GpusInUse() {
+  std::vector<std::string> gpus;
+#if defined(PENSTOCK_HAVE_CUDA)
+  gpus = kernels::GpusInUse();
+#endif
+#if defined(PENSTOCK_HAVE_EMULATED_CUDA)
+  for (std::string& gpu : kernels_emulated::GpusInUse()) gpus.push_back(std::move(gpu));
+#endif
+  return gpus;
+}
+
 std::vector<CpuKernelSpeed> CpuKernelSpeeds() {
   std::vector<CpuKernelSpeed> speeds;
   for (const MeasuredKernels& one : ProcessKernels()) {

@@ -44,6 +44,9 @@ absl::StatusOr<OpenedBackend> PlanBackend(const BackendOptions& options);
 /// Bytes of all devices' buffers that this process holds.
 int64_t HeldBytes();
 
+/// PCI addresses of the GPUs on which this process has devices, the emulated one included.
+std::vector<std::string> GpusInUse();
+
 /// A set of the CPU's kernels on one thread, in 1e9 multiplications and additions per second.
 struct CpuKernelSpeed {
   std::string name;

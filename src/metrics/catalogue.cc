@@ -289,6 +289,11 @@ void Catalogue::SetFrontCpu(const CpuParts* parts) {
         MakeCounter("penstock_front_cpu_seconds_total", {{"part", std::string(part)}}));
 }
 
+void Catalogue::SetGpus(std::function<std::vector<GpuFigures>()> read) {
+  const std::lock_guard lock(gpus_mutex_);
+  read_gpus_ = std::move(read);
+}
+
 void Catalogue::UpdateProcess() {
   std::lock_guard lock(process_mutex_);
   if (front_cpu_ != nullptr) {
@@ -308,6 +313,12 @@ void Catalogue::UpdateProcess() {
 std::string Catalogue::Text() {
   UpdateProcess();
   std::vector<prometheus::MetricFamily> families = registry_->Collect();
+  {
+    const std::lock_guard lock(gpus_mutex_);
+    if (read_gpus_)
+      for (prometheus::MetricFamily& family : GpuFamilies(read_gpus_()))
+        families.push_back(std::move(family));
+  }
   if (legacy_names_) AddLegacyNames(families);
   return prometheus::TextSerializer().Serialize(families);
 }

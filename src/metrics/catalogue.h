@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -15,6 +16,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "base/cpu_parts.h"
+#include "metrics/gpu_figures.h"
 #include "metrics/handles.h"
 
 namespace prometheus {
@@ -162,6 +164,8 @@ class Catalogue {
   void CountFallback(const std::string& model_name);
   /// penstock_front_cpu_seconds_total; `parts` outlives the catalogue. Before the first page.
   void SetFrontCpu(const CpuParts* parts);
+  /// penstock_gpu_*: what `read` says whenever a page is made, on the thread that asks for it.
+  void SetGpus(std::function<std::vector<GpuFigures>()> read);
   /// `reason`: a label of penstock_auth_failures_total.
   void CountAuthFailure(std::string_view reason);
   /// observe.legacy_names: pages have the names that vLLM has dropped as well. Before the first page.
@@ -187,6 +191,8 @@ class Catalogue {
   std::map<std::string, prometheus::Gauge*> adapters_;  // by model
   std::mutex config_mutex_;                             // guards the next
   prometheus::Gauge* config_hash_ = nullptr;            // with the hash as its label
+  std::mutex gpus_mutex_;                               // guards the next
+  std::function<std::vector<GpuFigures>()> read_gpus_;
   std::mutex process_mutex_;  // guards the scrape of the process's figures
   const CpuParts* front_cpu_ = nullptr;
   std::vector<CounterHandle> front_parts_;  // in the order of kFrontParts

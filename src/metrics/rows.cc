@@ -10,6 +10,7 @@ constexpr auto kCounter = MetricType::kCounter;
 constexpr auto kGauge = MetricType::kGauge;
 constexpr auto kHistogram = MetricType::kHistogram;
 constexpr std::string_view kEngineLabels = "model_name,engine";
+constexpr std::string_view kGpuLabels = "gpu,uuid";
 constexpr std::string_view kFirstToken =
     ".001,.005,.01,.02,.04,.06,.08,.1,.25,.5,.75,1,2.5,5,7.5,10,20,40,80,160,640,2560";
 constexpr std::string_view kPerToken =
@@ -117,6 +118,42 @@ constexpr MetricInfo kRows[] = {
      "1: a set of kernels that this processor runs, but that disagreed with plain arithmetic and "
      "is "
      "not used."},
+    {"penstock_gpu_info", kGauge, "gpu,uuid,name,pci_address,driver", "",
+     "Constant 1; the labels describe a GPU that serves. NVIDIA's management library tells all of "
+     "penstock_gpu_*; where it is missing there is none, and no series of what a GPU does not "
+     "tell."},
+    {"penstock_gpu_up", kGauge, kGpuLabels, "",
+     "1: the GPU answers; 0: it is lost, must be reset, or the driver has not answered in a "
+     "second."},
+    {"penstock_gpu_utilization_ratio", kGauge, kGpuLabels, "",
+     "Share of the driver's last period, a second at most, in which a kernel ran, 0 to 1."},
+    {"penstock_gpu_memory_busy_ratio", kGauge, kGpuLabels, "",
+     "Share of that period in which memory was read or written, 0 to 1."},
+    {"penstock_gpu_memory_used_bytes", kGauge, kGpuLabels, "",
+     "Memory in use, by whichever process, and what the driver keeps."},
+    {"penstock_gpu_memory_total_bytes", kGauge, kGpuLabels, "", "Memory of the GPU."},
+    {"penstock_gpu_temperature_celsius", kGauge, kGpuLabels, "", "Temperature of the chip."},
+    {"penstock_gpu_power_watts", kGauge, kGpuLabels, "", "Power that the whole board draws."},
+    {"penstock_gpu_power_limit_watts", kGauge, kGpuLabels, "",
+     "Power that it may draw, by the tightest limit."},
+    {"penstock_gpu_energy_joules_total", kCounter, kGpuLabels, "",
+     "Energy since the driver was loaded."},
+    {"penstock_gpu_clock_hertz", kGauge, "gpu,uuid,clock", "",
+     "Clocks now: sm, of the multiprocessors, and memory."},
+    {"penstock_gpu_throttled", kGauge, "gpu,uuid,reason", "",
+     "1: clocks are held back for this reason: power_cap (a limit of power), sw_thermal and "
+     "hw_thermal (heat), hw_power_brake (the power supply asks for it), hw_slowdown (one of the "
+     "two "
+     "before, "
+     "by hardware), sync_boost (another GPU's clocks)."},
+    {"penstock_gpu_ecc_errors_total", kCounter, "gpu,uuid,type", "",
+     "Errors of memory since the driver was loaded: corrected, uncorrected."},
+    {"penstock_gpu_row_remap", kGauge, "gpu,uuid,state", "",
+     "pending 1: rows of memory are replaced at the next reset; failed 1: there are none left to "
+     "replace one."},
+    {"penstock_gpu_xid_errors_total", kCounter, kGpuLabels, "",
+     "Faults that the driver has reported while this server ran (Xid)."},
+    {"penstock_gpu_last_xid", kGauge, kGpuLabels, "", "Number of the last of them; 0: none."},
     {"penstock_last_step_timestamp_seconds", kGauge, kEngineLabels, "",
      "When the engine last made a step, in seconds since 1970."},
     {"penstock_max_concurrency", kGauge, kEngineLabels, "",

@@ -45,7 +45,10 @@ std::string UnitOf(const BoardPanel& panel) {
   }
   if (name.ends_with("_seconds")) return "s";
   if (name.ends_with("_bytes")) return "bytes";
-  if (name.ends_with("_perc")) return "percentunit";
+  if (name.ends_with("_perc") || name.ends_with("_ratio")) return "percentunit";
+  if (name.ends_with("_celsius")) return "celsius";
+  if (name.ends_with("_watts")) return "watt";
+  if (name.ends_with("_hertz")) return "hertz";
   return "short";
 }
 

@@ -145,6 +145,31 @@ constexpr BoardPanel kRollouts[] = {
      "s"},
 };
 
+constexpr BoardPanel kGpus[] = {
+    {"Now", "GPUs that answer", kNow, "penstock_gpu_up", "gpu,instance", "", "none"},
+    {"", "Which they are", kNow, "penstock_gpu_info", "gpu,name,uuid,driver,instance", "", "none"},
+    {"Work", "Time with a kernel running", kMost, "penstock_gpu_utilization_ratio", "gpu,instance"},
+    {"", "Time with memory busy", kMost, "penstock_gpu_memory_busy_ratio", "gpu,instance"},
+    {"", "Memory in use", kQuery, "penstock_gpu_memory_used_bytes", "",
+     "penstock_gpu_memory_used_bytes{{S}} / penstock_gpu_memory_total_bytes{{S}}", "percentunit"},
+    {"", "Tokens generated per joule", kQuery, "vllm:generation_tokens_total", "",
+     "sum(rate(vllm:generation_tokens_total{{S}}[$__rate_interval])) / "
+     "sum(penstock_gpu_power_watts{{S}})",
+     "none"},
+    {"Heat and power", "Temperature", kMost, "penstock_gpu_temperature_celsius", "gpu,instance"},
+    {"", "Power", kMost, "penstock_gpu_power_watts", "gpu,instance"},
+    {"", "Power of what is allowed", kQuery, "penstock_gpu_power_limit_watts", "",
+     "penstock_gpu_power_watts{{S}} / penstock_gpu_power_limit_watts{{S}}", "percentunit"},
+    {"", "Energy over time", kRate, "penstock_gpu_energy_joules_total", "gpu,instance", "", "watt"},
+    {"", "Clocks", kMost, "penstock_gpu_clock_hertz", "clock,gpu,instance"},
+    {"", "Clocks held back", kMost, "penstock_gpu_throttled", "reason,gpu,instance", "", "none"},
+    {"Faults", "Errors of memory", kRate, "penstock_gpu_ecc_errors_total", "type,gpu,instance"},
+    {"", "Rows of memory to replace", kMost, "penstock_gpu_row_remap", "state,gpu,instance", "",
+     "none"},
+    {"", "Faults of the driver", kRate, "penstock_gpu_xid_errors_total", "gpu,instance"},
+    {"", "Last fault", kMost, "penstock_gpu_last_xid", "gpu,instance", "", "none"},
+};
+
 constexpr BoardPlan kPlans[] = {
     {"overview", "Penstock: overview", "Whether servers are well, and how much they do.",
      kOverview},
@@ -158,6 +183,10 @@ constexpr BoardPlan kPlans[] = {
     {"rollouts", "Penstock: rollouts",
      "Which versions and configurations are out, and whether they differ in what clients see.",
      kRollouts},
+    {"gpus", "Penstock: GPUs",
+     "How the GPUs are that serve. Empty where none does, or where NVIDIA's management library is "
+     "missing.",
+     kGpus},
 };
 
 }  // namespace

@@ -26,10 +26,12 @@
 #include "base/worker_pool.h"
 #include "chain/chain_set.h"
 #include "config/config_diff.h"
+#include "metrics/nvml.h"
 #include "server/access_parts.h"
 #include "server/account_parts.h"
 #include "server/audit_events.h"
 #include "server/boot_routes.h"
+#include "server/gpu_loop.h"
 #include "server/grpc_listener.h"
 #include "server/logging.h"
 #include "server/model_instance.h"
@@ -120,6 +122,7 @@ struct Server::Parts {
   std::string AgentLine() const;
   void ReportKernels();
   absl::Status LoadModels();
+  void WatchGpus();
   absl::Status Serve();
   absl::Status Reload(const std::string& cause);
 
@@ -138,6 +141,7 @@ struct Server::Parts {
   RequestLogs logs;  // of all of them
   WorkerPool pool;
   std::vector<std::unique_ptr<ModelInstance>> models;
+  std::unique_ptr<GpuLoop> gpus;  // null: no GPU serves
   TextLoop text;
   std::unique_ptr<AdapterRegistry> registry;
   std::unique_ptr<GenerationService> service;
@@ -294,6 +298,22 @@ absl::Status Server::Parts::LoadModels() {
   return absl::OkStatus();
 }
 
+void Server::Parts::WatchGpus() {
+  const std::vector<std::string> in_use = GpusInUse();
+  if (in_use.empty()) return;
+  const auto log = [](const std::string& why) {
+    Log(LogLevel::kWarn, "no metrics of GPUs", {{"error", why}});
+  };
+  gpus = std::make_unique<GpuLoop>(
+      [in_use, log]() -> absl::StatusOr<GpuLoop::Read> {
+        ASSIGN_OR_RETURN(const std::shared_ptr<NvmlReader> reader, NvmlReader::Open(in_use));
+        if (!reader->note().empty()) log(reader->note());
+        return [reader] { return reader->Read(); };
+      },
+      [log](const absl::Status& status) { log(std::string(status.message())); });
+  catalogue.SetGpus([this] { return gpus->Get(); });
+}
+
 absl::Status Server::Parts::Serve() {
   ServiceParts parts;
   parts.config = &live;
@@ -347,6 +367,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerConfig config,
   RETURN_IF_ERROR(parts->BindAdmin());
   RETURN_IF_ERROR(parts->StartHttp());
   RETURN_IF_ERROR(parts->LoadModels());
+  parts->WatchGpus();
   RETURN_IF_ERROR(parts->Serve());
   auto server = std::unique_ptr<Server>(new Server(std::move(parts)));
   RETURN_IF_ERROR(WriteReadyFile(server->parts_->config.server.ready_file, server->http_port(),

@@ -8,7 +8,7 @@ import pytest
 from conftest import BINARY, ROOT
 
 FOLDER = ROOT / "deploy/grafana"
-BOARDS = ["overview", "latency", "cache-scheduler", "tenants", "rollouts"]
+BOARDS = ["overview", "latency", "cache-scheduler", "tenants", "rollouts", "gpus"]
 WORDS = {"sum", "max", "min", "avg", "count", "by", "on", "group_left", "rate", "increase", "histogram_quantile",
          "time"}
 TARGET_LABELS = {"instance", "job"}  # of the scrape

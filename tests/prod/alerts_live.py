@@ -29,7 +29,8 @@ if not PROMETHEUS or not ALERTMANAGER:
     sys.exit(77)
 PATIENCE = 90  # seconds, on a machine that does other things
 # Needs a machine, a disk or a script that is not sound; rules_unit.py fires them.
-NOT_LIVE = {"PenstockKernelDisabled", "PenstockGuardFails", "PenstockAuditBroken", "PenstockUsageNotWritten"}
+NOT_LIVE = {"PenstockKernelDisabled", "PenstockGuardFails", "PenstockAuditBroken", "PenstockUsageNotWritten",
+            "PenstockGpuLost", "PenstockGpuThrottled", "PenstockGpuMemoryErrors", "PenstockGpuFaults"}
 
 
 def free_port():

@@ -18,11 +18,17 @@ import threading
 import time
 import urllib.parse
 
-from rig import ROOT, Authority, Server, expect
+from rig import BINARY, ROOT, Authority, Server, expect
+
+sys.path.insert(0, str(ROOT / "tests/fakes"))
+from stand_in_gpu import ENGINE, StandInGpu, has_emulated_gpu  # noqa: E402
 
 PROMETHEUS = shutil.which("prometheus")
 if not PROMETHEUS:
     print("Prometheus is not installed")
+    sys.exit(77)
+if not has_emulated_gpu(BINARY, ROOT / "models/demo"):
+    print("this build has no emulated GPU, which one of the dashboards shows")
     sys.exit(77)
 PATIENCE = 120  # seconds, on a machine that does other things
 WINDOW = "20s"
@@ -120,12 +126,15 @@ def main():
         folder = pathlib.Path(name)
         authority = Authority(folder / "ca")
         cert, key = authority.issue("server", "DNS:localhost,IP:127.0.0.1")
+        gpu = StandInGpu(folder / "gpu")
         server = Server(folder, {
+            "models": {"demo": {"path": str(ROOT / "models/demo")},
+                       "on-gpu": {"path": str(ROOT / "models/demo"), "engine": ENGINE}},  # of which nothing is asked
             "server": {"public": {"http": "127.0.0.1:0", "grpc": ""}},
             "tls": {"cert_file": str(cert), "key_file": str(key)},
             "engine": {"threads": 1, "speculation": {"method": "ngram"}},
             "observe": {"log": "json", "legacy_names": True},
-        })
+        }, env=gpu.environment)
         prometheus = Prometheus(folder, server.port, authority.cert)
         over = threading.Event()
         workers = [threading.Thread(target=load, args=(server, authority.context(), over)) for _ in range(2)]

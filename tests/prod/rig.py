@@ -50,7 +50,7 @@ class UnixConnection(http.client.HTTPConnection):
 class Server:
     """`penstock serve` on the demo model with free ports."""
 
-    def __init__(self, folder, config, *arguments):
+    def __init__(self, folder, config, *arguments, env=None):
         self.folder, self.ended = pathlib.Path(folder), False
         self.config_path = self.folder / "penstock.yaml"
         config = {"models": {"demo": {"path": str(ROOT / "models/demo")}}, **config}
@@ -64,6 +64,7 @@ class Server:
         self.process = subprocess.Popen(
             [BINARY, "serve", "--config", str(self.config_path), *arguments],
             stderr=open(self.log_path, "w"),
+            env={**os.environ, **(env or {})},
         )
         self.wait(lambda: (self.folder / "ready.json").exists(), "ready")
         ports = json.loads((self.folder / "ready.json").read_text())
@@ -125,9 +126,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(config, *arguments):
+def serving(config, *arguments, env=None):
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(folder, config(pathlib.Path(folder)), *arguments)
+        server = Server(folder, config(pathlib.Path(folder)), *arguments, env=env)
         try:
             yield server
             server.stop()

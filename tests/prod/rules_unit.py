@@ -1,11 +1,15 @@
 """The rules for Prometheus: promtool checks and tests them, and every series that they read is one of ours."""
 
+import pathlib
 import re
 import shutil
 import sys
 import tempfile
 
-from rig import ROOT, Authority, expect, run, serving
+from rig import BINARY, ROOT, Authority, expect, run, serving
+
+sys.path.insert(0, str(ROOT / "tests/fakes"))
+from stand_in_gpu import ENGINE, StandInGpu, has_emulated_gpu  # noqa: E402
 
 PROMTOOL = shutil.which("promtool")
 FOLDER = ROOT / "deploy/prometheus"
@@ -16,11 +20,14 @@ def series(text):
 
 
 def exported():
-    with tempfile.TemporaryDirectory() as folder:  # some series are those of TLS, others of guards
+    with tempfile.TemporaryDirectory() as folder:  # some series are those of TLS, others of guards or of a GPU
         authority = Authority(folder)
         cert, key = authority.issue("server", "DNS:localhost,IP:127.0.0.1")
-        config = {"tls": {"cert_file": str(cert), "key_file": str(key)}, "chain": ["schema"]}
-        with serving(lambda _: config) as server:
+        gpu = StandInGpu(pathlib.Path(folder) / "gpu")
+        demo = str(ROOT / "models/demo")
+        config = {"tls": {"cert_file": str(cert), "key_file": str(key)}, "chain": ["schema"],
+                  "models": {"demo": {"path": demo}, "on-gpu": {"path": demo, "engine": ENGINE}}}
+        with serving(lambda _: config, env=gpu.environment) as server:
             page = server.call("GET", "/metrics", connection=server.connect(authority.context()))[1]
     return set(re.findall(r"^# TYPE (\S+)", page, re.M))
 
@@ -29,6 +36,9 @@ def known(name, families):
     return name in families or re.sub(r"_(bucket|sum|count)$", "", name) in families
 
 
+if not has_emulated_gpu(BINARY, ROOT / "models/demo"):
+    print("this build has no emulated GPU, of which some rules tell")
+    sys.exit(77)
 rules = (FOLDER / "penstock.rules.yml").read_text()
 families = exported()
 strangers = sorted(name for name in series(rules) if not known(name, families))

@@ -302,10 +302,14 @@ void IntegerSumsOf(const GemmPanelArgs& a) {
         IntegerTiles<kBits, 4, kNarrow>(a, row);
         break;
       case 5:
-        if constexpr (kMost == 6) IntegerTiles<kBits, 5, kNarrow>(a, row);
-        break;
       case 6:
-        if constexpr (kMost == 6) IntegerTiles<kBits, 6, kNarrow>(a, row);
+        if constexpr (kMost == 6) {
+          if (rows == 5) {
+            IntegerTiles<kBits, 5, kNarrow>(a, row);
+          } else {
+            IntegerTiles<kBits, 6, kNarrow>(a, row);
+          }
+        }
         break;
       default:
         __builtin_unreachable();

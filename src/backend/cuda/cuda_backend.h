@@ -47,14 +47,16 @@ size_t PlanCudaPacking(int64_t k, absl::Span<const LinearPart> parts, DType numb
                        WorkerPool& pool, std::vector<LinearSegment>& segments);
 
 // OpenCuda: UNAVAILABLE where there is no such device; the message says why and what to do.
-// HeldDeviceBytes: of device memory that this process holds.
+// HeldDeviceBytes: of device memory that this process holds. GpusInUse: see backend/make_backend.h.
 namespace kernels {
 absl::StatusOr<OpenedCuda> OpenCuda(const CudaOptions& options);
 int64_t HeldDeviceBytes();
+std::vector<std::string> GpusInUse();
 }  // namespace kernels
 namespace kernels_emulated {
 absl::StatusOr<OpenedCuda> OpenCuda(const CudaOptions& options);
 int64_t HeldDeviceBytes();
+std::vector<std::string> GpusInUse();
 }  // namespace kernels_emulated
 
 }  // namespace penstock

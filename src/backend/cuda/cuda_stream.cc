@@ -1,6 +1,8 @@
 #include "backend/cuda/cuda_stream.h"
 
 #include <atomic>
+#include <map>
+#include <mutex>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
@@ -40,9 +42,35 @@ std::string WhyNone(cudaError_t error) {
   return error == cudaSuccess ? "this machine has no NVIDIA GPU" : TextOf(error);
 }
 
+/// How many streams are open on each GPU.
+struct OpenStreams {
+  std::mutex mutex;
+  std::map<std::string, int> by_address;  // guarded by it
+};
+
+OpenStreams& Opened() {
+  static auto* const opened = new OpenStreams;  // outlives what is closed as the process ends
+  return *opened;
+}
+
+void CountStream(const std::string& address, int change) {
+  if (address.empty()) return;
+  const std::lock_guard lock(Opened().mutex);
+  Opened().by_address[address] += change;
+}
+
 }  // namespace
 
 int64_t HeldDeviceBytes() { return held_bytes; }
+
+std::vector<std::string> GpusInUse() {
+  const std::lock_guard lock(Opened().mutex);
+  std::vector<std::string> out;
+  for (const auto& [address, streams] : Opened().by_address) {
+    if (streams > 0) out.push_back(address);
+  }
+  return out;
+}
 
 absl::StatusOr<std::unique_ptr<CudaStream>> CudaStream::Open(const std::string& name, int device) {
   const auto unavailable = [&](const auto&... why) {
@@ -65,10 +93,14 @@ absl::StatusOr<std::unique_ptr<CudaStream>> CudaStream::Open(const std::string& 
     return cudaStreamCreateWithFlags(&s->stream_, cudaStreamNonBlocking);
   });
   if (!s->ok()) return absl::UnavailableError(s->fault_.message());
+  char address[32] = "";
+  if (cudaDeviceGetPCIBusId(address, sizeof address, device) == cudaSuccess) s->address_ = address;
+  CountStream(s->address_, 1);
   return s;
 }
 
 CudaStream::~CudaStream() {
+  CountStream(address_, -1);
   Enqueue("close", [](cudaStream_t stream) { return cudaStreamSynchronize(stream); });
   fence_ = DeviceBuffer();
   if (stream_ != nullptr) cudaStreamDestroy(stream_);

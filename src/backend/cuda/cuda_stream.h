@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -18,6 +19,8 @@ namespace penstock::PENSTOCK_KERNELS {
 
 /// Bytes of device memory that this process holds.
 int64_t HeldDeviceBytes();
+/// PCI addresses of the GPUs on which this process has streams, in order.
+std::vector<std::string> GpusInUse();
 
 class CudaStream {
  public:
@@ -56,6 +59,7 @@ class CudaStream {
   std::string name_;
   int device_ = 0;
   cudaDeviceProp properties_{};
+  std::string address_;  // PCI; empty: unknown
   cudaStream_t stream_ = nullptr;
   DeviceBuffer fence_;  // a word
   absl::Status fault_;

@@ -15,6 +15,14 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 
+std::vector<GpuFigures> AGpuThatTellsAll() {
+  GpuFigures gpu;
+  for (const MetricInfo& row : MetricCatalogue()) {
+    if (row.name.starts_with("penstock_gpu_")) gpu.samples.push_back({row.name, "", 1});
+  }
+  return {gpu};
+}
+
 TEST(Catalogue, CountersOfAllKnownLabelsStartAtZero) {
   Catalogue catalogue("1.2.3");
   catalogue.MakeEngineMetrics("m");
@@ -49,6 +57,7 @@ TEST(Catalogue, EveryRowAppearsInTheTextOnceAllHandlesAreMade) {
   catalogue.AddChainLink("schema", seconds, errors);
   catalogue.SetConfig("0123", true, absl::FromUnixSeconds(10));
   catalogue.SetAdapters("m", 4, "a,b", "", absl::FromUnixSeconds(10));
+  catalogue.SetGpus(AGpuThatTellsAll);
   catalogue.EmitLegacyNames();
   const std::string text = catalogue.Text();
   std::set<std::string_view> names;
