@@ -29,7 +29,9 @@ struct RouterArgs {
   bool normalize = false;
   int32_t num_groups = 1;  // at most 32
   int32_t top_groups = 1;
+  int32_t group_best = 2;  // 1 or 2
   float scale = 1.0f;
+  float shared_scale = 1.0f;
   const float* score_bias = nullptr;  // [num_experts]; null: none
   SharedExpert shared = SharedExpert::kNone;
   int32_t* ids = nullptr;    // [rows, slots], slots = top_k + (shared != kNone)

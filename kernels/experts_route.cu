@@ -51,7 +51,7 @@ __device__ void MaskGroups(const RouterArgs& a, float* choice, float* groups) {
       second = x > first ? first : fmaxf(second, x);
       first = fmaxf(first, x);
     }
-    groups[lane] = __fadd_rn(first, second);
+    groups[lane] = a.group_best == 1 ? first : __fadd_rn(first, second);
   }
   __syncwarp();
   uint32_t kept = 0;
@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(kRouteWarps* kWarpLanes) RouteKernel(RouterArg
   }
   if (lane != 0 || a.shared == SharedExpert::kNone) return;
   ids[a.top_k] = a.num_experts;
-  weights[a.top_k] = a.shared == SharedExpert::kGated ? Sigmoid(logits[a.num_experts]) : 1.0f;
+  weights[a.top_k] = a.shared == SharedExpert::kGated ? Sigmoid(logits[a.num_experts]) : a.shared_scale;
 }
 
 }  // namespace

@@ -68,7 +68,16 @@ struct NormArgs {
   Element element = Element::kBFloat16;
 };
 
-enum class Gate : uint8_t { kSilu, kGelu, kGeluTanh, kRelu, kSigmoid, kClampedSwiglu, kNone };
+enum class Gate : uint8_t {
+  kSilu,
+  kGelu,
+  kGeluTanh,
+  kRelu,
+  kSquaredRelu,
+  kSigmoid,
+  kClampedSwiglu,
+  kNone
+};
 
 /// y = f(gate) * up, or f(gate) where up.data is null. kClampedSwiglu: with g = min(gate, limit) and
 /// u = clamp(up, +-limit), g sigmoid(alpha g) (u + 1). kNone: f(x) = x.

@@ -21,6 +21,10 @@ __device__ float Activated(Gate f, float x) {
     }
     case Gate::kRelu:
       return fmaxf(x, 0.0f);
+    case Gate::kSquaredRelu: {
+      const float positive = fmaxf(x, 0.0f);
+      return __fmul_rn(positive, positive);
+    }
     case Gate::kSigmoid:
       return Sigmoid(x);
     case Gate::kClampedSwiglu:

@@ -221,7 +221,15 @@ struct EncodeArgs {
   Tensor y = {};  // [m, num_heads head_dim]
 };
 
-enum class Activation : uint8_t { kSilu, kGelu, kGeluTanh, kRelu, kSigmoid, kClampedSwiglu };
+enum class Activation : uint8_t {
+  kSilu,
+  kGelu,
+  kGeluTanh,
+  kRelu,
+  kSquaredRelu,
+  kSigmoid,
+  kClampedSwiglu
+};
 
 /// y = f(gate) * up, or f(gate) where up.data is null. kClampedSwiglu: with g = min(gate, limit)
 /// and u = clamp(up, +-limit), g sigmoid(alpha g) (u + 1).
@@ -241,9 +249,11 @@ enum class RouterScore : uint8_t { kSoftmax, kSigmoid, kSoftmaxOfChosen };
 struct RouterRule {
   RouterScore score = RouterScore::kSoftmax;
   bool normalize = false;  // the chosen weights sum to 1
-  int32_t num_groups = 1;  // only the top_groups groups (by their two best) may be chosen from
+  int32_t num_groups = 1;  // only the top_groups groups may be chosen from
   int32_t top_groups = 1;
-  float scale = 1;  // of the weights
+  int32_t group_best = 2;  // of a group's best scores (1 or 2) are summed to judge it
+  float scale = 1;         // of the weights
+  float shared_scale = 1;  // the weight of a shared expert without a gate
 };
 
 struct RouteArgs {
@@ -253,7 +263,7 @@ struct RouteArgs {
   int32_t top_k = 0;
   const float* score_bias = nullptr;  // [num_experts], added for the choice alone; null: none
   enum Shared : uint8_t { kNone, kAlways, kGated } shared = kNone;  // slot top_k: expert
-                                                                    // num_experts, weight 1 or the
+                                                                    // num_experts, weighs shared_scale or the
                                                                     // last logit's sigmoid
   int32_t* ids = nullptr;    // [m, top_k + (shared != kNone)], by descending weight
   float* weights = nullptr;  // as ids

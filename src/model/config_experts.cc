@@ -50,7 +50,7 @@ void ReadDeepSeek(ConfigReader& config, ModelConfig& out) {
   e.rule.num_groups = config.Int("n_group", 1, 1, kMaxExperts);
   e.rule.top_groups = config.Int("topk_group", 1, 1, kMaxExperts);
   e.rule.scale = static_cast<float>(config.Number("routed_scaling_factor", 1.0, 0.0, 1e4));
-  e.score_bias = true;
+  e.score_bias = "gate.e_score_correction_bias";
   e.block = "mlp.";
   e.router = "gate";
   if (e.num_experts % e.rule.num_groups != 0) {
@@ -63,6 +63,65 @@ void ReadDeepSeek(ConfigReader& config, ModelConfig& out) {
   }
 }
 
+/// DeepSeek-V2: no bias, and a group is judged by its best.
+void ReadDeepSeekV2(ConfigReader& config, ModelConfig& out) {
+  ReadDeepSeek(config, out);
+  ExpertsConfig& e = out.experts;
+  e.rule.score = RouterScore::kSoftmax;
+  e.rule.normalize = false;
+  e.rule.group_best = 1;
+  e.score_bias = "";
+  if (config.Bool("norm_topk_prob", false)) config.Fail("norm_topk_prob", "is not supported");
+  const std::string method = config.String("topk_method", "greedy");
+  if (method == "greedy") {
+    e.rule.num_groups = e.rule.top_groups = 1;
+  } else if (method != "group_limited_greedy") {
+    config.Fail("topk_method", "expected greedy or group_limited_greedy");
+  }
+}
+
+void ReadGraniteMoe(ConfigReader& config, ModelConfig& out) {
+  ExpertsConfig& e = out.experts;
+  e.num_experts = config.Int("num_local_experts", std::nullopt, 1, kMaxExperts);
+  e.intermediate_size = out.intermediate_size;
+  e.shared_intermediate_size = config.Int("shared_intermediate_size", 0, 0, kMaxSize);
+  e.shared_fused = true;
+  e.rule.score = RouterScore::kSoftmaxOfChosen;
+  e.block = "block_sparse_moe.";
+  e.router = "router.layer";
+  e.stacked[0] = "input_linear.weight";
+  e.stacked[1] = "output_linear.weight";
+  e.always_stacked = true;
+}
+
+void ReadMixtral(ConfigReader& config, ModelConfig& out) {
+  ExpertsConfig& e = out.experts;
+  e.num_experts = config.Int("num_local_experts", std::nullopt, 1, kMaxExperts);
+  e.intermediate_size = out.intermediate_size;
+  e.rule.normalize = true;
+  e.block = "block_sparse_moe.";
+  e.router = "gate";
+  e.projections[0] = "w1";
+  e.projections[1] = "w3";
+  e.projections[2] = "w2";
+}
+
+void ReadErnie(ConfigReader& config, ModelConfig& out) {
+  ExpertsConfig& e = out.experts;
+  e.num_experts = config.Int("moe_num_experts", std::nullopt, 1, kMaxExperts);
+  e.intermediate_size = config.Int("moe_intermediate_size", std::nullopt, 1, kMaxSize);
+  e.shared_intermediate_size = config.Int("moe_num_shared_experts", 0, 0, 64) * e.intermediate_size;
+  e.rule.normalize = true;
+  e.score_bias = "moe_statics.e_score_correction_bias";
+  e.score_bias_row = true;
+  e.block = "mlp.";
+  e.router = "gate";
+  if (out.mlp_bias) config.Fail("use_bias", "is not supported beside experts");
+  const auto last = static_cast<int32_t>(out.layers.size()) - 1;
+  const int32_t end = config.Int("moe_layer_end_index", -1, -1, kMaxLayers);
+  if (end >= 0 && end < last) config.Fail("moe_layer_end_index", "expected the last layer");
+}
+
 }  // namespace
 
 void ReadExperts(ConfigReader& config, ExpertsRule rule, ModelConfig& out) {
@@ -71,14 +130,12 @@ void ReadExperts(ConfigReader& config, ExpertsRule rule, ModelConfig& out) {
     case ExpertsRule::kNone:
       return;
     case ExpertsRule::kMixtral:
-      e.num_experts = config.Int("num_local_experts", std::nullopt, 1, kMaxExperts);
-      e.intermediate_size = out.intermediate_size;
-      e.rule.normalize = true;
-      e.block = "block_sparse_moe.";
-      e.router = "gate";
-      e.projections[0] = "w1";
-      e.projections[1] = "w3";
-      e.projections[2] = "w2";
+      ReadMixtral(config, out);
+      break;
+    case ExpertsRule::kMiniMax:
+      ReadMixtral(config, out);
+      e.rule.score = RouterScore::kSigmoid;
+      e.score_bias = "e_score_correction_bias";
       break;
     case ExpertsRule::kQwenMoe:
       ReadQwenMoe(config, out);
@@ -95,7 +152,7 @@ void ReadExperts(ConfigReader& config, ExpertsRule rule, ModelConfig& out) {
       e.intermediate_size = out.intermediate_size;
       e.rule.score = RouterScore::kSoftmaxOfChosen;
       e.router_bias = true;
-      e.interleaved = true;
+      e.interleaved = e.always_stacked = true;
       e.block = "mlp.";
       e.router = "router";
       out.activation = Activation::kClampedSwiglu;
@@ -104,6 +161,15 @@ void ReadExperts(ConfigReader& config, ExpertsRule rule, ModelConfig& out) {
       break;
     case ExpertsRule::kDeepSeek:
       ReadDeepSeek(config, out);
+      break;
+    case ExpertsRule::kDeepSeekV2:
+      ReadDeepSeekV2(config, out);
+      break;
+    case ExpertsRule::kGraniteMoe:
+      ReadGraniteMoe(config, out);
+      break;
+    case ExpertsRule::kErnie:
+      ReadErnie(config, out);
       break;
   }
   e.top_k = config.Int("num_experts_per_tok", std::nullopt, 1, kMaxExperts);

@@ -79,7 +79,7 @@ void SetWindows(ConfigReader& config, const Family& family, ModelConfig& out) {
     return;
   }
   const int32_t first =
-      family.windows == WindowRule::kQwen ? config.Int("max_window_layers", 0, 0, kMaxLayers) : 0;
+      family.windows == WindowRule::kAll ? 0 : config.Int("max_window_layers", 0, 0, kMaxLayers);
   for (int32_t i = first; i < num_layers; ++i) out.layers[i].window = window;
 }
 

@@ -119,6 +119,8 @@ absl::Status ReadRopes(ConfigReader& config, std::string_view what, const Family
       config.Int("original_max_position_embeddings", out.max_positions, 1, kMaxSize);
   double partial = config.Number("partial_rotary_factor", family.partial_rotary, 0.0, 1.0);
   partial = config.Number("rotary_pct", partial, 0.0, 1.0);
+  if (config.Find("rotary_dim") != nullptr)
+    partial = std::min(1.0, (config.Int("rotary_dim", 0, 2, 4096) + 0.5) / head_dim);
   const int32_t full_dim = HeadDim(out, 0, head_dim);
   const int32_t local_dim = HeadDim(out, 1, head_dim);
   base.rotary_dim = static_cast<int32_t>(full_dim * partial) / 2 * 2;

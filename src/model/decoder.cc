@@ -97,13 +97,12 @@ Tensor Decoder::Activations(const DeviceBuffer& buffer, int64_t rows, int64_t co
 }
 
 void Decoder::ApplyNorm(const NormWeights& w, const Tensor& x, const Tensor& y) {
-  device_->ops().Norm(
-      {.x = x,
-       .weight = FloatsOf(w.weight),
-       .eps = config_->norm_eps,
-       .y = y,
-       .bias = FloatsOf(w.bias),
-       .center = config_->norm == NormType::kLayer || config_->norm == NormType::kLayerNoBias});
+  device_->ops().Norm({.x = x,
+                       .weight = FloatsOf(w.weight),
+                       .eps = config_->norm_eps,
+                       .y = y,
+                       .bias = FloatsOf(w.bias),
+                       .center = IsLayerNorm(config_->norm)});
 }
 
 void Decoder::AddAdapted(AdaptedLinear AdaptedLayer::*linear, size_t index, const Tensor& x,

@@ -17,6 +17,8 @@ void Decoder::Mixture(const MixtureWeights& w, int64_t rows) {
   RouteArgs route;
   route.logits = logits;
   route.rule = e.rule;
+  route.rule.scale *= config_->residual_scale;
+  route.rule.shared_scale = config_->residual_scale;
   route.num_experts = e.num_experts;
   route.top_k = e.top_k;
   route.score_bias = FloatsOf(w.score_bias);

@@ -16,9 +16,10 @@ namespace penstock {
 /// Which layers have a window.
 enum class WindowRule : uint8_t {
   kNone,
-  kAll,      // sliding_window, where it is set, is every layer's
-  kQwen,     // use_sliding_window: layer_types, or the layers from max_window_layers on
-  kPattern,  // layer_types, or all but every n-th layer
+  kAll,        // sliding_window, where it is set, is every layer's
+  kQwen,       // use_sliding_window: layer_types, or the layers from max_window_layers on
+  kFromLayer,  // layer_types, or the layers from max_window_layers on
+  kPattern,    // layer_types, or all but every n-th layer
 };
 
 /// Which layers turn q and k.
@@ -37,6 +38,9 @@ enum class BiasRule : uint8_t {
   kQkvByConfig,  // attention_bias is of q, k and v
   kQkvKey,       // qkv_bias, true where absent
   kAlways,       // q, k, v and o
+  kConfigApart,  // attention_bias is of q, k and v, attention_out_bias of o
+  kUseBias,      // use_bias is of q, k, v, o and the mlp
+  kUseQkvBias,   // use_qkv_bias is of q, k and v
 };
 
 /// How a mixture's keys and tensors are called, and how it routes.
@@ -46,7 +50,11 @@ enum class ExpertsRule : uint8_t {
   kQwenMoe,  // num_experts, moe_intermediate_size, decoder_sparse_step, mlp_only_layers
   kOlmoe,
   kGptOss,
-  kDeepSeek,  // n_routed_experts, first_k_dense_replace, groups, e_score_correction_bias
+  kDeepSeek,    // n_routed_experts, first_k_dense_replace, groups, e_score_correction_bias
+  kDeepSeekV2,  // the same with softmax, no bias, groups by their best
+  kGraniteMoe,  // experts in one tensor, shared_intermediate_size
+  kMiniMax,     // Mixtral's names, sigmoid, e_score_correction_bias
+  kErnie,       // moe_num_experts, moe_k, moe_layer_start_index, moe_statics
 };
 
 struct Family {
@@ -66,7 +74,10 @@ struct Family {
   bool tied_by_default = false;
   bool gated_mlp = true;
   bool parallel_block = false;
+  bool parallel_by_default = true;  // where use_parallel_residual is not there
+  bool parallel_norm = false;       // a parallel block has one norm, which both read
   bool position_table = false;
+  bool head_bias = false;
   std::string_view activation = "silu";  // where the file does not say
   WindowRule windows = WindowRule::kNone;
   int32_t window_pattern = 0;  // every n-th layer sees everything
@@ -85,7 +96,8 @@ struct Family {
   bool layer_scalar = false;
   bool per_layer_heads = false;  // Gemma 4: full layers have heads of their own
   bool latent = false;
-  bool delta = false;  // layer_types may say linear_attention
+  bool delta = false;        // layer_types may say linear_attention
+  bool fused_delta = false;  // in_proj_qkvz, in_proj_ba
   bool attention_gate = false;
   ExpertsRule experts = ExpertsRule::kNone;
 };

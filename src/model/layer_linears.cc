@@ -31,6 +31,21 @@ LayerLinear QkvOf(const ModelConfig& c, const LayerConfig& layer, const std::str
     qkv.parts = {{.name = attention + "query_key_value", .rows = all, .order = std::move(order)}};
     return qkv;
   }
+  if (c.layout == Layout::kFalcon) {
+    const int64_t group = heads / kv_heads;  // queries of a KV head
+    std::vector<int32_t> order;
+    const auto add = [&](int64_t first, int64_t count) {
+      for (int64_t kv = 0; kv < kv_heads; ++kv) {
+        for (int64_t row = first * dim; row < (first + count) * dim; ++row)
+          order.push_back(static_cast<int32_t>(kv * (group + 2) * dim + row));
+      }
+    };
+    add(0, group);
+    add(group, 1);
+    add(group + 1, 1);
+    qkv.parts = {{.name = attention + "query_key_value", .rows = all, .order = std::move(order)}};
+    return qkv;
+  }
   const int64_t turned = c.rope_interleaved && layer.rope >= 0 ? c.ropes[layer.rope].rotary_dim : 0;
   const int64_t stride = c.attention_gate ? 2 * dim : dim;  // of a head in q_proj
   const auto rows = [&](std::string_view name, int64_t num, int64_t step, int64_t offset,
@@ -51,7 +66,8 @@ void AddMlp(const ModelConfig& c, const std::string& mlp, LayerLinears& out) {
   RowsOf down{.name = mlp + "down_proj", .rows = c.hidden_size};
   switch (c.layout) {
     case Layout::kLlama:
-      up = {{.name = mlp + "gate_proj", .rows = inner}, {.name = mlp + "up_proj", .rows = inner}};
+      if (c.gated_mlp) up = {{.name = mlp + "gate_proj", .rows = inner}};
+      up.push_back({.name = mlp + "up_proj", .rows = inner});
       break;
     case Layout::kFused:
     case Layout::kFusedMlp:
@@ -61,7 +77,16 @@ void AddMlp(const ModelConfig& c, const std::string& mlp, LayerLinears& out) {
       up = {{.name = mlp + "c_fc", .rows = inner, .transposed = true}};
       down = {.name = mlp + "c_proj", .rows = c.hidden_size, .transposed = true};
       break;
+    case Layout::kPhi:
+      up = {{.name = mlp + "fc1", .rows = inner}};
+      down.name = mlp + "fc2";
+      break;
+    case Layout::kStarcoder:
+      up = {{.name = mlp + "c_fc", .rows = inner}};
+      down.name = mlp + "c_proj";
+      break;
     case Layout::kGptNeoX:
+    case Layout::kFalcon:
       up = {{.name = mlp + "dense_h_to_4h", .rows = inner}};
       down.name = mlp + "dense_4h_to_h";
       break;
@@ -97,9 +122,16 @@ ModelNames NamesOf(Layout layout) {
     case Layout::kGptNeoX:
       return {"gpt_neox.", "embed_in",   "layers.", "final_layer_norm",
               "embed_out", "attention.", "dense",   ""};
+    case Layout::kFalcon:
+      return {"transformer.", "word_embeddings", "h.",    "ln_f",
+              "lm_head",      "self_attention.", "dense", ""};
+    case Layout::kPhi:
+      return {"model.",  "embed_tokens", "layers.", "final_layernorm",
+              "lm_head", "self_attn.",   "dense",   ""};
     case Layout::kLlama:
     case Layout::kFused:
     case Layout::kFusedMlp:
+    case Layout::kStarcoder:
       break;
   }
   return {"model.", "embed_tokens", "layers.", "norm", "lm_head", "self_attn.", "o_proj", ""};

@@ -36,9 +36,11 @@ void ReadActivation(ConfigReader& config, const Family& family, ModelConfig& out
     out.activation = Activation::kGeluTanh;
   } else if (name == "relu") {
     out.activation = Activation::kRelu;
+  } else if (name == "relu2") {
+    out.activation = Activation::kSquaredRelu;
   } else {
-    config.Fail(key,
-                absl::StrCat("\"", name, "\" is not one of silu, gelu, gelu_pytorch_tanh, relu"));
+    config.Fail(key, absl::StrCat("\"", name,
+                                  "\" is not one of silu, gelu, gelu_pytorch_tanh, relu, relu2"));
   }
 }
 
@@ -56,6 +58,31 @@ std::string FirstArchitecture(const Json& json) {
   return (*it)[0].get<std::string>();
 }
 
+/// Falcon's keys under the names that others have.
+void RenameFalcon(Json& body) {
+  const auto flag = [&](const char* key, bool otherwise) {
+    const auto found = body.find(key);
+    return found != body.end() && found->is_boolean() ? found->get<bool>() : otherwise;
+  };
+  const bool grouped = flag("new_decoder_architecture", false);
+  const bool parallel = flag("parallel_attn", true);
+  if (grouped) {
+    if (body.contains("num_kv_heads")) body["num_key_value_heads"] = body["num_kv_heads"];
+    if (!body.contains("num_ln_in_parallel_attn") || body["num_ln_in_parallel_attn"].is_null())
+      body["num_ln_in_parallel_attn"] = 2;
+  } else {
+    if (flag("multi_query", true)) body["num_key_value_heads"] = 1;
+    body.erase("num_ln_in_parallel_attn");
+  }
+  body["use_parallel_residual"] = grouped || parallel;
+  body["use_bias"] = flag("bias", false);
+  const std::pair<const char*, const char*> names[] = {{"ffn_hidden_size", "intermediate_size"},
+                                                       {"activation", "hidden_act"}};
+  for (const auto& [from, to] : names) {
+    if (body.contains(from) && !body.contains(to)) body[to] = body[from];
+  }
+}
+
 /// The keys that a family's files call otherwise or leave out, in the words of the others.
 Json Standardized(Json body, const Family& family) {
   constexpr std::pair<const char*, const char*> kNames[] = {
@@ -66,11 +93,15 @@ Json Standardized(Json body, const Family& family) {
       {"n_inner", "intermediate_size"},
       {"layer_norm_eps", "rms_norm_eps"},
       {"layer_norm_epsilon", "rms_norm_eps"},
+      {"norm_epsilon", "rms_norm_eps"},
+      {"norm_eps", "rms_norm_eps"},
       {"num_local_experts", "num_experts"},
       {"num_local_experts", "n_routed_experts"},
-      {"num_experts", "num_local_experts"}};
-  if (family.norm == NormType::kLayer || family.norm == NormType::kLayerNoBias)
-    body.erase("rms_norm_eps");
+      {"num_experts", "num_local_experts"},
+      {"moe_k", "num_experts_per_tok"},
+      {"moe_layer_start_index", "first_k_dense_replace"},
+      {"moe_layer_interval", "decoder_sparse_step"}};
+  if (IsLayerNorm(family.norm)) body.erase("rms_norm_eps");
   const auto missing = [&](const char* key) { return !body.contains(key) || body[key].is_null(); };
   for (const auto& [from, to] : kNames) {
     if (!missing(from) && missing(to)) body[to] = body[from];
@@ -79,9 +110,10 @@ Json Standardized(Json body, const Family& family) {
   for (const auto& [key, value] : defaults.items()) {
     if (!body.contains(key)) body[key] = value;
   }
-  if (family.layout == Layout::kGpt2 && missing("intermediate_size") &&
-      body["hidden_size"].is_number_integer() && body["hidden_size"] > 0 &&
-      body["hidden_size"] < kMaxSize) {
+  if (family.layout == Layout::kFalcon) RenameFalcon(body);
+  const bool four_times = family.layout == Layout::kGpt2 || family.layout == Layout::kFalcon;
+  if (four_times && missing("intermediate_size") && body["hidden_size"].is_number_integer() &&
+      body["hidden_size"] > 0 && body["hidden_size"] < kMaxSize) {
     body["intermediate_size"] = 4 * body["hidden_size"].get<int64_t>();
   }
   if (family.experts != ExpertsRule::kNone && missing("intermediate_size") &&
@@ -110,8 +142,20 @@ void ReadBiases(ConfigReader& config, const Family& family, ModelConfig& out) {
     case BiasRule::kAlways:
       out.qkv_bias = out.o_bias = by_config;
       break;
+    case BiasRule::kConfigApart:
+      out.qkv_bias = by_config;
+      out.o_bias = config.Bool("attention_out_bias", false);
+      break;
+    case BiasRule::kUseBias:
+      out.qkv_bias = out.o_bias = config.Bool("use_bias", false);
+      break;
+    case BiasRule::kUseQkvBias:
+      out.qkv_bias = config.Bool("use_qkv_bias", false);
+      break;
   }
-  out.mlp_bias = family.mlp_bias || (family.mlp_bias_by_config && config.Bool("mlp_bias", false));
+  out.mlp_bias = family.mlp_bias || (family.mlp_bias_by_config && config.Bool("mlp_bias", false)) ||
+                 (family.bias == BiasRule::kUseBias && out.o_bias);
+  out.head_bias = family.head_bias;
 }
 
 /// What multiplies and caps: every one an explicit number of its family's files.
@@ -148,6 +192,12 @@ void RefuseUnsupported(ConfigReader& config, const Family& family) {
     if (config.Bool("enable_moe_block", false))
       config.Fail("enable_moe_block", "Gemma 4's mixture of experts is not supported");
   }
+  if (family.qk_norm == QkNorm::kNone) {
+    for (const std::string_view key : {"use_qk_norm", "qk_layernorm"}) {
+      if (config.Bool(key, false)) config.Fail(key, "LayerNorm of each head is not supported");
+    }
+  }
+  if (config.Bool("alibi", false)) config.Fail("alibi", "is not supported");
   if (config.Find("clip_qkv") != nullptr) config.Fail("clip_qkv", "is not supported");
   if (config.Bool("scale_attn_by_inverse_layer_idx", false))
     config.Fail("scale_attn_by_inverse_layer_idx", "is not supported");
@@ -185,10 +235,17 @@ void CopyFlags(ConfigReader& config, const Family& family, ModelConfig& out) {
   out.position_table = family.position_table;
   out.rope_interleaved = family.rope_interleaved;
   if (family.latent) out.rope_interleaved = config.Bool("rope_interleave", true);
-  out.parallel_block = family.parallel_block && config.Bool("use_parallel_residual", true);
+  out.parallel_block =
+      family.parallel_block && config.Bool("use_parallel_residual", family.parallel_by_default);
+  if (family.layout == Layout::kFalcon && config.Int("num_ln_in_parallel_attn", 1, 1, 2) == 2) {
+    out.norm_names = {"ln_attn", "", "ln_mlp", ""};
+  } else if (out.parallel_block && family.parallel_norm) {
+    out.norm_names.mlp_input = "";
+  }
   out.qk_norm = family.qk_norm;
   if (family.qk_norm_by_config && !config.Bool("use_qk_norm", false)) out.qk_norm = QkNorm::kNone;
   out.v_norm = family.v_norm;
+  out.fused_delta = family.fused_delta;
   out.attention_gate = family.attention_gate;
   out.sinks = family.sinks;
   out.layer_scalar = family.layer_scalar;

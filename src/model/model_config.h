@@ -48,6 +48,8 @@ enum class NormType : uint8_t {
   kRmsPlusOne,  // the file holds weight - 1
   kLayer,       // LayerNorm with a bias
   kLayerNoBias,
+  kLayerPlusOne,  // LayerNorm with a bias; the file holds weight - 1
+  kLayerPlain,    // LayerNorm without weights
 };
 
 enum class QkNorm : uint8_t {
@@ -55,6 +57,11 @@ enum class QkNorm : uint8_t {
   kPerHead,  // RMSNorm of each head of q and k, before the rotation
   kWhole,    // RMSNorm over all heads of q, and of k
 };
+
+/// Whether it takes the mean away.
+constexpr bool IsLayerNorm(NormType type) {
+  return type != NormType::kRms && type != NormType::kRmsPlusOne;
+}
 
 /// The tensors of a block's norms, "" where there is none.
 struct NormNames {
@@ -66,11 +73,14 @@ struct NormNames {
 
 /// How tensors are named and laid out beyond that.
 enum class Layout : uint8_t {
-  kLlama,     // q_proj, k_proj, v_proj; gate_proj, up_proj
-  kFused,     // qkv_proj; gate_up_proj
-  kFusedMlp,  // q_proj, k_proj, v_proj; gate_up_proj
-  kGpt2,      // c_attn and so on, stored [in, out]
-  kGptNeoX,   // query_key_value with (q, k, v) of each head together
+  kLlama,      // q_proj, k_proj, v_proj; gate_proj, up_proj
+  kFused,      // qkv_proj; gate_up_proj
+  kFusedMlp,   // q_proj, k_proj, v_proj; gate_up_proj
+  kGpt2,       // c_attn and so on, stored [in, out]
+  kGptNeoX,    // query_key_value with (q, k, v) of each head together
+  kFalcon,     // query_key_value with the queries of each KV head, its k and its v together
+  kPhi,        // q_proj, k_proj, v_proj, dense; fc1, fc2
+  kStarcoder,  // q_proj, k_proj, v_proj; c_fc, c_proj
 };
 
 /// A mixture of experts in place of the gated layer.
@@ -82,11 +92,16 @@ struct ExpertsConfig {
   bool shared_gate = false;              // which a sigmoid of its own weighs
   RouterRule rule;
   bool router_bias = false;
-  bool score_bias = false;  // e_score_correction_bias
-  std::string_view block;   // "mlp." or "block_sparse_moe."
-  std::string_view router;  // tensor within the block, without ".weight"
+  std::string_view score_bias;  // tensor within the block that the choice adds; "": none
+  bool score_bias_row = false;  // it is [1, num_experts]
+  std::string_view block;       // "mlp." or "block_sparse_moe."
+  std::string_view router;      // tensor within the block, without ".weight"
   std::string_view projections[3] = {"gate_proj", "up_proj", "down_proj"};
-  bool interleaved = false;  // gpt-oss: experts in one tensor, gate and up in turn, biases
+  // Experts in one tensor, where the file has such.
+  std::string_view stacked[2] = {"experts.gate_up_proj", "experts.down_proj"};
+  bool always_stacked = false;
+  bool interleaved = false;   // gpt-oss: gate and up in turn, biases
+  bool shared_fused = false;  // shared_mlp.input_linear and output_linear beside the block
 };
 
 /// Multi-head latent attention (DeepSeek-V2): the cache holds one latent per position.
@@ -155,6 +170,7 @@ struct ModelConfig {
   bool qkv_bias = false;
   bool o_bias = false;
   bool mlp_bias = false;
+  bool head_bias = false;
   QkNorm qk_norm = QkNorm::kNone;
   bool v_norm = false;          // RMSNorm of each head of v, without weights
   bool attention_gate = false;  // q_proj holds a gate beside each head of q
@@ -169,7 +185,8 @@ struct ModelConfig {
   float query_scale_beta = 0;  // q times 1 + beta log(1 + floor(position / original positions))
   ExpertsConfig experts;
   LatentConfig latent;
-  DeltaShape delta;  // of the recurrent layers
+  DeltaShape delta;          // of the recurrent layers
+  bool fused_delta = false;  // q, k, v and z of each key head together, and so b and a
   float swiglu_limit = 0;
   float swiglu_alpha = 0;
   DType file_dtype = DType::kFloat32;  // what the file says its weights are

@@ -31,7 +31,7 @@ absl::StatusOr<ExpertWeights> LoadExpert(const std::string& prefix,
 
 /// Experts in one tensor for gate and up and one for down: [num_experts, out, in] with the gates
 /// first; or, in turn, numbers as [num_experts, in, out] and codes as [num_experts, out, in].
-absl::Status LoadStacked(const ModelConfig& config, const std::string& prefix,
+absl::Status LoadStacked(const ModelConfig& config, const std::string& block,
                          const ModelShard& shard, WeightLoader& loader, MixtureWeights& out) {
   const ExpertsConfig& e = config.experts;
   const int64_t hidden = config.hidden_size;
@@ -65,8 +65,8 @@ absl::Status LoadStacked(const ModelConfig& config, const std::string& prefix,
     return loader.LinearOf(weight, own, order,
                            bias ? biases.subspan(expert * rows, rows) : absl::Span<const float>());
   };
-  const std::string up = prefix + "gate_up_proj";
-  const std::string down = prefix + "down_proj";
+  const std::string up = absl::StrCat(block, ToAbsl(e.stacked[0]));
+  const std::string down = absl::StrCat(block, ToAbsl(e.stacked[1]));
   std::vector<float> up_bias, down_bias;
   if (in_turn) {
     ASSIGN_OR_RETURN(up_bias, loader.Floats(up + "_bias", {num, 2 * inner}));
@@ -81,8 +81,26 @@ absl::Status LoadStacked(const ModelConfig& config, const std::string& prefix,
   return absl::OkStatus();
 }
 
-absl::Status LoadShared(const ModelConfig& config, const std::string& block,
-                        const ModelShard& shard, WeightLoader& loader, MixtureWeights& out) {
+/// What every token visits: an expert of the block, or a layer of `prefix` beside it.
+absl::Status LoadShared(const ModelConfig& config, const std::string& prefix,
+                        const std::string& block, const ModelShard& shard, WeightLoader& loader,
+                        MixtureWeights& out) {
+  if (config.experts.shared_fused) {
+    const int64_t inner = config.experts.shared_intermediate_size;
+    LayerLinear up{{{.name = prefix + "shared_mlp.input_linear", .rows = 2 * inner}},
+                   config.hidden_size};
+    LayerLinear down{{{.name = prefix + "shared_mlp.output_linear", .rows = config.hidden_size}},
+                     inner};
+    if (!shard.whole()) {
+      TakeRows(InnerRows(inner, true, shard), up);
+      TakeColumns(shard, down);
+    }
+    ExpertWeights w;
+    ASSIGN_OR_RETURN(w.gate_up, loader.Linear(up.parts, up.k, false));
+    ASSIGN_OR_RETURN(w.down, loader.Linear(down.parts, down.k, false));
+    out.experts.push_back(std::move(w));
+    return absl::OkStatus();
+  }
   constexpr std::string_view kNames[3] = {"gate_proj", "up_proj", "down_proj"};
   const std::string name =
       absl::StrCat(block, config.experts.shared_gate ? "shared_expert." : "shared_experts.");
@@ -107,17 +125,20 @@ absl::StatusOr<std::unique_ptr<MixtureWeights>> LoadMixture(const ModelConfig& c
   if (e.shared_gate)
     routers.push_back({.name = absl::StrCat(block, "shared_expert_gate"), .rows = 1});
   ASSIGN_OR_RETURN(w->router, loader.Linear(routers, config.hidden_size, e.router_bias));
-  if (e.score_bias) {
-    ASSIGN_OR_RETURN(w->score_bias, loader.Vector(absl::StrCat(router, ".e_score_correction_bias"),
-                                                  e.num_experts));
+  if (!e.score_bias.empty()) {
+    const std::string name = absl::StrCat(block, ToAbsl(e.score_bias));
+    std::vector<int64_t> shape = {e.num_experts};
+    if (e.score_bias_row) shape.insert(shape.begin(), 1);
+    ASSIGN_OR_RETURN(const std::vector<float> bias, loader.Floats(name, shape));
+    ASSIGN_OR_RETURN(w->score_bias, loader.ToDevice(bias));
   }
   const std::string experts = absl::StrCat(block, "experts.");
   const bool stacked =
-      e.interleaved ||
-      (loader.source().Has(experts + "gate_up_proj") &&
+      e.always_stacked ||
+      (loader.source().Has(absl::StrCat(block, ToAbsl(e.stacked[0]))) &&
        !loader.source().Has(absl::StrCat(experts, "0.", ToAbsl(e.projections[0]), ".weight")));
   if (stacked) {
-    RETURN_IF_ERROR(LoadStacked(config, experts, shard, loader, *w));
+    RETURN_IF_ERROR(LoadStacked(config, block, shard, loader, *w));
   } else {
     for (int32_t i = 0; i < e.num_experts; ++i) {
       ASSIGN_OR_RETURN(ExpertWeights expert,
@@ -126,7 +147,8 @@ absl::StatusOr<std::unique_ptr<MixtureWeights>> LoadMixture(const ModelConfig& c
       w->experts.push_back(std::move(expert));
     }
   }
-  if (e.shared_intermediate_size > 0) RETURN_IF_ERROR(LoadShared(config, block, shard, loader, *w));
+  if (e.shared_intermediate_size > 0)
+    RETURN_IF_ERROR(LoadShared(config, prefix, block, shard, loader, *w));
   return w;
 }
 
@@ -188,13 +210,30 @@ absl::StatusOr<std::unique_ptr<DeltaWeights>> LoadDelta(const ModelConfig& confi
   const std::string block = prefix + "linear_attn.";
   const int64_t values = int64_t{d.num_value_heads} * d.value_dim;
   auto w = std::make_unique<DeltaWeights>();
-  ASSIGN_OR_RETURN(w->qkv, loader.Linear({.name = block + "in_proj_qkv", .rows = d.channels()},
-                                         config.hidden_size, false));
-  ASSIGN_OR_RETURN(w->z, loader.Linear({.name = block + "in_proj_z", .rows = values},
-                                       config.hidden_size, false));
-  const RowsOf ba[] = {{.name = block + "in_proj_b", .rows = d.num_value_heads},
-                       {.name = block + "in_proj_a", .rows = d.num_value_heads}};
-  ASSIGN_OR_RETURN(w->ba, loader.Linear(ba, config.hidden_size, false));
+  RowsOf qkv{.name = block + "in_proj_qkv", .rows = d.channels()};
+  RowsOf z{.name = block + "in_proj_z", .rows = values};
+  RowsOf b{.name = block + "in_proj_b", .rows = d.num_value_heads};
+  RowsOf a{.name = block + "in_proj_a", .rows = d.num_value_heads};
+  if (config.fused_delta) {
+    const int64_t heads = d.num_key_heads;
+    const int64_t own = values / heads;  // of v and z of a key head
+    const int64_t stride = 2 * (d.key_dim + own);
+    const auto part = [&](int64_t rows, int64_t offset) {
+      return RowsOfHeads(heads, rows, stride, offset);
+    };
+    qkv = {block + "in_proj_qkvz", d.channels(), part(d.key_dim, 0), heads * stride};
+    for (const auto& more : {part(d.key_dim, d.key_dim), part(own, 2 * d.key_dim)})
+      qkv.order.insert(qkv.order.end(), more.begin(), more.end());
+    z = {qkv.name, values, part(own, 2 * d.key_dim + own), heads * stride};
+    const int64_t each = d.num_value_heads / heads;
+    b = {block + "in_proj_ba", d.num_value_heads, RowsOfHeads(heads, each, 2 * each, 0),
+         2 * d.num_value_heads};
+    a = b;
+    a.order = RowsOfHeads(heads, each, 2 * each, each);
+  }
+  ASSIGN_OR_RETURN(w->qkv, loader.Linear(qkv, config.hidden_size, false));
+  ASSIGN_OR_RETURN(w->z, loader.Linear(z, config.hidden_size, false));
+  ASSIGN_OR_RETURN(w->ba, loader.Linear({b, a}, config.hidden_size, false));
   ASSIGN_OR_RETURN(const std::vector<float> conv,
                    loader.Floats(block + "conv1d.weight", {d.channels(), 1, d.conv_width}));
   std::vector<float> turned(conv.size());

@@ -48,12 +48,15 @@ absl::StatusOr<DeviceBuffer> WeightLoader::Vector(const std::string& name, int64
 absl::StatusOr<NormWeights> WeightLoader::Norm(const std::string& name, NormType type,
                                                int64_t size) {
   NormWeights norm;
-  ASSIGN_OR_RETURN(std::vector<float> weight, Floats(absl::StrCat(name, ".weight"), {size}));
-  if (type == NormType::kRmsPlusOne) {
+  std::vector<float> weight(size, 1.0f);
+  if (type != NormType::kLayerPlain) {
+    ASSIGN_OR_RETURN(weight, Floats(absl::StrCat(name, ".weight"), {size}));
+  }
+  if (type == NormType::kRmsPlusOne || type == NormType::kLayerPlusOne) {
     for (float& w : weight) w += 1.0f;
   }
   ASSIGN_OR_RETURN(norm.weight, ToDevice(weight));
-  if (type == NormType::kLayer) {
+  if (type == NormType::kLayer || type == NormType::kLayerPlusOne) {
     ASSIGN_OR_RETURN(norm.bias, Vector(absl::StrCat(name, ".bias"), size));
   }
   return norm;

@@ -143,7 +143,8 @@ absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, TensorSource
               .order = Ascending(begin, rows),
               .tensor_rows = config.vocab_size};
   }
-  ASSIGN_OR_RETURN(out.lm_head, loader.Linear(std::move(tokens), config.hidden_size, false));
+  ASSIGN_OR_RETURN(out.lm_head,
+                   loader.Linear(std::move(tokens), config.hidden_size, config.head_bias));
   if (progress) progress("weights", total, total);
   return out;
 }

@@ -102,14 +102,22 @@ def gemma4(r):
                  attention_k_eq_v=r.random() < 0.5, num_global_key_value_heads=1)
 
 
-def qwen3_5_moe(r):
+def falcon(r, **more):
+    """Of the forms with rotary embeddings."""
+    heads = r.choice((4, 6))
+    return dict(vocab_size=61, hidden_size=12 * heads, num_hidden_layers=2, num_attention_heads=heads,
+                ffn_hidden_size=100, parallel_attn=True, bias=False, alibi=False, max_position_embeddings=128,
+                bos_token_id=1, eos_token_id=2, **more)
+
+
+def qwen3_5_moe(r, **more):
     sizes = dense(r, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=1, head_dim=16,
                   layer_types=["linear_attention", "full_attention"], linear_key_head_dim=8,
                   linear_value_head_dim=12, linear_num_key_heads=2, linear_num_value_heads=2,
                   num_experts=6, num_experts_per_tok=2, moe_intermediate_size=28,
                   shared_expert_intermediate_size=20)
     sizes.pop("intermediate_size")
-    return sizes
+    return {**sizes, **more}
 
 
 FAMILIES = {
@@ -141,6 +149,42 @@ FAMILIES = {
                                           tie_word_embeddings=True, logit_scale=0.4)),
     "exaone4": ("exaone4", lambda r: dense(r, num_hidden_layers=4, sliding_window=17,
                                            sliding_window_pattern=2)),
+    "seed_oss": ("seed_oss", lambda r: dense(r, attention_bias=True, attention_out_bias=r.random() < 0.5,
+                                             mlp_bias=True)),
+    "arcee": ("arcee", lambda r: dense(r)),
+    "nemotron": ("nemotron", lambda r: dense(r)),
+    "stablelm": ("stablelm", lambda r: even(r, head_dim=24, use_qkv_bias=True,
+                                             use_parallel_residual=r.random() < 0.5)),
+    "starcoder2": ("starcoder2", lambda r: even(r, sliding_window=17, residual_dropout=0.0,
+                                                embedding_dropout=0.0)),
+    "phi": ("phi", lambda r: even(r)),
+    "cohere": ("cohere", lambda r: even(r, tie_word_embeddings=True, logit_scale=0.4)),
+    "ernie4_5": ("ernie4_5", lambda r: dense(r, use_bias=True)),
+    "glm": ("glm", lambda r: dense(r, attention_bias=True)),
+    "olmo": ("olmo", lambda r: even(r)),
+    "helium": ("helium", lambda r: dense(r, hidden_size=80, num_attention_heads=4, head_dim=20)),
+    "falcon": ("falcon", lambda r: falcon(r, multi_query=True)),
+    "falcon_grouped": ("falcon", lambda r: falcon(r, new_decoder_architecture=True, num_kv_heads=2)),
+    "granitemoe": ("granitemoe", lambda r: even(
+        r, num_local_experts=5, num_experts_per_tok=2, attention_multiplier=0.2, embedding_multiplier=3.0,
+        residual_multiplier=0.3, logits_scaling=2.0)),
+    "granitemoeshared": ("granitemoeshared", lambda r: even(
+        r, num_local_experts=5, num_experts_per_tok=2, shared_intermediate_size=36, attention_multiplier=0.2,
+        embedding_multiplier=3.0, residual_multiplier=0.3, logits_scaling=2.0)),
+    "dots1": ("dots1", lambda r: dense(
+        r, num_hidden_layers=3, n_routed_experts=8, num_experts_per_tok=3, moe_intermediate_size=28,
+        n_shared_experts=2, first_k_dense_replace=1, n_group=2, topk_group=1, routed_scaling_factor=1.5,
+        sliding_window=17, layer_types=types(3, 3))),
+    "deepseek_v2": ("deepseek_v2", lambda r: dense(
+        r, num_key_value_heads=4, num_attention_heads=4, head_dim=8, q_lora_rank=r.choice((None, 20)),
+        kv_lora_rank=24, qk_nope_head_dim=12, qk_rope_head_dim=8, v_head_dim=10, n_routed_experts=8,
+        num_experts_per_tok=3, moe_intermediate_size=28, n_shared_experts=2, first_k_dense_replace=1,
+        topk_method="group_limited_greedy", n_group=4, topk_group=2, routed_scaling_factor=2.5)),
+    "qwen3_next": ("qwen3_next", lambda r: qwen3_5_moe(r, intermediate_size=52)),
+    "minimax_m2": ("minimax_m2", lambda r: moe(r, num_local_experts=5, rotary_dim=8)),
+    "ernie4_5_moe": ("ernie4_5_moe", lambda r: dense(
+        r, num_hidden_layers=3, moe_num_experts=6, moe_k=2, moe_intermediate_size=28,
+        moe_num_shared_experts=2, moe_layer_start_index=1)),
     "gpt2": ("gpt2", lambda r: dict(vocab_size=61, n_embd=40, n_layer=2, n_head=4, n_positions=128,
                                     bos_token_id=1, eos_token_id=2)),
     "gpt_neox": ("gpt_neox", lambda r: dict(
@@ -228,7 +272,7 @@ def main():
     parser.add_argument("families", nargs="*")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--weights", action="store_true")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     for name in args.families or FAMILIES:
         make(name, os.path.join(args.out, name), args.seed, args.weights)
         print(name, flush=True)

@@ -23,7 +23,7 @@ class ExpertsTest : public KernelRows {
   void Route(RouterArgs a, bool ties) {
     SCOPED_TRACE(testing::PrintToString(
         std::vector<int32_t>{a.rows, a.num_experts, a.top_k, int(a.score), a.normalize,
-                             a.num_groups, a.top_groups, int(a.shared), ties}));
+                             a.num_groups, a.top_groups, a.group_best, int(a.shared), ties}));
     const int32_t columns = a.num_experts + (a.shared == SharedExpert::kGated ? 1 : 0);
     const int32_t slots = a.top_k + (a.shared == SharedExpert::kNone ? 0 : 1);
     std::vector<float> logits = Random(size_t(a.rows) * columns);
@@ -34,7 +34,8 @@ class ExpertsTest : public KernelRows {
     std::vector<float> weights(ids.size());
     penstock::RouteArgs cpu;
     cpu.logits = {logits.data(), DType::kFloat32, a.rows, columns, columns};
-    cpu.rule = {RouterScore(a.score), a.normalize, a.num_groups, a.top_groups, a.scale};
+    cpu.rule = {RouterScore(a.score), a.normalize, a.num_groups,  a.top_groups,
+                a.group_best,         a.scale,     a.shared_scale};
     cpu.num_experts = a.num_experts;
     cpu.top_k = a.top_k;
     cpu.score_bias = has_bias ? bias.data() : nullptr;
@@ -301,7 +302,9 @@ TEST_F(ExpertsTest, RoutesAsTheCpuDoes) {
       if (experts % a.num_groups != 0) a.num_groups = 1;
       a.top_groups = 1 + Below(a.num_groups);
       a.top_k = 1 + Below(std::min(8, experts / a.num_groups * a.top_groups));
+      a.group_best = 1 + Below(2);
       a.scale = 1.0f + Below(2);
+      a.shared_scale = 1.0f + Below(2);
       a.shared = SharedExpert(Below(3));
       Route(a, round % 3 == 0);
     }

@@ -268,9 +268,13 @@ std::vector<float> CpuActivated(Element element, Activation f, const float* gate
 
 TEST_F(RowsTest, GatedIsTheCpus) {
   const std::pair<Gate, Activation> functions[] = {
-      {Gate::kSilu, Activation::kSilu},         {Gate::kGelu, Activation::kGelu},
-      {Gate::kGeluTanh, Activation::kGeluTanh}, {Gate::kRelu, Activation::kRelu},
-      {Gate::kSigmoid, Activation::kSigmoid},   {Gate::kClampedSwiglu, Activation::kClampedSwiglu}};
+      {Gate::kSilu, Activation::kSilu},
+      {Gate::kGelu, Activation::kGelu},
+      {Gate::kGeluTanh, Activation::kGeluTanh},
+      {Gate::kRelu, Activation::kRelu},
+      {Gate::kSquaredRelu, Activation::kSquaredRelu},
+      {Gate::kSigmoid, Activation::kSigmoid},
+      {Gate::kClampedSwiglu, Activation::kClampedSwiglu}};
   for (const Element element : {Element::kFloat32, Element::kBFloat16}) {
     for (const auto& [f, cpu_f] : functions) {
       for (const int32_t width : kRowWidths) {

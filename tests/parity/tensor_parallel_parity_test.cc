@@ -41,9 +41,11 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadShared(const std::string& dir, 
 /// Of families that ranks do not share: a part of the reason.
 std::string RefusalOf(const std::string& family) {
   static const std::map<std::string, std::string> always = {
-      {"deepseek_v3", "latent attention"},    {"qwen3_5", "recurrent layers"},
-      {"qwen3_5_moe", "recurrent layers"},    {"olmo2", "normalised over all heads"},
-      {"olmo3", "normalised over all heads"}, {"olmoe", "normalised over all heads"}};
+      {"deepseek_v2", "latent attention"},         {"deepseek_v3", "latent attention"},
+      {"qwen3_next", "recurrent layers"},          {"qwen3_5", "recurrent layers"},
+      {"minimax_m2", "normalised over all heads"}, {"qwen3_5_moe", "recurrent layers"},
+      {"olmo2", "normalised over all heads"},      {"olmo3", "normalised over all heads"},
+      {"olmoe", "normalised over all heads"}};
   const auto found = always.find(family);
   return found == always.end() ? "" : found->second;
 }

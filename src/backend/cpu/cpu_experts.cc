@@ -33,8 +33,9 @@ void MaskGroups(const RouterRule& rule, absl::Span<float> choice) {
   std::vector<float> best(rule.num_groups);
   for (int32_t g = 0; g < rule.num_groups; ++g) {
     std::vector<int32_t> two;
-    TopIndices(choice.subspan(g * size, size), 2, two);
-    best[g] = choice[g * size + two[0]] + choice[g * size + two[1]];
+    TopIndices(choice.subspan(g * size, size), rule.group_best, two);
+    best[g] = choice[g * size + two[0]];
+    if (rule.group_best > 1) best[g] += choice[g * size + two[1]];
   }
   std::vector<int32_t> kept;
   TopIndices(best, rule.top_groups, kept);
@@ -69,7 +70,8 @@ void RouteRow(const RouteArgs& a, const float* logits, int32_t* ids, float* weig
   }
   if (a.shared == RouteArgs::kNone) return;
   ids[a.top_k] = a.num_experts;
-  weights[a.top_k] = a.shared == RouteArgs::kGated ? SigmoidOf(logits[a.num_experts]) : 1.0f;
+  weights[a.top_k] =
+      a.shared == RouteArgs::kGated ? SigmoidOf(logits[a.num_experts]) : a.rule.shared_scale;
 }
 
 Tensor Floats(std::vector<float>& storage, int64_t rows, int64_t cols) {

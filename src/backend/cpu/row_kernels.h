@@ -211,6 +211,10 @@ inline V Activate(Activation f, V x) {
     }
     case Activation::kRelu:
       return Max(x, Zero());
+    case Activation::kSquaredRelu: {
+      const V positive = Max(x, Zero());
+      return positive * positive;
+    }
     case Activation::kSigmoid:
       return Sigmoid(x);
     case Activation::kClampedSwiglu:

@@ -19,6 +19,8 @@ Gate GateOf(Activation f) {
       return Gate::kGeluTanh;
     case Activation::kRelu:
       return Gate::kRelu;
+    case Activation::kSquaredRelu:
+      return Gate::kSquaredRelu;
     case Activation::kSigmoid:
       return Gate::kSigmoid;
     case Activation::kClampedSwiglu:
@@ -191,6 +193,8 @@ void CudaOps::Route(const RouteArgs& a) {
   r.normalize = a.rule.normalize;
   r.num_groups = a.rule.num_groups;
   r.top_groups = a.rule.top_groups;
+  r.group_best = a.rule.group_best;
+  r.shared_scale = a.rule.shared_scale;
   r.scale = a.rule.scale;
   r.score_bias = a.score_bias;
   r.shared = a.shared == RouteArgs::kNone     ? SharedExpert::kNone

@@ -121,5 +121,52 @@ TEST(ModelConfig, NamesTheKeyThatIsWrong) {
   EXPECT_THAT(ErrorOf("{"), HasSubstr("not JSON"));
 }
 
+TEST(ModelConfig, ReadsFalconsKeysUnderTheirOwnNames) {
+  const auto falcon = [](std::string extra) {
+    std::string json = TinyConfig("FalconForCausalLM", extra);
+    json.replace(json.find("\"num_key_value_heads\": 2"), 24, "\"unused\": 2");
+    return json;
+  };
+  const ModelConfig one = Parse(falcon(R"("multi_query": true, "bias": false,)"));
+  EXPECT_EQ(one.layers[0].heads.num_kv_heads, 1);
+  EXPECT_TRUE(one.parallel_block);
+  EXPECT_EQ(one.norm_names.attention_input, "input_layernorm");
+  EXPECT_EQ(one.norm_names.mlp_input, "");
+  EXPECT_FALSE(one.qkv_bias);
+  const ModelConfig grouped =
+      Parse(falcon(R"("new_decoder_architecture": true, "num_kv_heads": 2, "bias": true,)"));
+  EXPECT_EQ(grouped.layers[0].heads.num_kv_heads, 2);
+  EXPECT_EQ(grouped.norm_names.attention_input, "ln_attn");
+  EXPECT_EQ(grouped.norm_names.mlp_input, "ln_mlp");
+  EXPECT_TRUE(grouped.qkv_bias && grouped.o_bias && grouped.mlp_bias);
+  const ModelConfig in_turn = Parse(falcon(R"("parallel_attn": false,)"));
+  EXPECT_FALSE(in_turn.parallel_block);
+  EXPECT_EQ(in_turn.norm_names.mlp_input, "post_attention_layernorm");
+  EXPECT_THAT(ErrorOf(falcon(R"("alibi": true,)")), HasSubstr("alibi: is not supported"));
+  EXPECT_THAT(ErrorOf(falcon(R"("num_kv_heads": "x", "new_decoder_architecture": true,)")),
+              HasSubstr("num_key_value_heads"));
+}
+
+TEST(ModelConfig, RefusesWhatAFamilyHasAndThisServerHasNot) {
+  EXPECT_THAT(ErrorOf(TinyConfig("CohereForCausalLM", "\"use_qk_norm\": true,")),
+              HasSubstr("use_qk_norm"));
+  EXPECT_THAT(ErrorOf(TinyConfig("StableLmForCausalLM", "\"qk_layernorm\": true,")),
+              HasSubstr("qk_layernorm"));
+  const std::string latent =
+      R"("n_routed_experts": 8, "moe_intermediate_size": 8, "num_experts_per_tok": 2, "kv_lora_rank": 8,
+         "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8, )";
+  EXPECT_THAT(
+      ErrorOf(TinyConfig("DeepseekV2ForCausalLM", latent + "\"topk_method\": \"noaux_tc\",")),
+      HasSubstr("topk_method: expected greedy or group_limited_greedy"));
+  EXPECT_THAT(ErrorOf(TinyConfig("DeepseekV2ForCausalLM", latent + "\"norm_topk_prob\": true,")),
+              HasSubstr("norm_topk_prob"));
+  const ModelConfig v2 = Parse(TinyConfig(
+      "DeepseekV2ForCausalLM",
+      latent + R"("topk_method": "group_limited_greedy", "n_group": 4, "topk_group": 2,)"));
+  EXPECT_EQ(v2.experts.rule.num_groups, 4);
+  EXPECT_EQ(v2.experts.rule.group_best, 1);
+  EXPECT_EQ(v2.experts.score_bias, "");
+}
+
 }  // namespace
 }  // namespace penstock
