@@ -29,8 +29,9 @@ struct MemoryPlan {
   int64_t total() const { return at_start() + step_bytes; }
 };
 
-/// What steps need beyond what is there at start, at most.
-int64_t MostStepBytes(const ModelConfig& config, const RunnerOptions& runner, bool on_gpu);
+/// What steps need beyond what is there at start, at most. `on_gpus`: ranks that GPUs compute, 0: none
+/// does.
+int64_t MostStepBytes(const ModelConfig& config, const RunnerOptions& runner, int32_t on_gpus);
 
 /// What a model that was loaded in planning takes so far.
 int64_t PlannedBytes(const LoadedModel& model);
