@@ -7,7 +7,6 @@
 #include "kernels/dequant.h"
 #include "kernels/experts.h"
 #include "kernels/gemm.h"
-#include "kernels/peer_reduce.h"
 #include "kernels/rows.h"
 #include "kernels/runtime.h"
 #include "kernels/sample.h"
@@ -39,7 +38,5 @@ cudaError_t LaunchScan(const ScanArgs& args, cudaStream_t stream);
 /// Draws from rows with top-k, top-p or min-p.
 cudaError_t LaunchFilter(const FilterArgs& args, cudaStream_t stream);
 cudaError_t LaunchScore(const ScoreArgs& args, cudaStream_t stream);
-/// A rank's part of a sum over ranks, or the whole of it: by the form.
-cudaError_t LaunchPeerReduce(const PeerReduceArgs& args, cudaStream_t stream);
 
 }  // namespace penstock::PENSTOCK_KERNELS

@@ -1,5 +1,5 @@
 #include "kernels/launch.cuh"
-#include "kernels/launch.h"
+#include "kernels/peer_launch.h"
 #include "kernels/peer_reduce.cuh"
 
 namespace penstock::PENSTOCK_KERNELS {

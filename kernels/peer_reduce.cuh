@@ -4,7 +4,7 @@
 #pragma once
 
 #include "kernels/peer_reduce.h"
-#include "kernels/ptx.cuh"
+#include "kernels/system_memory.cuh"
 
 namespace penstock::PENSTOCK_KERNELS {
 
@@ -75,16 +75,17 @@ __device__ inline bool AwaitRank(const PeerReduceArgs& a, const uint32_t* flag, 
 /// What this block of each rank wrote before, this block of all ranks sees after it. False: a rank
 /// did not come.
 __device__ inline bool MeetRanks(const PeerReduceArgs& a, const ReduceGroup& g, int stage) {
-  SHARED_ARRAY(int32_t, missing, kMostRanks);
-  if (g.thread == 0) missing[a.rank] = 0;
+  SHARED_ARRAY(int32_t, missing_ranks, 2 * kMostRanks);
+  int32_t* missing = missing_ranks + stage * kMostRanks + a.rank;
+  if (g.thread == 0) *missing = 0;
   BarrierSync(g.barrier, g.threads);
   if (g.thread < a.size) {
     const int at = (stage * kReduceBlocks + g.block) * kMostRanks;
     ReleaseFlag(a.flags[g.thread] + at + a.rank, a.step);
-    if (!AwaitRank(a, a.flags[a.rank] + at + g.thread, g.thread)) atomicExch(&missing[a.rank], 1);
+    if (!AwaitRank(a, a.flags[a.rank] + at + g.thread, g.thread)) atomicExch(missing, 1);
   }
   BarrierSync(g.barrier, g.threads);
-  return missing[a.rank] == 0;
+  return *missing == 0;
 }
 
 template <ReduceForm kForm>

@@ -92,7 +92,9 @@ bool Machine::Run(const LaunchShape& shape, void (*body)(const void*), const voi
     block_ = static_cast<uint32_t>(block) + 1;
     block_index = {block % shape.grid.x, block / shape.grid.x % shape.grid.y,
                    block / shape.grid.x / shape.grid.y};
+    runs_kernel = true;
     RunBlock();
+    runs_kernel = false;
     if (!fault.empty()) return false;
   }
   return true;

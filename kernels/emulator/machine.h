@@ -52,6 +52,10 @@ struct Thread {
   std::vector<Copy> open_group;
 };
 
+/// Whether this host thread is the one that runs a kernel: others may run functions that the linker
+/// shares with kernels, at the same time.
+inline constinit thread_local bool runs_kernel = false;
+
 class Machine {
  public:
   static Machine& Get();

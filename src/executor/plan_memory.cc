@@ -34,14 +34,17 @@ int64_t SequencesThatFit(const ExecutorLimits& limits) {
   return limits.groups.empty() ? 0 : least;
 }
 
+int64_t BytesOn(const Device& planned) {
+  return static_cast<const PlanningDevice&>(planned).bytes();
+}
+
 }  // namespace
 
 int64_t PlannedBytes(const LoadedModel& model) {
-  int64_t bytes = static_cast<const PlanningDevice&>(*model.device).bytes();
-  for (const LoadedRank& rank : model.ranks)
-    bytes += rank.own_device == nullptr
-                 ? 0
-                 : static_cast<const PlanningDevice&>(*rank.own_device).bytes();
+  int64_t bytes = BytesOn(*model.device);
+  for (const LoadedRank& rank : model.ranks) {
+    if (rank.device != model.device.get()) bytes += BytesOn(*rank.device);
+  }
   return bytes;
 }
 
@@ -83,6 +86,13 @@ absl::StatusOr<MemoryPlan> PlanMemory(
   plan.activation_bytes = planned() - plan.weight_bytes - plan.kv_bytes;
   plan.step_bytes =
       MostStepBytes(model->config, options, model->device->shares_host_memory() ? 0 : plan.ranks);
+  plan.rank_bytes = plan.total();
+  if (plan.ranks > 1) {
+    int64_t most = 0;
+    for (const LoadedRank& rank : model->ranks) most = std::max(most, BytesOn(*rank.device));
+    plan.rank_bytes =
+        most + MostStepBytes(model->config, options, model->device->shares_host_memory() ? 0 : 1);
+  }
   plan.max_len = limits.max_context;
   plan.sequences = SequencesThatFit(limits);
   if (!limits.groups.empty())

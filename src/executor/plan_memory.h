@@ -21,6 +21,7 @@ struct MemoryPlan {
   int64_t kv_bytes = 0;          // blocks, snapshots and states, of a draft model as well
   int64_t activation_bytes = 0;  // of one step, and tables of rotations
   int64_t step_bytes = 0;        // at most, besides, once steps need it: logits, a GPU's scratch
+  int64_t rank_bytes = 0;        // of the total, what the rank that takes most does
   int32_t max_len = 0;
   int64_t kv_tokens = 0;  // positions that fit the cache
   int64_t sequences = 0;  // of max_len at once, at least; 0: the model has no cache

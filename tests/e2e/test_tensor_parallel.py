@@ -85,9 +85,36 @@ def test_metrics_and_plan_count_all_ranks(serve):
     assert halves["weights_bytes"] < 1.25 * whole["weights_bytes"]
 
 
+def test_ranks_of_the_emulated_device_answer_as_one_does_and_a_plan_says_what_each_takes(serve):
+    probe = subprocess.run([BINARY, "check-model", DEMO, "--device", "cuda-emulated", "--golden", "/nowhere"],
+                           capture_output=True, text=True, timeout=120)
+    if probe.returncode == 4:
+        pytest.skip(probe.stderr)
+    settings = ["--device", "cuda-emulated", "--set", "engine.kv_memory=16MiB", "--set", "engine.max_len=128",
+                "--set", "engine.max_batch=4"]
+
+    def complete(*more):
+        server = serve(*settings, *more)
+        answers = [client(server, timeout=300).completions.create(
+            model="demo", prompt=prompt, max_tokens=3, temperature=0, logprobs=1).choices[0].logprobs.token_logprobs
+            for prompt in ("The sea", "Once upon a time")]
+        return answers, server.logged(message="model ready")[0]
+
+    one, _ = complete()
+    shared, ready = complete("--tp", "2")
+    assert ready["ranks"] == 2
+    for a, b in zip(one, shared):
+        assert a[0] == pytest.approx(b[0], abs=0.1)  # of bfloat16
+    made = subprocess.run([BINARY, "plan", DEMO, "--set", "engine.device=cuda-emulated", *settings[2:], "--set",
+                           "engine.tensor_parallel=2", "--json"],
+                          capture_output=True, text=True, timeout=120, check=True)
+    plan = json.loads(made.stdout)["demo"]
+    assert plan["at_start_bytes"] == ready["device_bytes"]
+    assert plan["total_bytes"] / 2 < plan["rank_bytes"] < plan["total_bytes"]
+
+
 @pytest.mark.parametrize("more, reason", [
     (["--tp", "3"], "8 heads and 4 KV heads do not divide among 3 ranks"),
-    (["--tp", "2", "--device", "cuda-emulated"], "tensor_parallel: 2 is not served on device cuda-emulated"),
     (["--tp", "2", "--set", "engine.packed_cache=/tmp"], "engine.tensor_parallel: 2 is not served with packed_cache"),
     (["--tp", "2", "--lora-dir", "/tmp"], "engine.tensor_parallel: 2 is not served with lora"),
     (["--tp", "2", "--set", "engine.speculation.method=draft", "--set", f"engine.speculation.draft_model={DEMO}"],
@@ -95,11 +122,6 @@ def test_metrics_and_plan_count_all_ranks(serve):
     (["--tp", "9"], "9"),
 ])
 def test_what_it_is_not_served_with_is_said_at_the_start(more, reason):
-    if "cuda-emulated" in more:
-        probe = subprocess.run([BINARY, "check-model", DEMO, "--device", "cuda-emulated", "--golden", "/nowhere"],
-                               capture_output=True, text=True, timeout=120)
-        if probe.returncode == 4:
-            pytest.skip(probe.stderr)
     ended = subprocess.run([BINARY, "serve", DEMO, "--port", "0", "--grpc-port", "0", *more],
                            capture_output=True, text=True, timeout=120)
     assert ended.returncode not in (0, 70), ended

@@ -7,7 +7,7 @@
 #include "backend/cuda/cuda_device.h"
 #include "backend/cuda/peer_memory.h"
 #include "base/status_macros.h"
-#include "kernels/launch.h"
+#include "kernels/peer_launch.h"
 
 namespace penstock::PENSTOCK_KERNELS {
 namespace {
