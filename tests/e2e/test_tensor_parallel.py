@@ -109,7 +109,7 @@ def test_ranks_of_the_emulated_device_answer_as_one_does_and_a_plan_says_what_ea
                            "engine.tensor_parallel=2", "--json"],
                           capture_output=True, text=True, timeout=120, check=True)
     plan = json.loads(made.stdout)["demo"]
-    assert plan["at_start_bytes"] == ready["device_bytes"]
+    assert plan["at_start_bytes"] == pytest.approx(ready["device_bytes"], rel=0.01)
     assert plan["total_bytes"] / 2 < plan["rank_bytes"] < plan["total_bytes"]
 
 
