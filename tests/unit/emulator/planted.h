@@ -36,10 +36,11 @@ __global__ void ReadsWhatNobodyWrote(const float* in);
 __global__ void TakesTooMuch();
 
 /// The form of sums that waits in kernels, of `size` ranks side by side in one block: [steps, size]
-/// one after the other, each rank at its own pace. Rank `absent` does not come to the last.
+/// one after the other, each rank at its own pace and a step's blocks in turn. Rank `absent` does not
+/// come to the last.
 constexpr int kRankThreads = 32;
-constexpr int kRankBlocks = 2;
-__global__ void SumsOverRanks(const PeerReduceArgs* sums, int size, int steps, int absent);
+__global__ void SumsOverRanks(const PeerReduceArgs* sums, int size, int steps, int blocks,
+                              int absent);
 
 __global__ void MultiplyHalves(const uint16_t* a, const uint16_t* b, float* d, bool bf16);
 __global__ void MultiplyBytes(const int8_t* a, const int8_t* b, int32_t* d);

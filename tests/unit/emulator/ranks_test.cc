@@ -43,11 +43,11 @@ class Ranks {
   }
 
   void Abort() { abort_ = std::make_unique<DeviceArray<uint32_t>>(std::vector<uint32_t>{99}); }
-  std::string Run(int absent = -1) {
+  std::string Run(int blocks, int absent = -1) {
     for (PeerReduceArgs& a : args_) a.abort = abort_->data();
     DeviceArray<PeerReduceArgs> args(args_);
     const auto error = Launch({"ranks", dim3(1), dim3(size_ * kRankThreads), 0, nullptr},
-                              SumsOverRanks, args.data(), size_, kSteps, absent);
+                              SumsOverRanks, args.data(), size_, kSteps, blocks, absent);
     std::string fault = emulator::TakeFault();
     EXPECT_EQ(error == cudaSuccess, fault.empty());
     return fault;
@@ -102,13 +102,15 @@ TEST_P(WaitingRanks, AllHaveTheSumInTheOrderOfTheRanks) {
   const auto [size, two_shot] = GetParam();
   const uint64_t seed = TestSeed();
   for (const int64_t count : {1, 3, 4, 63, 64, 255, 257, 1030}) {
-    emulator::Configure({.seed = seed + static_cast<uint64_t>(count)});
-    Ranks ranks(size, count, two_shot, seed);
-    ASSERT_EQ(ranks.Run(), "") << count;
-    EXPECT_EQ(ranks.aborted(), 0);
-    for (int step = 0; step < kSteps; ++step) {
-      for (int r = 0; r < size; ++r) {
-        ASSERT_EQ(ranks.Got(step, r), ranks.Expected(step)) << count << ", step " << step;
+    for (const int blocks : {1, 2}) {
+      emulator::Configure({.seed = seed + static_cast<uint64_t>(count)});
+      Ranks ranks(size, count, two_shot, seed);
+      ASSERT_EQ(ranks.Run(blocks), "") << count;
+      EXPECT_EQ(ranks.aborted(), 0);
+      for (int step = 0; step < kSteps; ++step) {
+        for (int r = 0; r < size; ++r) {
+          ASSERT_EQ(ranks.Got(step, r), ranks.Expected(step)) << count << ", step " << step;
+        }
       }
     }
   }
@@ -117,7 +119,7 @@ TEST_P(WaitingRanks, AllHaveTheSumInTheOrderOfTheRanks) {
 TEST_P(WaitingRanks, LeaveWhereOneDoesNotComeAndSayWho) {
   const auto [size, two_shot] = GetParam();
   Ranks ranks(size, 300, two_shot, TestSeed());
-  EXPECT_EQ(ranks.Run(size - 1), "");
+  EXPECT_EQ(ranks.Run(2, size - 1), "");
   EXPECT_EQ(ranks.aborted(), size);  // the last rank, plus 1
   EXPECT_EQ(ranks.Got(kSteps - 2, 0), ranks.Expected(kSteps - 2));
   EXPECT_NE(ranks.Got(kSteps - 1, 0), ranks.Expected(kSteps - 1));
@@ -127,7 +129,7 @@ TEST_P(WaitingRanks, LeaveWhereTheHostSaysSo) {
   const auto [size, two_shot] = GetParam();
   Ranks ranks(size, 300, two_shot, TestSeed());
   ranks.Abort();
-  EXPECT_EQ(ranks.Run(0), "");
+  EXPECT_EQ(ranks.Run(2, 0), "");
   EXPECT_EQ(ranks.aborted(), 99);  // as it was: nobody has waited long
 }
 
