@@ -1,5 +1,5 @@
-// Every PTX instruction that kernels use: on the device as assembly, under the emulator as a meeting
-// of lanes. What kernels need from the language besides comes in with this file.
+// Every PTX instruction that kernels use, but for system_memory.cuh's: on the device as assembly,
+// under the emulator as a meeting of lanes. What they need from the language comes in with this file.
 // Owns nothing. Must not know kernels.
 // Threads: device code; functions named Warp* are called by all 32 lanes together.
 #pragma once

@@ -6,6 +6,7 @@
 #include "backend/cuda/cublaslt.h"
 #include "base/status_macros.h"
 #include "benchmarks/gpu/gpu_bench.h"
+#include "kernels/peer_launch.h"
 #include "model/rounded_rows.h"
 
 namespace penstock::PENSTOCK_KERNELS {
@@ -155,6 +156,15 @@ void MeasureRowsOf(GpuBench& bench, int64_t rows, int64_t width) {
                 [&](int) { ops.Norm({.x = in, .weight = weight, .y = out}); });
   bench.Measure("rows/gated", shape, "bf16", {6 * size, 0, false},
                 [&](int) { ops.Activate({.gate = gate, .up = up, .y = out}); });
+  PeerReduceArgs sum;  // of two ranks that share the GPU
+  sum.rows = bench.RoomOf<float>(rows * width);
+  sum.count = rows * width;
+  sum.size = 2;
+  for (int r = 0; r < 2; ++r) sum.inputs[r] = bench.RoomOf<float>(rows * width);
+  bench.Measure("rows/sum_over_ranks", shape, "f32", {12 * size, 0, false}, [&](int) {
+    bench.stream().Enqueue("sum",
+                           [&](cudaStream_t stream) { return LaunchPeerReduce(sum, stream); });
+  });
   bench.ForgetRoom();
 }
 

@@ -118,6 +118,14 @@ void AtomicLoad(const void* from, void* to, size_t bytes, Where where) {
 }
 void AtomicStore(void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); }
 
+void Release(uint32_t* flag, uint32_t value, Where where) {
+  TheMachine().Guard([&] { TheMachine().Release(flag, value, where); });
+}
+uint32_t Acquire(const uint32_t* flag, Where where) {
+  return TheMachine().Guard([&] { return TheMachine().Acquire(flag, where); });
+}
+uint64_t Nanoseconds() { return TheMachine().Nanoseconds(); }
+
 void Fail(const char* message, Where where) {
   TheMachine().Guard([&] { throw Fault{message, {where}}; });
 }

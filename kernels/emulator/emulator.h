@@ -95,6 +95,14 @@ void CheckReadOf(int thread, const void* address, size_t bytes, Where where);
 void AtomicLoad(const void* from, void* to, size_t bytes, Where where);
 void AtomicStore(void* to, const void* from, size_t bytes);
 
+/// Stores a flag; what this thread wrote before, or knows to be written, is ordered before what
+/// follows an Acquire that reads it.
+void Release(uint32_t* flag, uint32_t value, Where where);
+/// Loads a flag; others run before: this is how a thread waits for one that does not wait for it.
+uint32_t Acquire(const uint32_t* flag, Where where);
+/// A clock that goes on by a microsecond each time.
+uint64_t Nanoseconds();
+
 /// Ends the thread and the launch.
 void Fail(const char* message, Where where);
 

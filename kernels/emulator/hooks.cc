@@ -9,6 +9,7 @@ namespace {
 using penstock::emulator::Machine;
 
 void Hook(const void* address, size_t bytes, Machine::Use use, const void* code) {
+  if (!penstock::emulator::runs_kernel) return;
   Machine& machine = Machine::Get();
   const auto* thread = machine.current();
   if (thread == nullptr) return;  // a function that the linker shares with the host's code

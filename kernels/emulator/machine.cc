@@ -92,7 +92,9 @@ bool Machine::Run(const LaunchShape& shape, void (*body)(const void*), const voi
     block_ = static_cast<uint32_t>(block) + 1;
     block_index = {block % shape.grid.x, block / shape.grid.x % shape.grid.y,
                    block / shape.grid.x / shape.grid.y};
+    runs_kernel = true;
     RunBlock();
+    runs_kernel = false;
     if (!fault.empty()) return false;
   }
   return true;
@@ -103,6 +105,7 @@ void Machine::RunBlock() {
   arrays_.clear();
   barriers_.clear();
   for (auto& of_warp : meetings_) of_warp.clear();
+  released_.clear();
   clocks_.Reset();
   block_synchronised_ = false;
   current_ = nullptr;
@@ -297,6 +300,26 @@ void Machine::Meet(const char* what, uint32_t mask, const void* in, void* out,
     if (orders_memory) thread.sees_kernels_before |= sees;
   }
   compute(lanes);
+}
+
+void Machine::Release(uint32_t* flag, uint32_t value, const Where& where) {
+  Check(current_->index, flag, sizeof value, Use::kAtomic, {where});
+  const int warp = current_->index / 32;
+  auto& clock = released_[flag];
+  clock = clocks_.known[warp];
+  clock[warp] = ++clocks_.now[warp];
+  *flag = value;
+}
+
+uint32_t Machine::Acquire(const uint32_t* flag, const Where& where) {
+  current_->fiber.SwitchOut(false);
+  Check(current_->index, flag, sizeof *flag, Use::kAtomic, {where});
+  const auto clock = released_.find(flag);
+  if (clock != released_.end()) {
+    auto& known = clocks_.known[current_->index / 32];
+    for (int w = 0; w < kMaxWarps; ++w) known[w] = std::max(known[w], clock->second[w]);
+  }
+  return *flag;
 }
 
 void Machine::CopyAsync(const Copy& copy) {

@@ -52,6 +52,10 @@ struct Thread {
   std::vector<Copy> open_group;
 };
 
+/// Whether this host thread is the one that runs a kernel: others may run functions that the linker
+/// shares with kernels, at the same time.
+inline constinit thread_local bool runs_kernel = false;
+
 class Machine {
  public:
   static Machine& Get();
@@ -76,6 +80,9 @@ class Machine {
   void Barrier(int id, int count, bool aligned, bool wait, const Where& where);
   void Meet(const char* what, uint32_t mask, const void* in, void* out, void (*compute)(Lanes&),
             bool orders_memory, const Where& where);
+  void Release(uint32_t* flag, uint32_t value, const Where& where);
+  uint32_t Acquire(const uint32_t* flag, const Where& where);
+  uint64_t Nanoseconds() { return nanoseconds_ += 1000; }
   void CopyAsync(const Copy& copy);
   void WaitForCopies(int groups);
   void* SharedArray(const char* name, size_t bytes, const Where& where);
@@ -135,6 +142,7 @@ class Machine {
   std::string WhoAmI() const;
 
   uint64_t random_ = 0;
+  uint64_t nanoseconds_ = 0;
   std::vector<std::unique_ptr<Thread>> threads_;
   int num_threads_ = 0;  // of the block
   Thread* current_ = nullptr;
@@ -142,6 +150,7 @@ class Machine {
   std::map<ArrayKey, std::pair<void*, size_t>> arrays_;
   std::map<int, BarrierState> barriers_;
   std::vector<Meeting> meetings_[kMaxWarps];
+  std::map<const void*, std::array<uint32_t, kMaxWarps>> released_;  // with a flag, by this block
   Clocks clocks_;
   LaunchShape shape_;
   void (*body_)(const void*) = nullptr;

@@ -96,6 +96,15 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 }
 cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
 cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaDeviceSynchronize(); }
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
+  emulator::SettleLaunches();  // the event says that they have ended
+  return State();
+}
+cudaError_t cudaDeviceCanAccessPeer(int* can, int, int) {
+  *can = 0;  // there is no other
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceEnablePeerAccess(int, unsigned) { return cudaErrorInvalidValue; }
 
 struct Event {
   std::chrono::steady_clock::time_point at;
@@ -135,6 +144,8 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "out of memory";
     case cudaErrorInsufficientDriver:
       return "driver too old";
+    case cudaErrorPeerAccessAlreadyEnabled:
+      return "peer access is enabled already";
     case cudaErrorLaunchFailure:
       return "the emulator found a fault";
   }

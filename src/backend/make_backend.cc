@@ -8,6 +8,7 @@
 #include "backend/cpu/pack_linear.h"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/planning_device.h"
+#include "backend/thread_collective.h"
 #include "base/status_macros.h"
 
 namespace penstock {
@@ -129,6 +130,30 @@ absl::StatusOr<OpenedBackend> OpenBackend(const BackendOptions& options) {
   if (numbered || options.device == "cuda") return OpenGpu(cuda);
   return absl::InvalidArgumentError(absl::StrCat(
       "unknown device \"", options.device, "\", expected auto, cpu, cuda:N or cuda-emulated"));
+}
+
+std::string DeviceOfRank(const std::string& device, int32_t rank) {
+  return device == "cuda" ? absl::StrCat("cuda:", rank) : device;
+}
+
+absl::StatusOr<std::unique_ptr<Collective>> MakeCollective(absl::Span<Device* const> ranks,
+                                                           absl::Duration patience) {
+  [[maybe_unused]] constexpr int kSlower = 30;  // the emulator, than what it emulates
+  const auto size = static_cast<int32_t>(ranks.size());
+  if (ranks[0]->shares_host_memory()) return std::make_unique<ThreadCollective>(size, patience);
+  if (dynamic_cast<PlanningDevice*>(ranks[0]) != nullptr) {
+    for (Device* rank : ranks) RETURN_IF_ERROR(rank->Allocate(PeerCollectiveBytes(size)).status());
+    return std::make_unique<ThreadCollective>(size, patience);
+  }
+#if defined(PENSTOCK_HAVE_EMULATED_CUDA)
+  if (ranks[0]->name() == "cuda-emulated")
+    return kernels_emulated::MakePeerCollective(ranks, kSlower * patience);
+#endif
+#if defined(PENSTOCK_HAVE_CUDA)
+  return kernels::MakePeerCollective(ranks, patience);
+#else
+  return absl::InternalError("ranks on a device that this build does not have");
+#endif
 }
 
 int64_t HeldBytes() {

@@ -10,6 +10,9 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "backend/collective.h"
 #include "backend/device_abilities.h"
 #include "backend/device_memory.h"
 #include "base/worker_pool.h"
@@ -40,6 +43,14 @@ absl::StatusOr<OpenedBackend> OpenBackend(const BackendOptions& options);
 /// The same with a PlanningDevice in the device's place; a GPU need not be there. `auto` is what
 /// OpenBackend would take.
 absl::StatusOr<OpenedBackend> PlanBackend(const BackendOptions& options);
+
+/// The device of one of the ranks that share a model on `device`, a name without `auto`: "cuda" is a
+/// GPU for each, from 0 on; every other name is the device of all.
+std::string DeviceOfRank(const std::string& device, int32_t rank);
+/// Of ranks whose devices OpenBackend opened, or PlanBackend, and which outlive it. `patience`: that
+/// they have with each other; the emulated device's have more.
+absl::StatusOr<std::unique_ptr<Collective>> MakeCollective(absl::Span<Device* const> ranks,
+                                                           absl::Duration patience);
 
 /// Bytes of all devices' buffers that this process holds.
 int64_t HeldBytes();

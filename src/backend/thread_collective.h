@@ -23,6 +23,7 @@ class ThreadCollective final : public Collective {
   ~ThreadCollective() override;
 
   int32_t size() const override { return size_; }
+  absl::Duration patience() const override { return patience_; }
   absl::Status AllReduceSum(int32_t rank, const Tensor& rows) override;
   absl::Status Barrier(int32_t rank) override;
   void Abort(const absl::Status& why) override;

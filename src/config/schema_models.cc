@@ -100,7 +100,8 @@ ConfigSection DescribeEngine(EngineConfig& c) {
           {"tensor_parallel",
            &c.tensor_parallel,
            "Ranks that share each layer, each with its heads and columns, its part of the KV cache "
-           "and of the threads; on device: cpu alone. Heads and widths must divide by it.",
+           "and of the threads. On device: cuda each has a GPU, cuda:N is shared by all. Heads and "
+           "widths must divide by it.",
            {},
            1,
            8},

@@ -48,19 +48,13 @@ absl::StatusOr<OpenedBackend> OpenFor(const ModelConfig& config, const LoadOptio
 }
 
 /// What several ranks cannot do, whatever the model. Errors name the option.
-absl::Status CheckRanks(const LoadOptions& options, const ModelConfig& config,
-                        const OpenedBackend& backend) {
+absl::Status CheckRanks(const LoadOptions& options, const ModelConfig& config) {
   const int32_t size = options.tensor_parallel;
   if (size < 1 || size > 8) {
     return absl::InvalidArgumentError(
         absl::StrCat("tensor_parallel is ", size, ", expected 1 to 8 ranks"));
   }
   if (size == 1) return absl::OkStatus();
-  if (backend.device->name() != "cpu") {
-    return absl::UnimplementedError(absl::StrCat("tensor_parallel: ", size,
-                                                 " is not served on device ",
-                                                 ToAbsl(backend.device->name()), ", use cpu"));
-  }
   if (!options.packed_cache.empty()) {
     return absl::UnimplementedError(absl::StrCat(
         "tensor_parallel: ", size, ": packed_cache keeps the weights of one rank alone, unset it"));
@@ -77,29 +71,55 @@ std::unique_ptr<WorkerPool> PoolOf(const WorkerPool& all, const ModelShard& shar
   return std::make_unique<WorkerPool>(threads, std::move(cpus));
 }
 
-absl::Status LoadRanks(const LoadOptions& options, TensorSource& source, LoadedModel& model) {
+/// On the CPU each rank has a part of the threads; on a GPU all of them pack its weights, and rank 0
+/// is `first`, where tokens are drawn.
+absl::Status OpenRank(const LoadOptions& options, const ModelShard& shard,
+                      const ModelConfig& config, Device& first, LoadedRank& own) {
+  own.config = ShardOf(config, shard);
+  LoadOptions mine = options;
+  mine.device = DeviceOfRank(std::string(first.name()), shard.rank);
+  if (first.shares_host_memory()) {
+    own.pool = PoolOf(*options.pool, shard);
+    mine.pool = own.pool.get();
+  } else if (shard.rank == 0) {
+    own.device = &first;
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(OpenedBackend backend, OpenFor(config, mine));
+  own.own_device = std::move(backend.device);
+  own.device = own.own_device.get();
+  own.memory = std::move(backend.memory);
+  return absl::OkStatus();
+}
+
+/// Of ranks with a device each: they take as much of each.
+DeviceMemory MemoryOfRanks(const LoadedModel& model, DeviceMemory least) {
+  for (const LoadedRank& rank : model.ranks) {
+    const DeviceMemory own = rank.memory ? rank.memory() : least;
+    least = {std::min(least.free, own.free), std::min(least.total, own.total)};
+  }
+  return {least.free * model.num_devices, least.total * model.num_devices};
+}
+
+absl::Status LoadRanks(const LoadOptions& options, TensorSource& source, Device& first,
+                       LoadedModel& model) {
   const int32_t size = options.tensor_parallel;
   for (int32_t rank = 0; rank < size; ++rank) {
     const ModelShard shard{rank, size};
+    const auto refuse = [&](const absl::Status& why) {
+      return absl::Status(why.code(), absl::StrCat("tensor_parallel: ", size, ", rank ", rank, ": ",
+                                                   why.message()));
+    };
     LoadedRank& own = model.ranks.emplace_back();
-    own.config = ShardOf(model.config, shard);
-    own.pool = PoolOf(*options.pool, shard);
-    LoadOptions mine = options;
-    mine.device = "cpu";
-    mine.pool = own.pool.get();
-    ASSIGN_OR_RETURN(OpenedBackend backend, OpenFor(model.config, mine));
-    own.device = std::move(backend.device);
+    const absl::Status opened = OpenRank(options, shard, model.config, first, own);
+    if (!opened.ok()) return refuse(opened);
     const auto progress = [&](std::string_view what, int64_t done, int64_t total) {
       options.progress(what, rank * total + done, size * total);
     };
     absl::StatusOr<ModelWeights> weights =
         LoadWeights(model.config, source, *own.device,
                     options.progress ? LoadProgress(progress) : LoadProgress(), shard);
-    if (!weights.ok()) {
-      return absl::Status(weights.status().code(),
-                          absl::StrCat("tensor_parallel: ", size, ", rank ", rank, ": ",
-                                       weights.status().message()));
-    }
+    if (!weights.ok()) return refuse(weights.status());
     own.weights = *std::move(weights);
   }
   return absl::OkStatus();
@@ -162,12 +182,12 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& option
   }
   model->kernels = backend.kernels;
   model->note = backend.note;
-  RETURN_IF_ERROR(CheckRanks(options, model->config, backend));
+  RETURN_IF_ERROR(CheckRanks(options, model->config));
   // The file holds what lies in the host's memory.
   const bool cached =
       !options.packed_cache.empty() && backend.device->shares_host_memory() && !options.planning;
   if (options.tensor_parallel > 1) {
-    RETURN_IF_ERROR(LoadRanks(options, *opened.source, *model));
+    RETURN_IF_ERROR(LoadRanks(options, *opened.source, *backend.device, *model));
   } else if (files.empty() || !cached) {
     ASSIGN_OR_RETURN(model->weights,
                      LoadWeights(model->config, *opened.source, *backend.device, options.progress));
@@ -186,6 +206,15 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& option
   ASSIGN_OR_RETURN(model->unread, FindUnread(options.model_dir, *opened.source, model->config));
   model->device = std::move(backend.device);
   model->memory = std::move(backend.memory);
+  const std::string name(model->device->name());
+  if (options.tensor_parallel > 1 && DeviceOfRank(name, 0) != DeviceOfRank(name, 1)) {
+    model->num_devices = options.tensor_parallel;
+    if (model->memory) {
+      model->memory = [model = model.get(), first = std::move(model->memory)] {
+        return MemoryOfRanks(*model, first());
+      };
+    }
+  }
   if (options.weights == "file") {
     ASSIGN_OR_RETURN(model->dense, LoadDenseModules(options.model_dir, model->config));
   }

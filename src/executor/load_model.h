@@ -22,17 +22,20 @@ namespace penstock {
 
 /// One rank's part of a model whose layers several share.
 struct LoadedRank {
-  ModelConfig config;                // as ShardOf
-  std::unique_ptr<WorkerPool> pool;  // of the rank's thread; goes after the device
-  std::unique_ptr<Device> device;
-  ModelWeights weights;  // lies on `device`
+  ModelConfig config;                  // as ShardOf
+  std::unique_ptr<WorkerPool> pool;    // of the rank's thread; goes after the device; null: a GPU's
+  std::unique_ptr<Device> own_device;  // null: the model's, which draws tokens too
+  Device* device = nullptr;
+  std::function<DeviceMemory()> memory;  // of own_device
+  ModelWeights weights;                  // lies on `device`
 };
 
 struct LoadedModel {
   ModelConfig config;
   std::unique_ptr<Device> device;
   ModelWeights weights;                   // lies on `device`; nothing where there are ranks
-  std::vector<LoadedRank> ranks;          // none, or two and more; `device` then draws tokens alone
+  std::vector<LoadedRank> ranks;          // none, or two and more; `device` then draws tokens, on
+                                          // GPUs it is rank 0's
   std::vector<DenseModule> dense;         // over what is pooled of a text
   DType auto_dtype = DType::kFloat32;     // of activations, where nothing else is asked for
   DType auto_kv_dtype = DType::kFloat32;  // of the cache, where neither is
@@ -42,7 +45,8 @@ struct LoadedModel {
   UnreadTensors unread;      // of the checkpoint
   std::string packed_file;   // "read", "written"; empty: neither
   int64_t packed_bytes = 0;  // of that file
-  std::function<DeviceMemory()> memory;  // of the device; empty: it is the host's
+  std::function<DeviceMemory()> memory;  // of the devices; empty: it is the host's
+  int32_t num_devices = 1;               // that ranks share or have
 };
 
 struct LoadOptions {

@@ -34,25 +34,30 @@ int64_t SequencesThatFit(const ExecutorLimits& limits) {
   return limits.groups.empty() ? 0 : least;
 }
 
+int64_t BytesOn(const Device& planned) {
+  return static_cast<const PlanningDevice&>(planned).bytes();
+}
+
 }  // namespace
 
 int64_t PlannedBytes(const LoadedModel& model) {
-  int64_t bytes = static_cast<const PlanningDevice&>(*model.device).bytes();
-  for (const LoadedRank& rank : model.ranks)
-    bytes += static_cast<const PlanningDevice&>(*rank.device).bytes();
+  int64_t bytes = BytesOn(*model.device);
+  for (const LoadedRank& rank : model.ranks) {
+    if (rank.device != model.device.get()) bytes += BytesOn(*rank.device);
+  }
   return bytes;
 }
 
-int64_t MostStepBytes(const ModelConfig& config, const RunnerOptions& runner, bool on_gpu) {
+int64_t MostStepBytes(const ModelConfig& config, const RunnerOptions& runner, int32_t on_gpus) {
   const auto element = static_cast<int64_t>(DTypeSize(runner.dtype));
   const int64_t rows = int64_t{runner.num_slots} * (1 + runner.max_drafts);
   int64_t bytes = rows * (int64_t{config.vocab_size} * 4 + config.hidden_size * element);
-  if (!on_gpu) return bytes;
   // Partial sums of products, rows rounded to bytes, plans, what the driver has for itself.
   constexpr int64_t kOfDriver = int64_t{640} << 20;
   constexpr int64_t kOfProducts = int64_t{256} << 20;
-  bytes += kOfDriver + kOfProducts + int64_t{4} * runner.max_step_tokens * config.hidden_size;
-  return bytes;
+  const int64_t of_rank =
+      kOfDriver + kOfProducts + int64_t{4} * runner.max_step_tokens * config.hidden_size;
+  return bytes + on_gpus * of_rank;
 }
 
 absl::StatusOr<MemoryPlan> PlanMemory(
@@ -79,7 +84,15 @@ absl::StatusOr<MemoryPlan> PlanMemory(
     plan.kv_bytes += int64_t{group.num_blocks} * group.block_bytes;
   plan.kv_bytes += StateBytes(model->config) * options.num_slots;
   plan.activation_bytes = planned() - plan.weight_bytes - plan.kv_bytes;
-  plan.step_bytes = MostStepBytes(model->config, options, !model->device->shares_host_memory());
+  plan.step_bytes =
+      MostStepBytes(model->config, options, model->device->shares_host_memory() ? 0 : plan.ranks);
+  plan.rank_bytes = plan.total();
+  if (plan.ranks > 1) {
+    int64_t most = 0;
+    for (const LoadedRank& rank : model->ranks) most = std::max(most, BytesOn(*rank.device));
+    plan.rank_bytes =
+        most + MostStepBytes(model->config, options, model->device->shares_host_memory() ? 0 : 1);
+  }
   plan.max_len = limits.max_context;
   plan.sequences = SequencesThatFit(limits);
   if (!limits.groups.empty())

@@ -21,6 +21,7 @@ struct MemoryPlan {
   int64_t kv_bytes = 0;          // blocks, snapshots and states, of a draft model as well
   int64_t activation_bytes = 0;  // of one step, and tables of rotations
   int64_t step_bytes = 0;        // at most, besides, once steps need it: logits, a GPU's scratch
+  int64_t rank_bytes = 0;        // of the total, what the rank that takes most does
   int32_t max_len = 0;
   int64_t kv_tokens = 0;  // positions that fit the cache
   int64_t sequences = 0;  // of max_len at once, at least; 0: the model has no cache
@@ -29,8 +30,9 @@ struct MemoryPlan {
   int64_t total() const { return at_start() + step_bytes; }
 };
 
-/// What steps need beyond what is there at start, at most.
-int64_t MostStepBytes(const ModelConfig& config, const RunnerOptions& runner, bool on_gpu);
+/// What steps need beyond what is there at start, at most. `on_gpus`: ranks that GPUs compute, 0: none
+/// does.
+int64_t MostStepBytes(const ModelConfig& config, const RunnerOptions& runner, int32_t on_gpus);
 
 /// What a model that was loaded in planning takes so far.
 int64_t PlannedBytes(const LoadedModel& model);

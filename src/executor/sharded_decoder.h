@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "backend/thread_collective.h"
+#include "backend/collective.h"
 #include "executor/kv_cache.h"
 #include "executor/load_model.h"
 #include "executor/shard_loop.h"
@@ -45,7 +45,7 @@ class ShardedDecoder final : public Network {
   const Tensor& hidden() const override { return ranks_[0].decoder->hidden(); }
   void FinalNorm(const Tensor& x, const Tensor& y) override;
   void Logits(const Tensor& x, const Tensor& logits) override;
-  absl::Status status() const override { return collective_.status(); }
+  absl::Status status() const override { return collective_->status(); }
   bool abandoned() const override { return !stalled_.empty(); }
 
  private:
@@ -60,7 +60,7 @@ class ShardedDecoder final : public Network {
 
   LoadedModel* model_;
   ShardedOptions options_;
-  ThreadCollective collective_;
+  std::unique_ptr<Collective> collective_;
   std::shared_ptr<ShardProgress> progress_;
   std::vector<Rank> ranks_;
   // What the ranks work on: one that does not come back still reads it.

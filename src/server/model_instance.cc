@@ -129,7 +129,8 @@ int64_t KvBytes(const EngineConfig& engine, const LoadedModel& loaded,
   if (memory.total > 0) {
     const auto whole = static_cast<double>(memory.total);
     const auto kept = static_cast<int64_t>((1 - engine.memory_fraction) * whole);
-    most = std::max<int64_t>(0, memory.free - kept - MostStepBytes(model, runner, true));
+    most = std::max<int64_t>(
+        0, memory.free - kept - MostStepBytes(model, runner, engine.tensor_parallel));
   }
   return std::min(most, per_token * max_len * engine.max_batch + states);
 }
@@ -266,7 +267,8 @@ absl::StatusOr<MemoryPlan> PlanInstance(const ModelEntry& entry, WorkerPool* poo
   const auto options_of = [&](LoadedModel& model, LoadedModel* guesses) {
     if (gpu_memory > 0 && !model.device->shares_host_memory()) {
       const int64_t held = PlannedBytes(model) + (guesses != nullptr ? PlannedBytes(*guesses) : 0);
-      model.memory = [gpu_memory, held] { return DeviceMemory{gpu_memory - held, gpu_memory}; };
+      const int64_t all = gpu_memory * model.num_devices;
+      model.memory = [all, held] { return DeviceMemory{all - held, all}; };
     }
     return MakeRunnerOptions(entry.engine, model, guesses, pool);
   };

@@ -31,6 +31,7 @@ nlohmann::ordered_json PlanJson(const MemoryPlan& plan) {
           {"at_start_bytes", plan.at_start()},
           {"step_bytes", plan.step_bytes},
           {"total_bytes", plan.total()},
+          {"rank_bytes", plan.rank_bytes},
           {"max_len", plan.max_len},
           {"kv_tokens", plan.kv_tokens},
           {"sequences", plan.sequences}};
@@ -50,6 +51,7 @@ void PrintPlan(const std::string& name, const MemoryPlan& plan) {
   line("at start", plan.at_start());
   line("steps, most", plan.step_bytes);
   line("total", plan.total());
+  if (plan.ranks > 1) line("a rank, most", plan.rank_bytes);
   std::printf("  the cache holds %lld positions: %lld sequences of %d\n",
               static_cast<long long>(plan.kv_tokens), static_cast<long long>(plan.sequences),
               plan.max_len);

@@ -27,13 +27,15 @@ inline std::string TinyConfig(const std::string& architecture = "LlamaForCausalL
 
 inline std::unique_ptr<LoadedModel> LoadTinyModel(WorkerPool* pool,
                                                   const std::string& config = TinyConfig(),
-                                                  int32_t ranks = 1) {
+                                                  int32_t ranks = 1,
+                                                  const std::string& device = "cpu") {
   TempDir dir;
   dir.Write("config.json", config);
   LoadOptions load;
   load.model_dir = dir.path();
   load.weights = "formula";
   load.tensor_parallel = ranks;
+  load.device = device;
   load.pool = pool;
   auto model = LoadModel(load);
   CHECK(model.ok());

@@ -12,6 +12,7 @@
 #include "executor/runner_driver.h"
 #include "format/json_text.h"
 #include "model/families.h"
+#include "parity/short_golden.h"
 
 namespace penstock {
 namespace {
@@ -51,44 +52,13 @@ void ExpectGolden(const std::string& dir, const std::string& device, DType dtype
   EXPECT_TRUE(report->passed) << "median " << report->median << ", 90th percentile " << report->p90;
 }
 
-/// The first `length` positions of a prompt, and `num_greedy` of the tokens after all of it.
-GoldenPrompt Cut(const GoldenPrompt& prompt, size_t length, size_t num_greedy) {
-  GoldenPrompt cut;
-  const size_t vocab = prompt.logits.size() / prompt.ids.size();
-  cut.ids.assign(prompt.ids.begin(), prompt.ids.begin() + length);
-  cut.logits.assign(prompt.logits.begin(), prompt.logits.begin() + length * vocab);
-  cut.greedy.assign(prompt.greedy.begin(), prompt.greedy.begin() + num_greedy);
-  cut.gap.assign(prompt.gap.begin(), prompt.gap.begin() + num_greedy);
-  return cut;
-}
-
-/// A part of a prompt, and ways of computing it beside `whole`.
-struct ShortRun {
-  size_t prompt, length, num_greedy;
-  std::vector<std::string> ways;
-};
-
 /// As ExpectGolden, on a device that takes a second for what others do in a millisecond.
 void ExpectShortGolden(const std::string& dir, const std::string& device,
                        const std::vector<ShortRun>& runs, DType dtype = DType::kBFloat16) {
-  WorkerPool pool(2);
-  const auto model = Load(dir, device, &pool, "file", dtype);
-  if (absl::IsUnavailable(model.status())) GTEST_SKIP() << model.status();
-  ASSERT_TRUE(model.ok()) << model.status();
-  const auto prompts = LoadGolden(dir + "/golden.safetensors", (*model)->config.vocab_size);
-  ASSERT_TRUE(prompts.ok()) << prompts.status();
-  for (const ShortRun& run : runs) {
-    const GoldenPrompt prompt = Cut(prompts->at(run.prompt), run.length, run.num_greedy);
-    const auto report = CheckGolden(model->get(), dtype, {prompt}, {}, run.ways);
-    ASSERT_TRUE(report.ok()) << report.status();
-    EXPECT_EQ(report->results.size(), 1 + run.ways.size());
-    for (const GoldenResult& r : report->results) {
-      EXPECT_TRUE(r.passed) << r.way << ": error " << r.error << ", greedy " << r.greedy_equal
-                            << " of " << r.greedy_required << ", bits " << r.same_bits;
-    }
-    EXPECT_TRUE(report->passed) << "median " << report->median << ", 90th percentile "
-                                << report->p90;
-  }
+  LoadOptions load;
+  load.model_dir = dir;
+  load.device = device;
+  ExpectGoldenOf(load, runs, dtype);
 }
 
 DType TypeOf(const std::string& name) {

@@ -11,7 +11,9 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "backend/collective.h"
 #include "backend/device_abilities.h"
 #include "backend/device_memory.h"
 #include "base/worker_pool.h"
@@ -46,17 +48,26 @@ DeviceAbilities CudaAbilities(DType numbers);
 size_t PlanCudaPacking(int64_t k, absl::Span<const LinearPart> parts, DType numbers,
                        WorkerPool& pool, std::vector<LinearSegment>& segments);
 
+/// What a rank's part of the collective of `size` ranks takes of its device's memory.
+size_t PeerCollectiveBytes(int32_t size);
+
 // OpenCuda: UNAVAILABLE where there is no such device; the message says why and what to do.
 // HeldDeviceBytes: of device memory that this process holds. GpusInUse: see backend/make_backend.h.
+// MakePeerCollective: of ranks whose devices OpenCuda opened, which outlive it; UNAVAILABLE where they
+// cannot reach each other's memory.
 namespace kernels {
 absl::StatusOr<OpenedCuda> OpenCuda(const CudaOptions& options);
 int64_t HeldDeviceBytes();
 std::vector<std::string> GpusInUse();
+absl::StatusOr<std::unique_ptr<Collective>> MakePeerCollective(absl::Span<Device* const> ranks,
+                                                               absl::Duration patience);
 }  // namespace kernels
 namespace kernels_emulated {
 absl::StatusOr<OpenedCuda> OpenCuda(const CudaOptions& options);
 int64_t HeldDeviceBytes();
 std::vector<std::string> GpusInUse();
+absl::StatusOr<std::unique_ptr<Collective>> MakePeerCollective(absl::Span<Device* const> ranks,
+                                                               absl::Duration patience);
 }  // namespace kernels_emulated
 
 }  // namespace penstock

@@ -1,5 +1,6 @@
 // What a GPU would do with a model, as far as it can be said without one.
 #include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/peer_memory.h"
 #include "backend/cuda/weight_pack.h"
 #include "kernels/delta.h"
 #include "kernels/experts.h"
@@ -22,5 +23,7 @@ size_t PlanCudaPacking(int64_t k, absl::Span<const LinearPart> parts, DType numb
   segments = PlanCudaWeights(parts, k, WeightFormatOf(numbers), pool);
   return CudaWeightBytes(segments, k);
 }
+
+size_t PeerCollectiveBytes(int32_t size) { return kernels::PeerMemoryOf(size).bytes; }
 
 }  // namespace penstock

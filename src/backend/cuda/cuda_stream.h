@@ -30,6 +30,7 @@ class CudaStream {
   CudaStream(const CudaStream&) = delete;
 
   const std::string& name() const { return name_; }
+  int device() const { return device_; }
   const cudaDeviceProp& properties() const { return properties_; }
 
   /// Calls launch(stream), which says how it went, unless something has failed before.
@@ -40,6 +41,7 @@ class CudaStream {
   /// From here on nothing runs; the first fault is kept.
   void Fail(absl::Status fault);
   bool ok() const { return fault_.ok(); }
+  const absl::Status& fault() const { return fault_; }
 
   /// Zeroed, in order with what was enqueued. RESOURCE_EXHAUSTED where there is no room, which is no
   /// fault.

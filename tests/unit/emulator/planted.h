@@ -1,9 +1,10 @@
 // The tests' kernels. planted.cu: with one fault each, or one for some arguments; "line: name" marks
-// where it shows. correct.cu: with none.
+// where it shows. correct.cu and together.cu: with none.
 // Owns nothing. Must not know what the emulator says of them.
 // Threads: kernels.
 #pragma once
 
+#include "kernels/peer_reduce.h"
 #include "kernels/ptx.cuh"
 
 namespace penstock::PENSTOCK_KERNELS {
@@ -33,6 +34,13 @@ __global__ void MaskWithoutOneself();
 __global__ void BlocksMeetInMemory(float* out);
 __global__ void ReadsWhatNobodyWrote(const float* in);
 __global__ void TakesTooMuch();
+
+/// The form of sums that waits in kernels, of `size` ranks side by side in one block: [steps, size]
+/// one after the other, each rank at its own pace and a step's blocks in turn. Rank `absent` does not
+/// come to the last.
+constexpr int kRankThreads = 32;
+__global__ void SumsOverRanks(const PeerReduceArgs* sums, int size, int steps, int blocks,
+                              int absent);
 
 __global__ void MultiplyHalves(const uint16_t* a, const uint16_t* b, float* d, bool bf16);
 __global__ void MultiplyBytes(const int8_t* a, const int8_t* b, int32_t* d);
