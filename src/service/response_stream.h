@@ -42,7 +42,7 @@ struct StreamSetup {
   bool include_stop = false;
   bool skip_special = true;
   ReplyFormat reply;                                          // what is kept apart from the text
-  std::shared_ptr<const StringParameters> string_parameters;  // of reply.calls
+  std::shared_ptr<const ArgumentKinds> argument_kinds;  // of reply.calls
   bool in_reasoning = false;                                  // the prompt began it
   bool may_reason = true;                                     // the prompt did not end it
   bool one_call = false;                                      // a choice ends behind its first
