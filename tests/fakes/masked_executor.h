@@ -165,7 +165,7 @@ class FirstAllowedExecutor final : public Executor {
   std::function<void()> on_sample;
 
   absl::Status Launch(const StepPlan& plan) override {
-    steps_.push_back({plan, {}});
+    steps_.push_back({plan, {}, {}});
     ++num_steps;
     return absl::OkStatus();
   }

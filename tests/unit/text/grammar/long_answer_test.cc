@@ -143,9 +143,13 @@ TEST(Matcher, SaysWhichLimitIsPassed) {
   deep.Rollback(1);
   EXPECT_EQ(deep.state().cut, Limit::kNone);
 
-  std::string wide = "root ::= ";
-  for (int i = 0; i < 70'000; ++i) absl::StrAppend(&wide, i > 0 ? "|" : "", "\"ab\"");
-  EXPECT_EQ(Matcher(OfNotation(wide)).state().cut, Limit::kWays);
+  std::string wide = "root ::= one \"0\"",
+              one = "\none ::= \"a\"";  // each of one behind each of root
+  for (int i = 1; i < 260; ++i) {
+    absl::StrAppend(&wide, " | one \"", i, "\"");
+    absl::StrAppend(&one, " | \"a", i, "\"");
+  }
+  EXPECT_EQ(Matcher(OfNotation(wide + one)).state().cut, Limit::kWays);
 }
 
 /// Goes on until `matcher` says that a limit is passed, or for `most` steps.
@@ -158,7 +162,8 @@ Limit RunOn(Matcher& matcher, std::string_view piece, int most) {
 TEST(WayMemory, IsBoundedForAllMatchersTogether) {
   constexpr int64_t kMost = 8 << 20;
   const auto memory = std::make_shared<WayMemory>(kMost);
-  const auto hostile = OfNotation("root ::= \"a\" root \"b\" | \"a\" root \"c\" | \"(\" root | \"x\"");
+  const auto hostile =
+      OfNotation("root ::= \"a\" root \"b\" | \"a\" root \"c\" | \"(\" root | \"x\"");
   const auto honest = OfNotation("root ::= (\"(\" [a-z]+ \")\")*");
   Matcher kept(honest, memory);
   std::vector<std::unique_ptr<Matcher>> matchers;

@@ -161,12 +161,12 @@ TEST(MaskWriter, WalksManySetsOfLettersTogether) {
   grammar::MaskWriter writer(masks);
   std::vector<uint32_t> words(masks->num_words());
   std::mt19937 random(TestSeed());
-  for (const char* step : {"", "z", "ba7", "1b"}) {
+  for (const char* step : {"", "z", "bd7", "z1b"}) {
     ASSERT_TRUE(matcher.Accept(step));
     // What it takes is counted: were each set to walk all that lies behind its letters it would not do.
     ASSERT_EQ(writer.Write(matcher, absl::MakeSpan(words)), grammar::Limit::kNone);
     EXPECT_GT(matcher.machine().work_left(), grammar::StackMachine::kMostWork / 8);
-    for (int i = 0; i < 2000; ++i) {
+    for (int i = 0; i < 300; ++i) {
       const size_t id = random() % pieces.size();
       const bool allowed = matcher.Accept(pieces[id]);
       if (allowed) matcher.Rollback(1);
