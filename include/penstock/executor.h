@@ -114,6 +114,7 @@ struct RowMask {
   int32_t slice = 0;                 // index into StepPlan::slices
   int32_t output = 0;                // [0, num_outputs)
   absl::Span<const uint32_t> words;  // [ceil(vocab / 32)]; read before Sample returns
+  bool last = false;                 // drafts behind this row count as wrong, whatever is drawn
 };
 
 /// What one slice yielded.

@@ -45,6 +45,8 @@ void MaskTask::Plan(Sequence& seq, size_t slice, int32_t first_output,
   drafts_.assign(drafts.begin(), drafts.end());
   num_rows_ = 0;
   end_ = End::kNone;
+  cut_short_ = false;
+  too_ambiguous_ = absl::OkStatus();
   state_.store(kPlanned, std::memory_order_relaxed);
 }
 
@@ -65,8 +67,12 @@ void MaskTask::Make() {
   for (size_t row = 0; row <= drafts_.size(); ++row) {
     if (rows_.size() == row) rows_.emplace_back();
     rows_[row].assign((static_cast<size_t>(vocab_size_) + 31) / 32, 0);
-    end_ = MakeRow(absl::MakeConstSpan(drafts_).first(row), rows_[row]);
-    if (end_ != End::kNone) break;
+    const End end = MakeRow(absl::MakeConstSpan(drafts_).first(row), rows_[row]);
+    if (end != End::kNone) {
+      cut_short_ = row > 0;
+      if (row == 0) end_ = end;
+      break;
+    }
     ++num_rows_;
     // Rows behind a draft that is not allowed are not drawn from.
     if (row == drafts_.size() || !matcher.Accept(drafts_[row])) break;
@@ -87,6 +93,8 @@ MaskTask::End MaskTask::MakeRow(absl::Span<const TokenId> drafts, std::vector<ui
   }
   if (!AllowsNothing(words)) return End::kNone;
   matcher.FillMask(absl::MakeSpan(words));
+  too_ambiguous_ = matcher.too_ambiguous();
+  if (!too_ambiguous_.ok()) return End::kAmbiguous;
   if (matcher.finished()) {
     for (const TokenId id : seq_->request.stop_token_ids) {
       if (id >= 0 && id < vocab_size_) words[id / 32] |= 1u << (id % 32);

@@ -11,6 +11,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "engine/sequence.h"
 
@@ -19,12 +20,14 @@ namespace penstock {
 class MaskTask {
  public:
   enum class Maker : uint8_t { kEngine, kHelper };
-  /// Why a row has no mask, and the request ends.
+  /// Why the first row has no mask, and the request ends. Behind a guess nothing ends but the drafts:
+  /// the guess may be wrong.
   enum class End : uint8_t {
     kNone,
     kFinished,   // the output is complete
     kNoToken,    // no token of the model writes what must follow
     kForbidden,  // what the request forbids leaves none
+    kAmbiguous,  // what may follow cannot be found: too_ambiguous() says why
   };
 
   /// Rows behind each of `drafts` and before the first. Not to be made before Offer.
@@ -49,7 +52,10 @@ class MaskTask {
   int32_t first_output() const { return first_output_; }
   size_t num_rows() const { return num_rows_; }
   absl::Span<const uint32_t> row(size_t i) const { return rows_[i]; }
-  End end() const { return end_; }  // of the row behind the last one
+  End end() const { return end_; }
+  const absl::Status& too_ambiguous() const { return too_ambiguous_; }
+  /// There is none for the row behind the last one, from which nothing may be drawn.
+  bool cut_short() const { return cut_short_; }
   Maker maker() const { return maker_; }
 
  private:
@@ -68,6 +74,8 @@ class MaskTask {
   size_t num_rows_ = 0;
   std::vector<std::vector<uint32_t>> rows_;
   End end_ = End::kNone;
+  bool cut_short_ = false;
+  absl::Status too_ambiguous_;
 };
 
 /// The tasks of one step, at most one for each slot.

@@ -14,7 +14,7 @@ void Scheduler::KeepAllowed(Sequence& seq, std::vector<TokenId>& drafts) {
   for (const TokenId id : drafts) {
     if (!matcher.Accept(id)) break;
     ++num_accepted;
-    if (!says_so && matcher.ended()) break;
+    if ((!says_so && matcher.ended()) || !matcher.too_ambiguous().ok()) break;
     ++kept;
   }
   drafts.resize(kept);
@@ -62,8 +62,8 @@ std::vector<RowMask> Scheduler::Masks() {
     (task.maker() == MaskTask::Maker::kHelper ? counters_.num_masks_helped
                                               : counters_.num_masks_made) += num_rows;
     for (int32_t row = 0; row < num_rows; ++row) {
-      masks.push_back(
-          {static_cast<int32_t>(task.slice()), task.first_output() + row, task.row(row)});
+      masks.push_back({static_cast<int32_t>(task.slice()), task.first_output() + row, task.row(row),
+                       task.cut_short() && row + 1 == num_rows});
     }
     // Nothing can be drawn under a mask of nothing. What the step yields for it is dropped.
     switch (task.end()) {
@@ -75,13 +75,15 @@ std::vector<RowMask> Scheduler::Masks() {
       case MaskTask::End::kNoToken:
         Finish(seq, FinishReason::kError,
                absl::InvalidArgumentError(
-                   "the grammar asks for text that no token of this model has, or it is so "
-                   "ambiguous that there are too many ways to read the answer so far"));
+                   "the grammar asks for text that no token of this model has"));
         break;
       case MaskTask::End::kForbidden:
         Finish(seq, FinishReason::kError,
                absl::InvalidArgumentError("allowed_token_ids and bad_words leave nothing of what "
                                           "the answer must be"));
+        break;
+      case MaskTask::End::kAmbiguous:
+        Finish(seq, FinishReason::kError, task.too_ambiguous());
         break;
     }
   }

@@ -87,7 +87,7 @@ class LocalExecutor final : public Executor {
                                                        mask.slice, " with ", mask.words.size(),
                                                        " words, expected ", num_words));
       }
-      owned.push_back({mask.slice, mask.output, {mask.words.begin(), mask.words.end()}});
+      owned.push_back({mask.slice, mask.output, {mask.words.begin(), mask.words.end()}, mask.last});
     }
     step.sampled = true;
     if (loop_ != nullptr) {

@@ -366,7 +366,9 @@ void ModelRunner::SampleRound(int32_t round, absl::Span<const OwnedMask> masks) 
     }
     const int32_t output = slice.num_outputs - piece.num_draws + round;
     for (const OwnedMask& mask : masks) {
-      if (&plan_->slices[mask.slice] == &slice && mask.output == output) row.mask = mask.words;
+      if (&plan_->slices[mask.slice] != &slice || mask.output != output) continue;
+      row.mask = mask.words;
+      piece.last = mask.last;
     }
     rows.push_back(row);
     open.push_back(&piece);
@@ -395,7 +397,7 @@ bool ModelRunner::Take(Piece& piece, SampledToken token) {
   ++piece.num_drawn;
   // The next input, where there is one, is a draft: right if it is the token just drawn.
   const bool accepted =
-      input + 1 < slice.num_tokens && ids_[piece.row_begin + input + 1] == token.id;
+      !piece.last && input + 1 < slice.num_tokens && ids_[piece.row_begin + input + 1] == token.id;
   if (accepted) ++piece.result.num_accepted;
   piece.result.tokens.push_back(std::move(token));
   return accepted;

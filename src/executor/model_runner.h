@@ -44,6 +44,7 @@ struct OwnedMask {
   int32_t slice = 0;
   int32_t output = 0;
   std::vector<uint32_t> words;
+  bool last = false;
 };
 
 class ModelRunner {
@@ -79,6 +80,7 @@ class ModelRunner {
     int32_t num_drawn = 0;
     int32_t num_guessed = 0;  // of its tokens, by the draft model
     bool open = false;        // another token may be drawn
+    bool last = false;        // behind the next draw none is
     SliceResult result;
   };
 

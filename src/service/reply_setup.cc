@@ -26,16 +26,16 @@ const ToolJson& MemberOf(const ToolJson& object, const char* name) {
   return found == object.end() ? kNothing : *found;
 }
 
-std::shared_ptr<const StringParameters> StringParametersOf(const ToolJson& tools) {
-  auto types = std::make_shared<StringParameters>();
+std::shared_ptr<const ArgumentKinds> ArgumentKindsOf(const ToolJson& tools) {
+  auto types = std::make_shared<ArgumentKinds>();
   for (const ToolJson& tool : tools) {
     const ToolJson& function = MemberOf(tool, "function");
     const ToolJson& name = MemberOf(function, "name");
-    const ToolJson& properties = MemberOf(MemberOf(function, "parameters"), "properties");
+    const ToolJson& schema = MemberOf(function, "parameters");
+    const ToolJson& properties = MemberOf(schema, "properties");
     if (!name.is_string() || !properties.is_object()) continue;
     auto& of_function = (*types)[name.get<std::string>()];
-    for (const auto& [key, schema] : properties.items())
-      of_function[key] = MemberOf(schema, "type") == "string";
+    for (const auto& [key, of] : properties.items()) of_function[key] = KindOfArgument(of, schema);
   }
   return types;
 }
@@ -74,7 +74,7 @@ void SetReply(const GenerationCall& call, const ServedModel& model,
   setup.one_call =
       call.tool_choice == ToolChoice::kNamed || !call.parallel_tool_calls.value_or(true);
   if (setup.reply.calls != nullptr && WritesXml(setup.reply.calls->body))
-    setup.string_parameters = StringParametersOf(*call.tools);
+    setup.argument_kinds = ArgumentKindsOf(*call.tools);
   if (model.tokenizer == nullptr) return;
   if (setup.reply.reasoning != nullptr) {
     constexpr size_t kTail = 16;  // tokens, in which a template would have begun it

@@ -51,7 +51,7 @@ ResponseStream::ResponseStream(StreamSetup setup)
     }
     if (!setup_.stop.empty()) choices_[i].matcher.emplace(setup_.stop, setup_.include_stop);
     if (setup_.reply.calls != nullptr || setup_.reply.reasoning != nullptr)
-      choices_[i].reply.emplace(setup_.reply, setup_.in_reasoning, setup_.string_parameters,
+      choices_[i].reply.emplace(setup_.reply, setup_.in_reasoning, setup_.argument_kinds,
                                 setup_.one_call);
     if (!setup_.echo.empty()) choices_[i].text = setup_.echo[i];
     // Engines score what has something before it: the first token goes without.

@@ -41,16 +41,16 @@ struct StreamSetup {
   std::vector<TokenId> reported_stop_ids;  // the client's own: named as stop reason
   bool include_stop = false;
   bool skip_special = true;
-  ReplyFormat reply;                                          // what is kept apart from the text
-  std::shared_ptr<const StringParameters> string_parameters;  // of reply.calls
-  bool in_reasoning = false;                                  // the prompt began it
-  bool may_reason = true;                                     // the prompt did not end it
-  bool one_call = false;                                      // a choice ends behind its first
-  std::vector<TokenId> reply_markers;     // special tokens that `reply` needs to see
-  bool keep_tokens = false;               // deltas carry the tokens
-  bool drop_output = false;               // only the echo is wanted
-  int64_t interval = 1;                   // tokens per delta
-  size_t max_pending = 16384;             // tokens that wait for a slow reader
+  ReplyFormat reply;                                    // what is kept apart from the text
+  std::shared_ptr<const ArgumentKinds> argument_kinds;  // of reply.calls
+  bool in_reasoning = false;                            // the prompt began it
+  bool may_reason = true;                               // the prompt did not end it
+  bool one_call = false;                                // a choice ends behind its first
+  std::vector<TokenId> reply_markers;                   // special tokens that `reply` needs to see
+  bool keep_tokens = false;                             // deltas carry the tokens
+  bool drop_output = false;                             // only the echo is wanted
+  int64_t interval = 1;                                 // tokens per delta
+  size_t max_pending = 16384;                           // tokens that wait for a slow reader
   std::vector<std::string> echo;          // per choice: goes before its text; empty: none
   std::vector<TokenId> first_prompt_ids;  // per choice, where the prompt's log-probs are wanted
   int32_t params_n = 1;

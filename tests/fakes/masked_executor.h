@@ -100,6 +100,61 @@ class RunGrammar final : public TokenGrammar {
   std::unique_ptr<TokenMatcher> Start() const override { return std::make_unique<RunMatcher>(); }
 };
 
+/// 10, 11, 12, 10 ... where from the `turn`-th token on 5 may be written as well, which the executor
+/// prefers. Whoever has written the `ambiguous`-th token as one of the cycle, or at all (`anyway`),
+/// stands where it is too ambiguous. Accept says so (`at_once`), or no less than FillMask.
+struct AmbiguousCycle {
+  int32_t turn = 0, ambiguous = 0;
+  bool anyway = false, at_once = false;
+};
+class AmbiguousMatcher final : public TokenMatcher {
+ public:
+  explicit AmbiguousMatcher(AmbiguousCycle cycle) : cycle_(cycle) {}
+  bool Accept(TokenId id) override {
+    if (id != 5 && id != 10 + static_cast<int32_t>(ids_.size()) % 3) return false;
+    ids_.push_back(id);
+    said_ = cycle_.at_once && Passed();
+    return true;
+  }
+  void Rollback(int32_t num_tokens) override {
+    ids_.resize(ids_.size() - num_tokens);
+    said_ = cycle_.at_once && Passed();
+  }
+  bool finished() const override { return false; }
+  bool ended() const override { return false; }
+  absl::Status too_ambiguous() const override {
+    return said_ ? absl::InvalidArgumentError("so many ways") : absl::OkStatus();
+  }
+  void FillMask(absl::Span<uint32_t> words) override {
+    std::fill(words.begin(), words.end(), 0);
+    said_ = Passed();
+    if (said_) return;
+    const auto at = static_cast<int32_t>(ids_.size());
+    words[0] |= 1u << (10 + at % 3);
+    if (at >= cycle_.turn) words[0] |= 1u << 5;
+  }
+
+ private:
+  bool Passed() const {
+    const auto size = static_cast<int32_t>(ids_.size());
+    return size >= cycle_.ambiguous && (cycle_.anyway || ids_[cycle_.ambiguous - 1] != 5);
+  }
+  const AmbiguousCycle cycle_;
+  std::vector<TokenId> ids_;
+  bool said_ = false;
+};
+
+class AmbiguousGrammar final : public TokenGrammar {
+ public:
+  explicit AmbiguousGrammar(AmbiguousCycle cycle) : cycle_(cycle) {}
+  std::unique_ptr<TokenMatcher> Start() const override {
+    return std::make_unique<AmbiguousMatcher>(cycle_);
+  }
+
+ private:
+  const AmbiguousCycle cycle_;
+};
+
 /// Draws the first token that a row's mask allows; without one, token 1.
 class FirstAllowedExecutor final : public Executor {
  public:
@@ -110,7 +165,7 @@ class FirstAllowedExecutor final : public Executor {
   std::function<void()> on_sample;
 
   absl::Status Launch(const StepPlan& plan) override {
-    steps_.push_back({plan, {}});
+    steps_.push_back({plan, {}, {}});
     ++num_steps;
     return absl::OkStatus();
   }
@@ -118,8 +173,10 @@ class FirstAllowedExecutor final : public Executor {
   absl::Status Sample(StepId step, absl::Span<const RowMask> masks) override {
     EXPECT_EQ(steps_.back().plan.step, step);
     if (on_sample) on_sample();
-    for (const RowMask& mask : masks)
+    for (const RowMask& mask : masks) {
       steps_.back().masks[{mask.slice, mask.output}] = {mask.words.begin(), mask.words.end()};
+      if (mask.last) steps_.back().last[mask.slice] = mask.output;
+    }
     return absl::OkStatus();
   }
   absl::StatusOr<StepResult> Collect() override {
@@ -139,6 +196,8 @@ class FirstAllowedExecutor final : public Executor {
         out.tokens.emplace_back().id = id;
         const int32_t next = slice.token_offset + slice.num_tokens - slice.num_drafts + row;
         if (row == slice.num_drafts || step.plan.tokens[next] != id) break;
+        const auto last = step.last.find(static_cast<int32_t>(i));
+        if (last != step.last.end() && last->second == row) break;
         ++out.num_accepted;
         ++num_accepted;
       }
@@ -153,6 +212,7 @@ class FirstAllowedExecutor final : public Executor {
   struct Step {
     StepPlan plan;
     std::map<std::pair<int32_t, int32_t>, std::vector<uint32_t>> masks;
+    std::map<int32_t, int32_t> last;  // by slice: the row behind which none is drawn from
   };
   static TokenId First(const std::vector<uint32_t>& words) {
     for (TokenId id = 0; id < kMaskedVocab; ++id) {

@@ -11,6 +11,7 @@
 #include "text/grammar/marker_text.h"
 #include "text/grammar/pattern.h"
 #include "text/grammar/reply_grammar.h"
+#include "text/reply/argument_kind.h"
 
 namespace penstock::grammar {
 namespace {
@@ -279,8 +280,11 @@ class CallWriter {
     const bool lines = how.value_begin == "\n";
     const Expr end = Break(lines ? "\n" : "");
     const Expr close = Text(how.value_end);
-    if (how.text && of.is_object() && of.contains("type") && of["type"] == "string")
-      return TextValue(path, of, end, close, function);
+    if (how.text) {
+      const ArgumentKind kind = KindOfArgument(of, schema);
+      if (kind != ArgumentKind::kJson)
+        return TextValue(path, of, schema, builder_.Sequence({end, close}), function);
+    }
     Json alone = of == true ? Json::object() : of;
     if (!alone.is_object()) return absl::InvalidArgumentError(path + " must be a JSON Schema");
     for (const char* shared : {"$defs", "definitions", "$schema"}) {
@@ -294,27 +298,62 @@ class CallWriter {
     return builder_.Sequence({*value, end, close});
   }
 
-  absl::StatusOr<Expr> TextValue(const std::string& path, const Json& of, Expr end, Expr close,
-                                 const FunctionSpec& function) {
+  struct Texts {
+    std::set<std::string> words;
+    bool any = false, null = false;
+  };
+
+  /// Strings as they are, or null. `end`: behind a word of an enum.
+  absl::StatusOr<Expr> TextValue(const std::string& path, const Json& of, const Json& schema,
+                                 Expr end, const FunctionSpec& function) {
+    Texts texts;
+    RETURN_IF_ERROR(TakeTexts(path, of, schema, function, texts));
     const std::string_view marker = writing_->arguments->value_end;
-    for (const auto& [keyword, value] : of.items()) {
-      if (!IsRemark(keyword) && keyword != "enum" && keyword != "const")
+    if (texts.any && writing_->arguments->loose)
+      return builder_.Terminal(TextUntilMarker({std::string(marker)}, 0));
+    if (texts.any) return builder_.Terminal(TextUntil(marker, is_special_(marker), false, false));
+    std::vector<Expr> options;
+    for (const std::string& word : texts.words) {
+      if (word.find(marker) == std::string::npos) options.push_back(builder_.Literal(word));
+    }
+    if (texts.null && !texts.words.contains("null")) options.push_back(builder_.Literal("null"));
+    if (options.empty()) return absl::InvalidArgumentError(path + ": no value can fulfil this");
+    return builder_.Sequence({builder_.Choice(std::move(options)), end});
+  }
+
+  /// What a schema allows of strings and null alone.
+  absl::Status TakeTexts(const std::string& path, const Json& of, const Json& schema,
+                         const FunctionSpec& function, Texts& texts) {
+    const Json& said = SchemaReferredTo(of, schema);
+    const bool is_enum = said.contains("enum"), is_const = said.contains("const");
+    const bool has_options = !said.contains("type") && !is_enum && !is_const;
+    for (const auto& [keyword, value] : said.items()) {
+      const bool kept = keyword == (has_options ? "anyOf" : "enum") || keyword == "const";
+      if (!IsRemark(keyword) && !kept)
         RETURN_IF_ERROR(Refuse(function, absl::StrCat(path, "/", keyword)));
     }
-    const bool is_enum = of.contains("enum");
-    if (!is_enum && !of.contains("const") && writing_->arguments->loose)
-      return builder_.Terminal(TextUntilMarker({std::string(marker)}, 0));
-    if (!is_enum && !of.contains("const"))
-      return builder_.Terminal(TextUntil(marker, is_special_(marker), false, false));
-    std::vector<Expr> words;
-    const Json listed = is_enum ? of["enum"] : Json::array({of["const"]});
-    for (const Json& word : listed) {
-      if (!word.is_string() || word != of.value("const", word)) continue;
-      const std::string& text = word.get_ref<const std::string&>();
-      if (text.find(marker) == std::string::npos) words.push_back(builder_.Literal(text));
+    if (has_options) {
+      for (const Json& option : said["anyOf"])
+        RETURN_IF_ERROR(TakeTexts(path, option, schema, function, texts));
+      return absl::OkStatus();
     }
-    if (words.empty()) return absl::InvalidArgumentError(path + ": no value can fulfil this");
-    return builder_.Sequence({builder_.Choice(std::move(words)), end, close});
+    const Json type = said.value("type", Json::array({"string", "null"}));
+    const auto allows = [&type](const char* name) {
+      return type == name ||
+             (type.is_array() && std::find(type.begin(), type.end(), name) != type.end());
+    };
+    if (!is_enum && !is_const) {
+      texts.any |= allows("string");
+      texts.null |= allows("null");
+      return absl::OkStatus();
+    }
+    const Json listed = is_enum ? said["enum"] : Json::array({said["const"]});
+    for (const Json& word : listed) {
+      if (is_const && word != said["const"]) continue;
+      if (word.is_string() && allows("string")) texts.words.insert(word.get<std::string>());
+      texts.null |= word.is_null() && allows("null");
+    }
+    return absl::OkStatus();
   }
 
   const CallWriting* writing_ = nullptr;

@@ -36,6 +36,9 @@ class Distinct {
     values_.clear();
     if (!index_.empty()) index_.clear();
   }
+  size_t bytes() const {
+    return values_.capacity() * sizeof(T) + index_.capacity() * (sizeof(T) + sizeof(size_t) + 1);
+  }
 
  private:
   static constexpr size_t kFew = 16;

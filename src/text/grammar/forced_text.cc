@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "text/grammar/mask_writer.h"
 #include "text/grammar/reply_grammar.h"
 
 namespace penstock::grammar {
@@ -14,7 +15,7 @@ constexpr size_t kMostFound = 10'000;
 
 /// The byte that alone leads on; -1: there is none, or more than one.
 int OnlyByte(const StackMachine& machine, const ConfigSet& at) {
-  if (at.finished || at.cut || at.ways.empty()) return -1;
+  if (at.finished || at.cut != Limit::kNone || at.ways.empty()) return -1;
   int only = -1;
   for (const Config& way : at.ways) {
     if (machine.automaton(way.pc).fan_out(way.state) != 1) return -1;
@@ -158,6 +159,7 @@ std::vector<TokenId> ForcedText::Find(Matcher& matcher, absl::Span<const TokenId
   size_t sure = text.size() > reach ? text.size() - reach : 0;
   while (sure < text.size() && !MayCross(machine, end, std::string_view(text).substr(sure))) ++sure;
   machine.Shrink(num_nodes);
+  machine.Relax();
   if (machine.exhausted()) return {};
   std::vector<TokenId> tokens;
   size_t at = 0;

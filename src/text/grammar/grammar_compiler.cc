@@ -14,6 +14,7 @@
 #include "text/grammar/gbnf.h"
 #include "text/grammar/json_schema.h"
 #include "text/grammar/lark.h"
+#include "text/grammar/mask_writer.h"
 #include "text/grammar/matcher.h"
 #include "text/grammar/pattern.h"
 #include "text/grammar/structural_tag.h"
@@ -89,11 +90,12 @@ class PieceMatcher final : public TokenMatcher {
  public:
   PieceMatcher(std::shared_ptr<const Grammar> grammar, std::shared_ptr<grammar::TokenMasks> masks,
                std::shared_ptr<grammar::TokenMasks> first_masks,
-               std::shared_ptr<grammar::ForcedText> forced_text, int32_t reasoning_limit)
+               std::shared_ptr<grammar::ForcedText> forced_text,
+               std::shared_ptr<grammar::WayMemory> memory, int32_t reasoning_limit)
       : masks_(masks),
         first_masks_(first_masks),
         forced_text_(std::move(forced_text)),
-        matcher_(std::move(grammar)),
+        matcher_(std::move(grammar), std::move(memory)),
         writer_(std::move(masks)),
         first_writer_(std::move(first_masks)),
         reasoning_limit_(reasoning_limit) {
@@ -104,14 +106,14 @@ class PieceMatcher final : public TokenMatcher {
     const grammar::TokenMasks& masks = matcher_.num_steps() == 0 ? *first_masks_ : *masks_;
     if (id < 0 || id >= masks.vocab_size() || masks.piece(id).empty()) return false;
     if (!matcher_.Accept(masks.piece(id))) return false;
-    too_ambiguous_ = matcher_.too_ambiguous();
+    limit_ = matcher_.state().cut;
     LimitReasoning();
     ids_.push_back(id);
     return true;
   }
   void Rollback(int32_t num_tokens) override {
     matcher_.Rollback(num_tokens);
-    too_ambiguous_ = matcher_.too_ambiguous();
+    limit_ = matcher_.state().cut;
     ids_.resize(static_cast<size_t>(matcher_.num_steps()));
     if (ids_.size() < forced_begin_) forced_.clear();
   }
@@ -126,12 +128,13 @@ class PieceMatcher final : public TokenMatcher {
     forced_begin_ = ids_.size();
     return forced_;
   }
-  bool finished() const override { return matcher_.finished() && !too_ambiguous_; }
+  bool finished() const override { return matcher_.finished() && limit_ == grammar::Limit::kNone; }
+  absl::Status too_ambiguous() const override { return grammar::PastLimit(limit_); }
   bool ended() const override { return matcher_.ended(); }
   void FillMask(absl::Span<uint32_t> words) override {
     // Where not all ways are followed nothing is allowed, not even an end: no less than the grammar
     // says is passed off as all of it.
-    too_ambiguous_ = !(matcher_.num_steps() == 0 ? first_writer_ : writer_).Write(matcher_, words);
+    limit_ = (matcher_.num_steps() == 0 ? first_writer_ : writer_).Write(matcher_, words);
   }
 
  private:
@@ -146,7 +149,7 @@ class PieceMatcher final : public TokenMatcher {
   size_t forced_begin_ = 0;
   grammar::Matcher matcher_;
   grammar::MaskWriter writer_, first_writer_;
-  bool too_ambiguous_ = false;  // here, as far as is known
+  grammar::Limit limit_ = grammar::Limit::kNone;  // that is passed here, as far as is known
   const int32_t reasoning_limit_;
 };
 
@@ -174,16 +177,21 @@ std::string KeyOf(const ReplySpec& spec) {
 
 class GrammarCompiler::Made final : public TokenGrammar {
  public:
-  Made(std::shared_ptr<const Grammar> grammar, Masks masks, int32_t reasoning_limit)
-      : grammar_(std::move(grammar)), masks_(std::move(masks)), reasoning_limit_(reasoning_limit) {}
+  Made(std::shared_ptr<const Grammar> grammar, Masks masks,
+       std::shared_ptr<grammar::WayMemory> memory, int32_t reasoning_limit)
+      : grammar_(std::move(grammar)),
+        masks_(std::move(masks)),
+        memory_(std::move(memory)),
+        reasoning_limit_(reasoning_limit) {}
   std::unique_ptr<TokenMatcher> Start() const override {
     return std::make_unique<PieceMatcher>(grammar_, masks_.all, masks_.first, masks_.forced,
-                                          reasoning_limit_);
+                                          memory_, reasoning_limit_);
   }
 
  private:
   const std::shared_ptr<const Grammar> grammar_;
   const Masks masks_;
+  const std::shared_ptr<grammar::WayMemory> memory_;
   const int32_t reasoning_limit_;
 };
 
@@ -298,7 +306,8 @@ absl::StatusOr<std::shared_ptr<const TokenGrammar>> GrammarCompiler::Compile(
       const Entry& entry = *found->second;
       if (loosened != nullptr)
         loosened->insert(loosened->end(), entry.loosened.begin(), entry.loosened.end());
-      return std::make_shared<const Made>(entry.grammar, std::move(masks), spec.reasoning_limit);
+      return std::make_shared<const Made>(entry.grammar, std::move(masks), way_memory_,
+                                          spec.reasoning_limit);
     }
   }
   std::vector<std::string> left_out;
@@ -307,7 +316,8 @@ absl::StatusOr<std::shared_ptr<const TokenGrammar>> GrammarCompiler::Compile(
   compiled.id = ++last_id;
   const auto grammar = std::make_shared<const Grammar>(std::move(compiled));
   masks.all->Prepare(*grammar);
-  const auto made = std::make_shared<const Made>(grammar, std::move(masks), spec.reasoning_limit);
+  const auto made =
+      std::make_shared<const Made>(grammar, std::move(masks), way_memory_, spec.reasoning_limit);
   if (loosened != nullptr) loosened->insert(loosened->end(), left_out.begin(), left_out.end());
   std::lock_guard lock(mutex_);
   if (by_key_.contains(key)) return made;

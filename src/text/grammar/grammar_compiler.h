@@ -1,5 +1,6 @@
 // Grammars in all the forms that requests bring them, compiled for one tokenizer and kept.
-// Owns the compiled ones (bounded in bytes) and the tokenizer's masks. Must not know requests.
+// Owns the compiled ones (bounded in bytes), the tokenizer's masks and what matchers share. Must not
+// know requests.
 // Threads: thread-safe; Compile may take up to a second: not on the engine's thread.
 #pragma once
 
@@ -16,6 +17,7 @@
 #include "penstock/tokenizer.h"
 #include "text/grammar/forced_text.h"
 #include "text/grammar/grammar.h"
+#include "text/grammar/limits.h"
 #include "text/grammar/reply_grammar.h"
 #include "text/grammar/token_masks.h"
 
@@ -86,6 +88,7 @@ class GrammarCompiler {
   const Tokenizer* tokenizer_;
   const int32_t vocab_size_;
   const size_t cache_bytes_;
+  const std::shared_ptr<grammar::WayMemory> way_memory_ = std::make_shared<grammar::WayMemory>();
   mutable std::mutex mutex_;
   mutable Masks masks_;               // made at the first use
   mutable std::list<Entry> entries_;  // the last used first

@@ -4,11 +4,28 @@
 #include <utility>
 
 #include "absl/hash/hash.h"
+#include "base/status_macros.h"
 
 namespace penstock::grammar {
 namespace {
 
 constexpr int64_t kMoveWork = 5;  // a look at an automaton is 1
+// What may stay of one move's room for the next.
+constexpr size_t kScratchBytes = 64u << 10;
+constexpr size_t kScratchStacks = 256;
+constexpr size_t kFewNodes = 4096;
+
+template <typename T>
+bool IsWide(const T& kept, size_t few) {
+  return kept.capacity() > few && kept.capacity() > 4 * kept.size();
+}
+
+/// The first way in `pc`; the end where there is none, or no `pc`.
+std::vector<Config>::const_iterator FindPlace(const ConfigSet& set, int32_t pc) {
+  if (pc < 0) return set.ways.end();
+  return std::find_if(set.ways.begin(), set.ways.end(),
+                      [pc](const Config& way) { return way.pc == pc; });
+}
 
 }  // namespace
 
@@ -111,8 +128,8 @@ void StackMachine::Go(int32_t pc, int32_t stack, bool& finished) {
     work_.pop_back();
     Spend(kMoveWork);
     if (!seen_.Add(at).second) continue;
-    if (ways_.size() > kMostWays) exhausted_ = true;
-    if (exhausted_) return;
+    if (ways_.size() > kMostWays) Exhaust(Limit::kWays);
+    if (exhausted()) return;
     const Instruction& i = grammar_->program[at.first];
     switch (i.kind) {
       case Instruction::Kind::kTerminal: {
@@ -165,7 +182,7 @@ int32_t StackMachine::Settle(int32_t stack) {
       settling_.pop_back();
       continue;
     }
-    if (exhausted_) return -1;
+    if (exhausted()) return -1;
     const bool waited = std::exchange(fresh.settled, kSettling) == kSettling;
     bool waits = false;
     for (int32_t& parent : fresh.parents) {
@@ -177,14 +194,14 @@ int32_t StackMachine::Settle(int32_t stack) {
         settling_.push_back(parent - kFirstFresh);
         waits = true;
       } else {
-        exhausted_ = true;  // a rule that calls itself before any byte: there is none
+        Exhaust(Limit::kStacks);  // a rule that calls itself before any byte: there is none
         return -1;
       }
     }
     if (waits) continue;
     Spend(kMoveWork * (1 + static_cast<int64_t>(fresh.parents.size())));
     fresh.settled = Keep(fresh);
-    if (fresh.settled < 0) exhausted_ = true;
+    if (fresh.settled < 0) Exhaust(Limit::kStacks);
   }
   return fresh_[stack - kFirstFresh].settled;
 }
@@ -205,12 +222,13 @@ void StackMachine::End(ConfigSet& to) {
     for (const Config& way : to.ways) ways_.Add(way);
     if (ways_.size() < to.ways.size()) to.ways = ways_.values();
   }
-  to.cut |= exhausted_;
+  if (to.cut == Limit::kNone) to.cut = limit_;
 }
 
 void StackMachine::Enter(absl::Span<const Place> places, ConfigSet& to) {
   Begin();
-  to.finished = to.cut = false;
+  to.finished = false;
+  to.cut = Limit::kNone;
   for (const auto& [pc, stack] : places) Go(pc, stack, to.finished);
   End(to);
 }
@@ -221,7 +239,7 @@ void StackMachine::Step(const ConfigSet& from, uint8_t byte, ConfigSet& to) {
   to.cut = from.cut;
   for (const Config& way : from.ways) {
     Spend(1);
-    if (exhausted_) break;
+    if (exhausted()) break;
     const Instruction& i = grammar_->program[way.pc];
     const ByteAutomaton& automaton = *grammar_->terminals[i.terminal];
     const int32_t state = automaton.Next(way.state, byte);
@@ -233,11 +251,112 @@ void StackMachine::Step(const ConfigSet& from, uint8_t byte, ConfigSet& to) {
   End(to);
 }
 
-Matcher::Matcher(std::shared_ptr<const Grammar> grammar) : machine_(std::move(grammar)) {
-  history_.emplace_back();
-  const StackMachine::Place start{machine_.grammar().start, StackMachine::kBottom};
-  machine_.Enter({&start, 1}, history_.back());
+void StackMachine::Collect(absl::Span<ConfigSet> sets, absl::Span<size_t> num_nodes) {
+  constexpr int32_t kUnused = -1;
+  std::vector<int32_t> names(nodes_.size(), kUnused);
+  names[kBottom] = kBottom;
+  for (const ConfigSet& set : sets) {
+    for (const Config& way : set.ways) names[way.stack] = way.stack;
+  }
+  // A stack is younger than those that it lies on.
+  for (size_t i = nodes_.size(); i-- > 1;) {
+    if (names[i] == kUnused) continue;
+    for (const int32_t parent : parents(nodes_[i])) names[parent] = parent;
+  }
+  ids_.clear();
+  size_t kept = 1;
+  uint32_t num_parents = 0;
+  std::vector<size_t> num_before(nodes_.size() + 1, 1);  // used ones below each
+  for (size_t i = 1; i < nodes_.size(); ++i) {
+    num_before[i] = kept;
+    if (names[i] == kUnused) continue;
+    Node node = nodes_[i];
+    for (uint32_t p = 0; p < node.num_parents; ++p)
+      parents_[num_parents + p] = names[parents_[node.first_parent + p]];
+    node.first_parent = num_parents;
+    num_parents += node.num_parents;
+    names[i] = static_cast<int32_t>(kept);
+    nodes_[kept++] = node;
+  }
+  num_before[nodes_.size()] = kept;
+  nodes_.resize(kept);
+  parents_.resize(num_parents);
+  for (size_t i = 1; i < kept; ++i) ids_.insert(static_cast<int32_t>(i));
+  for (size_t& count : num_nodes) count = num_before[count];
+  for (ConfigSet& set : sets) {
+    for (Config& way : set.ways) way.stack = names[way.stack];
+  }
+}
+
+void StackMachine::Relax(bool wholly) {
+  if (wholly || IsWide(nodes_, kFewNodes)) nodes_.shrink_to_fit();
+  if (wholly || IsWide(parents_, kFewNodes)) parents_.shrink_to_fit();
+  if (wholly || IsWide(ids_, kFewNodes)) ids_.rehash(0);
+  const size_t most = wholly ? 0 : kScratchBytes;
+  if (work_.capacity() * sizeof(Place) > most) work_ = {};
+  if (seen_.bytes() > most) seen_ = {};
+  if (ways_.bytes() > most) ways_ = {};
+  if (calls_.bytes() > most) calls_ = {};
+  if (fresh_.size() > (wholly ? 0 : kScratchStacks) || links_.bytes() > most) fresh_ = {};
+  if (links_.bytes() > most) links_ = {};
+}
+
+size_t StackMachine::bytes() const {
+  return nodes_.capacity() * sizeof(Node) + parents_.capacity() * sizeof(int32_t) +
+         ids_.capacity() * (sizeof(int32_t) + 1) + work_.capacity() * sizeof(Place) +
+         seen_.bytes() + ways_.bytes() + calls_.bytes() + links_.bytes() +
+         fresh_.capacity() * sizeof(Fresh);
+}
+
+Matcher::Matcher(std::shared_ptr<const Grammar> grammar, std::shared_ptr<WayMemory> memory)
+    : machine_(std::move(grammar)), collect_at_(kFewNodes), memory_(std::move(memory)) {
+  ConfigSet start;
+  const StackMachine::Place place{machine_.grammar().start, StackMachine::kBottom};
+  machine_.Enter({&place, 1}, start);
+  Keep(std::move(start));
+}
+
+Matcher::~Matcher() { memory_->Resize(told_, 0); }
+
+size_t Matcher::bytes() const {
+  return sizeof(*this) + machine_.bytes() + way_bytes_ + history_.capacity() * sizeof(ConfigSet) +
+         num_nodes_.capacity() * sizeof(size_t);
+}
+
+void Matcher::Keep(ConfigSet now) {
+  if (IsWide(now.ways, 0)) now.ways.shrink_to_fit();
+  if (reasoning_begin_ < 0 && FindPlace(now, machine_.grammar().reasoning) != now.ways.end())
+    reasoning_begin_ = num_steps() + 1;
+  way_bytes_ += now.ways.capacity() * sizeof(Config);
+  history_.push_back(std::move(now));
   num_nodes_.push_back(machine_.num_nodes());
+  Forget();
+  machine_.Relax();
+  if (const auto size = static_cast<int64_t>(bytes()); memory_->Resize(told_, size)) {
+    told_ = size;
+    return;
+  }
+  // What there is no room for goes; the request ends here.
+  way_bytes_ -= history_.back().ways.capacity() * sizeof(Config);
+  history_.back() = {{}, false, Limit::kMemory};
+  if (num_nodes_.size() > 1) machine_.Shrink(num_nodes_[num_nodes_.size() - 2]);
+  num_nodes_.back() = machine_.num_nodes();
+  machine_.Relax(/*wholly=*/true);
+}
+
+void Matcher::Forget() {
+  if (history_.size() > 2 * size_t{kMostTakenBack}) {
+    const auto num = static_cast<ptrdiff_t>(history_.size()) - 1 - kMostTakenBack;
+    for (ptrdiff_t i = 0; i < num; ++i)
+      way_bytes_ -= history_[static_cast<size_t>(i)].ways.capacity() * sizeof(Config);
+    history_.erase(history_.begin(), history_.begin() + num);
+    num_nodes_.erase(num_nodes_.begin(), num_nodes_.begin() + num);
+    num_forgotten_ += static_cast<int32_t>(num);
+  }
+  if (machine_.num_nodes() < collect_at_) return;
+  machine_.Collect(absl::MakeSpan(history_), absl::MakeSpan(num_nodes_));
+  // To look through the history again must be worth it.
+  collect_at_ = 2 * machine_.num_nodes() + kFewNodes + way_bytes_ / sizeof(Config) / 4;
 }
 
 bool Matcher::Accept(std::string_view bytes) {
@@ -246,43 +365,32 @@ bool Matcher::Accept(std::string_view bytes) {
   machine_.Allow();
   for (const char byte : bytes) {
     machine_.Step(now, static_cast<uint8_t>(byte), next);
-    if (next.dead() && !next.cut) {
+    if (next.dead() && next.cut == Limit::kNone) {
       machine_.Shrink(num_nodes_.back());
       return false;
     }
     std::swap(now, next);
   }
-  remembered_ += now.ways.size();
-  now.cut |= remembered_ > kMostRemembered;
-  history_.push_back(std::move(now));
-  num_nodes_.push_back(machine_.num_nodes());
+  Keep(std::move(now));
   return true;
 }
 
 void Matcher::Rollback(int32_t num_steps) {
-  for (int32_t left = std::min(num_steps, this->num_steps()); left > 0; --left) {
-    remembered_ -= history_.back().ways.size();
+  CHECK(num_steps >= 0 && num_steps <= this->num_steps() - num_forgotten_);
+  for (int32_t left = num_steps; left > 0; --left) {
+    way_bytes_ -= history_.back().ways.capacity() * sizeof(Config);
     history_.pop_back();
     num_nodes_.pop_back();
   }
+  if (this->num_steps() < reasoning_begin_) reasoning_begin_ = -1;
   machine_.Shrink(num_nodes_.back());
 }
 
 void Matcher::LimitReasoning(int32_t most) {
-  const int32_t pc = machine_.grammar().reasoning;
-  const auto way_of = [pc](ConfigSet& set) {
-    return std::find_if(set.ways.begin(), set.ways.end(),
-                        [pc](const Config& way) { return way.pc == pc; });
-  };
   ConfigSet& now = history_.back();
-  const auto way = way_of(now);
-  if (way == now.ways.end()) return;
-  int32_t begin = 0;
-  while (way_of(history_[begin]) == history_[begin].ways.end()) ++begin;
-  if (num_steps() - begin < most) return;
-  const Config closing{machine_.grammar().closing, way->state, way->stack};
-  remembered_ -= now.ways.size() - 1;
-  now.ways = {closing};
+  const auto way = FindPlace(now, machine_.grammar().reasoning);
+  if (way == now.ways.end() || num_steps() - reasoning_begin_ < most) return;
+  now.ways = {Config{machine_.grammar().closing, way->state, way->stack}};
   now.finished = false;
 }
 

@@ -15,6 +15,7 @@
 #include "absl/types/span.h"
 #include "text/grammar/distinct.h"
 #include "text/grammar/grammar.h"
+#include "text/grammar/limits.h"
 
 namespace penstock::grammar {
 
@@ -32,8 +33,8 @@ struct Config {
 
 struct ConfigSet {
   std::vector<Config> ways;
-  bool finished = false;  // the text may end here
-  bool cut = false;       // ways are missing, as there was no room for them or no time
+  bool finished = false;     // the text may end here
+  Limit cut = Limit::kNone;  // else ways are missing: there was no room for them or no time
   bool dead() const { return ways.empty() && !finished; }
 };
 
@@ -73,15 +74,16 @@ class StackMachine {
   /// Begins a piece of work that somebody waits for.
   void Allow(int64_t work = kMostWork) {
     work_left_ = work;
-    exhausted_ = false;
+    limit_ = Limit::kNone;
   }
   /// Counts work that was done elsewhere.
   void Spend(int64_t work) {
     work_left_ -= work;
-    if (work_left_ < 0) exhausted_ = true;
+    if (work_left_ < 0) Exhaust(Limit::kWork);
   }
   /// Since Allow something was left out: what follows from it is less than the grammar allows.
-  bool exhausted() const { return exhausted_; }
+  bool exhausted() const { return limit_ != Limit::kNone; }
+  Limit limit() const { return limit_; }  // the first that was passed
   int64_t work_left() const { return work_left_; }
 
   /// All that `places` can begin with.
@@ -90,6 +92,12 @@ class StackMachine {
   /// Forgets stacks made since `num_nodes()` was that.
   size_t num_nodes() const { return nodes_.size(); }
   void Shrink(size_t num_nodes);
+  /// Forgets stacks that nothing in `sets` stands on. Of each set, `num_nodes` is how many there were
+  /// behind it; both are put in terms of what is left.
+  void Collect(absl::Span<ConfigSet> sets, absl::Span<size_t> num_nodes);
+  /// Gives back what the last moves needed and the next ones hardly will; or all (`wholly`).
+  void Relax(bool wholly = false);
+  size_t bytes() const;
 
  private:
   // Stacks that a move makes: who lies below them is known only at its end.
@@ -112,6 +120,9 @@ class StackMachine {
     bool operator()(int32_t a, int32_t b) const;
   };
 
+  void Exhaust(Limit limit) {
+    if (limit_ == Limit::kNone) limit_ = limit;
+  }
   void Begin();
   void Reach(const Config& config) { ways_.Add(config); }
   void Go(int32_t pc, int32_t stack, bool& finished);
@@ -129,7 +140,7 @@ class StackMachine {
   std::vector<int32_t> parents_;
   absl::flat_hash_set<int32_t, HashNode, EqualNodes> ids_;
   int64_t work_left_ = kMostWork;
-  bool exhausted_ = false;
+  Limit limit_ = Limit::kNone;
   // Of the move in progress.
   std::vector<Place> work_;
   Distinct<Place> seen_;
@@ -143,33 +154,49 @@ class StackMachine {
 
 class Matcher {
  public:
-  /// Ways that all steps together remember.
-  static constexpr size_t kMostRemembered = size_t{1} << 22;
+  /// Steps that Rollback can take back: drafts, of which there are fewer.
+  static constexpr int32_t kMostTakenBack = 256;
 
-  explicit Matcher(std::shared_ptr<const Grammar> grammar);
+  explicit Matcher(std::shared_ptr<const Grammar> grammar,
+                   std::shared_ptr<WayMemory> memory = std::make_shared<WayMemory>());
+  ~Matcher();
+  Matcher(const Matcher&) = delete;
+  Matcher& operator=(const Matcher&) = delete;
 
   /// Goes on by `bytes`; false, and nothing changes, where the grammar does not allow them. One
   /// call is one step of Rollback.
   bool Accept(std::string_view bytes);
+  /// Of at most kMostTakenBack steps.
   void Rollback(int32_t num_steps);
   /// Where the grammar's reasoning has taken `most` steps, only its end marker may follow.
   void LimitReasoning(int32_t most);
-  int32_t num_steps() const { return static_cast<int32_t>(history_.size()) - 1; }
+  int32_t num_steps() const { return num_forgotten_ + static_cast<int32_t>(history_.size()) - 1; }
   /// Whether the text may end here.
   bool finished() const { return state().finished; }
   /// Whether it can only end here.
-  bool ended() const { return state().ways.empty() && !state().cut; }
+  bool ended() const { return state().ways.empty() && !too_ambiguous(); }
   /// There are more ways to read the text than are followed: nothing can be said of what comes.
-  bool too_ambiguous() const { return state().cut; }
+  bool too_ambiguous() const { return state().cut != Limit::kNone; }
 
   const ConfigSet& state() const { return history_.back(); }
   StackMachine& machine() { return machine_; }
+  /// Of all that is kept between calls.
+  size_t bytes() const;
 
  private:
+  void Keep(ConfigSet now);
+  /// Steps that nobody takes back any more, and their stacks.
+  void Forget();
+
   StackMachine machine_;
-  std::vector<ConfigSet> history_;  // after each step; the first: at the start
+  std::vector<ConfigSet> history_;  // after each step, the last ones; the first: at the start
   std::vector<size_t> num_nodes_;   // stacks that there were after each
-  size_t remembered_ = 0;           // ways in all of it
+  int32_t num_forgotten_ = 0;       // steps before those
+  size_t way_bytes_ = 0;            // of all sets in history_
+  size_t collect_at_ = 0;           // stacks
+  int32_t reasoning_begin_ = -1;    // the step that the reasoning begins with; -1: none so far
+  const std::shared_ptr<WayMemory> memory_;
+  int64_t told_ = 0;  // bytes that memory_ knows of
 };
 
 }  // namespace penstock::grammar

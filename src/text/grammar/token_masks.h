@@ -1,12 +1,11 @@
-// Which tokens of a vocabulary a grammar allows next, as bits.
+// What the tokens of a vocabulary do from states of automata, as bits and trees: masks are made of
+// these.
 // Owns the vocabulary's tree and what was learned about states of automata (bounded). Must not know
 // engines or requests.
-// Threads: TokenMasks is thread-safe; a MaskWriter is confined to one thread at a time.
+// Threads: thread-safe.
 #pragma once
 
-#include <array>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -14,9 +13,8 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/types/span.h"
+#include "text/grammar/grammar.h"
 #include "text/grammar/mask_memo.h"
-#include "text/grammar/matcher.h"
 #include "text/grammar/token_trie.h"
 
 namespace penstock::grammar {
@@ -32,6 +30,9 @@ struct StateMask {
   std::vector<uint32_t> closes;
   size_t bytes() const { return (words.size() + ids.size() + closes.size()) * 4 + sizeof(*this); }
 };
+
+/// A state that goes on by fewer bytes is walked whenever it is met.
+inline constexpr int32_t kManyBytes = 6;
 
 class TokenMasks {
  public:
@@ -75,71 +76,6 @@ class TokenMasks {
   absl::flat_hash_map<Key, std::shared_ptr<const StateMask>> cache_;
   size_t cached_ = 0;
   MaskMemo memo_;
-};
-
-/// Fills `key`: all that a mask depends on where a grammar stands, for tokens of less than `reach`
-/// bytes. False: too much to be worth it.
-bool MakeStateKey(const StackMachine& machine, const ConfigSet& at, int32_t reach,
-                  MaskMemo::Key& key);
-
-class MaskWriter {
- public:
-  explicit MaskWriter(std::shared_ptr<TokenMasks> masks) : masks_(std::move(masks)) {}
-
-  /// Sets the bits of the tokens that `matcher` would accept; clears all others. False, and all are
-  /// clear: there are more ways to read the text than can be followed in reasonable time.
-  bool Write(Matcher& matcher, absl::Span<uint32_t> words);
-
- private:
-  /// Where a walk has been. What a byte leads to depends on the states that it leads to alone, and
-  /// most letters are all one there.
-  struct Walked {
-    static constexpr int16_t kUnknown = -1, kNowhere = -2;
-    Walked(const StackMachine& machine, ConfigSet set_in);
-    struct Next {
-      std::vector<int32_t> states;
-      Walked* to = nullptr;
-    };
-    ConfigSet set;
-    std::vector<std::pair<const ByteAutomaton*, int32_t>> heads;  // each once, with its state
-    std::vector<Next> next;
-    std::array<int16_t, 256> by_byte;  // of `next`
-  };
-
-  void Compute(StackMachine& machine, const ConfigSet& at);
-  Walked& Known(StackMachine& machine, const ConfigSet& set);
-  /// Null: no way goes on by `byte`.
-  Walked* Walk(StackMachine& machine, Walked& from, uint8_t byte);
-  /// Of ways in the same state of the same automaton, wherever that is in the grammar.
-  void WriteState(StackMachine& machine, absl::Span<const Config> ways);
-  void WriteText(StackMachine& machine, const Config& way);
-  void WriteFew(StackMachine& machine, const ConfigSet& few);
-  void WriteRest(StackMachine& machine, const StateMask& mask,
-                 absl::Span<const StackMachine::Place> behind, int64_t min_chars,
-                 int64_t max_chars);
-  /// Walks what lies in [begin, end) of a tree from all ways of a set at once.
-  template <typename Take>
-  void WalkWays(StackMachine& machine, const TokenTrie& trie, uint32_t begin, uint32_t end,
-                const ConfigSet& from, const Take& take);
-  /// The same of many ways, or much to walk: what was walked before is known.
-  template <typename Take>
-  void WalkSet(StackMachine& machine, const TokenTrie& trie, uint32_t begin, uint32_t end,
-               Walked& from, const Take& take);
-  /// From one way, in its automaton alone as long as that goes.
-  template <typename Take>
-  void WalkOne(StackMachine& machine, const TokenTrie& trie, uint32_t begin, uint32_t end,
-               const Config& from, const Take& take);
-
-  std::shared_ptr<TokenMasks> masks_;
-  absl::Span<uint32_t> out_;
-  MaskMemo::Key key_;
-  // Of the mask in progress.
-  std::vector<Config> wide_;
-  ConfigSet few_;
-  std::vector<StackMachine::Place> behind_;
-  std::vector<int32_t> states_;
-  std::deque<Walked> walked_;
-  absl::flat_hash_map<std::vector<Config>, Walked*> known_;
 };
 
 }  // namespace penstock::grammar

@@ -5,7 +5,7 @@
 
 #include <array>
 #include <cstdint>
-#include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -26,7 +26,11 @@ class TokenTrie {
   };
 
   TokenTrie() = default;
-  explicit TokenTrie(std::vector<std::pair<std::string, TokenId>> tokens);
+  /// Keeps no texts.
+  explicit TokenTrie(std::vector<std::pair<std::string_view, TokenId>> tokens);
+
+  /// Of what tokens go on with behind any of `nodes`.
+  TokenTrie Behind(const std::vector<uint32_t>& nodes) const;
 
   uint32_t size() const { return static_cast<uint32_t>(nodes_.size()); }
   const Node& node(uint32_t index) const { return nodes_[index]; }
@@ -42,6 +46,7 @@ class TokenTrie {
     const size_t end = next < size() ? nodes_[next].first_token : tokens_.size();
     return {tokens_.data() + begin, end - begin};
   }
+  size_t num_tokens() const { return tokens_.size(); }
   int32_t max_depth() const { return max_depth_; }
   size_t bytes() const { return nodes_.size() * sizeof(Node) + tokens_.size() * sizeof(TokenId); }
 

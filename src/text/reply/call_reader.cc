@@ -67,7 +67,7 @@ constexpr XmlCallMarks kGlmMarks = {
 }  // namespace
 
 CallReader::CallReader(CallBody body, int32_t first_call,
-                       std::shared_ptr<const StringParameters> types, bool one_call)
+                       std::shared_ptr<const ArgumentKinds> types, bool one_call)
     : body_(body), one_call_(one_call), num_calls_(first_call) {
   if (body == CallBody::kQwenXml) xml_.emplace(kQwenMarks, std::move(types));
   if (body == CallBody::kGlmXml) xml_.emplace(kGlmMarks, std::move(types));

@@ -54,7 +54,7 @@ class CallReader {
 
   /// Calls are numbered from `first_call` on. `types`: of what XML writes as text. `one_call`: the
   /// block ends behind its first.
-  CallReader(CallBody body, int32_t first_call, std::shared_ptr<const StringParameters> types,
+  CallReader(CallBody body, int32_t first_call, std::shared_ptr<const ArgumentKinds> types,
              bool one_call);
 
   /// Appends what became known by c. kDone: the block's calls are complete with c. kBad: c continues

@@ -28,7 +28,7 @@ size_t MarkerMayBeginAt(std::string_view text, const std::vector<std::string_vie
 }  // namespace
 
 ReplyParser::ReplyParser(const ReplyFormat& format, bool in_reasoning,
-                         std::shared_ptr<const StringParameters> types, bool one_call)
+                         std::shared_ptr<const ArgumentKinds> types, bool one_call)
     : format_(format), types_(std::move(types)), one_call_(one_call) {
   if (format.reasoning != nullptr) reasoning_markers_ = {format.reasoning->end};
   if (format.calls != nullptr) {

@@ -24,7 +24,7 @@ class ReplyParser {
   /// `types`: of functions whose calls are written as XML; null: values that are JSON are taken so.
   /// `one_call`: the reply is over behind its first.
   ReplyParser(const ReplyFormat& format, bool in_reasoning,
-              std::shared_ptr<const StringParameters> types = nullptr, bool one_call = false);
+              std::shared_ptr<const ArgumentKinds> types = nullptr, bool one_call = false);
 
   /// Appends what became known.
   void Append(std::string_view text, std::vector<ReplyPiece>& out);
@@ -64,7 +64,7 @@ class ReplyParser {
   void Emit(std::string_view text, std::vector<ReplyPiece>& out);
 
   const ReplyFormat format_;
-  const std::shared_ptr<const StringParameters> types_;
+  const std::shared_ptr<const ArgumentKinds> types_;
   const bool one_call_;
   std::vector<std::string_view> reasoning_markers_, content_markers_;  // of those states
   State state_ = State::kHead;

@@ -24,10 +24,12 @@ std::string Quoted(std::string_view text) {
 }
 
 /// What is no string by its schema is taken as JSON, where it is some.
-std::string ValueAsJson(std::string_view written, bool is_string) {
+std::string ValueAsJson(std::string_view written, ArgumentKind kind) {
   const std::string_view text = WithoutLineEnds(written);
-  if (is_string) return Quoted(text);
+  if (kind == ArgumentKind::kText) return Quoted(text);
   const std::string_view trimmed = TrimmedText(text);
+  if (kind == ArgumentKind::kTextOrNull)
+    return trimmed == "null" || trimmed == "None" ? "null" : Quoted(text);
   if (trimmed == "True") return "true";
   if (trimmed == "False") return "false";
   if (trimmed == "None") return "null";
@@ -119,17 +121,18 @@ XmlCallReader::Event XmlCallReader::EndName() {
 }
 
 void XmlCallReader::BeginValue() {
-  is_string_ = begun_ = false;
+  kind_ = ArgumentKind::kJson;
+  begun_ = false;
   json_.reset();
   if (types_ == nullptr) return;
   const auto function = types_->find(name_);
   if (function == types_->end()) return;
   const auto parameter = function->second.find(key_);
-  is_string_ = parameter != function->second.end() && parameter->second;
+  if (parameter != function->second.end()) kind_ = parameter->second;
 }
 
 bool XmlCallReader::InJsonText(char c) {
-  if (is_string_ || (begun_ && !json_)) return false;
+  if (kind_ != ArgumentKind::kJson || (begun_ && !json_)) return false;
   if (!begun_ && IsSpaceByte(c)) return false;
   if (!begun_ && (c == '{' || c == '[' || c == '"')) json_.emplace();
   begun_ = true;
@@ -138,7 +141,7 @@ bool XmlCallReader::InJsonText(char c) {
 }
 
 XmlCallReader::Event XmlCallReader::EndValue() {
-  taken_ = absl::StrCat(Quoted(key_), ": ", ValueAsJson(std::exchange(text_, ""), is_string_));
+  taken_ = absl::StrCat(Quoted(key_), ": ", ValueAsJson(std::exchange(text_, ""), kind_));
   state_ = State::kBetween;
   return Event::kArgument;
 }

@@ -5,18 +5,15 @@
 // Threads: confined to its stream.
 #pragma once
 
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 
+#include "text/reply/argument_kind.h"
 #include "text/reply/json_scanner.h"
 
 namespace penstock {
-
-/// function -> parameter -> whether its schema says string and nothing else.
-using StringParameters = std::map<std::string, std::map<std::string, bool>>;
 
 /// Each mark ends where the next begins, white space aside.
 struct XmlCallMarks {
@@ -31,7 +28,7 @@ struct XmlCallMarks {
 
 class XmlCallReader {
  public:
-  XmlCallReader(const XmlCallMarks& marks, std::shared_ptr<const StringParameters> types)
+  XmlCallReader(const XmlCallMarks& marks, std::shared_ptr<const ArgumentKinds> types)
       : marks_(marks), types_(std::move(types)) {}
 
   enum class Event : uint8_t {
@@ -57,13 +54,13 @@ class XmlCallReader {
   bool Is(std::string_view mark, bool& bad);
 
   const XmlCallMarks& marks_;
-  std::shared_ptr<const StringParameters> types_;
+  std::shared_ptr<const ArgumentKinds> types_;
   State state_ = State::kNameBegin;
   std::string text_;  // of the state
   std::string name_, key_, taken_;
-  bool is_string_ = false;           // of the open value: by its schema
-  std::optional<JsonScanner> json_;  // of the open value, as long as it may be JSON
-  bool begun_ = false;               // the open value: more than white space
+  ArgumentKind kind_ = ArgumentKind::kJson;  // of the open value
+  std::optional<JsonScanner> json_;          // of the open value, as long as it may be JSON
+  bool begun_ = false;                       // the open value: more than white space
 };
 
 }  // namespace penstock

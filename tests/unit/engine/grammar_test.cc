@@ -110,6 +110,73 @@ TEST_P(EngineGrammarTest, EndsWithAllOfItsTextWhereNoTokenMaySaySo) {
   }
 }
 
+TEST_P(EngineGrammarTest, WhatIsTooAmbiguousBehindAGuessEndsTheGuessesAlone) {
+  for (const bool at_once : {false, true}) {
+    // Guesses follow the cycle into what is too ambiguous; what is drawn does not.
+    for (const int32_t turn : {30, 31, 32, 33, 34}) {
+      SCOPED_TRACE(turn);
+      GenerateRequest request;
+      request.prompt = {1, 2, 3};
+      request.max_tokens = 60;
+      request.stop_token_ids = {kMaskedEos};
+      request.grammar = std::make_shared<AmbiguousGrammar>(
+          AmbiguousCycle{turn, turn + 1, /*anyway=*/false, at_once});
+      const auto sink = std::make_shared<RecordingSink>();
+      ASSERT_TRUE(engine_->Submit(RequestId{next_++}, std::move(request), sink).ok());
+      while (engine_->RunOnce()) {
+      }
+      std::vector<TokenId> expected;
+      for (int32_t i = 0; i < 60; ++i) expected.push_back(i < turn ? 10 + i % 3 : 5);
+      EXPECT_EQ(sink->ids, expected);
+      EXPECT_EQ(sink->reason, FinishReason::kLength) << sink->status;
+    }
+    // Where what is drawn leads there, all that came before is handed out, and the error is its own.
+    for (const int32_t end : {30, 31, 32, 33, 34}) {
+      SCOPED_TRACE(end);
+      GenerateRequest request;
+      request.prompt = {1, 2, 3};
+      request.max_tokens = 60;
+      request.stop_token_ids = {kMaskedEos};
+      request.grammar = std::make_shared<AmbiguousGrammar>(
+          AmbiguousCycle{/*turn=*/60, end, /*anyway=*/true, at_once});
+      const auto sink = std::make_shared<RecordingSink>();
+      ASSERT_TRUE(engine_->Submit(RequestId{next_++}, std::move(request), sink).ok());
+      while (engine_->RunOnce()) {
+      }
+      std::vector<TokenId> expected;
+      for (int32_t i = 0; i < end; ++i) expected.push_back(10 + i % 3);
+      EXPECT_EQ(sink->ids, expected);
+      EXPECT_EQ(sink->reason, FinishReason::kError);
+      EXPECT_EQ(sink->status.message(), "so many ways");
+    }
+  }
+}
+
+TEST_P(EngineGrammarTest, SaysWhereNoTokenFits) {
+  // Grammars of texts that no token has allow nothing, and no end.
+  class Nothing final : public TokenMatcher {
+   public:
+    bool Accept(TokenId) override { return false; }
+    void Rollback(int32_t) override {}
+    bool finished() const override { return false; }
+    bool ended() const override { return false; }
+    void FillMask(absl::Span<uint32_t> words) override { std::fill(words.begin(), words.end(), 0); }
+  };
+  class OfNothing final : public TokenGrammar {
+    std::unique_ptr<TokenMatcher> Start() const override { return std::make_unique<Nothing>(); }
+  };
+  GenerateRequest request;
+  request.prompt = {1, 2, 3};
+  request.max_tokens = 5;
+  request.grammar = std::make_shared<OfNothing>();
+  const auto sink = std::make_shared<RecordingSink>();
+  ASSERT_TRUE(engine_->Submit(RequestId{next_++}, std::move(request), sink).ok());
+  while (engine_->RunOnce()) {
+  }
+  EXPECT_EQ(sink->reason, FinishReason::kError);
+  EXPECT_EQ(sink->status.message(), "the grammar asks for text that no token of this model has");
+}
+
 INSTANTIATE_TEST_SUITE_P(DepthsAndDrafts, EngineGrammarTest,
                          testing::Values(std::pair(1, false), std::pair(2, false),
                                          std::pair(1, true), std::pair(2, true)));

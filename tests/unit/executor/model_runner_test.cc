@@ -95,6 +95,31 @@ TEST_F(ModelRunnerTest, AcceptsDraftsThatAreRightAndStopsAtTheFirstWrongOne) {
   }
 }
 
+TEST_F(ModelRunnerTest, GoesNotOnBehindARowThatIsTheLast) {
+  const std::vector<TokenId> prompt = TinyPrompt(9, 1);
+  const std::vector<TokenId> next = Continuation(prompt, 5);
+  for (int32_t last = 0; last < 3; ++last) {
+    ASSERT_TRUE(Step(OneSlice(prompt, 0, OutputKind::kToken, 1, true)).ok());
+    StepPlan plan = OneSlice({next[0], next[1], next[2], next[3]}, 9, OutputKind::kToken, 4, false);
+    plan.slices[0].num_drafts = 3;
+    ASSERT_TRUE(runner_->Forward(plan).ok());
+    const std::vector<uint32_t> all(10, ~0u);
+    const auto result = runner_->Sample(std::vector<OwnedMask>{{0, last, all, true}});
+    ASSERT_TRUE(result.ok()) << result.status();
+    const SliceResult& slice = result->slices.at(0);
+    EXPECT_EQ(slice.num_accepted, last);
+    ASSERT_EQ(slice.tokens.size(), static_cast<size_t>(last + 1));
+    EXPECT_EQ(slice.tokens.back().id, next[last + 1]);
+
+    StepPlan decode = OneSlice({-1}, 13, OutputKind::kToken, 1, false);
+    decode.slices[0].feed_last_sample = true;
+    decode.slices[0].begin_on_device = true;
+    const auto after = Step(decode);
+    ASSERT_TRUE(after.ok()) << after.status();
+    EXPECT_EQ(after->slices[0].tokens[0].id, next[last + 2]);
+  }
+}
+
 TEST_F(ModelRunnerTest, DraftsChangeNoSampledTokenEither) {
   const std::vector<TokenId> prompt = TinyPrompt(20, 4);
   SlotSetup setup;

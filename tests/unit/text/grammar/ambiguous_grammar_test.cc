@@ -9,7 +9,7 @@
 #include "gtest/gtest.h"
 #include "test_seed.h"
 #include "text/grammar/gbnf.h"
-#include "text/grammar/token_masks.h"
+#include "text/grammar/mask_writer.h"
 
 namespace penstock::grammar {
 namespace {
@@ -177,7 +177,7 @@ int CompareMasks(const std::vector<std::string>& pieces, Matcher& matcher, MaskW
   std::vector<uint32_t> words(2);
   int num_allowed = 0;
   for (int step = 0; step < 4; ++step) {
-    if (!writer.Write(matcher, absl::MakeSpan(words))) return num_allowed;
+    if (writer.Write(matcher, absl::MakeSpan(words)) != Limit::kNone) return num_allowed;
     std::vector<size_t> allowed;
     for (size_t id = 0; id < pieces.size(); ++id) {
       const bool accepts = matcher.Accept(pieces[id]);
@@ -270,18 +270,18 @@ TEST(AmbiguousGrammar, WhatNobodyCouldFollowIsSaid) {
   auto masks = std::make_shared<TokenMasks>(std::vector<std::string>{"a", "b", ".", "aa.", "aab"});
   MaskWriter writer(masks);
   std::vector<uint32_t> words(1);
-  EXPECT_TRUE(writer.Write(matcher, absl::MakeSpan(words)));
+  EXPECT_EQ(writer.Write(matcher, absl::MakeSpan(words)), Limit::kNone);
   EXPECT_EQ(words[0], 0b01101u);
   // One step of so many bytes is more than anybody should wait for.
   EXPECT_TRUE(matcher.Accept(std::string(5000, 'a')));
   EXPECT_TRUE(matcher.too_ambiguous());
   EXPECT_FALSE(matcher.ended());
   words[0] = ~0u;
-  EXPECT_FALSE(writer.Write(matcher, absl::MakeSpan(words)));
+  EXPECT_EQ(writer.Write(matcher, absl::MakeSpan(words)), Limit::kWork);
   EXPECT_EQ(words[0], 0u);
   matcher.Rollback(1);
   EXPECT_FALSE(matcher.too_ambiguous());
-  EXPECT_TRUE(writer.Write(matcher, absl::MakeSpan(words)));
+  EXPECT_EQ(writer.Write(matcher, absl::MakeSpan(words)), Limit::kNone);
   EXPECT_EQ(words[0], 0b01101u);
 }
 

@@ -2,7 +2,6 @@
 // that is said; how long hostile schemas take.
 #include "text/grammar/json_schema.h"
 
-#include <chrono>
 #include <fstream>
 
 #include "gmock/gmock.h"
@@ -175,14 +174,11 @@ TEST(JsonSchema, HostileSchemasEndSoon) {
   for (int i = 0; i < 3000; ++i) wide["member" + std::to_string(i)] = {{"type", "string"}};
   schemas.push_back({{"properties", wide}, {"minProperties", 1500}});
   for (const Json& schema : schemas) {
-    const auto begin = std::chrono::steady_clock::now();
+    // The compiler counts its work and stops; nobody's clock says so.
     const absl::StatusOr<Grammar> made = CompileJsonSchema(schema, {});
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-    EXPECT_FALSE(made.ok());
-    if (!made.ok()) {
-      EXPECT_THAT(std::string(made.status().message()), testing::StartsWith("#"));
-    }
-    EXPECT_LT(took.count(), 5) << schema.dump().substr(0, 200) << made.status();
+    EXPECT_EQ(made.status().code(), absl::StatusCode::kResourceExhausted)
+        << schema.dump().substr(0, 200) << made.status();
+    EXPECT_THAT(std::string(made.status().message()), testing::StartsWith("#"));
   }
 }
 

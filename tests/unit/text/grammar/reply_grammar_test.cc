@@ -68,9 +68,9 @@ std::vector<FunctionSpec> Functions() {
   return {{"first_one", kFirst, "tools[0]", true}, {"second", kSecond, "tools[1]", true}};
 }
 
-std::shared_ptr<const StringParameters> Types() {
-  return std::make_shared<const StringParameters>(StringParameters{
-      {"first_one", {{"s", true}, {"n", false}, {"l", false}, {"e", true}}}, {"second", {}}});
+std::shared_ptr<const ArgumentKinds> Types() {
+  return std::make_shared<const ArgumentKinds>(ArgumentKinds{
+      {"first_one", {{"s", ArgumentKind::kText}, {"e", ArgumentKind::kText}}}, {"second", {}}});
 }
 
 void CheckFirst(const Json& arguments) {

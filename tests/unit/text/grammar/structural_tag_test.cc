@@ -207,6 +207,39 @@ TEST(StructuralTag, ArgumentsOneByOne) {
       testing::UnorderedElementsAre("<function=f>", "</function>", "<parameter=", "</parameter>"));
 }
 
+/// The chat template of Qwen3-Coder quotes no string, whatever its schema says besides.
+TEST(StructuralTag, ArgumentsThatAreStringsOrNullAreText) {
+  const auto allows = [](const std::string& schema, const std::string& value) {
+    return Matches(CoderTag(R"({"type":"qwen_xml_parameter","json_schema":{"$defs":{"s":)"
+                            R"({"type":"string"},"w":{"enum":["red",null]}},"properties":{"p":)" +
+                            schema + R"(},"required":["p"]}})"),
+                   "<function=f><parameter=p>" + value + "</parameter></function>");
+  };
+  for (const char* schema :
+       {R"({"type":["string"]})", R"({"$ref":"#/$defs/s"})", R"({"type":["string","null"]})",
+        R"({"anyOf":[{"type":"string"},{"type":"null"}]})",
+        R"({"anyOf":[{"$ref":"#/$defs/s"},{"$ref":"#/$defs/w"}],"default":null})"}) {
+    for (const char* value : {"red", "\nred\n", "null", "\"red\"", "12", "a\nb < c", ""})
+      EXPECT_TRUE(allows(schema, value)) << schema << " " << value;
+  }
+  for (const char* schema :
+       {R"({"enum":["red","12"]})", R"({"type":["string","null"],"enum":["red","12"]})",
+        R"({"anyOf":[{"const":"red"},{"type":"string","enum":["12",null,3]}]})"}) {
+    for (const char* value : {"red", "12", "\nred\n"})
+      EXPECT_TRUE(allows(schema, value)) << schema << " " << value;
+    for (const char* value : {"\"red\"", "null", "blue", "", "3", "red "})
+      EXPECT_FALSE(allows(schema, value)) << schema << " " << value;
+  }
+  EXPECT_TRUE(allows(R"({"$ref":"#/$defs/w"})", "null"));
+  EXPECT_FALSE(allows(R"({"$ref":"#/$defs/w"})", "nul"));
+  // Beside numbers nobody could tell which it is: JSON.
+  for (const char* schema : {R"({"type":["string","integer"]})", "{}", R"({"enum":["red",12]})"}) {
+    EXPECT_TRUE(allows(schema, "\"red\"")) << schema;
+    EXPECT_TRUE(allows(schema, "12")) << schema;
+    EXPECT_FALSE(allows(schema, "red")) << schema;
+  }
+}
+
 /// What such a tag allows, the parser of calls reads.
 TEST(StructuralTag, TheParserOfCallsReadsSuchArguments) {
   const CallFormat* format = CallFormatOf("<tool_call><function=f><parameter=p>");

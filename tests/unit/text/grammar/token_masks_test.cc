@@ -1,6 +1,4 @@
 // Masks against the matcher asked token by token, on the demo model's vocabulary.
-#include "text/grammar/token_masks.h"
-
 #include <nlohmann/json.hpp>
 #include <random>
 
@@ -9,6 +7,7 @@
 #include "test_seed.h"
 #include "text/grammar/gbnf.h"
 #include "text/grammar/grammar_compiler.h"
+#include "text/grammar/mask_writer.h"
 #include "text/tokenizer_loader.h"
 
 namespace penstock {
@@ -128,13 +127,54 @@ TEST(MaskWriter, WalksSmallTreesToTheirLastLeaf) {
     std::vector<uint32_t> words(masks->num_words());
     for (const char* step : {"", "1", "9", "9"}) {
       ASSERT_TRUE(matcher.Accept(step));
-      ASSERT_TRUE(writer.Write(matcher, absl::MakeSpan(words)));
+      ASSERT_EQ(writer.Write(matcher, absl::MakeSpan(words)), grammar::Limit::kNone);
       for (size_t id = 0; id < pieces.size(); ++id) {
         const bool allowed = matcher.Accept(pieces[id]);
         if (allowed) matcher.Rollback(1);
         EXPECT_EQ(words[id / 32] >> (id % 32) & 1, allowed ? 1u : 0u) << gbnf << " " << pieces[id];
       }
       if (matcher.ended()) break;
+    }
+  }
+}
+
+TEST(MaskWriter, WalksManySetsOfLettersTogether) {
+  std::vector<std::string> pieces;
+  for (int i = 0; i < 26 * 26 * 26 * 3; ++i) {  // texts of one to four letters, and of digits
+    std::string piece;
+    for (int rest = i; rest >= 0; rest = rest / 26 - 1) piece += static_cast<char>('a' + rest % 26);
+    pieces.push_back(piece);
+    if (i < 1000) pieces.push_back(absl::StrCat(i));
+  }
+  const auto masks = std::make_shared<grammar::TokenMasks>(pieces, size_t{1} << 30);
+  std::string gbnf = "root ::= (";
+  for (int set = 1; set <= 250; ++set) {
+    absl::StrAppend(&gbnf, set > 1 ? " | [" : "[");
+    for (int letter = 0; letter < 26; ++letter) {
+      if ((set >> letter & 1) == 0) gbnf += static_cast<char>('a' + letter);
+    }
+    absl::StrAppend(&gbnf, "] \"", set, "\"?");
+  }
+  auto made = grammar::CompileGbnf(gbnf + ")+");
+  ASSERT_TRUE(made.ok()) << made.status();
+  const auto grammar = std::make_shared<const grammar::Grammar>(*std::move(made));
+  for (const auto& terminal : grammar->terminals) {  // as after many requests
+    if (terminal->fan_out(0) >= grammar::kManyBytes) masks->Of(*terminal, 0);
+  }
+  grammar::Matcher matcher(grammar);
+  grammar::MaskWriter writer(masks);
+  std::vector<uint32_t> words(masks->num_words());
+  std::mt19937 random(TestSeed());
+  for (const char* step : {"", "z", "bd7", "z1b"}) {
+    ASSERT_TRUE(matcher.Accept(step));
+    // What it takes is counted: were each set to walk all that lies behind its letters it would not do.
+    ASSERT_EQ(writer.Write(matcher, absl::MakeSpan(words)), grammar::Limit::kNone);
+    EXPECT_GT(matcher.machine().work_left(), grammar::StackMachine::kMostWork / 8);
+    for (int i = 0; i < 300; ++i) {
+      const size_t id = random() % pieces.size();
+      const bool allowed = matcher.Accept(pieces[id]);
+      if (allowed) matcher.Rollback(1);
+      EXPECT_EQ(words[id / 32] >> (id % 32) & 1, allowed ? 1u : 0u) << step << " " << pieces[id];
     }
   }
 }

@@ -60,8 +60,13 @@ struct Case {
 };
 
 std::string ParseIn(const Case& c, const std::vector<size_t>& cuts, int* failed) {
-  static const auto kTypes = std::make_shared<const StringParameters>(
-      StringParameters{{"f", {{"s", true}, {"n", false}, {"l", false}, {"t", true}}}});
+  static const auto kTypes =
+      std::make_shared<const ArgumentKinds>(ArgumentKinds{{"f",
+                                                           {{"s", ArgumentKind::kText},
+                                                            {"n", ArgumentKind::kJson},
+                                                            {"l", ArgumentKind::kJson},
+                                                            {"t", ArgumentKind::kText},
+                                                            {"o", ArgumentKind::kTextOrNull}}}});
   ReplyParser parser({Calls(c.calls), Reasoning(c.reasoning)}, c.in_reasoning, kTypes);
   std::vector<ReplyPiece> pieces;
   size_t begin = 0;
@@ -141,6 +146,11 @@ const Case kCases[] = {
      "<tool_call><function=f><parameter=l>\n[\"</parameter>\"]\n</parameter><parameter=s>[\"</"
      "parameter></function></tool_call>",
      "#0:f({\"l\": [\"</parameter>\"], \"s\": \"[\\\"\"})"},
+    // `o` may be null as well: the word is, all else is text.
+    {"qwen3_coder", "", false,
+     "<tool_call><function=f><parameter=o>\n12\n</parameter></function></tool_call>\n"
+     "<tool_call><function=f><parameter=o>\nnull\n</parameter></function></tool_call>",
+     "#0:f({\"o\": \"12\"})#1:f({\"o\": null})"},
     {"qwen3_coder", "", false, "<tool_call>{\"name\": \"f\"}</tool_call>",
      "<tool_call>{\"name\": \"f\"}</tool_call>", 1},
     {"qwen3_coder", "", false, "<tool_call><function=f>no", "<tool_call><function=f>no", 1},
