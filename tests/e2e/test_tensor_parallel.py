@@ -85,6 +85,34 @@ def test_metrics_and_plan_count_all_ranks(serve):
     assert halves["weights_bytes"] < 1.25 * whole["weights_bytes"]
 
 
+def test_ranks_of_the_emulated_device_answer_as_one_does_and_a_plan_says_what_each_takes(serve):
+    probe = subprocess.run([BINARY, "check-model", DEMO, "--device", "cuda-emulated", "--golden", "/nowhere"],
+                           capture_output=True, text=True, timeout=120)
+    if probe.returncode == 4:
+        pytest.skip(probe.stderr)
+    settings = ["--device", "cuda-emulated", "--set", "engine.kv_memory=16MiB", "--set", "engine.max_len=128",
+                "--set", "engine.max_batch=4"]
+
+    def complete(*more):
+        server = serve(*settings, *more)
+        answers = [client(server, timeout=300).completions.create(
+            model="demo", prompt=prompt, max_tokens=3, temperature=0, logprobs=1).choices[0].logprobs.token_logprobs
+            for prompt in ("The sea", "Once upon a time")]
+        return answers, server.logged(message="model ready")[0]
+
+    one, _ = complete()
+    shared, ready = complete("--tp", "2")
+    assert ready["ranks"] == 2
+    for a, b in zip(one, shared):
+        assert a[0] == pytest.approx(b[0], abs=0.1)  # of bfloat16
+    made = subprocess.run([BINARY, "plan", DEMO, "--set", "engine.device=cuda-emulated", *settings[2:], "--set",
+                           "engine.tensor_parallel=2", "--json"],
+                          capture_output=True, text=True, timeout=120, check=True)
+    plan = json.loads(made.stdout)["demo"]
+    assert plan["at_start_bytes"] == pytest.approx(ready["device_bytes"], rel=0.01)
+    assert plan["total_bytes"] / 2 < plan["rank_bytes"] < plan["total_bytes"]
+
+
 @pytest.mark.parametrize("more, reason", [
     (["--tp", "3"], "8 heads and 4 KV heads do not divide among 3 ranks"),
     (["--tp", "2", "--set", "engine.packed_cache=/tmp"], "engine.tensor_parallel: 2 is not served with packed_cache"),
