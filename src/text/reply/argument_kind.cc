@@ -8,19 +8,22 @@ namespace {
 
 using SchemaJson = nlohmann::ordered_json;
 
-constexpr int kMostReferences = 16;  // of one to another, and of levels of anyOf
+constexpr int kMostReferences = 16;  // of one to another
+constexpr int kMostParts = 32;       // of anyOf within anyOf, which may refer to each other
 
 struct SaidKinds {
   bool text = false, null = false, other = false;
+  int parts = 0;
 };
 
 void AddType(const SchemaJson& type, SaidKinds& kinds) {
   (type == "string" ? kinds.text : type == "null" ? kinds.null : kinds.other) = true;
 }
 
-void AddKinds(const SchemaJson& schema, const SchemaJson& root, int depth, SaidKinds& kinds) {
+void AddKinds(const SchemaJson& schema, const SchemaJson& root, SaidKinds& kinds) {
+  if (kinds.other) return;
   const SchemaJson& said = SchemaReferredTo(schema, root);
-  if (!said.is_object() || depth == kMostReferences) {
+  if (!said.is_object() || ++kinds.parts > kMostParts) {
     kinds.other = true;
     return;
   }
@@ -42,7 +45,7 @@ void AddKinds(const SchemaJson& schema, const SchemaJson& root, int depth, SaidK
       kinds.other = true;
       return;
     }
-    for (const SchemaJson& option : *options) AddKinds(option, root, depth + 1, kinds);
+    for (const SchemaJson& option : *options) AddKinds(option, root, kinds);
   }
 }
 
@@ -75,7 +78,7 @@ const SchemaJson& SchemaReferredTo(const SchemaJson& schema, const SchemaJson& r
 
 ArgumentKind KindOfArgument(const SchemaJson& schema, const SchemaJson& root) {
   SaidKinds kinds;
-  AddKinds(schema, root, 0, kinds);
+  AddKinds(schema, root, kinds);
   if (!kinds.text || kinds.other) return ArgumentKind::kJson;
   return kinds.null ? ArgumentKind::kTextOrNull : ArgumentKind::kText;
 }
