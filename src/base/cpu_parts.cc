@@ -34,17 +34,20 @@ struct CpuParts::Slot {
   /// What went by since the last switch was of the part until here.
   FrontPart Switch(FrontPart to) {
     const std::lock_guard lock(mutex);
-    const auto now = std::chrono::steady_clock::now();
-    walls[static_cast<size_t>(part)] += std::chrono::duration<double>(now - since).count();
-    since = now;
+    Advance();
     if (part == base || to == base || MayWait(part) || MayWait(to)) Settle();
     return std::exchange(part, to);
   }
   Seconds UntilNow() {
-    Switch(part);
     const std::lock_guard lock(mutex);
+    Advance();
     Settle();
     return seconds;
+  }
+  void Advance() {
+    const auto now = std::chrono::steady_clock::now();
+    walls[static_cast<size_t>(part)] += std::chrono::duration<double>(now - since).count();
+    since = now;
   }
   void Settle() {
     const double now = Cpu();
@@ -86,9 +89,8 @@ CpuParts::Thread::Thread(CpuParts* parts, FrontPart base) : parts_(parts) {
 CpuParts::Thread::~Thread() {
   if (parts_ == nullptr) return;
   Slot* const slot = std::exchange(own_, nullptr);
-  const Seconds spent = slot->UntilNow();
   const std::lock_guard lock(parts_->mutex_);
-  AddTo(parts_->ended_, spent);
+  AddTo(parts_->ended_, slot->UntilNow());
   std::erase_if(parts_->slots_, [slot](const auto& other) { return other.get() == slot; });
 }
 

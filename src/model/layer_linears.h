@@ -21,6 +21,7 @@ struct RowsOf {
   bool transposed = false;          // the tensor is [k, tensor_rows]
   int64_t k_begin = 0;              // the first of the tensor's columns that are taken
   int64_t tensor_k = 0;             // the tensor has; 0: as many as are taken
+  std::string bias_of = {};         // the tensor that the bias is of; empty: this one
 };
 
 /// Rows [head * stride + offset, + dim) of each head in turn. The `rotary_dim` rows from

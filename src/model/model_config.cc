@@ -197,6 +197,10 @@ void RefuseUnsupported(ConfigReader& config, const Family& family) {
       if (config.Bool(key, false)) config.Fail(key, "LayerNorm of each head is not supported");
     }
   }
+  if (family.layout == Layout::kFalcon) {  // a wrong type is an error, whatever was made of it
+    for (const char* key : {"bias", "multi_query", "parallel_attn", "new_decoder_architecture"})
+      config.Bool(key, false);
+  }
   if (config.Bool("alibi", false)) config.Fail("alibi", "is not supported");
   if (config.Find("clip_qkv") != nullptr) config.Fail("clip_qkv", "is not supported");
   if (config.Bool("scale_attn_by_inverse_layer_idx", false))

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -10,11 +11,20 @@
 namespace penstock {
 namespace {
 
-constexpr int64_t kLeastSide = 64;  // below, nothing is gained: gates and routers
+constexpr int64_t kLeastSide = 64;  // below, nothing is gained
 
 bool IsTableOrHead(const std::string& name) {
   return absl::StrContains(name, "embed") || absl::StrContains(name, "lm_head") ||
          absl::EndsWith(name, "wte") || name == "output" || name == "token_embd";
+}
+
+/// What chooses experts, or how much of a state is kept: little memory, and much hangs on each number.
+bool IsGate(std::string_view name) {
+  for (const char* end : {".gate", ".router", ".router.layer", ".shared_expert_gate", ".in_proj_a",
+                          ".in_proj_b", ".in_proj_ba"}) {
+    if (name.ends_with(end)) return true;
+  }
+  return false;
 }
 
 class QuantizingSource final : public TensorSource {
@@ -34,7 +44,7 @@ class QuantizingSource final : public TensorSource {
   absl::StatusOr<HostLinear> FindLinear(const std::string& name, absl::Span<const int64_t> shape,
                                         int64_t expert) override {
     ASSIGN_OR_RETURN(HostLinear linear, source_->FindLinear(name, shape, expert));
-    if (linear.codes == nullptr && rule_.bits != 0 &&
+    if (linear.codes == nullptr && rule_.bits != 0 && !IsGate(name) &&
         std::min(linear.plain.shape[0], linear.plain.shape[1]) >= kLeastSide) {
       RoundingRule rule = rule_;
       if (IsTableOrHead(name)) rule.bits = 8;

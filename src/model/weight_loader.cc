@@ -82,7 +82,10 @@ absl::StatusOr<PackedLinear> WeightLoader::Linear(absl::Span<const RowsOf> parts
     }
     weights.push_back(std::move(weight));
     if (!bias) continue;
-    ASSIGN_OR_RETURN(HostTensor values, source_.Get(absl::StrCat(part.name, ".bias"), {rows}));
+    ASSIGN_OR_RETURN(
+        HostTensor values,
+        source_.Get(absl::StrCat(part.bias_of.empty() ? part.name : part.bias_of, ".bias"),
+                    {rows}));
     biases.push_back(std::move(values));
   }
   std::vector<LinearPart> linear;

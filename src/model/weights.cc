@@ -143,6 +143,7 @@ absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, TensorSource
               .order = Ascending(begin, rows),
               .tensor_rows = config.vocab_size};
   }
+  tokens.bias_of = absl::StrCat(names.head_prefix, ToAbsl(names.head));  // which is never shared
   ASSIGN_OR_RETURN(out.lm_head,
                    loader.Linear(std::move(tokens), config.hidden_size, config.head_bias));
   if (progress) progress("weights", total, total);

@@ -28,8 +28,12 @@ def exported():
         config = {"tls": {"cert_file": str(cert), "key_file": str(key)}, "chain": ["schema"],
                   "models": {"demo": {"path": demo}, "on-gpu": {"path": demo, "engine": ENGINE}}}
         with serving(lambda _: config, env=gpu.environment) as server:
-            page = server.call("GET", "/metrics", connection=server.connect(authority.context()))[1]
-    return set(re.findall(r"^# TYPE (\S+)", page, re.M))
+            def page():
+                return server.call("GET", "/metrics", connection=server.connect(authority.context()))[1]
+
+            server.wait(lambda: "penstock_gpu_up{" in page(), "what the driver says")
+            told = page()
+    return set(re.findall(r"^# TYPE (\S+)", told, re.M))
 
 
 def known(name, families):

@@ -5,6 +5,7 @@
 #include "api/anthropic/messages_codec.h"
 #include "api/anthropic/routes.h"
 #include "base/cpu_parts.h"
+#include "base/give_back.h"
 #include "base/status_macros.h"
 
 namespace penstock {
@@ -13,7 +14,7 @@ namespace {
 absl::Status ReadMessagesBody(HttpRequest& request, bool counting, GenerationCall& call) {
   const CpuPart part(FrontPart::kJson);
   ASSIGN_OR_RETURN(const WireDocument body, WireDocument::Parse(request.body));
-  request.body = {};
+  GiveBack(request.body);
   RETURN_IF_ERROR(ReadMessagesCall(body.root(), counting, call));
   TakeRequestId(call);
   return CheckMayStream(request, call);

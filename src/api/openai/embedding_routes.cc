@@ -3,6 +3,7 @@
 #include "api/openai/embedding_codec.h"
 #include "api/openai/routes.h"
 #include "base/cpu_parts.h"
+#include "base/give_back.h"
 #include "base/status_macros.h"
 #include "service/call_error.h"
 
@@ -26,7 +27,7 @@ absl::Status ReadEmbeddingBody(HttpRequest& request, const EmbeddingRoute& route
                                EmbeddingCall& call, EmbeddingShape& shape) {
   const CpuPart part(FrontPart::kJson);
   ASSIGN_OR_RETURN(const WireDocument body, WireDocument::Parse(request.body));
-  request.body = {};
+  GiveBack(request.body);
   RETURN_IF_ERROR(route.read(body.root(), call, shape));
   TakeRequestId(call.base);
   return absl::OkStatus();

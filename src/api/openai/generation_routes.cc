@@ -7,6 +7,7 @@
 #include "api/openai/http_answer.h"
 #include "api/openai/routes.h"
 #include "base/cpu_parts.h"
+#include "base/give_back.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "service/call_error.h"
@@ -36,7 +37,7 @@ AnswerShape ShapeOf(const GenerationCall& call) {
 absl::Status ReadBody(HttpRequest& request, Surface surface, GenerationCall& call) {
   const CpuPart part(FrontPart::kJson);
   ASSIGN_OR_RETURN(const WireDocument body, WireDocument::Parse(request.body));
-  request.body = {};
+  GiveBack(request.body);
   RETURN_IF_ERROR(ReadCall(body.root(), surface, call));
   TakeRequestId(call);
   return CheckMayStream(request, call);

@@ -9,6 +9,7 @@
 #include "api/openai/responses_codec.h"
 #include "api/openai/routes.h"
 #include "base/cpu_parts.h"
+#include "base/give_back.h"
 #include "base/status_macros.h"
 #include "service/call_error.h"
 
@@ -21,7 +22,7 @@ absl::Status ReadResponseBody(HttpRequest& request, ResponseStore& store, Genera
                               ResponseRequest& wanted) {
   const CpuPart part(FrontPart::kJson);
   ASSIGN_OR_RETURN(const WireDocument body, WireDocument::Parse(request.body));
-  request.body = {};
+  GiveBack(request.body);
   RETURN_IF_ERROR(ReadResponseCall(body.root(), call, wanted));
   TakeRequestId(call);
   RETURN_IF_ERROR(CheckMayStream(request, call));

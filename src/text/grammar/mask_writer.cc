@@ -5,6 +5,7 @@
 #include <limits>
 #include <utility>
 
+#include "base/give_back.h"
 #include "base/status_macros.h"
 
 namespace penstock::grammar {
@@ -374,7 +375,12 @@ void MaskWriter::Compute(StackMachine& machine, const ConfigSet& at) {
   if (!known_.empty()) known_.clear();
   if (!behind_ways_.empty()) behind_ways_.clear();
   walked_.clear();
-  if (at.ways.size() > kManyWays) few_.ways = wide_ = {}, behind_ = {};
+  if (at.ways.size() <= kManyWays) return;
+  GiveBack(few_.ways);
+  GiveBack(wide_);
+  GiveBack(behind_);
+  GiveBack(states_);
+  GiveBack(survivors_);
 }
 
 }  // namespace penstock::grammar

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/hash/hash.h"
+#include "base/give_back.h"
 #include "base/status_macros.h"
 
 namespace penstock::grammar {
@@ -293,11 +294,11 @@ void StackMachine::Relax(bool wholly) {
   if (wholly || IsWide(parents_, kFewNodes)) parents_.shrink_to_fit();
   if (wholly || IsWide(ids_, kFewNodes)) ids_.rehash(0);
   const size_t most = wholly ? 0 : kScratchBytes;
-  if (work_.capacity() * sizeof(Place) > most) work_ = {};
+  if (work_.capacity() * sizeof(Place) > most) GiveBack(work_);
   if (seen_.bytes() > most) seen_ = {};
   if (ways_.bytes() > most) ways_ = {};
   if (calls_.bytes() > most) calls_ = {};
-  if (fresh_.size() > (wholly ? 0 : kScratchStacks) || links_.bytes() > most) fresh_ = {};
+  if (fresh_.size() > (wholly ? 0 : kScratchStacks) || links_.bytes() > most) GiveBack(fresh_);
   if (links_.bytes() > most) links_ = {};
 }
 

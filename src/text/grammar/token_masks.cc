@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/give_back.h"
+
 namespace penstock::grammar {
 namespace {
 
@@ -56,7 +58,7 @@ std::shared_ptr<const StateMask> TokenMasks::Compute(const ByteAutomaton& automa
   if (mask->ids.size() > kFewTokens) {
     mask->words.resize(num_words());
     for (const TokenId id : mask->ids) SetBit(absl::MakeSpan(mask->words), id);
-    mask->ids = {};
+    GiveBack(mask->ids);
   }
   return mask;
 }

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <thread>
 
@@ -93,6 +94,27 @@ TEST(CpuParts, KnowWhatAThreadHasSpentSinceItsLastScope) {
   EXPECT_GE(Of(parts, FrontPart::kHttp), before);
   reach(2);
   thread.join();
+}
+
+TEST(CpuParts, StayRightWhereTheyAreAskedWhileScopesBeginAndEnd) {
+  CpuParts parts;
+  std::atomic<bool> done = false;
+  std::thread busy([&] {
+    const CpuParts::Thread counted(&parts, FrontPart::kAnswers);
+    const absl::Duration end = ThreadCpuTime() + absl::Milliseconds(60);
+    while (ThreadCpuTime() < end) {
+      const CpuPart request(FrontPart::kRequests);
+      const CpuPart json(FrontPart::kJson);
+    }
+    const absl::Duration base = ThreadCpuTime() + absl::Milliseconds(20);
+    while (ThreadCpuTime() < base) {
+    }
+    done = true;
+  });
+  while (!done) parts.Sums();
+  busy.join();
+  // Were an asker to leave a part behind that the thread had left, this would be that part's.
+  EXPECT_GE(Of(parts, FrontPart::kAnswers), 0.019);
 }
 
 TEST(CpuParts, LeaveThreadsAloneThatDoNotCount) {

@@ -142,6 +142,7 @@ TEST(ModelConfig, ReadsFalconsKeysUnderTheirOwnNames) {
   const ModelConfig in_turn = Parse(falcon(R"("parallel_attn": false,)"));
   EXPECT_FALSE(in_turn.parallel_block);
   EXPECT_EQ(in_turn.norm_names.mlp_input, "post_attention_layernorm");
+  EXPECT_THAT(ErrorOf(falcon(R"("multi_query": "yes",)")), HasSubstr("multi_query: expected"));
   EXPECT_THAT(ErrorOf(falcon(R"("alibi": true,)")), HasSubstr("alibi: is not supported"));
   EXPECT_THAT(ErrorOf(falcon(R"("num_kv_heads": "x", "new_decoder_architecture": true,)")),
               HasSubstr("num_key_value_heads"));

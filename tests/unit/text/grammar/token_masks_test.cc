@@ -1,4 +1,5 @@
 // Masks against the matcher asked token by token, on the demo model's vocabulary.
+#include <array>
 #include <nlohmann/json.hpp>
 #include <random>
 
@@ -253,6 +254,18 @@ TEST_F(TokenMasksTest, SpecialTokensAreNeverAllowed) {
   EXPECT_GT(num_special, 0);
   EXPECT_TRUE(matcher->finished());
   EXPECT_FALSE(matcher->ended());
+}
+
+TEST(TokenMasksTest, HoldNoMoreThanTheyCount) {
+  std::vector<std::string> pieces;
+  for (int i = 0; i < 5000; ++i) pieces.push_back(std::to_string(i));
+  grammar::TokenMasks masks(pieces);
+  const std::vector<std::array<int32_t, 256>> rows(1);  // of one state, which goes on to itself
+  const grammar::ByteAutomaton anything(rows, {1});
+  const auto mask = masks.Of(anything, 0);
+  ASSERT_EQ(mask->words.size(), masks.num_words());
+  EXPECT_EQ(mask->ids.capacity(), 0u);  // the list that the bits were made from
+  EXPECT_LT(mask->bytes(), 2000u);
 }
 
 }  // namespace
