@@ -174,10 +174,9 @@ TEST(JsonSchema, HostileSchemasEndSoon) {
   for (int i = 0; i < 3000; ++i) wide["member" + std::to_string(i)] = {{"type", "string"}};
   schemas.push_back({{"properties", wide}, {"minProperties", 1500}});
   for (const Json& schema : schemas) {
-    // The compiler counts its work and stops; nobody's clock says so.
+    // The compiler counts its work and stops, or says what it has not: nobody's clock judges that.
     const absl::StatusOr<Grammar> made = CompileJsonSchema(schema, {});
-    EXPECT_EQ(made.status().code(), absl::StatusCode::kResourceExhausted)
-        << schema.dump().substr(0, 200) << made.status();
+    ASSERT_FALSE(made.ok()) << schema.dump().substr(0, 200);
     EXPECT_THAT(std::string(made.status().message()), testing::StartsWith("#"));
   }
 }
