@@ -256,7 +256,7 @@ TEST_F(TokenMasksTest, SpecialTokensAreNeverAllowed) {
   EXPECT_FALSE(matcher->ended());
 }
 
-TEST(TokenMasksTest, HoldNoMoreThanTheyCount) {
+TEST_F(TokenMasksTest, HoldNoMoreThanTheyCount) {
   std::vector<std::string> pieces;
   for (int i = 0; i < 5000; ++i) pieces.push_back(std::to_string(i));
   grammar::TokenMasks masks(pieces);
