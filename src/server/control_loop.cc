@@ -77,6 +77,10 @@ ControlLoop::FileStates ControlLoop::ReadEvents() {
   alignas(inotify_event) char events[4096];
   while (read(inotify_, events, sizeof events) > 0) {
   }
+  return StatesNow();
+}
+
+ControlLoop::FileStates ControlLoop::StatesNow() const {
   FileStates states;
   for (const auto& [file, state] : seen_) states[file] = StateOf(file);
   return states;
@@ -85,8 +89,9 @@ ControlLoop::FileStates ControlLoop::ReadEvents() {
 ControlEvent ControlLoop::Wait(absl::Duration most) {
   const Clock& clock = SystemClock::Get();  // the time of day may be set meanwhile
   const absl::Time end = clock.Now() + most;
-  FileStates latest = seen_;
-  absl::Time settled = absl::InfiniteFuture();
+  // What has changed since the last time, seen by a watch or not: files are read before they are all watched.
+  FileStates latest = StatesNow();
+  absl::Time settled = latest == seen_ ? absl::InfiniteFuture() : clock.Now() + kSettle;
   while (true) {
     const bool changed = settled != absl::InfiniteFuture();
     const absl::Time until = changed ? settled : end;

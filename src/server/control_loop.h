@@ -27,7 +27,7 @@ class ControlLoop {
 
   /// Watches the directories of `files` instead of those before: so a file that is replaced by
   /// renaming, or through a link further up (as in a mounted ConfigMap), is seen as well. The names
-  /// of those that cannot be watched.
+  /// of those that cannot be watched. Of a file that is watched already the state that was known stays.
   std::vector<std::string> Watch(const std::set<std::string>& files);
 
   /// Waits `most` at most. kStop: SIGTERM. kInterrupt: SIGINT. kReload: SIGHUP. kFiles: one of the files
@@ -42,6 +42,7 @@ class ControlLoop {
   using FileStates = std::map<std::string, FileState>;
   static FileState StateOf(const std::string& file);
   FileStates ReadEvents();
+  FileStates StatesNow() const;
 
   int signals_ = -1;
   int inotify_ = -1;

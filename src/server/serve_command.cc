@@ -155,8 +155,12 @@ int Serve(const ServeOptions& options) {
   };
   RaiseFileLimit();
   ControlLoop control;
+  // Before they are read: loading may take minutes, and what changes meanwhile is taken afterwards. What
+  // cannot be watched is said when all is.
+  if (!options.config.empty()) control.Watch({options.config});
   absl::StatusOr<ServerConfig> config = MergeOptions(options);
   if (!config.ok()) return fail(config.status());
+  control.Watch(ConfigFiles(options.config, *config));
   const bool keyless = config->server.allow_anonymous && config->auth.api_keys.empty() &&
                        config->auth.key_file.pepper.empty() && config->auth.jwt.empty() &&
                        config->auth.mtls.empty();

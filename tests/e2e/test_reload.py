@@ -71,6 +71,16 @@ def test_a_changed_file_is_taken(serve, tmp_path):
     server.until(lambda: info(server) == before)
 
 
+def test_a_change_while_models_load_is_taken_when_they_have(serve, tmp_path):
+    path = tmp_path / "penstock.yaml"
+    path.write_text(BASE + "limits: {max_n: 1}\n")
+    server = serve("--config", str(path), "--allow-anonymous", model=None, wait=False)
+    server.until(lambda: "no API key is asked for" in server.log)  # the file has been read
+    path.write_text(BASE + "limits: {max_n: 3}\n")
+    server.wait_ready()
+    server.until(lambda: ask(server, 2) == 200)
+
+
 def test_is_read_once_for_each_change(serve, tmp_path):
     """Neither what changes beside it nor the watching itself has it read again."""
     config = tmp_path / "penstock.yaml"
