@@ -74,8 +74,7 @@ struct Family {
   bool tied_by_default = false;
   bool gated_mlp = true;
   bool parallel_block = false;
-  bool parallel_by_default = true;  // where use_parallel_residual is not there
-  bool parallel_norm = false;       // a parallel block has one norm, which both read
+  bool parallel_norm = false;  // a parallel block has one norm, which both read
   bool position_table = false;
   bool head_bias = false;
   std::string_view activation = "silu";  // where the file does not say

@@ -239,8 +239,7 @@ void CopyFlags(ConfigReader& config, const Family& family, ModelConfig& out) {
   out.position_table = family.position_table;
   out.rope_interleaved = family.rope_interleaved;
   if (family.latent) out.rope_interleaved = config.Bool("rope_interleave", true);
-  out.parallel_block =
-      family.parallel_block && config.Bool("use_parallel_residual", family.parallel_by_default);
+  out.parallel_block = family.parallel_block && config.Bool("use_parallel_residual", true);
   if (family.layout == Layout::kFalcon && config.Int("num_ln_in_parallel_attn", 1, 1, 2) == 2) {
     out.norm_names = {"ln_attn", "", "ln_mlp", ""};
   } else if (out.parallel_block && family.parallel_norm) {
