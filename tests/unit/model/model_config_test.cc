@@ -148,6 +148,16 @@ TEST(ModelConfig, ReadsFalconsKeysUnderTheirOwnNames) {
               HasSubstr("num_key_value_heads"));
 }
 
+TEST(ModelConfig, HasStableLmsBlocksInTurnUnlessTheFileSaysParallel) {
+  const ModelConfig in_turn = Parse(TinyConfig("StableLmForCausalLM"));
+  EXPECT_FALSE(in_turn.parallel_block);
+  EXPECT_EQ(in_turn.norm_names.mlp_input, "post_attention_layernorm");
+  const ModelConfig parallel =
+      Parse(TinyConfig("StableLmForCausalLM", "\"use_parallel_residual\": true,"));
+  EXPECT_TRUE(parallel.parallel_block);
+  EXPECT_EQ(parallel.norm_names.mlp_input, "");
+}
+
 TEST(ModelConfig, RefusesWhatAFamilyHasAndThisServerHasNot) {
   EXPECT_THAT(ErrorOf(TinyConfig("CohereForCausalLM", "\"use_qk_norm\": true,")),
               HasSubstr("use_qk_norm"));
