@@ -33,8 +33,8 @@ install(FILES ${notices} DESTINATION share/doc/penstock)
 # In the archive that deploy/make_archive makes, the program and its libraries find each other by a DT_RPATH, which an
 # installation takes away. Not by BUILD_RPATH: CMake would put a colon behind it, which means the folder of whoever calls.
 # In a file, since no CMake 3.25 gets a dollar sign past Ninja and the shell.
-file(WRITE ${CMAKE_BINARY_DIR}/package/link_options "--disable-new-dtags -rpath=$ORIGIN/../lib\n")
-target_link_options(penstock PRIVATE "LINKER:@${CMAKE_BINARY_DIR}/package/link_options")
+file(WRITE ${CMAKE_BINARY_DIR}/package/link_options "-Wl,--disable-new-dtags -Wl,-rpath=$ORIGIN/../lib\n")
+target_link_options(penstock PRIVATE "@${CMAKE_BINARY_DIR}/package/link_options")
 install(CODE "file(RPATH_REMOVE FILE \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/bin/penstock\")")
 
 set(CPACK_GENERATOR DEB)

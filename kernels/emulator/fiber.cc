@@ -5,7 +5,9 @@
 #include <boost/context/detail/fcontext.hpp>
 #include <cstdlib>
 
-#if defined(__SANITIZE_ADDRESS__)
+#include "base/sanitizers.h"
+
+#ifdef PENSTOCK_ADDRESS_SANITIZER
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
@@ -17,14 +19,14 @@ namespace {
 // not; its assembly is the same either way, so the switches are announced here.
 void AnnounceSwitch([[maybe_unused]] void** fake_stack, [[maybe_unused]] const void* bottom,
                     [[maybe_unused]] size_t bytes) {
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef PENSTOCK_ADDRESS_SANITIZER
   __sanitizer_start_switch_fiber(fake_stack, bottom, bytes);
 #endif
 }
 
 void ConfirmSwitch([[maybe_unused]] void* fake_stack, [[maybe_unused]] const void** from_bottom,
                    [[maybe_unused]] size_t* from_bytes) {
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef PENSTOCK_ADDRESS_SANITIZER
   __sanitizer_finish_switch_fiber(fake_stack, from_bottom, from_bytes);
 #endif
 }
@@ -51,7 +53,7 @@ Fiber::Fiber() {
 Fiber::~Fiber() { munmap(mapping_, kGuardBytes + kStackBytes); }
 
 void Fiber::Start(void (*entry)(void*), void* argument) {
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef PENSTOCK_ADDRESS_SANITIZER
   ASAN_UNPOISON_MEMORY_REGION(reinterpret_cast<void*>(stack_begin_), kStackBytes);
 #endif
   entry_ = entry;

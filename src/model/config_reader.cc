@@ -17,6 +17,7 @@ const Json* ConfigReader::Find(std::string_view key) const {
 
 void ConfigReader::Fail(std::string_view key, std::string_view problem) {
   if (!status_.ok()) return;
+  if (const auto named = file_names_.find(key); named != file_names_.end()) key = named->second;
   status_ =
       absl::InvalidArgumentError(absl::StrCat(what_, ": ", ToAbsl(key), ": ", ToAbsl(problem)));
 }

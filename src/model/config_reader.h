@@ -4,10 +4,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "absl/status/status.h"
 
@@ -17,6 +20,10 @@ class ConfigReader {
  public:
   /// `what` names the document in messages. `json` must be an object.
   ConfigReader(const nlohmann::json& json, std::string_view what) : json_(json), what_(what) {}
+
+  /// Keys that the file calls otherwise, by what they are asked for as; messages have the file's.
+  using FileNames = std::map<std::string, std::string, std::less<>>;
+  void set_file_names(FileNames names) { file_names_ = std::move(names); }
 
   /// nullptr where the key is absent or null.
   const nlohmann::json* Find(std::string_view key) const;
@@ -34,6 +41,7 @@ class ConfigReader {
  private:
   const nlohmann::json& json_;
   std::string what_;
+  FileNames file_names_;
   absl::Status status_;
 };
 

@@ -59,15 +59,20 @@ std::string FirstArchitecture(const Json& json) {
 }
 
 /// Falcon's keys under the names that others have.
-void RenameFalcon(Json& body) {
+void RenameFalcon(Json& body, ConfigReader::FileNames& file_names) {
   const auto flag = [&](const char* key, bool otherwise) {
     const auto found = body.find(key);
     return found != body.end() && found->is_boolean() ? found->get<bool>() : otherwise;
   };
   const bool grouped = flag("new_decoder_architecture", false);
   const bool parallel = flag("parallel_attn", true);
+  const auto rename = [&](const char* from, const char* to) {
+    if (!body.contains(from)) return;
+    body[to] = body[from];
+    file_names[to] = from;
+  };
   if (grouped) {
-    if (body.contains("num_kv_heads")) body["num_key_value_heads"] = body["num_kv_heads"];
+    rename("num_kv_heads", "num_key_value_heads");
     if (!body.contains("num_ln_in_parallel_attn") || body["num_ln_in_parallel_attn"].is_null())
       body["num_ln_in_parallel_attn"] = 2;
   } else {
@@ -79,12 +84,12 @@ void RenameFalcon(Json& body) {
   const std::pair<const char*, const char*> names[] = {{"ffn_hidden_size", "intermediate_size"},
                                                        {"activation", "hidden_act"}};
   for (const auto& [from, to] : names) {
-    if (body.contains(from) && !body.contains(to)) body[to] = body[from];
+    if (!body.contains(to)) rename(from, to);
   }
 }
 
 /// The keys that a family's files call otherwise or leave out, in the words of the others.
-Json Standardized(Json body, const Family& family) {
+Json Standardized(Json body, const Family& family, ConfigReader::FileNames& file_names) {
   constexpr std::pair<const char*, const char*> kNames[] = {
       {"n_embd", "hidden_size"},
       {"n_layer", "num_hidden_layers"},
@@ -104,13 +109,15 @@ Json Standardized(Json body, const Family& family) {
   if (IsLayerNorm(family.norm)) body.erase("rms_norm_eps");
   const auto missing = [&](const char* key) { return !body.contains(key) || body[key].is_null(); };
   for (const auto& [from, to] : kNames) {
-    if (!missing(from) && missing(to)) body[to] = body[from];
+    if (missing(from) || !missing(to)) continue;
+    body[to] = body[from];
+    file_names[to] = from;
   }
   const Json defaults = Json::parse(family.defaults.begin(), family.defaults.end());
   for (const auto& [key, value] : defaults.items()) {
     if (!body.contains(key)) body[key] = value;
   }
-  if (family.layout == Layout::kFalcon) RenameFalcon(body);
+  if (family.layout == Layout::kFalcon) RenameFalcon(body, file_names);
   const bool four_times = family.layout == Layout::kGpt2 || family.layout == Layout::kFalcon;
   if (four_times && missing("intermediate_size") && body["hidden_size"].is_number_integer() &&
       body["hidden_size"] > 0 && body["hidden_size"] < kMaxSize) {
@@ -119,6 +126,7 @@ Json Standardized(Json body, const Family& family) {
   if (family.experts != ExpertsRule::kNone && missing("intermediate_size") &&
       !missing("moe_intermediate_size")) {
     body["intermediate_size"] = body["moe_intermediate_size"];
+    file_names["intermediate_size"] = "moe_intermediate_size";
   }
   return body;
 }
@@ -286,8 +294,10 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view text, std::string_
         absl::StrCat(ToAbsl(what), ": architecture \"", architecture, "\" (model_type \"",
                      model_type, "\") is not known; known are ", KnownArchitectures()));
   }
-  const Json body = Standardized(std::move(given), *family);
+  ConfigReader::FileNames file_names;
+  const Json body = Standardized(std::move(given), *family, file_names);
   ConfigReader config(body, what);
+  config.set_file_names(std::move(file_names));
   ModelConfig out;
   out.architecture = family->architecture;
   out.model_type = model_type;

@@ -12,6 +12,7 @@
 #include "server/config_sources.h"
 #include "server/model_instance.h"
 #include "server/model_source.h"
+#include "text/grammar/grammar_compiler.h"
 
 namespace penstock {
 namespace {
@@ -31,6 +32,7 @@ nlohmann::ordered_json PlanJson(const MemoryPlan& plan) {
           {"at_start_bytes", plan.at_start()},
           {"step_bytes", plan.step_bytes},
           {"total_bytes", plan.total()},
+          {"grammar_bytes", GrammarCompiler::kMostBytes},
           {"rank_bytes", plan.rank_bytes},
           {"max_len", plan.max_len},
           {"kv_tokens", plan.kv_tokens},
@@ -52,6 +54,8 @@ void PrintPlan(const std::string& name, const MemoryPlan& plan) {
   line("steps, most", plan.step_bytes);
   line("total", plan.total());
   if (plan.ranks > 1) line("a rank, most", plan.rank_bytes);
+  std::printf("  besides, of the host's memory: grammars of structured answers, up to %lld MiB\n",
+              static_cast<long long>(GrammarCompiler::kMostBytes >> 20));
   std::printf("  the cache holds %lld positions: %lld sequences of %d\n",
               static_cast<long long>(plan.kv_tokens), static_cast<long long>(plan.sequences),
               plan.max_len);

@@ -162,6 +162,7 @@ def test_doctor_finds_a_sound_machine(tmp_path):
     assert done.returncode in (0, 3), (done.returncode, found)
     plan = json.loads(run("plan", DEMO, "--json").stdout)["demo"]
     assert f"{plan['total_bytes'] // (1 << 20)} MiB of cpu" in json.dumps(found), (plan, found)
+    assert f"up to {plan['grammar_bytes'] >> 20} MiB" in run("plan", DEMO).stdout, plan
 
 
 def test_doctor_finds_what_is_wrong(tmp_path):

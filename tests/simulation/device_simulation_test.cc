@@ -10,6 +10,7 @@
 #include <tuple>
 #include <vector>
 
+#include "base/sanitizers.h"
 #include "engine/engine_loop.h"
 #include "executor/local_executor.h"
 #include "fakes/fake_executor.h"
@@ -104,9 +105,7 @@ TEST_P(DeviceSimulation, EveryAnswerIsThatOfTheRequestAlone) {
   alone_ = MakeEngine(true, int64_t{1} << 20);
   if (alone_ == nullptr) GTEST_SKIP() << "this build has no " << GetParam().device;
   int num_requests = GetParam().num_requests;
-#ifdef __SANITIZE_ADDRESS__  // ten times as slow
-  num_requests /= 4;
-#endif
+  if (kSanitized) num_requests /= 4;
   // 4 layers of 4 heads of 32: 32 KiB for a block; five of them, for requests of three.
   const auto engine = MakeEngine(false, int64_t{5} * 32 << 10);
   ASSERT_NE(engine, nullptr);
@@ -178,8 +177,8 @@ INSTANTIATE_TEST_SUITE_P(
     Depths, DeviceSimulation,
     ::testing::Values(DeviceScenario{"CpuDepth1", "cpu", 200, 1, false},
                       DeviceScenario{"CpuDepth2Drafts", "cpu", 200, 2, true},
-                      DeviceScenario{"EmulatedDepth1", "cuda-emulated", 8, 1, false},
-                      DeviceScenario{"EmulatedDepth2Drafts", "cuda-emulated", 8, 2, true}),
+                      DeviceScenario{"EmulatedDepth1", "cuda-emulated", 4, 1, false},
+                      DeviceScenario{"EmulatedDepth2Drafts", "cuda-emulated", 6, 2, true}),
     [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <random>
 #include <vector>
 
+#include "base/sanitizers.h"
 #include "engine/engine_loop.h"
 #include "fakes/fake_executor.h"
 #include "gtest/gtest.h"
@@ -317,9 +318,7 @@ class EngineSimulation : public testing::TestWithParam<Scenario> {};
 
 TEST_P(EngineSimulation, LosesNothingAndAnswersEveryone) {
   Scenario scenario = GetParam();
-#ifdef __SANITIZE_ADDRESS__  // ten times as slow
-  scenario.num_requests /= 4;
-#endif
+  if (kSanitized) scenario.num_requests /= 8;
   Simulation simulation(scenario, TestSeed());
   simulation.Run();
   const SchedulerCounters& counters = simulation.counters();

@@ -36,8 +36,10 @@ inline constexpr int32_t kManyBytes = 6;
 
 class TokenMasks {
  public:
+  static constexpr size_t kDefaultCacheBytes = 64u << 20;  // of states; half as much of whole masks
+
   /// `pieces`: the bytes of each token by id; empty: never allowed (special tokens).
-  explicit TokenMasks(std::vector<std::string> pieces, size_t cache_bytes = 64u << 20);
+  explicit TokenMasks(std::vector<std::string> pieces, size_t cache_bytes = kDefaultCacheBytes);
 
   int32_t vocab_size() const { return static_cast<int32_t>(pieces_.size()); }
   size_t num_words() const { return (pieces_.size() + 31) / 32; }

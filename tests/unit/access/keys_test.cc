@@ -89,7 +89,7 @@ TEST_F(KeysTest, AdmitTheTenantTheyWereMadeFor) {
   const std::string key = made["key"];
   const PrincipalPtr who = *control.Identify(With("Bearer " + key));
   EXPECT_EQ(who->tenant, "clinic");
-  EXPECT_EQ(who->key_id, made["id"]);
+  EXPECT_EQ(who->key_id, made["id"].get<std::string>());
   EXPECT_EQ(who->proof, Proof::kApiKey);
   EXPECT_TRUE(who->may(Permission::kInfer) && who->may(Permission::kReadMetrics));
   EXPECT_FALSE(who->may(Permission::kKeys));

@@ -145,7 +145,14 @@ TEST(ModelConfig, ReadsFalconsKeysUnderTheirOwnNames) {
   EXPECT_THAT(ErrorOf(falcon(R"("multi_query": "yes",)")), HasSubstr("multi_query: expected"));
   EXPECT_THAT(ErrorOf(falcon(R"("alibi": true,)")), HasSubstr("alibi: is not supported"));
   EXPECT_THAT(ErrorOf(falcon(R"("num_kv_heads": "x", "new_decoder_architecture": true,)")),
-              HasSubstr("num_key_value_heads"));
+              HasSubstr(": num_kv_heads: expected"));
+}
+
+TEST(ModelConfig, NamesAKeyAsTheFileHasIt) {
+  EXPECT_THAT(ErrorOf(R"({"architectures": ["GPT2LMHeadModel"], "n_embd": 64, "n_head": "x"})"),
+              HasSubstr(": n_head: expected"));
+  EXPECT_THAT(ErrorOf(R"({"architectures": ["GPT2LMHeadModel"], "n_embd": 64})"),
+              HasSubstr(": num_attention_heads: is missing"));
 }
 
 TEST(ModelConfig, HasStableLmsBlocksInTurnUnlessTheFileSaysParallel) {

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <thread>
 
+#include "base/sanitizers.h"
 #include "fakes/gguf_writer.h"
 #include "fakes/tiny_model.h"
 
@@ -94,9 +95,7 @@ std::string WideGgufModel(GgmlType type) {
 
 /// Loads `path`; its matrices stay at `bits` per weight, or less.
 void ExpectLoadsWithinBounds(const std::string& path, double bits) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  GTEST_SKIP() << "a sanitizer keeps memory of its own";
-#endif
+  if (kSanitized) GTEST_SKIP() << "a sanitizer keeps memory of its own";
   WorkerPool pool(2);
   LoadOptions load;
   load.model_dir = path;
