@@ -1,6 +1,6 @@
 // Which sanitizer watches this program: compilers say it in ways of their own.
 // Owns nothing. Must not know what is tested.
-// Threads: any.
+// Threads: n/a.
 #pragma once
 
 #ifdef __has_feature
