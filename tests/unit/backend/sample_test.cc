@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -312,6 +313,30 @@ TEST(Sample, DrawsOnlyWhatMaskAndListsAllow) {
   row.banned = banned;
   for (row.position = 0; row.position < 20; ++row.position)
     EXPECT_EQ(SampleToken(logits, row).id, 69);
+}
+
+TEST(Sample, UnderAMaskTakesTheHighestThatItAllows) {
+  SamplingParams p = Greedy();
+  SamplingParams by_candidates = p;
+  by_candidates.logit_bias = {{0, 0.0f}};  // changes nothing, but the way that is taken
+  std::mt19937 random(7);
+  for (int run = 0; run < 200; ++run) {
+    std::vector<float> logits = RandomLogits(70, run, 1.0f);
+    for (float& x : logits) x = std::round(2 * x);  // ties
+    for (const float strange : {kNan, kInf, -kInf}) {
+      if (random() % 2 == 0) logits[random() % logits.size()] = strange;
+    }
+    std::array<uint32_t, 3> words;
+    for (uint32_t& word : words) word = random() & random() & (run % 3 == 0 ? random() : ~0u);
+    if (run % 20 == 0) words = {0, 0, ~0x3fu};  // tokens that are not there
+    SampleRow row;
+    row.params = &p;
+    row.mask = words;
+    const TokenId id = SampleToken(logits, row).id;
+    row.params = &by_candidates;
+    ASSERT_EQ(id, SampleToken(logits, row).id) << run;
+    if (run % 20 == 0) ASSERT_EQ(id, -1);
+  }
 }
 
 TEST(Sample, LiftsMinTokensAndThenTheAllowedIdsWhereNothingIsLeft) {
