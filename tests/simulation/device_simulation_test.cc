@@ -177,8 +177,8 @@ INSTANTIATE_TEST_SUITE_P(
     Depths, DeviceSimulation,
     ::testing::Values(DeviceScenario{"CpuDepth1", "cpu", 200, 1, false},
                       DeviceScenario{"CpuDepth2Drafts", "cpu", 200, 2, true},
-                      DeviceScenario{"EmulatedDepth1", "cuda-emulated", 4, 1, false},
-                      DeviceScenario{"EmulatedDepth2Drafts", "cuda-emulated", 6, 2, true}),
+                      DeviceScenario{"EmulatedDepth1", "cuda-emulated", 8, 1, false},
+                      DeviceScenario{"EmulatedDepth2Drafts", "cuda-emulated", 8, 2, true}),
     [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace

@@ -318,7 +318,7 @@ class EngineSimulation : public testing::TestWithParam<Scenario> {};
 
 TEST_P(EngineSimulation, LosesNothingAndAnswersEveryone) {
   Scenario scenario = GetParam();
-  if (kSanitized) scenario.num_requests /= 8;
+  if (kSanitized) scenario.num_requests /= 4;
   Simulation simulation(scenario, TestSeed());
   simulation.Run();
   const SchedulerCounters& counters = simulation.counters();

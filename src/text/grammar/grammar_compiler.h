@@ -55,10 +55,10 @@ absl::StatusOr<grammar::Grammar> CompileGrammar(const GrammarSpec& spec,
 class GrammarCompiler {
  public:
   static constexpr size_t kDefaultCacheBytes = 128u << 20;
-  /// What grammars, masks and matchers of a model come to at most, where its tokenizer has no masks of
-  /// a first token apart. Of the host's memory, taken as requests need it.
+  /// What grammars, masks and matchers of a model come to at most, those of an output's first token
+  /// included, which some tokenizers have apart. Of the host's memory, taken as requests need it.
   static constexpr int64_t kMostBytes =
-      kDefaultCacheBytes + grammar::TokenMasks::kDefaultCacheBytes * 3 / 2 + grammar::WayMemory::kMost;
+      kDefaultCacheBytes + grammar::TokenMasks::kDefaultCacheBytes * 3 + grammar::WayMemory::kMost;
 
   /// `tokenizer` outlives it. `vocab_size` is the model's.
   GrammarCompiler(const Tokenizer* tokenizer, int32_t vocab_size,
