@@ -13,10 +13,11 @@ import http.client
 import json
 import pathlib
 import shutil
-import subprocess
 import tempfile
 import threading
 import time
+
+from server import running
 
 SMALL, LARGE = 256, 256 + 2 * 1024
 KEY = "a-key-that-clients-share"
@@ -37,28 +38,15 @@ CHECKED = {
 @contextlib.contextmanager
 def serving(binary, model, more):
     with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        ready, config = folder / "ready.json", folder / "penstock.yaml"
-        tiny = folder / "model"
+        tiny = pathlib.Path(name) / "model"
         shutil.copytree(model, tiny, ignore=shutil.ignore_patterns("*.safetensors", "*.gguf"))
         shape = json.loads((tiny / "config.json").read_text())
         shape.update({"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
                       "num_key_value_heads": 1, "head_dim": 32})
         (tiny / "config.json").write_text(json.dumps(shape))
-        config.write_text(json.dumps({
-            "server": {"public": {"http": "127.0.0.1:0", "grpc": ""}, "ready_file": str(ready)},
-            "models": {"demo": {"path": str(tiny), "weights": "formula"}}, "engine": {"threads": 1}, **more}))
-        process = subprocess.Popen([binary, "serve", "--config", config, "--api-key", KEY],
-                                   stderr=(folder / "log").open("w"))
-        try:
-            while not ready.exists():
-                if process.poll() is not None:
-                    raise SystemExit((folder / "log").read_text())
-                time.sleep(0.05)
-            yield json.loads(ready.read_text())["http"]
-        finally:
-            process.terminate()
-            process.wait()
+        config = {"models": {"demo": {"path": str(tiny), "weights": "formula"}}, "engine": {"threads": 1}, **more}
+        with running(binary, config, "--api-key", KEY) as port:
+            yield port
 
 
 def front(port):

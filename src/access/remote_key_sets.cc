@@ -10,7 +10,7 @@
 namespace penstock {
 namespace {
 
-constexpr absl::Duration kPeriod = absl::Minutes(5);
+constexpr absl::Duration kRefreshPeriod = absl::Minutes(5);
 constexpr absl::Duration kRetry = absl::Seconds(15);      // after a failure
 constexpr absl::Duration kLeastPause = absl::Seconds(5);  // however many unknown keys are named
 constexpr absl::Duration kStale = absl::Hours(24);
@@ -71,7 +71,7 @@ void RemoteKeySets::Fetch(const std::string& url) {
   Remote& remote = remotes_[url];
   const absl::Time now = clock_.Now();
   remote.tried = now;
-  remote.due = now + (status.ok() ? kPeriod : kRetry);
+  remote.due = now + (status.ok() ? kRefreshPeriod : kRetry);
   if (status.ok()) {
     remote.fetched = now;
     if (remote.text != *text) ++version_;

@@ -2,14 +2,13 @@
 
 #include <algorithm>
 
+#include "engine/guess_rules.h"
+
 namespace penstock {
 namespace {
 
 constexpr int32_t kFirstDrafts = 4;  // before anything is measured
 constexpr int32_t kEnough = 3;       // steps that a cost is believed after
-constexpr double kLeastGain = 1.03;  // tokens per second, over the step without guesses
-constexpr double kSequenceWeight = 1.0 / 8;
-constexpr double kModelWeight = 1.0 / 64;
 constexpr int32_t kShortestInterval = 128;
 constexpr int32_t kLongestInterval = 4096;
 constexpr int64_t kStale = 512;  // plans after which a cost is learned anew

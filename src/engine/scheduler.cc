@@ -7,12 +7,6 @@
 #include "base/status_macros.h"
 
 namespace penstock {
-namespace {
-
-constexpr int kIdleLookedAt = 64;  // of those that wait, for a tenant with nothing running
-
-}  // namespace
-
 Scheduler::Scheduler(const ExecutorLimits& limits, SchedulerOptions options)
     : limits_(limits),
       options_(std::move(options)),
@@ -145,7 +139,7 @@ StepPlan Scheduler::Plan(absl::Time now) {
   PlanDecodes(plan, now);
   if (limits_.can_chunk)
     budget_ = step_budget_.PromptPositions(num_planned_, NumPrompts(), budget_);
-  PlanPrompts(plan, now);
+  if (!PlanNewcomers(plan, now)) PlanPrompts(plan, now);
   planning_ = false;
   if (masks_offered_ && wake_mask_maker_) wake_mask_maker_();
   return plan;
@@ -157,39 +151,6 @@ void Scheduler::AdmitHigherPriority() {
     if (front == nullptr || running_.empty()) return;
     if (front->rank.priority >= running_.rbegin()->first.priority || !Admit(*front)) return;
   }
-}
-
-/// A tenant with nothing running does not wait for a slot while another of its priority has several:
-/// the turns of the queue alone would let it wait for the end of an answer. The tenant with the most
-/// gives up its latest.
-void Scheduler::AdmitIdleTenant() {
-  Sequence* front = waiting_.front();
-  if (front == nullptr || !free_slots_.empty() || options_.policy == QueuePolicy::kFcfs) return;
-  if (waiting_.num_tenants(front->rank.priority) < 2) return;
-  struct Share {
-    int32_t count = 0;
-    Sequence* last = nullptr;
-  };
-  absl::flat_hash_map<absl::string_view, Share> shares;
-  Share most;
-  for (const auto& [rank, seq] : running_) {
-    if (rank.priority != front->rank.priority) continue;
-    Share& share = shares[seq->request.tenant];
-    ++share.count;
-    share.last = seq;
-    if (share.count >= std::max(2, most.count)) most = share;
-  }
-  if (most.last == nullptr) return;
-  // Nobody is sent away for one who cannot run for want of memory or of its adapter's place.
-  Sequence* idle = waiting_.Find(kIdleLookedAt, [&](const Sequence& seq) {
-    return seq.rank.priority == front->rank.priority && seq.usage.num_preemptions == 0 &&
-           !seq.took_turn && !shares.contains(seq.request.tenant) &&
-           adapters_.MayRun(seq.request.adapter) && HasRoomFor(seq, most.last);
-  });
-  if (idle == nullptr) return;
-  idle->took_turn = true;
-  Preempt(*most.last);
-  Admit(*idle);
 }
 
 void Scheduler::PlanDecodes(StepPlan& plan, absl::Time now) {

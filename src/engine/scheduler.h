@@ -112,7 +112,15 @@ class Scheduler {
   using LiveMap = absl::flat_hash_map<SequenceId, std::unique_ptr<Sequence>>;
 
   void AdmitHigherPriority();
+  /// What a tenant has running at one priority.
+  struct Share {
+    int32_t count = 0;
+    Sequence* last = nullptr;
+  };
+  using Shares = absl::flat_hash_map<absl::string_view, Share>;
+  Shares SharesAt(int32_t priority) const;
   void AdmitIdleTenant();
+  bool PlanNewcomers(StepPlan& plan, absl::Time now);
   void PlanDecodes(StepPlan& plan, absl::Time now);
   int32_t NumPrompts() const;
   void PlanPrompts(StepPlan& plan, absl::Time now);
@@ -177,7 +185,8 @@ class Scheduler {
   MaskTasks mask_tasks_;  // of the last plan
   std::function<void()> wake_mask_maker_;
   bool planning_ = false;
-  bool masks_offered_ = false;  // some of the last plan's
+  bool newcomers_alone_ = false;  // the last plan had prompts of theirs and no others
+  bool masks_offered_ = false;    // some of the last plan's
 };
 
 }  // namespace penstock

@@ -2,16 +2,15 @@
 
 #include <algorithm>
 
+#include "engine/guess_rules.h"
+
 namespace penstock {
 namespace {
 
 constexpr int64_t kMostCaughtUp =
-    4096;  // tokens indexed in one call, so that no prompt stalls a step
-constexpr double kSequenceWeight = 1.0 / 8;
-constexpr double kModelWeight = 1.0 / 64;
+    4096;                             // tokens indexed in one call, so that no prompt stalls a step
 constexpr double kLeastChance = 0.1;  // a less likely guess is not worth a row
 constexpr double kLikely = 0.5;
-constexpr double kLeastGain = 1.03;    // tokens per second, over the step without the drafts
 constexpr int32_t kRestInterval = 64;  // plans with drafts between two without
 constexpr int32_t kShortestProbeInterval = 64;
 constexpr int32_t kLongestProbeInterval = 4096;

@@ -104,6 +104,7 @@ absl::Status ServeLoads(const LoadFlags& flags) {
   std::fputs(SummaryHeader().c_str(), stdout);
   Json runs = Json::array();
   bool busy = false;
+  std::string unanswered;
   for (const Scenario& scenario : scenarios) {
     for (int round = 0; round < flags.rounds; ++round) {
       for (size_t i = 0; i < targets.size(); ++i) {
@@ -117,11 +118,14 @@ absl::Status ServeLoads(const LoadFlags& flags) {
         std::fputs((SummaryRow(name, result) + SummaryNotes(result)).c_str(), stdout);
         std::fflush(stdout);
         busy = busy || result.generator.bottleneck;
+        if (result.num_ok == 0) unanswered = absl::StrCat(name, ": ", result.first_failure);
         runs.push_back(RunJson(one, target.name(), round, result));
       }
     }
   }
   RETURN_IF_ERROR(KeepResults(flags.output, "serve", std::move(runs)));
+  if (!unanswered.empty())
+    return absl::FailedPreconditionError("no request succeeded in " + unanswered);
   return busy && !flags.allow_busy_generator ? BusyGenerator() : absl::OkStatus();
 }
 

@@ -69,8 +69,9 @@ def test_refusals_name_what_is_wrong(serve, tmp_path):
     gone = bench("bench", "serve", "--target", "127.0.0.1:1", code=1).stderr
     assert "no server answers on 127.0.0.1:1" in gone
     nobody = ["--set", "model=nobody", "--allow-busy-generator"]
-    told = bench("bench", "serve", "--target", address(server), *SMALL, *nobody)
+    told = bench("bench", "serve", "--target", address(server), *SMALL, *nobody, code=2)
     assert "http_404 12" in told.stdout and "  12 " in told.stdout
+    assert "no request succeeded in" in told.stderr and "nobody" in told.stderr
 
 
 def test_a_sweep_finds_a_rate(serve, tmp_path):

@@ -11,7 +11,7 @@ namespace {
 
 constexpr float kLowest = -9999.0f;  // what the API knows as "impossible"; JSON has no infinity
 
-float Shown(float logprob) { return std::max(logprob, kLowest); }
+float Finite(float logprob) { return std::max(logprob, kLowest); }
 
 int64_t CodePoints(std::string_view text) {
   return std::count_if(text.begin(), text.end(),
@@ -30,7 +30,7 @@ void AnswerWriter::AppendChatToken(std::string& out, TokenId id, float logprob) 
   out += "{\"token\":";
   AppendJsonString(out, text);
   out += ",\"logprob\":";
-  AppendJsonNumber(out, Shown(logprob));
+  AppendJsonNumber(out, Finite(logprob));
   out += ",\"bytes\":[";
   for (size_t i = 0; i < text.size(); ++i) {
     if (i > 0) out += ',';
@@ -76,17 +76,17 @@ void AnswerWriter::AppendLogprobs(std::string& out, const Delta& delta) {
       tops += "null";
       return;
     }
-    AppendJsonNumber(values, Shown(token.logprob));
+    AppendJsonNumber(values, Finite(token.logprob));
     tops += '{';
     AppendJsonString(tops, text);
     tops += ':';
-    AppendJsonNumber(tops, Shown(token.logprob));
+    AppendJsonNumber(tops, Finite(token.logprob));
     for (const TokenLogprob& other : absl::MakeConstSpan(token.top).first(num_top)) {
       if (other.id == token.id) continue;
       tops += ',';
       AppendJsonString(tops, TokenText(other.id));
       tops += ':';
-      AppendJsonNumber(tops, Shown(other.logprob));
+      AppendJsonNumber(tops, Finite(other.logprob));
     }
     tops += '}';
   };
@@ -110,7 +110,7 @@ void AnswerWriter::AppendPromptLogprobs(std::string& out, const Delta& delta) co
   out += ",\"prompt_logprobs\":[";
   const auto append = [&](TokenId id, float logprob, int32_t rank) {
     absl::StrAppend(&out, "\"", id, "\":{\"logprob\":");
-    AppendJsonNumber(out, Shown(logprob));
+    AppendJsonNumber(out, Finite(logprob));
     absl::StrAppend(&out, ",\"rank\":", rank, ",\"decoded_token\":");
     AppendJsonString(out, TokenText(id));
     out += '}';

@@ -2,37 +2,44 @@
 
 #include <gtest/gtest.h>
 
+#include "absl/strings/str_replace.h"
+#include "backend/cpu/choose_kernels.h"
 #include "backend/make_backend.h"
-#include "base/cpu_features.h"
+#include "base/strings.h"
 
 namespace penstock {
 namespace {
 
-TEST(Kernels, Avx2PassesTheSelfTest) { EXPECT_TRUE(SelfTest(Avx2Kernels())); }
+class KernelInstance : public testing::TestWithParam<std::string_view> {
+ protected:
+  /// Null: this processor cannot run it, or it is not in this build.
+  static const CpuKernels* Find(std::string_view name) {
+    for (const CpuKernels* kernels : RunnableKernels()) {
+      if (kernels->name == name) return kernels;
+    }
+    return nullptr;
+  }
+};
 
-TEST(Kernels, Avx512PassesTheSelfTest) {
-  if (!CpuHasAvx512()) GTEST_SKIP() << "this processor has no AVX-512";
-  EXPECT_TRUE(SelfTest(Avx512Kernels()));
+TEST_P(KernelInstance, PassesTheSelfTest) {
+  const CpuKernels* kernels = Find(GetParam());
+  if (kernels == nullptr) GTEST_SKIP() << "this processor cannot run " << GetParam();
+  EXPECT_TRUE(SelfTest(*kernels));
 }
 
-TEST(Kernels, VnniPassesTheSelfTest) {
-  if (!CpuHasAvxVnni() && !CpuHasAvx512Vnni()) GTEST_SKIP() << "this processor has no VNNI";
-  if (CpuHasAvxVnni()) {
-    EXPECT_TRUE(SelfTest(AvxVnniKernels()));
-  }
-  if (CpuHasAvx512Vnni()) {
-    EXPECT_TRUE(SelfTest(Avx512VnniKernels()));
-  }
-}
+INSTANTIATE_TEST_SUITE_P(Kernels, KernelInstance, testing::ValuesIn(KernelNames()),
+                         [](const auto& info) {
+                           return absl::StrReplaceAll(ToAbsl(info.param), {{"-", "_"}});
+                         });
 
-TEST(Kernels, Bf16PassesTheSelfTest) {
-  if (!CpuHasAvx512Bf16()) GTEST_SKIP() << "this processor has no products of bfloat16";
-  EXPECT_TRUE(SelfTest(Avx512Bf16Kernels()));
-  CpuKernels broken = Avx512Bf16Kernels();
+TEST_F(KernelInstance, SelfTestFindsAWrongProductOfBfloat16) {
+  static const CpuKernels* right = Find("avx512-bf16");
+  if (right == nullptr) GTEST_SKIP() << "this processor has no products of bfloat16";
+  CpuKernels broken = *right;
   broken.gemm_panel = [](const GemmPanelArgs& args) {
     GemmPanelArgs a = args;
     if (a.x_bf16 != nullptr) a.k -= 1;
-    Avx512Bf16Kernels().gemm_panel(a);
+    right->gemm_panel(a);
   };
   EXPECT_FALSE(SelfTest(broken));
 }

@@ -38,6 +38,16 @@ class SchedulerTest : public testing::Test {
     request.priority = priority;
     return Add(id, std::move(request));
   }
+  /// With a prompt that no other has the start of.
+  std::shared_ptr<RecordingSink> AddOf(const std::string& tenant, uint64_t id,
+                                       int32_t prompt_tokens, int32_t max_tokens) {
+    GenerateRequest request;
+    for (int32_t t = 0; t < prompt_tokens; ++t)
+      request.prompt.push_back(static_cast<TokenId>((11 * id + t) % 100));
+    request.max_tokens = max_tokens;
+    request.tenant = tenant;
+    return Add(id, std::move(request));
+  }
   std::shared_ptr<RecordingSink> Add(uint64_t id, GenerateRequest request) {
     auto sink = std::make_shared<RecordingSink>();
     EXPECT_TRUE(scheduler_->Check(request).ok());

@@ -147,12 +147,7 @@ TEST_F(SchedulerTest, RunsLowerPriorityNumbersFirstAndPreemptsForThem) {
 TEST_F(SchedulerTest, ATenantWithNothingRunningTakesASlotFromOneWithSeveral) {
   Make(64, /*slots=*/3);
   const auto add = [&](uint64_t id, const std::string& tenant, int32_t most) {
-    GenerateRequest request;
-    for (TokenId t = 0; t < 10; ++t)
-      request.prompt.push_back(static_cast<TokenId>((10 * id + t) % 100));
-    request.max_tokens = most;
-    request.tenant = tenant;
-    return Add(id, std::move(request));
+    return AddOf(tenant, id, 10, most);
   };
   std::vector<std::shared_ptr<RecordingSink>> flood;
   for (uint64_t id = 1; id <= 6; ++id) flood.push_back(add(id, "flood", 20));
@@ -171,6 +166,40 @@ TEST_F(SchedulerTest, ATenantWithNothingRunningTakesASlotFromOneWithSeveral) {
   for (const auto& sink : flood) EXPECT_EQ(sink->ids.size(), 20u);
   for (const auto& sink : {first, second, other, third}) EXPECT_EQ(sink->ids.size(), 4u);
   EXPECT_EQ(flood[0]->usage.num_preemptions, 0);  // the flood keeps one
+}
+
+/// The requests that a plan has slices of, by the ids of their prompts' sequences.
+std::vector<uint64_t> Planned(const StepPlan& plan) {
+  std::vector<uint64_t> ids;
+  for (const SequenceSlice& slice : plan.slices) ids.push_back(slice.sequence.value);
+  return ids;
+}
+
+TEST_F(SchedulerTest, ATenantsFirstPromptSharesItsStepWithNoPromptOfAFlood) {
+  Make(64, /*slots=*/8, /*step_tokens=*/64);
+  AddOf("flood", 1, 10, 20);
+  Step();
+  AddOf("flood", 2, 100, 4);  // two steps long
+  AddOf("flood", 3, 10, 4);
+  Step();
+  const auto calm = AddOf("calm", 4, 20, 4);
+  EXPECT_THAT(Planned(Step()), testing::ElementsAre(1, 4));  // what is being written goes on
+  EXPECT_EQ(calm->ids.size(), 1u);
+  const auto other = AddOf("other", 5, 20, 4);
+  // The flood's are not put off twice, though one more has come.
+  EXPECT_THAT(Planned(Step()), testing::ElementsAre(1, 4, 2, 5, 3));
+  EXPECT_EQ(other->ids.size(), 1u);
+  RunAll();
+}
+
+TEST_F(SchedulerTest, ALongFirstPromptIsReadBesideOthers) {
+  Make(64, /*slots=*/8, /*step_tokens=*/64);
+  AddOf("flood", 1, 10, 20);
+  AddOf("flood", 2, 100, 4);
+  Step();
+  AddOf("calm", 3, 90, 4);
+  EXPECT_THAT(Planned(Step()), testing::ElementsAre(1, 2, 3));
+  RunAll();
 }
 
 TEST_F(SchedulerTest, FcfsIgnoresPriorities) {
