@@ -28,6 +28,7 @@ absl::StatusOr<std::unique_ptr<GrpcListener>> GrpcListener::Start(const ServerCo
 GrpcListener::GrpcListener(std::unique_ptr<Server> server) : server_(std::move(server)) {}
 GrpcListener::~GrpcListener() = default;
 int GrpcListener::port() const { return server_->grpc->port(); }
+void GrpcListener::UpdateHealth() { server_->grpc->UpdateHealth(); }
 void GrpcListener::Stop(absl::Duration grace) { server_->grpc->Drain(grace); }
 
 }  // namespace penstock

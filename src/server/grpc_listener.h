@@ -22,6 +22,8 @@ class GrpcListener {
                                                              const TlsFiles* tls);
   ~GrpcListener();
   int port() const;
+  /// As GrpcServer's.
+  void UpdateHealth();
   /// Lets running calls end for `grace`, then ends them.
   void Stop(absl::Duration grace);
 

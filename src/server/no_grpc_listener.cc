@@ -14,6 +14,7 @@ absl::StatusOr<std::unique_ptr<GrpcListener>> GrpcListener::Start(const ServerCo
 GrpcListener::GrpcListener(std::unique_ptr<Server> server) : server_(std::move(server)) {}
 GrpcListener::~GrpcListener() = default;
 int GrpcListener::port() const { return 0; }
+void GrpcListener::UpdateHealth() {}
 void GrpcListener::Stop(absl::Duration) {}
 
 }  // namespace penstock

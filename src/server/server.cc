@@ -122,6 +122,7 @@ struct Server::Parts {
   std::string AgentLine() const;
   void ReportKernels();
   absl::Status LoadModels();
+  void SetPhase(ServingPhase phase);
   void WatchGpus();
   absl::Status Serve();
   absl::Status Reload(const std::string& cause);
@@ -379,7 +380,12 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerConfig config,
   return server;
 }
 
-void Server::Announce() { parts_->service->set_phase(ServingPhase::kAnnouncing); }
+void Server::Parts::SetPhase(ServingPhase phase) {
+  service->set_phase(phase);
+  if (grpc != nullptr) grpc->UpdateHealth();
+}
+
+void Server::Announce() { parts_->SetPhase(ServingPhase::kAnnouncing); }
 
 absl::Status Server::CheckEngines() {
   Parts& p = *parts_;
@@ -397,13 +403,14 @@ absl::Status Server::CheckEngines() {
         " with ", load.num_running, " running and ", load.num_waiting, " waiting (limits.stall)"));
   }
   if (!status.ok()) p.service->set_phase(ServingPhase::kFailed);
+  if (p.grpc != nullptr) p.grpc->UpdateHealth();  // names come and go with reloads and adapters
   return status;
 }
 
 void Server::Drain() {
   Parts& p = *parts_;
   const absl::Time end = SystemClock::Get().Now() + p.live.Get()->drain.finish;
-  p.service->set_phase(ServingPhase::kDraining);
+  p.SetPhase(ServingPhase::kDraining);
   if (p.accounts->audit() != nullptr) AuditDrain(*p.accounts->audit(), "told to end");
   if (p.http != nullptr) p.http->CloseAfterAnswers();
   for (const auto& model : p.models) {

@@ -1,6 +1,7 @@
 """Generated stubs of grpcio-tools against the demo model."""
 
 import pathlib
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -152,14 +153,39 @@ def test_a_cancelled_call_frees_its_blocks(demo, stub, stubs):
     )
 
 
+def health_of(server, service, channel=None):
+    channel = channel or grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}")
+    try:
+        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service))
+    except grpc.RpcError as error:
+        return error.code().name
+    return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+
+
+def test_health_follows_the_names_and_the_life_of_the_server(serve, stubs, tmp_path):
+    config = tmp_path / "penstock.yaml"
+    text = "drain: {announce: 60s}\nmodels: {demo: {path: %s, aliases: [%s]}}\n"
+    config.write_text(text % (DEMO, "one"))
+    server = serve("--config", config, model=None)
+    channel = grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}")
+    assert [health_of(server, name, channel) for name in ("", "demo", "one", "two")] == ["SERVING"] * 3 + ["NOT_FOUND"]
+    config.write_text(text % (DEMO, "two"))
+    server.until(lambda: health_of(server, "two", channel) == "SERVING")
+    assert health_of(server, "one", channel) == "NOT_SERVING"
+    # Leaving: health says so at once, while calls are still taken.
+    server.process.send_signal(signal.SIGTERM)
+    server.until(lambda: health_of(server, "", channel) == "NOT_SERVING")
+    assert health_of(server, "demo", channel) == "NOT_SERVING"
+    request = stubs[0].GenerateRequest(prompt="a", max_tokens=1)
+    assert stub_of(server, stubs).Generate(request, timeout=60).usage.completion_tokens == 1
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(60) == -signal.SIGTERM
+
+
 def test_health_and_reflection(demo):
     channel = grpc.insecure_channel(f"127.0.0.1:{demo.grpc_port}")
-    health = health_pb2_grpc.HealthStub(channel)
     for service in ("", "demo"):
-        assert (
-            health.Check(health_pb2.HealthCheckRequest(service=service)).status
-            == health_pb2.HealthCheckResponse.SERVING
-        )
+        assert health_of(demo, service, channel) == "SERVING"
     reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
     answer = next(
         reflection.ServerReflectionInfo(

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
 #include <mutex>
 #include <utility>
 
@@ -52,16 +53,25 @@ class GrpcServer::Core {
           absl::StrCat("cannot listen on ", options.address,
                        " for gRPC: the port is in use, or the address is not this machine's"));
     }
-    for (const auto& model : service_.models().List()) {
-      SetServing(model->name, true);
-      for (const std::string& alias : model->aliases) SetServing(alias, true);
-    }
-    SetServing("", true);
+    UpdateHealth();
     return absl::OkStatus();
   }
 
-  void SetServing(const std::string& model, bool serving) {
-    server_->GetHealthCheckService()->SetServingStatus(model, serving);
+  void UpdateHealth() {
+    if (drained_) return;
+    const bool serving = service_.phase() == ServingPhase::kServing;
+    std::map<std::string, bool> health = {{"", serving}};
+    for (const auto& model : service_.models().List()) {
+      health[model->name] = serving;
+      for (const std::string& alias : model->aliases) health[alias] = serving;
+    }
+    for (const auto& [name, was] : health_) health.try_emplace(name, false);  // not there any more
+    for (const auto& [name, is] : health) {
+      const auto was = health_.find(name);
+      if (was == health_.end() || was->second != is)
+        server_->GetHealthCheckService()->SetServingStatus(name, is);
+    }
+    health_ = std::move(health);
   }
 
   void Drain(absl::Duration grace) {
@@ -80,6 +90,7 @@ class GrpcServer::Core {
   std::shared_ptr<grpc::ServerCredentials> credentials_;  // asked at each handshake
   std::unique_ptr<grpc::Server> server_;
   int port_ = 0;
+  std::map<std::string, bool> health_;  // as the health service has it
   bool drained_ = false;
 };
 
@@ -94,9 +105,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(GrpcServerOptions 
 }
 
 int GrpcServer::port() const { return core_->port(); }
-void GrpcServer::SetServing(const std::string& model, bool serving) {
-  core_->SetServing(model, serving);
-}
+void GrpcServer::UpdateHealth() { core_->UpdateHealth(); }
 void GrpcServer::Drain(absl::Duration grace) { core_->Drain(grace); }
 
 }  // namespace penstock

@@ -29,8 +29,9 @@ class GrpcServer {
   ~GrpcServer();
 
   int port() const;
-  /// What grpc.health.v1 says of one model; "" is the whole server. All are serving after Start.
-  void SetServing(const std::string& model, bool serving);
+  /// What grpc.health.v1 says of the server ("") and of each model, alias and adapter, from now on:
+  /// whether the service takes calls and has it. As after Start; one thread at a time.
+  void UpdateHealth();
   /// Takes no new calls, lets running ones end until `grace` is over, cancels the rest. Blocks;
   /// idempotent.
   void Drain(absl::Duration grace);
