@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 
 import openai
+import pytest
 from conftest import BINARY, DEMO, SANITIZED, Server
 
 
@@ -114,6 +115,18 @@ def test_the_three_phases_of_leaving(serve):
     assert agent(port) == "drain\n"
     assert list(stream)[-1].choices[0].finish_reason == "length"
     assert server.process.wait(120) == 0
+
+
+def test_what_outlasts_the_drain_ends_with_an_error(serve):
+    server = serve("--set", "drain.finish=300ms", "--set", "engine.speculation.method=off")
+    stream = iter(stream_of(server, 1900, n=16))
+    next(stream)
+    server.process.send_signal(signal.SIGTERM)
+    with pytest.raises(openai.APIError, match="shutting down"):
+        list(stream)
+    assert server.process.wait(60) == 0
+    (line,) = server.logged(message="request")
+    assert line["code"] == 503 and line["finish"] == "abort" and line["completion_tokens"] > 0, line
 
 
 def test_an_interrupt_does_not_announce(serve):
