@@ -39,6 +39,8 @@ struct ReasoningFormat {
   std::string_view end;
   std::string_view after = {};    // behind the end, before all else
   std::string_view content = {};  // goes before content of a given form
+  // Around an answer that reasoning goes before; both are left out.
+  std::string_view answer_begin = {}, answer_end = {};
 };
 
 /// Null formats: none.
