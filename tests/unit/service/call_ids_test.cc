@@ -57,7 +57,7 @@ absl::StatusOr<std::string> RenderedWithCall(const ChatTemplate& chat_template,
             {{{"id", id},
               {"type", "function"},
               {"function", {{"name", "get_weather"}, {"arguments", R"({"city": "Oslo"})"}}}}})}},
-      {{"role", "tool"}, {"tool_call_id", id}, {"content", "Sun."}},
+      {{"role", "tool"}, {"name", "get_weather"}, {"tool_call_id", id}, {"content", "Sun."}},
   });
   GenerationCall call;
   call.chat = true;

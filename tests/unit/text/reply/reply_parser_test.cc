@@ -110,6 +110,8 @@ const Case kCases[] = {
     {"", "granite", false,
      "<think>Hm.</think><response><response>a</response> and\n</response> b </response>",
      "R(Hm.)<response>a</response> and\n</response> b"},
+    {"", "granite", false, "<think>Hm.</think><response>a</response> b\n",
+     "R(Hm.)a</response> b\n"},
     {"", "granite", false, "<think>Hm.</think><response>a\n</response>\n</response>\n",
      "R(Hm.)a\n</response>"},
     {"", "granite", false, "<response>42</response>", "<response>42</response>"},
