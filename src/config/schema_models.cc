@@ -230,7 +230,8 @@ ConfigSection DescribeModel(ModelEntry& entry) {
           {"reasoning_parser",
            &entry.reasoning_parser,
            "How the model writes its reasoning, likewise.",
-           {"auto", "none", "think", "magistral", "command_r", "harmony"}},
+           {"auto", "none", "granite", "granite_prose", "think", "magistral", "command_r",
+            "harmony"}},
       },
       {DescribeLora(entry.lora), DescribeEngine(entry.engine)}};
 }

@@ -3,6 +3,9 @@
 #include <random>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "base/strings.h"
+#include "text/reply/reply_format.h"
 
 namespace penstock {
 
@@ -26,7 +29,20 @@ std::string MakeRequestId() {
   return id;
 }
 
-std::string MakeCallId() { return "call_" + MakeRequestId().substr(0, 24); }
+std::string MakeCallId(CallIdForm form, std::string_view function, int64_t number) {
+  if (form == CallIdForm::kFunctionAndNumber)
+    return absl::StrCat("functions.", ToAbsl(function), ":", number);
+  if (form == CallIdForm::kAny) return "call_" + MakeRequestId().substr(0, 24);
+  constexpr std::string_view kCharacters =
+      "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+  std::string id(9, '0');
+  uint64_t bits = RandomBits();
+  for (char& c : id) {
+    c = kCharacters[bits % kCharacters.size()];
+    bits /= kCharacters.size();
+  }
+  return id;
+}
 
 std::string CleanRequestId(std::string_view id) {
   std::string clean;

@@ -40,6 +40,16 @@ std::shared_ptr<const ArgumentKinds> ArgumentKindsOf(const ToolJson& tools) {
   return types;
 }
 
+/// Calls of functions that the chat's messages hold.
+int64_t CallsIn(const ToolJson& messages) {
+  int64_t calls = 0;
+  for (const ToolJson& message : messages) {
+    const ToolJson& list = MemberOf(message, "tool_calls");
+    if (list.is_array()) calls += static_cast<int64_t>(list.size());
+  }
+  return calls;
+}
+
 /// Whether calls begin as no content of a form of its own does.
 bool TellsApart(const ServedModel& model) {
   return model.call_format != nullptr && !model.call_format->bare &&
@@ -75,6 +85,8 @@ void SetReply(const GenerationCall& call, const ServedModel& model,
       call.tool_choice == ToolChoice::kNamed || !call.parallel_tool_calls.value_or(true);
   if (setup.reply.calls != nullptr && WritesXml(setup.reply.calls->body))
     setup.argument_kinds = ArgumentKindsOf(*call.tools);
+  if (setup.reply.calls != nullptr && call.messages != nullptr)
+    setup.calls_before = CallsIn(*call.messages);
   if (model.tokenizer == nullptr) return;
   if (setup.reply.reasoning != nullptr) {
     constexpr size_t kTail = 16;  // tokens, in which a template would have begun it

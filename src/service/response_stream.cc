@@ -251,7 +251,10 @@ void ResponseStream::TakePieces(Choice& choice) {
         choice.reasoning += piece.text;
         break;
       case ReplyPiece::kCall:
-        choice.calls.push_back({piece.call, MakeCallId(), std::move(piece.text), ""});
+        choice.calls.push_back(
+            {piece.call,
+             MakeCallId(setup_.reply.calls->ids, piece.text, setup_.calls_before + piece.call),
+             std::move(piece.text), ""});
         break;
       case ReplyPiece::kArguments:
         if (choice.calls.empty() || choice.calls.back().index != piece.call)

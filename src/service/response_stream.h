@@ -43,6 +43,7 @@ struct StreamSetup {
   bool skip_special = true;
   ReplyFormat reply;                                    // what is kept apart from the text
   std::shared_ptr<const ArgumentKinds> argument_kinds;  // of reply.calls
+  int64_t calls_before = 0;                             // in the chat: ids count on from them
   bool in_reasoning = false;                            // the prompt began it
   bool may_reason = true;                               // the prompt did not end it
   bool one_call = false;                                // a choice ends behind its first

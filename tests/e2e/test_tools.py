@@ -1,6 +1,7 @@
 """Calls of functions that must be made, in every model family's format, by the official clients."""
 
 import json
+import re
 
 import anthropic
 import jsonschema
@@ -28,6 +29,7 @@ FORMATS = [
     "functionary_v31",
     "harmony",
 ]
+CALL_ID = {"mistral": "[0-9A-Za-z]{9}", "kimi_k2": r"functions\.(weather|now):[0-9]+"}
 WEATHER = {
     "type": "object",
     "properties": {
@@ -43,6 +45,13 @@ TOOLS = [{"type": "function", "function": {"name": n, "parameters": s}} for n, s
 ASK = [{"role": "user", "content": "How is the weather?"}]
 WITH_TOOLS = "{% for m in messages %}{{ m.role }}:{{ m.content }}{% for c in m.tool_calls or [] %}" \
     "[{{ c.function.name }} {{ c.function.arguments | tojson }}]{% endfor %}\n{% endfor %}"
+
+
+# As Mistral's templates do, it takes no call back whose id has another length.
+STRICT = "{% for m in messages %}{{ m.role }}:{{ m.content }}{% for c in m.tool_calls or [] %}" \
+    "{% if c.id | length != 9 %}{{ raise_exception('ids have 9 characters') }}{% endif %}[{{ c.id }}]" \
+    "{% endfor %}{% if m.role == 'tool' and m.tool_call_id | length != 9 %}" \
+    "{{ raise_exception('ids have 9 characters') }}{% endif %}\n{% endfor %}"
 
 
 def options(parser):
@@ -108,6 +117,9 @@ def test_every_format_can_be_forced(serve, parser):
         finished += 1
         assert choice.finish_reason == "tool_calls" and not choice.message.content
         check(calls)
+        form = CALL_ID.get(parser, "call_[0-9a-f]{24}")
+        assert all(re.fullmatch(form, call.id) for call in calls), [call.id for call in calls]
+        assert len({call.id for call in calls}) == len(calls)
         assert seed % 2 == 0 or len(calls) == 1
     assert finished >= 3
     named = client.chat.completions.create(
@@ -179,6 +191,55 @@ def test_responses_call_and_go_on(hermes):
     items = client.responses.input_items.list(whole.id, order="asc").data
     assert [item.type for item in items] == ["message", "function_call", "function_call_output"]
     assert items[0].content[0].text == "How is the weather?" and items[2].output == "Sun."
+
+
+def test_calls_go_back_through_a_template_that_checks_their_ids(serve, tmp_path):
+    (tmp_path / "strict.jinja").write_text(STRICT)
+    server = serve(*options("mistral"), "--set", f"models.demo.chat_template={tmp_path / 'strict.jinja'}", model=None)
+    client = client_of(server)
+    chat = dict(model="demo", tools=TOOLS, max_tokens=200, temperature=0)
+    named = {"type": "function", "function": {"name": "weather"}}
+    message = client.chat.completions.create(**chat, messages=ASK, tool_choice=named).choices[0].message
+
+    def second_turn(call_id):
+        call = {**message.tool_calls[0].model_dump(), "id": call_id}
+        return client.chat.completions.create(**{**chat, "max_tokens": 4}, tool_choice="none", messages=ASK + [
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": call_id, "content": "Sun."}])
+
+    assert second_turn(message.tool_calls[0].id).usage.completion_tokens > 0
+    with pytest.raises(openai.BadRequestError) as refused:  # another server's id
+        second_turn("call_0123456789abcdef01234567")
+    assert refused.value.param == "messages" and "ids have 9 characters" in refused.value.message
+
+    flat = [{"type": "function", "name": n, "parameters": s} for n, s in SCHEMAS.items()]
+    answer = client.responses.create(model="demo", input="How is the weather?", tools=flat, temperature=0,
+                                     max_output_tokens=200, tool_choice={"type": "function", "name": "weather"})
+    result = {"type": "function_call_output", "call_id": answer.output[0].call_id, "output": "Sun."}
+    further = client.responses.create(model="demo", previous_response_id=answer.id, input=[result], max_output_tokens=4)
+    assert further.usage.output_tokens > 0
+
+    messages = anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0).messages
+    tools = [{"name": n, "input_schema": s} for n, s in SCHEMAS.items()]
+    use = messages.create(model="demo", max_tokens=200, messages=ASK, tools=tools, extra_body={"temperature": 0},
+                          tool_choice={"type": "tool", "name": "weather"}).content[0]
+    told = messages.create(model="demo", max_tokens=4, messages=ASK + [
+        {"role": "assistant", "content": [use.model_dump()]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": use.id, "content": "Sun."}]}])
+    assert told.usage.output_tokens > 0
+
+
+def test_calls_of_kimi_are_counted_through_the_chat(serve):
+    client = client_of(served(serve, "kimi_k2"))
+    ask = dict(model="demo", tools=TOOLS, max_tokens=200, temperature=0,
+               tool_choice={"type": "function", "function": {"name": "weather"}},
+               extra_body={"chat_template": WITH_TOOLS})
+    first = client.chat.completions.create(**ask, messages=ASK).choices[0].message.tool_calls
+    assert [call.id for call in first] == ["functions.weather:0"]
+    turns = ASK + [{"role": "assistant", "content": None, "tool_calls": [call.model_dump() for call in first]},
+                   {"role": "tool", "tool_call_id": first[0].id, "content": "Sun."}]
+    second = client.chat.completions.create(**ask, messages=turns).choices[0].message.tool_calls
+    assert [call.id for call in second] == ["functions.weather:1"]
 
 
 def test_input_items_come_in_pages(hermes):

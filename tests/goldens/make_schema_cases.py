@@ -162,7 +162,24 @@ SCHEMAS = [True, {}, {'title': 'only remarks', 'description': 'x'}, {'type': 'nu
  {'type': 'object',
   'properties': {'a': {'minimum': 1, 'type': 'integer'}},
   'patternProperties': {'a': {'maximum': 1}},
-  'additionalProperties': {'type': 'boolean'}}]
+  'additionalProperties': {'type': 'boolean'}},
+ {'$dynamicAnchor': 'node',
+  'type': 'object',
+  'properties': {'a': {'$dynamicRef': '#node'}},
+  'additionalProperties': False},
+ {'$id': 'https://example.com/root.json',
+  '$ref': 'part.json',
+  '$defs': {'x': {'$dynamicAnchor': 'item', 'type': 'string'},
+            'w': {'$id': 'other.json', '$dynamicAnchor': 'item'},
+            'y': {'$id': 'part.json',
+                  'type': 'array',
+                  'items': {'$dynamicRef': '#item'},
+                  '$defs': {'z': {'$anchor': 'item', 'type': 'integer'}}}}},
+ {'$schema': 'https://json-schema.org/draft/2019-09/schema',
+  '$recursiveAnchor': True,
+  'type': 'object',
+  'properties': {'a': {'$recursiveRef': '#'}},
+  'additionalProperties': False}]
 
 
 def main(out_file):

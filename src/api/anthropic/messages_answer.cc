@@ -118,7 +118,9 @@ MessagesAnswer::Block& MessagesAnswer::BlockFor(Kind kind, const CallDelta* call
   Block block;
   block.kind = kind;
   if (call != nullptr) {
-    block.id = "toolu_" + call->id.substr(call->id.find('_') + 1);
+    // A form of its own is what the model's template takes back.
+    const bool plain = call->id.starts_with("call_");
+    block.id = plain ? "toolu_" + call->id.substr(5) : call->id;
     block.name = call->name;
     block.call = call->index;
     calls_ = true;

@@ -66,6 +66,19 @@ absl::StatusOr<Draft> DraftOf(const Json& root) {
   return Draft::k2020;  // a dialect of one's own
 }
 
+/// Null where it has none.
+const std::string* DynamicAnchorOf(const Json& schema) {
+  if (!schema.is_object()) return nullptr;
+  const auto found = schema.find("$dynamicAnchor");
+  return found == schema.end() ? nullptr : found->get_ptr<const std::string*>();
+}
+
+bool IsRecursiveAnchor(const Json& schema) {
+  if (!schema.is_object()) return false;
+  const auto found = schema.find("$recursiveAnchor");
+  return found != schema.end() && *found == true;
+}
+
 }  // namespace
 
 absl::StatusOr<SchemaDocument> SchemaDocument::Make(const Json& root) {
@@ -110,6 +123,8 @@ absl::Status SchemaDocument::Index(const Json& json, const std::string& path, st
       if (anchor != json.end() && anchor->is_string())
         by_uri_.emplace(absl::StrCat(base, "#", anchor->get_ref<const std::string&>()), &json);
     }
+    if (const std::string* name = DynamicAnchorOf(json)) ++dynamic_anchors_[*name];
+    num_recursive_anchors_ += IsRecursiveAnchor(json) ? 1 : 0;
   }
   places_[&json] = {path, base};
   for (const auto& [key, value] : json.items()) {
@@ -183,6 +198,17 @@ absl::StatusOr<int32_t> SchemaDocument::Resolve(int32_t from, std::string_view r
   }
   if (!at->is_object() && !at->is_boolean()) return refuse("points at no schema");
   return Child(from, *at, "$ref");
+}
+
+bool SchemaDocument::IsOverridable(std::string_view keyword, std::string_view reference,
+                                   int32_t to) const {
+  const Json& schema = *nodes_[to].json;
+  if (keyword == "$recursiveRef") return num_recursive_anchors_ > 1 && IsRecursiveAnchor(schema);
+  if (keyword != "$dynamicRef") return false;
+  const std::string* name = DynamicAnchorOf(schema);
+  if (name == nullptr || !reference.ends_with("#" + *name)) return false;
+  const auto found = dynamic_anchors_.find(*name);
+  return found != dynamic_anchors_.end() && found->second > 1;
 }
 
 }  // namespace penstock::grammar

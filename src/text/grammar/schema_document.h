@@ -40,6 +40,9 @@ class SchemaDocument {
   int32_t Value(int32_t parent, const nlohmann::ordered_json& json, std::string_view steps);
   /// What the node's `$ref` means. INVALID_ARGUMENT where it is another document's, or nothing.
   absl::StatusOr<int32_t> Resolve(int32_t from, std::string_view reference);
+  /// Whether a `$dynamicRef` or `$recursiveRef`, resolved to `to`, may mean another schema's anchor
+  /// of the same name, by the way on which it is reached.
+  bool IsOverridable(std::string_view keyword, std::string_view reference, int32_t to) const;
 
  private:
   absl::Status Index(const nlohmann::ordered_json& json, const std::string& path, std::string base,
@@ -52,7 +55,9 @@ class SchemaDocument {
   absl::flat_hash_map<const nlohmann::ordered_json*, int32_t> by_json_[2];
   absl::flat_hash_map<std::string, const nlohmann::ordered_json*> by_uri_;  // and anchors: uri#name
   absl::flat_hash_map<const nlohmann::ordered_json*, std::pair<std::string, std::string>>
-      places_;  // path and base of each object or array
+      places_;                                             // path and base of each object or array
+  absl::flat_hash_map<std::string, int> dynamic_anchors_;  // how often each name occurs
+  int num_recursive_anchors_ = 0;
   size_t num_values_ = 0;
 };
 

@@ -96,8 +96,16 @@ absl::Status KeywordReader::ReadReference() {
     const Json* value = Find(keyword);
     if (value == nullptr) continue;
     if (!value->is_string()) return Wrong(keyword, "a string");
-    ASSIGN_OR_RETURN(const int32_t to,
-                     document_.Resolve(id_, value->get_ref<const std::string&>()));
+    const std::string& reference = value->get_ref<const std::string&>();
+    ASSIGN_OR_RETURN(const int32_t to, document_.Resolve(id_, reference));
+    if (document_.IsOverridable(keyword, reference, to)) {
+      ASSIGN_OR_RETURN(const int32_t any,
+                       Refuse(keyword,
+                              "several schemas have the anchor that it names, and which of "
+                              "them it means depends on the way to it"));
+      parts_.push_back(any);
+      continue;
+    }
     ASSIGN_OR_RETURN(const int32_t part, Of(Signed({to, false})));
     parts_.push_back(part);
   }

@@ -123,7 +123,8 @@ bool KeywordReader::CollectEvaluated(int32_t node, KeyDomain& names, int64_t& nu
     const auto found = schema.find(keyword);
     return found == schema.end() ? nullptr : &*found;
   };
-  for (const char* keyword : {"anyOf", "oneOf", "if", "dependentSchemas", "$dynamicRef"}) {
+  for (const char* keyword :
+       {"anyOf", "oneOf", "if", "dependentSchemas", "$dynamicRef", "$recursiveRef"}) {
     if (find(keyword) != nullptr) return false;
   }
   if (const Json* properties = find("properties"); properties && properties->is_object()) {

@@ -10,7 +10,7 @@ constexpr CallFormat kCallFormats[] = {
     {"qwen3_coder", "<tool_call>", "</tool_call>", CallBody::kQwenXml, false, {}},
     {"glm45", "<tool_call>", "", CallBody::kGlmXml, false, {}},
     {"nemotron", "<TOOLCALL>", "</TOOLCALL>", CallBody::kArray, false, {}},
-    {"mistral", "[TOOL_CALLS]", "", CallBody::kMistral, false, {}},
+    {"mistral", "[TOOL_CALLS]", "", CallBody::kMistral, false, {}, CallIdForm::kNineCharacters},
     {"llama3_json", "<|python_tag|>", "", CallBody::kObject, true, {}},
     {"granite", "<|tool_call|>", "", CallBody::kArray, false, {}},
     {"phi4", "functools", "", CallBody::kArray, false, {}},
@@ -32,7 +32,8 @@ constexpr CallFormat kCallFormats[] = {
      "<|tool_call_end|>",
      CallBody::kKimi,
      false,
-     {"<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"}},
+     {"<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"},
+     CallIdForm::kFunctionAndNumber},
     {"pythonic", "<|python_start|>", "<|python_end|>", CallBody::kPython, true, {}},
     {"command_r",
      "<|START_ACTION|>",
@@ -47,6 +48,8 @@ constexpr CallFormat kCallFormats[] = {
 };
 
 constexpr ReasoningFormat kReasoningFormats[] = {
+    {"granite", "<think>", "</think>", "", "", "<response>", "</response>"},
+    {"granite_prose", "Here is my thought process:", "Here is my response:"},
     {"think", "<think>", "</think>"},
     {"magistral", "[THINK]", "[/THINK]"},
     {"command_r", "<|START_THINKING|>", "<|END_THINKING|>"},
@@ -105,9 +108,12 @@ const CallFormat* CallFormatOf(std::string_view chat_template) {
 }
 
 const ReasoningFormat* ReasoningFormatOf(std::string_view chat_template) {
+  const auto writes = [&](std::string_view what) {
+    return chat_template.find(what) != std::string_view::npos;
+  };
   for (const ReasoningFormat& format : kReasoningFormats) {
     const std::string_view sign = format.after.empty() ? format.end : format.begin;
-    if (chat_template.find(sign) != std::string_view::npos) return &format;
+    if (writes(sign) && writes(format.answer_end)) return &format;
   }
   return nullptr;
 }
@@ -120,7 +126,11 @@ bool IsHarmony(const ReplyFormat& format) {
 std::vector<std::string_view> MarkersOf(const ReplyFormat& format) {
   std::vector<std::string_view> markers;
   if (IsHarmony(format)) return {kHarmonyMarkers.begin(), kHarmonyMarkers.end()};
-  if (format.reasoning != nullptr) markers = {format.reasoning->begin, format.reasoning->end};
+  if (format.reasoning != nullptr) {
+    markers = {format.reasoning->begin, format.reasoning->end};
+    if (!format.reasoning->answer_end.empty())
+      markers.insert(markers.end(), {format.reasoning->answer_begin, format.reasoning->answer_end});
+  }
   if (format.calls != nullptr) {
     for (const std::string_view marker : {format.calls->begin, format.calls->end}) {
       if (!marker.empty()) markers.push_back(marker);

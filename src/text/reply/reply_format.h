@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +14,13 @@
 
 namespace penstock {
 
+/// What a call's id must look like for the chat template to take it back.
+enum class CallIdForm : uint8_t {
+  kAny,
+  kNineCharacters,    // letters and digits: Mistral's raise otherwise
+  kFunctionAndNumber  // functions.f:0, counted through the chat: Kimi's shows it to the model
+};
+
 /// Calls of functions.
 struct CallFormat {
   std::string_view name;   // of the configuration
@@ -21,6 +29,7 @@ struct CallFormat {
   CallBody body = CallBody::kObject;
   bool bare = false;  // a reply that begins with {, or [ of kPython, is a block
   std::array<std::string_view, 4> ignored = {};  // around blocks
+  CallIdForm ids = CallIdForm::kAny;
 };
 
 /// Reasoning that goes before the answer.
@@ -30,6 +39,8 @@ struct ReasoningFormat {
   std::string_view end;
   std::string_view after = {};    // behind the end, before all else
   std::string_view content = {};  // goes before content of a given form
+  // Around an answer that reasoning goes before; both are left out.
+  std::string_view answer_begin = {}, answer_end = {};
 };
 
 /// Null formats: none.

@@ -93,6 +93,16 @@ bool ReplyParser::ReadHead() {
     }
     if (marker.starts_with(rest)) return false;
   }
+  if (format_.reasoning != nullptr && has_reasoned_ && !answer_open_ && num_calls_ == 0) {
+    const std::string_view marker = format_.reasoning->answer_begin;
+    if (!marker.empty() && rest.starts_with(marker)) {
+      text_.erase(0, begin + marker.size());
+      content_markers_.push_back(format_.reasoning->answer_end);
+      answer_open_ = true;
+      return true;
+    }
+    if (marker.starts_with(rest)) return false;
+  }
   if (bare && rest[0] == (format_.calls->body == CallBody::kPython ? '[' : '{')) {
     text_.erase(0, begin);
     BeginCall("");
@@ -143,6 +153,13 @@ bool ReplyParser::ReadText(std::vector<ReplyPiece>& out) {
 }
 
 void ReplyParser::TakeMarker(std::string_view marker) {
+  if (state_ == State::kContent && answer_open_ && marker == format_.reasoning->answer_end) {
+    answer_end_ = space_.size();
+    space_ += marker;
+    trims_ = false;
+    return;
+  }
+  answer_end_ = std::string::npos;
   before_ = std::exchange(space_, "");
   trims_ = true;
   if (state_ == State::kReasoning) {
@@ -224,6 +241,11 @@ void ReplyParser::Finish(std::vector<ReplyPiece>& out) {
   if (state_ == State::kAfterCall) text_.clear();  // a part of its end marker
   if (state_ != State::kReasoning) state_ = State::kContent;
   Emit(std::exchange(text_, ""), out);
+  if (answer_end_ != std::string::npos) {
+    space_.resize(answer_end_);
+    space_.resize(space_.find_last_not_of(kWhiteSpace) + 1);  // an end before this one is content
+    if (!space_.empty()) out.push_back({ReplyPiece::kContent, std::exchange(space_, "")});
+  }
   if (!space_.empty() && num_calls_ == 0) {
     const auto kind = state_ == State::kReasoning ? ReplyPiece::kReasoning : ReplyPiece::kContent;
     out.push_back({kind, std::exchange(space_, "")});
@@ -241,6 +263,7 @@ void ReplyParser::Emit(std::string_view text, std::vector<ReplyPiece>& out) {
     if (out.empty() || out.back().kind != kind) out.push_back({kind, ""});
     out.back().text += std::exchange(space_, "");
     out.back().text += text.substr(0, size);
+    answer_end_ = std::string::npos;
     has_content_ |= state_ == State::kContent;
   }
   space_ += text.substr(size);

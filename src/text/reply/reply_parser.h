@@ -69,10 +69,12 @@ class ReplyParser {
   std::vector<std::string_view> reasoning_markers_, content_markers_;  // of those states
   State state_ = State::kHead;
   std::string text_;          // not yet understood
-  std::string space_;         // leaves if text follows that is no marker
+  std::string space_;         // leaves if text follows that is no marker; may hold answers' ends
   bool trims_ = false;        // a marker came last: white space is dropped
   bool has_content_ = false;  // more than white space
   bool has_reasoned_ = false;
+  bool answer_open_ = false;  // its begin was left out, so is an end that nothing follows
+  size_t answer_end_ = std::string::npos;  // where space_ holds it
   std::optional<CallReader> reader_;
   std::optional<HarmonyParser> harmony_;  // reads all, where it is there
   std::string_view marker_;  // that the block began with; empty: none, or a call was handed out

@@ -132,6 +132,21 @@ INSTANTIATE_TEST_SUITE_P(
         RefusedSchema{R"({"anyOf":[{"properties":{"a":true}},{"properties":{"b":true}}],)"
                       R"("type":"object","unevaluatedProperties":false})",
                       "#/unevaluatedProperties: "},
+        // An override that the way through the outer schema brings.
+        RefusedSchema{R"({"$id":"https://a.example/strings","$ref":"list","$defs":{)"
+                      R"("s":{"$dynamicAnchor":"item","type":"string"},)"
+                      R"("list":{"$id":"list","type":"array","items":{"$dynamicRef":"#item"},)"
+                      R"("$defs":{"any":{"$dynamicAnchor":"item"}}}}})",
+                      "#/$defs/list/items/$dynamicRef: several schemas"},
+        RefusedSchema{R"({"$schema":"https://json-schema.org/draft/2019-09/schema",)"
+                      R"("$id":"https://a.example/strict","$recursiveAnchor":true,"$ref":"tree",)"
+                      R"("$defs":{"tree":{"$id":"tree","$recursiveAnchor":true,"type":"object",)"
+                      R"("properties":{"a":{"$recursiveRef":"#"}}}}})",
+                      "#/$defs/tree/properties/a/$recursiveRef: several schemas"},
+        RefusedSchema{R"({"$schema":"https://json-schema.org/draft/2019-09/schema",)"
+                      R"("type":"object","properties":{"a":{"type":"object","$recursiveRef":"#",)"
+                      R"("unevaluatedProperties":false}}})",
+                      "#/properties/a/unevaluatedProperties: "},
         RefusedSchema{R"({"$schema":"http://json-schema.org/draft-03/schema#"})", "#/$schema: "}));
 
 TEST(JsonSchema, LeavesOutWhatItMayAndSaysWhat) {

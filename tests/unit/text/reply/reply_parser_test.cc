@@ -95,6 +95,38 @@ const Case kCases[] = {
     {"", "think", false, "<thi", "<thi"},
     {"", "think", true, "So </thin", "R(So </thin)"},
     {"", "magistral", false, "[THINK]Hm.[/THINK]Yes", "R(Hm.)Yes"},
+    // Granite 3.3, whose answer has marks as well.
+    {"granite", "granite", false,
+     "<think>\nHm.\n</think>\n<response>\nYes < no.\n\nSo.\n</response>\n",
+     "R(Hm.)Yes < no.\n\nSo."},
+    {"granite", "granite", true, "Hm.</think><response>Yes</response>", "R(Hm.)Yes"},
+    {"", "granite", false, "<think>Hm.</think>Yes </response>", "R(Hm.)Yes </response>"},
+    {"", "granite", false, "<think>Hm.</think><response>Yes", "R(Hm.)Yes"},
+    {"", "granite", false, "<think>Hm.</think><response>Yes\n</respon", "R(Hm.)Yes\n</respon"},
+    {"", "granite", false, "<think>Hm.</think><respon", "R(Hm.)<respon"},
+    {"", "granite", false, "<think>Hm.</think> <response> </response> ", "R(Hm.)"},
+    {"", "granite", false, "<think>Hm.</think>So: <response>x</response>",
+     "R(Hm.)So: <response>x</response>"},
+    {"", "granite", false,
+     "<think>Hm.</think><response><response>a</response> and\n</response> b </response>",
+     "R(Hm.)<response>a</response> and\n</response> b"},
+    {"", "granite", false, "<think>Hm.</think><response>a</response> b\n",
+     "R(Hm.)a</response> b\n"},
+    {"", "granite", false, "<think>Hm.</think><response>a\n</response>\n</response>\n",
+     "R(Hm.)a\n</response>"},
+    {"", "granite", false, "<response>42</response>", "<response>42</response>"},
+    {"granite", "granite", false,
+     "<think>Hm.</think><response>I look.</response><|tool_call|>[{\"name\": \"f\"}]",
+     "R(Hm.)I look.#0:f({})"},
+    {"granite", "granite", false,
+     "<think>Hm.</think><response><|tool_call|>[{\"name\": \"f\"}]</response>\n", "R(Hm.)#0:f({})"},
+    {"granite", "granite", false,
+     "<think>Hm.</think><response>I look.</response>\n<|tool_call|>none",
+     "R(Hm.)I look.</response>\n<|tool_call|>none", 1},
+    // Granite 3.2.
+    {"", "granite_prose", false,
+     "Here is my thought process:\n\nHm.\n\nHere is my response:\n\nYes.", "R(Hm.)Yes."},
+    {"", "granite_prose", false, "Here is my answer.", "Here is my answer."},
     // Hermes and Qwen.
     {"hermes", "", false,
      "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": [1, 2.5e3], \"b\": {\"c\": "
@@ -395,6 +427,10 @@ TEST(ReplyFormat, IsKnownByTheTemplate) {
   EXPECT_EQ(ReasoningFormatOf("<|user|>Hi<|end|>"), nullptr);
   EXPECT_EQ(ReasoningFormatOf("<|END_THINKING|>")->name, "command_r");
   EXPECT_EQ(ReasoningFormatOf("x.split('</think>')")->name, "think");
+  EXPECT_EQ(ReasoningFormatOf("between <think></think> and <response></response>")->name,
+            "granite");
+  EXPECT_EQ(ReasoningFormatOf("<think></think><tool_response></tool_response>")->name, "think");
+  EXPECT_EQ(ReasoningFormatOf("your response after 'Here is my response:'")->name, "granite_prose");
   EXPECT_EQ(ReasoningFormatOf("x"), nullptr);
   EXPECT_TRUE(EndsInReasoning(*Reasoning("think"), "<|assistant|><think>\n"));
   EXPECT_FALSE(EndsInReasoning(*Reasoning("think"), "<think>\n\n</think>\n\n"));
@@ -430,7 +466,7 @@ TEST(ReplyFormat, IsKnownByRealTemplates) {
       {"llama.cpp/NousResearch-Hermes-3-Llama-3.1-8B-tool_use.jinja", {"hermes", ""}},
       {"llama.cpp/Qwen-Qwen2.5-7B-Instruct.jinja", {"hermes", ""}},
       {"llama.cpp/deepseek-ai-DeepSeek-R1-Distill-Llama-8B.jinja", {"deepseek_v3", "think"}},
-      {"llama.cpp/ibm-granite-granite-3.3-2B-Instruct.jinja", {"granite", "think"}},
+      {"llama.cpp/ibm-granite-granite-3.3-2B-Instruct.jinja", {"granite", "granite"}},
       {"llama.cpp/mistralai-Mistral-Nemo-Instruct-2407.jinja", {"mistral", ""}},
       {"llama.cpp/moonshotai-Kimi-K2.jinja", {"kimi_k2", ""}},
       {"llama.cpp/unsloth-mistral-Devstral-Small-2507.jinja", {"mistral", ""}},
