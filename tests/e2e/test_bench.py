@@ -1,7 +1,9 @@
 """The benchmark suite beside what the server itself counts, and its results read again."""
 
+import http.server
 import json
 import subprocess
+import threading
 
 import pytest
 from conftest import BINARY, DEMO, SANITIZED
@@ -15,6 +17,40 @@ def bench(*arguments, code=0):
 
 def address(server):
     return server.url.removeprefix("http://")
+
+
+class Scripted(http.server.BaseHTTPRequestHandler):
+    """Answers with one token each; whoever asks the model `silent` hears nothing until the server ends."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if asked["model"] == "silent":
+            self.server.ending.wait()
+            return
+        usage = {"prompt_tokens": 1, "completion_tokens": asked["max_tokens"]}
+        body = json.dumps({"choices": [{"text": "a"}], "usage": usage}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def scripted():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Scripted)
+    server.ending = threading.Event()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.ending.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 SMALL = ["--set", "requests=12", "--set", "concurrency=3", "--set", "prompt_words=8", "--set", "max_tokens=6"]
@@ -72,6 +108,34 @@ def test_refusals_name_what_is_wrong(serve, tmp_path):
     told = bench("bench", "serve", "--target", address(server), *SMALL, *nobody, code=2)
     assert "http_404 12" in told.stdout and "  12 " in told.stdout
     assert "no request succeeded in" in told.stderr and "nobody" in told.stderr
+
+
+def test_what_was_measured_is_kept_where_a_later_run_fails(scripted, tmp_path):
+    scenarios, out = tmp_path / "s.yaml", tmp_path / "out.json"
+    flags = ["--target", scripted, "--output", out, "--allow-busy-generator"]
+    some = "requests: 4, concurrency: 2, prompt_words: 4, max_tokens: 4, stream: false"
+    rows = [f"- {{name: answered, model: any, {some}}}",
+            f"- {{name: hung, model: silent, timeout_seconds: 1, {some}}}",
+            f"- {{name: after, model: any, {some}}}"]
+    scenarios.write_text("\n".join(rows))
+    told = bench("bench", "serve", scenarios, *flags, code=2)
+    assert "timeout 2" in told.stdout and "timeout_seconds ended the run" in told.stdout
+    assert "no request succeeded in hung: timeout" in told.stderr
+    results = {run["scenario"]["name"]: run["result"] for run in json.loads(out.read_text())["runs"]}
+    assert {name: result["ok"] for name, result in results.items()} == {"answered": 4, "hung": 0, "after": 4}
+    assert results["hung"]["failures"] == {"timeout": 2} and results["hung"]["out_of_time"]
+    assert not results["after"]["out_of_time"]
+    # Nor does an error lose what was measured before.
+    out.unlink()
+    scenarios.write_text("\n".join([rows[0], f"- {{name: replay, trace: nowhere.csv, model: any, {some}}}"]))
+    told = bench("bench", "serve", scenarios, *flags, code=1)
+    assert "nowhere.csv: cannot be read" in told.stderr
+    assert [run["scenario"]["name"] for run in json.loads(out.read_text())["runs"]] == ["answered"]
+    # Where none ended there is nothing to keep.
+    out.unlink()
+    scenarios.write_text(f"- {{name: replay, trace: nowhere.csv, model: any, {some}}}")
+    bench("bench", "serve", scenarios, *flags, code=1)
+    assert not out.exists()
 
 
 def test_a_sweep_finds_a_rate(serve, tmp_path):

@@ -198,6 +198,26 @@ TEST(RunLoad, EndsRequestsThatHang) {
   EXPECT_EQ(result->num_ok, 1);
 }
 
+TEST(RunLoad, EndsWithItsOwnTimeWhereAServerHangs) {
+  Scenario scenario = Requests(3);
+  scenario.concurrency = 2;
+  scenario.timeout_seconds = 1;
+  const auto result = RunAgainst(scenario, [](const ScriptedServer& server) {
+    for (const int silent : {server.Accept(), server.Accept()}) {
+      EXPECT_TRUE(ScriptedServer::ReadRequest(silent));
+      EXPECT_FALSE(ScriptedServer::ReadRequest(silent));  // until the client hangs up
+      close(silent);
+    }
+  });
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_TRUE(result->out_of_time);
+  EXPECT_THAT(result->failures, ElementsAre(Pair("timeout", 2)));
+  EXPECT_EQ(result->first_failure, "timeout: no end within timeout_seconds");
+  EXPECT_EQ(result->num_failed, 2);
+  EXPECT_EQ(result->num_ok, 0);
+  EXPECT_GE(result->seconds, 1);
+}
+
 TEST(RunLoad, ChargesTheServerForThoseWhoWaitedToBeSent) {
   // Both are due at once; the server answers one connection after the other.
   Scenario scenario = Requests(2);
