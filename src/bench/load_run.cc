@@ -179,7 +179,7 @@ class LoadRun {
     client.sent = 0;
     client.heard = false;
     client.http.Reset();
-    client.answer = AnswerReader(scenario_.stream, scenario_.ignore_eos ? request.max_tokens : 0);
+    client.answer = AnswerReader(scenario_.stream, request.max_tokens, scenario_.ignore_eos);
     client.first = -1;
     client.gaps.clear();
     if (scenario_.open_loop()) lateness_.Add(Since() - due);
@@ -242,7 +242,12 @@ class LoadRun {
       if (error == EAGAIN || error == EINTR || error == ENOTCONN) return;
       if (n <= 0) {
         if (AskAgain(client)) continue;
-        HangUp(client, error);
+        if (n == 0 && client.busy && client.http.FeedEnd()) {
+          NotePieces(client);
+          Finish(client);
+        } else {
+          HangUp(client, error);
+        }
         return;
       }
       if (!client.busy) {  // words that nobody asked for
