@@ -88,22 +88,14 @@ class LoadRun {
     if (before.cpu_seconds >= 0 && after.cpu_seconds >= 0) {
       result_.server = {after.cpu_seconds - before.cpu_seconds, after.rss_bytes};
     }
-    JudgeGenerator(absl::ToDoubleSeconds(ThreadCpuTime() - own_before));
+    result_.generator = JudgeGenerator(absl::ToDoubleSeconds(ThreadCpuTime() - own_before),
+                                       result_.seconds, result_.pieces, lateness_);
     if (workload_->trace_faults() != nullptr) result_.trace_faults = *workload_->trace_faults();
     return std::move(result_);
   }
 
  private:
   double Since() const { return LoadNow() - begin_; }
-
-  void JudgeGenerator(double cpu_seconds) {
-    GeneratorUse& use = result_.generator;
-    use.cpu_share = result_.seconds > 0 ? cpu_seconds / result_.seconds : 0;
-    use.cpu_us_per_piece =
-        result_.pieces > 0 ? cpu_seconds * 1e6 / static_cast<double>(result_.pieces) : 0;
-    use.late_p99 = lateness_.Quantile(0.99);
-    use.bottleneck = use.cpu_share > kBusyShare || use.late_p99 > kLateSeconds;
-  }
 
   void Drive() {
     std::vector<epoll_event> events(256);
@@ -393,6 +385,16 @@ class LoadRun {
 };
 
 }  // namespace
+
+GeneratorUse JudgeGenerator(double cpu_seconds, double seconds, int64_t pieces,
+                            const Distribution& lateness) {
+  GeneratorUse use;
+  use.cpu_share = seconds > 0 ? cpu_seconds / seconds : 0;
+  use.cpu_us_per_piece = pieces > 0 ? cpu_seconds * 1e6 / static_cast<double>(pieces) : 0;
+  use.late_p99 = lateness.Quantile(0.99);
+  use.bottleneck = use.cpu_share > kBusyShare || use.late_p99 > kLateSeconds;
+  return use;
+}
 
 absl::StatusOr<LoadResult> RunLoad(const Scenario& scenario, const Target& target,
                                    const std::function<void(const RunProgress&)>& progress) {

@@ -26,6 +26,11 @@ struct GeneratorUse {
   bool bottleneck = false;
 };
 
+/// Judges a run of `seconds` in which the generator's thread took `cpu_seconds` and `pieces` of text
+/// came; `lateness` has the seconds of each request of an open loop (empty: a closed one).
+GeneratorUse JudgeGenerator(double cpu_seconds, double seconds, int64_t pieces,
+                            const Distribution& lateness);
+
 struct LoadResult {
   int64_t num_ok = 0, num_failed = 0;
   int64_t num_good = 0;                     // of num_ok: within the goal

@@ -2,6 +2,9 @@
 
 import http.server
 import json
+import os
+import pathlib
+import re
 import subprocess
 import threading
 
@@ -59,7 +62,8 @@ SMALL = ["--set", "requests=12", "--set", "concurrency=3", "--set", "prompt_word
 def test_a_load_is_what_the_server_counted(serve, tmp_path):
     server = serve()
     out = tmp_path / "a.json"
-    bench("bench", "serve", "--target", address(server), *SMALL, "--output", out, "--allow-busy-generator")
+    pid = ["--pid", server.process.pid]
+    bench("bench", "serve", "--target", address(server), *SMALL, *pid, "--output", out, "--allow-busy-generator")
     file = json.loads(out.read_text())
     assert file["schema"] == "penstock.bench/1" and file["kind"] == "serve"
     assert file["machine"]["cores"] >= 1 and "+" in file["version"]
@@ -70,11 +74,19 @@ def test_a_load_is_what_the_server_counted(serve, tmp_path):
     assert server.metric("vllm:prompt_tokens_total", model_name="demo") == result["prompt_tokens"]
     assert result["ttft_seconds"]["count"] == 12 and result["e2e_seconds"]["p50"] >= result["ttft_seconds"]["p50"] > 0
     assert len(result["ttft_seconds"]["curve"]) == 101
+    status = pathlib.Path(f"/proc/{server.process.pid}/status").read_text()
+    peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+    assert peak / 100 < result["server_rss_bytes"] <= 1.1 * peak  # the kernel counts in batches
+    ticks = pathlib.Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    used = sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")  # since the server began
+    assert 0 <= result["server_cpu_ms_per_request"] * 12 / 1e3 <= used
     # Conversations are cached as far as they were said.
     chat = ["--set", "endpoint=chat", "--set", "turns=3", "--set", "prompt_words=40"]
     bench("bench", "serve", "--target", server.url, *SMALL, *chat, "--output", out, "--allow-busy-generator")
     [run] = json.loads(out.read_text())["runs"]
     assert run["result"]["ok"] == 12 and run["result"]["cached_tokens"] > 0
+    # Without --pid nothing is known of the server's process.
+    assert (run["result"]["server_cpu_ms_per_request"], run["result"]["server_rss_bytes"]) == (-1, -1)
 
 
 def test_rounds_are_compared_and_reported(serve, tmp_path):
@@ -136,6 +148,17 @@ def test_what_was_measured_is_kept_where_a_later_run_fails(scripted, tmp_path):
     scenarios.write_text(f"- {{name: replay, trace: nowhere.csv, model: any, {some}}}")
     bench("bench", "serve", scenarios, *flags, code=1)
     assert not out.exists()
+
+
+def test_a_busy_generator_is_said(scripted):
+    # All are due at once, and the words of so many prompts take longer than the generator may be late.
+    flags = ["--target", scripted, "--set", "model=any", "--set", "requests=100", "--set", "rate=1000000",
+             "--set", "prompt_words=100000", "--set", "stream=false"]
+    told = bench("bench", "serve", *flags, code=2)
+    assert "the load generator was the bottleneck: these figures are not the server's" in told.stderr
+    assert "requests left up to" in told.stdout and "failures" not in told.stdout
+    told = bench("bench", "serve", *flags, "--allow-busy-generator")
+    assert "the load generator was the bottleneck" in told.stdout
 
 
 def test_a_sweep_finds_a_rate(serve, tmp_path):

@@ -9,6 +9,7 @@
 #include <string>
 #include <thread>
 
+#include "bench/workload.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -311,6 +312,34 @@ TEST(RunLoad, ChargesTheServerForThoseWhoWaitedToBeSent) {
   EXPECT_GE(result->e2e.Quantile(1), 0.2);
 }
 
+TEST(RunLoad, WhoIsAnsweredThinksBeforeTheNextQuestion) {
+  Scenario scenario = Requests(2);
+  scenario.endpoint = "chat";
+  scenario.turns = 2;
+  scenario.think_seconds = 0.1;
+  // The first thought of a run is its workload's; a seed by which it is long enough to be seen.
+  double thought = 0;
+  while (thought < 0.2) {
+    ++scenario.seed;
+    thought = (*Workload::Open(scenario))->ThinkTime();
+  }
+  double gap = 0;
+  const auto result = RunAgainst(scenario, [&](const ScriptedServer& server) {
+    const int client = server.Accept();
+    EXPECT_TRUE(ScriptedServer::ReadRequest(client));
+    const auto answered = std::chrono::steady_clock::now();
+    ScriptedServer::Say(client, Answer(kGood));
+    EXPECT_TRUE(ScriptedServer::ReadRequest(client));
+    gap = std::chrono::duration<double>(std::chrono::steady_clock::now() - answered).count();
+    ScriptedServer::Say(client, Answer(kGood));
+    close(client);
+  });
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->num_ok, 2);
+  EXPECT_GE(gap, thought);
+  EXPECT_GE(result->seconds, thought);
+}
+
 TEST(RunLoad, ConversationsSayWhatWasSaid) {
   Scenario scenario = Requests(2);
   scenario.endpoint = "chat";
@@ -334,6 +363,28 @@ TEST(RunLoad, ConversationsSayWhatWasSaid) {
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->num_ok, 2);
   EXPECT_THAT(second, HasSubstr(R"({"content":"my word","role":"assistant"})"));
+}
+
+TEST(Generator, IsTheBottleneckWhereItHasNoTimeLeftOrIsLate) {
+  const Distribution closed_loop;
+  const GeneratorUse idle = JudgeGenerator(0.5, 10, 1000, closed_loop);
+  EXPECT_FALSE(idle.bottleneck);
+  EXPECT_DOUBLE_EQ(idle.cpu_share, 0.05);
+  EXPECT_DOUBLE_EQ(idle.cpu_us_per_piece, 500);
+  EXPECT_EQ(idle.late_p99, 0);
+  EXPECT_FALSE(JudgeGenerator(8.9, 10, 1000, closed_loop).bottleneck);
+  EXPECT_TRUE(JudgeGenerator(9.1, 10, 1000, closed_loop).bottleneck);
+  // One late request of a thousand is the machine's, one of fifty is the generator's.
+  Distribution once, often;
+  for (int i = 0; i < 1000; ++i) {
+    once.Add(i == 500 ? 0.5 : 0.001);
+    often.Add(i % 50 == 0 ? 0.5 : 0.001);
+  }
+  EXPECT_FALSE(JudgeGenerator(0.5, 10, 1000, once).bottleneck);
+  EXPECT_TRUE(JudgeGenerator(0.5, 10, 1000, often).bottleneck);
+  EXPECT_GT(JudgeGenerator(0.5, 10, 1000, often).late_p99, 0.4);
+  // Nothing came at all.
+  EXPECT_FALSE(JudgeGenerator(0, 0, 0, closed_loop).bottleneck);
 }
 
 TEST(RunLoad, SaysWhereNobodyAnswers) {
