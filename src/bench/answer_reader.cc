@@ -62,6 +62,7 @@ class AnswerReader::Sax final : public nlohmann::json_sax<nlohmann::json> {
 bool AnswerReader::ReadJson(std::string_view json) {
   Sax sax(this);
   if (!nlohmann::json::sax_parse(json, &sax)) bad_json_ = true;
+  if (sax.has_text()) ++num_texts_;
   return sax.has_text();
 }
 
@@ -93,7 +94,9 @@ std::string AnswerReader::Fault(int status) const {
   if (stream_ && !done_) return "no_done";
   if (!choices_) return "empty";
   if (completion_tokens_ < 0 || prompt_tokens_ < 0) return "no_usage";
-  if (length_ > 0 && completion_tokens_ != length_) return "wrong_length";
+  if (completion_tokens_ > max_tokens_ || (exact_ && completion_tokens_ != max_tokens_))
+    return "wrong_length";
+  if (num_texts_ > completion_tokens_) return "wrong_usage";
   return "";
 }
 

@@ -12,14 +12,16 @@ namespace penstock {
 class AnswerReader {
  public:
   AnswerReader() = default;
-  /// `length`: tokens that the answer has to have; 0: any.
-  AnswerReader(bool stream, int32_t length) : stream_(stream), length_(length) {}
+  /// `max_tokens`: that the answer may have, and where it is `exact` has to have.
+  AnswerReader(bool stream, int32_t max_tokens, bool exact)
+      : stream_(stream), exact_(exact), max_tokens_(max_tokens) {}
 
   /// The body as far as it is here, which is more each time. The number of pieces of text that are
   /// new; of an answer in one, 1 when `whole`.
   int Read(std::string_view body, bool whole);
   /// What is wrong with an answer of which no more comes, as a label: http_503, bad_json,
-  /// error_event, no_done, no_usage, wrong_length, empty; "" where nothing is.
+  /// error_event, no_done, no_usage, wrong_length, wrong_usage (more pieces of text than tokens),
+  /// empty; "" where nothing is.
   std::string Fault(int status) const;
 
   const std::string& text() const { return text_; }
@@ -31,9 +33,10 @@ class AnswerReader {
   class Sax;
   bool ReadJson(std::string_view json);  // true: there is text in it
 
-  bool stream_ = true;
-  int32_t length_ = 0;
-  size_t taken_ = 0;  // bytes of the body
+  bool stream_ = true, exact_ = false;
+  int32_t max_tokens_ = 0;
+  int64_t num_texts_ = 0;  // pieces with text in them, each of which holds a token at least
+  size_t taken_ = 0;       // bytes of the body
   bool bad_json_ = false, error_ = false, done_ = false, choices_ = false;
   std::string text_;
   int64_t prompt_tokens_ = -1, completion_tokens_ = -1, cached_tokens_ = -1;

@@ -22,6 +22,12 @@ bool HttpStream::Feed(std::string_view bytes) {
   return true;
 }
 
+bool HttpStream::FeedEnd() {
+  if (state_ != State::kUntilClose) return false;
+  state_ = State::kDone;
+  return true;
+}
+
 bool HttpStream::Advance() {
   if (state_ == State::kHead) {
     const size_t end = in_.find("\r\n\r\n");
@@ -36,6 +42,11 @@ bool HttpStream::Advance() {
     in_.erase(0, n);
     need_ -= n;
     if (need_ == 0) state_ = state_ == State::kLength ? State::kDone : State::kChunkEnd;
+    return true;
+  }
+  if (state_ == State::kUntilClose) {
+    body_.append(in_);
+    in_.clear();
     return true;
   }
   const size_t end = in_.find("\r\n");  // the rest are lines
@@ -60,7 +71,7 @@ bool HttpStream::ParseHead(std::string_view head) {
   if (!head.starts_with("HTTP/1.") || head.size() < 12) return false;
   if (!absl::SimpleAtoi(ToAbsl(head.substr(9, 3)), &status_)) return false;
   keep_alive_ = head.starts_with("HTTP/1.1");
-  bool chunked = false;
+  bool chunked = false, length = false;
   for (size_t begin = head.find("\r\n"); begin != head.npos;) {
     const size_t end = head.find("\r\n", begin + 2);
     const std::string_view line =
@@ -69,12 +80,26 @@ bool HttpStream::ParseHead(std::string_view head) {
     if (colon == line.npos) return false;
     const std::string name = absl::AsciiStrToLower(ToAbsl(line.substr(0, colon)));
     const absl::string_view value = absl::StripAsciiWhitespace(ToAbsl(line.substr(colon + 1)));
-    if (name == "content-length" && !absl::SimpleAtoi(value, &need_)) return false;
+    if (name == "content-length") {
+      if (!absl::SimpleAtoi(value, &need_)) return false;
+      length = true;
+    }
     if (name == "transfer-encoding") chunked = absl::EqualsIgnoreCase(value, "chunked");
     if (name == "connection") keep_alive_ = !absl::EqualsIgnoreCase(value, "close");
     begin = end;
   }
-  state_ = chunked ? State::kChunkSize : (need_ == 0 ? State::kDone : State::kLength);
+  if (status_ / 100 == 1) {  // "100 Continue": the answer is still to come
+    need_ = 0;
+  } else if (status_ == 204 || status_ == 304) {
+    state_ = State::kDone;
+  } else if (chunked) {
+    state_ = State::kChunkSize;
+  } else if (length) {
+    state_ = need_ == 0 ? State::kDone : State::kLength;
+  } else {  // RFC 9112, section 6.3
+    state_ = State::kUntilClose;
+    keep_alive_ = false;
+  }
   return true;
 }
 

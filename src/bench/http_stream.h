@@ -1,5 +1,5 @@
 // A client's view of one HTTP/1.1 answer, fed with bytes as they come: head, length or chunks,
-// server-sent events.
+// server-sent events. A body without either ends where the server closes the connection.
 // Owns the bytes not yet understood. Must not know sockets or clocks.
 // Threads: confined to the load loop.
 #pragma once
@@ -14,6 +14,8 @@ class HttpStream {
  public:
   /// Takes what arrived. False: this is no HTTP answer.
   bool Feed(std::string_view bytes);
+  /// The server closed the connection in order. True: that was the end of the answer.
+  bool FeedEnd();
   /// The whole answer is here; then body() is complete, and the object may be reset for the next.
   bool done() const { return state_ == State::kDone; }
   bool head_done() const { return state_ != State::kHead; }
@@ -23,7 +25,16 @@ class HttpStream {
   void Reset() { *this = HttpStream(); }
 
  private:
-  enum class State : uint8_t { kHead, kLength, kChunkSize, kChunk, kChunkEnd, kTrailer, kDone };
+  enum class State : uint8_t {
+    kHead,
+    kLength,
+    kUntilClose,
+    kChunkSize,
+    kChunk,
+    kChunkEnd,
+    kTrailer,
+    kDone
+  };
   bool ParseHead(std::string_view head);
   bool Advance();
 

@@ -82,13 +82,14 @@ class LoadRun {
     const ProcessUse before = UseOfProcess(target_.pid);
     const absl::Duration own_before = ThreadCpuTime();
     begin_ = LoadNow();
-    RETURN_IF_ERROR(Drive());
+    Drive();
     result_.seconds = LoadNow() - begin_;
     const ProcessUse after = UseOfProcess(target_.pid);
     if (before.cpu_seconds >= 0 && after.cpu_seconds >= 0) {
       result_.server = {after.cpu_seconds - before.cpu_seconds, after.rss_bytes};
     }
-    JudgeGenerator(absl::ToDoubleSeconds(ThreadCpuTime() - own_before));
+    result_.generator = JudgeGenerator(absl::ToDoubleSeconds(ThreadCpuTime() - own_before),
+                                       result_.seconds, result_.pieces, lateness_);
     if (workload_->trace_faults() != nullptr) result_.trace_faults = *workload_->trace_faults();
     return std::move(result_);
   }
@@ -96,25 +97,16 @@ class LoadRun {
  private:
   double Since() const { return LoadNow() - begin_; }
 
-  void JudgeGenerator(double cpu_seconds) {
-    GeneratorUse& use = result_.generator;
-    use.cpu_share = result_.seconds > 0 ? cpu_seconds / result_.seconds : 0;
-    use.cpu_us_per_piece =
-        result_.pieces > 0 ? cpu_seconds * 1e6 / static_cast<double>(result_.pieces) : 0;
-    use.late_p99 = lateness_.Quantile(0.99);
-    use.bottleneck = use.cpu_share > kBusyShare || use.late_p99 > kLateSeconds;
-  }
-
-  absl::Status Drive() {
+  void Drive() {
     std::vector<epoll_event> events(256);
     double shown = 0;
     while (true) {
       StartDue();
-      if (num_active_ == 0 && !MoreToCome()) return absl::OkStatus();
+      if (num_active_ == 0 && !MoreToCome()) return;
       const double now = Since();
       if (now > scenario_.timeout_seconds) {
-        return absl::DeadlineExceededError(absl::StrCat(
-            "only ", num_done_, " requests ended within ", scenario_.timeout_seconds, " s"));
+        EndRun();
+        return;
       }
       if (progress_ && now - shown >= kProgressSeconds) {
         shown = now;
@@ -179,7 +171,7 @@ class LoadRun {
     client.sent = 0;
     client.heard = false;
     client.http.Reset();
-    client.answer = AnswerReader(scenario_.stream, scenario_.ignore_eos ? request.max_tokens : 0);
+    client.answer = AnswerReader(scenario_.stream, request.max_tokens, scenario_.ignore_eos);
     client.first = -1;
     client.gaps.clear();
     if (scenario_.open_loop()) lateness_.Add(Since() - due);
@@ -242,7 +234,12 @@ class LoadRun {
       if (error == EAGAIN || error == EINTR || error == ENOTCONN) return;
       if (n <= 0) {
         if (AskAgain(client)) continue;
-        HangUp(client, error);
+        if (n == 0 && client.busy && client.http.FeedEnd()) {
+          NotePieces(client);
+          Finish(client);
+        } else {
+          HangUp(client, error);
+        }
         return;
       }
       if (!client.busy) {  // words that nobody asked for
@@ -357,6 +354,16 @@ class LoadRun {
     }
   }
 
+  /// The run's own time is over: what is in flight has hung, and nothing more is sent.
+  void EndRun() {
+    result_.out_of_time = true;
+    for (const std::unique_ptr<Client>& client : clients_) {
+      if (!client->busy) continue;
+      client->connection.reset();
+      Fail(*client, "timeout", "no end within timeout_seconds");
+    }
+  }
+
   const Scenario& scenario_;
   const Target& target_;
   const std::function<void(const RunProgress&)>& progress_;
@@ -378,6 +385,16 @@ class LoadRun {
 };
 
 }  // namespace
+
+GeneratorUse JudgeGenerator(double cpu_seconds, double seconds, int64_t pieces,
+                            const Distribution& lateness) {
+  GeneratorUse use;
+  use.cpu_share = seconds > 0 ? cpu_seconds / seconds : 0;
+  use.cpu_us_per_piece = pieces > 0 ? cpu_seconds * 1e6 / static_cast<double>(pieces) : 0;
+  use.late_p99 = lateness.Quantile(0.99);
+  use.bottleneck = use.cpu_share > kBusyShare || use.late_p99 > kLateSeconds;
+  return use;
+}
 
 absl::StatusOr<LoadResult> RunLoad(const Scenario& scenario, const Target& target,
                                    const std::function<void(const RunProgress&)>& progress) {

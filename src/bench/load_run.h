@@ -26,12 +26,19 @@ struct GeneratorUse {
   bool bottleneck = false;
 };
 
+/// Judges a run of `seconds` in which the generator's thread took `cpu_seconds` and `pieces` of text
+/// came; `lateness` has the seconds of each request of an open loop (empty: a closed one).
+GeneratorUse JudgeGenerator(double cpu_seconds, double seconds, int64_t pieces,
+                            const Distribution& lateness);
+
 struct LoadResult {
   int64_t num_ok = 0, num_failed = 0;
   int64_t num_good = 0;                     // of num_ok: within the goal
   std::map<std::string, int64_t> failures;  // by kind
   std::string first_failure;                // in words
   double seconds = 0;                       // first arrival to last end
+  bool out_of_time = false;  // ended by timeout_seconds: what was in flight failed as timeout, and
+                             // the rest was not sent
   // Of what succeeded, from when a request was due, so that a server that stalls is charged for
   // those who waited to be sent (coordinated omission).
   Distribution ttft;  // to the first piece of text; to the end, where there is none
@@ -50,8 +57,9 @@ struct RunProgress {
 };
 
 /// A request that fails is counted by kind: connect, tls, reset (nothing was heard), cut (in the middle),
-/// timeout, not_http, and what AnswerReader names. UNAVAILABLE: nobody answers at all.
-/// DEADLINE_EXCEEDED: the run took too long. `progress` (or null) is called a few times a second.
+/// timeout, not_http, and what AnswerReader names. A server that hangs is a result as well: see
+/// out_of_time. UNAVAILABLE: nobody answers at all. `progress` (or null) is called a few times a
+/// second.
 absl::StatusOr<LoadResult> RunLoad(const Scenario& scenario, const Target& target,
                                    const std::function<void(const RunProgress&)>& progress = {});
 

@@ -69,6 +69,7 @@ Json RunJson(const Scenario& scenario, const std::string& target, int round,
                 {"failed", result.num_failed},
                 {"failures", result.failures},
                 {"seconds", result.seconds},
+                {"out_of_time", result.out_of_time},
                 {"requests_per_second", per_second(result.num_ok)},
                 {"output_tokens_per_second", per_second(result.completion_tokens)},
                 {"prompt_tokens_per_second", per_second(result.prompt_tokens)},
@@ -162,6 +163,11 @@ std::string SummaryNotes(const LoadResult& r) {
     out += "  failures:";
     for (const auto& [kind, count] : r.failures) absl::StrAppend(&out, " ", kind, " ", count);
     absl::StrAppend(&out, "\n  the first: ", r.first_failure, "\n");
+  }
+  if (r.out_of_time) {
+    out +=
+        "  timeout_seconds ended the run: what was in flight failed as timeout, what had not left "
+        "was not sent\n";
   }
   if (r.trace_faults.first_line > 0) {
     absl::StrAppend(&out, "  rows of the trace: ", r.trace_faults.unreadable,

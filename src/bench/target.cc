@@ -98,6 +98,7 @@ absl::StatusOr<TargetReply> AskTarget(const Target& target, const TargetAddress&
   char buffer[16384];
   while (!answer.done()) {
     const ssize_t n = connection.Read(buffer, sizeof(buffer));
+    if (n == 0 && answer.FeedEnd()) break;
     if (n <= 0 || !answer.Feed({buffer, static_cast<size_t>(n)})) {
       return absl::UnavailableError(
           absl::StrCat(target.name(), ": ", ToAbsl(path), ": no HTTP answer"));

@@ -1,6 +1,7 @@
 #include "bench/trace_reader.h"
 
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/ascii.h"
@@ -46,16 +47,36 @@ absl::StatusOr<std::unique_ptr<TraceReader>> TraceReader::Open(const std::string
   return reader;
 }
 
+/// False: the end. What of a line is too long is passed over.
+bool TraceReader::ReadLine() {
+  file_.getline(buffer_.data(), static_cast<std::streamsize>(kMostTraceLine) + 1);
+  const auto taken = static_cast<size_t>(file_.gcount());
+  const bool cut = file_.rdstate() == std::ios::failbit && taken == kMostTraceLine;
+  if (file_.fail() && !cut) return false;
+  too_long_ = cut;
+  const bool ended = !cut && !file_.eof();  // by a line break, which counts as taken
+  line_ = {buffer_.data(), taken - (ended ? 1 : 0)};
+  ++line_number_;
+  if (cut) {
+    file_.clear();
+    file_.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
+  }
+  return true;
+}
+
 absl::Status TraceReader::ReadHeader(const std::string& path) {
   const int first = (file_ >> std::ws).peek();
   if (first == '{') {
     json_ = true;
     return absl::OkStatus();
   }
-  std::getline(file_, line_);
-  ++line_number_;
+  ReadLine();
+  if (too_long_) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ":1: expected names of columns in at most ", kMostTraceLine, " bytes"));
+  }
   int column = 0;
-  for (const absl::string_view raw : absl::StrSplit(line_, ',')) {
+  for (const absl::string_view raw : absl::StrSplit(ToAbsl(line_), ',')) {
     const std::string name = absl::AsciiStrToLower(absl::StripAsciiWhitespace(raw));
     if (name == "timestamp") time_column_ = column;
     if (name == "contexttokens" || name == "request tokens") prompt_column_ = column;
@@ -111,11 +132,10 @@ bool TraceReader::ReadJson(std::string_view line, TraceRow& row) {
 }
 
 std::optional<TraceRow> TraceReader::Next() {
-  while (std::getline(file_, line_)) {
-    ++line_number_;
-    if (absl::StripAsciiWhitespace(line_).empty()) continue;
+  while (ReadLine()) {
+    if (absl::StripAsciiWhitespace(ToAbsl(line_)).empty()) continue;
     TraceRow row;
-    const bool read = json_ ? ReadJson(line_, row) : ReadCsv(line_, row);
+    const bool read = !too_long_ && (json_ ? ReadJson(line_, row) : ReadCsv(line_, row));
     if (read && !begin_.has_value()) begin_ = row.at;
     const bool late = read && row.at - *begin_ < last_;
     if ((!read || late) && faults_.first_line == 0) faults_.first_line = line_number_;

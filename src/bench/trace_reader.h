@@ -1,5 +1,6 @@
 // Recorded arrivals, one at a time: Azure's and BurstGPT's CSV, and JSON lines as Mooncake's.
-// Owns the open file; holds one row. Must not know requests or sockets.
+// Owns the open file; holds one row, of at most kMostTraceLine bytes. Must not know requests or
+// sockets.
 // Threads: confined to its owner.
 #pragma once
 
@@ -8,11 +9,15 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
 
 namespace penstock {
+
+/// Bytes of a line: enough for the blocks of the longest prompt.
+inline constexpr size_t kMostTraceLine = 1 << 20;
 
 struct TraceRow {
   double at = 0;  // seconds since the first row, never less than the row before
@@ -21,7 +26,7 @@ struct TraceRow {
       blocks;  // what the prompt's blocks of 512 tokens are; equal ones are equal text
 };
 
-/// Rows that were not taken as they are, and the line of the first.
+/// Rows that were not taken as they are, and the line of the first. Too long a line is unreadable.
 struct TraceFaults {
   int64_t unreadable = 0, out_of_order = 0;
   int64_t first_line = 0;
@@ -32,7 +37,7 @@ class TraceReader {
   /// CSV begins with the names of its columns: a time (TIMESTAMP: a date, or seconds), prompt tokens
   /// (ContextTokens, Request tokens) and output tokens (GeneratedTokens, Response tokens). A JSON
   /// line has timestamp (milliseconds), input_length, output_length and perhaps hash_ids.
-  /// INVALID_ARGUMENT says which column is missing.
+  /// INVALID_ARGUMENT says which column is missing, or that the first line is too long.
   static absl::StatusOr<std::unique_ptr<TraceReader>> Open(const std::string& path);
   /// The next row that can be read; none: the end.
   std::optional<TraceRow> Next();
@@ -40,12 +45,15 @@ class TraceReader {
 
  private:
   TraceReader() = default;
+  bool ReadLine();
   absl::Status ReadHeader(const std::string& path);
   bool ReadCsv(std::string_view line, TraceRow& row);
   bool ReadJson(std::string_view line, TraceRow& row);
 
   std::ifstream file_;
-  std::string line_;
+  std::vector<char> buffer_ = std::vector<char>(kMostTraceLine + 1);  // a line and a NUL
+  std::string_view line_;                                             // in the buffer
+  bool too_long_ = false;  // the line, which is in the buffer up to there
   int64_t line_number_ = 0;
   bool json_ = false;
   int time_column_ = -1, prompt_column_ = -1, output_column_ = -1;

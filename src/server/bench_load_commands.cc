@@ -98,13 +98,11 @@ absl::Status BusyGenerator() {
       "at a lower rate (--allow-busy-generator takes them as they are)");
 }
 
-absl::Status ServeLoads(const LoadFlags& flags) {
-  ASSIGN_OR_RETURN(const std::vector<Scenario> scenarios, ScenariosOf(flags));
-  ASSIGN_OR_RETURN(const std::vector<Target> targets, TargetsOf(flags));
-  std::fputs(SummaryHeader().c_str(), stdout);
-  Json runs = Json::array();
+/// Adds each run that ended to `runs`, also where a later one fails.
+absl::Status ServeEach(const std::vector<Scenario>& scenarios, const std::vector<Target>& targets,
+                       const LoadFlags& flags, Json& runs) {
   bool busy = false;
-  std::string unanswered;
+  std::string unanswered, cut;
   for (const Scenario& scenario : scenarios) {
     for (int round = 0; round < flags.rounds; ++round) {
       for (size_t i = 0; i < targets.size(); ++i) {
@@ -119,14 +117,25 @@ absl::Status ServeLoads(const LoadFlags& flags) {
         std::fflush(stdout);
         busy = busy || result.generator.bottleneck;
         if (result.num_ok == 0) unanswered = absl::StrCat(name, ": ", result.first_failure);
+        if (result.out_of_time) cut = absl::StrCat(name, ", of ", one.timeout_seconds, " s");
         runs.push_back(RunJson(one, target.name(), round, result));
       }
     }
   }
-  RETURN_IF_ERROR(KeepResults(flags.output, "serve", std::move(runs)));
   if (!unanswered.empty())
     return absl::FailedPreconditionError("no request succeeded in " + unanswered);
+  if (!cut.empty()) return absl::FailedPreconditionError("timeout_seconds ended the run " + cut);
   return busy && !flags.allow_busy_generator ? BusyGenerator() : absl::OkStatus();
+}
+
+absl::Status ServeLoads(const LoadFlags& flags) {
+  ASSIGN_OR_RETURN(const std::vector<Scenario> scenarios, ScenariosOf(flags));
+  ASSIGN_OR_RETURN(const std::vector<Target> targets, TargetsOf(flags));
+  std::fputs(SummaryHeader().c_str(), stdout);
+  Json runs = Json::array();
+  const absl::Status status = ServeEach(scenarios, targets, flags, runs);
+  if (!runs.empty()) RETURN_IF_ERROR(KeepResults(flags.output, "serve", std::move(runs)));
+  return status;
 }
 
 absl::Status SweepOne(const Scenario& scenario, const Target& target, const LoadFlags& flags,
@@ -150,6 +159,11 @@ absl::Status SweepOne(const Scenario& scenario, const Target& target, const Load
     std::fputs(SummaryNotes(result).c_str(), stdout);
     std::fflush(stdout);
     runs.push_back(RunJson(one, target.name(), static_cast<int>(runs.size()), result));
+    if (result.out_of_time) {
+      return absl::DeadlineExceededError(
+          absl::StrFormat("%s @%.2f/s: timeout_seconds ended the run, of %d s", scenario.name, rate,
+                          one.timeout_seconds));
+    }
     return result;
   };
   ASSIGN_OR_RETURN(const SweepResult found, FindHighestRate(options, run));

@@ -1,7 +1,12 @@
 """The benchmark suite beside what the server itself counts, and its results read again."""
 
+import http.server
 import json
+import os
+import pathlib
+import re
 import subprocess
+import threading
 
 import pytest
 from conftest import BINARY, DEMO, SANITIZED
@@ -17,13 +22,48 @@ def address(server):
     return server.url.removeprefix("http://")
 
 
+class Scripted(http.server.BaseHTTPRequestHandler):
+    """Answers with one token each; whoever asks the model `silent` hears nothing until the server ends."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if asked["model"] == "silent":
+            self.server.ending.wait()
+            return
+        usage = {"prompt_tokens": 1, "completion_tokens": asked["max_tokens"]}
+        body = json.dumps({"choices": [{"text": "a"}], "usage": usage}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def scripted():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Scripted)
+    server.ending = threading.Event()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.ending.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
 SMALL = ["--set", "requests=12", "--set", "concurrency=3", "--set", "prompt_words=8", "--set", "max_tokens=6"]
 
 
 def test_a_load_is_what_the_server_counted(serve, tmp_path):
     server = serve()
     out = tmp_path / "a.json"
-    bench("bench", "serve", "--target", address(server), *SMALL, "--output", out, "--allow-busy-generator")
+    pid = ["--pid", server.process.pid]
+    bench("bench", "serve", "--target", address(server), *SMALL, *pid, "--output", out, "--allow-busy-generator")
     file = json.loads(out.read_text())
     assert file["schema"] == "penstock.bench/1" and file["kind"] == "serve"
     assert file["machine"]["cores"] >= 1 and "+" in file["version"]
@@ -34,11 +74,19 @@ def test_a_load_is_what_the_server_counted(serve, tmp_path):
     assert server.metric("vllm:prompt_tokens_total", model_name="demo") == result["prompt_tokens"]
     assert result["ttft_seconds"]["count"] == 12 and result["e2e_seconds"]["p50"] >= result["ttft_seconds"]["p50"] > 0
     assert len(result["ttft_seconds"]["curve"]) == 101
+    status = pathlib.Path(f"/proc/{server.process.pid}/status").read_text()
+    peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+    assert peak / 100 < result["server_rss_bytes"] <= 1.1 * peak  # the kernel counts in batches
+    ticks = pathlib.Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    used = sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")  # since the server began
+    assert 0 <= result["server_cpu_ms_per_request"] * 12 / 1e3 <= used
     # Conversations are cached as far as they were said.
     chat = ["--set", "endpoint=chat", "--set", "turns=3", "--set", "prompt_words=40"]
     bench("bench", "serve", "--target", server.url, *SMALL, *chat, "--output", out, "--allow-busy-generator")
     [run] = json.loads(out.read_text())["runs"]
     assert run["result"]["ok"] == 12 and run["result"]["cached_tokens"] > 0
+    # Without --pid nothing is known of the server's process.
+    assert (run["result"]["server_cpu_ms_per_request"], run["result"]["server_rss_bytes"]) == (-1, -1)
 
 
 def test_rounds_are_compared_and_reported(serve, tmp_path):
@@ -72,6 +120,45 @@ def test_refusals_name_what_is_wrong(serve, tmp_path):
     told = bench("bench", "serve", "--target", address(server), *SMALL, *nobody, code=2)
     assert "http_404 12" in told.stdout and "  12 " in told.stdout
     assert "no request succeeded in" in told.stderr and "nobody" in told.stderr
+
+
+def test_what_was_measured_is_kept_where_a_later_run_fails(scripted, tmp_path):
+    scenarios, out = tmp_path / "s.yaml", tmp_path / "out.json"
+    flags = ["--target", scripted, "--output", out, "--allow-busy-generator"]
+    some = "requests: 4, concurrency: 2, prompt_words: 4, max_tokens: 4, stream: false"
+    rows = [f"- {{name: answered, model: any, {some}}}",
+            f"- {{name: hung, model: silent, timeout_seconds: 1, {some}}}",
+            f"- {{name: after, model: any, {some}}}"]
+    scenarios.write_text("\n".join(rows))
+    told = bench("bench", "serve", scenarios, *flags, code=2)
+    assert "timeout 2" in told.stdout and "timeout_seconds ended the run" in told.stdout
+    assert "no request succeeded in hung: timeout" in told.stderr
+    results = {run["scenario"]["name"]: run["result"] for run in json.loads(out.read_text())["runs"]}
+    assert {name: result["ok"] for name, result in results.items()} == {"answered": 4, "hung": 0, "after": 4}
+    assert results["hung"]["failures"] == {"timeout": 2} and results["hung"]["out_of_time"]
+    assert not results["after"]["out_of_time"]
+    # Nor does an error lose what was measured before.
+    out.unlink()
+    scenarios.write_text("\n".join([rows[0], f"- {{name: replay, trace: nowhere.csv, model: any, {some}}}"]))
+    told = bench("bench", "serve", scenarios, *flags, code=1)
+    assert "nowhere.csv: cannot be read" in told.stderr
+    assert [run["scenario"]["name"] for run in json.loads(out.read_text())["runs"]] == ["answered"]
+    # Where none ended there is nothing to keep.
+    out.unlink()
+    scenarios.write_text(f"- {{name: replay, trace: nowhere.csv, model: any, {some}}}")
+    bench("bench", "serve", scenarios, *flags, code=1)
+    assert not out.exists()
+
+
+def test_a_busy_generator_is_said(scripted):
+    # All are due at once, and the words of so many prompts take longer than the generator may be late.
+    flags = ["--target", scripted, "--set", "model=any", "--set", "requests=100", "--set", "rate=1000000",
+             "--set", "prompt_words=100000", "--set", "stream=false"]
+    told = bench("bench", "serve", *flags, code=2)
+    assert "the load generator was the bottleneck: these figures are not the server's" in told.stderr
+    assert "requests left up to" in told.stdout and "failures" not in told.stdout
+    told = bench("bench", "serve", *flags, "--allow-busy-generator")
+    assert "the load generator was the bottleneck" in told.stdout
 
 
 def test_a_sweep_finds_a_rate(serve, tmp_path):

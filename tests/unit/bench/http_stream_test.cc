@@ -28,6 +28,49 @@ TEST(HttpStream, ReadsAnAnswerWithALength) {
   EXPECT_FALSE(stream.keep_alive());
 }
 
+TEST(HttpStream, ReadsAnAnswerThatEndsWhereTheConnectionDoes) {
+  HttpStream stream;
+  for (const char byte : std::string("HTTP/1.1 200 OK\r\nServer: x\r\n\r\n{\"a\":\r\n1}")) {
+    ASSERT_TRUE(stream.Feed({&byte, 1}));
+    ASSERT_FALSE(stream.done());
+  }
+  EXPECT_TRUE(stream.FeedEnd());
+  EXPECT_TRUE(stream.done());
+  EXPECT_EQ(stream.body(), "{\"a\":\r\n1}");
+  EXPECT_FALSE(stream.keep_alive());
+}
+
+TEST(HttpStream, IsCutWhereTheConnectionEndsBeforeTheLength) {
+  for (const char* wire :
+       {"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", "HTTP/1.1 200 OK\r\nServer: x\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"}) {
+    HttpStream stream;
+    ASSERT_TRUE(stream.Feed(wire));
+    EXPECT_FALSE(stream.FeedEnd()) << wire;
+    EXPECT_FALSE(stream.done()) << wire;
+  }
+}
+
+TEST(HttpStream, AnswersThatHaveNoBodyAreDoneWithTheirHead) {
+  for (const char* wire :
+       {"HTTP/1.1 204 No Content\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"}) {
+    HttpStream stream;
+    ASSERT_TRUE(stream.Feed(wire));
+    EXPECT_TRUE(stream.done()) << wire;
+    EXPECT_TRUE(stream.keep_alive()) << wire;
+  }
+}
+
+TEST(HttpStream, PassesOverInterimAnswers) {
+  HttpStream stream;
+  ASSERT_TRUE(stream.Feed("HTTP/1.1 100 Continue\r\n\r\n"));
+  EXPECT_FALSE(stream.head_done());
+  ASSERT_TRUE(stream.Feed("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"));
+  EXPECT_TRUE(stream.done());
+  EXPECT_EQ(stream.status(), 200);
+  EXPECT_EQ(stream.body(), "{}");
+}
+
 TEST(HttpStream, RefusesWhatIsNoHttp) {
   HttpStream stream;
   EXPECT_FALSE(stream.Feed("SSH-2.0-OpenSSH\r\n\r\n"));

@@ -9,6 +9,7 @@
 #include <string>
 #include <thread>
 
+#include "bench/workload.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -36,11 +37,11 @@ class ScriptedServer {
 
   int port() const { return port_; }
   int Accept() const { return accept(fd_, nullptr, nullptr); }
-  /// False: the client hung up.
-  static bool ReadRequest(int client) {
+  /// Until its last byte, which is that of a JSON body or of a head. False: the client hung up.
+  static bool ReadRequest(int client, char last = '}') {
     std::string got;
     char buffer[4096];
-    while (got.find("\r\n\r\n") == got.npos || got.back() != '}') {
+    while (got.find("\r\n\r\n") == got.npos || got.back() != last) {
       const ssize_t n = read(client, buffer, sizeof buffer);
       if (n <= 0) return false;
       got.append(buffer, static_cast<size_t>(n));
@@ -119,6 +120,7 @@ struct FaultCase {
   std::string bytes;
   bool stream = false;
   bool hang_up = true;  // after the bytes; or the connection goes on
+  bool ignore_eos = true;
 };
 
 void PrintTo(const FaultCase& of, std::ostream* out) { *out << of.kind; }
@@ -143,7 +145,9 @@ TEST_P(LoadFaults, AreCountedByKindAndNeverAsSuccess) {
   const FaultCase& of = GetParam();
   const std::string good =
       of.stream ? Stream(kTextEvent + kUsageEvent + "data: [DONE]\n\n") : Answer(kGood);
-  const auto result = RunAgainst(Requests(2, of.stream), [&](const ScriptedServer& server) {
+  Scenario scenario = Requests(2, of.stream);
+  scenario.ignore_eos = of.ignore_eos;
+  const auto result = RunAgainst(scenario, [&](const ScriptedServer& server) {
     int client = server.Accept();
     EXPECT_TRUE(ScriptedServer::ReadRequest(client));
     if (!of.bytes.empty()) ScriptedServer::Say(client, of.bytes);
@@ -179,7 +183,74 @@ INSTANTIATE_TEST_SUITE_P(
         FaultCase{"wrong_length",
                   Answer(R"({"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":3}})"),
                   false, false},
+        FaultCase{"wrong_length",
+                  Answer(R"({"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":5}})"),
+                  false, false, false},
+        FaultCase{"wrong_usage",
+                  Stream(kTextEvent + kTextEvent + kTextEvent + kTextEvent + kTextEvent +
+                         kUsageEvent + "data: [DONE]\n\n"),
+                  true, false},
+        FaultCase{"wrong_usage",
+                  Answer(R"({"choices":[{"text":"a"}],)"
+                         R"("usage":{"prompt_tokens":1,"completion_tokens":0}})"),
+                  false, false, false},
+        FaultCase{"cut", "HTTP/1.1 200 OK\r\n"},
+        FaultCase{"bad_json", "HTTP/1.1 200 OK\r\n\r\n{\"choices\":["},
+        FaultCase{"no_done", "HTTP/1.1 200 OK\r\n\r\n" + kTextEvent + kUsageEvent, true},
         FaultCase{"empty", Answer("{\"object\":\"x\"}"), false, false}));
+
+TEST(RunLoad, PiecesWithoutTextAreNoTokens) {
+  // Four tokens, one without text of its own; a role, an empty piece and a reason to end beside.
+  const std::string empty = "data: {\"choices\":[{\"text\":\"\"}]}\n\n";
+  const std::string role = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n";
+  const std::string end = "data: {\"choices\":[{\"text\":\"\",\"finish_reason\":\"length\"}]}\n\n";
+  const auto result = RunAgainst(Requests(1, true), [&](const ScriptedServer& server) {
+    const int client = server.Accept();
+    EXPECT_TRUE(ScriptedServer::ReadRequest(client));
+    ScriptedServer::Say(client, Stream(role + kTextEvent + empty + kTextEvent + kTextEvent + empty +
+                                       end + kUsageEvent + "data: [DONE]\n\n"));
+    close(client);
+  });
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->first_failure, "");
+  EXPECT_EQ(result->num_ok, 1);
+  EXPECT_EQ(result->pieces, 3);
+}
+
+TEST(RunLoad, FewerTokensThanMostAreAllowedWhereTheModelMayEnd) {
+  Scenario scenario = Requests(1);
+  scenario.max_tokens = 5;
+  scenario.ignore_eos = false;
+  const auto result = RunAgainst(scenario, [](const ScriptedServer& server) {
+    const int client = server.Accept();
+    EXPECT_TRUE(ScriptedServer::ReadRequest(client));
+    ScriptedServer::Say(client, Answer(kGood));
+    close(client);
+  });
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->num_ok, 1);
+}
+
+TEST(RunLoad, TakesAnswersThatEndWhereTheConnectionDoes) {
+  for (const bool stream : {false, true}) {
+    const std::string body = stream ? kTextEvent + kUsageEvent + "data: [DONE]\n\n" : kGood;
+    Scenario scenario = Requests(2, stream);
+    scenario.model = "";  // asked for, in the same way
+    const auto result = RunAgainst(scenario, [&](const ScriptedServer& server) {
+      for (int i = 0; i < 3; ++i) {
+        const int client = server.Accept();
+        EXPECT_TRUE(ScriptedServer::ReadRequest(client, i == 0 ? '\n' : '}'));
+        ScriptedServer::Say(
+            client, "HTTP/1.1 200 OK\r\n\r\n" + (i == 0 ? R"({"data":[{"id":"m"}]})" : body));
+        close(client);
+      }
+    });
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_EQ(result->first_failure, "");
+    EXPECT_EQ(result->num_ok, 2);
+    EXPECT_EQ(result->completion_tokens, 8);
+  }
+}
 
 TEST(RunLoad, EndsRequestsThatHang) {
   Scenario scenario = Requests(2);
@@ -196,6 +267,26 @@ TEST(RunLoad, EndsRequestsThatHang) {
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_THAT(result->failures, ElementsAre(Pair("timeout", 1)));
   EXPECT_EQ(result->num_ok, 1);
+}
+
+TEST(RunLoad, EndsWithItsOwnTimeWhereAServerHangs) {
+  Scenario scenario = Requests(3);
+  scenario.concurrency = 2;
+  scenario.timeout_seconds = 1;
+  const auto result = RunAgainst(scenario, [](const ScriptedServer& server) {
+    for (const int silent : {server.Accept(), server.Accept()}) {
+      EXPECT_TRUE(ScriptedServer::ReadRequest(silent));
+      EXPECT_FALSE(ScriptedServer::ReadRequest(silent));  // until the client hangs up
+      close(silent);
+    }
+  });
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_TRUE(result->out_of_time);
+  EXPECT_THAT(result->failures, ElementsAre(Pair("timeout", 2)));
+  EXPECT_EQ(result->first_failure, "timeout: no end within timeout_seconds");
+  EXPECT_EQ(result->num_failed, 2);
+  EXPECT_EQ(result->num_ok, 0);
+  EXPECT_GE(result->seconds, 1);
 }
 
 TEST(RunLoad, ChargesTheServerForThoseWhoWaitedToBeSent) {
@@ -221,6 +312,34 @@ TEST(RunLoad, ChargesTheServerForThoseWhoWaitedToBeSent) {
   EXPECT_GE(result->e2e.Quantile(1), 0.2);
 }
 
+TEST(RunLoad, WhoIsAnsweredThinksBeforeTheNextQuestion) {
+  Scenario scenario = Requests(2);
+  scenario.endpoint = "chat";
+  scenario.turns = 2;
+  scenario.think_seconds = 0.1;
+  // The first thought of a run is its workload's; a seed by which it is long enough to be seen.
+  double thought = 0;
+  while (thought < 0.2) {
+    ++scenario.seed;
+    thought = (*Workload::Open(scenario))->ThinkTime();
+  }
+  double gap = 0;
+  const auto result = RunAgainst(scenario, [&](const ScriptedServer& server) {
+    const int client = server.Accept();
+    EXPECT_TRUE(ScriptedServer::ReadRequest(client));
+    const auto answered = std::chrono::steady_clock::now();
+    ScriptedServer::Say(client, Answer(kGood));
+    EXPECT_TRUE(ScriptedServer::ReadRequest(client));
+    gap = std::chrono::duration<double>(std::chrono::steady_clock::now() - answered).count();
+    ScriptedServer::Say(client, Answer(kGood));
+    close(client);
+  });
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->num_ok, 2);
+  EXPECT_GE(gap, thought);
+  EXPECT_GE(result->seconds, thought);
+}
+
 TEST(RunLoad, ConversationsSayWhatWasSaid) {
   Scenario scenario = Requests(2);
   scenario.endpoint = "chat";
@@ -244,6 +363,28 @@ TEST(RunLoad, ConversationsSayWhatWasSaid) {
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->num_ok, 2);
   EXPECT_THAT(second, HasSubstr(R"({"content":"my word","role":"assistant"})"));
+}
+
+TEST(Generator, IsTheBottleneckWhereItHasNoTimeLeftOrIsLate) {
+  const Distribution closed_loop;
+  const GeneratorUse idle = JudgeGenerator(0.5, 10, 1000, closed_loop);
+  EXPECT_FALSE(idle.bottleneck);
+  EXPECT_DOUBLE_EQ(idle.cpu_share, 0.05);
+  EXPECT_DOUBLE_EQ(idle.cpu_us_per_piece, 500);
+  EXPECT_EQ(idle.late_p99, 0);
+  EXPECT_FALSE(JudgeGenerator(8.9, 10, 1000, closed_loop).bottleneck);
+  EXPECT_TRUE(JudgeGenerator(9.1, 10, 1000, closed_loop).bottleneck);
+  // One late request of a thousand is the machine's, one of fifty is the generator's.
+  Distribution once, often;
+  for (int i = 0; i < 1000; ++i) {
+    once.Add(i == 500 ? 0.5 : 0.001);
+    often.Add(i % 50 == 0 ? 0.5 : 0.001);
+  }
+  EXPECT_FALSE(JudgeGenerator(0.5, 10, 1000, once).bottleneck);
+  EXPECT_TRUE(JudgeGenerator(0.5, 10, 1000, often).bottleneck);
+  EXPECT_GT(JudgeGenerator(0.5, 10, 1000, often).late_p99, 0.4);
+  // Nothing came at all.
+  EXPECT_FALSE(JudgeGenerator(0, 0, 0, closed_loop).bottleneck);
 }
 
 TEST(RunLoad, SaysWhereNobodyAnswers) {

@@ -1,9 +1,18 @@
 // What a scenario sends: arrivals, prompts, traces.
 #include "bench/workload.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <csignal>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "fakes/temp_dir.h"
 #include "gmock/gmock.h"
@@ -85,6 +94,18 @@ TEST(Workload, ARampEndsAtItsRate) {
   EXPECT_NEAR(1000 / (all[19999].due - all[18999].due), 98, 12);
 }
 
+TEST(Workload, ThoughtsLastAsLongInTheMeanAsTheyAreToldTo) {
+  Scenario scenario;
+  scenario.endpoint = "chat";
+  scenario.turns = 2;
+  EXPECT_EQ((*Workload::Open(scenario))->ThinkTime(), 0);
+  scenario.think_seconds = 3;
+  const auto workload = Workload::Open(scenario);
+  double sum = 0;
+  for (int i = 0; i < 20000; ++i) sum += (*workload)->ThinkTime();
+  EXPECT_NEAR(sum / 20000, 3, 0.15);
+}
+
 TEST(Workload, ReplaysACsvTrace) {
   const TraceFile trace(
       "TIMESTAMP,ContextTokens,GeneratedTokens\n"
@@ -137,6 +158,110 @@ TEST(Workload, CountsRowsOfATraceThatAreWrong) {
   EXPECT_EQ((*reader)->faults().unreadable, 5);
   EXPECT_EQ((*reader)->faults().out_of_order, 1);
   EXPECT_EQ((*reader)->faults().first_line, 4);
+}
+
+TEST(Workload, LeavesOutRowsThatAreTooLong) {
+  const std::string longest =
+      "12,5,5," + std::string(kMostTraceLine - 7, 'x');  // just short enough
+  const TraceFile trace("TIMESTAMP,ContextTokens,GeneratedTokens\n10,5,5\n11,5,5," +
+                        std::string(3 * kMostTraceLine, 'x') + "\n" + longest + "\n" + longest +
+                        "x\n13,5,5\n14,5,5," + std::string(2 * kMostTraceLine, 'x'));
+  auto reader = TraceReader::Open(trace.path());
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  std::vector<double> times;
+  while (auto row = (*reader)->Next()) times.push_back(row->at);
+  EXPECT_THAT(times, ::testing::ElementsAre(0, 2, 3));
+  EXPECT_EQ((*reader)->faults().unreadable, 3);
+  EXPECT_EQ((*reader)->faults().first_line, 3);
+
+  const TraceFile endless("TIMESTAMP," + std::string(kMostTraceLine, 'x'));
+  EXPECT_THAT(std::string(TraceReader::Open(endless.path()).status().message()),
+              HasSubstr("trace.txt:1: expected names of columns in at most 1048576 bytes"));
+}
+
+TEST(Workload, TakesALongTraceARowAtATime) {
+  constexpr int kRows = 300'000;
+  const auto row_text = [](int i) { return std::to_string(1'000'000 + i) + ",1000,100\n"; };
+  const size_t row_bytes = row_text(0).size();
+  const TempDir dir;
+  const std::string path = dir.path() + "/pipe";
+  ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+  std::atomic<int64_t> written = 0;  // bytes that the pipe has taken
+  std::atomic<int64_t> pipe_bytes = 0;
+  std::thread writing([&] {
+    const int fd = open(path.c_str(), O_WRONLY | O_CLOEXEC);
+    pipe_bytes = fcntl(fd, F_GETPIPE_SZ);
+    const auto write_all = [&](const std::string& text) {
+      for (size_t done = 0; done < text.size();) {
+        const ssize_t n = write(fd, text.data() + done, text.size() - done);
+        if (n <= 0) return;
+        done += static_cast<size_t>(n);
+        written += n;
+      }
+    };
+    write_all("TIMESTAMP,ContextTokens,GeneratedTokens\n");
+    std::string rows;
+    for (int i = 0; i < kRows; ++i) {
+      rows += row_text(i);
+      if (rows.size() < 4000 && i + 1 < kRows) continue;
+      write_all(rows);
+      rows.clear();
+    }
+    close(fd);
+  });
+  Scenario scenario;
+  scenario.trace = path;
+  scenario.requests = 1 << 30;
+  int64_t rows = 0, most_held = 0;
+  double last = -1;
+  {
+    std::signal(SIGPIPE, SIG_IGN);  // of who writes, where reading ends too early
+    const auto workload = Workload::Open(scenario);
+    EXPECT_TRUE(workload.ok()) << workload.status();
+    while (const auto request = workload.ok() ? (*workload)->Next() : std::nullopt) {
+      EXPECT_EQ(request->due, static_cast<double>(rows));
+      last = request->due;
+      ++rows;
+      const int64_t taken = written - rows * static_cast<int64_t>(row_bytes);
+      most_held = std::max(most_held, taken);
+    }
+  }
+  writing.join();
+  EXPECT_EQ(rows, kRows);
+  EXPECT_EQ(last, kRows - 1);
+  // What was written and not yet given out lies in the pipe, but for the buffer of a file.
+  EXPECT_LE(most_held, pipe_bytes + 32768);
+  EXPECT_GT(written, 16 * (pipe_bytes + 32768));
+}
+
+TEST(Workload, ReplaysARecordedTrace) {
+  const std::string path = PENSTOCK_SHARED_DATA "/traces/AzureLLMInferenceTrace_conv.csv";
+  if (!std::filesystem::exists(path)) GTEST_SKIP() << "no shared data at " << path;
+  Scenario scenario;
+  scenario.trace = path;
+  scenario.requests = 200;
+  const auto all = All(scenario);
+  ASSERT_EQ(all.size(), 200u);
+  // The same rows, read in another way.
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  double begin = -1;
+  for (const PlannedRequest& request : all) {
+    int hour = 0, minute = 0, prompt = 0, output = 0;
+    double second = 0;
+    ASSERT_TRUE(std::getline(file, line));
+    ASSERT_EQ(std::sscanf(line.c_str(), "2023-11-16 %d:%d:%lf,%d,%d", &hour, &minute, &second,
+                          &prompt, &output),
+              5)
+        << line;
+    const double at = hour * 3600 + minute * 60 + second;
+    if (begin < 0) begin = at;
+    EXPECT_NEAR(request.due, at - begin, 1e-5);
+    EXPECT_EQ(request.prompt_words, prompt);
+    EXPECT_EQ(request.max_tokens, output);
+  }
+  EXPECT_GT(all.back().due, 10);
 }
 
 TEST(Workload, NamesAMissingColumn) {
