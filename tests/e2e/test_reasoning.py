@@ -137,6 +137,57 @@ def test_messages_have_a_thinking_block(server):
     assert final.content[1].input == answer.content[1].input
 
 
+MARKS = {
+    "magistral": ("[THINK]", "[/THINK]"),
+    "command_r": ("<|START_THINKING|>", "<|END_THINKING|>"),
+    "granite": ("<think>", "</think>"),
+}
+
+
+@pytest.fixture(scope="module")
+def families(tmp_path_factory):
+    options = ["--set", "engine.kv_memory=64MiB"]
+    for family in MARKS:
+        for name, value in (("path", DEMO), ("tool_parser", "hermes"), ("reasoning_parser", family)):
+            options += ["--set", f"models.{family}.{name}={value}"]
+    started = Server(tmp_path_factory.mktemp("families"), *options, model=None)
+    yield started
+    assert started.stop() == 0, started.log
+
+
+@pytest.mark.parametrize("family", MARKS)
+def test_other_families_reason_likewise(families, family):
+    begin, end = MARKS[family]
+    extra = {"chat_template": THINKS.replace("<think>", begin), "thinking_token_budget": BUDGET}
+    client = openai.OpenAI(base_url=families.url + "/v1", api_key="none", max_retries=0, timeout=120)
+    chat = dict(model=family, messages=ASK, temperature=0, max_tokens=120, response_format=FORM, extra_body=extra)
+    whole = client.chat.completions.create(**chat).choices[0].message
+    assert whole.reasoning_content and begin not in whole.reasoning_content and end not in whole.reasoning_content
+    jsonschema.validate(json.loads(whole.content), SCHEMA)
+    deltas = [chunk.choices[0].delta for chunk in client.chat.completions.create(**chat, stream=True)]
+    assert "".join(getattr(d, "reasoning_content", None) or "" for d in deltas) == whole.reasoning_content
+    assert "".join(d.content or "" for d in deltas) == whole.content
+    called = dict(model=family, input="Left or right?", temperature=0, max_output_tokens=120, extra_body=extra,
+                  tools=[{"type": "function", **TOOL}], tool_choice={"type": "function", "name": "turn"})
+    answer = client.responses.create(**called)
+    assert [item.type for item in answer.output] == ["reasoning", "function_call"]
+    jsonschema.validate(json.loads(answer.output[1].arguments), SCHEMA)
+    events = list(client.responses.create(**called, stream=True))
+    assert events[-1].response.output[0].content[0].text == answer.output[0].content[0].text
+    message = dict(
+        model=family, max_tokens=120, messages=ASK, thinking={"type": "enabled", "budget_tokens": BUDGET},
+        tools=[{"name": "turn", "input_schema": SCHEMA}],
+        tool_choice={"type": "any", "disable_parallel_tool_use": True},
+        extra_body={"chat_template": extra["chat_template"], "temperature": 0},
+    )
+    claude = anthropic.Anthropic(base_url=families.url, api_key="none", max_retries=0)
+    said = claude.messages.create(**message)
+    assert [block.type for block in said.content] == ["thinking", "tool_use"]
+    with claude.messages.stream(**message) as stream:
+        final = stream.get_final_message()
+    assert [final.content[0].thinking, final.content[1].input] == [said.content[0].thinking, said.content[1].input]
+
+
 def test_a_form_and_tools_are_either(client):
     """The demo model draws what comes first at random: both happen, and both are whole."""
     calls = instances = 0
