@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""EleutherAI's lm-evaluation-harness, as it is, against a server of ours: its `local-completions` model scores texts and
-choices by echoed log-probabilities, and its figures must be those of its `hf` model, which runs the same weights in
+"""EleutherAI's lm-evaluation-harness, as it is, against a server of ours: its `local-completions` model scores texts
+and choices by echoed log-probabilities, and its figures must be those of its `hf` model, which runs the same weights in
 transformers. Exits 1 where not. Needs `pip install 'lm-eval[api]' torch transformers accelerate` in the Python that
 runs it, a gigabyte, so it is no part of ./dev test.
 
@@ -64,8 +64,8 @@ def make_tasks(folder, text):
 
 def harness(folder, name, model, arguments):
     done = subprocess.run(
-        [sys.executable, "-m", "lm_eval", "--model", model, "--model_args", arguments, "--tasks", "our_text,our_choices",
-         "--device", "cpu", "--include_path", folder, "--output_path", folder / name], capture_output=True, text=True)
+        [sys.executable, "-m", "lm_eval", "--model", model, "--model_args", arguments,
+         "--tasks", "our_text,our_choices", "--device", "cpu", "--include_path", folder, "--output_path", folder / name], capture_output=True, text=True)
     if done.returncode != 0:
         raise SystemExit(done.stderr[-3000:])
     (found,) = (folder / name).rglob("results*.json")
