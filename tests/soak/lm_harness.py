@@ -65,7 +65,8 @@ def make_tasks(folder, text):
 def harness(folder, name, model, arguments):
     done = subprocess.run(
         [sys.executable, "-m", "lm_eval", "--model", model, "--model_args", arguments,
-         "--tasks", "our_text,our_choices", "--device", "cpu", "--include_path", folder, "--output_path", folder / name], capture_output=True, text=True)
+         "--tasks", "our_text,our_choices", "--device", "cpu",
+         "--include_path", folder, "--output_path", folder / name], capture_output=True, text=True)
     if done.returncode != 0:
         raise SystemExit(done.stderr[-3000:])
     (found,) = (folder / name).rglob("results*.json")
