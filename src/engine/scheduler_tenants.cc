@@ -58,7 +58,7 @@ bool Scheduler::PlanNewcomers(StepPlan& plan, absl::Time now) {
   if (std::exchange(newcomers_alone_, false)) return false;
   if (options_.policy == QueuePolicy::kFcfs || running_.empty() || budget_ == 0) return false;
   const int32_t priority = running_.begin()->first.priority;
-  if (waiting_.num_tenants(priority) < 2) return false;
+  if (waiting_.num_tenants(priority) < 2 || NumPrompts() < 2) return false;
   Shares shares = SharesAt(priority);
   Sequence* front = waiting_.front();
   if (front != nullptr && front->rank.priority == priority && !free_slots_.empty() &&
