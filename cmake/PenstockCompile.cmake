@@ -1,4 +1,8 @@
 find_program(PENSTOCK_CCACHE ccache)
+if(PENSTOCK_CCACHE AND PENSTOCK_PRECOMPILE)   # what ccache asks for where headers are precompiled
+  set(PENSTOCK_CCACHE ${CMAKE_COMMAND} -E env
+    CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime ${PENSTOCK_CCACHE})
+endif()
 if(PENSTOCK_CCACHE)
   set(CMAKE_C_COMPILER_LAUNCHER ${PENSTOCK_CCACHE})
   set(CMAKE_CXX_COMPILER_LAUNCHER ${PENSTOCK_CCACHE})
@@ -12,6 +16,9 @@ target_include_directories(penstock_options INTERFACE
 target_compile_options(penstock_options INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-sign-compare $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict> -march=x86-64-v3 -ffp-contract=off
     -D_GLIBCXX_ASSERTIONS -ffile-prefix-map=${CMAKE_SOURCE_DIR}/=>)
+if(PENSTOCK_PRECOMPILE)   # some libraries ask for it, and it must be the same everywhere
+  target_compile_options(penstock_options INTERFACE -pthread)
+endif()
 if(PENSTOCK_SANITIZE)
   # Kernels for the emulator are instrumented in their own way.
   target_compile_options(penstock_options INTERFACE
@@ -26,6 +33,21 @@ if(PENSTOCK_FUZZ AND NOT PENSTOCK_SANITIZE MATCHES address)
   message(FATAL_ERROR "PENSTOCK_FUZZ needs PENSTOCK_SANITIZE=address or address,undefined")
 endif()
 
+# penstock_precompile(<target> <owner> [<more headers>...]): what most files include, compiled once, for <owner>.
+function(penstock_precompile target owner)
+  if(NOT PENSTOCK_PRECOMPILE)
+    return()
+  endif()
+  if(NOT target STREQUAL owner)
+    target_precompile_headers(${target} REUSE_FROM ${owner})
+    return()
+  endif()
+  target_precompile_headers(${target} PRIVATE <algorithm> <atomic> <chrono> <condition_variable> <filesystem> <fstream>
+    <functional> <map> <memory> <mutex> <nlohmann/json.hpp> <optional> <random> <set> <sstream> <string> <thread>
+    <utility> <vector> <absl/container/flat_hash_map.h> <absl/status/statusor.h> <absl/strings/str_cat.h>
+    <absl/strings/str_split.h> <absl/time/time.h> <absl/types/span.h> ${ARGN})
+endfunction()
+
 # penstock_folder(<folder> [DEPS targets...]): every .cc directly in src/<folder> (and in the sub-folders named after
 # SUBFOLDERS) becomes the static library penstock_<folder>. New files need no change here.
 function(penstock_folder folder)
@@ -39,8 +61,11 @@ function(penstock_folder folder)
   if(sources)
     add_library(penstock_${name} STATIC ${sources})
     target_link_libraries(penstock_${name} PUBLIC penstock_options ${ARG_DEPS})
+    if(NOT name MATCHES "^(backend|engine)$")   # those have options of their own
+      penstock_precompile(penstock_${name} penstock_base)
+    endif()
     if(PENSTOCK_FUZZ)
-      target_compile_options(penstock_${name} PRIVATE -fsanitize=fuzzer-no-link)
+      target_compile_options(penstock_${name} PRIVATE -fsanitize-coverage=${PENSTOCK_FUZZ_COVERAGE})
     endif()
   else()
     add_library(penstock_${name} INTERFACE)

@@ -17,6 +17,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr size_t kMaxDepth = 100;
 constexpr size_t kMaxMembers = 1024;  // per object; looking one up is linear
+constexpr size_t kMaxContainers = 1 << 18;
 
 // Builds the document; refuses what would be slow or deep before it is built.
 class BoundedBuilder {
@@ -63,6 +64,8 @@ class BoundedBuilder {
   bool Enter() {
     members_.push_back(0);
     keys_.emplace_back();
+    if (++containers_ > kMaxContainers)
+      return Refuse(absl::StrCat("more than ", kMaxContainers, " arrays and objects"));
     return members_.size() <= kMaxDepth ||
            Refuse(absl::StrCat("nested deeper than ", kMaxDepth, " levels"));
   }
@@ -87,6 +90,7 @@ class BoundedBuilder {
   nlohmann::detail::json_sax_dom_parser<Json> builder_;
   std::vector<size_t> members_;    // of each open object or array
   std::vector<std::string> keys_;  // of each: the last one
+  size_t containers_ = 0;
   std::string message_;
   size_t position_ = 0;
 };

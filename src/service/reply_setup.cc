@@ -1,5 +1,6 @@
 #include "service/reply_setup.h"
 
+#include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -52,8 +53,12 @@ int64_t CallsIn(const ToolJson& messages) {
 
 /// Whether calls begin as no content of a form of its own does.
 bool TellsApart(const ServedModel& model) {
-  return model.call_format != nullptr && !model.call_format->bare &&
-         model.call_format->body != CallBody::kNameLine;
+  return model.call_format != nullptr && grammar::MarksCalls(*model.call_format);
+}
+
+bool AnyStrict(const std::vector<FunctionSpec>& functions) {
+  return std::any_of(functions.begin(), functions.end(),
+                     [](const FunctionSpec& function) { return function.strict; });
 }
 
 bool IsStructuralTag(const GenerationCall& call) {
@@ -89,7 +94,7 @@ void SetReply(const GenerationCall& call, const ServedModel& model,
     setup.calls_before = CallsIn(*call.messages);
   if (model.tokenizer == nullptr) return;
   if (setup.reply.reasoning != nullptr) {
-    constexpr size_t kTail = 16;  // tokens, in which a template would have begun it
+    constexpr size_t kTail = 64;  // tokens, in which a template would have begun it
     const size_t begin = prompt.size() > kTail ? prompt.size() - kTail : 0;
     const std::string tail =
         model.tokenizer->Decode(absl::MakeConstSpan(prompt).subspan(begin), false);
@@ -118,8 +123,14 @@ absl::StatusOr<std::shared_ptr<const TokenGrammar>> CompileReply(
     spec.content = call.grammar;
     if (call.grammar != nullptr) spec.calls = setup.reply.calls;  // one or the other
   }
-  if (spec.calls != nullptr) {
-    spec.functions = FunctionsOf(call);
+  if (setup.reply.calls != nullptr) {
+    std::vector<FunctionSpec> functions = FunctionsOf(call);
+    if (spec.calls == nullptr && TellsApart(model) && AnyStrict(functions)) {
+      spec.calls = setup.reply.calls;
+      spec.behind_text = true;
+      field = "tools";
+    }
+    if (spec.calls != nullptr) spec.functions = std::move(functions);
     spec.several = !setup.one_call;
   }
   if (setup.reply.reasoning != nullptr && setup.may_reason) {

@@ -24,7 +24,9 @@ using dom::element_type;
 constexpr size_t kDepth = 100;           // simdjson counts the document, not what is empty
 constexpr size_t kDeeper = kDepth + 10;  // of what was read before
 constexpr size_t kMembers = 1024;        // per object
-constexpr size_t kKept = 256 << 10;      // bytes of a document whose buffers are used again
+constexpr size_t kContainers =
+    1 << 18;  // arrays and objects, each of which costs more than its two bytes
+constexpr size_t kKept = 256 << 10;  // bytes of a document whose buffers are used again
 
 }  // namespace
 
@@ -69,16 +71,19 @@ std::unique_ptr<WireParser>& Spare() {
   return spare;
 }
 
-/// No object of it has more members than may be.
-bool FewMembers(const dom::element& element) {
-  if (element.is_array()) {
-    const dom::array array = As<dom::array>(element);
-    return std::all_of(array.begin(), array.end(), FewMembers);
+/// No object of it has more members than may be, and there are no more than `left` arrays and objects.
+bool IsBounded(const dom::element& element, size_t& left) {
+  const bool array = element.is_array();
+  if (!array && !element.is_object()) return true;
+  if (left-- == 0) return false;
+  if (array) {
+    const dom::array items = As<dom::array>(element);
+    return std::all_of(items.begin(), items.end(),
+                       [&](const dom::element& item) { return IsBounded(item, left); });
   }
-  if (!element.is_object()) return true;
   size_t members = 0;
   for (const dom::key_value_pair member : As<dom::object>(element)) {
-    if (++members > kMembers || !FewMembers(member.value)) return false;
+    if (++members > kMembers || !IsBounded(member.value, left)) return false;
   }
   return true;
 }
@@ -224,12 +229,14 @@ WireDocument& WireDocument::operator=(WireDocument&&) noexcept = default;
 absl::StatusOr<WireDocument> WireDocument::Parse(std::string_view text, std::string_view what) {
   std::unique_ptr<WireParser> parser = std::move(Spare());
   if (parser == nullptr) parser = std::make_unique<WireParser>();
-  // Who has few colons has few members.
-  const auto few = [&] {
-    return static_cast<size_t>(std::count(text.begin(), text.end(), ':')) <= kMembers ||
-           FewMembers(parser->root);
+  // Who has few colons has few members, and a short text few of anything.
+  const auto bounded = [&] {
+    size_t left = kContainers;
+    return (text.size() <= kContainers &&
+            static_cast<size_t>(std::count(text.begin(), text.end(), ':')) <= kMembers) ||
+           IsBounded(parser->root, left);
   };
-  if (parser->Read(text, kDepth) && few()) return WireDocument(std::move(parser));
+  if (parser->Read(text, kDepth) && bounded()) return WireDocument(std::move(parser));
   // What is wrong, in words; or that nothing is: integers beyond 64 bits are numbers like others.
   ASSIGN_OR_RETURN(const nlohmann::ordered_json tree, ParseWireJson(text, what));
   if (parser->Read(tree.dump(), kDeeper)) return WireDocument(std::move(parser));

@@ -129,6 +129,44 @@ def test_chunks_that_are_none(demo, routes):
         judge(route, status, answer, (400,))
 
 
+# Shapes of which a proxy and a server might each read another request: (status, headers, body, version).
+LENGTH = f"Content-Length: {len(MARK)}\r\n"
+AMBIGUOUS = [
+    (400, LENGTH + "Content-Length: 3\r\n", MARK, "1.1"),
+    (400, LENGTH.replace(": ", ": +"), MARK, "1.1"),
+    (400, LENGTH.replace(": ", " : "), MARK, "1.1"),
+    (400, "Content-Length: -1\r\n", MARK, "1.1"),
+    (400, "Content-Length: 0x10\r\n", MARK, "1.1"),
+    (400, "Content-Length: 4 4\r\n", MARK, "1.1"),
+    (400, "Content-Length: 99999999999999999999999\r\n", MARK, "1.1"),
+    (400, "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", b"0\r\n\r\n", "1.1"),
+    (501, "Transfer-Encoding: chunked, identity\r\n", b"0\r\n\r\n", "1.1"),
+    (501, "Transfer-Encoding: gzip, chunked\r\n", b"0\r\n\r\n", "1.1"),
+    (501, "Transfer-Encoding: xchunked\r\n", b"0\r\n\r\n", "1.1"),
+    (400, "Transfer-Encoding: \x0bchunked\r\n", b"0\r\n\r\n", "1.1"),
+    (400, "Transfer-Encoding: chunked\r\n", b"0\r\n\r\n", "1.0"),
+    (400, "Transfer-Encoding: chunked\r\n", b"2\n{}\n0\n\n", "1.1"),
+    (400, "Transfer-Encoding: chunked\r\n", b"0x2\r\n{}\r\n0\r\n\r\n", "1.1"),
+    (400, "Transfer-Encoding: chunked\r\n", b"10000000000000002\r\n{}\r\n0\r\n\r\n", "1.1"),
+    (400, "X-A: a\rTransfer-Encoding: chunked\r\n" + LENGTH, MARK, "1.1"),
+    (400, "X-A: a\0b\r\n" + LENGTH, MARK, "1.1"),
+    (400, "X A: a\r\n" + LENGTH, MARK, "1.1"),
+    (400, "Host: other\r\n" + LENGTH, MARK, "1.1"),
+]
+
+
+@pytest.mark.parametrize("status,headers,body,version", AMBIGUOUS)
+def test_what_could_be_read_in_two_ways_ends_the_connection(demo, status, headers, body, version):
+    head = f"POST /v1/completions HTTP/{version}\r\nHost: localhost\r\n{headers}\r\n".encode()
+    with socket.create_connection(("127.0.0.1", demo.port), timeout=60) as sock:
+        sock.sendall(head + body + b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = b""
+        while piece := sock.recv(65536):
+            answer += piece
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode()), answer
+    assert answer.count(b"HTTP/1.1 ") == 1, "what came behind was answered"
+
+
 def test_half_a_body_is_nothing(demo, routes):
     for route in routes:
         with socket.create_connection(("127.0.0.1", demo.port), timeout=60) as sock:

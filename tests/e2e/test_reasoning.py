@@ -1,6 +1,7 @@
 """Reasoning before what has a form, and its budget, in every shape of answers."""
 
 import json
+import pathlib
 
 import anthropic
 import jsonschema
@@ -141,14 +142,23 @@ MARKS = {
     "magistral": ("[THINK]", "[/THINK]"),
     "command_r": ("<|START_THINKING|>", "<|END_THINKING|>"),
     "granite": ("<think>", "</think>"),
+    "harmony": ("<|channel|>analysis<|message|>", "<|end|>"),
 }
 
 
 @pytest.fixture(scope="module")
 def families(tmp_path_factory):
     options = ["--set", "engine.kv_memory=64MiB"]
+    # For gpt-oss <|end|> is the end of a message; the demo model's replies end with it.
+    messages = tmp_path_factory.mktemp("messages")
+    for file in pathlib.Path(DEMO).iterdir():
+        if file.name.endswith("config.json"):
+            (messages / file.name).write_text(file.read_text().replace('"eos_token_id": 2', '"eos_token_id": 1'))
+        else:
+            (messages / file.name).symlink_to(file)
     for family in MARKS:
-        for name, value in (("path", DEMO), ("tool_parser", "hermes"), ("reasoning_parser", family)):
+        path, calls = (messages, family) if family == "harmony" else (DEMO, "hermes")
+        for name, value in (("path", path), ("tool_parser", calls), ("reasoning_parser", family)):
             options += ["--set", f"models.{family}.{name}={value}"]
     started = Server(tmp_path_factory.mktemp("families"), *options, model=None)
     yield started

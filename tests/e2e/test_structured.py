@@ -118,6 +118,20 @@ def test_stands_beside_penalties_logprobs_and_min_tokens(client):
     assert "".join(t.token for t in choice.logprobs.content) == choice.message.content
 
 
+def test_preemption_changes_no_answer(serve, client):
+    """Where the cache has no room for all, requests are computed anew, and their forms go on where they were."""
+    small = serve("--set", "engine.max_len=384", "--set", "engine.kv_memory=2MiB", "--set", "engine.prefix_cache=false")
+
+    def texts(server_client):
+        with concurrent.futures.ThreadPoolExecutor(24) as pool:
+            return [c.message.content for c in pool.map(lambda seed: person(server_client, seed), range(24))]
+
+    assert texts(client_of(small)) == texts(client)
+    metrics = urllib.request.urlopen(small.url + "/metrics", timeout=30).read().decode()
+    preempted = re.search(r"^vllm:num_preemptions_total\{.*\} (\S+)$", metrics, re.M)
+    assert float(preempted[1]) > 0, metrics
+
+
 def test_what_cannot_end_in_time_ends_by_length(client):
     choice = client.chat.completions.create(
         model="demo",

@@ -100,7 +100,8 @@ def joined(chunks):
 
 @pytest.mark.parametrize("parser", FORMATS)
 def test_every_format_can_be_forced(serve, parser):
-    client = client_of(served(serve, parser))
+    server = served(serve, parser)
+    client = client_of(server)
     finished = 0
     for seed in range(6):
         ask = dict(
@@ -129,6 +130,28 @@ def test_every_format_can_be_forced(serve, parser):
     assert [c.function.name for c in named] == ["weather"]
     check(named)
 
+    # The same in the other shapes.
+    tools = [{"type": "function", "name": n, "parameters": s} for n, s in SCHEMAS.items()]
+    choice = {"type": "function", "name": "weather"}
+    call = dict(model="demo", input="How is the weather?", tools=tools, tool_choice=choice, temperature=0,
+                parallel_tool_calls=False, max_output_tokens=200)
+    answer = client.responses.create(**call)
+    assert [item.type for item in answer.output] == ["function_call"]
+    jsonschema.validate(json.loads(answer.output[0].arguments), WEATHER)
+    events = list(client.responses.create(**call, stream=True))
+    pieces = [e.delta for e in events if e.type == "response.function_call_arguments.delta"]
+    assert "".join(pieces) == answer.output[0].arguments == events[-1].response.output[0].arguments
+    message = dict(
+        model="demo", max_tokens=200, messages=ASK, tools=[{"name": n, "input_schema": s} for n, s in SCHEMAS.items()],
+        tool_choice={"type": "tool", "name": "weather", "disable_parallel_tool_use": True}, extra_body={"temperature": 0},
+    )
+    claude = anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0)
+    said = claude.messages.create(**message)
+    assert [block.type for block in said.content] == ["tool_use"] and said.stop_reason == "tool_use"
+    jsonschema.validate(said.content[0].input, WEATHER)
+    with claude.messages.stream(**message) as stream:
+        assert stream.get_final_message().content[0].input == said.content[0].input
+
 
 def test_what_cannot_be_forced_is_refused(hermes, demo):
     def refused(server, **more):
@@ -142,8 +165,9 @@ def test_what_cannot_be_forced_is_refused(hermes, demo):
     assert "other" in refused(hermes, tools=TOOLS, tool_choice=other).message
     strict = {"name": "f", "strict": True, "parameters": {"type": "object", "uniqueItems": True,
               "properties": {"a": {"type": "array", "uniqueItems": True}}, "required": ["a"]}}
-    error = refused(hermes, tools=[{"type": "function", "function": strict}], tool_choice="required")
-    assert "#/properties/a/uniqueItems" in error.message
+    for choice in ("required", "auto"):
+        error = refused(hermes, tools=[{"type": "function", "function": strict}], tool_choice=choice)
+        assert "#/properties/a/uniqueItems" in error.message
     assert "name" in refused(
         hermes, tools=[{"type": "function", "function": {"name": "a b"}}]).message
     loose = {**strict, "strict": False}
@@ -152,6 +176,18 @@ def test_what_cannot_be_forced_is_refused(hermes, demo):
         tool_choice="required",
     )
     assert any("uniqueItems" in warning for warning in answer.warnings)
+
+
+def test_strict_functions_leave_text_as_it_is(hermes):
+    client = client_of(hermes)
+
+    def told(strict):
+        tools = [{"type": "function", "function": {**t["function"], "strict": strict}} for t in TOOLS]
+        answer = client.chat.completions.create(model="demo", messages=ASK, tools=tools, max_tokens=60, temperature=0)
+        assert not answer.choices[0].message.tool_calls
+        return answer.choices[0].message.content
+
+    assert told(True) == told(False) != ""
 
 
 def test_responses_call_and_go_on(hermes):

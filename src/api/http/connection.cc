@@ -1,12 +1,15 @@
 #include "api/http/connection.h"
 
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <array>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
+#include <optional>
 #include <utility>
 
 #include "api/http/cors.h"
@@ -35,6 +38,36 @@ bool IsOwnOrigin(std::string_view origin, std::string_view host) {
   return origin.empty() || (origin.starts_with(kScheme) && origin.substr(kScheme.size()) == host);
 }
 
+/// A machine that is gone says no goodbye: after a minute of silence whoever asked from it is gone too.
+void AskWhetherThePeerIsThere(int socket) {
+  constexpr std::array<std::array<int, 3>, 4> kOptions = {{{SOL_SOCKET, SO_KEEPALIVE, 1},
+                                                           {IPPROTO_TCP, TCP_KEEPIDLE, 30},  // s
+                                                           {IPPROTO_TCP, TCP_KEEPINTVL, 10},
+                                                           {IPPROTO_TCP, TCP_KEEPCNT, 3}}};
+  for (const auto& [level, name, value] : kOptions)
+    setsockopt(socket, level, name, &value, sizeof value);
+}
+
+struct Fault {
+  int status = 0;
+  std::string message;
+};
+
+/// What leaves open where the request ends or whom it is for (RFC 9112, sections 3.2 and 6.1), which
+/// a proxy before this server may have read in another way.
+std::optional<Fault> FramingFault(const http::request_header<>& header) {
+  const size_t codings = header.count(http::field::transfer_encoding);
+  if (codings > 0 && header.version() < 11)
+    return Fault{400, "the request is no HTTP: Transfer-Encoding needs HTTP/1.1"};
+  if (codings > 1 ||
+      (codings == 1 && !boost::beast::iequals(header[http::field::transfer_encoding], "chunked")))
+    return Fault{501, "the Transfer-Encoding must be chunked, and nothing else"};
+  const size_t hosts = header.count(http::field::host);
+  if (hosts > 1 || (hosts == 0 && header.version() >= 11))
+    return Fault{400, "the request is no HTTP: it has " + std::to_string(hosts) + " Host headers"};
+  return std::nullopt;
+}
+
 }  // namespace
 
 struct ParserBox {
@@ -59,6 +92,7 @@ void Connection::Start() {
       peer_uid_ = peer.uid;
   } else {
     socket_.set_option(asio::ip::tcp::no_delay(true), error);
+    AskWhetherThePeerIsThere(socket_.native_handle());
     peer_ = PeerAddress(socket_);
     if (const auto& tls = loop_->shared().options.tls)
       tls_ = std::make_unique<TlsSession>(tls(), socket_.native_handle());
@@ -144,10 +178,14 @@ void Connection::Parse() {
       Refuse(400, "the request is no HTTP: " + error.message());
       break;
     }
-    if (parser.is_header_done() && !std::exchange(parser_->header_seen, true) &&
-        !parser.is_done()) {
+    if (parser.is_header_done() && !std::exchange(parser_->header_seen, true)) {
+      if (const std::optional<Fault> fault = FramingFault(parser.get())) {
+        Refuse(fault->status, fault->message);
+        break;
+      }
       const auto expect = parser.get().find(http::field::expect);
-      if (expect != parser.get().end() && boost::beast::iequals(expect->value(), "100-continue")) {
+      if (!parser.is_done() && expect != parser.get().end() &&
+          boost::beast::iequals(expect->value(), "100-continue")) {
         out_ += "HTTP/1.1 100 Continue\r\n\r\n";
         Flush();
         if (closed_) return;

@@ -178,8 +178,10 @@ absl::Span<const std::string_view> KernelNames() { return kNames; }
 
 std::vector<const CpuKernels*> RunnableKernels() {
   std::vector<const CpuKernels*> tables;
-#ifndef PENSTOCK_ONLY_AVX2
+#ifndef PENSTOCK_NO_WIDEST_KERNELS
   if (CpuHasAvx512Bf16()) tables.push_back(&Avx512Bf16Kernels());
+#endif
+#ifndef PENSTOCK_NO_KERNELS_BETWEEN
   if (CpuHasAvx512Vnni()) tables.push_back(&Avx512VnniKernels());
   if (CpuHasAvx512()) tables.push_back(&Avx512Kernels());
   if (CpuHasAvxVnni()) tables.push_back(&AvxVnniKernels());

@@ -81,6 +81,8 @@ constexpr CallWriting kTagged = {"", "", "", "", "", "", "", Numbered::kNo, "", 
 // Mistral's from version 11 on, whose tokenizers have [ARGS].
 constexpr CallWriting kNewMistral = {"mistral", "", "[TOOL_CALLS]", "[ARGS]", "", "", ""};
 
+constexpr std::string_view kHarmonyCall = " to=functions.";
+
 constexpr size_t kMaxCopied = 64u << 20;  // of a schema's definitions, for all its properties
 
 /// Names of a schema that say nothing about its instances, or what arguments apart can keep.
@@ -101,7 +103,10 @@ bool IsRemark(std::string_view keyword) {
 class CallWriter {
  public:
   CallWriter(const CallFormat& format, IsSpecial is_special, std::vector<std::string>* loosened)
-      : markers_(MarkersOf({&format, nullptr})), is_special_(is_special), loosened_(loosened) {
+      : begin_(format.begin),
+        markers_(MarkersOf({&format, nullptr})),
+        is_special_(is_special),
+        loosened_(loosened) {
     for (const CallWriting& writing : kWritings) {
       if (writing.format == format.name) writing_ = &writing;
     }
@@ -117,10 +122,12 @@ class CallWriter {
     return builder_.Build(builder_.Sequence({LineEnd(), arguments}));
   }
 
-  absl::StatusOr<Grammar> Write(const std::vector<FunctionSpec>& functions, bool several) {
+  absl::StatusOr<Grammar> Write(const std::vector<FunctionSpec>& functions, bool several,
+                                bool behind_text) {
     if (writing_ == nullptr)
       return absl::InvalidArgumentError("calls in this model's format cannot be enforced");
-    std::vector<Expr> first, later;
+    const bool harmony = writing_->format == "harmony";
+    std::vector<Expr> first, later, by_role;
     for (const FunctionSpec& function : functions) {
       absl::StatusOr<Expr> arguments = Arguments(function);
       if (!arguments.ok()) {
@@ -129,6 +136,7 @@ class CallWriter {
       }
       first.push_back(Call(function.name, true, *arguments));
       later.push_back(Call(function.name, false, *arguments));
+      if (harmony && behind_text) by_role.push_back(CallByRole(function.name, *arguments));
     }
     std::vector<Expr> parts = {Text(writing_->open)};
     if (!writing_->list.empty()) {
@@ -136,12 +144,19 @@ class CallWriter {
       parts.push_back(Text(writing_->list));
     }
     parts.push_back(builder_.Choice(first));
-    if (several && writing_->format != "harmony") {  // whose reply ends behind a call
+    if (several && !harmony) {  // whose reply ends behind a call
       parts.push_back(builder_.Repeat(
           builder_.Sequence({Text(writing_->separator), builder_.Choice(later)}), 0, -1));
     }
     parts.push_back(Text(writing_->close));
-    return builder_.Build(builder_.Sequence(std::move(parts)));
+    Expr calls = builder_.Sequence(std::move(parts));
+    if (!behind_text) return builder_.Build(calls);
+    std::vector<std::string> markers = {std::string(harmony ? kHarmonyCall : begin_)};
+    if (!harmony && !writing_->open.starts_with(begin_)) markers.emplace_back(writing_->open);
+    std::erase(markers, "");
+    if (harmony) calls = builder_.Choice({calls, builder_.Choice(by_role)});
+    return builder_.Build(builder_.Sequence(
+        {builder_.Terminal(TextWithoutMarkers(markers)), builder_.Optional(calls)}));
   }
 
  private:
@@ -179,6 +194,14 @@ class CallWriter {
     for (const Expr part : {Text(writing_->middle), arguments, Text(writing_->after)})
       parts.push_back(part);
     return builder_.Sequence(std::move(parts));
+  }
+
+  /// Harmony's other way: the function is named by the role, before the channel.
+  Expr CallByRole(const std::string& name, Expr arguments) {
+    return builder_.Sequence(
+        {Text(kHarmonyCall), builder_.Literal(name), Text("<|channel|>commentary"),
+         builder_.Optional(builder_.Choice({Text(" <|constrain|>json"), Text(" json")})),
+         Text("<|message|>"), arguments});
   }
 
   absl::StatusOr<Expr> Value(const Json& schema, const FunctionSpec& function) {
@@ -357,6 +380,7 @@ class CallWriter {
   }
 
   const CallWriting* writing_ = nullptr;
+  const std::string_view begin_;
   const std::vector<std::string_view> markers_;
   const IsSpecial is_special_;
   std::vector<std::string>* loosened_;
@@ -367,8 +391,13 @@ class CallWriter {
 
 absl::StatusOr<Grammar> CompileCalls(const CallFormat& format,
                                      const std::vector<FunctionSpec>& functions, bool several,
-                                     IsSpecial is_special, std::vector<std::string>* loosened) {
-  return CallWriter(format, is_special, loosened).Write(functions, several);
+                                     bool behind_text, IsSpecial is_special,
+                                     std::vector<std::string>* loosened) {
+  return CallWriter(format, is_special, loosened).Write(functions, several, behind_text);
+}
+
+bool MarksCalls(const CallFormat& format) {
+  return !format.bare && format.body != CallBody::kNameLine;
 }
 
 absl::StatusOr<Grammar> CompileTaggedArguments(std::string schema) {

@@ -159,7 +159,8 @@ std::string KeyOf(const ReplySpec& spec) {
   if (spec.reasoning != nullptr)
     absl::StrAppend(&key, ToAbsl(spec.reasoning->name), spec.in_reasoning ? "+" : "-");
   if (spec.calls != nullptr)
-    absl::StrAppend(&key, "\t", ToAbsl(spec.calls->name), spec.several ? "n" : "1");
+    absl::StrAppend(&key, "\t", ToAbsl(spec.calls->name), spec.several ? "n" : "1",
+                    spec.behind_text ? "t" : "");
   key += '\n';
   for (const FunctionSpec& function : spec.functions) {
     absl::StrAppend(&key, function.at, function.strict ? "s" : "l", function.name, "\n",
@@ -283,8 +284,8 @@ absl::StatusOr<Grammar> GrammarCompiler::CompileSpec(const ReplySpec& spec,
     if (spec.reasoning != nullptr) made = grammar::BehindMarkers(made, *spec.reasoning, is_special);
   }
   if (spec.calls != nullptr) {
-    absl::StatusOr<Grammar> calls =
-        grammar::CompileCalls(*spec.calls, spec.functions, spec.several, is_special, loosened);
+    absl::StatusOr<Grammar> calls = grammar::CompileCalls(*spec.calls, spec.functions, spec.several,
+                                                          spec.behind_text, is_special, loosened);
     if (!calls.ok()) return calls;
     made = spec.content == nullptr ? *std::move(calls) : grammar::Either(*calls, made);
   }

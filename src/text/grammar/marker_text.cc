@@ -27,7 +27,14 @@ ByteAutomaton SpelledText(std::string_view text) {
   return {rows, std::move(accepts)};
 }
 
-ByteAutomaton TextUntilMarker(const std::vector<std::string>& markers, int which) {
+namespace {
+
+struct MarkerStates {
+  std::vector<MarkerRow> rows;
+  std::vector<int> ends_here;  // the marker that came last; -1: none
+};
+
+MarkerStates StatesOf(const std::vector<std::string>& markers) {
   // The tree of all markers, whose nodes are what came last of them.
   std::vector<MarkerRow> rows(1);
   std::vector<int> ends_here(1, -1);
@@ -67,6 +74,13 @@ ByteAutomaton TextUntilMarker(const std::vector<std::string>& markers, int which
       }
     }
   }
+  return {std::move(rows), std::move(ends_here)};
+}
+
+}  // namespace
+
+ByteAutomaton TextUntilMarker(const std::vector<std::string>& markers, int which) {
+  auto [rows, ends_here] = StatesOf(markers);
   std::vector<uint8_t> accepts(rows.size(), 0);
   for (size_t s = 0; s < rows.size(); ++s) {
     rows[s][kMarkByte] = static_cast<int32_t>(s);
@@ -76,6 +90,19 @@ ByteAutomaton TextUntilMarker(const std::vector<std::string>& markers, int which
     if (ends_here[s] < 0) continue;
     rows[s].fill(ByteAutomaton::kDead);
     accepts[s] = ends_here[s] == which ? 1 : 0;
+  }
+  return {rows, std::move(accepts)};
+}
+
+ByteAutomaton TextWithoutMarkers(const std::vector<std::string>& markers) {
+  auto [rows, ends_here] = StatesOf(markers);
+  std::vector<uint8_t> accepts(rows.size(), 1);
+  for (size_t s = 0; s < rows.size(); ++s) {
+    rows[s][kMarkByte] = static_cast<int32_t>(s);
+    accepts[s] = ends_here[s] < 0 ? 1 : 0;
+    for (int32_t& to : rows[s]) {
+      if (ends_here[s] >= 0 || ends_here[to] >= 0) to = ByteAutomaton::kDead;
+    }
   }
   return {rows, std::move(accepts)};
 }

@@ -18,4 +18,7 @@ ByteAutomaton SpelledText(std::string_view text);
 /// of index `which` and with no other; < 0: it never ends, and none of them may stand in it.
 ByteAutomaton TextUntilMarker(const std::vector<std::string>& markers, int which);
 
+/// Any text in which none of `markers` stands; it may be empty.
+ByteAutomaton TextWithoutMarkers(const std::vector<std::string>& markers);
+
 }  // namespace penstock::grammar

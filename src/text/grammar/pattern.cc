@@ -214,8 +214,22 @@ class Determinizer {
              std::none_of(state.free.begin(), state.free.end(),
                           [](const auto& edge) { return edge.first != PatternNfa::Edge::kFree; });
     });
-    std::sort(out.begin(), out.end());
+    Sort(out);
     return out;
+  }
+
+  void Sort(std::vector<int32_t>& states) {
+    constexpr size_t kFew = 16;
+    if (states.size() < marks_.size() / kFew) {
+      std::sort(states.begin(), states.end());
+      return;
+    }
+    ++mark_;
+    for (const int32_t s : states) marks_[s] = mark_;
+    states.clear();
+    for (size_t s = 0; s < marks_.size(); ++s) {
+      if (marks_[s] == mark_) states.push_back(static_cast<int32_t>(s));
+    }
   }
 
   const PatternNfa& nfa_;

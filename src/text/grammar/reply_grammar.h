@@ -33,11 +33,16 @@ inline constexpr char kSpecialMark = '\xFF';
 /// Whether the tokenizer writes such a text as one token that is no text.
 using IsSpecial = absl::FunctionRef<bool(std::string_view)>;
 
-/// Calls in the order in which they are written: one, or with `several` one or more.
+/// Whether text that goes before calls can be told from them, whatever it says.
+bool MarksCalls(const CallFormat& format);
+
+/// Calls in the order in which they are written: one, or with `several` one or more. With
+/// `behind_text` any text goes before them, or takes their place; MarksCalls(format).
 /// INVALID_ARGUMENT says which function's schema cannot be kept, and why.
 absl::StatusOr<Grammar> CompileCalls(const CallFormat& format,
                                      const std::vector<FunctionSpec>& functions, bool several,
-                                     IsSpecial is_special, std::vector<std::string>* loosened);
+                                     bool behind_text, IsSpecial is_special,
+                                     std::vector<std::string>* loosened);
 
 /// Arguments of a function one by one, as Qwen3-Coder writes them, in a structural tag: line ends
 /// around them may be left out, special tokens are text. `schema` is kept exactly or refused with the

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/sanitizers.h"
 #include "gtest/gtest.h"
 #include "test_seed.h"
 
@@ -135,7 +136,7 @@ void ExpectCtasCoverItems(const AttentionPlanOptions& options, const AttentionPl
 TEST(AttentionPlan, CoversEveryPairOnceInRandomBatches) {
   std::mt19937 random(static_cast<uint32_t>(TestSeed()));
   const auto below = [&](int32_t n) { return static_cast<int32_t>(random() % n); };
-  for (int trial = 0; trial < 120; ++trial) {
+  for (int trial = 0; trial < (kSanitized ? 12 : 120); ++trial) {
     AttentionPlanOptions options;
     options.num_kv_heads = 1 + below(3);
     options.group = 1 + below(trial % 7 == 0 ? 40 : 8);

@@ -175,7 +175,9 @@ TEST(Completions, NeverSendHalfACodePoint) {
   const ClientResponse response = client.Read();
   std::vector<std::string> texts;
   for (const std::string& event : Events(response.body)) {
-    if (event != "[DONE]") texts.push_back(json::parse(event)["choices"][0]["text"]);
+    if (event == "[DONE]") continue;
+    const std::string text = json::parse(event)["choices"][0]["text"];
+    if (!text.empty()) texts.push_back(text);  // what says why it ended may come apart
   }
   EXPECT_THAT(texts, ElementsAre("\xE2\x82\xAC"));
 }

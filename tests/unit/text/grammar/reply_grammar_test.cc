@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "base/sanitizers.h"
 #include "marker_tokenizer.h"
 #include "test_seed.h"
 #include "text/grammar/grammar_compiler.h"
@@ -110,7 +111,7 @@ TEST_P(CallGrammars, GenerateWhatTheParserTakesApart) {
       const auto made = compiler.Compile(spec, nullptr);
       ASSERT_TRUE(made.ok()) << made.status();
       size_t most = 0;
-      for (int round = 0; round < 60; ++round) {
+      for (int round = 0; round < (kSanitized ? 10 : 60); ++round) {
         const std::string text = Generate(**made, tokenizer, random);
         ReplyParser parser({&format, nullptr}, false, Types());
         std::vector<ReplyPiece> pieces;
@@ -230,6 +231,14 @@ TEST(CallGrammar, TakesCallsAsRealTokenizersWriteThem) {
       ASSERT_TRUE(matcher->Accept(id)) << c.tokenizer << ": '" << (*tokenizer)->Piece(id) << "'";
     }
     EXPECT_TRUE(matcher->finished()) << c.tokenizer << ": " << text;
+    if (!grammar::MarksCalls(*spec.calls) || spec.calls->name == "harmony") continue;
+    spec.behind_text = true;
+    const auto strict = compiler.Compile(spec, nullptr);
+    ASSERT_TRUE(strict.ok()) << strict.status();
+    const std::string thought_of = c.reasoning.first;
+    for (const std::string& reply :
+         {thought_of + "Hello there.", thought_of + "I ask.\n" + c.call, std::string(c.call)})
+      EXPECT_TRUE(Matches(**strict, **tokenizer, reply)) << c.tokenizer << ": " << reply;
   }
 }
 
@@ -252,6 +261,73 @@ TEST(CallGrammar, StandsBesideContent) {
   EXPECT_FALSE(Matches(**made, tokenizer, "{\"a\": 1}" + call));
   EXPECT_FALSE(Matches(**made, tokenizer, call + "{\"a\": 1}"));
   EXPECT_FALSE(Matches(**made, tokenizer, "{\"name\": \"second\", \"arguments\": {}}"));
+}
+
+TEST(CallGrammar, StandsBehindAnyTextOrInItsPlace) {
+  for (const bool special : {false, true}) {
+    const MarkerTokenizer tokenizer(special ? std::vector<std::string>{"<tool_call>", "<other>"}
+                                            : std::vector<std::string>{});
+    const GrammarCompiler compiler(&tokenizer, tokenizer.vocab_size());
+    ReplySpec spec;
+    spec.calls = CallsNamed("hermes");
+    spec.functions = {Functions()[1]};
+    spec.behind_text = true;
+    const auto made = compiler.Compile(spec, nullptr);
+    ASSERT_TRUE(made.ok()) << made.status();
+    const auto matches = [&](std::string_view text) { return Matches(**made, tokenizer, text); };
+    const std::string call = "<tool_call>\n{\"name\": \"second\", \"arguments\": {}}\n</tool_call>";
+    for (const char* text : {"", "Plain.", "a < b <tool_", "I write <tool-call> <other>.\n"}) {
+      EXPECT_TRUE(matches(text)) << text;
+      EXPECT_TRUE(matches(text + call)) << text;
+      EXPECT_TRUE(matches(text + call + "\n" + call)) << text;
+    }
+    EXPECT_FALSE(matches("I ask. <tool_call>"));
+    EXPECT_FALSE(
+        matches("I ask. <tool_call>\n{\"name\": \"third\", \"arguments\": {}}\n</tool_call>"));
+    EXPECT_FALSE(
+        matches("<tool_call>\n{\"name\": \"second\", \"arguments\": {\"a\": 1}}\n</tool_call>"));
+    EXPECT_FALSE(matches(call + "And text."));
+  }
+}
+
+TEST(CallGrammar, GeneratesTextAndCallsOfEveryFormatThatMarksThem) {
+  std::mt19937 random(static_cast<uint32_t>(TestSeed()));
+  for (const CallFormat& format : CallFormats()) {
+    if (!grammar::MarksCalls(format)) continue;
+    std::vector<std::string> markers;
+    for (const std::string_view marker : MarkersOf({&format, nullptr})) {
+      if (marker != "functools") markers.emplace_back(marker);
+    }
+    const MarkerTokenizer tokenizer(markers);
+    const GrammarCompiler compiler(&tokenizer, tokenizer.vocab_size());
+    ReplySpec spec;
+    spec.calls = &format;
+    spec.functions = Functions();
+    const auto calls_alone = compiler.Compile(spec, nullptr);
+    spec.behind_text = true;
+    const auto made = compiler.Compile(spec, nullptr);
+    ASSERT_TRUE(calls_alone.ok() && made.ok()) << made.status();
+    for (int round = 0; round < (kSanitized ? 5 : 20); ++round) {
+      const std::string calls = Generate(**calls_alone, tokenizer, random);
+      EXPECT_TRUE(Matches(**made, tokenizer, calls)) << format.name << ": " << calls;
+      EXPECT_TRUE(Matches(**made, tokenizer, "I ask. " + calls)) << format.name << ": " << calls;
+      // What breaks off within a call is no reply.
+      const size_t most = calls.size() - 1;
+      const std::string_view begun =
+          std::string_view(calls).substr(0, most - random() % (most / 4));
+      ReplyParser parser({&format, nullptr}, false, Types());
+      std::vector<ReplyPiece> pieces;
+      parser.Append(begun, pieces);
+      const bool called = std::any_of(pieces.begin(), pieces.end(), [](const ReplyPiece& piece) {
+        return piece.kind == ReplyPiece::kCall;
+      });
+      if (called && Matches(**made, tokenizer, begun)) {
+        // Behind a whole call, where another might come.
+        parser.Finish(pieces);
+        EXPECT_EQ(parser.num_failed(), 0) << format.name << ": " << begun;
+      }
+    }
+  }
 }
 
 TEST(CallGrammar, RefusesWhatXmlCannotKeepOrSaysWhatItLeavesOut) {
@@ -383,6 +459,21 @@ TEST(HarmonyGrammar, WritesChannels) {
   EXPECT_TRUE(Matches(**calls, tokenizer, call));
   EXPECT_TRUE(Matches(**calls, tokenizer, thought + call));
   EXPECT_FALSE(Matches(**calls, tokenizer, thought + answer));
+  spec.behind_text = true;
+  const auto strict = compiler.Compile(spec, nullptr);
+  ASSERT_TRUE(strict.ok()) << strict.status();
+  const std::string start = "<|end|><|start|>assistant";
+  for (const std::string& text :
+       {call, thought + call, answer, thought + answer,
+        "<|channel|>commentary<|message|>I ask." + start + call,
+        start + " to=functions.second<|channel|>commentary json<|message|>{}",
+        start + " to=functions.second<|channel|>commentary <|constrain|>json<|message|>{}"})
+    EXPECT_TRUE(Matches(**strict, tokenizer, text)) << text;
+  for (const std::string& text :
+       {start + " to=functions.third<|channel|>commentary json<|message|>{}",
+        std::string(
+            "<|channel|>commentary to=functions.second <|constrain|>json<|message|>{\"a\": 1}")})
+    EXPECT_FALSE(Matches(**strict, tokenizer, text)) << text;
 }
 
 INSTANTIATE_TEST_SUITE_P(MarkersAs, Reasoning, ::testing::Bool(),

@@ -41,7 +41,10 @@ class TokenMasksTest : public testing::Test {
     std::vector<TokenId> ids = tokenizer_->Encode(text, false);
     for (size_t i = 0; i <= ids.size(); ++i) {
       matcher.FillMask(absl::MakeSpan(words));
-      for (TokenId id = 0; id < tokenizer_->vocab_size(); ++id) {
+      // Under a sanitizer not all of them, but others at every step.
+      const int32_t stride = kSanitized ? 31 : 1;
+      for (auto id = static_cast<TokenId>(i % stride); id < tokenizer_->vocab_size();
+           id += stride) {
         const bool accepts = matcher.Accept(id);
         if (accepts) matcher.Rollback(1);
         ASSERT_EQ((words[id / 32] >> (id % 32) & 1) != 0, accepts)
