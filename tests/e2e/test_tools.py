@@ -142,8 +142,9 @@ def test_every_format_can_be_forced(serve, parser):
     pieces = [e.delta for e in events if e.type == "response.function_call_arguments.delta"]
     assert "".join(pieces) == answer.output[0].arguments == events[-1].response.output[0].arguments
     message = dict(
-        model="demo", max_tokens=200, messages=ASK, tools=[{"name": n, "input_schema": s} for n, s in SCHEMAS.items()],
-        tool_choice={"type": "tool", "name": "weather", "disable_parallel_tool_use": True}, extra_body={"temperature": 0},
+        model="demo", max_tokens=200, messages=ASK, extra_body={"temperature": 0},
+        tools=[{"name": n, "input_schema": s} for n, s in SCHEMAS.items()],
+        tool_choice={"type": "tool", "name": "weather", "disable_parallel_tool_use": True},
     )
     claude = anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0)
     said = claude.messages.create(**message)
