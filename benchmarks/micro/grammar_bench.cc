@@ -1,5 +1,7 @@
 // Milliseconds to compile the schemas of the shared corpus and microseconds for the mask of each
-// token of their valid instances, on one thread. Prints one JSON line.
+// token of their instances, written as json.dumps does, by default and compact, on one thread; and
+// of how many schemas every valid instance was accepted and every invalid one refused. Prints one
+// JSON line.
 //   grammar_bench TOKENIZER [EVERY_NTH_SCHEMA [DUMP]]
 //   grammar_bench TOKENIZER ambiguous: hostile grammars instead, a line each.
 // DUMP gets the work, a line per schema, for grammar_bench.py to give to others.
@@ -48,6 +50,23 @@ struct Times {
   }
 };
 
+/// Whether the instance is accepted, token by token. INTERNAL where a mask and its matcher disagree.
+absl::StatusOr<bool> IsAccepted(const TokenGrammar& grammar, const Tokenizer& tokenizer,
+                                const std::string& text, std::vector<uint32_t>& words,
+                                Times& mask) {
+  const std::unique_ptr<TokenMatcher> matcher = grammar.Start();
+  for (const TokenId id : tokenizer.Encode(text, false)) {
+    const double before = ThreadSeconds();
+    matcher->FillMask(absl::MakeSpan(words));
+    mask.seconds.push_back(ThreadSeconds() - before);
+    const bool allowed = (words[id / 32] >> (id % 32) & 1) != 0;
+    if (matcher->Accept(id) != allowed)
+      return absl::InternalError("a mask and its matcher disagree: " + text);
+    if (!allowed) return false;
+  }
+  return matcher->finished();
+}
+
 absl::Status Run(int argc, char** argv) {
   if (argc < 2) return absl::InvalidArgumentError("usage: grammar_bench TOKENIZER [NTH [DUMP]]");
   ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer, LoadTokenizer(argv[1]));
@@ -66,7 +85,7 @@ absl::Status Run(int argc, char** argv) {
   const double prepare = ThreadSeconds() - start;
   std::vector<uint32_t> words((static_cast<size_t>(tokenizer->vocab_size()) + 31) / 32);
   Times compile, mask;
-  size_t num_denied = 0, num_accepted_invalid = 0, num_instances = 0, num_refused = 0;
+  size_t num_kept = 0, num_denied = 0, num_accepted_invalid = 0, num_instances = 0, num_refused = 0;
   for (size_t i = 0; i < cases.size(); i += stride) {
     GrammarSpec content;
     content.form = GrammarSpec::Form::kJsonSchema;
@@ -81,8 +100,10 @@ absl::Status Run(int argc, char** argv) {
       nlohmann::ordered_json line = {{"schema", cases[i].schema.dump()},
                                      {"tests", nlohmann::ordered_json::array()}};
       for (const auto& test : cases[i].tests) {
-        const std::string text = grammar::PythonJson(order.Ordered(test.data), false);
-        line["tests"].push_back({{"valid", test.valid}, {"ids", tokenizer->Encode(text, false)}});
+        for (const bool compact : {false, true}) {
+          const std::string text = grammar::PythonJson(order.Ordered(test.data), compact);
+          line["tests"].push_back({{"valid", test.valid}, {"ids", tokenizer->Encode(text, false)}});
+        }
       }
       dump << line.dump() << "\n";
     }
@@ -90,34 +111,27 @@ absl::Status Run(int argc, char** argv) {
       ++num_refused;
       continue;
     }
+    const size_t num_wrong = num_denied + num_accepted_invalid;
     for (const auto& test : cases[i].tests) {
-      const std::string text = grammar::PythonJson(order.Ordered(test.data), false);
-      const std::unique_ptr<TokenMatcher> matcher = (*made)->Start();
-      bool accepted = true;
-      ++num_instances;
-      for (const TokenId id : tokenizer->Encode(text, false)) {
-        const double before = ThreadSeconds();
-        matcher->FillMask(absl::MakeSpan(words));
-        const double took = ThreadSeconds() - before;
-        mask.seconds.push_back(took);
-        if (matcher->Accept(id) != ((words[id / 32] >> (id % 32) & 1) != 0))
-          return absl::InternalError("a mask and its matcher disagree: " + text);
-        if ((words[id / 32] >> (id % 32) & 1) == 0) {
-          accepted = false;
-          break;
-        }
+      const auto ordered = order.Ordered(test.data);
+      for (const bool compact : {false, true}) {
+        const std::string text = grammar::PythonJson(ordered, compact);
+        ASSIGN_OR_RETURN(const bool accepted, IsAccepted(**made, *tokenizer, text, words, mask));
+        ++num_instances;
+        num_denied += test.valid && !accepted ? 1 : 0;
+        num_accepted_invalid += !test.valid && accepted ? 1 : 0;
       }
-      accepted = accepted && matcher->finished();
-      num_denied += test.valid && !accepted ? 1 : 0;
-      num_accepted_invalid += !test.valid && accepted ? 1 : 0;
     }
+    num_kept += num_wrong == num_denied + num_accepted_invalid ? 1 : 0;
   }
   std::printf(
       "{\"vocabulary\": %d, \"prepare_ms\": %.1f, \"compile_ms\": %s, \"mask_us\": %s, "
-      "\"schemas\": %zu, \"refused\": %zu, \"instances\": %zu, \"valid_denied\": %zu, "
+      "\"schemas\": %zu, \"kept\": %zu, \"refused\": %zu, \"instances\": %zu, \"valid_denied\": "
+      "%zu, "
       "\"invalid_accepted\": %zu}\n",
       tokenizer->vocab_size(), prepare * 1e3, compile.Json(1e-3).c_str(), mask.Json(1e-6).c_str(),
-      compile.seconds.size(), num_refused, num_instances, num_denied, num_accepted_invalid);
+      compile.seconds.size(), num_kept, num_refused, num_instances, num_denied,
+      num_accepted_invalid);
   return absl::OkStatus();
 }
 

@@ -269,7 +269,11 @@ absl::StatusOr<std::shared_ptr<RunningCall>> GenerationService::StartOnce(
   sink->OnStart(std::move(start));
 
   auto stream = std::make_shared<ResponseStream>(std::move(setup));
-  const absl::Status submitted = Submit(*stream, call, std::move(requests), n, *model->engine);
+  absl::Status submitted = Submit(*stream, call, std::move(requests), n, *model->engine);
+  if (submitted.code() == absl::StatusCode::kResourceExhausted && !RetryAfterOf(submitted)) {
+    submitted = WithRetryAfter(
+        submitted, PredictedWait(model->engine->load(), tenant.Priority(call.priority)));
+  }
   if (!submitted.ok()) {
     stream->Abandon();
     if (engine_refused != nullptr) {

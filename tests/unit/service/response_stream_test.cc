@@ -7,6 +7,7 @@
 #include <condition_variable>
 
 #include "fakes/talk_fixture.h"
+#include "service/call_error.h"
 
 namespace penstock {
 namespace {
@@ -223,6 +224,19 @@ TEST_F(ResponseStreamTest, AFailedSubmissionOfACopyCancelsTheOthers) {
   talk.engine.Step();
   EXPECT_EQ(talk.engine.num_live(), 0);
   EXPECT_TRUE(sink_->deltas().empty());
+}
+
+TEST_F(ResponseStreamTest, AFullQueueSaysWhenItsFirstWillHaveBegun) {
+  Talk talk;
+  talk.engine.set_max_live(0);
+  EngineLoad queue;
+  queue.num_waiting = 30;
+  queue.waiting = {{.priority = 0, .num_requests = 30, .num_tokens = 3000}};
+  queue.requests_per_second = 2;
+  talk.engine.set_queue(queue);
+  const auto refused = talk.service->Start(Ask("ab", 3), sink_);
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(RetryAfterOf(refused.status()), 15);
 }
 
 TEST_F(ResponseStreamTest, AnEnginesOwnCancelIsAShutdown) {
