@@ -73,7 +73,7 @@ function(penstock_folder folder)
   endif()
 endfunction()
 
-# The presets of CI compile eight files as one, which is three times faster than one by one. These files use names in
+# The presets of CI compile twenty files as one, which is several times faster than one by one. These files use names in
 # their unnamed namespaces that a neighbour uses as well, or have flags of their own.
 function(penstock_compile_alone)
   foreach(file IN LISTS ARGN)

@@ -189,11 +189,10 @@ const CallField kFields[] = {
      OwnForm{"\"none\", \"auto\", \"required\", a function or allowed_tools", kToolChoiceSchema}, 0,
      0, false,
      "none: calls stay in the text; required, or a function: the reply is calls, whose arguments "
-     "fulfil their schemas. auto: text or calls, which fulfil their schemas if one of the "
-     "functions "
-     "is strict and the model's format marks calls (not llama3_json, pythonic, functionary); "
-     "beside "
-     "a response_format: calls or an instance. gRPC: a word, or a function as JSON."},
+     "fulfil their schemas. auto: text or calls, which fulfil their schemas if a function is "
+     "strict and the model's format marks calls (not llama3_json, pythonic, functionary, phi4, "
+     "command_r_plus: a warning says so); beside a response_format: calls or an instance. gRPC: a "
+     "word, or a function as JSON."},
     {"parallel_tool_calls", kAnyChat | kResponses, &Call::parallel_tool_calls, 0, 0, false,
      "false: the reply ends behind its first call."},
     {"documents", kAnyChat | kDialogues, OwnForm{"an array", R"({"type":"array"})"}, 0, 0, false,

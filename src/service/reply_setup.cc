@@ -53,7 +53,7 @@ int64_t CallsIn(const ToolJson& messages) {
 
 /// Whether calls begin as no content of a form of its own does.
 bool TellsApart(const ServedModel& model) {
-  return model.call_format != nullptr && grammar::MarksCalls(*model.call_format);
+  return model.call_format != nullptr && grammar::BeginsCalls(*model.call_format);
 }
 
 bool AnyStrict(const std::vector<FunctionSpec>& functions) {
@@ -125,10 +125,16 @@ absl::StatusOr<std::shared_ptr<const TokenGrammar>> CompileReply(
   }
   if (setup.reply.calls != nullptr) {
     std::vector<FunctionSpec> functions = FunctionsOf(call);
-    if (spec.calls == nullptr && TellsApart(model) && AnyStrict(functions)) {
-      spec.calls = setup.reply.calls;
-      spec.behind_text = true;
-      field = "tools";
+    if (spec.calls == nullptr && AnyStrict(functions)) {
+      if (grammar::MarksCalls(*setup.reply.calls)) {
+        spec.calls = setup.reply.calls;
+        spec.behind_text = true;
+        field = "tools";
+      } else if (warnings != nullptr) {
+        warnings->push_back(
+            "tools: strict is kept where tool_choice asks for a call: under \"auto\" this model's "
+            "calls cannot be told from text");
+      }
     }
     if (spec.calls != nullptr) spec.functions = std::move(functions);
     spec.several = !setup.one_call;

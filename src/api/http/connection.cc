@@ -165,6 +165,14 @@ void Connection::Parse() {
     error_code error;
     const size_t used = parser.put(asio::buffer(in_.data() + at, in_.size() - at), error);
     at += used;
+    // Before what is said of the body, so that it does not matter how much of it is there.
+    const bool header_done = parser.is_header_done() && !std::exchange(parser_->header_seen, true);
+    if (header_done) {
+      if (const std::optional<Fault> fault = FramingFault(parser.get())) {
+        Refuse(fault->status, fault->message);
+        break;
+      }
+    }
     if (error == http::error::need_more) error = {};
     if (error == http::error::body_limit) {
       Refuse(413, "the body is larger than " + std::to_string(parser_->max_body) + " bytes");
@@ -178,11 +186,7 @@ void Connection::Parse() {
       Refuse(400, "the request is no HTTP: " + error.message());
       break;
     }
-    if (parser.is_header_done() && !std::exchange(parser_->header_seen, true)) {
-      if (const std::optional<Fault> fault = FramingFault(parser.get())) {
-        Refuse(fault->status, fault->message);
-        break;
-      }
+    if (header_done) {
       const auto expect = parser.get().find(http::field::expect);
       if (!parser.is_done() && expect != parser.get().end() &&
           boost::beast::iequals(expect->value(), "100-continue")) {

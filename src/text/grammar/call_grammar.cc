@@ -4,6 +4,7 @@
 #include <set>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
@@ -81,7 +82,7 @@ constexpr CallWriting kTagged = {"", "", "", "", "", "", "", Numbered::kNo, "", 
 // Mistral's from version 11 on, whose tokenizers have [ARGS].
 constexpr CallWriting kNewMistral = {"mistral", "", "[TOOL_CALLS]", "[ARGS]", "", "", ""};
 
-constexpr std::string_view kHarmonyCall = " to=functions.";
+constexpr std::string_view kHarmonyCall = "to=functions.";
 
 constexpr size_t kMaxCopied = 64u << 20;  // of a schema's definitions, for all its properties
 
@@ -123,7 +124,7 @@ class CallWriter {
   }
 
   absl::StatusOr<Grammar> Write(const std::vector<FunctionSpec>& functions, bool several,
-                                bool behind_text) {
+                                const TextBefore* before) {
     if (writing_ == nullptr)
       return absl::InvalidArgumentError("calls in this model's format cannot be enforced");
     const bool harmony = writing_->format == "harmony";
@@ -136,7 +137,7 @@ class CallWriter {
       }
       first.push_back(Call(function.name, true, *arguments));
       later.push_back(Call(function.name, false, *arguments));
-      if (harmony && behind_text) by_role.push_back(CallByRole(function.name, *arguments));
+      if (harmony && before != nullptr) by_role.push_back(CallByRole(function.name, *arguments));
     }
     std::vector<Expr> parts = {Text(writing_->open)};
     if (!writing_->list.empty()) {
@@ -150,8 +151,9 @@ class CallWriter {
     }
     parts.push_back(Text(writing_->close));
     Expr calls = builder_.Sequence(std::move(parts));
-    if (!behind_text) return builder_.Build(calls);
-    std::vector<std::string> markers = {std::string(harmony ? kHarmonyCall : begin_)};
+    if (before == nullptr) return builder_.Build(calls);
+    std::vector<std::string> markers = before->without;
+    markers.emplace_back(harmony ? kHarmonyCall : begin_);
     if (!harmony && !writing_->open.starts_with(begin_)) markers.emplace_back(writing_->open);
     std::erase(markers, "");
     if (harmony) calls = builder_.Choice({calls, builder_.Choice(by_role)});
@@ -199,7 +201,7 @@ class CallWriter {
   /// Harmony's other way: the function is named by the role, before the channel.
   Expr CallByRole(const std::string& name, Expr arguments) {
     return builder_.Sequence(
-        {Text(kHarmonyCall), builder_.Literal(name), Text("<|channel|>commentary"),
+        {Text(" "), Text(kHarmonyCall), builder_.Literal(name), Text("<|channel|>commentary"),
          builder_.Optional(builder_.Choice({Text(" <|constrain|>json"), Text(" json")})),
          Text("<|message|>"), arguments});
   }
@@ -391,13 +393,19 @@ class CallWriter {
 
 absl::StatusOr<Grammar> CompileCalls(const CallFormat& format,
                                      const std::vector<FunctionSpec>& functions, bool several,
-                                     bool behind_text, IsSpecial is_special,
+                                     const TextBefore* before, IsSpecial is_special,
                                      std::vector<std::string>* loosened) {
-  return CallWriter(format, is_special, loosened).Write(functions, several, behind_text);
+  return CallWriter(format, is_special, loosened).Write(functions, several, before);
+}
+
+bool BeginsCalls(const CallFormat& format) {
+  return !format.bare && format.body != CallBody::kNameLine;
 }
 
 bool MarksCalls(const CallFormat& format) {
-  return !format.bare && format.body != CallBody::kNameLine;
+  const bool is_word =
+      !format.begin.empty() && absl::ascii_isalpha(static_cast<unsigned char>(format.begin[0]));
+  return BeginsCalls(format) && !is_word;
 }
 
 absl::StatusOr<Grammar> CompileTaggedArguments(std::string schema) {

@@ -25,8 +25,9 @@ std::string DatePattern() {
 }
 
 std::string TimePattern() {
-  return "(?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)(?:\\.[0-9]+)?"
-         "(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])";
+  // A leap second is the last of a day of UTC; elsewhere than there it is left out.
+  return "(?:(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]+)?"
+         "(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])|23:59:60(?:\\.[0-9]+)?(?:[Zz]|[+-]00:00))";
 }
 
 std::string HostPattern() {

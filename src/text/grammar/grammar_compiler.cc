@@ -277,20 +277,28 @@ void GrammarCompiler::MakeMasksLocked() const {
 absl::StatusOr<Grammar> GrammarCompiler::CompileSpec(const ReplySpec& spec,
                                                      std::vector<std::string>* loosened) const {
   const auto is_special = [this](std::string_view text) { return IsSpecialToken(text); };
-  const bool anything = spec.content == nullptr && spec.calls == nullptr;
+  using After = grammar::AfterReasoning;
+  After after = After::kForm;
+  if (spec.content == nullptr && spec.calls == nullptr) after = After::kAnything;
+  if (spec.behind_text) after = After::kText;
   Grammar made = grammar::AnyReply();
   if (spec.content != nullptr) {
     ASSIGN_OR_RETURN(made, CompileGrammar(*spec.content, loosened));
     if (spec.reasoning != nullptr) made = grammar::BehindMarkers(made, *spec.reasoning, is_special);
   }
   if (spec.calls != nullptr) {
-    absl::StatusOr<Grammar> calls = grammar::CompileCalls(*spec.calls, spec.functions, spec.several,
-                                                          spec.behind_text, is_special, loosened);
+    grammar::TextBefore before;
+    // Reasoning is no text, or a call could be hidden in it.
+    if (spec.reasoning != nullptr && !spec.in_reasoning && !IsHarmony({spec.calls, nullptr}))
+      before.without.emplace_back(spec.reasoning->begin);
+    absl::StatusOr<Grammar> calls =
+        grammar::CompileCalls(*spec.calls, spec.functions, spec.several,
+                              spec.behind_text ? &before : nullptr, is_special, loosened);
     if (!calls.ok()) return calls;
     made = spec.content == nullptr ? *std::move(calls) : grammar::Either(*calls, made);
   }
   if (spec.reasoning == nullptr) return made;
-  return grammar::BehindReasoning(made, *spec.reasoning, spec.in_reasoning, anything, is_special);
+  return grammar::BehindReasoning(made, *spec.reasoning, spec.in_reasoning, after, is_special);
 }
 
 absl::StatusOr<std::shared_ptr<const TokenGrammar>> GrammarCompiler::Compile(

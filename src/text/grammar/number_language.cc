@@ -252,17 +252,23 @@ CharAutomaton NumbersEqual(const Decimal& x) {
 }
 
 absl::StatusOr<CharAutomaton> MultiplesOf(const Decimal& divisor) {
-  // divisor = unit / 10^places.
+  // divisor = unit * 10^num_zeros / 10^places.
   const auto places = static_cast<int32_t>(divisor.fraction.size());
   int64_t unit = 0;
-  if (!absl::SimpleAtoi(divisor.whole + divisor.fraction, &unit) || unit <= 0 ||
-      unit > kMaxDivisor || places > 20)
-    return absl::ResourceExhaustedError("the divisor has too many digits");
+  const bool read = absl::SimpleAtoi(divisor.whole + divisor.fraction, &unit) && unit > 0;
+  int32_t num_zeros = 0;
+  for (; read && places == 0 && unit % 10 == 0; ++num_zeros) unit /= 10;
+  if (!read || unit > kMaxDivisor || places > 20 || num_zeros * unit > kMaxDivisor) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the divisor is too large: at most ", kMaxDivisor,
+                     ", not counting its point and, as far as that goes, zeros at its end"));
+  }
   struct Rest {
     Phase phase = Phase::kStart;
     int32_t places = 0;
-    int64_t rest = 0;
-    auto tie() const { return std::tie(phase, places, rest); }
+    int64_t rest = 0;   // of what goes before the zeros
+    int32_t zeros = 0;  // that came last, as far as they matter
+    auto tie() const { return std::tie(phase, places, rest, zeros); }
     bool operator<(const Rest& o) const { return tie() < o.tie(); }
   };
   const auto step = [&](const Rest& from, int32_t symbol) -> std::optional<Rest> {
@@ -281,6 +287,8 @@ absl::StatusOr<CharAutomaton> MultiplesOf(const Decimal& divisor) {
       case Phase::kStart:
       case Phase::kSign:
         to.phase = symbol == 0 ? Phase::kZero : Phase::kWhole;
+        if (symbol == 0) to.zeros = num_zeros;
+        if (symbol == 0) return to;
         break;
       case Phase::kZero:
         return std::nullopt;
@@ -294,7 +302,14 @@ absl::StatusOr<CharAutomaton> MultiplesOf(const Decimal& divisor) {
         }
         ++to.places;
     }
-    to.rest = (from.rest * 10 + symbol) % unit;
+    if (symbol == 0 && from.zeros < num_zeros) {
+      ++to.zeros;
+      return to;
+    }
+    if (symbol != 0) {
+      for (; to.zeros > 0; --to.zeros) to.rest = to.rest * 10 % unit;
+    }
+    to.rest = (to.rest * 10 + symbol) % unit;
     return to;
   };
   const auto accept = [&](const Rest& r) {
@@ -302,7 +317,7 @@ absl::StatusOr<CharAutomaton> MultiplesOf(const Decimal& divisor) {
       return false;
     int64_t rest = r.rest;
     for (int32_t p = r.places; p < places; ++p) rest = rest * 10 % unit;
-    return rest == 0;
+    return rest == 0 && r.zeros == num_zeros;
   };
   return WalkNumbers(Rest{}, step, accept);
 }

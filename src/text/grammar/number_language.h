@@ -40,7 +40,7 @@ const CharAutomaton& WholeValues();
 CharAutomaton NumbersAbove(const Decimal& x, bool or_equal);
 CharAutomaton NumbersBelow(const Decimal& x, bool or_equal);
 CharAutomaton NumbersEqual(const Decimal& x);
-/// RESOURCE_EXHAUSTED where the divisor has too many digits.
+/// RESOURCE_EXHAUSTED where the divisor is beyond 5000, not counting zeros at its end.
 absl::StatusOr<CharAutomaton> MultiplesOf(const Decimal& divisor);
 
 }  // namespace penstock::grammar

@@ -108,7 +108,9 @@ Grammar Either(const Grammar& one, const Grammar& other) {
 }
 
 Grammar BehindReasoning(const Grammar& after, const ReasoningFormat& format, bool has_begun,
-                        bool anything, IsSpecial is_special) {
+                        AfterReasoning what, IsSpecial is_special) {
+  const bool form = what == AfterReasoning::kForm;
+  const bool anything = what == AfterReasoning::kAnything;
   Grammar grammar = after;
   const auto literal = [&](std::string_view text, int32_t next) {
     if (text.empty()) return next;
@@ -116,9 +118,9 @@ Grammar BehindReasoning(const Grammar& after, const ReasoningFormat& format, boo
     return AddTerminal(ByteAutomaton::Literal(marked), next, grammar);
   };
   int32_t behind = after.start;
-  if (!anything) behind = literal(format.after, AddTerminal(SomeSpace(), after.start, grammar));
+  if (form) behind = literal(format.after, AddTerminal(SomeSpace(), after.start, grammar));
   const bool special = is_special(format.end);
-  grammar.reasoning = AddTerminal(TextUntil(format.end, special, anything, false), behind, grammar);
+  grammar.reasoning = AddTerminal(TextUntil(format.end, special, !form, false), behind, grammar);
   grammar.closing = AddTerminal(TextUntil(format.end, special, false, true), behind, grammar);
   grammar.start = grammar.reasoning;
   if (!has_begun)

@@ -4,6 +4,7 @@
 // Threads: n/a; pure functions, which take as long as their schemas.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -33,15 +34,22 @@ inline constexpr char kSpecialMark = '\xFF';
 /// Whether the tokenizer writes such a text as one token that is no text.
 using IsSpecial = absl::FunctionRef<bool(std::string_view)>;
 
-/// Whether text that goes before calls can be told from them, whatever it says.
+/// Whether calls begin as nothing of a form of its own does.
+bool BeginsCalls(const CallFormat& format);
+/// Whether they begin as no prose does either, so that any text may go before.
 bool MarksCalls(const CallFormat& format);
 
-/// Calls in the order in which they are written: one, or with `several` one or more. With
-/// `behind_text` any text goes before them, or takes their place; MarksCalls(format).
+/// Text before calls, in which their marks do not stand, nor do these.
+struct TextBefore {
+  std::vector<std::string> without;
+};
+
+/// Calls in the order in which they are written: one, or with `several` one or more. With `before`
+/// (null: none) text goes before them, or takes their place; MarksCalls(format).
 /// INVALID_ARGUMENT says which function's schema cannot be kept, and why.
 absl::StatusOr<Grammar> CompileCalls(const CallFormat& format,
                                      const std::vector<FunctionSpec>& functions, bool several,
-                                     bool behind_text, IsSpecial is_special,
+                                     const TextBefore* before, IsSpecial is_special,
                                      std::vector<std::string>* loosened);
 
 /// Arguments of a function one by one, as Qwen3-Coder writes them, in a structural tag: line ends
@@ -57,10 +65,16 @@ Grammar AnyReply();
 /// What one of the two matches.
 Grammar Either(const Grammar& one, const Grammar& other);
 
-/// `after` behind reasoning, which has begun already, or may begin. With `anything` reasoning need
-/// not end.
+/// What follows reasoning.
+enum class AfterReasoning : uint8_t {
+  kForm,     // content or calls: special tokens have no place in the reasoning
+  kText,     // text and perhaps calls
+  kAnything  // and reasoning need not end
+};
+
+/// `after` behind reasoning, which has begun already, or may begin.
 Grammar BehindReasoning(const Grammar& after, const ReasoningFormat& format, bool has_begun,
-                        bool anything, IsSpecial is_special);
+                        AfterReasoning what, IsSpecial is_special);
 
 /// `content` behind what the family writes before it.
 Grammar BehindMarkers(const Grammar& content, const ReasoningFormat& format, IsSpecial is_special);

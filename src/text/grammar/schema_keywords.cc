@@ -289,7 +289,8 @@ absl::Status KeywordReader::ReadNumber() {
     c.negated = negated_;
     const auto divisor = ParseDecimal(c.text);
     if (!divisor || !MultiplesOf(*divisor).ok()) {
-      ASSIGN_OR_RETURN(const int32_t part, Refuse("multipleOf", "has too many digits"));
+      ASSIGN_OR_RETURN(const int32_t part,
+                       Refuse("multipleOf", "is beyond 5000, not counting zeros at its end"));
       parts_.push_back(part);
     } else {
       parts_.push_back(formulas_.Leaf(std::move(c)));

@@ -1,9 +1,13 @@
 // Expressions of ECMAScript, formats, and numbers as languages.
 #include "text/grammar/pattern.h"
 
+#include <random>
+
+#include "absl/strings/str_cat.h"
 #include "base/utf8.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "test_seed.h"
 #include "text/grammar/formats.h"
 #include "text/grammar/number_language.h"
 
@@ -74,7 +78,9 @@ TEST(Format, KnowsGoodFromBad) {
           {"date",
            {"2024-02-29", "2000-02-29", "1999-12-31", "0001-01-01", "0004-02-29"},
            {"2023-02-29", "1900-02-29", "2024-04-31", "2024-1-01", "0000-01-01", "0000-02-29"}},
-          {"time", {"12:00:00Z", "23:59:60.5+01:30"}, {"24:00:00Z", "12:00:00", "12:60:00Z"}},
+          {"time",
+           {"12:00:00Z", "23:59:59.5+01:30", "23:59:60Z", "23:59:60.5+00:00"},
+           {"24:00:00Z", "12:00:00", "12:60:00Z", "12:00:60Z", "23:59:60+01:30"}},
           {"date-time",
            {"2024-01-01T00:00:00Z", "2024-01-01t12:30:00.25-08:00"},
            {"2024-01-01", "2024-13-01T00:00:00Z"}},
@@ -159,6 +165,26 @@ TEST(NumberLanguage, ComparesAsNumbersDo) {
       ASSERT_EQ(multiples->Matches(ToCodePoints(number)), value % hundredths == 0)
           << number << " by " << divisor;
   }
+}
+
+TEST(NumberLanguage, DividesByWhatEndsInZeros) {
+  std::mt19937 random(TestSeed());
+  for (const int64_t divisor : {10, 20, 100, 120, 1000, 2500, 3600, 86400, 5000000}) {
+    const auto multiples = MultiplesOf(*ParseDecimal(absl::StrCat(divisor)));
+    ASSERT_TRUE(multiples.ok()) << divisor << ": " << multiples.status();
+    for (int i = 0; i < 4000; ++i) {
+      int64_t number = static_cast<int64_t>(random() % 2000);
+      if (i % 2 == 0) number *= divisor;
+      if (i % 4 == 0) number += i % 3 == 0 ? divisor / 10 : 10;
+      if (i % 5 == 0) number = -number;
+      for (const char* fraction : {"", ".0", ".00", ".1"}) {
+        const bool is = number % divisor == 0 && std::string_view(fraction) != ".1";
+        const std::string text = absl::StrCat(number, fraction);
+        ASSERT_EQ(multiples->Matches(ToCodePoints(text)), is) << text << " by " << divisor;
+      }
+    }
+  }
+  EXPECT_FALSE(MultiplesOf(*ParseDecimal("5001")).ok());
 }
 
 TEST(NumberLanguage, KnowsTheFormsOfJson) {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/sanitizers.h"
+#include "call_texts.h"
 #include "marker_tokenizer.h"
 #include "test_seed.h"
 #include "text/grammar/grammar_compiler.h"
@@ -24,50 +25,7 @@ namespace penstock {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-/// A random text of the grammar; what leads to an end is preferred, so that it comes soon.
-std::string Generate(const TokenGrammar& grammar, const Tokenizer& tokenizer,
-                     std::mt19937& random) {
-  const std::unique_ptr<TokenMatcher> matcher = grammar.Start();
-  std::string text;
-  for (int steps = 0; steps < 4000; ++steps) {
-    if (matcher->finished() && (matcher->ended() || random() % 2 == 0)) return text;
-    std::vector<TokenId> allowed = Allowed(*matcher, tokenizer.vocab_size());
-    if (allowed.empty()) break;
-    std::vector<TokenId> closing;
-    for (const TokenId id : allowed) {
-      if (id >= 256 ||
-          std::string_view("\"}]<,0\n").find(static_cast<char>(id)) != std::string_view::npos)
-        closing.push_back(id);
-    }
-    if (!closing.empty() && random() % 3 != 0) allowed = closing;
-    TokenId id = allowed[random() % allowed.size()];
-    // Free text hardly ends by chance.
-    const bool glm = text.find("<arg_key>") != std::string::npos;
-    const std::string_view end = glm ? "</arg_value>" : "</parameter>";
-    size_t n = end.size() - 1;
-    while (!text.ends_with(end.substr(0, n))) --n;
-    const TokenId next = static_cast<unsigned char>(end[n]);
-    if (n > 0 && random() % 20 != 0 && matcher->Accept(next)) {
-      matcher->Rollback(1);
-      id = next;
-    }
-    EXPECT_TRUE(matcher->Accept(id));
-    text += tokenizer.Piece(id);
-  }
-  return "unfinished: " + text;
-}
-
-const char* const kFirst =
-    R"({"type":"object","properties":{"s":{"type":"string"},"n":{"type":"integer","minimum":0,)"
-    R"("maximum":99},"l":{"type":"array","items":{"$ref":"#/$defs/x"},"maxItems":2},)"
-    R"("e":{"type":"string","enum":["red","dark blue"]}},"required":["s","e"],)"
-    R"("additionalProperties":false,"$defs":{"x":{"enum":[true,"</parameter>",7]}}})";
-const char* const kSecond = R"({"properties":{},"additionalProperties":false})";
-
-std::vector<FunctionSpec> Functions() {
-  return {{"first_one", kFirst, "tools[0]", true}, {"second", kSecond, "tools[1]", true}};
-}
+using namespace call_texts;  // NOLINT: the names of one test in two files
 
 std::shared_ptr<const ArgumentKinds> Types() {
   return std::make_shared<const ArgumentKinds>(ArgumentKinds{
@@ -150,21 +108,6 @@ INSTANTIATE_TEST_SUITE_P(All, CallGrammars, ::testing::Range<size_t>(0, CallForm
                          [](const auto& info) {
                            return std::string(CallFormats()[info.param].name);
                          });
-
-const CallFormat* CallsNamed(std::string_view name) {
-  for (const CallFormat& format : CallFormats()) {
-    if (format.name == name) return &format;
-  }
-  return nullptr;
-}
-
-bool Matches(const TokenGrammar& grammar, const Tokenizer& tokenizer, std::string_view text) {
-  const std::unique_ptr<TokenMatcher> matcher = grammar.Start();
-  for (const TokenId id : tokenizer.Encode(text, false)) {
-    if (!matcher->Accept(id)) return false;
-  }
-  return matcher->finished();
-}
 
 TEST(CallGrammar, TakesAMarkerOnlyAsItsToken) {
   const MarkerTokenizer tokenizer({"[TOOL_CALLS]", "<other>"});
@@ -261,73 +204,6 @@ TEST(CallGrammar, StandsBesideContent) {
   EXPECT_FALSE(Matches(**made, tokenizer, "{\"a\": 1}" + call));
   EXPECT_FALSE(Matches(**made, tokenizer, call + "{\"a\": 1}"));
   EXPECT_FALSE(Matches(**made, tokenizer, "{\"name\": \"second\", \"arguments\": {}}"));
-}
-
-TEST(CallGrammar, StandsBehindAnyTextOrInItsPlace) {
-  for (const bool special : {false, true}) {
-    const MarkerTokenizer tokenizer(special ? std::vector<std::string>{"<tool_call>", "<other>"}
-                                            : std::vector<std::string>{});
-    const GrammarCompiler compiler(&tokenizer, tokenizer.vocab_size());
-    ReplySpec spec;
-    spec.calls = CallsNamed("hermes");
-    spec.functions = {Functions()[1]};
-    spec.behind_text = true;
-    const auto made = compiler.Compile(spec, nullptr);
-    ASSERT_TRUE(made.ok()) << made.status();
-    const auto matches = [&](std::string_view text) { return Matches(**made, tokenizer, text); };
-    const std::string call = "<tool_call>\n{\"name\": \"second\", \"arguments\": {}}\n</tool_call>";
-    for (const char* text : {"", "Plain.", "a < b <tool_", "I write <tool-call> <other>.\n"}) {
-      EXPECT_TRUE(matches(text)) << text;
-      EXPECT_TRUE(matches(text + call)) << text;
-      EXPECT_TRUE(matches(text + call + "\n" + call)) << text;
-    }
-    EXPECT_FALSE(matches("I ask. <tool_call>"));
-    EXPECT_FALSE(
-        matches("I ask. <tool_call>\n{\"name\": \"third\", \"arguments\": {}}\n</tool_call>"));
-    EXPECT_FALSE(
-        matches("<tool_call>\n{\"name\": \"second\", \"arguments\": {\"a\": 1}}\n</tool_call>"));
-    EXPECT_FALSE(matches(call + "And text."));
-  }
-}
-
-TEST(CallGrammar, GeneratesTextAndCallsOfEveryFormatThatMarksThem) {
-  std::mt19937 random(static_cast<uint32_t>(TestSeed()));
-  for (const CallFormat& format : CallFormats()) {
-    if (!grammar::MarksCalls(format)) continue;
-    std::vector<std::string> markers;
-    for (const std::string_view marker : MarkersOf({&format, nullptr})) {
-      if (marker != "functools") markers.emplace_back(marker);
-    }
-    const MarkerTokenizer tokenizer(markers);
-    const GrammarCompiler compiler(&tokenizer, tokenizer.vocab_size());
-    ReplySpec spec;
-    spec.calls = &format;
-    spec.functions = Functions();
-    const auto calls_alone = compiler.Compile(spec, nullptr);
-    spec.behind_text = true;
-    const auto made = compiler.Compile(spec, nullptr);
-    ASSERT_TRUE(calls_alone.ok() && made.ok()) << made.status();
-    for (int round = 0; round < (kSanitized ? 5 : 20); ++round) {
-      const std::string calls = Generate(**calls_alone, tokenizer, random);
-      EXPECT_TRUE(Matches(**made, tokenizer, calls)) << format.name << ": " << calls;
-      EXPECT_TRUE(Matches(**made, tokenizer, "I ask. " + calls)) << format.name << ": " << calls;
-      // What breaks off within a call is no reply.
-      const size_t most = calls.size() - 1;
-      const std::string_view begun =
-          std::string_view(calls).substr(0, most - random() % (most / 4));
-      ReplyParser parser({&format, nullptr}, false, Types());
-      std::vector<ReplyPiece> pieces;
-      parser.Append(begun, pieces);
-      const bool called = std::any_of(pieces.begin(), pieces.end(), [](const ReplyPiece& piece) {
-        return piece.kind == ReplyPiece::kCall;
-      });
-      if (called && Matches(**made, tokenizer, begun)) {
-        // Behind a whole call, where another might come.
-        parser.Finish(pieces);
-        EXPECT_EQ(parser.num_failed(), 0) << format.name << ": " << begun;
-      }
-    }
-  }
 }
 
 TEST(CallGrammar, RefusesWhatXmlCannotKeepOrSaysWhatItLeavesOut) {
@@ -471,6 +347,8 @@ TEST(HarmonyGrammar, WritesChannels) {
     EXPECT_TRUE(Matches(**strict, tokenizer, text)) << text;
   for (const std::string& text :
        {start + " to=functions.third<|channel|>commentary json<|message|>{}",
+        std::string("to=functions.second<|channel|>commentary<|message|>{\"a\": 1}"),
+        std::string("<|channel|>commentary\nto=functions.second<|message|>{\"a\": 1}"),
         std::string(
             "<|channel|>commentary to=functions.second <|constrain|>json<|message|>{\"a\": 1}")})
     EXPECT_FALSE(Matches(**strict, tokenizer, text)) << text;
