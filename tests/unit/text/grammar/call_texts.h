@@ -66,8 +66,8 @@ inline const CallFormat* CallsNamed(std::string_view name) {
   return nullptr;
 }
 
-inline bool Matches(const TokenGrammar& grammar, const Tokenizer& tokenizer,
-                    std::string_view text) {
+inline bool TakesText(const TokenGrammar& grammar, const Tokenizer& tokenizer,
+                      std::string_view text) {
   const std::unique_ptr<TokenMatcher> matcher = grammar.Start();
   for (const TokenId id : tokenizer.Encode(text, false)) {
     if (!matcher->Accept(id)) return false;

@@ -119,12 +119,12 @@ TEST(CallGrammar, TakesAMarkerOnlyAsItsToken) {
   const auto made = compiler.Compile(spec, nullptr);
   ASSERT_TRUE(made.ok()) << made.status();
   const std::string text = "[TOOL_CALLS][{\"name\": \"second\", \"arguments\": {}}]";
-  EXPECT_TRUE(Matches(**made, tokenizer, text));
+  EXPECT_TRUE(TakesText(**made, tokenizer, text));
   const std::unique_ptr<TokenMatcher> matcher = (*made)->Start();
   EXPECT_EQ(Allowed(*matcher, tokenizer.vocab_size()), std::vector<TokenId>{256});
   EXPECT_FALSE(matcher->Accept('['));
   EXPECT_FALSE(matcher->Accept(0xFF));
-  EXPECT_FALSE(Matches(**made, tokenizer, text + "<other>"));
+  EXPECT_FALSE(TakesText(**made, tokenizer, text + "<other>"));
 }
 
 TEST(CallGrammar, TakesCallsAsRealTokenizersWriteThem) {
@@ -181,7 +181,7 @@ TEST(CallGrammar, TakesCallsAsRealTokenizersWriteThem) {
     const std::string thought_of = c.reasoning.first;
     for (const std::string& reply :
          {thought_of + "Hello there.", thought_of + "I ask.\n" + c.call, std::string(c.call)})
-      EXPECT_TRUE(Matches(**strict, **tokenizer, reply)) << c.tokenizer << ": " << reply;
+      EXPECT_TRUE(TakesText(**strict, **tokenizer, reply)) << c.tokenizer << ": " << reply;
   }
 }
 
@@ -198,12 +198,12 @@ TEST(CallGrammar, StandsBesideContent) {
   const auto made = compiler.Compile(spec, nullptr);
   ASSERT_TRUE(made.ok()) << made.status();
   const std::string call = "<tool_call>\n{\"name\": \"second\", \"arguments\": {}}\n</tool_call>";
-  EXPECT_TRUE(Matches(**made, tokenizer, call));
-  EXPECT_TRUE(Matches(**made, tokenizer, call + "\n" + call));
-  EXPECT_TRUE(Matches(**made, tokenizer, "{\"a\": 1}"));
-  EXPECT_FALSE(Matches(**made, tokenizer, "{\"a\": 1}" + call));
-  EXPECT_FALSE(Matches(**made, tokenizer, call + "{\"a\": 1}"));
-  EXPECT_FALSE(Matches(**made, tokenizer, "{\"name\": \"second\", \"arguments\": {}}"));
+  EXPECT_TRUE(TakesText(**made, tokenizer, call));
+  EXPECT_TRUE(TakesText(**made, tokenizer, call + "\n" + call));
+  EXPECT_TRUE(TakesText(**made, tokenizer, "{\"a\": 1}"));
+  EXPECT_FALSE(TakesText(**made, tokenizer, "{\"a\": 1}" + call));
+  EXPECT_FALSE(TakesText(**made, tokenizer, call + "{\"a\": 1}"));
+  EXPECT_FALSE(TakesText(**made, tokenizer, "{\"name\": \"second\", \"arguments\": {}}"));
 }
 
 TEST(CallGrammar, RefusesWhatXmlCannotKeepOrSaysWhatItLeavesOut) {
@@ -245,7 +245,7 @@ class Reasoning : public ::testing::TestWithParam<bool> {
     EXPECT_TRUE(made.ok()) << made.status();
     return *made;
   }
-  bool Takes(std::string_view text) { return Matches(*Made(), tokenizer_, text); }
+  bool Takes(std::string_view text) { return TakesText(*Made(), tokenizer_, text); }
 
   const MarkerTokenizer tokenizer_;
   const GrammarCompiler compiler_;
@@ -321,10 +321,10 @@ TEST(HarmonyGrammar, WritesChannels) {
   ASSERT_TRUE(made.ok()) << made.status();
   const std::string thought = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant";
   const std::string answer = "<|channel|>final<|message|>yes";
-  EXPECT_TRUE(Matches(**made, tokenizer, answer));
-  EXPECT_TRUE(Matches(**made, tokenizer, thought + answer));
-  EXPECT_FALSE(Matches(**made, tokenizer, thought + "yes"));
-  EXPECT_FALSE(Matches(**made, tokenizer, "yes"));
+  EXPECT_TRUE(TakesText(**made, tokenizer, answer));
+  EXPECT_TRUE(TakesText(**made, tokenizer, thought + answer));
+  EXPECT_FALSE(TakesText(**made, tokenizer, thought + "yes"));
+  EXPECT_FALSE(TakesText(**made, tokenizer, "yes"));
   spec.content = nullptr;
   spec.calls = CallsNamed("harmony");
   spec.functions = {Functions()[1]};
@@ -332,9 +332,9 @@ TEST(HarmonyGrammar, WritesChannels) {
   ASSERT_TRUE(calls.ok()) << calls.status();
   const std::string call =
       "<|channel|>commentary to=functions.second <|constrain|>json<|message|>{}";
-  EXPECT_TRUE(Matches(**calls, tokenizer, call));
-  EXPECT_TRUE(Matches(**calls, tokenizer, thought + call));
-  EXPECT_FALSE(Matches(**calls, tokenizer, thought + answer));
+  EXPECT_TRUE(TakesText(**calls, tokenizer, call));
+  EXPECT_TRUE(TakesText(**calls, tokenizer, thought + call));
+  EXPECT_FALSE(TakesText(**calls, tokenizer, thought + answer));
   spec.behind_text = true;
   const auto strict = compiler.Compile(spec, nullptr);
   ASSERT_TRUE(strict.ok()) << strict.status();
@@ -344,14 +344,14 @@ TEST(HarmonyGrammar, WritesChannels) {
         "<|channel|>commentary<|message|>I ask." + start + call,
         start + " to=functions.second<|channel|>commentary json<|message|>{}",
         start + " to=functions.second<|channel|>commentary <|constrain|>json<|message|>{}"})
-    EXPECT_TRUE(Matches(**strict, tokenizer, text)) << text;
+    EXPECT_TRUE(TakesText(**strict, tokenizer, text)) << text;
   for (const std::string& text :
        {start + " to=functions.third<|channel|>commentary json<|message|>{}",
         std::string("to=functions.second<|channel|>commentary<|message|>{\"a\": 1}"),
         std::string("<|channel|>commentary\nto=functions.second<|message|>{\"a\": 1}"),
         std::string(
             "<|channel|>commentary to=functions.second <|constrain|>json<|message|>{\"a\": 1}")})
-    EXPECT_FALSE(Matches(**strict, tokenizer, text)) << text;
+    EXPECT_FALSE(TakesText(**strict, tokenizer, text)) << text;
 }
 
 INSTANTIATE_TEST_SUITE_P(MarkersAs, Reasoning, ::testing::Bool(),

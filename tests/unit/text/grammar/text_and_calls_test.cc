@@ -27,7 +27,7 @@ TEST(TextAndCalls, StandsBehindAnyTextOrInItsPlace) {
     spec.behind_text = true;
     const auto made = compiler.Compile(spec, nullptr);
     ASSERT_TRUE(made.ok()) << made.status();
-    const auto matches = [&](std::string_view text) { return Matches(**made, tokenizer, text); };
+    const auto matches = [&](std::string_view text) { return TakesText(**made, tokenizer, text); };
     const std::string call = "<tool_call>\n{\"name\": \"second\", \"arguments\": {}}\n</tool_call>";
     for (const char* text : {"", "Plain.", "a < b <tool_", "I write <tool-call> <other>.\n"}) {
       EXPECT_TRUE(matches(text)) << text;
@@ -62,15 +62,15 @@ TEST(TextAndCalls, GeneratesTextAndCallsOfEveryFormatThatMarksThem) {
     ASSERT_TRUE(calls_alone.ok() && made.ok()) << made.status();
     for (int round = 0; round < (kSanitized ? 5 : 20); ++round) {
       const std::string calls = Generate(**calls_alone, tokenizer, random);
-      EXPECT_TRUE(Matches(**made, tokenizer, calls)) << format.name << ": " << calls;
-      EXPECT_TRUE(Matches(**made, tokenizer, "I ask. " + calls)) << format.name << ": " << calls;
+      EXPECT_TRUE(TakesText(**made, tokenizer, calls)) << format.name << ": " << calls;
+      EXPECT_TRUE(TakesText(**made, tokenizer, "I ask. " + calls)) << format.name << ": " << calls;
       // Nor with a function that is not there, nor cut off before its end.
       std::string other = calls;
       for (size_t at = 0; (at = other.find("first_one")) != std::string::npos;) other[at] = 'F';
       for (size_t at = 0; (at = other.find("second")) != std::string::npos;) other[at] = 'S';
-      EXPECT_FALSE(Matches(**made, tokenizer, other)) << format.name << ": " << other;
+      EXPECT_FALSE(TakesText(**made, tokenizer, other)) << format.name << ": " << other;
       const size_t name = std::min(calls.find("first_one"), calls.find("second"));
-      EXPECT_FALSE(Matches(**made, tokenizer, calls.substr(0, name + 3))) << format.name;
+      EXPECT_FALSE(TakesText(**made, tokenizer, calls.substr(0, name + 3))) << format.name;
     }
   }
 }
@@ -84,24 +84,26 @@ TEST(TextAndCalls, HidesNoCallInReasoning) {
     spec.calls = CallsNamed("mistral");
     spec.functions = {Functions()[1]};
     spec.behind_text = true;
-    spec.reasoning = ReasoningFormatOf("[THINK]");
+    for (const ReasoningFormat& format : ReasoningFormats()) {
+      if (format.name == "magistral") spec.reasoning = &format;
+    }
     ASSERT_NE(spec.reasoning, nullptr);
     const std::string call = special ? "[TOOL_CALLS]second[ARGS]{}"
                                      : "[TOOL_CALLS][{\"name\": \"second\", \"arguments\": {}}]";
     const auto made = compiler.Compile(spec, nullptr);
     ASSERT_TRUE(made.ok()) << made.status();
     for (const std::string text : {"Plain.", "[THINK]Hm <x> [TOOL_CALLS]{[/THINK]So: <x>"}) {
-      EXPECT_TRUE(Matches(**made, tokenizer, text)) << text;
-      EXPECT_TRUE(Matches(**made, tokenizer, text + call)) << text;
+      EXPECT_TRUE(TakesText(**made, tokenizer, text)) << text;
+      EXPECT_TRUE(TakesText(**made, tokenizer, text + call)) << text;
     }
-    EXPECT_FALSE(Matches(**made, tokenizer, "[THINK]I should call" + call));
-    EXPECT_FALSE(Matches(**made, tokenizer, "[THINK]Hm."));
+    EXPECT_FALSE(TakesText(**made, tokenizer, "[THINK]I should call" + call));
+    EXPECT_FALSE(TakesText(**made, tokenizer, "[THINK]Hm."));
     spec.in_reasoning = true;
     const auto begun = compiler.Compile(spec, nullptr);
     ASSERT_TRUE(begun.ok()) << begun.status();
-    EXPECT_TRUE(Matches(**begun, tokenizer, "Hm <x>[/THINK]So" + call));
-    EXPECT_TRUE(Matches(**begun, tokenizer, "Hm <x>[/THINK]"));
-    EXPECT_FALSE(Matches(**begun, tokenizer, "Hm." + call));
+    EXPECT_TRUE(TakesText(**begun, tokenizer, "Hm <x>[/THINK]So" + call));
+    EXPECT_TRUE(TakesText(**begun, tokenizer, "Hm <x>[/THINK]"));
+    EXPECT_FALSE(TakesText(**begun, tokenizer, "Hm." + call));
   }
 }
 
