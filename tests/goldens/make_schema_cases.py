@@ -181,6 +181,53 @@ SCHEMAS = [True, {}, {'title': 'only remarks', 'description': 'x'}, {'type': 'nu
   'properties': {'a': {'$recursiveRef': '#'}},
   'additionalProperties': False}]
 
+DRAFT_4, DRAFT_6, DRAFT_7 = (f'http://json-schema.org/draft-0{n}/schema#' for n in (4, 6, 7))
+DRAFT_2019, DRAFT_2020 = (f'https://json-schema.org/draft/{d}/schema' for d in ('2019-09', '2020-12'))
+
+# Words that a draft does not have yet, or no longer.
+SINCE_2020 = {'prefixItems': [False], '$dynamicRef': '#none'}
+SINCE_2019 = SINCE_2020 | {
+    'dependentRequired': {'a': ['zzz']}, 'dependentSchemas': {'b': False}, 'minContains': 3,
+    'maxContains': 0, 'unevaluatedItems': False, 'unevaluatedProperties': False,
+    '$recursiveRef': '#/none'}
+SINCE_7 = SINCE_2019 | {'if': True, 'then': False}
+SINCE_6 = SINCE_7 | {'const': 0, 'contains': False, 'propertyNames': False}
+UNTIL_7 = {'dependencies': {'a': ['zzz']}}
+
+SCHEMAS += [
+ {'$schema': DRAFT_4} | SINCE_6, {'$schema': DRAFT_6} | SINCE_7, {'$schema': DRAFT_7} | SINCE_2019,
+ {'$schema': DRAFT_2019} | SINCE_2020 | UNTIL_7,
+ {'$schema': DRAFT_2020, '$recursiveRef': '#/none'} | UNTIL_7, UNTIL_7,
+ {'$schema': DRAFT_6, 'const': 1},
+ {'$schema': DRAFT_6, 'type': 'array', 'contains': {'type': 'integer'}, 'minContains': 2},
+ {'$schema': DRAFT_6, 'type': 'object', 'propertyNames': {'maxLength': 1}},
+ {'$schema': DRAFT_6, 'type': 'object', 'dependencies': {'a': ['b']}},
+ {'$schema': DRAFT_7, 'if': {'type': 'integer'}, 'then': {'minimum': 5}},
+ {'$schema': DRAFT_7, 'type': 'array', 'contains': {'minimum': 2}, 'maxContains': 1},
+ {'$schema': DRAFT_2019, 'type': 'array', 'contains': {'minimum': 2}, 'maxContains': 1},
+ {'$schema': DRAFT_2019, 'type': 'object', 'dependentRequired': {'a': ['b']}},
+ {'$schema': DRAFT_2019, 'dependentSchemas': {'kind': {'required': ['meow']}}},
+ {'$schema': DRAFT_2019, 'properties': {'a': True}, 'unevaluatedProperties': False},
+ {'$schema': DRAFT_2019, 'items': [True], 'unevaluatedItems': {'type': 'string'}},
+ {'$schema': DRAFT_2020, 'type': 'array', 'prefixItems': [{'type': 'string'}], 'items': False},
+ {'$schema': DRAFT_4, 'type': 'array', 'items': [{'type': 'integer'}], 'additionalItems': False},
+ {'$schema': DRAFT_4, 'maximum': 10, 'exclusiveMaximum': True, 'minimum': 2,
+  'exclusiveMinimum': False},
+ {'$schema': DRAFT_6, 'exclusiveMinimum': 2, 'exclusiveMaximum': 100},
+ {'$schema': DRAFT_4,
+  'properties': {'a': {'id': 'https://example.com/b/', '$ref': '#/definitions/x'}},
+  'definitions': {'x': {'type': 'integer'}}},
+ {'$schema': DRAFT_7,
+  '$id': 'https://example.com/root.json',
+  'properties': {'a': {'$id': 'https://example.com/b/', '$ref': '#/definitions/x'}},
+  'definitions': {'x': {'type': 'integer'}}},
+ {'$schema': DRAFT_7,
+  '$id': 'https://example.com/root.json',
+  'properties': {'a': {'$ref': 'x.json'}},
+  'definitions': {'x': {'$id': 'x.json', 'type': 'integer'}}},
+ {'$schema': DRAFT_7, '$ref': '#/$defs/x', '$defs': {'x': {'type': 'integer'}}},
+ {'$schema': DRAFT_2019, '$ref': '#x', '$defs': {'x': {'$anchor': 'x', 'type': 'integer'}}}]
+
 
 def main(out_file):
     cases = []

@@ -14,6 +14,30 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+/// The keywords that not all drafts have.
+struct KeywordDrafts {
+  std::string_view keyword;
+  Draft first, last;
+};
+constexpr KeywordDrafts kKeywordDrafts[] = {
+    {"const", Draft::k6, Draft::k2020},
+    {"contains", Draft::k6, Draft::k2020},
+    {"propertyNames", Draft::k6, Draft::k2020},
+    {"if", Draft::k7, Draft::k2020},
+    {"$anchor", Draft::k2019, Draft::k2020},
+    {"dependentRequired", Draft::k2019, Draft::k2020},
+    {"dependentSchemas", Draft::k2019, Draft::k2020},
+    {"maxContains", Draft::k2019, Draft::k2020},
+    {"minContains", Draft::k2019, Draft::k2020},
+    {"unevaluatedItems", Draft::k2019, Draft::k2020},
+    {"unevaluatedProperties", Draft::k2019, Draft::k2020},
+    {"$dynamicAnchor", Draft::k2020, Draft::k2020},
+    {"$dynamicRef", Draft::k2020, Draft::k2020},
+    {"prefixItems", Draft::k2020, Draft::k2020},
+    {"dependencies", Draft::k4, Draft::k7},
+    {"$recursiveRef", Draft::k2019, Draft::k2019},
+};
+
 /// RFC 3986, section 5.2, without dot segments.
 std::string JoinUri(std::string_view base, std::string_view reference) {
   const size_t colon = reference.find_first_of(":/?#");
@@ -81,6 +105,15 @@ bool IsRecursiveAnchor(const Json& schema) {
 
 }  // namespace
 
+const Json* SchemaDocument::Find(const Json& schema, const char* keyword) const {
+  const auto found = schema.find(keyword);
+  if (found == schema.end()) return nullptr;
+  for (const auto& [name, first, last] : kKeywordDrafts) {
+    if (name == keyword) return draft_ >= first && draft_ <= last ? &*found : nullptr;
+  }
+  return &*found;
+}
+
 absl::StatusOr<SchemaDocument> SchemaDocument::Make(const Json& root) {
   SchemaDocument out;
   ASSIGN_OR_RETURN(out.draft_, DraftOf(root));
@@ -107,7 +140,8 @@ absl::Status SchemaDocument::Index(const Json& json, const std::string& path, st
   if (!json.is_object()) return absl::OkStatus();
   if (is_schema) {
     const auto id = json.find(draft_ == Draft::k4 ? "id" : "$id");
-    if (id != json.end() && id->is_string()) {
+    const bool ignored = draft_ <= Draft::k7 && json.contains("$ref");  // as all beside it
+    if (id != json.end() && id->is_string() && !ignored) {
       const std::string& uri = id->get_ref<const std::string&>();
       const size_t hash = uri.find('#');
       const std::string own = uri.substr(0, hash);
@@ -119,8 +153,8 @@ absl::Status SchemaDocument::Index(const Json& json, const std::string& path, st
         by_uri_.emplace(absl::StrCat(base, uri.substr(hash)), &json);
     }
     for (const char* keyword : {"$anchor", "$dynamicAnchor"}) {
-      const auto anchor = json.find(keyword);
-      if (anchor != json.end() && anchor->is_string())
+      const Json* anchor = Find(json, keyword);
+      if (anchor != nullptr && anchor->is_string())
         by_uri_.emplace(absl::StrCat(base, "#", anchor->get_ref<const std::string&>()), &json);
     }
     if (const std::string* name = DynamicAnchorOf(json)) ++dynamic_anchors_[*name];

@@ -33,6 +33,10 @@ class SchemaDocument {
   static absl::StatusOr<SchemaDocument> Make(const nlohmann::ordered_json& root);
 
   Draft draft() const { return draft_; }
+  /// What a schema says by a keyword; null where it lacks it, or its draft does, to which it is an
+  /// unknown word.
+  const nlohmann::ordered_json* Find(const nlohmann::ordered_json& schema,
+                                     const char* keyword) const;
   const SchemaNode& node(int32_t id) const { return nodes_[id]; }
   static constexpr int32_t kRoot = 0;
   /// The node of what lies at `steps` (of a path) below a node.

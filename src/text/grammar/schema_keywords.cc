@@ -16,8 +16,7 @@ namespace penstock::grammar {
 using Is = Condition::Is;
 
 const KeywordReader::Json* KeywordReader::Find(const char* keyword) const {
-  const auto found = schema_.find(keyword);
-  return found == schema_.end() ? nullptr : &*found;
+  return document_.Find(schema_, keyword);
 }
 
 absl::Status KeywordReader::Wrong(std::string_view keyword, std::string_view expected) const {
@@ -194,7 +193,7 @@ absl::Status KeywordReader::ReadApplicators() {
     parts_.push_back(part);
   }
   const Json* condition = Find("if");
-  if (condition == nullptr || document_.draft() < Draft::k7) return absl::OkStatus();
+  if (condition == nullptr) return absl::OkStatus();
   const Literal when = Child(*condition, "if");
   const Json* yes = Find("then");
   const Json* no = Find("else");
@@ -256,7 +255,7 @@ absl::StatusOr<int32_t> KeywordReader::OneOf(const Json& list) {
 absl::Status KeywordReader::ReadNumber() {
   const auto bound = [&](const char* keyword, Is is, bool or_equal) -> absl::Status {
     const Json* value = Find(keyword);
-    if (value == nullptr || value->is_boolean()) return absl::OkStatus();
+    if (value == nullptr) return absl::OkStatus();
     if (!value->is_number()) return Wrong(keyword, "a number");
     Condition c = New(is);
     c.text = value->dump();
@@ -267,15 +266,20 @@ absl::Status KeywordReader::ReadNumber() {
     parts_.push_back(formulas_.Leaf(std::move(c)));
     return absl::OkStatus();
   };
-  // In draft 4 the exclusive ones say how the others are meant.
-  const auto excludes = [&](const char* keyword) {
-    const Json* value = Find(keyword);
-    return value != nullptr && value->is_boolean() && value->get<bool>();
-  };
-  RETURN_IF_ERROR(bound("minimum", Is::kAbove, !excludes("exclusiveMinimum")));
-  RETURN_IF_ERROR(bound("maximum", Is::kBelow, !excludes("exclusiveMaximum")));
-  RETURN_IF_ERROR(bound("exclusiveMinimum", Is::kAbove, false));
-  RETURN_IF_ERROR(bound("exclusiveMaximum", Is::kBelow, false));
+  bool above = false, below = false;
+  if (document_.draft() == Draft::k4) {  // there these say how the others are meant
+    for (const auto& [keyword, excludes] :
+         {std::pair("exclusiveMinimum", &above), std::pair("exclusiveMaximum", &below)}) {
+      const Json* value = Find(keyword);
+      if (value != nullptr && !value->is_boolean()) return Wrong(keyword, "a boolean in draft 4");
+      *excludes = value != nullptr && value->get<bool>();
+    }
+  } else {
+    RETURN_IF_ERROR(bound("exclusiveMinimum", Is::kAbove, false));
+    RETURN_IF_ERROR(bound("exclusiveMaximum", Is::kBelow, false));
+  }
+  RETURN_IF_ERROR(bound("minimum", Is::kAbove, !above));
+  RETURN_IF_ERROR(bound("maximum", Is::kBelow, !below));
   const Json* low = Find("minimum");
   const Json* high = Find("maximum");
   if (low != nullptr && high != nullptr && low->is_number() && high->is_number() &&
@@ -362,7 +366,9 @@ absl::Status KeywordReader::ReadItems() {
   const Json* prefix = Find("prefixItems");
   const char* prefix_name = "prefixItems";
   const char* rest_name = "items";
-  if (items != nullptr && items->is_array()) {  // the form of drafts before 2020-12
+  if (items != nullptr && items->is_array()) {
+    if (document_.draft() == Draft::k2020)
+      return Wrong("items", "a schema: in draft 2020-12 a list of them is prefixItems");
     prefix = items;
     prefix_name = "items";
     items = Find("additionalItems");
@@ -392,15 +398,13 @@ absl::Status KeywordReader::ReadItems() {
 
 absl::Status KeywordReader::ReadContains() {
   const Json* contains = Find("contains");
-  if (contains == nullptr || document_.draft() < Draft::k6) return absl::OkStatus();
+  if (contains == nullptr) return absl::OkStatus();
   int64_t min = 1, max = -1;
-  if (document_.draft() >= Draft::k2019) {
-    if (const Json* value = Find("minContains")) {
-      ASSIGN_OR_RETURN(min, Count("minContains", *value));
-    }
-    if (const Json* value = Find("maxContains")) {
-      ASSIGN_OR_RETURN(max, Count("maxContains", *value));
-    }
+  if (const Json* value = Find("minContains")) {
+    ASSIGN_OR_RETURN(min, Count("minContains", *value));
+  }
+  if (const Json* value = Find("maxContains")) {
+    ASSIGN_OR_RETURN(max, Count("maxContains", *value));
   }
   const Literal literal = Child(*contains, "contains");
   const auto count = [&](int64_t low, int64_t high) {

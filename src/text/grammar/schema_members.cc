@@ -22,7 +22,7 @@ absl::Status KeywordReader::ReadObject() {
       parts_.push_back(formulas_.Leaf(std::move(c)));
     }
   }
-  if (const Json* names = Find("propertyNames"); names && document_.draft() >= Draft::k6) {
+  if (const Json* names = Find("propertyNames")) {
     // No member has a name that does not fulfil it.
     auto domain = std::make_shared<KeyDomain>();
     domain->names = !Child(*names, "propertyNames");
@@ -119,10 +119,7 @@ bool KeywordReader::CollectEvaluated(int32_t node, KeyDomain& names, int64_t& nu
                                      bool& all_members, bool& all_items, int depth) {
   const Json& schema = *document_.node(node).json;
   if (!schema.is_object() || depth > 30) return depth <= 30;
-  const auto find = [&](const char* keyword) -> const Json* {
-    const auto found = schema.find(keyword);
-    return found == schema.end() ? nullptr : &*found;
-  };
+  const auto find = [&](const char* keyword) { return document_.Find(schema, keyword); };
   for (const char* keyword :
        {"anyOf", "oneOf", "if", "dependentSchemas", "$dynamicRef", "$recursiveRef"}) {
     if (find(keyword) != nullptr) return false;
@@ -158,7 +155,6 @@ bool KeywordReader::CollectEvaluated(int32_t node, KeyDomain& names, int64_t& nu
 }
 
 absl::Status KeywordReader::ReadUnevaluated() {
-  if (document_.draft() < Draft::k2019) return absl::OkStatus();
   const char* keyword = kind_ == Kind::kArray ? "unevaluatedItems" : "unevaluatedProperties";
   const Json* schema = Find(keyword);
   if (schema == nullptr || *schema == true) return absl::OkStatus();

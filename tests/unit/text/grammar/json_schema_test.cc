@@ -147,6 +147,20 @@ INSTANTIATE_TEST_SUITE_P(
                       R"("type":"object","properties":{"a":{"type":"object","$recursiveRef":"#",)"
                       R"("unevaluatedProperties":false}}})",
                       "#/properties/a/unevaluatedProperties: "},
+        // What has another shape in the draft.
+        RefusedSchema{R"({"properties":{"a":{"minimum":2,"exclusiveMinimum":true}}})",
+                      "#/properties/a/exclusiveMinimum must be a number"},
+        RefusedSchema{R"({"$schema":"http://json-schema.org/draft-06/schema#",)"
+                      R"("maximum":2,"exclusiveMaximum":false})",
+                      "#/exclusiveMaximum must be a number"},
+        RefusedSchema{R"({"$schema":"http://json-schema.org/draft-04/schema#",)"
+                      R"("exclusiveMaximum":2})",
+                      "#/exclusiveMaximum must be a boolean in draft 4"},
+        RefusedSchema{R"({"properties":{"a":{"items":[{"type":"string"}]}}})",
+                      "#/properties/a/items must be a schema: in draft 2020-12"},
+        RefusedSchema{R"({"$schema":"http://json-schema.org/draft-07/schema#",)"
+                      R"("$ref":"#a","definitions":{"a":{"$anchor":"a"}}})",
+                      "names no anchor"},
         RefusedSchema{R"({"$schema":"http://json-schema.org/draft-03/schema#"})", "#/$schema: "}));
 
 TEST(JsonSchema, LeavesOutWhatItMayAndSaysWhat) {
