@@ -54,6 +54,7 @@ class GbnfParser final : NotationReader {
   absl::StatusOr<Expr> ReadItem(int depth) override {
     ASSIGN_OR_RETURN(Expr item, ReadAtom(depth));
     for (;;) {
+      SkipBlanks(depth > 0);
       if (Take('*')) {
         item = builder_.Repeat(item, 0, -1);
       } else if (Take('+')) {
@@ -61,7 +62,7 @@ class GbnfParser final : NotationReader {
       } else if (Take('?')) {
         item = builder_.Optional(item);
       } else if (Take('{')) {
-        ASSIGN_OR_RETURN(item, ReadTurns(item));
+        ASSIGN_OR_RETURN(item, ReadTurns(item, depth > 0));
       } else {
         return item;
       }
@@ -86,13 +87,17 @@ class GbnfParser final : NotationReader {
     return builder_.Refer(RuleOf(name).rule);
   }
 
-  absl::StatusOr<Expr> ReadTurns(Expr item) {
+  absl::StatusOr<Expr> ReadTurns(Expr item, bool lines) {
+    SkipBlanks(lines);
     ASSIGN_OR_RETURN(const int64_t min, ReadNumber());
     int64_t max = min;
+    SkipBlanks(lines);
     if (Take(',')) {
       max = -1;
+      SkipBlanks(lines);
       if (peek() != '}') {
         ASSIGN_OR_RETURN(max, ReadNumber());
+        SkipBlanks(lines);
       }
     }
     if (!Take('}')) return Wrong("expected }");

@@ -35,6 +35,44 @@ TEST(Gbnf, ReadsWhatTheNotationHas) {
   EXPECT_FALSE(GbnfMatches("root ::= (\"a\"?){2,3} \"b\"", "aaaab"));
 }
 
+TEST(Gbnf, BlanksStandAroundAndWithinQuantifiers) {
+  for (const char* grammar :
+       {"root ::= \"a\" * \"b\"", "root ::= [a]\t*  \"b\" # the end", "root ::= (\"a\") * \"b\"",
+        "root ::= as * \"b\"\nas ::= \"a\"", "root ::= \"a\" { 0 , } \"b\"",
+        "root ::= (\"a\" # as many as one likes\n  * \"b\")", "root ::= (\"a\" {0\n,3} \"b\")"}) {
+    for (const char* good : {"b", "ab", "aaab"}) EXPECT_TRUE(GbnfMatches(grammar, good)) << grammar;
+    for (const char* bad : {"", "a", "ba"}) EXPECT_FALSE(GbnfMatches(grammar, bad)) << grammar;
+  }
+  for (const char* grammar :
+       {"root ::= \"a\" {1, 3}", "root ::= \"a\"{ 1,3 }", "root ::= \"a\" { 3 } ? | [a] {1,2}",
+        "root ::= \"a\" + ? \"\" | [b]\n"}) {
+    EXPECT_TRUE(GbnfMatches(grammar, "aaa")) << grammar;
+    EXPECT_FALSE(GbnfMatches(grammar, "aaab")) << grammar;
+  }
+  EXPECT_FALSE(GbnfMatches("root ::= \"a\" { 2 }", "a"));
+}
+
+TEST(Gbnf, ADotIsAnyCharacterAndEscapesAreCodePoints) {
+  for (const char* any : {"a", "\n", "\r", "\"", "\u2028", "\U0001F600"})
+    EXPECT_TRUE(GbnfMatches("root ::= .", any)) << any;
+  EXPECT_FALSE(GbnfMatches("root ::= .", ""));
+  EXPECT_FALSE(GbnfMatches("root ::= .", "ab"));
+  EXPECT_TRUE(GbnfMatches(R"(root ::= "\x4a\u00E9\U0001f600\"\\\t" [\x30-\u0039\U0001F601])",
+                          "J\u00e9\U0001F600\"\\\t7"));
+  EXPECT_TRUE(GbnfMatches(R"(root ::= [\x30-\u0039\U0001F601])", "\U0001F601"));
+  EXPECT_FALSE(GbnfMatches(R"(root ::= [\x30-\u0039\U0001F601])", "a"));
+}
+
+TEST(Gbnf, CommentsStandWhereBlanksDo) {
+  const char* grammar =
+      "# one ::= \"x\"\n\nroot ::= # of two\n  one \"#\" | # or\n  [#] # the sign\n"
+      "  # between\none ::= \"1\" # end\n#";
+  EXPECT_TRUE(GbnfMatches(grammar, "1#"));
+  EXPECT_TRUE(GbnfMatches(grammar, "#"));
+  EXPECT_FALSE(GbnfMatches(grammar, "1"));
+  EXPECT_FALSE(GbnfMatches(grammar, "x#"));
+}
+
 TEST(Gbnf, ARuleMayBeginWithItself) {
   const char* sums = "root ::= root \"+\" [0-9]+ | (root \"-\" [0-9] | [0-9]) | root\n";
   EXPECT_TRUE(GbnfMatches(sums, "1+20-3+4"));
@@ -65,6 +103,12 @@ TEST(Gbnf, SaysWhereItIsWrong) {
       {"root ::= a\na ::= b? a \"x\" | b\nb ::= \"y\"", "left recursion"},
       {"root ::= (\"a\"", "expected )"},
       {"root ::= \"a\"{3,2}", "out of order"},
+      {"root ::= \"a\" { 1 ; 3}", "line 1, column 18: expected }"},
+      {"root ::= a\na ::= \"a\" { x }", "line 2, column 13: expected a number"},
+      {"root ::= \"a\" {1,\n3}", "line 1, column 17: expected a number"},
+      {"root ::= * \"a\"", "line 1, column 10: expected a literal"},
+      {"# x\nroot ::= \"\\x4\"", "line 2, column 14: a hexadecimal escape is too short"},
+      {"root ::= \"\\uD800\"", "line 1, column 17: this is no code point"},
       {"root ::= [z-a]", "out of order"},
       {"root ::= \"a\"\nroot ::= \"b\"", "twice"},
       {"root ::= \"\\q\"", "unknown escape"},
