@@ -197,8 +197,17 @@ class GrammarCompiler::Made final : public TokenGrammar {
 };
 
 GrammarSpec::Form FormOfGrammar(std::string_view text) {
-  return text.find("::=") == std::string_view::npos ? GrammarSpec::Form::kLark
-                                                    : GrammarSpec::Form::kGbnf;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const std::string_view rest = text.substr(i);
+    if (rest.starts_with('#') || rest.starts_with("//")) {  // a comment
+      i = std::min(text.find('\n', i), text.size());
+    } else if (rest.starts_with("::=")) {
+      return GrammarSpec::Form::kGbnf;
+    } else if (rest.starts_with(':') || rest.starts_with('%')) {  // of a rule, of a directive
+      break;
+    }
+  }
+  return GrammarSpec::Form::kLark;
 }
 
 absl::StatusOr<Grammar> CompileGrammar(const GrammarSpec& spec,

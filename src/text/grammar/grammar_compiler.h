@@ -34,7 +34,7 @@ struct GrammarSpec {
   bool strict = true;                // kJsonSchema: refuse what cannot be kept, else leave it out
 };
 
-/// Of a grammar whose notation is not said: the arrow of GBNF's rules tells, as with other servers.
+/// Of a grammar whose notation is not said: its first statement tells, which in GBNF has an arrow.
 GrammarSpec::Form FormOfGrammar(std::string_view text);
 
 /// A reply as a whole: perhaps reasoning, then content or calls of functions.

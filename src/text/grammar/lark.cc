@@ -89,11 +89,10 @@ class LarkParser final : NotationReader {
   absl::Status ReadStatement() {
     if (Take('%')) {
       const std::string directive = ReadName();
+      if (directive != "import" && directive != "ignore")
+        return Unsupported(absl::StrCat("the directive %", directive, " is not supported"));
       SkipBlanks(false);
       if (directive == "import") return ReadImport();
-      if (directive != "ignore")
-        return absl::UnimplementedError(
-            absl::StrCat("the directive %", directive, " is not supported"));
       in_terminal_ = true;
       ASSIGN_OR_RETURN(const Expr ignored, ReadChoice(0));
       ignored_.push_back(ignored);
@@ -103,7 +102,7 @@ class LarkParser final : NotationReader {
     }
     const std::string name = ReadName();
     if (name.empty()) return Wrong("expected the name of a rule or terminal");
-    if (peek() == '{') return absl::UnimplementedError("templates are not supported: " + name);
+    if (peek() == '{') return Unsupported("templates are not supported: " + name);
     if (Take('.')) {
       Take('-');
       RETURN_IF_ERROR(ReadNumber().status());
@@ -120,8 +119,7 @@ class LarkParser final : NotationReader {
 
   absl::Status ReadImport() {
     const std::string library = ReadName();
-    if (library != "common")
-      return absl::UnimplementedError("only the library common can be imported");
+    if (library != "common") return Unsupported("only the library common can be imported");
     SkipBlanks(false);
     if (Take('(')) {
       do {
@@ -157,10 +155,9 @@ class LarkParser final : NotationReader {
     return absl::OkStatus();
   }
 
-  absl::StatusOr<Expr> Pattern(std::string_view pattern) {
-    const absl::StatusOr<CharAutomaton> made = CompilePattern(pattern, PatternUse::kWhole);
-    if (absl::IsInvalidArgument(made.status())) return Wrong(Message(made.status()));
-    RETURN_IF_ERROR(made.status());
+  absl::StatusOr<Expr> Pattern(std::string_view pattern, PatternFlags flags = {}) {
+    const absl::StatusOr<CharAutomaton> made = CompilePattern(pattern, PatternUse::kWhole, flags);
+    if (!made.ok()) return Failed(made.status().code(), Message(made.status()));
     return builder_.Terminal(ByteAutomaton::Of(*made, TextEncoding::kUtf8));
   }
 
@@ -217,7 +214,7 @@ class LarkParser final : NotationReader {
     const std::string name = ReadName();
     if (name.empty())
       return Wrong("expected a literal, a regular expression, a group or the name of a rule");
-    if (peek() == '{') return absl::UnimplementedError("templates are not supported: " + name);
+    if (peek() == '{') return Unsupported("templates are not supported: " + name);
     const Expr rule = builder_.Refer(RuleOf(name).rule);
     if (IsTerminal(name)) return Lexeme(rule);
     if (in_terminal_) return Wrong(absl::StrCat("a terminal cannot hold the rule ", name));
@@ -256,11 +253,16 @@ class LarkParser final : NotationReader {
       pattern.push_back(peek());
     }
     ++at_;
-    if (IsLower(peek()) && peek() != 'u')
-      return absl::UnimplementedError(
-          "flags of regular expressions are not supported: write [Aa] for /a/i");
-    Take('u');
-    return Pattern(FromCodePoints(pattern));
+    PatternFlags flags;
+    for (; IsLower(peek()); ++at_) {
+      const auto flag = static_cast<char>(peek());
+      if (flag != 'i' && flag != 's' && flag != 'u')  // all patterns are of code points
+        return Unsupported(std::string("regular expressions with the flag ") + flag +
+                           " are not supported");
+      flags.ignore_case |= flag == 'i';
+      flags.dot_all |= flag == 's';
+    }
+    return Pattern(FromCodePoints(pattern), flags);
   }
 
   const GrammarBuilder::Rule ignore_;

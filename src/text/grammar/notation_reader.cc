@@ -32,14 +32,13 @@ bool NotationReader::Take(std::u32string_view word) {
   return true;
 }
 
-absl::Status NotationReader::Wrong(std::string_view what) const {
+absl::Status NotationReader::Failed(absl::StatusCode code, std::string_view what) const {
   const auto begin = text_.begin();
   const auto here = begin + static_cast<ptrdiff_t>(std::min(at_, text_.size()));
   const auto line = 1 + std::count(begin, here, U'\n');
   size_t column = 1;
   for (auto it = here; it != begin && *std::prev(it) != '\n'; --it) ++column;
-  return absl::InvalidArgumentError(
-      absl::StrCat("line ", line, ", column ", column, ": ", ToAbsl(what)));
+  return absl::Status(code, absl::StrCat("line ", line, ", column ", column, ": ", ToAbsl(what)));
 }
 
 void NotationReader::SkipBlanks(bool lines) {

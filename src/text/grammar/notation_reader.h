@@ -31,8 +31,14 @@ class NotationReader {
   }
   bool Take(char32_t c);
   bool Take(std::u32string_view word);
-  /// INVALID_ARGUMENT with line and column.
-  absl::Status Wrong(std::string_view what) const;
+  /// Each with line and column.
+  absl::Status Wrong(std::string_view what) const {
+    return Failed(absl::StatusCode::kInvalidArgument, what);
+  }
+  absl::Status Unsupported(std::string_view what) const {
+    return Failed(absl::StatusCode::kUnimplemented, what);
+  }
+  absl::Status Failed(absl::StatusCode code, std::string_view what) const;
   /// Blanks and comments; `lines`: ends of lines as well.
   void SkipBlanks(bool lines);
 

@@ -283,8 +283,9 @@ void TakeStartConditions(PatternTree& tree, StartConditions& conditions) {
 
 }  // namespace
 
-absl::StatusOr<CharAutomaton> CompilePattern(std::string_view pattern, PatternUse use) {
-  ASSIGN_OR_RETURN(PatternTree tree, ParsePattern(pattern));
+absl::StatusOr<CharAutomaton> CompilePattern(std::string_view pattern, PatternUse use,
+                                             PatternFlags flags) {
+  ASSIGN_OR_RETURN(PatternTree tree, ParsePattern(pattern, flags));
   StartConditions conditions;
   conditions.anchored = use == PatternUse::kWhole;
   TakeStartConditions(tree, conditions);

@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "text/grammar/char_automaton.h"
+#include "text/grammar/pattern_syntax.h"
 
 namespace penstock::grammar {
 
@@ -16,6 +17,7 @@ enum class PatternUse : uint8_t { kSearch, kWhole };
 /// INVALID_ARGUMENT for what is no expression, UNIMPLEMENTED for what no automaton can do
 /// (back references, look-around but for a negative one at the start, word borders),
 /// RESOURCE_EXHAUSTED for one whose automaton would be too large.
-absl::StatusOr<CharAutomaton> CompilePattern(std::string_view pattern, PatternUse use);
+absl::StatusOr<CharAutomaton> CompilePattern(std::string_view pattern, PatternUse use,
+                                             PatternFlags flags = {});
 
 }  // namespace penstock::grammar

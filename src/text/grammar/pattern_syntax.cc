@@ -37,7 +37,8 @@ int HexDigit(char32_t c) {
 
 class PatternParser {
  public:
-  explicit PatternParser(std::string_view pattern) : text_(ToCodePoints(pattern)) {}
+  PatternParser(std::string_view pattern, PatternFlags flags)
+      : text_(ToCodePoints(pattern)), flags_(flags) {}
 
   absl::StatusOr<PatternTree> Parse() {
     if (text_.size() > kMaxPatternLength) return Wrong("it is too long");
@@ -68,7 +69,14 @@ class PatternParser {
     tree_.nodes.push_back(std::move(node));
     return static_cast<int32_t>(tree_.nodes.size()) - 1;
   }
-  int32_t AddSet(CharSet set) { return Add({Kind::kSet, std::move(set), {}, 0, -1}); }
+  int32_t AddSet(CharSet set, bool negated = false) {
+    for (uint32_t c = 'a'; flags_.ignore_case && c <= 'z'; ++c) {
+      const uint32_t capital = c - 'a' + 'A';
+      if (set.Contains(c)) set.Add(capital, capital);
+      if (set.Contains(capital)) set.Add(c, c);
+    }
+    return Add({Kind::kSet, negated ? set.Complement() : std::move(set), {}, 0, -1});
+  }
 
   absl::StatusOr<int32_t> ReadChoice(int depth) {
     if (depth > kMaxPatternDepth) return Wrong("groups are nested too deep");
@@ -147,7 +155,7 @@ class PatternParser {
       case '$':
         return Add({Kind::kEnd, {}, {}, 0, -1});
       case '.':
-        return AddSet(LineEnds().Complement());
+        return AddSet(flags_.dot_all ? CharSet::All() : LineEnds().Complement());
       case '(':
         return ReadGroup(depth);
       case '[':
@@ -337,18 +345,19 @@ class PatternParser {
       }
       set.Add(item);
     }
-    return AddSet(negated ? set.Complement() : set);
+    return AddSet(std::move(set), negated);
   }
 
   std::u32string text_;
+  const PatternFlags flags_;
   size_t at_ = 0;
   PatternTree tree_;
 };
 
 }  // namespace
 
-absl::StatusOr<PatternTree> ParsePattern(std::string_view pattern) {
-  return PatternParser(pattern).Parse();
+absl::StatusOr<PatternTree> ParsePattern(std::string_view pattern, PatternFlags flags) {
+  return PatternParser(pattern, flags).Parse();
 }
 
 }  // namespace penstock::grammar

@@ -20,11 +20,16 @@ struct PatternNode {
   int64_t min = 0, max = -1;      // kRepeat; max < 0: any number
 };
 
+struct PatternFlags {
+  bool ignore_case = false;  // of ASCII letters
+  bool dot_all = false;      // a dot is an end of a line too
+};
+
 struct PatternTree {
   std::vector<PatternNode> nodes;
   int32_t root = 0;
 };
 
-absl::StatusOr<PatternTree> ParsePattern(std::string_view pattern);
+absl::StatusOr<PatternTree> ParsePattern(std::string_view pattern, PatternFlags flags);
 
 }  // namespace penstock::grammar

@@ -3,6 +3,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "text/grammar/grammar_compiler.h"
 #include "text/grammar/matcher.h"
 
 namespace penstock::grammar {
@@ -71,6 +72,34 @@ TEST(Lark, HasWhatTheNotationHas) {
   EXPECT_TRUE(LarkMatches("start: w (\",\" w)*\nw: /[^,\\n]+/", "中文,x"));
 }
 
+TEST(Lark, RegularExpressionsHaveFlags) {
+  EXPECT_TRUE(LarkMatches("start: /select [a-c]\\x78/i", "SeLeCT BX"));
+  EXPECT_FALSE(LarkMatches("start: /select/", "SELECT"));
+  EXPECT_FALSE(LarkMatches("start: /[^a]/i", "A"));
+  EXPECT_FALSE(LarkMatches("start: /[^A]/i", "a"));
+  EXPECT_TRUE(LarkMatches("start: /[^a]/i", "b"));
+  EXPECT_TRUE(LarkMatches("start: /[^a]/", "A"));
+  EXPECT_TRUE(LarkMatches("start: /[@\\[`{]{4}/i", "@[`{"));
+  EXPECT_FALSE(LarkMatches("start: /[@\\[`{]/i", "A"));
+  EXPECT_FALSE(LarkMatches("start: /é/i", "É"));  // ASCII, as strings
+  EXPECT_TRUE(LarkMatches("start: /a.b/s", "a\nb"));
+  EXPECT_FALSE(LarkMatches("start: /a.b/s", "A\nb"));
+  EXPECT_FALSE(LarkMatches("start: /a.b/i", "a\nb"));
+  EXPECT_TRUE(LarkMatches("start: T \"c\"\nT: /a.b/sui", "A\nBc"));
+}
+
+TEST(Lark, IsToldFromGbnfByTheFirstStatement) {
+  for (const char* lark :
+       {"start: \"::=\"", "// a ::= b\nstart: x\nx: \"a ::= b\"", "# a ::= b\nstart: \"x\"",
+        "%ignore \"::=\"\nstart: \"x\"", "?start.2: \"a\" // ::=", ""}) {
+    EXPECT_EQ(FormOfGrammar(lark), GrammarSpec::Form::kLark) << lark;
+  }
+  for (const char* gbnf : {"root ::= \"a\"", "# a: b\nroot ::= \":\"", "root\t::= [:] # c: d",
+                           "\n\n  # start: x\r\nroot::=\"%\""}) {
+    EXPECT_EQ(FormOfGrammar(gbnf), GrammarSpec::Form::kGbnf) << gbnf;
+  }
+}
+
 TEST(Lark, SaysWhereItIsWrong) {
   const std::pair<const char*, const char*> cases[] = {
       {"", "no rule called start"},
@@ -83,12 +112,16 @@ TEST(Lark, SaysWhereItIsWrong) {
       {"start: T\nT: rule\nrule: \"a\"", "a terminal cannot hold the rule rule"},
       {"start: \"b\"..\"a\"", "range"},
       {"start: \"a\"~3..2", "out of order"},
-      {"start: /a/i", "flags of regular expressions"},
+      {"start: a\na: /a/im", "line 2, column 8: regular expressions with the flag m"},
+      {"start: /a/x", "line 1, column 11: regular expressions with the flag x"},
+      {"start: b\nb: /(a)\\1/", "line 2, column 11: a back reference"},
+      {"start: /(x{900}){900}/", "line 1, column 23: "},
       {"start: /a", "does not end"},
       {"start: /(a/", "line"},
-      {"start: t{x}\nt{y}: y", "templates"},
-      {"%declare X\nstart: X", "%declare"},
-      {"%import python.NAME\nstart: NAME", "only the library common"},
+      {"start: t{x}\nt{y}: y", "line 1, column 9: templates are not supported: t"},
+      {"start: a\nt{y}: y", "line 2, column 2: templates are not supported: t"},
+      {"start: X\n%declare X", "line 2, column 9: the directive %declare"},
+      {"%import python.NAME\nstart: NAME", "line 1, column 15: only the library common"},
       {"%import common.NOTHING\nstart: NOTHING", "has no NOTHING"},
       {"start: a\na: b \"x\" | \"y\"\nb: a | \"z\"", "left recursion"},
       {"start: \"a\" ->", "expected a name"},
