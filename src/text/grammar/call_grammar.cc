@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "text/grammar/formats.h"
 #include "text/grammar/json_schema.h"
 #include "text/grammar/marker_text.h"
 #include "text/grammar/pattern.h"
@@ -114,8 +115,8 @@ class CallWriter {
     if (format.body == CallBody::kMistral && is_special("[ARGS]")) writing_ = &kNewMistral;
   }
 
-  CallWriter(const CallWriting* writing, IsSpecial is_special)
-      : writing_(writing), is_special_(is_special), loosened_(nullptr) {}
+  CallWriter(const CallWriting* writing, IsSpecial is_special, std::vector<std::string>* loosened)
+      : writing_(writing), is_special_(is_special), loosened_(loosened) {}
 
   /// Arguments of a function alone.
   absl::StatusOr<Grammar> WriteArguments(const FunctionSpec& function) {
@@ -206,11 +207,16 @@ class CallWriter {
          Text("<|message|>"), arguments});
   }
 
-  absl::StatusOr<Expr> Value(const Json& schema, const FunctionSpec& function) {
+  /// `in`: goes before what is said of the schema.
+  absl::StatusOr<Expr> Value(const Json& schema, const FunctionSpec& function,
+                             const std::string& in) {
     std::vector<std::string> loosened;
-    ASSIGN_OR_RETURN(Grammar grammar, CompileJsonSchema(schema, {function.strict, &loosened}));
-    for (const std::string& one : loosened) Loosen(function, one);
-    return builder_.Embed(std::make_shared<const Grammar>(std::move(grammar)));
+    absl::StatusOr<Grammar> grammar = CompileJsonSchema(schema, {function.strict, &loosened});
+    if (!grammar.ok()) {
+      return absl::Status(grammar.status().code(), absl::StrCat(in, grammar.status().message()));
+    }
+    for (const std::string& one : loosened) Loosen(function, absl::StrCat(in, one));
+    return builder_.Embed(std::make_shared<const Grammar>(*std::move(grammar)));
   }
 
   void Loosen(const FunctionSpec& function, std::string_view what) {
@@ -237,7 +243,7 @@ class CallWriter {
     if (type != schema.end() && *type != "object" && !listed)
       return absl::InvalidArgumentError("#/type: arguments are an object");
     schema["type"] = "object";
-    if (writing_->arguments == nullptr) return Value(schema, function);
+    if (writing_->arguments == nullptr) return Value(schema, function, "");
     return OneByOne(schema, function);
   }
 
@@ -315,12 +321,8 @@ class CallWriter {
     for (const char* shared : {"$defs", "definitions", "$schema"}) {
       if (schema.contains(shared) && !alone.contains(shared)) alone[shared] = schema[shared];
     }
-    absl::StatusOr<Expr> value = Value(alone, function);
-    if (!value.ok()) {
-      return absl::Status(value.status().code(),
-                          absl::StrCat("in ", path, ": ", value.status().message()));
-    }
-    return builder_.Sequence({*value, end, close});
+    ASSIGN_OR_RETURN(const Expr value, Value(alone, function, absl::StrCat("in ", path, ": ")));
+    return builder_.Sequence({value, end, close});
   }
 
   struct Texts {
@@ -354,8 +356,15 @@ class CallWriter {
     const bool has_options = !said.contains("type") && !is_enum && !is_const;
     for (const auto& [keyword, value] : said.items()) {
       const bool kept = keyword == (has_options ? "anyOf" : "enum") || keyword == "const";
-      if (!IsRemark(keyword) && !kept)
-        RETURN_IF_ERROR(Refuse(function, absl::StrCat(path, "/", keyword)));
+      if (IsRemark(keyword) || kept) continue;
+      const std::string at = absl::StrCat(path, "/", keyword);
+      const bool is_format = keyword == "format" && value.is_string();
+      const std::string remark = is_format ? RemarkOnFormat(value.get<std::string>()) : "";
+      if (remark.empty()) {
+        RETURN_IF_ERROR(Refuse(function, at));
+      } else {
+        Loosen(function, absl::StrCat(at, ": ", remark));
+      }
     }
     if (has_options) {
       for (const Json& option : said["anyOf"])
@@ -408,11 +417,15 @@ bool MarksCalls(const CallFormat& format) {
   return BeginsCalls(format) && !is_word;
 }
 
-absl::StatusOr<Grammar> CompileTaggedArguments(std::string schema) {
+absl::StatusOr<Grammar> CompileTaggedArguments(std::string schema, const std::string& at,
+                                               std::vector<std::string>* loosened) {
   FunctionSpec function;
   function.schema = std::move(schema);
+  function.at = at;
   function.strict = true;
-  return CallWriter(&kTagged, [](std::string_view) { return false; }).WriteArguments(function);
+  return CallWriter(
+             &kTagged, [](std::string_view) { return false; }, loosened)
+      .WriteArguments(function);
 }
 
 std::vector<std::string> WritingsOfTaggedArguments() {

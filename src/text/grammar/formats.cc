@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "base/strings.h"
 #include "text/grammar/pattern.h"
 
 namespace penstock::grammar {
@@ -130,6 +131,11 @@ bool IsOtherFormat(std::string_view name) {
     if (name == other) return true;
   }
   return false;
+}
+
+std::string RemarkOnFormat(std::string_view name) {
+  if (FindFormat(name) != nullptr || IsOtherFormat(name)) return "";
+  return absl::StrCat("\"", ToAbsl(name), "\" is not known and not kept");
 }
 
 }  // namespace penstock::grammar

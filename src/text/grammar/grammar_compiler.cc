@@ -244,8 +244,8 @@ absl::StatusOr<Grammar> CompileGrammar(const GrammarSpec& spec,
     case GrammarSpec::Form::kLark:
       return grammar::CompileLark(spec.text);
     case GrammarSpec::Form::kTag:
-      return grammar::CompileStructuralTag(
-          nlohmann::ordered_json::parse(spec.text, nullptr, false));
+      return grammar::CompileStructuralTag(nlohmann::ordered_json::parse(spec.text, nullptr, false),
+                                           loosened);
   }
   return absl::InvalidArgumentError("an unknown form of grammar");
 }

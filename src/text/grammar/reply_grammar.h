@@ -54,8 +54,9 @@ absl::StatusOr<Grammar> CompileCalls(const CallFormat& format,
 
 /// Arguments of a function one by one, as Qwen3-Coder writes them, in a structural tag: line ends
 /// around them may be left out, special tokens are text. `schema` is kept exactly or refused with the
-/// path.
-absl::StatusOr<Grammar> CompileTaggedArguments(std::string schema);
+/// path, but for remarks, which `loosened` takes behind `at`.
+absl::StatusOr<Grammar> CompileTaggedArguments(std::string schema, const std::string& at,
+                                               std::vector<std::string>* loosened);
 /// The texts that they are written with.
 std::vector<std::string> WritingsOfTaggedArguments();
 

@@ -43,14 +43,22 @@ int32_t Formulas::Join(Form form, std::vector<int32_t> parts) {
   return parts.size() == 1 ? parts[0] : Add(form, {}, std::move(parts));
 }
 
+std::string Formulas::About(int32_t node, std::string_view keyword, std::string_view why) const {
+  return absl::StrCat("#", document_->node(node).path, "/", ToAbsl(keyword), ": ", ToAbsl(why));
+}
+
 absl::Status Formulas::Refuse(int32_t node, std::string_view keyword, std::string_view why) {
-  const std::string what =
-      absl::StrCat("#", document_->node(node).path, "/", ToAbsl(keyword), ": ", ToAbsl(why));
-  if (options_.strict) return absl::InvalidArgumentError(what);
-  std::vector<std::string>* loosened = options_.loosened;
-  if (loosened != nullptr && std::find(loosened->begin(), loosened->end(), what) == loosened->end())
-    loosened->push_back(what);
+  if (options_.strict) return absl::InvalidArgumentError(About(node, keyword, why));
+  Loosen(node, keyword, why);
   return absl::OkStatus();
+}
+
+void Formulas::Loosen(int32_t node, std::string_view keyword, std::string_view why) {
+  std::vector<std::string>* loosened = options_.loosened;
+  if (loosened == nullptr) return;
+  std::string what = About(node, keyword, why);
+  if (std::find(loosened->begin(), loosened->end(), what) == loosened->end())
+    loosened->push_back(std::move(what));
 }
 
 absl::Status Formulas::CheckTime() const {

@@ -109,6 +109,8 @@ class Formulas {
 
   /// The error of a keyword that cannot be kept; OK where that may be left out.
   absl::Status Refuse(int32_t node, std::string_view keyword, std::string_view why);
+  /// Says that a keyword is left out.
+  void Loosen(int32_t node, std::string_view keyword, std::string_view why);
   absl::Status CheckTime() const;
   /// A condition beside those of formulas, which lives as long.
   const Condition* Keep(Condition condition) { return &node(Leaf(std::move(condition))).condition; }
@@ -117,6 +119,7 @@ class Formulas {
 
  private:
   friend class KeywordReader;
+  std::string About(int32_t node, std::string_view keyword, std::string_view why) const;
   int32_t Add(Form form, Condition condition, std::vector<int32_t> parts);
   int32_t Join(Form form, std::vector<int32_t> parts);
   int32_t Leaf(Condition condition) { return Add(Form::kCondition, std::move(condition), {}); }

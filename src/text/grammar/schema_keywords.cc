@@ -332,6 +332,8 @@ absl::Status KeywordReader::ReadString() {
       ASSIGN_OR_RETURN(const int32_t part,
                        Refuse("format", absl::StrCat("\"", c.text, "\" is not supported")));
       parts_.push_back(part);
+    } else {
+      formulas_.Loosen(id_, "format", RemarkOnFormat(c.text));
     }
   }
   return absl::OkStatus();

@@ -58,6 +58,8 @@ struct Tag {
 
 class TagCompiler {
  public:
+  explicit TagCompiler(std::vector<std::string>* loosened) : loosened_(loosened) {}
+
   absl::StatusOr<Grammar> Compile(const Json& tag) {
     ASSIGN_OR_RETURN(const Expr root, Root(tag));
     absl::StatusOr<Grammar> made = builder_.Build(root);
@@ -218,7 +220,12 @@ class TagCompiler {
   }
 
   absl::StatusOr<Expr> Part(GrammarSpec spec, const std::string& at) {
-    return Embedded(CompileGrammar(spec, nullptr), at);
+    std::vector<std::string> loosened;
+    absl::StatusOr<Grammar> made = CompileGrammar(spec, &loosened);
+    for (const std::string& one : loosened) {
+      if (loosened_ != nullptr) loosened_->push_back(absl::StrCat(at, ": ", one));
+    }
+    return Embedded(std::move(made), at);
   }
 
   absl::StatusOr<Expr> Embedded(absl::StatusOr<Grammar> made, const std::string& at) {
@@ -428,7 +435,8 @@ class TagCompiler {
       const Json& schema = TagMember(format, name);
       if (!schema.is_object() && !schema.is_boolean())
         return WrongTag(schema_at, "must be a JSON Schema");
-      if (one_by_one) return Embedded(CompileTaggedArguments(schema.dump()), schema_at);
+      if (one_by_one)
+        return Embedded(CompileTaggedArguments(schema.dump(), schema_at, loosened_), schema_at);
       spec.form = GrammarSpec::Form::kJsonSchema;
       spec.text = schema.dump();
       return Part(std::move(spec), schema_at);
@@ -461,6 +469,7 @@ class TagCompiler {
                     "any_text, sequence, or, tag, triggered_tags, tags_with_separator");
   }
 
+  std::vector<std::string>* const loosened_;  // may be null
   GrammarBuilder builder_;
   std::string root_at_;
   std::vector<Json> contents_;
@@ -469,6 +478,8 @@ class TagCompiler {
 
 }  // namespace
 
-absl::StatusOr<Grammar> CompileStructuralTag(const Json& tag) { return TagCompiler().Compile(tag); }
+absl::StatusOr<Grammar> CompileStructuralTag(const Json& tag, std::vector<std::string>* loosened) {
+  return TagCompiler(loosened).Compile(tag);
+}
 
 }  // namespace penstock::grammar

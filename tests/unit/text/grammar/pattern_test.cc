@@ -111,6 +111,8 @@ TEST(Format, KnowsGoodFromBad) {
       EXPECT_FALSE(format->Matches(ToCodePoints(text))) << name << ' ' << text;
   }
   EXPECT_EQ(FindFormat("no such format"), nullptr);
+  EXPECT_THAT(RemarkOnFormat("no such format"), testing::HasSubstr("no such format"));
+  for (const char* known : {"date", "regex"}) EXPECT_EQ(RemarkOnFormat(known), "") << known;
 }
 
 /// Numbers written in every way without exponent, in hundredths from -1200 to 1200.

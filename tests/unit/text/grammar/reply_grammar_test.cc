@@ -228,6 +228,30 @@ TEST(CallGrammar, RefusesWhatXmlCannotKeepOrSaysWhatItLeavesOut) {
   }
 }
 
+TEST(CallGrammar, FormatsThatNobodyKnowsAreRemarksOnTheirPlace) {
+  const MarkerTokenizer tokenizer({});
+  const GrammarCompiler compiler(&tokenizer, tokenizer.vocab_size());
+  const std::string remark = ": \"semver\" is not known and not kept";
+  for (const char* format : {"hermes", "qwen3_coder"}) {
+    const bool xml = std::string(format) == "qwen3_coder";
+    ReplySpec spec;
+    spec.calls = CallsNamed(format);
+    spec.functions = {{"f",
+                       R"({"properties":{"a":{"type":"string","format":"semver"},)"
+                       R"("b":{"type":"array","items":{"type":"string","format":"semver"}}}})",
+                       "tools[3].function.parameters", true}};
+    std::vector<std::string> loosened;
+    const auto made = compiler.Compile(spec, &loosened);
+    ASSERT_TRUE(made.ok()) << made.status();
+    std::sort(loosened.begin(), loosened.end());
+    const std::string at = "tools[3].function.parameters: ";
+    std::vector<std::string> expected = {at + "#/properties/a/format" + remark,
+                                         at + "#/properties/b/items/format" + remark};
+    if (xml) expected[1] = at + "in #/properties/b: #/items/format" + remark;
+    EXPECT_EQ(loosened, expected) << format;
+  }
+}
+
 class Reasoning : public ::testing::TestWithParam<bool> {
  protected:
   Reasoning()

@@ -107,6 +107,25 @@ TEST(StructuralTag, FormatsLieWithinEachOther) {
     EXPECT_FALSE(Matches(thought, text)) << text;
 }
 
+TEST(StructuralTag, FormatsThatNobodyKnowsAreRemarksOnTheirPlace) {
+  const std::string schema = R"({"properties":{"a":{"type":"string","format":"semver"}}})";
+  GrammarSpec spec;
+  spec.form = GrammarSpec::Form::kTag;
+  for (const char* style : {"json", "qwen_xml"}) {
+    spec.text = R"({"format":{"type":"triggered_tags","triggers":["<a>"],"tags":[{"begin":"<a>",)"
+                R"("content":{"type":"json_schema","style":")" +
+                std::string(style) + R"(","json_schema":)" + schema + R"(},"end":"</a>"}]}})";
+    std::vector<std::string> loosened;
+    const auto made = CompileGrammar(spec, &loosened);
+    ASSERT_TRUE(made.ok()) << made.status();
+    EXPECT_THAT(loosened,
+                testing::ElementsAre("format.tags[0].content.json_schema: #/properties/a/format: "
+                                     "\"semver\" is not known and not kept"))
+        << style;
+    EXPECT_TRUE(CompileGrammar(spec, nullptr).ok());
+  }
+}
+
 /// What a tag of OlderTag leaves wrong in a text; empty: nothing. Written apart from the grammar.
 std::string WhatIsWrong(std::string_view text) {
   while (true) {
