@@ -194,6 +194,18 @@ TEST(JsonSchema, AFormatThatNobodyKnowsIsARemark) {
   EXPECT_TRUE(CompileJsonSchema(schema, {true, nullptr}).ok());
 }
 
+TEST(JsonSchema, LongPathsOfManyPartsAreRefused) {
+  // Each part has its path, so that what is short in writing is not in memory.
+  Json parts = Json::object();
+  for (int i = 0; i < 3000; ++i) parts["k" + std::to_string(i)] = Json::object();
+  const Json named = {{"properties", {{std::string(25'000, 'a'), {{"properties", parts}}}}}};
+  const Json based = {{"$id", "https://" + std::string(25'000, 'a')}, {"properties", parts}};
+  for (const Json& schema : {named, based}) {
+    const absl::Status status = CompileJsonSchema(schema, {}).status();
+    EXPECT_EQ(status.message(), "#: the paths of the schema's values are too long together");
+  }
+}
+
 TEST(JsonSchema, HostileSchemasEndSoon) {
   std::vector<Json> schemas;
   schemas.push_back(Json::parse(R"({"type":"string","pattern":"(a|b)*a(a|b){20}"})"));
