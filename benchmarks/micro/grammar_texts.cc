@@ -12,7 +12,7 @@ int main() {
   using Json = nlohmann::ordered_json;
   for (std::string line; std::getline(std::cin, line);) {
     const Json work = Json::parse(line);
-    auto made = penstock::grammar::CompileStructuralTag(work["tag"]);
+    auto made = penstock::grammar::CompileStructuralTag(work["tag"], nullptr);
     Json answer;
     if (made.ok()) {
       const auto grammar = std::make_shared<const penstock::grammar::Grammar>(*std::move(made));

@@ -10,9 +10,9 @@
 
 namespace penstock::grammar {
 
-/// Rules `name ::= ...`, the first of which must be called root, of literals in quotes, classes in
-/// brackets, `.` (any character), groups, alternatives and the quantifiers * + ? {n} {n,} {n,m}, with
-/// blanks around and within them; comments from # on. Within a group lines end anywhere.
+/// Rules `name ::= ...`, one of which must be called root, of literals in quotes, classes in
+/// brackets, `.` (any character), groups, alternatives and the quantifiers * + ? {n} {n,} {n,m},
+/// with blanks around and within them; comments from # on. Within a group lines end anywhere.
 /// INVALID_ARGUMENT names line and column.
 absl::StatusOr<Grammar> CompileGbnf(std::string_view text);
 

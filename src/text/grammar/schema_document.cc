@@ -131,6 +131,9 @@ absl::Status SchemaDocument::Index(const Json& json, const std::string& path, st
   if (++num_values_ > kMaxValues)
     return absl::InvalidArgumentError(
         absl::StrCat("#: the schema has more than ", kMaxValues, " values"));
+  path_bytes_ += path.size() + base.size();
+  if (path_bytes_ > kMaxPathBytes)
+    return absl::InvalidArgumentError("#: the paths of the schema's values are too long together");
   if (json.is_array()) {
     places_[&json] = {path, base};
     for (size_t i = 0; i < json.size(); ++i)

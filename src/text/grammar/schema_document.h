@@ -28,6 +28,7 @@ class SchemaDocument {
  public:
   static constexpr int kMaxDepth = 100;
   static constexpr size_t kMaxValues = 300'000;
+  static constexpr size_t kMaxPathBytes = 64u << 20;  // of all values, each with its own
 
   /// INVALID_ARGUMENT where the document is too deep or too large, or its draft is unknown.
   static absl::StatusOr<SchemaDocument> Make(const nlohmann::ordered_json& root);
@@ -62,7 +63,7 @@ class SchemaDocument {
       places_;                                             // path and base of each object or array
   absl::flat_hash_map<std::string, int> dynamic_anchors_;  // how often each name occurs
   int num_recursive_anchors_ = 0;
-  size_t num_values_ = 0;
+  size_t num_values_ = 0, path_bytes_ = 0;
 };
 
 }  // namespace penstock::grammar
