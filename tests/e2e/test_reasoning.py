@@ -172,6 +172,7 @@ def test_other_families_reason_likewise(families, family):
     client = openai.OpenAI(base_url=families.url + "/v1", api_key="none", max_retries=0, timeout=120)
     chat = dict(model=family, messages=ASK, temperature=0, max_tokens=120, response_format=FORM, extra_body=extra)
     whole = client.chat.completions.create(**chat).choices[0].message
+    assert whole.reasoning == whole.reasoning_content
     assert whole.reasoning_content and begin not in whole.reasoning_content and end not in whole.reasoning_content
     jsonschema.validate(json.loads(whole.content), SCHEMA)
     deltas = [chunk.choices[0].delta for chunk in client.chat.completions.create(**chat, stream=True)]

@@ -6,6 +6,7 @@ import re
 import time
 import urllib.request
 
+import anthropic
 import jsonschema
 import openai
 import pytest
@@ -214,6 +215,19 @@ def test_responses_and_messages(client, demo):
     )
     assert json.loads(answer.output_text) in ("a", "b")
     assert answer.text.format.type == "json_schema"
+
+
+def test_messages_keep_a_schema(demo):
+    client = anthropic.Anthropic(base_url=demo.url, api_key="none", max_retries=0)
+    ask = dict(model="demo", messages=ASK, max_tokens=300,
+               extra_body={"temperature": 0, "output_format": {"type": "json_schema", "schema": PERSON}})
+    whole = client.messages.create(**ask)
+    if whole.stop_reason != "max_tokens":
+        jsonschema.validate(json.loads(whole.content[0].text), PERSON)
+    with client.messages.stream(**ask) as stream:
+        assert "".join(stream.text_stream) == whole.content[0].text
+    ask["extra_body"]["output_format"]["schema"] = {"enum": ["a", "b"]}
+    assert json.loads(client.messages.create(**ask).content[0].text) in ("a", "b")
 
 
 OLDER = {  # what the demo model writes anyway is the trigger
