@@ -103,6 +103,7 @@ struct Usage {
   int32_t completion_tokens = 0;  // handed to the sink
   int32_t num_preemptions = 0;
   TokenId stop_token = -1;      // with kStop: the id that stopped it
+  bool grammar_open = false;    // with kLength: its grammar asks for more
   absl::Duration queue_time;    // submitted -> first planned
   absl::Duration prefill_time;  // first planned -> first token
   absl::Duration decode_time;   // first token -> last token

@@ -152,7 +152,6 @@ struct UsageTotals {
   int64_t reasoning_tokens = 0;  // of completion_tokens
 };
 
-/// What is known before the first token.
 /// What is left of one of a tenant's limits.
 struct LimitState {
   int64_t limit = 0;  // a minute; 0: there is none
@@ -165,6 +164,7 @@ struct TenantState {
   LimitState requests, tokens;
 };
 
+/// What is known before the first token.
 struct ResponseStart {
   std::shared_ptr<const ServedModel> model;
   std::string model_name;  // as the client asked
@@ -199,7 +199,8 @@ struct Delta {
   TokenId stop_token = -1;             // kStop by one of stop_token_ids
   std::string stop_string;             // kStop by this one of `stop`
   int64_t completion_tokens = 0;       // of this choice so far
-  int32_t num_calls = 0;               // likewise
+  int32_t num_calls = 0;               // likewise; those that broke off apart
+  std::vector<std::string> warnings;   // the last delta's: what is not as it was asked for
 };
 
 struct ResponseEnd {

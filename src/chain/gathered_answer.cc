@@ -35,6 +35,7 @@ void GatheredAnswer::Add(const Delta& delta) {
   choice.finish = delta.finish;
   choice.stop_token = delta.stop_token;
   choice.stop_string = delta.stop_string;
+  choice.warnings = delta.warnings;
 }
 
 size_t GatheredAnswer::bytes() const {

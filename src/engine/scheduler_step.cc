@@ -193,6 +193,7 @@ bool Scheduler::DeliverTokens(Sequence& seq, const SliceResult& slice, absl::Tim
       reason = FinishReason::kStop;
     } else if (seq.num_outputs() >= seq.request.max_tokens) {
       reason = FinishReason::kLength;
+      seq.usage.grammar_open = seq.matcher && !seq.matcher->finished();
     }
   }
   if (count > 0) {

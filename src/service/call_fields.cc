@@ -198,7 +198,7 @@ const CallField kFields[] = {
     {"documents", kAnyChat | kDialogues, OwnForm{"an array", R"({"type":"array"})"}, 0, 0, false,
      "Handed to the template. gRPC: each as JSON."},
     {"reasoning_effort", kAnyChat | kDialogues, &Call::reasoning_effort, 0, 0, false,
-     "Handed to the template."},
+     "Handed to the template; `none` also sets its `enable_thinking` and `thinking` to false."},
     {"thinking_token_budget", kAnyChat | kDialogues, &Call::reasoning_budget, 0, kInt32Max, false,
      "Reasoning that has taken so many tokens is ended."},
     {"stream", kHttpText, &Call::stream, 0, 0, false, "Answer in pieces, as server-sent events."},

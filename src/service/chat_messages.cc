@@ -73,6 +73,7 @@ absl::Status ReadMessages(Json& value, GenerationCall& call) {
 absl::Status ReadTools(Json& value, GenerationCall& call) {
   if (!value.is_array()) return WrongJsonType("tools", "an array", value);
   if (value.empty()) return absl::OkStatus();
+  std::unordered_map<std::string, size_t> named;
   for (size_t i = 0; i < value.size(); ++i) {
     const std::string at = absl::StrCat("tools[", i, "]");
     if (!value[i].is_object()) return WrongJsonType(at, "an object", value[i]);
@@ -81,9 +82,14 @@ absl::Status ReadTools(Json& value, GenerationCall& call) {
         !(*function)["name"].is_string()) {
       return InvalidField(at, absl::StrCat(at, " must be a function with a name"));
     }
-    if (!IsFunctionName((*function)["name"].get_ref<const std::string&>())) {
+    const std::string& name = (*function)["name"].get_ref<const std::string&>();
+    if (!IsFunctionName(name)) {
       return InvalidField(
           at, absl::StrCat(at, ": a function's name has 1 to 128 letters, digits and _-.:/"));
+    }
+    if (const auto [it, is_new] = named.emplace(name, i); !is_new) {
+      return InvalidField(at, absl::StrCat(at, ": tools[", it->second,
+                                           "] has this name already: functions' names must differ"));
     }
   }
   call.tools = std::make_shared<const Json>(std::move(value));

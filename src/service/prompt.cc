@@ -33,7 +33,12 @@ Json TemplateContext(const GenerationCall& call, const ServedModel& model,
   context["eos_token"] = model.eos_token;
   if (call.tools && !call.tools->is_null()) context["tools"] = AllowedTools(call);
   if (call.documents && !call.documents->is_null()) context["documents"] = *call.documents;
-  if (call.reasoning_effort) context["reasoning_effort"] = *call.reasoning_effort;
+  if (call.reasoning_effort) {
+    context["reasoning_effort"] = *call.reasoning_effort;
+    // Templates that know only on and off have either of these names for it.
+    if (*call.reasoning_effort == "none")
+      for (const char* name : {"enable_thinking", "thinking"}) context[name] = false;
+  }
   if (call.template_arguments && call.template_arguments->is_object()) {
     for (const auto& [key, value] : call.template_arguments->items()) context[key] = value;
   }

@@ -4,6 +4,7 @@
 #include <limits>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "metrics/catalogue.h"
@@ -19,6 +20,23 @@ bool Contains(const std::vector<TokenId>& ids, TokenId id) {
 }
 
 }  // namespace
+
+std::vector<std::string> ResponseStream::WarningsOf(const Choice& choice, const Usage& usage,
+                                                    size_t index) {
+  std::vector<std::string> warnings;
+  if (choice.finish == FinishReason::kLength && usage.grammar_open) {
+    warnings.push_back(absl::StrCat("choices[", index,
+                                    "] ended at its limit of tokens before what its schema, "
+                                    "grammar or tools ask for was complete"));
+  }
+  if (choice.reply && choice.reply->num_broken() > 0) {
+    warnings.push_back(absl::StrCat("choices[", index, "]: the model broke off ",
+                                    choice.reply->num_broken(),
+                                    " of its calls: their arguments "
+                                    "are not whole, and what followed is content"));
+  }
+  return warnings;
+}
 
 // Keeps the stream alive until its OnDone.
 class ResponseStream::ChoiceSink final : public TokenSink {
@@ -52,7 +70,7 @@ ResponseStream::ResponseStream(StreamSetup setup)
     if (!setup_.stop.empty()) choices_[i].matcher.emplace(setup_.stop, setup_.include_stop);
     if (setup_.reply.calls != nullptr || setup_.reply.reasoning != nullptr)
       choices_[i].reply.emplace(setup_.reply, setup_.in_reasoning, setup_.argument_kinds,
-                                setup_.one_call);
+                                setup_.one_call, !setup_.record.stream);
     if (!setup_.echo.empty()) choices_[i].text = setup_.echo[i];
     // Engines score what has something before it: the first token goes without.
     if (!setup_.first_prompt_ids.empty())
@@ -327,7 +345,7 @@ void ResponseStream::CollectDeltas() {
     Choice& choice = choices_[i];
     if (choice.finish_sent) continue;
     if (choice.finish && choice.reply) {
-      choice.reply->Finish(pieces_);
+      choice.reply->Finish(*choice.finish == FinishReason::kLength, pieces_);
       TakePieces(choice);
       MetricsOf(*setup_.model).failed_calls.Add(choice.reply->num_failed());
     }
@@ -339,7 +357,7 @@ void ResponseStream::CollectDeltas() {
     delta.text = std::exchange(choice.text, {});
     delta.reasoning = std::exchange(choice.reasoning, {});
     delta.calls = std::exchange(choice.calls, {});
-    if (choice.reply) delta.num_calls = choice.reply->num_calls();
+    if (choice.reply) delta.num_calls = choice.reply->num_calls() - choice.reply->num_broken();
     delta.tokens = std::exchange(choice.tokens, {});
     delta.prompt_logprobs = std::exchange(choice.prompt_logprobs, {});
     delta.completion_tokens = choice.completion_tokens;
@@ -347,6 +365,7 @@ void ResponseStream::CollectDeltas() {
       delta.finish = choice.finish;
       delta.stop_token = choice.stop_token;
       delta.stop_string = choice.stop_string;
+      delta.warnings = WarningsOf(choice, usages_[i], i);
       choice.finish_sent = true;
     }
     choice.since_delta = 0;

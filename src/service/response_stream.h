@@ -135,6 +135,8 @@ class ResponseStream final : public TextTask,
   void FlushText(Choice& choice);
   void StopAt(int32_t index, FinishReason reason);
   void CollectDeltas();
+  static std::vector<std::string> WarningsOf(const Choice& choice, const Usage& usage,
+                                             size_t index);
   void Fail(CallError error);
   void End();
   void FillRecord(RequestRecord& record) const;

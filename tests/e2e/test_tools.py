@@ -8,7 +8,7 @@ import anthropic
 import jsonschema
 import openai
 import pytest
-from conftest import DEMO, Server
+from conftest import DEMO, SANITIZED, Server
 
 FORMATS = [
     "hermes",
@@ -104,7 +104,8 @@ def test_every_format_can_be_forced(serve, parser):
     server = served(serve, parser)
     client = client_of(server)
     finished = 0
-    for seed in range(6):
+    seeds = 2 if SANITIZED else 6  # what a sanitizer looks for is in the readers' own tests
+    for seed in range(seeds):
         ask = dict(
             model="demo", messages=ASK, tools=TOOLS, seed=seed, temperature=1.0, max_tokens=400,
             tool_choice="required", parallel_tool_calls=seed % 2 == 0,
@@ -123,7 +124,7 @@ def test_every_format_can_be_forced(serve, parser):
         assert all(re.fullmatch(form, call.id) for call in calls), [call.id for call in calls]
         assert len({call.id for call in calls}) == len(calls)
         assert seed % 2 == 0 or len(calls) == 1
-    assert finished >= 3
+    assert finished >= seeds / 2
     named = client.chat.completions.create(
         model="demo", messages=ASK, tools=TOOLS, max_tokens=200,
         tool_choice={"type": "function", "function": {"name": "weather"}},

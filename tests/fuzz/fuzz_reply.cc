@@ -20,11 +20,12 @@ struct Told {
   friend bool operator==(const Told&, const Told&) = default;
 };
 
-Told Parse(const ReplyFormat& format, bool in_reasoning, std::string_view text, size_t step) {
-  ReplyParser parser(format, in_reasoning);
+Told Parse(const ReplyFormat& format, bool in_reasoning, bool whole, std::string_view text,
+           size_t step) {
+  ReplyParser parser(format, in_reasoning, nullptr, false, whole);
   std::vector<ReplyPiece> pieces;
   for (size_t at = 0; at < text.size(); at += step) parser.Append(text.substr(at, step), pieces);
-  parser.Finish(pieces);
+  parser.Finish(false, pieces);
   Told told;
   for (const ReplyPiece& piece : pieces) {
     switch (piece.kind) {
@@ -70,18 +71,20 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (reasoning < reasonings.size()) format.reasoning = &reasonings[reasoning];
   const bool in_reasoning = format.reasoning != nullptr && (data[2] & 1) != 0;
   const std::string_view text(reinterpret_cast<const char*>(data) + 3, size - 3);
-  const Told whole = Parse(format, in_reasoning, text, text.size() + 1);
-  if (whole.content.size() + whole.reasoning.size() >
-      2 * text.size()) {  // messages are joined by a line
-    Show(whole);
-    std::abort();
-  }
-  for (const size_t step : {size_t{1}, size_t{2} + data[2] / 16}) {
-    const Told split = Parse(format, in_reasoning, text, step);
-    if (split == whole) continue;
-    Show(whole);
-    Show(split);
-    std::abort();
+  for (const bool whole_calls : {false, true}) {
+    const Told whole = Parse(format, in_reasoning, whole_calls, text, text.size() + 1);
+    if (whole.content.size() + whole.reasoning.size() >
+        2 * text.size()) {  // messages are joined by a line
+      Show(whole);
+      std::abort();
+    }
+    for (const size_t step : {size_t{1}, size_t{2} + data[2] / 16}) {
+      const Told split = Parse(format, in_reasoning, whole_calls, text, step);
+      if (split == whole) continue;
+      Show(whole);
+      Show(split);
+      std::abort();
+    }
   }
   return 0;
 }

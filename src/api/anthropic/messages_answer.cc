@@ -66,6 +66,7 @@ void MessagesAnswer::AppendOpening() {
   opened_ = true;
   std::string message = ",\"message\":";
   AppendMessageHead(message);
+  warnings_.clear();
   message += ",\"content\":[],\"stop_reason\":null,\"stop_sequence\":null,\"usage\":";
   AppendMessageUsage(message, {prompt_tokens_, 0, 0});
   AppendMessageEvent(events_, "message_start", message + "}");
@@ -157,6 +158,7 @@ void MessagesAnswer::OnDeltas(absl::Span<Delta> deltas) {
       stop_string_ = std::move(delta.stop_string);
     }
     if (stream_ && !opened_) AppendOpening();
+    warnings_.insert(warnings_.end(), delta.warnings.begin(), delta.warnings.end());
     if (!delta.reasoning.empty()) AddText(BlockFor(Kind::kThinking, nullptr), delta.reasoning);
     if (!delta.text.empty()) AddText(BlockFor(Kind::kText, nullptr), delta.text);
     for (const CallDelta& call : delta.calls)
@@ -190,6 +192,7 @@ void MessagesAnswer::OnEnd(const ResponseEnd& end) {
   AppendStop(last);
   last += "},\"usage\":";
   AppendMessageUsage(last, end.usage);
+  AppendWarnings(last, warnings_);
   AppendMessageEvent(events_, "message_delta", last);
   AppendMessageEvent(events_, "message_stop", "");
   Flush();

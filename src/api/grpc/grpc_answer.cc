@@ -34,6 +34,7 @@ template <class Response>
 void UnaryAnswer<Response>::OnDeltas(absl::Span<Delta> deltas) {
   for (const Delta& delta : deltas) {
     AddDelta(delta, shape_, false, *response_.mutable_choices(delta.index));
+    for (const std::string& warning : delta.warnings) response_.add_warnings(warning);
     if (shape_.prompt_logprobs < 0 || delta.index > 0) continue;
     for (const SampledToken& token : delta.prompt_logprobs)
       WritePromptLogprobs(token, shape_, *response_.add_prompt_logprobs());
@@ -63,6 +64,7 @@ void StreamAnswer<Response>::OnDeltas(absl::Span<Delta> deltas) {
   common_.clear_warnings();
   for (const Delta& delta : deltas) {
     AddDelta(delta, shape_, !begun_[delta.index], *piece.add_choices());
+    for (const std::string& warning : delta.warnings) piece.add_warnings(warning);
     begun_[delta.index] = true;
   }
   call_->Push(std::move(piece));

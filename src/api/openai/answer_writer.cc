@@ -99,7 +99,6 @@ AnswerWriter::AnswerWriter(AnswerShape shape, ResponseStart start)
       completion_tokens_(start_.num_choices) {
   prefix_ = "data: ";
   AppendCommon(prefix_, shape_.chat ? "chat.completion.chunk" : "text_completion");
-  AppendWarnings(warnings_, start_.warnings);
 }
 
 void AnswerWriter::AppendCommon(std::string& out, std::string_view object) const {
@@ -118,7 +117,10 @@ void AnswerWriter::AppendEvent(std::string& out, const Delta& delta) {
   out += prefix_;
   AppendChoice(out, delta);
   out += ']';
-  out += std::exchange(warnings_, "");
+  std::vector<std::string> warnings;
+  if (!std::exchange(warned_, true)) warnings = start_.warnings;
+  warnings.insert(warnings.end(), delta.warnings.begin(), delta.warnings.end());
+  AppendWarnings(out, warnings);
   completion_tokens_[delta.index] = delta.completion_tokens;
   if (shape_.continuous_usage) {
     out += ",\"usage\":";
@@ -149,7 +151,10 @@ std::string AnswerWriter::Body(const std::vector<Delta>& choices, const UsageTot
   if (shape_.chat) AppendPromptLogprobs(out, choices.front());
   out += ",\"usage\":";
   AppendUsage(out, usage);
-  out += warnings_;
+  std::vector<std::string> warnings = start_.warnings;
+  for (const Delta& choice : choices)
+    warnings.insert(warnings.end(), choice.warnings.begin(), choice.warnings.end());
+  AppendWarnings(out, warnings);
   out += '}';
   return out;
 }

@@ -52,7 +52,7 @@ class AnswerWriter {
   const AnswerShape shape_;
   const ResponseStart start_;
   std::string prefix_;                      // of each event, up to the choices
-  std::string warnings_;                    // a member, for the first event; empty: none
+  bool warned_ = false;                     // of the request: with the first event
   std::vector<bool> begun_;                 // per choice: its first delta is out
   std::vector<int64_t> text_offset_;        // per choice, in code points
   std::vector<int64_t> completion_tokens_;  // per choice, so far

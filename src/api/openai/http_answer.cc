@@ -59,6 +59,7 @@ void HttpAnswer::OnDeltas(absl::Span<Delta> deltas) {
     choice.finish = delta.finish;
     choice.stop_token = delta.stop_token;
     choice.stop_string = std::move(delta.stop_string);
+    choice.warnings = std::move(delta.warnings);
   }
 }
 

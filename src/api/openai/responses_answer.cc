@@ -206,6 +206,7 @@ void ResponsesAnswer::AddText(ResponseItem& item, std::string_view text) {
 void ResponsesAnswer::OnDeltas(absl::Span<Delta> deltas) {
   for (const Delta& delta : deltas) {
     if (delta.finish) finish_ = delta.finish;
+    warnings_.insert(warnings_.end(), delta.warnings.begin(), delta.warnings.end());
     if (request_.stream && !opened_) AppendOpening();
     if (!delta.reasoning.empty())
       AddText(ItemFor(ResponseItem::kReasoning, nullptr), delta.reasoning);

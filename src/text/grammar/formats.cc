@@ -106,7 +106,7 @@ std::string PatternOf(std::string_view name) {
   if (name == "duration") return DurationPattern();
   if (name == "ipv4") return Ipv4Pattern();
   if (name == "ipv6") return Ipv6Pattern();
-  if (name == "hostname") return HostPattern();  // each label's length is kept, not the sum
+  if (name == "hostname") return HostPattern();
   return "";
 }
 
@@ -121,6 +121,10 @@ const CharAutomaton* FindFormat(std::string_view name) {
   const auto it = made.find(std::string(name));
   if (it != made.end()) return &it->second;
   absl::StatusOr<CharAutomaton> compiled = CompilePattern(pattern, PatternUse::kWhole);
+  CHECK(compiled.ok());
+  constexpr int32_t kMostOfHost = 253;
+  if (name == "hostname")
+    compiled = CharAutomaton::And(*compiled, CharAutomaton::Length(1, kMostOfHost));
   CHECK(compiled.ok());
   return &made.emplace(name, *std::move(compiled)).first->second;
 }

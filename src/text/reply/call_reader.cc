@@ -67,8 +67,8 @@ constexpr XmlCallMarks kGlmMarks = {
 }  // namespace
 
 CallReader::CallReader(CallBody body, int32_t first_call,
-                       std::shared_ptr<const ArgumentKinds> types, bool one_call)
-    : body_(body), one_call_(one_call), num_calls_(first_call) {
+                       std::shared_ptr<const ArgumentKinds> types, bool one_call, bool whole)
+    : body_(body), one_call_(one_call), whole_(whole), num_calls_(first_call) {
   if (body == CallBody::kQwenXml) xml_.emplace(kQwenMarks, std::move(types));
   if (body == CallBody::kGlmXml) xml_.emplace(kGlmMarks, std::move(types));
 }
@@ -81,10 +81,11 @@ void CallReader::StartObject() {
   name_.clear();
   arguments_.clear();
   has_arguments_ = streams_ = announced_ = false;
+  arguments_open_ = true;
 }
 
 CallReader::Result CallReader::Next(char c, std::vector<ReplyPiece>& out) {
-  settled_ = false;
+  settled_ = collected_ = false;
   const Result result = xml_                         ? InXml(c, out)
                         : body_ == CallBody::kPython ? InPython(c, out)
                                                      : ReadOne(c, out);
@@ -111,14 +112,15 @@ CallReader::Result CallReader::InXml(char c, std::vector<ReplyPiece>& out) {
 }
 
 void CallReader::TakeArgument(const std::string& member, std::vector<ReplyPiece>& out) {
-  arguments_ = (has_arguments_ ? ", " : "{") + member;
+  arguments_ += (has_arguments_ ? ", " : "{") + member;
   has_arguments_ = true;
   HandOut(out);
 }
 
 CallReader::Result CallReader::CloseArguments(std::vector<ReplyPiece>& out) {
-  arguments_ = has_arguments_ ? "}" : "{}";
+  arguments_ += has_arguments_ ? "}" : "{}";
   has_arguments_ = true;
+  arguments_open_ = false;
   HandOut(out);
   return Result::kDone;
 }
@@ -195,8 +197,9 @@ CallReader::Result CallReader::ReadOne(char c, std::vector<ReplyPiece>& out) {
       const JsonScanner::Result result = json_.Next(c);
       if (result == JsonScanner::Result::kBad) return Result::kBad;
       arguments_ += c;
+      arguments_open_ = result == JsonScanner::Result::kMore;
       HandOut(out);
-      return result == JsonScanner::Result::kDone ? Result::kDone : Result::kMore;
+      return arguments_open_ ? Result::kMore : Result::kDone;
     }
   }
   return Result::kBad;
@@ -209,6 +212,7 @@ CallReader::Result CallReader::InObject(char c, std::vector<ReplyPiece>& out) {
     if (c != '}' || !EndMember() || name_.empty()) return Result::kBad;
     if (!has_arguments_) arguments_ = "{}";
     has_arguments_ = true;
+    arguments_open_ = false;
     HandOut(out);
     form_ = Form::kAfterItem;
     settled_ = true;
@@ -231,7 +235,10 @@ CallReader::Result CallReader::InObject(char c, std::vector<ReplyPiece>& out) {
       break;
   }
   if (!has_arguments_ && value_ == "{" && IsArgumentsKey(key_)) streams_ = has_arguments_ = true;
-  if (streams_) arguments_ += std::exchange(value_, "");
+  if (streams_) {
+    arguments_ += std::exchange(value_, "");
+    if (outer && c == '}') arguments_open_ = false;
+  }
   HandOut(out);
   return Result::kMore;
 }
@@ -244,6 +251,7 @@ bool CallReader::EndMember() {
     return Unquote(value, name_) && IsFunctionName(name_);
   if (!IsArgumentsKey(key) || has_arguments_ || value == "null") return true;
   has_arguments_ = true;  // as OpenAI writes them: an object within a string
+  arguments_open_ = false;
   return Unquote(value, arguments_) &&
          nlohmann::json::parse(arguments_, nullptr, false).is_object();
 }
@@ -260,8 +268,16 @@ CallReader::Result CallReader::InHeader(char c, std::vector<ReplyPiece>& out) {
   return ReadOne(c, out);
 }
 
+void CallReader::HandOutOpen(std::vector<ReplyPiece>& out) {
+  if (std::exchange(arguments_open_, false) && whole_) HandOut(out);
+}
+
 void CallReader::HandOut(std::vector<ReplyPiece>& out) {
   if (name_.empty() || !has_arguments_ || arguments_.empty()) return;
+  if (whole_ && arguments_open_) {
+    collected_ = true;
+    return;
+  }
   settled_ = true;
   if (!announced_) out.push_back({ReplyPiece::kCall, name_, num_calls_++});
   announced_ = true;

@@ -53,9 +53,10 @@ class CallReader {
   enum class Result : uint8_t { kMore, kDone, kBad };
 
   /// Calls are numbered from `first_call` on. `types`: of what XML writes as text. `one_call`: the
-  /// block ends behind its first.
+  /// block ends behind its first. `whole`: a call is handed out once its
+  /// arguments are whole; else in pieces.
   CallReader(CallBody body, int32_t first_call, std::shared_ptr<const ArgumentKinds> types,
-             bool one_call);
+             bool one_call, bool whole);
 
   /// Appends what became known by c. kDone: the block's calls are complete with c. kBad: c continues
   /// no call; nothing may follow.
@@ -63,6 +64,12 @@ class CallReader {
   int32_t num_calls() const { return num_calls_; }  // handed out, those before the block included
   /// The last byte completed a piece, or a call: nothing up to it is open.
   bool settled() const { return settled_; }
+  /// Nothing follows, for want of tokens: of a call that waits to be whole what there is.
+  void HandOutOpen(std::vector<ReplyPiece>& out);
+  /// It completed a piece that waits for the rest of its call.
+  bool collected() const { return collected_; }
+  /// A call was handed out whose arguments are not whole.
+  bool broken() const { return announced_ && arguments_open_; }
 
  private:
   enum class Form : uint8_t { kStart, kInArray, kAfterItem, kObject, kHeader, kArguments };
@@ -81,17 +88,18 @@ class CallReader {
   CallBody body_;
   Form form_ = Form::kStart;
   bool in_array_ = false;
-  const bool one_call_;
+  const bool one_call_, whole_;
   int32_t num_calls_;
   JsonScanner json_;
   std::string header_;
   std::string key_, value_;       // of the open member, as written
   std::string name_, arguments_;  // arguments not yet handed out
   bool has_arguments_ = false;
-  bool streams_ = false;  // the open member is the arguments
+  bool streams_ = false;        // the open member is the arguments
+  bool arguments_open_ = true;  // they are not whole
   std::optional<XmlCallReader> xml_;
   PythonCallReader python_;
-  bool settled_ = false;
+  bool settled_ = false, collected_ = false;
   bool announced_ = false;  // the open call
 };
 

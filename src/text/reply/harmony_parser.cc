@@ -33,8 +33,8 @@ bool MayBeginHeader(std::string_view text, bool started) {
 
 }  // namespace
 
-HarmonyParser::HarmonyParser(bool in_reasoning, bool calls, bool one_call)
-    : calls_(calls), one_call_(one_call) {
+HarmonyParser::HarmonyParser(bool in_reasoning, bool calls, bool one_call, bool whole)
+    : calls_(calls), one_call_(one_call), whole_(whole) {
   if (in_reasoning) OpenBody(ReplyPiece::kReasoning);
 }
 
@@ -93,7 +93,7 @@ bool HarmonyParser::ReadHeader(std::vector<ReplyPiece>& out) {
       name_ = std::string(to.substr(kFunctions.size()));
       state_ = State::kCall;
       json_ = JsonScanner();
-      announced_ = false;
+      begun_ = announced_ = false;
       raw_.clear();
     } else {
       OpenBody(WordBehind(header, kHarmonyChannel) == "analysis" && to.empty()
@@ -136,29 +136,36 @@ bool HarmonyParser::ReadCall(std::vector<ReplyPiece>& out) {
   for (size_t i = 0; i < text_.size(); ++i) {
     const char c = text_[i];
     raw_ += c;
-    if (!announced_ && IsSpaceByte(c)) continue;
+    if (!begun_ && IsSpaceByte(c)) continue;
     JsonScanner::Result result = json_.Next(c);
-    if (!announced_ && c != '{') result = JsonScanner::Result::kBad;
+    if (!begun_ && c != '{') result = JsonScanner::Result::kBad;
     if (result == JsonScanner::Result::kBad) {
       ++num_failed_;
+      num_broken_ += announced_ ? 1 : 0;
       text_ = (announced_ ? std::string(1, c) : raw_) + text_.substr(i + 1);
       OpenBody(ReplyPiece::kContent);
       if (!announced_) Emit(header_, out);
       return true;
     }
-    if (!announced_) out.push_back({ReplyPiece::kCall, name_, num_calls_++});
-    announced_ = true;
-    const int32_t call = num_calls_ - 1;
-    if (out.empty() || out.back().kind != ReplyPiece::kArguments || out.back().call != call)
-      out.push_back({ReplyPiece::kArguments, "", call});
-    out.back().text += c;
+    begun_ = true;
+    if (!whole_) HandOut(std::string_view(&c, 1), out);
     if (result == JsonScanner::Result::kMore) continue;
+    if (whole_) HandOut(TrimmedText(raw_), out);
     text_.erase(0, i + 1);
     state_ = State::kAfterCall;
     return true;
   }
   text_.clear();
   return false;
+}
+
+void HarmonyParser::HandOut(std::string_view arguments, std::vector<ReplyPiece>& out) {
+  if (!announced_) out.push_back({ReplyPiece::kCall, name_, num_calls_++});
+  announced_ = true;
+  const int32_t call = num_calls_ - 1;
+  if (out.empty() || out.back().kind != ReplyPiece::kArguments || out.back().call != call)
+    out.push_back({ReplyPiece::kArguments, "", call});
+  out.back().text += arguments;
 }
 
 bool HarmonyParser::SkipToHeader() {
@@ -180,11 +187,16 @@ bool HarmonyParser::SkipToHeader() {
   return true;
 }
 
-void HarmonyParser::Finish(std::vector<ReplyPiece>& out) {
+void HarmonyParser::Finish(bool cut, std::vector<ReplyPiece>& out) {
   switch (state_) {
     case State::kCall:
-      if (announced_) return;
+      if (cut && begun_) {
+        if (whole_) HandOut(raw_.substr(raw_.find('{')), out);
+        return;
+      }
       ++num_failed_;
+      num_broken_ += announced_ ? 1 : 0;
+      if (announced_) return;
       OpenBody(ReplyPiece::kContent);
       Emit(header_, out);
       return Emit(raw_, out);

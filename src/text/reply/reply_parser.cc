@@ -28,8 +28,8 @@ size_t MarkerMayBeginAt(std::string_view text, const std::vector<std::string_vie
 }  // namespace
 
 ReplyParser::ReplyParser(const ReplyFormat& format, bool in_reasoning,
-                         std::shared_ptr<const ArgumentKinds> types, bool one_call)
-    : format_(format), types_(std::move(types)), one_call_(one_call) {
+                         std::shared_ptr<const ArgumentKinds> types, bool one_call, bool whole)
+    : format_(format), types_(std::move(types)), one_call_(one_call), whole_(whole) {
   if (format.reasoning != nullptr) reasoning_markers_ = {format.reasoning->end};
   if (format.calls != nullptr) {
     if (!format.calls->begin.empty()) content_markers_.push_back(format.calls->begin);
@@ -38,7 +38,7 @@ ReplyParser::ReplyParser(const ReplyFormat& format, bool in_reasoning,
     }
     if (format.calls->body == CallBody::kNameLine) state_ = State::kRecipient;
   }
-  if (IsHarmony(format)) harmony_.emplace(in_reasoning, format.calls != nullptr, one_call);
+  if (IsHarmony(format)) harmony_.emplace(in_reasoning, format.calls != nullptr, one_call, whole);
   if (!in_reasoning) return;
   state_ = State::kReasoning;
   trims_ = has_reasoned_ = true;
@@ -174,7 +174,8 @@ void ReplyParser::BeginCall(std::string_view marker) {
   state_ = State::kCall;
   marker_ = marker;
   raw_.clear();
-  reader_.emplace(format_.calls->body, num_calls_, types_, one_call_);
+  num_collected_ = 0;
+  reader_.emplace(format_.calls->body, num_calls_, types_, one_call_, whole_);
 }
 
 bool ReplyParser::ReadCall(std::vector<ReplyPiece>& out) {
@@ -183,7 +184,10 @@ bool ReplyParser::ReadCall(std::vector<ReplyPiece>& out) {
     raw_ += text_[i];
     if (reader_->settled()) {
       raw_.clear();
+      num_collected_ = 0;
       marker_ = "";
+    } else if (reader_->collected()) {
+      num_collected_ = raw_.size();
     }
     num_calls_ = reader_->num_calls();
     if (result == CallReader::Result::kMore) continue;
@@ -202,11 +206,27 @@ bool ReplyParser::ReadCall(std::vector<ReplyPiece>& out) {
 
 void ReplyParser::FailCall(std::vector<ReplyPiece>& out) {
   ++num_failed_;
+  num_broken_ += reader_->broken() ? 1 : 0;
   state_ = State::kContent;
   trims_ = false;
   text_.insert(0, std::exchange(raw_, ""));
   if (!marker_.empty()) space_ = std::exchange(before_, "");
   Emit(std::exchange(marker_, ""), out);
+}
+
+// Where the reply ends within it.
+void ReplyParser::SettleCall(bool cut, std::vector<ReplyPiece>& out) {
+  if (cut) {
+    reader_->HandOutOpen(out);
+    if (reader_->num_calls() > num_calls_) {
+      raw_.erase(0, num_collected_);
+      marker_ = "";
+    }
+    num_calls_ = reader_->num_calls();
+  }
+  if (!raw_.empty() || !marker_.empty() || !reader_->broken()) return;
+  ++num_failed_;
+  ++num_broken_;
 }
 
 bool ReplyParser::SkipEnd() {
@@ -225,8 +245,9 @@ bool ReplyParser::SkipEnd() {
   return true;
 }
 
-void ReplyParser::Finish(std::vector<ReplyPiece>& out) {
-  if (harmony_) return harmony_->Finish(out);
+void ReplyParser::Finish(bool cut, std::vector<ReplyPiece>& out) {
+  if (harmony_) return harmony_->Finish(cut, out);
+  if (state_ == State::kCall) SettleCall(cut, out);
   while (state_ == State::kCall && !(raw_.empty() && marker_.empty())) {
     FailCall(out);
     Advance(out);

@@ -22,16 +22,21 @@ class ReplyParser {
  public:
   /// `in_reasoning`: the prompt began it already. format.calls: null where calls are not asked for.
   /// `types`: of functions whose calls are written as XML; null: values that are JSON are taken so.
-  /// `one_call`: the reply is over behind its first.
+  /// `one_call`: the reply is over behind its first. `whole`: a call is handed out once its
+  /// arguments are whole, and one that breaks off is content; else in pieces.
   ReplyParser(const ReplyFormat& format, bool in_reasoning,
-              std::shared_ptr<const ArgumentKinds> types = nullptr, bool one_call = false);
+              std::shared_ptr<const ArgumentKinds> types = nullptr, bool one_call = false,
+              bool whole = false);
 
   /// Appends what became known.
   void Append(std::string_view text, std::vector<ReplyPiece>& out);
-  /// The end of the reply: what was held back.
-  void Finish(std::vector<ReplyPiece>& out);
+  /// The end of the reply: what was held back. `cut`: for want of tokens, so the open call is handed
+  /// out as far as it came.
+  void Finish(bool cut, std::vector<ReplyPiece>& out);
   /// Blocks that looked like calls and were none.
   int32_t num_failed() const { return harmony_ ? harmony_->num_failed() : num_failed_; }
+  /// Of num_calls(): those handed out whose arguments the model broke off.
+  int32_t num_broken() const { return harmony_ ? harmony_->num_broken() : num_broken_; }
   bool in_reasoning() const {
     return harmony_ ? harmony_->in_reasoning() : state_ == State::kReasoning;
   }
@@ -60,12 +65,13 @@ class ReplyParser {
 
   void TakeMarker(std::string_view marker);
   void BeginCall(std::string_view marker);
+  void SettleCall(bool cut, std::vector<ReplyPiece>& out);
   void FailCall(std::vector<ReplyPiece>& out);
   void Emit(std::string_view text, std::vector<ReplyPiece>& out);
 
   const ReplyFormat format_;
   const std::shared_ptr<const ArgumentKinds> types_;
-  const bool one_call_;
+  const bool one_call_, whole_;
   std::vector<std::string_view> reasoning_markers_, content_markers_;  // of those states
   State state_ = State::kHead;
   std::string text_;          // not yet understood
@@ -77,11 +83,13 @@ class ReplyParser {
   size_t answer_end_ = std::string::npos;  // where space_ holds it
   std::optional<CallReader> reader_;
   std::optional<HarmonyParser> harmony_;  // reads all, where it is there
-  std::string_view marker_;  // that the block began with; empty: none, or a call was handed out
-  std::string before_;       // white space before it
-  std::string raw_;          // of the block, from what was last handed out on
+  std::string_view marker_;   // that the block began with; empty: none, or a call was handed out
+  std::string before_;        // white space before it
+  std::string raw_;           // of the block, from what was last handed out on
+  size_t num_collected_ = 0;  // bytes of raw_ that the reader has as pieces of a call
   int32_t num_calls_ = 0;
   int32_t num_failed_ = 0;
+  int32_t num_broken_ = 0;
 };
 
 }  // namespace penstock

@@ -28,8 +28,7 @@ std::string ValueAsJson(std::string_view written, ArgumentKind kind) {
   const std::string_view text = WithoutLineEnds(written);
   if (kind == ArgumentKind::kText) return Quoted(text);
   const std::string_view trimmed = TrimmedText(text);
-  if (kind == ArgumentKind::kTextOrNull)
-    return trimmed == "null" ? "null" : Quoted(text);
+  if (kind == ArgumentKind::kTextOrNull) return trimmed == "null" ? "null" : Quoted(text);
   if (trimmed == "True") return "true";
   if (trimmed == "False") return "false";
   if (trimmed == "None") return "null";

@@ -74,7 +74,7 @@ TEST_P(CallGrammars, GenerateWhatTheParserTakesApart) {
         ReplyParser parser({&format, nullptr}, false, Types());
         std::vector<ReplyPiece> pieces;
         parser.Append(text, pieces);
-        parser.Finish(pieces);
+        parser.Finish(false, pieces);
         std::vector<std::pair<std::string, std::string>> calls;
         for (const ReplyPiece& piece : pieces) {
           ASSERT_TRUE(piece.kind == ReplyPiece::kCall || piece.kind == ReplyPiece::kArguments)

@@ -272,7 +272,7 @@ TEST(StructuralTag, TheParserOfCallsReadsSuchArguments) {
   ReplyParser parser({format, nullptr}, false);
   std::vector<ReplyPiece> pieces;
   parser.Append("<tool_call>\n<function=f>" + inside + "</function>\n</tool_call>", pieces);
-  parser.Finish(pieces);
+  parser.Finish(false, pieces);
   std::string name, arguments;
   for (const ReplyPiece& piece : pieces) {
     EXPECT_NE(piece.kind, ReplyPiece::kContent) << piece.text;

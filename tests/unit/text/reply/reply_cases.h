@@ -132,7 +132,7 @@ inline const Case kCases[] = {
      "\"g\"}}</tool_call>",
      "#0:f({\"name\": \"g\"})"},
     {"hermes", "", false, "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": tru",
-     "#0:f({\"a\": tru)"},
+     "#0:f({\"a\": tru)", 1},
     {"hermes", "", false, "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_c", "#0:f({})"},
     // What is no call is content.
     {"hermes", "", false, "So: <tool_call>f(1)</tool_call> done",
@@ -269,7 +269,7 @@ inline const Case kCases[] = {
     {"functionary_v31", "", false,
      "I look. <function=f>{\"a\": \"</function>\"}</function><function=g>{}</function>",
      "I look.#0:f({\"a\": \"</function>\"})#1:g({})"},
-    {"functionary_v31", "", false, "<function=f> {\"a\": [1", "#0:f({\"a\": [1)"},
+    {"functionary_v31", "", false, "<function=f> {\"a\": [1", "#0:f({\"a\": [1)", 1},
     {"functionary_v31", "", false, "<function=f>{}</func", "#0:f({})"},
     {"functionary_v31", "", false, "<function=f{}", "<function=f{}", 1},
     {"functionary_v31", "", false, "<function=f>text", "<function=f>text", 1},
@@ -297,7 +297,7 @@ inline const Case kCases[] = {
      "<|channel|>commentary<|message|>I ask.<|end|><|start|>assistant to=functions.f<|channel|>"
      "commentary json<|message|>{}<|end|><|start|>assistant to=functions.g<|channel|>commentary "
      "json<|message|> {\"b\": [1",
-     "I ask.#0:f({})#1:g({\"b\": [1)"},
+     "I ask.#0:f({})#1:g({\"b\": [1)", 1},
     {"harmony", "harmony", false, "<|channel|>commentary to=functions.f<|message|>no call",
      "<|channel|>commentary to=functions.f<|message|>no call", 1},
     {"harmony", "harmony", false, "<|channel|>commentary to=functions.f<|message|>{1}", "#0:f({)1}",

@@ -27,7 +27,7 @@ std::string ParseIn(const Case& c, const std::vector<size_t>& cuts, int* failed)
     begin = end;
   }
   parser.Append(std::string_view(c.text).substr(begin), pieces);
-  parser.Finish(pieces);
+  parser.Finish(false, pieces);
   *failed = parser.num_failed();
   return Describe(pieces);
 }
@@ -108,7 +108,7 @@ TEST(ReplyParser, IsOverBehindItsCallWhereItMayHaveOne) {
     for (const char c : std::string_view(text)) parser.Append(std::string(1, c), pieces);
     EXPECT_TRUE(parser.over()) << format;
     parser.Append("more", pieces);
-    parser.Finish(pieces);
+    parser.Finish(false, pieces);
     EXPECT_EQ(Describe(pieces), "I ask.#0:f({})") << format;
     EXPECT_EQ(parser.num_failed(), 0) << format;
   }

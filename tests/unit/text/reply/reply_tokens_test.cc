@@ -86,7 +86,7 @@ class ReplyTokens : public ::testing::TestWithParam<size_t> {
       parser.Append(std::exchange(waiting, ""), pieces);
     }
     parser.Append(waiting + detokenizer.Finish(), pieces);
-    parser.Finish(pieces);
+    parser.Finish(false, pieces);
     *failed = parser.num_failed();
     return reply_cases::Describe(pieces);
   }
