@@ -6,6 +6,7 @@ import os
 import pathlib
 import signal
 import socket
+import subprocess
 import threading
 import time
 import urllib.error
@@ -13,7 +14,7 @@ import urllib.request
 
 import openai
 import pytest
-from conftest import DEMO, SANITIZED
+from conftest import BINARY, DEMO, SANITIZED
 
 BASE = f"""
 models:
@@ -274,3 +275,41 @@ def test_without_a_file_sighup_is_harmless(serve):
     server.process.send_signal(signal.SIGHUP)
     time.sleep(0.2)
     assert ask(server, 1) == 200
+
+
+def check_config(config, socket_path):
+    return subprocess.run([BINARY, "check-config", str(config), "--against-running", str(socket_path)],
+                          capture_output=True, text=True, timeout=60)
+
+
+def test_what_a_file_would_change_in_the_running_server(serve, tmp_path):
+    config, admin, other = tmp_path / "penstock.yaml", tmp_path / "admin.sock", tmp_path / "other.yaml"
+    rest = f"server: {{admin: {{unix: {admin}}}, ready_file: {tmp_path}/0/ready.json}}\nobserve: {{log: json}}\n"
+    server = configured(serve, config, "limits: {max_n: 2}\n" + rest)
+    shown = subprocess.run([BINARY, "admin", "config", "--socket", str(admin)], capture_output=True, text=True, timeout=60)
+    values = json.loads(shown.stdout)["values"]
+
+    def against(text):
+        other.write_text(BASE + text)
+        done = check_config(other, admin)
+        lines = done.stdout.splitlines()
+        # The server's own flags are no part of the file.
+        return done.returncode, [line for line in lines if line.split(":")[0] not in FLAGS], done.stderr
+
+    assert values["limits.max_n"] == "2"
+    same = check_config(config, admin)
+    FLAGS = {line.split(":")[0] for line in same.stdout.splitlines()}
+    assert "limits.max_n" not in FLAGS and not any(flag.startswith("models") for flag in FLAGS), same.stdout
+    code, lines, _ = against("limits: {max_n: 7}\n" + rest)
+    assert lines == ["limits.max_n: 2 -> 7"]
+    code, lines, _ = against("limits: {max_n: 2}\nengine: {max_batch: 8}\n" + rest)
+    assert code == 1 and lines and all(line.endswith("-> 8 (needs a restart)") for line in lines), lines
+    code, lines, error = against("limits: {max_m: 7}\n" + rest)
+    assert code == 1 and not lines and "did you mean 'max_n'" in error
+    assert ask(server, 2) == 200 and ask(server, 3) == 400, "asking has changed nothing"
+    # A change that it calls live is one that a reload takes.
+    replace(config, BASE + "limits: {max_n: 7}\n" + rest)
+    server.until(lambda: ask(server, 7) == 200)
+    assert "limits.max_n" not in check_config(config, admin).stdout
+    missing = check_config(config, tmp_path / "none.sock")
+    assert missing.returncode == 4 and "none.sock" in missing.stderr
