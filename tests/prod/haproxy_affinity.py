@@ -1,5 +1,5 @@
-"""Conversations through deploy/haproxy: they stay where their prefix is cached, and no server gets much more than its part.
-Round robin, in the same run, is what that is compared with."""
+"""Conversations through deploy/haproxy: they stay where their prefix is cached, and no server gets much more than its
+part. Round robin, in the same run, is what that is compared with."""
 
 import json
 import tempfile
@@ -40,7 +40,8 @@ def converse(port, name, chat):
 
 
 def measure(servers, name, text, chats):
-    """(hits per queried token, share of later turns that found their conversation, the most that a server got over the mean)"""
+    """Hits per queried token, the share of later turns that found their conversation, the most that a server got over
+    the mean."""
     with tempfile.TemporaryDirectory() as folder:
         before = figures(servers)
         one = farm.Farm(servers, folder, text)
@@ -53,8 +54,8 @@ def measure(servers, name, text, chats):
     hits, queries, requests = (sum(column) for column in zip(*rows))
     share, load = hits / queries, max(row[2] for row in rows) / requests * len(rows)
     found /= chats * (TURNS - 1)
-    print(f"{name}: hits {share:.3f} of {queries:.0f} tokens, {found:.3f} of later turns, {requests:.0f} requests, load max/mean {load:.2f}",
-          flush=True)
+    print(f"{name}: hits {share:.3f} of {queries:.0f} tokens, {found:.3f} of later turns, {requests:.0f} requests,"
+          f" load max/mean {load:.2f}", flush=True)
     expect(requests >= chats * TURNS, requests)
     return share, found, load
 

@@ -1,6 +1,6 @@
-"""`/metrics/lb` as four pickers poll it, twenty times a second each, beside a full batch: what it says is true and of this
-moment, and what it takes is no load: judged by the process's own CPU time. Streams with pollers and without, turn and turn
-about, are told and not judged: on a machine with other work they differ by more than any page takes."""
+"""`/metrics/lb` as four pickers poll it, twenty times a second each, beside a full batch: what it says is true and of
+this moment, and what it takes is no load: judged by the process's own CPU time. Streams with pollers and without, turn
+and turn about, are told and not judged: on a machine with other work they differ by more than any page takes."""
 
 import http.client
 import json
@@ -13,9 +13,9 @@ from rig import expect, serving
 
 BATCH, WAITING, POLLERS, HERTZ = 4, 3, 4, 20
 ROUNDS, SECONDS = 5, 1
-SERIES = ["vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc", "vllm:cache_config_info",
-          "vllm:lora_requests_info", "penstock_ready", "penstock_draining", "penstock_queue_predicted_wait_seconds",
-          "penstock_last_step_timestamp_seconds"]
+SERIES = ["vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc",
+          "vllm:cache_config_info", "vllm:lora_requests_info", "penstock_ready", "penstock_draining",
+          "penstock_queue_predicted_wait_seconds", "penstock_last_step_timestamp_seconds"]
 
 
 def config(_):

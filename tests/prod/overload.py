@@ -1,5 +1,5 @@
-"""Twice what a server can do: the wait that it predicts is the wait that comes, and what it does for those whom it lets in
-is as much as it can do. Then a tenant that floods, and what another one notices."""
+"""Twice what a server can do: the wait that it predicts is the wait that comes, and what it does for those whom it lets
+in is as much as it can do. Then a tenant that floods, and what another one notices."""
 
 import json
 import statistics
