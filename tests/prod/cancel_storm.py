@@ -35,24 +35,16 @@ def request(key, number, tokens=LENGTH, stream=True, **more):
 async def leave(server, key, number):
     """Somewhere between the first byte of the request and the middle of the answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    whole = request(key, number, stream=number % 4 != 0, n=1 + number % 2)
     kind = random.random()
-    if kind < 0.1:
-        writer.write(whole[:random.randrange(len(whole))])
-        await writer.drain()
-    else:
-        writer.write(whole)
-        await writer.drain()
-        if kind < 0.3:
-            await asyncio.sleep(random.random() * 0.02)
-        else:
-            seen, most = 0, random.randrange(1, 8000)
-            try:
-                async with asyncio.timeout(random.random() * 0.3):
-                    while seen < most and (piece := await reader.read(4096)):
-                        seen += len(piece)
-            except TimeoutError:
-                pass
+    whole = request(key, number, stream=number % 4 != 0 or kind >= 0.7, n=1 + number % 2)
+    writer.write(whole[:random.randrange(len(whole))] if kind < 0.1 else whole)
+    await writer.drain()
+    if 0.1 <= kind < 0.7:
+        await asyncio.sleep(random.random() * 0.05)
+    elif kind >= 0.7:
+        seen, most = 0, random.randrange(1, 2500)
+        while seen < most and (piece := await reader.read(4096)):
+            seen += len(piece)
     writer.transport.abort()
 
 

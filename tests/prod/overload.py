@@ -85,7 +85,7 @@ def load(server, key, *scenario):
 def goodput(server, keys):
     """Of what it does when clients wait for each other, before and after, and twice as much comes than that."""
     def capacity():
-        result = load(server, keys["b"], "requests=150", f"concurrency={BATCH * 2}", "prompt_words=30", "max_tokens=48")
+        result = load(server, keys["b"], "requests=100", f"concurrency={BATCH * 2}", "prompt_words=30", "max_tokens=48")
         return result["requests_per_second"]
 
     before = capacity()
