@@ -4,7 +4,7 @@ install(FILES deploy/debian/penstock.yaml DESTINATION /etc/penstock)
 install(DIRECTORY models/demo DESTINATION share/penstock/models
   PATTERN golden.safetensors EXCLUDE PATTERN "*.py" EXCLUDE PATTERN training.json EXCLUDE)
 install(FILES configs/reference.yaml LICENSE DESTINATION share/doc/penstock)
-install(DIRECTORY deploy/prometheus deploy/grafana deploy/haproxy DESTINATION share/doc/penstock/examples)
+install(DIRECTORY deploy/prometheus deploy/grafana deploy/haproxy deploy/nginx DESTINATION share/doc/penstock/examples)
 # The unit of deploy/systemd is for /usr/local.
 file(READ deploy/systemd/penstock.service unit)
 string(REPLACE /usr/local/bin/ /usr/bin/ unit "${unit}")

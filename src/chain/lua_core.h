@@ -24,7 +24,8 @@ struct CompiledPattern {
 struct LuaLedger {
   lua_State* state = nullptr;
   size_t bytes = 0, max_bytes = 0;
-  int64_t left = 0;  // instructions
+  int64_t left = 0;   // instructions
+  int hook_step = 0;  // instructions between looks
   bool over = false;
   std::chrono::steady_clock::time_point wall_end;
   absl::Duration cpu_end;

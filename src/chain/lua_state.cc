@@ -9,12 +9,14 @@
 namespace penstock {
 namespace {
 
-constexpr int kHookStep = 100;          // instructions between looks at what is left
+constexpr int kHookStep = 100;  // instructions between looks at what is left
+constexpr int kLongStep = 10;   // where one may compare what takes milliseconds
+constexpr size_t kLongText = 256 << 10;
 constexpr int64_t kBytesPerUnit = 128;  // of memory asked for
 
 void Hook(lua_State* state, lua_Debug*) {
   LuaLedger& ledger = LedgerOf(state);
-  ledger.left -= kHookStep;
+  ledger.left -= ledger.hook_step;
   if (!ledger.over && ledger.left > 0) {
     // The wall clock is the cheaper one; a machine that stood still is no fault of the script.
     if (std::chrono::steady_clock::now() < ledger.wall_end || ThreadCpuTime() < ledger.cpu_end)
@@ -39,6 +41,10 @@ void* Allocate(void* user, void* block, size_t old_size, size_t new_size) {
     if (ledger.left <= 0 && !ledger.over && ledger.state != nullptr) {
       ledger.over = true;
       lua_sethook(ledger.state, Hook, LUA_MASKCOUNT, 1);
+    } else if (new_size >= kLongText && ledger.hook_step > kLongStep && !ledger.over &&
+               ledger.state != nullptr) {
+      ledger.hook_step = kLongStep;
+      lua_sethook(ledger.state, Hook, LUA_MASKCOUNT, kLongStep);
     }
   }
   void* const fresh = std::realloc(block, new_size);
@@ -284,7 +290,8 @@ struct LuaState::Core {
     ledger.over = false;
     ledger.wall_end = std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(cpu);
     ledger.cpu_end = ThreadCpuTime() + cpu;
-    lua_sethook(ledger.state, Hook, LUA_MASKCOUNT, kHookStep);
+    ledger.hook_step = ledger.bytes < kLongText ? kHookStep : kLongStep;
+    lua_sethook(ledger.state, Hook, LUA_MASKCOUNT, ledger.hook_step);
   }
   /// Runs the function on the stack with `arguments` above it.
   LuaAnswer Run(int arguments) {

@@ -1,5 +1,6 @@
 #include "server/logging.h"
 
+#include <poll.h>
 #include <spdlog/async.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
@@ -8,6 +9,7 @@
 #include <memory>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "api/http/json_text.h"
 #include "base/strings.h"
 
@@ -15,6 +17,13 @@ namespace penstock {
 namespace {
 
 constexpr size_t kQueuedLines = 8192;
+constexpr absl::Duration kLastLines = absl::Seconds(3);  // to write what is queued at the end
+
+/// Whether a write would not wait for a reader.
+bool StderrTakes() {
+  pollfd stderr_poll = {STDERR_FILENO, POLLOUT, 0};
+  return poll(&stderr_poll, 1, 0) != 0;
+}
 
 struct Logging {
   std::shared_ptr<spdlog::details::thread_pool> pool;
@@ -90,10 +99,19 @@ void SetLogLevel(std::string_view level) {
       spdlog::level::from_str(level == "warn" ? "warning" : std::string(level)));
 }
 
-void StopLogging() {
+bool StopLogging() {
   Logging& state = State();
-  state.pool.reset();  // joins the writer after its last line; queued lines hold the logger
   state.logger.reset();
+  if (state.pool == nullptr) return true;
+  const absl::Time end = absl::Now() + kLastLines;
+  while (state.pool->queue_size() > 0 || !StderrTakes()) {
+    if (absl::Now() > end) {
+      return false;
+    }
+    absl::SleepFor(absl::Milliseconds(5));
+  }
+  state.pool.reset();  // joins the writer after its last line; queued lines hold the logger
+  return true;
 }
 
 void Log(LogLevel level, std::string_view message, const std::vector<LogField>& fields) {

@@ -25,8 +25,9 @@ struct LogField {
 void StartLogging(const ObserveSection& observe);
 /// From now on; `level` as in the configuration.
 void SetLogLevel(std::string_view level);
-/// Writes what is queued.
-void StopLogging();
+/// Writes what is queued. False where whoever reads the log stands still, for seconds, and with it the
+/// writer: nothing but `_Exit` ends the process then.
+bool StopLogging();
 
 void Log(LogLevel level, std::string_view message, const std::vector<LogField>& fields = {});
 

@@ -149,7 +149,7 @@ void RaiseFileLimit() {
 
 int Serve(const ServeOptions& options) {
   const auto fail = [](const absl::Status& status) {
-    StopLogging();
+    if (!StopLogging()) std::_Exit(1);
     std::fprintf(stderr, "penstock: %s\n", std::string(status.message()).c_str());
     return 1;
   };
@@ -186,7 +186,7 @@ int Serve(const ServeOptions& options) {
   (*server)->Drain();
   server->reset();
   Log(LogLevel::kInfo, "stopped");
-  StopLogging();
+  if (!StopLogging()) std::_Exit(0);
   return 0;
 }
 

@@ -28,10 +28,15 @@ constexpr size_t kPendingTokenBytes =
 
 bool StreamsOut(const GenerationCall& call) { return call.stream.value_or(false); }
 
-/// Of one choice: who names no max_tokens reserves some, and owes what it takes beyond.
-int64_t ReservedOutput(const GenerationCall& call, const GenerateRequest& request) {
-  constexpr int32_t kUnnamed = 1024;
-  return call.max_tokens ? request.max_tokens : std::min(request.max_tokens, kUnnamed);
+/// An answer takes no more than its tenant's limits have given for it, also where its call names no
+/// number of tokens.
+void BoundUnnamed(const GenerationCall& call, const TenantPolicy& tenant, size_t num_prompts,
+                  GenerateRequest& request) {
+  if (call.max_tokens || call.max_completion_tokens) return;
+  const int64_t most = tenant.MostUnnamed(static_cast<int64_t>(request.prompt.size()),
+                                          static_cast<int64_t>(num_prompts), call.n.value_or(1));
+  request.max_tokens = static_cast<int32_t>(
+      std::min<int64_t>(request.max_tokens, std::max(most, call.min_tokens.value_or(1))));
 }
 
 std::vector<std::string> EchoTexts(const GenerationCall& call, const ServedModel& model,
@@ -217,6 +222,7 @@ absl::StatusOr<std::shared_ptr<RunningCall>> GenerationService::StartOnce(
                      MakeRequest(call, *model, static_cast<int64_t>(prompt.size())));
     request.prompt = prompt;
     request.grammar = grammar;
+    BoundUnnamed(call, tenant, prompts.size(), request);
     tenant.Apply(call.priority, call.request_id, request);
     if (const int32_t num_scored = NumPromptLogprobs(call); num_scored >= 0) {
       request.output = OutputKind::kPromptLogprobs;
@@ -224,7 +230,7 @@ absl::StatusOr<std::shared_ptr<RunningCall>> GenerationService::StartOnce(
       setup.first_prompt_ids.insert(setup.first_prompt_ids.end(), n, prompt.front());
     }
     setup.record.usage.prompt_tokens += static_cast<int64_t>(prompt.size());
-    most_tokens += static_cast<int64_t>(prompt.size()) + n * ReservedOutput(call, request);
+    most_tokens += static_cast<int64_t>(prompt.size()) + n * request.max_tokens;
     setup.max_tokens.insert(setup.max_tokens.end(), n, request.max_tokens);
     requests.push_back(std::move(request));
   }

@@ -1,6 +1,7 @@
 #include "service/tenant_policy.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
@@ -52,6 +53,18 @@ std::string TenantPolicy::CacheOwner() const {
   const std::string_view cache = rules_ == nullptr ? "isolated" : std::string_view(rules_->cache);
   if (cache == "off") return "";
   return cache == "isolated" ? absl::StrCat("tenant ", tenant_) : std::string(cache);
+}
+
+int64_t TenantPolicy::MostUnnamed(int64_t prompt_tokens, int64_t num_prompts, int64_t n) const {
+  constexpr int64_t kLeast = 1024, kPart = 16;
+  int64_t tightest = std::numeric_limits<int64_t>::max();
+  if (rules_ == nullptr) return tightest;
+  for (const int64_t limit : {rules_->tpm.value, rules_->budget_tokens.value}) {
+    if (limit > 0) tightest = std::min(tightest, limit);
+  }
+  const int64_t room = (tightest / num_prompts - prompt_tokens) / n;
+  return std::clamp<int64_t>(std::max(kLeast, tightest / kPart / (num_prompts * n)), 1,
+                             std::max<int64_t>(1, room));
 }
 
 absl::StatusOr<std::shared_ptr<TenantLimits::Reservation>> TenantPolicy::Reserve(

@@ -38,6 +38,10 @@ class TenantPolicy {
   std::string CacheOwner() const;
   /// Counts a call of the tenant in `book`, if there is one.
   UsageMeter Meter(const std::shared_ptr<UsageBook>& book) const { return {book, tenant_}; }
+  /// The most tokens of an answer, one of `n` to each of `num_prompts` prompts like this one, where the
+  /// call names no number: a part of the tightest limit of tokens, 1024 at least, and no more than it
+  /// can ever give. Without such a limit, any number.
+  int64_t MostUnnamed(int64_t prompt_tokens, int64_t num_prompts, int64_t n) const;
   /// Null where the tenant has no limits.
   absl::StatusOr<std::shared_ptr<TenantLimits::Reservation>> Reserve(TenantLimits& limits,
                                                                      int64_t tokens) const;

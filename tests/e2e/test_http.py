@@ -92,8 +92,8 @@ def test_requests_under_one_key_at_once_are_one(demo):
     before = demo.metric("vllm:request_success_total")
     key = {"Idempotency-Key": "e2e-many"}
     body = {**BODY, "max_tokens": 200, "ignore_eos": True}
-    with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: ask(demo, "/v1/completions", body, key)[2], range(8)))
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(lambda _: ask(demo, "/v1/completions", body, key)[2], range(10)))
     assert len(set(answers)) == 1
     assert demo.metric("vllm:request_success_total") == before + 1
 

@@ -72,7 +72,10 @@ SCRIPT = """function request(body, facts)
 end
 """
 ERRORS = 'penstock_chain_errors_total{link="bomb"}'
-SMALL = 20  # seconds within which every bomb is over, on a machine that is busy with others
+SMALL = 0.020  # seconds within which loops and memory bombs are over, and what others may notice of them at most
+ONE_MORE = 0.040  # what one function of the library, begun before the end, may take beyond
+TRIES = 40  # what the machine does beside is noise: the least of some counts
+STRICT = ("endless loop", "loop that catches", "nested catches", "table that grows", "text that doubles")
 
 
 def bombs():
@@ -94,11 +97,15 @@ def bombs():
         server.wait(lambda: call(server, ask("hello"), credential=other)[0] == 200, "keys")
         expected = text_of(call(server, ask("hello"), credential=other)[2])
         stop, answered, wrong = threading.Event(), [0], []
+        bombing, took = threading.Event(), {True: [], False: []}
 
         def others():
             while not stop.is_set():
+                began, during = time.monotonic(), bombing.is_set()
                 status, _, body = call(server, ask("hello"), credential=other)
                 answered[0] += 1
+                if during == bombing.is_set():
+                    took[during].append(time.monotonic() - began)
                 if status != 200 or text_of(body) != expected:
                     wrong.append(body)
 
@@ -113,10 +120,15 @@ def bombs():
                 new.rename(path)
                 probe = ask("hello", user="probe")
                 server.wait(lambda: f"script {name}" in call(server, probe, credential=bomber)[2], name)
-                before, began = answered[0], time.monotonic()
-                status, _, body = call(server, ask("hello"), credential=bomber)
-                took = time.monotonic() - began
-                rig.expect(took < SMALL, name, "took", took)
+                before, least = answered[0], 1e9
+                most = SMALL if name in STRICT else SMALL + ONE_MORE
+                for _ in range(TRIES):
+                    began = time.monotonic()
+                    status, _, body = call(server, ask("hello"), credential=bomber)
+                    least = min(least, time.monotonic() - began)
+                    if least < most:
+                        break
+                rig.expect(least < most, name, "took", least)
                 if outcome == "limit":
                     rig.expect(status == 500 and "chain_limit" in body, name, status, body)
                 elif outcome == "passes":
@@ -126,7 +138,8 @@ def bombs():
                 if outcome != "passes":
                     rig.expect(server.metric(ERRORS, other) > errors, name, "is not counted")
                 server.wait(lambda: answered[0] > before, "an answer to others")
-                print(f"{name}: {status} in {took * 1000:.0f} ms")
+                print(f"{name}: {status} in {least * 1000:.0f} ms")
+            others_beside_bombs(server, bomber, bombing, took)
         finally:
             stop.set()
             thread.join()
@@ -142,6 +155,32 @@ def bombs():
         server.wait(lambda: "the old script stays" in server.log and "bomb.lua" in server.log, "a line of the log")
         path.write_text(SCRIPT % ("next", ""))
         server.wait(lambda: call(server, ask("hello"), credential=bomber)[0] == 200, "the next script")
+
+
+def others_beside_bombs(server, bomber, bombing, took):
+    """What others' calls take while bombs follow each other, and while none does, turn and turn about."""
+    path = server.folder / "bomb.lua"
+    for name in ("endless loop", "table that grows"):
+        path.write_text(SCRIPT % ("again " + name, BOMBS[name][1]))
+        probe = ask("hello", user="probe")
+        server.wait(lambda: f"script again {name}" in call(server, probe, credential=bomber)[2], name)
+        for _ in range(3):
+            for seconds in took.values():
+                seconds.clear()
+            bombs = 0
+            for _ in range(6):
+                bombing.set()
+                end = time.monotonic() + 0.5
+                while time.monotonic() < end:
+                    rig.expect(call(server, ask("hello"), credential=bomber)[0] == 500, name)
+                    bombs += 1
+                bombing.clear()
+                time.sleep(0.5)
+            beside, quiet = (sorted(seconds)[int(len(seconds) * 0.99)] for seconds in (took[True], took[False]))
+            print(f"{bombs} of {name}: p99 of others {beside * 1e3:.1f} ms, without {quiet * 1e3:.1f} ms")
+            if beside <= quiet + SMALL:
+                break
+        rig.expect(beside <= quiet + SMALL, "others are held up by", name)
 
 
 def works():

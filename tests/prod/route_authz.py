@@ -2,9 +2,10 @@
 
 import json
 import os
+import re
 import time
 
-from rig import UnixConnection, expect, serving
+from rig import ROOT, UnixConnection, expect, serving
 
 CHAT = {"model": "demo", "messages": [{"role": "user", "content": "a"}], "max_tokens": 1}
 TEXT = {"model": "demo", "prompt": "a", "max_tokens": 1}
@@ -25,8 +26,11 @@ PUBLIC = [
      "scraper"),
     ("GET", "/v1/responses/resp_none", None, "user", "scraper"),
     ("DELETE", "/v1/responses/resp_none", None, "user", "scraper"),
+    ("GET", "/v1/responses/resp_none/input_items", None, "user", "scraper"),
     ("POST", "/v1/embeddings", {"model": "demo", "input": "a"}, "user", "scraper"),
     ("POST", "/v1/rerank", {"model": "demo", "query": "a", "documents": ["b"]}, "user", "scraper"),
+    ("POST", "/v2/rerank", {"model": "demo", "query": "a", "documents": ["b"]}, "user", "scraper"),
+    ("POST", "/rerank", {"model": "demo", "query": "a", "documents": ["b"]}, "user", "scraper"),
     ("POST", "/tokenize", TEXT, "user", "scraper"),
     ("POST", "/detokenize", {"model": "demo", "tokens": [1]}, "user", "scraper"),
     ("POST", "/v1/load_lora_adapter", {"lora_name": "a", "lora_path": "a"}, "operator", "user"),
@@ -60,8 +64,29 @@ def refused(status, text):
     return status == 401 or (status == 403 and "this needs the permission" in text)
 
 
+def routes_of_the_source():
+    """Every path that a router is given, with a pattern for what stands for its parameters."""
+    paths = set()
+    for folder in ("src/api", "src/server"):
+        for file in (ROOT / folder).rglob("*.cc"):
+            text = file.read_text()
+            if re.search(r"router\w*(?:\.|->)Add\(", text):
+                paths |= set(re.findall(r'"(/[\w{}/.-]*)"', text))
+    return {path: re.compile(re.sub(r"\{\w+\}", "[^/]+", path)) for path in paths}
+
+
+def every_route_is_in_the_tables():
+    """Of this script; a route that somebody adds is to be added here."""
+    known = {row[1] for row in PUBLIC + ADMIN} | set(OPEN)
+    routes = routes_of_the_source()
+    expect(len(routes) > 30, routes)
+    missing = [path for path, pattern in routes.items() if not any(pattern.fullmatch(one) for one in known)]
+    expect(not missing, missing, "are in no table of this script")
+
+
 def main():
     calls = 0
+    every_route_is_in_the_tables()
     with serving(config) as server:
         socket_path = server.folder / "admin.sock"
         expect(socket_path.stat().st_mode & 0o777 == 0o600, "the socket's mode")

@@ -25,6 +25,8 @@ def config(folder):
             "one": {"parallel": 1},
             "rpc": {"rpm": 1},
             "budget": {"budget": {"tokens": 60, "per": "1h"}},
+            "silent": {"budget": {"tokens": 1300, "per": "1h"}},
+            "brief": {"tpm": 400},
             "both": {"models": []},
             "team-a": {"cache": "shared:team"},
             "team-b": {"cache": "shared:team"},
@@ -76,6 +78,35 @@ def limits(server, keys):
     for _ in range(3):
         status, _, body = complete(server, keys["budget"], tokens=30, ignore_eos=True)
     expect(status == 429 and "budget" in body, status, body)
+
+
+def unnamed(server, keys):
+    """Whoever names no max_tokens takes no more than was reserved, and nobody more than the budget."""
+    def chat(tenant, **more):
+        body = {"model": "demo", "messages": [{"role": "user", "content": "a"}], "ignore_eos": True, **more}
+        status, text = server.call("POST", "/v1/chat/completions", body, keys[tenant])
+        return status, json.loads(text)
+
+    def budget_used(tenant):
+        done = run(BINARY, "admin", "usage", "--tenant", tenant, "--json", "--config", server.config_path)
+        return json.loads(done.stdout)["usage"][0]["budget_used"]
+
+    status, body = chat("brief")
+    expect(status == 200 and body["choices"][0]["finish_reason"] == "length", status, body)
+    expect(body["usage"]["total_tokens"] == 400, "all that the limit can give, and no more", body["usage"])
+    status, body = chat("silent", max_completion_tokens=1500)
+    expect(status == 400 and "budget.tokens" in body["error"]["message"], "more than there ever is", status, body)
+    status, body = chat("silent")
+    expect(status == 200 and body["usage"]["completion_tokens"] == 1024, status, body["usage"])
+    status, body = chat("silent")
+    expect(status == 429 and "budget" in body["error"]["message"], "what is left is less", status, body)
+    left = 1300 - budget_used("silent")
+    status, body = chat("silent", max_completion_tokens=left)
+    expect(status == 429, "and not enough for the prompt", status, body)
+    status, body = chat("silent", max_tokens=left - 60)
+    expect(status == 200 and budget_used("silent") <= 1300, status, body, budget_used("silent"))
+    status, body = chat("plain")
+    expect(status == 200 and body["usage"]["completion_tokens"] > 1024, "without limits, to the context's end", status)
 
 
 def parallel(server, keys):
@@ -180,10 +211,11 @@ def reload(server, keys):
 
 
 with serving(config) as server:
-    names = ["few", "small", "one", "rpc", "budget", "both", "team-a", "team-b", "alone", "behind", "plain", "flood"]
+    names = ["few", "small", "one", "rpc", "budget", "silent", "brief", "both", "team-a", "team-b", "alone",
+             "behind", "plain", "flood"]
     keys = {name: server.keys("create", "--tenant", name)["key"] for name in names}
     server.wait(lambda: complete(server, keys["flood"])[0] == 200, "keys are known", 10)
-    for part in (limits, over_grpc, parallel, models, cache):
+    for part in (limits, unnamed, over_grpc, parallel, models, cache):
         print(part.__name__, flush=True)
         part(server, keys)
     solo = first_tokens(server, keys["plain"])

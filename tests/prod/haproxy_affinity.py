@@ -1,0 +1,74 @@
+"""Conversations through deploy/haproxy: they stay where their prefix is cached, and no server gets much more than its
+part. Round robin, in the same run, is what that is compared with."""
+
+import json
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+
+import farm
+from rig import expect
+
+CHATS, TURNS, CLIENTS = 200, 5, 20
+BLOCK = 16  # tokens; what is cached is whole blocks
+# Of five turns the first finds nothing but what all chats begin with: 0.8 and a little is the most that can be had.
+SYSTEM = "You tell stories to children, shortly and kindly, and never of war. " * 10
+NAMES = ("vllm:prefix_cache_hits_total", "vllm:prefix_cache_queries_total", "vllm:request_success_total")
+
+
+def figures(servers):
+    """For each server: hits and queries in tokens, requests."""
+    rows = []
+    for server in servers:
+        rows.append([server.metric(name) for name in NAMES])
+    return rows
+
+
+def converse(port, name, chat):
+    """How many of the turns after the first found what the one before them left."""
+    found, before = 0, None
+    messages = [{"role": "system", "content": SYSTEM},
+                {"role": "user", "content": f"{name} {chat}: a story of a boat and of a dog, please. " * 20}]
+    for _ in range(TURNS):
+        body = {"model": "demo", "messages": messages, "max_tokens": 1, "temperature": 0}
+        with farm.post(port, "/v1/chat/completions", body) as answer:
+            reply = json.load(answer)
+        usage, reply = reply["usage"], reply["choices"][0]["message"]
+        found += before is not None and usage["prompt_tokens_details"]["cached_tokens"] >= before - 2 * BLOCK
+        before = usage["prompt_tokens"]
+        messages += [{"role": "assistant", "content": reply["content"]}, {"role": "user", "content": "Go on."}]
+    return found
+
+
+def measure(servers, name, text, chats):
+    """Hits per queried token, the share of later turns that found their conversation, the most that a server got over
+    the mean."""
+    with tempfile.TemporaryDirectory() as folder:
+        before = figures(servers)
+        one = farm.Farm(servers, folder, text)
+        try:
+            with ThreadPoolExecutor(CLIENTS) as pool:
+                found = sum(pool.map(lambda chat: converse(one.port, name, chat), range(chats)))
+        finally:
+            one.stop()
+    rows = [[b - a for a, b in zip(*pair)] for pair in zip(before, figures(servers))]
+    hits, queries, requests = (sum(column) for column in zip(*rows))
+    share, load = hits / queries, max(row[2] for row in rows) / requests * len(rows)
+    found /= chats * (TURNS - 1)
+    print(f"{name}: hits {share:.3f} of {queries:.0f} tokens, {found:.3f} of later turns, {requests:.0f} requests,"
+          f" load max/mean {load:.2f}", flush=True)
+    expect(requests >= chats * TURNS, requests)
+    return share, found, load
+
+
+def main():
+    farm.needs_haproxy()
+    robin = farm.DEPLOYED.replace("balance hash var(txn.key)", "balance roundrobin").replace(
+        "hash-balance-factor 150", "")
+    with farm.three() as servers:
+        _, plain, _ = measure(servers, "round robin", robin, 60)
+        share, found, load = measure(servers, "as deployed", farm.DEPLOYED, CHATS)
+    expect(share >= 0.80 and found >= 1.5 * plain, "hits", share, found, plain)
+    expect(load <= 1.5, "load", load)
+
+
+main()
