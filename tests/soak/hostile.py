@@ -207,11 +207,13 @@ class Server:
 
 
 def says_where(fields, error):
-    """The field always; within it the place, unless the whole is too large, or is one expression."""
+    """The field always, or the place in the body; in the field its place, unless it is the whole."""
     field, message = next(iter(fields)), error["message"]
+    if "the body is not valid JSON" in message:
+        return bool(re.search(rf"\(in {field}|column \d+", message))
     if not (error.get("param") or "").startswith(field):
         return False
-    if re.search(r"more than|too large|too deep|larger than", message) or field in ("guided_regex", "guided_choice"):
+    if re.search(r"more than|too large|deeper than|longer than|nothing can match the grammar", message) or field in ("guided_regex", "guided_choice"):
         return True
     return bool(re.search(r"(?:^|[^\w])#|line \d+|column \d+|\.format|rule", message))
 
