@@ -31,10 +31,17 @@ def fails(result, *parts):
         assert part in lines[0], lines[0]
 
 
+def cpu_ticks(server):
+    """Of 10 ms, since its start."""
+    stat = pathlib.Path(f"/proc/{server.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return int(stat[11]) + int(stat[12])
+
+
 def test_is_ready_within_a_second(serve):
+    """Of CPU time, as others work on the machine too; by the clock: benchmarks/serving/ready.py."""
     server = serve()
     if not SANITIZED:
-        assert server.ready_seconds < 1
+        assert cpu_ticks(server) < 100
     assert server.get("/health") is not None and server.get("/ready") is not None
 
 
@@ -292,13 +299,7 @@ def test_an_idle_server_uses_no_cpu(serve):
     client = openai.OpenAI(base_url=server.url + "/v1", api_key="none")
     client.completions.create(model="demo", prompt="x", max_tokens=2)
 
-    def cpu():
-        fields = (
-            pathlib.Path(f"/proc/{server.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        )
-        return int(fields[11]) + int(fields[12])
-
     time.sleep(0.3)
-    before = cpu()
+    before = cpu_ticks(server)
     time.sleep(2)
-    assert cpu() - before <= 4  # ticks of 10 ms
+    assert cpu_ticks(server) - before <= 4
