@@ -15,7 +15,7 @@ import time
 import urllib.request
 
 import pytest
-from conftest import BINARY, DEMO, HAS_GRPC
+from conftest import BINARY, DEMO, HAS_GRPC, SANITIZED
 
 UP, CTRL_C, CTRL_D = b"\x1b[A", b"\x03", b"\x04"
 
@@ -257,7 +257,7 @@ def test_the_log_is_for_who_reads_it(request, where, log, read_line):
     assert any("draining" in message for _, message, _ in lines)
 
 
-def large_model(folder, layers=24, hidden=512, inner=1536, vocabulary=512):
+def large_model(folder, layers=6 if SANITIZED else 24, hidden=512, inner=1536, vocabulary=512):
     """Zeros, which take no room on the disk; no tokenizer."""
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({
