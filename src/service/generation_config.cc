@@ -1,6 +1,7 @@
 #include "service/generation_config.h"
 
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -47,11 +48,13 @@ absl::Status ReadEosTokenIds(const nlohmann::json& object, const std::string& pa
   const auto it = object.find("eos_token_id");
   if (it == object.end() || it->is_null()) return absl::OkStatus();
   for (const nlohmann::json& id : it->is_array() ? *it : nlohmann::json::array({*it})) {
-    if (!id.is_number_integer() || id > std::numeric_limits<TokenId>::max()) {
+    // Compared as JSON, what only an unsigned number holds would be less than 0.
+    const uint64_t positive = id.is_number_unsigned() ? id.get<uint64_t>() : 0;
+    if (!id.is_number_integer() || positive > std::numeric_limits<TokenId>::max()) {
       return absl::InvalidArgumentError(
           absl::StrCat(path, ": eos_token_id: expected an id of the vocabulary or a list of them"));
     }
-    if (id >= 0) out.push_back(id.get<TokenId>());
+    if (id.is_number_unsigned()) out.push_back(static_cast<TokenId>(positive));
   }
   return absl::OkStatus();
 }
