@@ -5,11 +5,22 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "base/strings.h"
 
 namespace penstock {
+namespace {
+
+constexpr size_t kMostHeadBytes = 65536;  // of a head, or of a line between chunks
+
+/// Digits and nothing else, of which `value` can hold the number.
+template <class T>
+bool ReadDigits(std::string_view text, int base, T& value) {
+  const auto [last, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
+  return error == std::errc() && last == text.data() + text.size() && text[0] != '-';
+}
+
+}  // namespace
 
 bool HttpStream::Feed(std::string_view bytes) {
   in_.append(bytes);
@@ -31,7 +42,8 @@ bool HttpStream::FeedEnd() {
 bool HttpStream::Advance() {
   if (state_ == State::kHead) {
     const size_t end = in_.find("\r\n\r\n");
-    if (end == in_.npos) return in_.size() < 65536;
+    if (end == in_.npos) return in_.size() < kMostHeadBytes;
+    if (end + 4 > kMostHeadBytes) return false;
     const bool ok = ParseHead(std::string_view(in_).substr(0, end));
     in_.erase(0, end + 4);
     return ok;
@@ -50,7 +62,8 @@ bool HttpStream::Advance() {
     return true;
   }
   const size_t end = in_.find("\r\n");  // the rest are lines
-  if (end == in_.npos) return in_.size() < 65536;
+  if (end == in_.npos) return in_.size() < kMostHeadBytes;
+  if (end + 2 > kMostHeadBytes) return false;
   const std::string line = in_.substr(0, end);
   in_.erase(0, end + 2);
   if (state_ == State::kChunkEnd) {
@@ -61,15 +74,15 @@ bool HttpStream::Advance() {
     if (line.empty()) state_ = State::kDone;
     return true;
   }
-  const auto [last, error] = std::from_chars(line.data(), line.data() + line.size(), need_, 16);
-  if (error != std::errc() || last == line.data()) return false;
+  const std::string_view size = std::string_view(line).substr(0, line.find_first_of("; \t"));
+  if (size.empty() || !ReadDigits(size, 16, need_)) return false;
   state_ = need_ == 0 ? State::kTrailer : State::kChunk;
   return true;
 }
 
 bool HttpStream::ParseHead(std::string_view head) {
   if (!head.starts_with("HTTP/1.") || head.size() < 12) return false;
-  if (!absl::SimpleAtoi(ToAbsl(head.substr(9, 3)), &status_)) return false;
+  if (!ReadDigits(head.substr(9, 3), 10, status_) || status_ < 100) return false;
   keep_alive_ = head.starts_with("HTTP/1.1");
   bool chunked = false, length = false;
   for (size_t begin = head.find("\r\n"); begin != head.npos;) {
@@ -81,7 +94,7 @@ bool HttpStream::ParseHead(std::string_view head) {
     const std::string name = absl::AsciiStrToLower(ToAbsl(line.substr(0, colon)));
     const absl::string_view value = absl::StripAsciiWhitespace(ToAbsl(line.substr(colon + 1)));
     if (name == "content-length") {
-      if (!absl::SimpleAtoi(value, &need_)) return false;
+      if (value.empty() || !ReadDigits({value.data(), value.size()}, 10, need_)) return false;
       length = true;
     }
     if (name == "transfer-encoding") chunked = absl::EqualsIgnoreCase(value, "chunked");

@@ -1,6 +1,7 @@
 #include "bench/trace_reader.h"
 
 #include <cmath>
+#include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -16,15 +17,16 @@ namespace penstock {
 namespace {
 
 constexpr int32_t kMostTraceTokens = 1 << 24;
+constexpr double kMostTraceSeconds = 1e13;  // from the epoch; the difference of any two is a number
 
 bool ReadTime(absl::string_view text, double& seconds) {
-  if (absl::SimpleAtod(text, &seconds)) return std::isfinite(seconds);
+  if (absl::SimpleAtod(text, &seconds)) return std::abs(seconds) <= kMostTraceSeconds;
   absl::Time time;
   std::string error;
   for (const char* form : {"%Y-%m-%d %H:%M:%E*S", "%Y-%m-%d %H:%M:%E*S%Ez", absl::RFC3339_full}) {
     if (!absl::ParseTime(form, text, &time, &error)) continue;
     seconds = absl::ToDoubleSeconds(time - absl::UnixEpoch());
-    return true;
+    return std::abs(seconds) <= kMostTraceSeconds;  // there are dates that are infinite
   }
   return false;
 }
@@ -40,32 +42,38 @@ bool ReadTokens(absl::string_view text, int32_t& tokens) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<TraceReader>> TraceReader::Open(const std::string& path) {
+  auto file = std::make_unique<std::ifstream>(path);
+  if (!*file) return absl::NotFoundError(path + ": cannot be read");
+  return Read(std::move(file), path);
+}
+
+absl::StatusOr<std::unique_ptr<TraceReader>> TraceReader::Read(std::unique_ptr<std::istream> file,
+                                                               const std::string& path) {
   std::unique_ptr<TraceReader> reader(new TraceReader);
-  reader->file_.open(path);
-  if (!reader->file_) return absl::NotFoundError(path + ": cannot be read");
+  reader->file_ = std::move(file);
   RETURN_IF_ERROR(reader->ReadHeader(path));
   return reader;
 }
 
 /// False: the end. What of a line is too long is passed over.
 bool TraceReader::ReadLine() {
-  file_.getline(buffer_.data(), static_cast<std::streamsize>(kMostTraceLine) + 1);
-  const auto taken = static_cast<size_t>(file_.gcount());
-  const bool cut = file_.rdstate() == std::ios::failbit && taken == kMostTraceLine;
-  if (file_.fail() && !cut) return false;
+  file_->getline(buffer_.get(), static_cast<std::streamsize>(kMostTraceLine) + 1);
+  const auto taken = static_cast<size_t>(file_->gcount());
+  const bool cut = file_->rdstate() == std::ios::failbit && taken == kMostTraceLine;
+  if (file_->fail() && !cut) return false;
   too_long_ = cut;
-  const bool ended = !cut && !file_.eof();  // by a line break, which counts as taken
-  line_ = {buffer_.data(), taken - (ended ? 1 : 0)};
+  const bool ended = !cut && !file_->eof();  // by a line break, which counts as taken
+  line_ = {buffer_.get(), taken - (ended ? 1 : 0)};
   ++line_number_;
   if (cut) {
-    file_.clear();
-    file_.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
+    file_->clear();
+    file_->ignore(std::numeric_limits<std::streamsize>::max(), '\n');
   }
   return true;
 }
 
 absl::Status TraceReader::ReadHeader(const std::string& path) {
-  const int first = (file_ >> std::ws).peek();
+  const int first = (*file_ >> std::ws).peek();
   if (first == '{') {
     json_ = true;
     return absl::OkStatus();
@@ -117,7 +125,8 @@ bool TraceReader::ReadJson(std::string_view line, TraceRow& row) {
     return std::abs(out) <= most;
   };
   double prompt = 0, output = 0;
-  if (!number("timestamp", 1e16, row.at) || !number("input_length", kMostTraceTokens, prompt) ||
+  if (!number("timestamp", kMostTraceSeconds * 1e3, row.at) ||
+      !number("input_length", kMostTraceTokens, prompt) ||
       !number("output_length", kMostTraceTokens, output) || prompt < 0 || output < 0)
     return false;
   row.at /= 1e3;

@@ -5,7 +5,7 @@
 #pragma once
 
 #include <cstdint>
-#include <fstream>
+#include <istream>
 #include <memory>
 #include <optional>
 #include <string>
@@ -39,6 +39,9 @@ class TraceReader {
   /// line has timestamp (milliseconds), input_length, output_length and perhaps hash_ids.
   /// INVALID_ARGUMENT says which column is missing, or that the first line is too long.
   static absl::StatusOr<std::unique_ptr<TraceReader>> Open(const std::string& path);
+  /// The same of what an open file holds; errors name `path`.
+  static absl::StatusOr<std::unique_ptr<TraceReader>> Read(std::unique_ptr<std::istream> file,
+                                                           const std::string& path);
   /// The next row that can be read; none: the end.
   std::optional<TraceRow> Next();
   const TraceFaults& faults() const { return faults_; }
@@ -50,9 +53,10 @@ class TraceReader {
   bool ReadCsv(std::string_view line, TraceRow& row);
   bool ReadJson(std::string_view line, TraceRow& row);
 
-  std::ifstream file_;
-  std::vector<char> buffer_ = std::vector<char>(kMostTraceLine + 1);  // a line and a NUL
-  std::string_view line_;                                             // in the buffer
+  std::unique_ptr<std::istream> file_;
+  std::unique_ptr<char[]> buffer_ =
+      std::make_unique_for_overwrite<char[]>(kMostTraceLine + 1);  // a line and a NUL
+  std::string_view line_;                                          // in the buffer
   bool too_long_ = false;  // the line, which is in the buffer up to there
   int64_t line_number_ = 0;
   bool json_ = false;

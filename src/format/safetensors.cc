@@ -198,6 +198,25 @@ std::string OnlyFileOf(const std::string& dir, const std::string& usual) {
 
 }  // namespace
 
+absl::StatusOr<ShardIndex> ParseShardIndex(std::string_view text, const std::string& path) {
+  ASSIGN_OR_RETURN(const Json index, ParseJson(text, path));
+  if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": expected an object \"weight_map\""));
+  }
+  ShardIndex shard_of;
+  for (const auto& [name, shard] : index["weight_map"].items()) {
+    if (!shard.is_string()) return Bad(path, name, "its shard is not a string");
+    const auto& file = shard.get_ref<const std::string&>();
+    // A NUL would end the name of the file that is opened.
+    if (file.empty() || file[0] == '.' || file.find('/') != file.npos ||
+        file.find('\0') != file.npos) {
+      return Bad(path, name, absl::StrCat("shard \"", file, "\" is not a plain file name"));
+    }
+    shard_of.emplace(name, file);
+  }
+  return shard_of;
+}
+
 absl::StatusOr<Safetensors> Safetensors::OpenModel(const std::string& dir) {
   const std::string single = absl::StrCat(dir, "/model.safetensors");
   const std::string index_path = absl::StrCat(single, ".index.json");
@@ -205,26 +224,15 @@ absl::StatusOr<Safetensors> Safetensors::OpenModel(const std::string& dir) {
     return OpenFile(::access(single.c_str(), F_OK) == 0 ? single : OnlyFileOf(dir, single));
   }
   ASSIGN_OR_RETURN(const std::string text, ReadTextFile(index_path, kMaxIndexBytes));
-  ASSIGN_OR_RETURN(const Json index, ParseJson(text, index_path));
-  if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(index_path, ": expected an object \"weight_map\""));
-  }
+  ASSIGN_OR_RETURN(const ShardIndex index, ParseShardIndex(text, index_path));
   std::set<std::string> shards;
-  for (const auto& [name, shard] : index["weight_map"].items()) {
-    if (!shard.is_string()) return Bad(index_path, name, "its shard is not a string");
-    const auto& file = shard.get_ref<const std::string&>();
-    if (file.empty() || file.find('/') != std::string::npos || file[0] == '.') {
-      return Bad(index_path, name, absl::StrCat("shard \"", file, "\" is not a plain file name"));
-    }
-    shards.insert(file);
-  }
+  for (const auto& [name, shard] : index) shards.insert(shard);
   Safetensors result;
   for (const std::string& shard : shards)
     RETURN_IF_ERROR(result.AddFile(absl::StrCat(dir, "/", shard)));
-  for (const auto& [name, shard] : index["weight_map"].items()) {
+  for (const auto& [name, shard] : index) {
     const auto entry = result.entries_.find(name);
-    const std::string path = absl::StrCat(dir, "/", shard.get_ref<const std::string&>());
+    const std::string path = absl::StrCat(dir, "/", shard);
     if (entry == result.entries_.end() || result.paths_[entry->second.file] != path) {
       return Bad(index_path, name, absl::StrCat("is not in ", path));
     }

@@ -54,4 +54,9 @@ class Safetensors {
 absl::Status ParseSafetensors(absl::Span<const std::byte> bytes, const std::string& path,
                               int32_t file, Safetensors::Entries& entries);
 
+/// The shard, a plain file name, of every tensor that a model.safetensors.index.json lists.
+using ShardIndex = std::map<std::string, std::string>;
+/// INVALID_ARGUMENT names `path` and the tensor.
+absl::StatusOr<ShardIndex> ParseShardIndex(std::string_view text, const std::string& path);
+
 }  // namespace penstock

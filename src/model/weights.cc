@@ -103,6 +103,28 @@ class LayerLoader {
   const ModelShard shard_;
 };
 
+/// Tells of so many of `parts` about equal ones, as bytes of what the files hold.
+class PartsTold {
+ public:
+  PartsTold(const TensorSource& source, const LoadProgress& progress, size_t parts)
+      : progress_(progress), parts_(static_cast<int64_t>(parts)) {
+    if (!progress) return;
+    for (const StoredTensor& tensor : source.Stored())
+      bytes_ += static_cast<int64_t>(tensor.data.size());
+  }
+  void Done(size_t parts) const {
+    if (!progress_) return;
+    const auto done = static_cast<int64_t>(parts);
+    // Without an overflow for any model.
+    progress_("weights", bytes_ / parts_ * done + bytes_ % parts_ * done / parts_, bytes_);
+  }
+
+ private:
+  const LoadProgress& progress_;
+  const int64_t parts_;
+  int64_t bytes_ = 0;
+};
+
 }  // namespace
 
 absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, TensorSource& source,
@@ -112,13 +134,13 @@ absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, TensorSource
   if (config.encoder.present) {
     ModelWeights encoder;
     ASSIGN_OR_RETURN(encoder.encoder, LoadEncoder(config, loader, encoder));
-    if (progress) progress("weights", 1, 1);
+    PartsTold(source, progress, 1).Done(1);
     return encoder;
   }
   const ModelNames names = FindNames(config.layout, source);
+  const PartsTold told(source, progress, config.layers.size() + 1);
   LayerLoader layers(config, names, loader, shard);
   ModelWeights out;
-  const auto total = static_cast<int64_t>(config.layers.size()) + 1;
   const std::string embedding = absl::StrCat(names.prefix, ToAbsl(names.embedding));
   RETURN_IF_ERROR(loader.Embedding(embedding, config, shard, out));
   if (config.position_table) {
@@ -126,11 +148,11 @@ absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, TensorSource
                                                  config.hidden_size, out));
   }
   for (size_t i = 0; i < config.layers.size(); ++i) {
-    if (progress) progress("weights", static_cast<int64_t>(i), total);
+    told.Done(i);
     ASSIGN_OR_RETURN(LayerWeights layer, layers.Load(i));
     out.layers.push_back(std::move(layer));
   }
-  if (progress) progress("weights", total - 1, total);
+  told.Done(config.layers.size());
   ASSIGN_OR_RETURN(out.final_norm, loader.Norm(absl::StrCat(names.prefix, ToAbsl(names.final_norm)),
                                                config.norm, config.hidden_size));
   const std::string head =
@@ -146,7 +168,7 @@ absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, TensorSource
   tokens.bias_of = absl::StrCat(names.head_prefix, ToAbsl(names.head));  // which is never shared
   ASSIGN_OR_RETURN(out.lm_head,
                    loader.Linear(std::move(tokens), config.hidden_size, config.head_bias));
-  if (progress) progress("weights", total, total);
+  told.Done(config.layers.size() + 1);
   return out;
 }
 

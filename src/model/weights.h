@@ -111,7 +111,7 @@ struct ModelWeights {
   std::vector<std::shared_ptr<const void>> owners;  // where they lie on the host
 };
 
-/// (what is being loaded, parts done, parts in all)
+/// (what is being loaded, how far as bytes of the files, bytes in all: 0 where there are no files)
 using LoadProgress = std::function<void(std::string_view what, int64_t done, int64_t total)>;
 
 /// Errors name file and tensor, what was there and what config.json asks for.

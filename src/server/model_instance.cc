@@ -67,8 +67,12 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadWeightsOf(const std::string& na
     if (parts.progress != nullptr) parts.progress->Set(done, total);
     if (now - told < absl::Seconds(1)) return;
     told = now;
-    Log(LogLevel::kInfo, "loading",
-        {{"model", name}, {"mib", done >> 20}, {"of_mib", total >> 20}});
+    std::vector<LogField> fields = {{"model", name}};
+    if (total > 0) {
+      fields.push_back({"mib", done >> 20});
+      fields.push_back({"of_mib", total >> 20});
+    }
+    Log(LogLevel::kInfo, "loading", fields);
   };
   ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, LoadModel(load));
   if (!model->note.empty()) Log(LogLevel::kWarn, model->note, {{"model", name}});

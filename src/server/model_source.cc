@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "server/file_digest.h"
@@ -30,8 +32,8 @@ struct HubFile {
 };
 
 struct HubModel {
-  std::string org_name;  // org/name
-  std::string revision = "main";
+  std::string org_name;           // org/name
+  std::string revision = "main";  // a branch or tag, which may have slashes, or a commit
 };
 
 std::string Env(const char* name) {
@@ -45,6 +47,11 @@ bool IsNamePart(std::string_view s) {
              s.npos;
 }
 
+bool IsRevision(const std::string& s) {
+  const std::vector<std::string> parts = absl::StrSplit(s, '/');
+  return std::all_of(parts.begin(), parts.end(), IsNamePart);
+}
+
 absl::StatusOr<HubModel> ParseHubName(const std::string& model) {
   HubModel out;
   std::string name = model;
@@ -54,7 +61,7 @@ absl::StatusOr<HubModel> ParseHubName(const std::string& model) {
   }
   const size_t slash = name.find('/');
   const bool valid = slash != name.npos && IsNamePart(name.substr(0, slash)) &&
-                     IsNamePart(name.substr(slash + 1)) && IsNamePart(out.revision);
+                     IsNamePart(name.substr(slash + 1)) && IsRevision(out.revision);
   if (!valid) {
     return absl::NotFoundError(
         absl::StrCat("model '", model, "': no such directory, and no org/name[@rev] of a hub"));
@@ -114,7 +121,8 @@ class HubCache {
           absl::StrCat(model_.org_name, ": no safetensors checkpoint there"));
     std::error_code error;
     const fs::path snapshot = root_ / "snapshots" / commit_;
-    for (const fs::path& folder : {root_ / "blobs", snapshot, root_ / "refs"})
+    const fs::path ref = root_ / "refs" / model_.revision;
+    for (const fs::path& folder : {root_ / "blobs", snapshot, ref.parent_path()})
       fs::create_directories(folder, error);
     if (error) return absl::UnavailableError(absl::StrCat(root_.string(), ": ", error.message()));
     // config.json last: a snapshot that has it is whole.
@@ -123,16 +131,23 @@ class HubCache {
         if ((file.name == "config.json") == config) RETURN_IF_ERROR(Fetch(file, snapshot));
       }
     }
-    std::ofstream(root_ / "refs" / model_.revision) << commit_;
+    if (model_.revision != commit_) std::ofstream(ref) << commit_;
     return snapshot.string();
   }
 
  private:
   absl::StatusOr<std::vector<HubFile>> List() {
+    const std::string revision = absl::StrReplaceAll(model_.revision, {{"/", "%2F"}});
     const std::string url = absl::StrCat(options_.endpoint, "/api/models/", model_.org_name,
-                                         "/revision/", model_.revision, "?blobs=true");
-    ASSIGN_OR_RETURN(const std::string text, HttpGet(url, options_.token, kMaxListing));
-    const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+                                         "/revision/", revision, "?blobs=true");
+    const absl::StatusOr<std::string> text = HttpGet(url, options_.token, kMaxListing);
+    if (absl::IsNotFound(text.status())) {
+      return absl::NotFoundError(absl::StrCat("model '", model_.org_name,
+                                              "': no such model, or no revision '", model_.revision,
+                                              "' of it: ", text.status().message()));
+    }
+    RETURN_IF_ERROR(text.status());
+    const Json json = Json::parse(*text, nullptr, /*allow_exceptions=*/false);
     const absl::Status wrong =
         absl::UnavailableError(absl::StrCat(url, ": not the description of a model"));
     if (!json.is_object() || !json.contains("sha") || !json["sha"].is_string() ||

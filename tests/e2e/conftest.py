@@ -73,7 +73,6 @@ class Server:
             assert self.process.poll() is None, "the server ended: " + self.log
             assert time.monotonic() - self.started < timeout, "not ready: " + self.log
             time.sleep(0.002)
-        self.ready_seconds = time.monotonic() - self.started
         ports = json.loads(self.ready_file.read_text())
         self.port, self.grpc_port = ports["http"], ports["grpc"]
         self.url = f"http://127.0.0.1:{self.port}"

@@ -1,7 +1,9 @@
 """64 streams of mixed lengths, some cancelled midway: everyone else gets what the same request gets alone."""
 
+import collections
 import concurrent.futures
 import random
+import re
 import threading
 
 import openai
@@ -9,6 +11,10 @@ from conftest import SANITIZED
 
 STREAMS = 64
 NAMES = ["sea", "house", "night", "king", "garden", "letter", "road", "winter"]
+CANCELLED = set(random.Random(7).sample(range(STREAMS), STREAMS // 10))
+
+# What a client knows of its answer: `tokens` as far as it read, `finish` None where it hung up.
+Answer = collections.namedtuple("Answer", "id text prompt_tokens tokens finish")
 
 
 def make_request(index):
@@ -19,88 +25,101 @@ def make_request(index):
         if index % 3 == 0
         else ""
     )
-    return dict(
-        model="demo",
-        prompt=shared + words,
-        max_tokens=random_.randint(4, 24 if SANITIZED else 90),
-        temperature=0,
-    )
+    max_tokens = random_.randint(4, 24 if SANITIZED else 90)
+    request = dict(model="demo", prompt=shared + words, max_tokens=max_tokens, temperature=0)
+    if index in CANCELLED:  # longer than the client will wait for
+        request.update(max_tokens=1500, extra_body={"ignore_eos": True})
+    return request
 
 
 def read(client, request, cancel_after=None):
-    """(text, tokens by usage or None where cancelled)"""
-    pieces, usage = [], None
-    stream = client.completions.create(
-        **request, stream=True, stream_options={"include_usage": True}
-    )
-    for count, chunk in enumerate(stream):
-        if chunk.choices:
-            pieces.append(chunk.choices[0].text)
-        if chunk.usage:
-            usage = chunk.usage
-        if cancel_after is not None and count >= cancel_after:
+    """Every chunk says how many tokens there are so far."""
+    pieces, usage, finish, identity = [], None, None, None
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    stream = client.completions.create(**request, stream=True, stream_options=options)
+    for count, chunk in enumerate(stream, 1):
+        identity, usage = chunk.id, chunk.usage
+        for choice in chunk.choices:
+            pieces.append(choice.text)
+            finish = choice.finish_reason or finish
+        if count == cancel_after:
             stream.close()
-            return "".join(pieces), None
-    return "".join(pieces), usage
+            break
+    return Answer(identity.removeprefix("cmpl-"), "".join(pieces), usage.prompt_tokens, usage.completion_tokens, finish)
 
 
 def test_everyone_gets_the_answer_that_it_gets_alone(serve):
-    server = serve("--set", "engine.kv_memory=8MiB", "--set", "engine.max_batch=24")
-    client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=300)
+    few_blocks = ("--set", "engine.kv_memory=8MiB", "--set", "engine.max_batch=24")
     requests = [make_request(i) for i in range(STREAMS)]
-    alone = [read(client, r) for r in requests]
-    prompt_before = server.metric("vllm:prompt_tokens_total")
-    generated_before = server.metric("vllm:generation_tokens_total")
-    success_before = server.metric(
-        "vllm:request_success_total", finished_reason="stop"
-    ) + server.metric("vllm:request_success_total", finished_reason="length")
 
-    cancelled = set(random.Random(7).sample(range(STREAMS), STREAMS // 10))
-    barrier = threading.Barrier(STREAMS)
+    def client_of(server):
+        return openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=300)
+
+    quiet = serve(*few_blocks)
+    alone = [read(client_of(quiet), {**r, "max_tokens": 40} if i in CANCELLED else r) for i, r in enumerate(requests)]
+    quiet.stop()
+    assert {a.finish for a in alone} == {"stop", "length"}
+
+    server = serve(*few_blocks)  # whose cache is empty, and whose counters are 0
+    client, barrier = client_of(server), threading.Barrier(STREAMS)
 
     def run(i):
         barrier.wait()
-        return read(client, requests[i], cancel_after=2 if i in cancelled else None)
+        return read(client, requests[i], cancel_after=3 + i % 5 if i in CANCELLED else None)
 
     with concurrent.futures.ThreadPoolExecutor(STREAMS) as pool:
         together = list(pool.map(run, range(STREAMS)))
-    whole = [i for i in range(STREAMS) if i not in cancelled]
-    for i in whole:
-        assert together[i][0] == alone[i][0], f"request {i}"
-        assert together[i][1].completion_tokens == alone[i][1].completion_tokens
+    for i, (there, here) in enumerate(zip(alone, together)):
+        if i in CANCELLED:
+            same = min(len(there.text), len(here.text))
+            assert here.finish is None and same > 0 and there.text[:same] == here.text[:same], f"request {i}"
+            assert here.prompt_tokens == there.prompt_tokens and here.tokens > 0
+        else:
+            assert here[1:] == there[1:], f"request {i}"
 
-    # A short answer may be complete before its client hangs up, so cancelled ones are counted by what the server says.
-    server.until(
-        lambda: server.metric("vllm:num_requests_running")
-        + server.metric("vllm:num_requests_waiting")
-        == 0
-    )
+    def request_lines():
+        return [line for line in server.log_lines() if line["message"] == "request"]
+
+    def is_idle():
+        page = server.metrics()
+        return all(v == 0 for k, v in page.items() if re.match("vllm:num_requests_(running|waiting)", k))
+
+    server.until(lambda: len(request_lines()) == STREAMS and is_idle())
     assert server.metric("vllm:kv_cache_usage_perc") == 0
-    lines = [line for line in server.log_lines() if line["message"] == "request"]
-    server.until(
-        lambda: len([line for line in server.log_lines() if line["message"] == "request"])
-        == 2 * STREAMS
-    )
-    lines = [line for line in server.log_lines() if line["message"] == "request"][STREAMS:]
-    aborted = [line for line in lines if line["code"] == 499]
-    finished = [line for line in lines if line["code"] == 200]
-    assert len(aborted) <= len(cancelled) and len(aborted) + len(finished) == STREAMS
-    assert server.metric("vllm:prompt_tokens_total") - prompt_before == sum(
-        line["prompt_tokens"] for line in lines
-    )
-    assert server.metric("vllm:generation_tokens_total") - generated_before == sum(
-        line["completion_tokens"] for line in lines
-    )
-    clients_counted = sum(together[i][1].completion_tokens for i in whole)
-    of_whole = sum(line["completion_tokens"] for line in finished)
-    assert of_whole >= clients_counted
-    if len(aborted) == len(cancelled):
-        assert of_whole == clients_counted
-    success = server.metric("vllm:request_success_total", finished_reason="stop") + server.metric(
-        "vllm:request_success_total", finished_reason="length"
-    )
-    assert success - success_before == len(finished)
-    assert server.metric("vllm:request_success_total", finished_reason="abort") == len(aborted)
+    lines = {line["request_id"]: line for line in request_lines()}
+    assert set(lines) == {answer.id for answer in together}
+
+    # How far an answer came before the server saw that its client had left is in the log alone: not less than was read.
+    # All else the clients have counted.
+    reasons, tokens = collections.Counter(), collections.Counter()
+    for answer in together:
+        line = lines[answer.id]
+        assert line["prompt_tokens"] == answer.prompt_tokens
+        if answer.finish is None:
+            assert line["completion_tokens"] >= answer.tokens
+            assert (line["code"], line["finish"]) in ((499, "abort"), (200, "length")), line
+        else:
+            assert line["completion_tokens"] == answer.tokens
+            assert (line["code"], line["finish"]) == (200, answer.finish), line
+        reasons[line["finish"]] += 1
+        tokens[line["code"]] += line["completion_tokens"]
+    assert reasons["abort"] > 0 and reasons["stop"] > 0 and reasons["length"] > 0
+
+    page = server.metrics()
+
+    def total(name, label=""):
+        return sum(v for k, v in page.items() if k.split("{")[0] == name and label in k)
+
+    ended = [a for a in together if lines[a.id]["code"] == 200]
+    assert total("vllm:prompt_tokens_total") == sum(a.prompt_tokens for a in together)
+    assert total("vllm:generation_tokens_total") == tokens.total()
+    assert total("vllm:request_success_total") == STREAMS
+    for reason, count in reasons.items():
+        assert total("vllm:request_success_total", f'finished_reason="{reason}"') == count, reason
+    assert total("vllm:time_to_first_token_seconds_count") == STREAMS
+    assert total("vllm:request_prompt_tokens_count") == total("vllm:request_generation_tokens_count") == len(ended)
+    assert total("vllm:request_prompt_tokens_sum") == sum(a.prompt_tokens for a in ended)
+    assert total("vllm:request_generation_tokens_sum") == tokens[200]
 
 
 def test_a_shared_prefix_is_found(serve):

@@ -4,9 +4,11 @@ import hashlib
 import http.server
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import threading
+import urllib.parse
 import urllib.request
 
 import pytest
@@ -21,14 +23,19 @@ NAMES = [
 ]
 ENCODER = ROOT / "tests/goldens/encoders/qwen3_embedding"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+OLDER = "89abcdef0123456789abcdef0123456789abcdef"
 
 
 class Hub(http.server.ThreadingHTTPServer):
-    """Serves `root` as org/demo; `cut` ends the first transfers of large files early; `spoil` changes a byte."""
+    """Serves `root` as org/demo; `cut` ends the first transfers of large files early; `spoil` changes a byte.
 
-    def __init__(self, cut=0, spoil=False, token=None, root=DEMO, names=NAMES):
+    `others`: more revisions, {name: (commit, its root)}; a commit is a revision as well."""
+
+    def __init__(self, cut=0, spoil=False, token=None, root=DEMO, names=NAMES, others={}):
         super().__init__(("127.0.0.1", 0), Answer)
-        self.root, self.names = pathlib.Path(root), names
+        self.names = names
+        self.revisions = {"main": (COMMIT, root), **others}
+        self.roots = {commit: pathlib.Path(of) for commit, of in self.revisions.values()}
         self.cut, self.spoil, self.token, self.ranges, self.requests = cut, spoil, token, [], 0
         threading.Thread(target=self.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
@@ -43,16 +50,18 @@ class Answer(http.server.BaseHTTPRequestHandler):
         hub.requests += 1
         if hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
             return self.send_error(401)
-        if self.path.startswith("/api/models/org/demo/revision/main"):
-            return self.reply(
-                json.dumps(
-                    {"sha": COMMIT, "siblings": [self.describe(n) for n in hub.names]}
-                ).encode()
-            )
-        prefix = f"/org/demo/resolve/{COMMIT}/"
-        if not self.path.startswith(prefix):
+        _, described, revision = self.path.partition("?")[0].partition("/api/models/org/demo/revision/")
+        if described:
+            commit, _ = hub.revisions.get(urllib.parse.unquote(revision), (revision, None))
+            if "/" in revision or commit not in hub.roots:
+                return self.send_error(404)
+            files = [self.describe(hub.roots[commit] / n, n) for n in hub.names]
+            return self.reply(json.dumps({"sha": commit, "siblings": files}).encode())
+        _, _, resolved = self.path.partition("/org/demo/resolve/")
+        commit, _, name = resolved.partition("/")
+        if commit not in hub.roots:
             return self.send_error(404)
-        data = (hub.root / self.path[len(prefix) :]).read_bytes()
+        data = (hub.roots[commit] / name).read_bytes()
         if hub.spoil and len(data) > 10**6:
             data = data[:1000] + bytes([data[1000] ^ 1]) + data[1001:]
         begin, status = 0, 200
@@ -65,8 +74,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
             cut = begin + 2 * 10**6
         self.reply(data[begin:], status, None if cut is None else data[begin:cut])
 
-    def describe(self, name):
-        data = (self.server.root / name).read_bytes()
+    def describe(self, path, name):
+        data = path.read_bytes()
         entry = {
             "rfilename": name,
             "size": len(data),
@@ -100,6 +109,9 @@ def test_downloads_resumes_and_then_uses_the_cache(serve, tmp_path):
     server = serve(model="org/demo", env=environment(hub, tmp_path))
     assert '"demo"' in server.get("/v1/models") or "org/demo" in server.get("/v1/models")
     assert hub.ranges == [2 * 10**6, 4 * 10**6]
+    told = [re.fullmatch(r"model.safetensors: (\d+) of (\d+) MiB", line["message"]) for line in server.log_lines()]
+    told = [(int(m[1]), int(m[2])) for m in told if m]
+    assert told == sorted(told) and len(set(told)) > 3 and told[-1][0] == told[-1][1]
     snapshot = tmp_path / "hf/hub/models--org--demo/snapshots" / COMMIT
     for name in NAMES:
         assert (snapshot / name).is_symlink() and (snapshot / name).read_bytes() == (
@@ -146,13 +158,99 @@ def failure(model, env):
         timeout=120,
     )
     assert result.returncode == 1
-    return result.stderr.splitlines()[-1]
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("{")]  # of the log
+    assert len(lines) == 1 and lines[0].startswith("penstock: "), result.stderr
+    return lines[0]
 
 
 def test_a_wrong_checksum_is_not_served(tmp_path):
     message = failure("org/demo", environment(Hub(spoil=True), tmp_path))
     assert "model.safetensors" in message and "checksum" in message
     assert not list((tmp_path / "hf").rglob("config.json"))
+
+
+@pytest.fixture
+def older(tmp_path):
+    """A revision of the model with another context and another checkpoint, which is no smaller."""
+    root = tmp_path / "older"
+    shutil.copytree(DEMO, root, ignore=shutil.ignore_patterns("golden*", "*.py", "*.md"))
+    config = json.loads((root / "config.json").read_text())
+    (root / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 1024}))
+    weights = bytearray((root / "model.safetensors").read_bytes())
+    weights[-2:] = b"\0\0"
+    (root / "model.safetensors").write_bytes(weights)
+    return root
+
+
+def snapshots(tmp_path):
+    return tmp_path / "hf/hub/models--org--demo/snapshots"
+
+
+def context(server):
+    (model,) = json.loads(server.get("/v1/models"))["data"]
+    assert model["id"] == "org/demo"  # whatever its revision
+    return model["max_model_len"]
+
+
+@pytest.mark.parametrize("revision", ["v1.0", "refs/pr/7", OLDER])
+def test_a_revision_is_downloaded_and_then_found(serve, tmp_path, older, revision):
+    """By tag, by a branch with slashes, by commit; what broke off goes on as with any other."""
+    hub = Hub(cut=2, others={"v1.0": (OLDER, older), "refs/pr/7": (OLDER, older)})
+    env = environment(hub, tmp_path)
+    server = serve(model=f"org/demo@{revision}", env=env)
+    assert context(server) == 1024
+    assert hub.ranges == [2 * 10**6, 4 * 10**6]
+    for name in NAMES:
+        assert (snapshots(tmp_path) / OLDER / name).read_bytes() == (older / name).read_bytes()
+    ref = tmp_path / "hf/hub/models--org--demo/refs" / revision
+    assert not ref.exists() if revision == OLDER else ref.read_text() == OLDER
+    server.stop()
+    before, offline = hub.requests, {**env, "HF_HUB_OFFLINE": "1"}
+    for name in {revision, OLDER}:
+        server = serve(model=f"org/demo@{name}", env=offline)
+        assert context(server) == 1024
+        server.stop()
+    assert "HF_HUB_OFFLINE" in failure("org/demo", offline)  # its main branch is not there
+    assert hub.requests == before
+    # It comes beside the other, of which what is the same is there already.
+    assert context(serve(model="org/demo", env=env)) == 2048
+    assert {p.name for p in snapshots(tmp_path).iterdir()} == {COMMIT, OLDER}
+    assert hub.requests == before + 1 + len(["config.json", "model.safetensors"])
+
+
+def test_a_revision_is_found_where_the_hubs_own_client_left_it(serve, tmp_path, older):
+    root = tmp_path / "hf/hub/models--org--demo"
+    shutil.copytree(older, root / "snapshots" / OLDER)
+    (root / "refs").mkdir()
+    (root / "refs/v1.0").write_text(OLDER)
+    hub = Hub()
+    for revision in ("v1.0", OLDER):
+        server = serve(model=f"org/demo@{revision}", env=environment(hub, tmp_path))
+        assert context(server) == 1024
+        server.stop()
+    assert hub.requests == 0
+
+
+@pytest.mark.parametrize("revision", ["v9", "feature/x", "f" * 40])
+def test_a_revision_that_there_is_not(tmp_path, revision):
+    message = failure(f"org/demo@{revision}", environment(Hub(), tmp_path))
+    assert f"model 'org/demo': no such model, or no revision '{revision}' of it" in message and "404" in message
+    assert not (tmp_path / "hf").exists()
+
+
+@pytest.mark.parametrize("revision", ["", "..", "a/../b", "a b", "/v1", "a@b"])
+def test_what_is_no_revision_is_not_asked_for(tmp_path, revision):
+    hub = Hub()
+    message = failure(f"org/demo@{revision}", environment(hub, tmp_path))
+    assert f"model 'org/demo@{revision}'" in message and "org/name[@rev]" in message
+    assert hub.requests == 0
+
+
+def test_a_wrong_checksum_of_a_revision_is_not_served(tmp_path, older):
+    hub = Hub(spoil=True, others={"v1.0": (OLDER, older)})
+    message = failure("org/demo@v1.0", environment(hub, tmp_path))
+    assert "model.safetensors" in message and "checksum" in message
+    assert not list((tmp_path / "hf").rglob("config.json")) and not list((tmp_path / "hf").rglob("v1.0"))
 
 
 def test_a_token_is_sent_and_its_absence_explained(serve, tmp_path):

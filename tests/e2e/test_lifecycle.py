@@ -12,7 +12,7 @@ import time
 
 import openai
 import pytest
-from conftest import BINARY, DEMO, SANITIZED, Server
+from conftest import BINARY, DEMO, HAS_GRPC, SANITIZED, Server
 
 
 def run(*arguments, **keywords):
@@ -22,18 +22,26 @@ def run(*arguments, **keywords):
 
 
 def fails(result, *parts):
-    """One line that says what, where and what would help; exit 1; no stack trace."""
+    """One line that says what, where and what would help; exit 1; no stack trace; never ready."""
     assert result.returncode == 1, result
-    lines = [line for line in result.stderr.splitlines() if line.startswith("penstock: ")]
-    assert len(lines) == 1 and "terminate" not in result.stderr, result.stderr
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("{")]  # of the log
+    assert len(lines) == 1 and lines[0].startswith("penstock: "), result.stderr
+    assert '"serving"' not in result.stderr, result.stderr
     for part in parts:
         assert part in lines[0], lines[0]
 
 
+def cpu_ticks(server):
+    """Of 10 ms, since its start."""
+    stat = pathlib.Path(f"/proc/{server.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return int(stat[11]) + int(stat[12])
+
+
 def test_is_ready_within_a_second(serve):
+    """Of CPU time, as others work on the machine too; by the clock: benchmarks/serving/ready.py."""
     server = serve()
     if not SANITIZED:
-        assert server.ready_seconds < 1
+        assert cpu_ticks(server) < 100
     assert server.get("/health") is not None and server.get("/ready") is not None
 
 
@@ -83,6 +91,11 @@ def test_a_port_in_use(serve):
         str(server.port),
         "in use",
     )
+    if HAS_GRPC:
+        fails(
+            run("serve", DEMO, "--port", "0", "--grpc-port", str(server.grpc_port)),
+            str(server.grpc_port),
+        )
 
 
 def test_no_bind_beyond_loopback_without_a_key():
@@ -196,6 +209,46 @@ def test_a_lying_checkpoint(broken):
     fails(run("serve", str(broken), "--port", "0"), "model.safetensors", name)
 
 
+def test_a_missing_checkpoint(broken):
+    weights = broken / "model.safetensors"
+    bytes_of_it = weights.read_bytes()
+    weights.unlink()
+    fails(run("serve", str(broken), "--port", "0"), str(weights))
+    # Of shards that an index lists one is not there.
+    (broken / "model-00001-of-00002.safetensors").write_bytes(bytes_of_it)
+    head, _ = header(broken / "model-00001-of-00002.safetensors")
+    shard_of = {name: "model-00001-of-00002.safetensors" for name in head if name != "__metadata__"}
+    shard_of["lm_head.weight"] = "model-00002-of-00002.safetensors"
+    (broken / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shard_of}))
+    fails(run("serve", str(broken), "--port", "0"), "model-00002-of-00002.safetensors")
+
+
+def test_tensors_that_overlap(broken):
+    weights = broken / "model.safetensors"
+    head, rest = header(weights)
+    first, second = sorted((n for n in head if n != "__metadata__"), key=lambda n: head[n]["data_offsets"])[:2]
+    head[second]["data_offsets"] = [offset - 4 for offset in head[second]["data_offsets"]]
+    write_header(weights, head, rest)
+    result = run("serve", str(broken), "--port", "0")
+    fails(result, "model.safetensors", "overlap")
+    assert first in result.stderr or second in result.stderr
+
+
+@pytest.mark.parametrize("file, text, parts", [
+    ("config.json", "{", ["not JSON"]),
+    ("config.json", "[]", ["config.json"]),
+    ("tokenizer.json", '{"model": ', ["tokenizer.json"]),
+    ("tokenizer_config.json", "nothing", ["tokenizer_config.json", "expected a JSON object"]),
+    ("tokenizer_config.json", '{"chat_template": 7}', ["chat_template", "expected"]),
+    ("generation_config.json", '{"temperature": -1}', ["generation_config.json: temperature: expected a number"]),
+    ("generation_config.json", '{"eos_token_id": [2, 1e9]}', ["generation_config.json: eos_token_id: expected an id"]),
+    ("model.safetensors.index.json", '{"weight_map": {"a": "../x"}}', ["index.json", "plain file name"]),
+])
+def test_files_that_are_none(broken, file, text, parts):
+    (broken / file).write_text(text)
+    fails(run("serve", str(broken), "--port", "0"), *parts)
+
+
 def test_a_shape_against_the_config(broken):
     edit(broken / "config.json", lambda c: c.update(intermediate_size=700))
     fails(run("serve", str(broken), "--port", "0"), "704", "700")
@@ -219,6 +272,9 @@ def test_an_unknown_architecture_and_rope(broken):
 def test_a_template_that_does_not_parse(broken):
     (broken / "chat_template.jinja").write_text("{% for m in messages %}{{ m }")
     fails(run("serve", str(broken), "--port", "0"), "chat template", "line 1")
+    (broken / "chat_template.jinja").unlink()
+    edit(broken / "tokenizer_config.json", lambda c: c.update(chat_template="{% if x %}\n{{ y }"))
+    fails(run("serve", str(broken), "--port", "0"), "chat template", "line 2")
 
 
 def test_a_model_without_a_tokenizer_serves_ids(serve, broken):
@@ -243,13 +299,7 @@ def test_an_idle_server_uses_no_cpu(serve):
     client = openai.OpenAI(base_url=server.url + "/v1", api_key="none")
     client.completions.create(model="demo", prompt="x", max_tokens=2)
 
-    def cpu():
-        fields = (
-            pathlib.Path(f"/proc/{server.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        )
-        return int(fields[11]) + int(fields[12])
-
     time.sleep(0.3)
-    before = cpu()
+    before = cpu_ticks(server)
     time.sleep(2)
-    assert cpu() - before <= 4  # ticks of 10 ms
+    assert cpu_ticks(server) - before <= 4

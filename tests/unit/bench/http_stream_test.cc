@@ -76,6 +76,35 @@ TEST(HttpStream, RefusesWhatIsNoHttp) {
   EXPECT_FALSE(stream.Feed("SSH-2.0-OpenSSH\r\n\r\n"));
   stream.Reset();
   EXPECT_FALSE(stream.Feed("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"));
+  const std::string chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+  for (const std::string& wire : {
+           std::string("HTTP/1.1 -20 OK\r\n\r\n"),
+           std::string("HTTP/1.1 +20 OK\r\n\r\n"),
+           std::string("HTTP/1.1 099 OK\r\n\r\n"),
+           std::string("HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\n{}"),
+           std::string("HTTP/1.1 200 OK\r\nContent-Length: \r\n\r\n{}"),
+           std::string("HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n{}"),
+           chunked + "-2\r\n",
+           chunked + "2g\r\n{}\r\n",
+           chunked + ";x\r\n",
+           chunked + "11111111111111111\r\n",
+       }) {
+    stream.Reset();
+    EXPECT_FALSE(stream.Feed(wire)) << wire;
+  }
+}
+
+TEST(HttpStream, AHeadThatIsTooLongIsNoneHoweverItIsCut) {
+  for (const size_t size : {65536, 65537}) {
+    const std::string begin = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX: ";
+    const std::string wire = begin + std::string(size - begin.size() - 4, 'x') + "\r\n\r\n";
+    HttpStream whole;
+    EXPECT_EQ(whole.Feed(wire), size == 65536);
+    HttpStream pieces;
+    bool ok = true;
+    for (size_t i = 0; ok && i < wire.size(); i += 1000) ok = pieces.Feed(wire.substr(i, 1000));
+    EXPECT_EQ(ok, size == 65536);
+  }
 }
 
 }  // namespace

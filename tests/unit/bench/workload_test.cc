@@ -160,6 +160,23 @@ TEST(Workload, CountsRowsOfATraceThatAreWrong) {
   EXPECT_EQ((*reader)->faults().first_line, 4);
 }
 
+TEST(Workload, LeavesOutTimesThatAreNone) {
+  const TraceFile trace(
+      "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+      "infinite-past,5,5\n"
+      "-1e308,5,5\n"
+      "10,5,5\n"
+      "1e308,5,5\n"
+      "infinite-future,5,5\n"
+      "12,5,5\n");
+  auto reader = TraceReader::Open(trace.path());
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  std::vector<double> times;
+  while (auto row = (*reader)->Next()) times.push_back(row->at);
+  EXPECT_THAT(times, ::testing::ElementsAre(0, 2));
+  EXPECT_EQ((*reader)->faults().unreadable, 4);
+}
+
 TEST(Workload, LeavesOutRowsThatAreTooLong) {
   const std::string longest =
       "12,5,5," + std::string(kMostTraceLine - 7, 'x');  // just short enough

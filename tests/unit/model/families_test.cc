@@ -13,21 +13,22 @@
 namespace penstock {
 namespace {
 
-TEST(Families, ReadmeHasTheTableThatInspectPrints) {
-  std::ifstream in(std::string(PENSTOCK_SOURCE_DIR) + "/README.md");
-  std::stringstream readme;
-  readme << in.rdbuf();
+TEST(Families, ThePageOfModelsHasTheTableThatInspectPrints) {
+  std::ifstream in(std::string(PENSTOCK_SOURCE_DIR) + "/docs/models.md");
+  std::stringstream page;
+  page << in.rdbuf();
   std::string table = "| architecture | models |\n|---|---|\n";
   for (const Family& family : Families()) {
     absl::StrAppend(&table, "| `", ToAbsl(family.architecture), "` | ", ToAbsl(family.title),
                     " |\n");
   }
-  EXPECT_NE(readme.str().find(table), std::string::npos)
-      << "put the output of penstock inspect --families into README.md:\n"
+  EXPECT_NE(page.str().find(table), std::string::npos)
+      << "put the output of penstock inspect --families into docs/models.md:\n"
       << table;
-  EXPECT_NE(readme.str().find("GGUF architectures: " + KnownGgufArchitectures() + "."),
+  EXPECT_NE(page.str().find("GGUF architectures: " + KnownGgufArchitectures() + "."),
             std::string::npos)
-      << "put into one line of README.md: GGUF architectures: " << KnownGgufArchitectures() << ".";
+      << "put into one line of docs/models.md: GGUF architectures: " << KnownGgufArchitectures()
+      << ".";
 }
 
 TEST(Families, AreFoundByArchitectureAndByTheModelTypeOfALanguagePart) {

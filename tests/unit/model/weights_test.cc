@@ -52,6 +52,32 @@ absl::Status Load(const std::vector<TensorToWrite>& tensors) {
   return LoadModel(load).status();
 }
 
+TEST(Weights, LoadingSaysHowManyBytesAreDone) {
+  const TempDir dir;
+  dir.Write("config.json", TinyConfig());
+  const std::vector<TensorToWrite> tensors = TinyTensors();
+  dir.Write("model.safetensors", SafetensorsFile(tensors));
+  int64_t bytes = 0;
+  for (const TensorToWrite& tensor : tensors) bytes += static_cast<int64_t>(tensor.bytes.size());
+  WorkerPool pool(1);
+  LoadOptions load;
+  load.model_dir = dir.path();
+  load.pool = &pool;
+  std::vector<int64_t> told;
+  load.progress = [&](std::string_view, int64_t done, int64_t total) {
+    told.push_back(done);
+    EXPECT_EQ(total, bytes);
+  };
+  ASSERT_TRUE(LoadModel(load).ok());
+  EXPECT_EQ(told, (std::vector<int64_t>{0, bytes / 3, bytes / 3 * 2 + bytes % 3 * 2 / 3, bytes}));
+  // A formula has no bytes.
+  told.clear();
+  bytes = 0;
+  load.weights = "formula";
+  ASSERT_TRUE(LoadModel(load).ok());
+  EXPECT_EQ(told, (std::vector<int64_t>{0, 0, 0, 0}));
+}
+
 TensorToWrite& Named(std::vector<TensorToWrite>& tensors, const std::string& name) {
   for (TensorToWrite& t : tensors) {
     if (t.name == name) return t;
