@@ -54,7 +54,8 @@ constexpr std::string_view kPromptSchema =
     R"({"type":"string"},{"type":"integer","minimum":0},)"
     R"({"type":"array","items":{"type":"integer","minimum":0}}]}}]})";
 constexpr std::string_view kTextsSchema =
-    R"({"type":"array","items":{"anyOf":[{"type":"string"},{"type":"object"}]}})";
+    R"({"type":"array","minItems":1,"items":{"anyOf":[{"type":"string"},{"type":"object",)"
+    R"("properties":{"text":{"type":"string"}},"required":["text"]}]}})";
 constexpr std::string_view kContentSchema =
     R"({"anyOf":[{"type":"string"},{"type":"array","items":)"
     R"({"anyOf":[{"type":"string"},{"type":"object"}]}}]})";
@@ -111,7 +112,9 @@ const CallField kFields[] = {
     {"min_tokens", kEverywhere | kDialogues, &Call::min_tokens, 0, kInt32Max, false,
      "No stop token before so many output tokens."},
     {"n", kEverywhere, &Call::n, 1, 1024, false, "Choices per prompt."},
-    {"best_of", kCompletions, &Call::best_of, 1, 1024, false, "Accepted where it equals n."},
+    {"best_of", kCompletions, &Call::best_of, 1, 1024, false,
+     "Candidates per prompt, of which the n with the highest mean log-probability per token are "
+     "given; more than n not in a stream. Usage counts all."},
     {"seed", kEverywhere | kDialogues, &Call::seed, 0, 0, false,
      "Same request, same seed, same tokens."},
     {"temperature", kEverywhere | kDialogues, &Call::temperature, 0, 2, false, "0 is greedy."},
