@@ -54,7 +54,8 @@ constexpr std::string_view kPromptSchema =
     R"({"type":"string"},{"type":"integer","minimum":0},)"
     R"({"type":"array","items":{"type":"integer","minimum":0}}]}}]})";
 constexpr std::string_view kTextsSchema =
-    R"({"type":"array","items":{"anyOf":[{"type":"string"},{"type":"object"}]}})";
+    R"({"type":"array","minItems":1,"items":{"anyOf":[{"type":"string"},{"type":"object",)"
+    R"("properties":{"text":{"type":"string"}},"required":["text"]}]}})";
 constexpr std::string_view kContentSchema =
     R"({"anyOf":[{"type":"string"},{"type":"array","items":)"
     R"({"anyOf":[{"type":"string"},{"type":"object"}]}}]})";
@@ -73,16 +74,23 @@ constexpr std::string_view kToolsSchema =
     R"({"type":"object","required":["name"]}},"required":["function"]}})";
 
 const CallField kFields[] = {
-    {"model", kEverywhere | kDialogues | kPooling, &Call::model, 0, 0, false,
+    {"model", kEverywhere | kDialogues | kPooling | kTokens, &Call::model, 0, 0, false,
      "Name or alias of the model; may be absent where one is served."},
     {"prompt", kAnyText,
      OwnForm{"a string, an array of strings, an array of token ids or an array of such arrays",
              kPromptSchema},
      0, 0, false, "What to continue; several: an answer to each. gRPC: one text."},
+    {"prompt", kTokenize, OwnForm{"a string or an array of token ids", kPromptSchema}, 0, 0, false,
+     "What the token ids are wanted of; or messages."},
+    {"tokens", kDetokenize, &Call::stop_token_ids, 0, 0, false, "What the text is wanted of."},
+    {"return_token_strs", kTokenize, OwnForm{"true or false", kFlagSchema}, 0, 0, false,
+     "The text of each token beside its id."},
     {"prompt_ids", kGrpcGenerate, OwnForm{"token ids", ""}, 0, 0, false,
      "The prompt as token ids."},
     {"messages", kAnyChat, OwnForm{"an array of at least one message", kMessagesSchema}, 0, 0,
      false, "The conversation: objects with role and content, a string or text parts."},
+    {"messages", kTokenize, OwnForm{"an array of at least one message", kMessagesSchema}, 0, 0,
+     false, "As a chat has them; what the template makes of them becomes token ids."},
     {"messages", kMessages, OwnForm{"an array of at least one message", kTurnsSchema}, 0, 0, false,
      "Turns of user, assistant and system, a string or text blocks each; a last one of the "
      "assistant is continued."},
@@ -111,7 +119,9 @@ const CallField kFields[] = {
     {"min_tokens", kEverywhere | kDialogues, &Call::min_tokens, 0, kInt32Max, false,
      "No stop token before so many output tokens."},
     {"n", kEverywhere, &Call::n, 1, 1024, false, "Choices per prompt."},
-    {"best_of", kCompletions, &Call::best_of, 1, 1024, false, "Accepted where it equals n."},
+    {"best_of", kCompletions, &Call::best_of, 1, 1024, false,
+     "Candidates per prompt, of which the n with the highest mean log-probability per token are "
+     "given; more than n not in a stream. Usage counts all."},
     {"seed", kEverywhere | kDialogues, &Call::seed, 0, 0, false,
      "Same request, same seed, same tokens."},
     {"temperature", kEverywhere | kDialogues, &Call::temperature, 0, 2, false, "0 is greedy."},
@@ -155,8 +165,9 @@ const CallField kFields[] = {
     {"truncate_prompt_tokens", kEverywhere | kDialogues | kPooling, &Call::truncate_prompt_tokens,
      -1, kInt32Max, false,
      "Keep so many last tokens of the prompt (embeddings: the first ones); -1: what fits."},
-    {"add_special_tokens", kEverywhere | kDialogues | kEmbed, &Call::add_special_tokens, 0, 0,
-     false, "Let the tokenizer add what a prompt starts with; completions: true, chat: false."},
+    {"add_special_tokens", kEverywhere | kDialogues | kEmbed | kTokenize, &Call::add_special_tokens,
+     0, 0, false,
+     "Let the tokenizer add what a prompt starts with; completions: true, chat: false."},
     {"add_generation_prompt", kAnyChat, &Call::add_generation_prompt, 0, 0, false,
      "The template opens the assistant's turn."},
     {"continue_final_message", kAnyChat, &Call::continue_final_message, 0, 0, false,
@@ -291,6 +302,14 @@ const CallField kFields[] = {
      "The answer must be complete by then."},
     {"ttft_timeout_ms", kEverywhere | kDialogues, &Call::ttft_timeout_ms, 1, kDayMs, false,
      "The first token must be out by then."},
+    {"lora_name", kAdapters, OwnForm{"a string", kStringSchema}, 0, 0, false,
+     "The adapter's name, which requests give as their model."},
+    {"lora_path", kLoadAdapter, OwnForm{"a string", kStringSchema}, 0, 0, false,
+     "Its directory, within lora.dir."},
+    {"base_model_name", kLoadAdapter, OwnForm{"a string", kStringSchema}, 0, 0, false,
+     "The model that it adapts; may be absent where one takes adapters."},
+    {"load_inplace", kLoadAdapter, OwnForm{"true or false", kFlagSchema}, 0, 0, false,
+     "Where one of that name is loaded it is replaced; else that is refused."},
 };
 
 constexpr UnsupportedField kUnsupportedFields[] = {
@@ -349,8 +368,9 @@ absl::Span<const CallField> CallFields() { return kFields; }
 absl::Span<const UnsupportedField> UnsupportedFields() { return kUnsupportedFields; }
 
 const CallField* FindCallField(std::string_view name, Surface surface) {
-  constexpr Surface kSurfaces[] = {kCompletions, kChat,   kGrpcGenerate, kGrpcChat, kEmbeddings,
-                                   kGrpcEmbed,   kRerank, kMessages,     kResponses};
+  constexpr Surface kSurfaces[] = {
+      kCompletions, kChat,      kGrpcGenerate, kGrpcChat,   kEmbeddings,  kGrpcEmbed,    kRerank,
+      kMessages,    kResponses, kTokenize,     kDetokenize, kLoadAdapter, kUnloadAdapter};
   static const auto indexes = [&] {
     std::map<Surface, FieldIndex> made;
     for (const Surface each : kSurfaces) made.emplace(each, MakeIndex(each));

@@ -26,6 +26,10 @@ enum Surface : uint16_t {
   kRerank = 64,
   kMessages = 128,  // Anthropic's
   kResponses = 256,
+  kTokenize = 512,
+  kDetokenize = 1024,
+  kLoadAdapter = 2048,
+  kUnloadAdapter = 4096,
   // Both wires
   kAnyText = kCompletions | kGrpcGenerate,
   kAnyChat = kChat | kGrpcChat,
@@ -37,6 +41,8 @@ enum Surface : uint16_t {
   kDialogues = kMessages | kResponses,
   kHttpText = kHttp | kDialogues,
   kHttpPooling = kEmbeddings | kRerank,
+  kTokens = kTokenize | kDetokenize,
+  kAdapters = kLoadAdapter | kUnloadAdapter,
 };
 
 /// A field with a form of its own, which its codec reads. Messages say what is expected.

@@ -16,10 +16,18 @@ struct Column {
 };
 
 constexpr Column kColumns[] = {
-    {kCompletions, "completions"}, {kChat, "chat"},
-    {kMessages, "messages"},       {kResponses, "responses"},
-    {kEmbeddings, "embeddings"},   {kRerank, "rerank"},
-    {kGrpcGenerate, "Generate"},   {kGrpcChat, "Chat"},
+    {kCompletions, "completions"},
+    {kChat, "chat"},
+    {kMessages, "messages"},
+    {kResponses, "responses"},
+    {kEmbeddings, "embeddings"},
+    {kRerank, "rerank"},
+    {kTokenize, "tokenize"},
+    {kDetokenize, "detokenize"},
+    {kLoadAdapter, "load_lora_adapter"},
+    {kUnloadAdapter, "unload_lora_adapter"},
+    {kGrpcGenerate, "Generate"},
+    {kGrpcChat, "Chat"},
     {kGrpcEmbed, "Embed"},
 };
 
@@ -41,9 +49,9 @@ std::string CallFieldsMarkdown() {
   std::string page =
       "# Request fields\n\n"
       "Generated: `penstock check-config --api > docs/api.md`. `completions`, `chat`, `messages`, "
-      "`responses`, `embeddings` and `rerank` are\nthe routes of HTTP; `Generate`, `Chat` and "
-      "`Embed` are calls of "
-      "`penstock.v1.Inference`, each also the streamed\nform where there is one. A value of a "
+      "`responses`, `embeddings`, `rerank`,\n`tokenize`, `detokenize`, `load_lora_adapter` and "
+      "`unload_lora_adapter` are the routes of HTTP; `Generate`, `Chat`\nand `Embed` are calls of "
+      "`penstock.v1.Inference`, each also the streamed form where there is one. A value of a "
       "wrong "
       "type or out of range is a 400 (INVALID_ARGUMENT) that names the field;\n`null`, as a field "
       "left out, is the default; unknown fields are ignored.\n\n"

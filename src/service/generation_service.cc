@@ -9,6 +9,7 @@
 #include "base/cpu_parts.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "service/best_of_sink.h"
 #include "service/call_error.h"
 #include "service/call_fields.h"
 #include "service/ids.h"
@@ -205,7 +206,7 @@ absl::StatusOr<std::shared_ptr<RunningCall>> GenerationService::StartOnce(
   if (engine_refused != nullptr && !patient.ok()) *engine_refused = true;
   RETURN_IF_ERROR(patient);
   RETURN_IF_ERROR(ResolveTexts(call, *model));
-  const int64_t n = call.n.value_or(1);
+  const int64_t kept = call.n.value_or(1), n = NumCandidates(call);
   RETURN_IF_ERROR(CheckRoom(call.prompts.size(), n));
   ASSIGN_OR_RETURN(std::vector<std::vector<TokenId>> prompts, BuildPrompts(call, *model));
 
@@ -241,6 +242,12 @@ absl::StatusOr<std::shared_ptr<RunningCall>> GenerationService::StartOnce(
   setup.cached_price = tenant.cached_price();
   setup.usage = tenant.Meter(parts_.usage);
   setup.model = model;
+  const bool wants_tokens = NumLogprobs(call) >= 0 || call.return_token_ids.value_or(false) ||
+                            model->tokenizer == nullptr;
+  if (n > kept) {
+    sink = std::make_shared<BestOfSink>(
+        BestOf{static_cast<int32_t>(n), static_cast<int32_t>(kept), wants_tokens}, std::move(sink));
+  }
   setup.sink = sink;
   setup.loop = parts_.loop;
   setup.clock = parts_.clock;
@@ -255,8 +262,7 @@ absl::StatusOr<std::shared_ptr<RunningCall>> GenerationService::StartOnce(
   setup.reported_stop_ids = call.stop_token_ids;
   setup.include_stop = call.include_stop_str_in_output.value_or(false);
   setup.skip_special = call.skip_special_tokens.value_or(true);
-  setup.keep_tokens = requests.front().sampling.num_logprobs >= 0 ||
-                      call.return_token_ids.value_or(false) || model->tokenizer == nullptr;
+  setup.keep_tokens = wants_tokens || n > kept;
   setup.drop_output = call.max_tokens == 0;
   setup.interval =
       StreamsOut(call) ? call.stream_interval.value_or(1) : std::numeric_limits<int64_t>::max();
@@ -268,7 +274,7 @@ absl::StatusOr<std::shared_ptr<RunningCall>> GenerationService::StartOnce(
   start.model_name = call.model.value_or(model->name);
   start.request_id = call.request_id;
   start.created = absl::ToUnixSeconds(absl::Now());
-  start.num_choices = setup.num_choices;
+  start.num_choices = static_cast<int32_t>(prompts.size() * kept);
   start.prompt_tokens = setup.record.usage.prompt_tokens;
   start.prompt_ids = std::move(prompts);
   if (setup.reservation != nullptr) start.limits = setup.reservation->state();

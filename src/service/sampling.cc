@@ -103,7 +103,18 @@ absl::Status CheckFieldsTogether(const GenerationCall& call, const ServedModel& 
                         absl::StrCat("n must be an integer in [1, ", max_n, "], got ", *call.n));
   }
   if (call.best_of && *call.best_of != call.n.value_or(1)) {
-    return InvalidField("best_of", "best_of is supported only where it equals n");
+    if (*call.best_of > max_n) {
+      return InvalidField("best_of", absl::StrCat("best_of must be an integer in [1, ", max_n,
+                                                  "], got ", *call.best_of));
+    }
+    if (*call.best_of < call.n.value_or(1)) {
+      return InvalidField("best_of", absl::StrCat("best_of must be at least n, which is ",
+                                                  call.n.value_or(1), ", got ", *call.best_of));
+    }
+    if (call.stream.value_or(false)) {
+      return InvalidField("best_of",
+                          "best_of greater than n is only for answers that do not stream");
+    }
   }
   if (call.max_tokens == 0 && (call.chat || !call.echo.value_or(false))) {
     return InvalidField("max_tokens",
@@ -157,6 +168,10 @@ int32_t NumLogprobs(const GenerationCall& call) {
   return call.logprob_token_ids.empty() ? -1 : 0;
 }
 
+int64_t NumCandidates(const GenerationCall& call) {
+  return std::max(call.n.value_or(1), call.best_of.value_or(1));
+}
+
 int32_t NumPromptLogprobs(const GenerationCall& call) {
   const int32_t echoed = call.echo.value_or(false) ? NumLogprobs(call) : -1;
   return std::max(echoed, static_cast<int32_t>(call.num_prompt_logprobs.value_or(-1)));
@@ -183,6 +198,8 @@ absl::StatusOr<GenerateRequest> MakeRequest(const GenerationCall& call, const Se
   sampling.top_k = static_cast<int32_t>(std::clamp<int64_t>(top_k, 0, model.vocab_size));
   sampling.min_tokens = static_cast<int32_t>(call.min_tokens.value_or(0));
   sampling.num_logprobs = NumLogprobs(call);
+  if (NumCandidates(call) > call.n.value_or(1))
+    sampling.num_logprobs = std::max(0, sampling.num_logprobs);  // by which candidates are ranked
   sampling.logprob_token_ids = call.logprob_token_ids;
   sampling.allowed_token_ids = call.allowed_token_ids;
   sampling.bad_words = call.bad_word_ids;

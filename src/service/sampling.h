@@ -21,7 +21,10 @@ absl::Status ResolveTexts(GenerationCall& call, const ServedModel& model);
 /// How many log-probs were asked for beside the sampled token's; -1: none.
 int32_t NumLogprobs(const GenerationCall& call);
 
-/// The same of the prompt's tokens, for prompt_logprobs or an echo; -1: none.
+/// Choices that are generated for each prompt: n, or best_of, of which n are given.
+int64_t NumCandidates(const GenerationCall& call);
+
+/// As NumLogprobs, of the prompt's tokens, for prompt_logprobs or an echo; -1: none.
 int32_t NumPromptLogprobs(const GenerationCall& call);
 
 /// Everything but prompt, seed and deadlines. INVALID_ARGUMENT, with both numbers, where prompt and

@@ -164,7 +164,9 @@ PROBES = {
         6, lambda w, wo, walk: wo.completion <= 3 and w.completion >= 6, "no end before",
         lambda walk: {"stop_token_ids": [walk.ids[2]]}),
     "n": anywhere(2, lambda w, wo, walk: len(w.texts) == 2, "so many choices"),
-    "best_of": anywhere(2, lambda w, wo, walk: len(w.texts) == 2, ACCEPTED + " where it equals n", {"n": 2}),
+    "best_of": anywhere(
+        3, lambda w, wo, walk: len(w.texts) == 2 and 2 * w.completion == 3 * wo.completion,
+        "so many candidates, n choices", {"n": 2}),
     "seed": anywhere(
         7, lambda w, wo, walk: walk.again().gist() == w.gist() != wo.gist(), "the same tokens each time",
         lambda walk: {"temperature": 2, **tokens(walk, 24)}),

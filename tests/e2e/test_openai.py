@@ -1,5 +1,7 @@
 """The official client against the demo model."""
 
+import statistics
+
 import openai
 import pytest
 from conftest import DEVICE, few
@@ -213,3 +215,36 @@ def test_echoed_log_probabilities_are_those_that_sampling_reports(client):
         assert echoed.token_logprobs[i] == pytest.approx(wanted, abs=2e-4)
     text, offsets = whole.choices[0].text, echoed.text_offset
     assert [text[a:b] for a, b in zip(offsets, offsets[1:])] == echoed.tokens[:-1]
+
+
+def likelihood(choice):
+    return statistics.mean(choice.logprobs.token_logprobs)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_best_of_gives_the_likeliest_of_its_candidates(client, n):
+    prompts = ["The old house", "The sea"]
+    ask = dict(model="demo", prompt=prompts, max_tokens=few(16), temperature=1, seed=11)
+    whole = client.completions.create(**ask, n=6, logprobs=0)
+    best = client.completions.create(**ask, n=n, best_of=6)
+    ranked = []
+    for first in (0, 6):
+        ranked += sorted(whole.choices[first:first + 6], key=likelihood, reverse=True)[:n]
+    assert [c.text for c in best.choices] == [c.text for c in ranked]
+    assert [c.index for c in best.choices] == list(range(2 * n))
+    assert best.usage.completion_tokens == whole.usage.completion_tokens
+    assert all(c.logprobs is None for c in best.choices)
+    told = client.completions.create(**ask, n=n, best_of=6, logprobs=0, echo=True)
+    for choice, wanted in zip(told.choices, ranked):
+        assert choice.text == prompts[choice.index // n] + wanted.text
+        ours, theirs = choice.logprobs.token_logprobs, wanted.logprobs.token_logprobs
+        assert len(ours) > len(theirs) and ours[-len(theirs):] == theirs
+
+
+def test_best_of_is_at_least_n_and_waits_for_its_candidates(client):
+    ask = dict(model="demo", prompt="Once", max_tokens=2)
+    for more in ({"best_of": 2, "n": 3}, {"best_of": 2, "stream": True}, {"best_of": 17}, {"best_of": 0}):
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.completions.create(**ask, **more)
+        assert refused.value.param == "best_of", more
+    assert list(client.completions.create(**ask, n=2, best_of=2, stream=True))

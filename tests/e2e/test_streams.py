@@ -1,5 +1,5 @@
 """A thousand streams at once, among clients that vanish, never finish their request, or read a
-hundred bytes a second: nothing is lost, nothing leaks. `python test_streams.py` prints latencies."""
+hundred bytes a second: nothing is lost, nothing leaks. `benchmarks/serving/bad_clients.py` takes their times."""
 
 import asyncio
 import json
@@ -7,9 +7,6 @@ import os
 import pathlib
 import random
 import socket
-import statistics
-import sys
-import time
 
 from conftest import SANITIZED
 
@@ -35,21 +32,17 @@ def request(prompt, length):
     return f"{head}Content-Length: {len(text)}\r\n\r\n".encode() + text
 
 
-async def healthy(server, pick, gaps):
-    """The whole answer; `gaps` takes the seconds between two events of a stream."""
+async def healthy(server, pick):
+    """The whole answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(request(*pick))
-    text, last = "", None
+    text = ""
     assert (await reader.readline()).startswith(b"HTTP/1.1 200")
     while line := await reader.readline():
         if not line.startswith(b"data: "):
             continue
         if line == b"data: [DONE]\n":
             break
-        now = time.monotonic()
-        if last is not None:
-            gaps.append(now - last)
-        last = now
         text += "".join(choice["text"] for choice in json.loads(line[6:])["choices"])
     writer.close()
     return text
@@ -86,27 +79,30 @@ async def reads_slowly(server, pick, over):
     sock.close()
 
 
-async def storm(server, count, alone, bad):
-    """Runs `count` streams at once, a share `bad` of them of the bad kinds; gaps of the others."""
-    over, gaps = asyncio.Event(), []
-    others, judged, picks = [], [], []
-    for _ in range(count):
-        pick = (random.choice(PROMPTS), random.choice(LENGTHS))
-        kind = random.random() / bad if bad else 1
-        if kind >= 1:
-            picks.append(pick)
-            judged.append(asyncio.create_task(healthy(server, pick, gaps)))
+def drawn_picks(count):
+    return [(random.choice(PROMPTS), random.choice(LENGTHS)) for _ in range(count)]
+
+
+async def storm(server, picks, alone, bad):
+    """Streams all of `picks` at once, among `bad` clients of the bad kinds."""
+    over = asyncio.Event()
+    begun = [(True, pick) for pick in picks] + [(False, pick) for pick in drawn_picks(bad)]
+    random.shuffle(begun)
+    others, judged = [], []
+    for is_healthy, pick in begun:
+        kind = random.random()
+        if is_healthy:
+            judged.append((pick, asyncio.create_task(healthy(server, pick))))
         elif kind > 0.6:
             others.append(asyncio.create_task(vanishes(server, pick)))
         elif kind > 0.3:
             others.append(asyncio.create_task(never_finishes(server, pick, over)))
         else:
             others.append(asyncio.create_task(reads_slowly(server, pick, over)))
-    answers = await asyncio.gather(*judged)
+    answers = await asyncio.gather(*(task for _, task in judged))
     over.set()
     await asyncio.gather(*others)
-    assert answers == [alone[pick] for pick in picks]
-    return gaps
+    assert answers == [alone[pick] for pick, _ in judged]
 
 
 def resident(server):
@@ -127,18 +123,21 @@ def at_rest(server, fds):
     )
 
 
-def weather(server, count, report):
+def answers_alone(server):
     random.seed(int(os.environ.get("PENSTOCK_SEED", "1")))
-    alone = {}
-    for prompt in PROMPTS:
-        for length in LENGTHS:
-            answer = asyncio.run(healthy(server, (prompt, length), []))
-            alone[prompt, length] = answer
+    return {(prompt, length): asyncio.run(healthy(server, (prompt, length)))
+            for prompt in PROMPTS for length in LENGTHS}
+
+
+def weather(server, count):
+    """Storms of `count` clients; MiB resident after each."""
+    alone = answers_alone(server)
     server.until(lambda: server.metric("vllm:kv_cache_usage_perc") == 0)
     fds = descriptors(server)
     sizes = []
-    for bad in ROUNDS:
-        report(bad, asyncio.run(storm(server, count, alone, bad)))
+    for share in ROUNDS:
+        bad = round(share * count)
+        asyncio.run(storm(server, drawn_picks(count - bad), alone, bad))
         server.until(lambda: at_rest(server, fds), seconds=60)
         sizes.append(resident(server))
     return sizes
@@ -150,23 +149,8 @@ OPTIONS = ("--set", "engine.max_queue=4096", "--set", "engine.cpu_kernels=avx2")
 
 def test_a_thousand_streams_among_bad_clients(serve):
     server = serve(*OPTIONS)
-    sizes = weather(server, STREAMS, lambda bad, gaps: None)
+    sizes = weather(server, STREAMS)
     if not SANITIZED:  # whose allocators keep what is freed
         # An allocator takes a step now and then; what leaks grows with every storm.
         grown = [after - before for before, after in zip(sizes[1:], sizes[2:])]
         assert min(grown) < 1 and sum(grown) < 32, sizes
-
-
-if __name__ == "__main__":
-    from conftest import Server
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        one = Server(pathlib.Path(folder), *OPTIONS)
-
-        def report(bad, gaps):
-            cuts = statistics.quantiles(gaps, n=100)
-            print(f"bad {bad:.0%}: {len(gaps)} gaps, ms p50 {cuts[49] * 1e3:.1f} p99 {cuts[98] * 1e3:.1f}")
-
-        print("resident MiB after each:", weather(one, STREAMS, report))
-        one.stop()

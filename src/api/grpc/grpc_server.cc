@@ -10,10 +10,12 @@
 #include <map>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "api/grpc/inference_service.h"
 #include "api/grpc/tls_credentials.h"
+#include "api/grpc/unread_messages.h"
 #include "base/status_macros.h"
 
 namespace penstock {
@@ -43,6 +45,11 @@ class GrpcServer::Core {
     constexpr int64_t kLargest = std::numeric_limits<int>::max();
     builder.SetMaxReceiveMessageSize(static_cast<int>(std::min<int64_t>(
         kLargest, kRoomToRaise * service_.config().Get()->limits.max_body.value)));
+    std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> watchers;
+    watchers.push_back(RefuseUnreadMessages(
+        *v1::GenerateRequest::descriptor()->file()->FindServiceByName("Inference"),
+        [this] { inference_.Count(400); }));
+    builder.experimental().SetInterceptorCreators(std::move(watchers));
     credentials_ = options.tls ? MakeTlsCredentials(options.tls, options.client_auth)
                                : grpc::InsecureServerCredentials();
     builder.AddListeningPort(options.address, credentials_, &port_);

@@ -42,12 +42,13 @@ class InferenceService final : public v1::Inference::CallbackService {
 
   grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context,
                                      const v1::GetModelRequest* request, v1::Model* model) override;
+  /// A call that was answered; `http_status` is what the answer is over HTTP.
+  void Count(int http_status) const;
 
  private:
   /// Finds out who calls, and takes what the metadata says of the answer's encoding.
   AccessControl::Found Admit(grpc::CallbackServerContext& context, RouteAccess access) const;
   GenerationCall NewCall(grpc::CallbackServerContext& context) const;
-  void Count(int http_status) const;
   CallEnd EndOf(grpc::CallbackServerContext* context) const;
   template <class Request, class Response>
   grpc::ServerUnaryReactor* AnswerAtOnce(grpc::CallbackServerContext* context,

@@ -25,7 +25,7 @@ struct BodyRoute {
   Surface surface;
   const char* summary;
   std::vector<std::string_view> required;
-  const char* answer;  // of OpenApiAnswers
+  const char* answer;  // of OpenApiAnswers; null: no JSON
   bool streams = false;
   const char* error = "Error";
 };
@@ -51,6 +51,18 @@ const std::vector<BodyRoute>& BodyRoutes() {
        "MessagesError"},
       {"/v1/embeddings", kEmbeddings, "A vector for each input", {"input"}, "Embeddings"},
       {"/v1/rerank", kRerank, "Order documents by a query", {"query", "documents"}, "Rerank"},
+      {"/tokenize", kTokenize, "The token ids of a prompt or a conversation", {}, "Tokens"},
+      {"/detokenize", kDetokenize, "The text of token ids", {"tokens"}, "Prompt"},
+      {"/v1/load_lora_adapter",
+       kLoadAdapter,
+       "Serve an adapter of lora.dir",
+       {"lora_name", "lora_path"},
+       nullptr},
+      {"/v1/unload_lora_adapter",
+       kUnloadAdapter,
+       "Serve an adapter no longer",
+       {"lora_name"},
+       nullptr},
   };
   return routes;
 }
@@ -120,15 +132,14 @@ Json ErrorAnswer(const char* schema) {
 }
 
 Json PostOperation(const BodyRoute& route) {
-  Json content = JsonContent(route.answer);
-  if (route.streams) content["text/event-stream"] = {{"schema", {{"type", "string"}}}};
+  Json answer = {{"description", "The answer"}};
+  if (route.answer != nullptr) answer["content"] = JsonContent(route.answer);
+  if (route.streams) answer["content"]["text/event-stream"] = {{"schema", {{"type", "string"}}}};
   return {
       {"summary", route.summary},
       {"requestBody",
        {{"required", true}, {"content", {{"application/json", {{"schema", BodySchema(route)}}}}}}},
-      {"responses",
-       {{"200", {{"description", "The answer"}, {"content", std::move(content)}}},
-        {"default", ErrorAnswer(route.error)}}}};
+      {"responses", {{"200", std::move(answer)}, {"default", ErrorAnswer(route.error)}}}};
 }
 
 Json PlainOperation(const OpenApiRoute& route) {
@@ -142,9 +153,6 @@ Json PlainOperation(const OpenApiRoute& route) {
   }
   if (route.query != nullptr) {
     for (Json& one : Json::parse(route.query)) operation["parameters"].push_back(std::move(one));
-  }
-  if (route.body != nullptr) {
-    operation["requestBody"] = {{"required", true}, {"content", JsonContent(route.body)}};
   }
   Json answer = {{"description", "The answer"}};
   if (route.answer != nullptr) answer["content"] = JsonContent(route.answer);

@@ -4,28 +4,24 @@ namespace penstock {
 namespace {
 
 constexpr OpenApiRoute kOpenApiRoutes[] = {
-    {"/v1/models", "get", "The models that are served", nullptr, "Models"},
-    {"/v1/models/{model}", "get", "One of them", nullptr, "Model"},
-    {"/v1/responses/{response_id}", "get", "A kept response", nullptr, "Response"},
-    {"/v1/responses/{response_id}/input_items", "get", "The items of its input", nullptr, "Items",
+    {"/v1/models", "get", "The models that are served", "Models"},
+    {"/v1/models/{model}", "get", "One of them", "Model"},
+    {"/v1/responses/{response_id}", "get", "A kept response", "Response"},
+    {"/v1/responses/{response_id}/input_items", "get", "The items of its input", "Items",
      R"([{"name":"limit","in":"query","schema":{"type":"integer","minimum":1,"maximum":100,)"
      R"("default":20}},{"name":"order","in":"query","schema":{"enum":["asc","desc"],)"
      R"("default":"desc"}},{"name":"after","in":"query","description":"the id of an item",)"
      R"("schema":{"type":"string"}},{"name":"include","in":"query",)"
      R"("schema":{"type":"array","items":{"type":"string"}}}])"},
-    {"/v1/responses/{response_id}", "delete", "Forget a kept response", nullptr, "Deleted"},
-    {"/tokenize", "post", "The token ids of a prompt or a conversation", "TokenizeBody", "Tokens"},
-    {"/detokenize", "post", "The text of token ids", "DetokenizeBody", "Prompt"},
-    {"/v1/load_lora_adapter", "post", "Serve an adapter of lora.dir", "LoadAdapterBody", nullptr},
-    {"/v1/unload_lora_adapter", "post", "Serve an adapter no longer", "UnloadAdapterBody", nullptr},
-    {"/health", "get", "Whether the process lives", nullptr, "Status"},
-    {"/ready", "get", "Whether a model can serve", nullptr, "Status"},
-    {"/version", "get", "The version of this server", nullptr, "Version"},
-    {"/metrics", "get", "Prometheus text", nullptr, nullptr},
-    {"/metrics/lb", "get", "Prometheus text of what balancers weigh", nullptr, nullptr},
-    {"/openapi.json", "get", "This document", nullptr, "Document"},
-    {"/errors", "get", "The last requests that failed, the newest first", nullptr, "Errors"},
-    {"/", "get", "A page to try the models and to watch the server", nullptr, nullptr},
+    {"/v1/responses/{response_id}", "delete", "Forget a kept response", "Deleted"},
+    {"/health", "get", "Whether the process lives", "Status"},
+    {"/ready", "get", "Whether a model can serve", "Status"},
+    {"/version", "get", "The version of this server", "Version"},
+    {"/metrics", "get", "Prometheus text", nullptr},
+    {"/metrics/lb", "get", "Prometheus text of what balancers weigh", nullptr},
+    {"/openapi.json", "get", "This document", "Document"},
+    {"/errors", "get", "The last requests that failed, the newest first", "Errors"},
+    {"/", "get", "A page to try the models and to watch the server", nullptr},
 };
 
 // One schema a line, by name.
@@ -50,18 +46,6 @@ constexpr const char* kAnswers = R"({
  "required":["id","object","created","owned_by"]},
 "Models":{"type":"object","properties":{"object":{"const":"list"},
  "data":{"type":"array","items":{"$ref":"#/components/schemas/Model"}}},"required":["object","data"]},
-"TokenizeBody":{"type":"object","properties":{"model":{"type":["string","null"]},
- "prompt":{"anyOf":[{"type":"string"},{"type":"array","minItems":1,"items":{"anyOf":[{"type":"string"},
- {"type":"integer","minimum":0},{"type":"array","items":{"type":"integer","minimum":0}}]}}]},
- "messages":{"type":["array","null"],"minItems":1,"items":{"type":"object"}},
- "add_special_tokens":{"type":["boolean","null"]},"return_token_strs":{"type":["boolean","null"]}}},
-"DetokenizeBody":{"type":"object","properties":{"model":{"type":["string","null"]},
- "tokens":{"type":"array","items":{"type":"integer","minimum":0}}},"required":["tokens"]},
-"LoadAdapterBody":{"type":"object","properties":{"lora_name":{"type":"string"},
- "lora_path":{"type":"string"},"base_model_name":{"type":["string","null"]},
- "load_inplace":{"type":["boolean","null"]}},"required":["lora_name","lora_path"]},
-"UnloadAdapterBody":{"type":"object","properties":{"lora_name":{"type":"string"}},
- "required":["lora_name"]},
 "Tokens":{"type":"object","properties":{"count":{"type":"integer","minimum":0},
  "max_model_len":{"type":"integer"},"tokens":{"type":"array","items":{"type":"integer"}}},
  "required":["count","max_model_len","tokens"]},

@@ -1,5 +1,5 @@
-// What /openapi.json says beside the table of request fields: answers, and routes without such
-// fields.
+// What /openapi.json says beside the table of request fields: answers, and routes without a
+// body.
 // Owns nothing. Must not know how calls are served.
 // Threads: thread-safe.
 #pragma once
@@ -14,8 +14,7 @@ struct OpenApiRoute {
   const char* path;
   const char* method;  // lower case
   const char* summary;
-  const char* body;             // a schema of OpenApiAnswers; null: none
-  const char* answer;           // the same; null: no JSON
+  const char* answer;           // a schema of OpenApiAnswers; null: no JSON
   const char* query = nullptr;  // parameters of it, a JSON array; null: none
 };
 

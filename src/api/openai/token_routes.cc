@@ -66,9 +66,7 @@ absl::StatusOr<std::string> Detokenize(GenerationService& service, HttpRequest& 
                          tokens ? tokens->Tree() : nlohmann::ordered_json());
   }
   GenerationCall call;
-  static const CallField field = {"tokens", kEverywhere, &GenerationCall::stop_token_ids, 0, 0,
-                                  false,    ""};
-  RETURN_IF_ERROR(ReadField(field, *tokens, call));
+  RETURN_IF_ERROR(ReadField(*FindCallField("tokens", kDetokenize), *tokens, call));
   ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model,
                    service.FindToServe(name, request.principal));
   ASSIGN_OR_RETURN(const std::string text, service.Detokenize(call.stop_token_ids, *model));

@@ -29,8 +29,9 @@ TEST(Ids, AreCleanedAndDiffer) {
 }
 
 TEST(CallFields, AreListedOncePerSurfaceWithADescription) {
-  for (Surface surface : {kCompletions, kChat, kGrpcGenerate, kGrpcChat, kEmbeddings, kGrpcEmbed,
-                          kRerank, kMessages, kResponses}) {
+  for (Surface surface :
+       {kCompletions, kChat, kGrpcGenerate, kGrpcChat, kEmbeddings, kGrpcEmbed, kRerank, kMessages,
+        kResponses, kTokenize, kDetokenize, kLoadAdapter, kUnloadAdapter}) {
     std::set<std::string_view> names;
     for (const CallField& field : CallFields()) {
       EXPECT_FALSE(field.doc.empty()) << field.name;

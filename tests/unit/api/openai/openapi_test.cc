@@ -17,11 +17,17 @@ namespace {
 
 using nlohmann::json;
 
-const std::map<std::string, Surface> kBodyPaths = {
-    {"/v1/completions", kCompletions},       {"/v1/chat/completions", kChat},
-    {"/v1/responses", kResponses},           {"/v1/messages", kMessages},
-    {"/v1/embeddings", kEmbeddings},         {"/v1/rerank", kRerank},
-    {"/v1/messages/count_tokens", kMessages}};
+const std::map<std::string, Surface> kBodyPaths = {{"/v1/completions", kCompletions},
+                                                   {"/v1/chat/completions", kChat},
+                                                   {"/v1/responses", kResponses},
+                                                   {"/v1/messages", kMessages},
+                                                   {"/v1/embeddings", kEmbeddings},
+                                                   {"/v1/rerank", kRerank},
+                                                   {"/v1/messages/count_tokens", kMessages},
+                                                   {"/tokenize", kTokenize},
+                                                   {"/detokenize", kDetokenize},
+                                                   {"/v1/load_lora_adapter", kLoadAdapter},
+                                                   {"/v1/unload_lora_adapter", kUnloadAdapter}};
 
 json BodySchemaOf(const json& document, const std::string& path) {
   return document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"];
