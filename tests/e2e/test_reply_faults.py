@@ -112,8 +112,9 @@ def test_a_call_that_is_cut_off_is_handed_out_as_far_as_it_came(client):
     cut = dict(model="demo", messages=ASK, tools=TOOLS, tool_choice="required", temperature=0)
     seen = 0
     for max_tokens in range(1, 40):
-        choice = client.chat.completions.create(**cut, max_tokens=max_tokens).choices[0]
-        calls, text, last = calls_and_text(list(client.chat.completions.create(**cut, max_tokens=max_tokens, stream=True)))
+        cut["max_tokens"] = max_tokens
+        choice = client.chat.completions.create(**cut).choices[0]
+        calls, text, last = calls_and_text(list(client.chat.completions.create(**cut, stream=True)))
         whole = {i: call.function.arguments for i, call in enumerate(choice.message.tool_calls or [])}
         assert (whole, choice.message.content or "") == (calls, text)
         assert choice.finish_reason == last.choices[0].finish_reason

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Schemas, expressions and grammars that are meant to hurt: each is refused with its path, or bounded. Exits 1 where
 one takes more than 256 MiB of the server's memory beyond what it had, or more than --seconds of its processor time
-(1 unless said), or where a refusal does not say where: a schema's by the keyword's path, a grammar's by its line. Prints what each took. About a minute; no part of ./dev test.
+(1 unless said), or where a refusal does not say where: a schema's by the keyword's path, a grammar's by its
+line. Prints what each took. About a minute; no part of ./dev test.
 
     build/venv/bin/python tests/soak/hostile.py build/release/bin/penstock models/demo
 """
@@ -213,7 +214,8 @@ def says_where(fields, error):
         return bool(re.search(rf"\(in {field}|column \d+", message))
     if not (error.get("param") or "").startswith(field):
         return False
-    if re.search(r"more than|too large|deeper than|longer than|nothing can match the grammar", message) or field in ("guided_regex", "guided_choice"):
+    whole = r"more than|too large|deeper than|longer than|nothing can match the grammar"
+    if re.search(whole, message) or field in ("guided_regex", "guided_choice"):
         return True
     return bool(re.search(r"(?:^|[^\w])#|line \d+|column \d+|\.format|rule", message))
 
