@@ -101,15 +101,13 @@ void SetLogLevel(std::string_view level) {
 
 bool StopLogging() {
   Logging& state = State();
-  state.logger.reset();
   if (state.pool == nullptr) return true;
   const absl::Time end = absl::Now() + kLastLines;
   while (state.pool->queue_size() > 0 || !StderrTakes()) {
-    if (absl::Now() > end) {
-      return false;
-    }
+    if (absl::Now() > end) return false;
     absl::SleepFor(absl::Milliseconds(5));
   }
+  state.logger.reset();
   state.pool.reset();  // joins the writer after its last line; queued lines hold the logger
   return true;
 }

@@ -11,6 +11,7 @@
 namespace penstock {
 
 struct BestOf {
+  int32_t prompts = 1;
   int32_t candidates = 1;  // of each prompt; they lie side by side
   int32_t kept = 1;  // of these: the best by the mean log-probability of their tokens, best first
   bool with_tokens = true;  // the client wants them; candidates must have them
@@ -27,7 +28,11 @@ class BestOfSink final : public ResponseSink {
  private:
   const BestOf best_;
   const std::shared_ptr<ResponseSink> next_;
+  /// The choices that are kept, once all candidates have ended.
+  void HandOn();
+
   GatheredAnswer gathered_;
+  int32_t num_ended_ = 0;
 };
 
 }  // namespace penstock

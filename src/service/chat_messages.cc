@@ -1,6 +1,7 @@
 #include "service/chat_messages.h"
 
 #include <nlohmann/json.hpp>
+#include <unordered_map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -87,9 +88,17 @@ absl::Status ReadTools(Json& value, GenerationCall& call) {
       return InvalidField(
           at, absl::StrCat(at, ": a function's name has 1 to 128 letters, digits and _-.:/"));
     }
+    const auto schema = function->find("parameters");
+    if (schema != function->end() && !schema->is_null() && !schema->is_object() &&
+        !schema->is_boolean())
+      return WrongJsonType(at + ".function.parameters", "a JSON Schema", *schema);
+    const auto strict = function->find("strict");
+    if (strict != function->end() && !strict->is_null() && !strict->is_boolean())
+      return WrongJsonType(at + ".function.strict", "true or false", *strict);
     if (const auto [it, is_new] = named.emplace(name, i); !is_new) {
-      return InvalidField(at, absl::StrCat(at, ": tools[", it->second,
-                                           "] has this name already: functions' names must differ"));
+      return InvalidField(at,
+                          absl::StrCat(at, ": tools[", it->second,
+                                       "] has this name already: functions' names must differ"));
     }
   }
   call.tools = std::make_shared<const Json>(std::move(value));

@@ -29,13 +29,17 @@ constexpr size_t kPendingTokenBytes =
 
 bool StreamsOut(const GenerationCall& call) { return call.stream.value_or(false); }
 
+bool NamesNoTokens(const GenerationCall& call) {
+  return !call.max_tokens && !call.max_completion_tokens;
+}
+
 /// An answer takes no more than its tenant's limits have given for it, also where its call names no
 /// number of tokens.
 void BoundUnnamed(const GenerationCall& call, const TenantPolicy& tenant, size_t num_prompts,
                   GenerateRequest& request) {
-  if (call.max_tokens || call.max_completion_tokens) return;
+  if (!NamesNoTokens(call)) return;
   const int64_t most = tenant.MostUnnamed(static_cast<int64_t>(request.prompt.size()),
-                                          static_cast<int64_t>(num_prompts), call.n.value_or(1));
+                                          static_cast<int64_t>(num_prompts), NumCandidates(call));
   request.max_tokens = static_cast<int32_t>(
       std::min<int64_t>(request.max_tokens, std::max(most, call.min_tokens.value_or(1))));
 }
@@ -235,10 +239,22 @@ absl::StatusOr<std::shared_ptr<RunningCall>> GenerationService::StartOnce(
     setup.max_tokens.insert(setup.max_tokens.end(), n, request.max_tokens);
     requests.push_back(std::move(request));
   }
-  ASSIGN_OR_RETURN(setup.reservation, [&] {
+  const auto reserve = [&] {
     const CpuPart part(FrontPart::kLimits);
     return tenant.Reserve(*limits_, most_tokens);
-  }());
+  };
+  absl::StatusOr<std::shared_ptr<TenantLimits::Reservation>> reservation = reserve();
+  if (!reservation.ok() && NamesNoTokens(call)) {  // what is left may do for short answers
+    int64_t saved = 0;
+    for (GenerateRequest& request : requests) {
+      const int32_t least = std::min(request.max_tokens, TenantPolicy::kLeastUnnamed);
+      saved += n * (request.max_tokens - std::exchange(request.max_tokens, least));
+    }
+    for (int32_t& most : setup.max_tokens) most = std::min(most, TenantPolicy::kLeastUnnamed);
+    most_tokens -= saved;
+    if (saved > 0) reservation = reserve();
+  }
+  ASSIGN_OR_RETURN(setup.reservation, std::move(reservation));
   setup.cached_price = tenant.cached_price();
   setup.usage = tenant.Meter(parts_.usage);
   setup.model = model;
@@ -246,7 +262,9 @@ absl::StatusOr<std::shared_ptr<RunningCall>> GenerationService::StartOnce(
                             model->tokenizer == nullptr;
   if (n > kept) {
     sink = std::make_shared<BestOfSink>(
-        BestOf{static_cast<int32_t>(n), static_cast<int32_t>(kept), wants_tokens}, std::move(sink));
+        BestOf{static_cast<int32_t>(prompts.size()), static_cast<int32_t>(n),
+               static_cast<int32_t>(kept), wants_tokens},
+        std::move(sink));
   }
   setup.sink = sink;
   setup.loop = parts_.loop;

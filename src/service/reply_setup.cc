@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -51,6 +52,22 @@ int64_t CallsIn(const ToolJson& messages) {
   return calls;
 }
 
+/// Where the reply goes on with a message: whether it goes on with that one's reasoning. Unknown where the
+/// message holds no marker of it. `prompt`: its end, with the message.
+std::optional<bool> GoesOnReasoning(const ReasoningFormat& format, const ToolJson& messages,
+                                    std::string_view prompt) {
+  const ToolJson& said = MemberOf(messages.back(), "content");
+  if (!said.is_string()) return std::nullopt;
+  const std::string& content = said.get_ref<const std::string&>();
+  const size_t begin = content.rfind(format.begin), end = content.rfind(format.end);
+  if (end != std::string::npos && (begin == std::string::npos || end > begin)) return false;
+  if (begin != std::string::npos) return true;
+  const size_t at = prompt.rfind(content.substr(0, content.find_last_not_of(" \n\r\t") + 1));
+  if (at == std::string_view::npos) return std::nullopt;
+  if (EndsInReasoning(format, prompt.substr(0, at))) return true;
+  return std::nullopt;
+}
+
 /// Whether calls begin as no content of a form of its own does.
 bool TellsApart(const ServedModel& model) {
   return model.call_format != nullptr && grammar::BeginsCalls(*model.call_format);
@@ -94,12 +111,23 @@ void SetReply(const GenerationCall& call, const ServedModel& model,
     setup.calls_before = CallsIn(*call.messages);
   if (model.tokenizer == nullptr) return;
   if (setup.reply.reasoning != nullptr) {
-    constexpr size_t kTail = 64;  // tokens, in which a template would have begun it
-    const size_t begin = prompt.size() > kTail ? prompt.size() - kTail : 0;
+    size_t kept = 64;  // tokens, in which a template would have begun it
+    const bool goes_on = call.continue_final_message.value_or(false) && call.messages != nullptr;
+    if (goes_on) {
+      const ToolJson& said = MemberOf(call.messages->back(), "content");
+      if (said.is_string()) kept += said.get_ref<const std::string&>().size();
+    }
+    const size_t begin = prompt.size() - std::min(prompt.size(), kept);
     const std::string tail =
         model.tokenizer->Decode(absl::MakeConstSpan(prompt).subspan(begin), false);
     setup.in_reasoning = EndsInReasoning(*setup.reply.reasoning, tail);
     setup.may_reason = !EndsBehindReasoning(*setup.reply.reasoning, tail);
+    if (goes_on && !IsHarmony(setup.reply)) {
+      const std::optional<bool> within =
+          GoesOnReasoning(*setup.reply.reasoning, *call.messages, tail);
+      setup.in_reasoning = within.value_or(setup.in_reasoning);
+      setup.may_reason = within.value_or(setup.may_reason);
+    }
   }
   for (const std::string_view marker : MarkersOf(setup.reply)) {
     if (const auto id = model.tokenizer->TokenToId(marker)) setup.reply_markers.push_back(*id);
@@ -122,6 +150,13 @@ absl::StatusOr<std::shared_ptr<const TokenGrammar>> CompileReply(
   } else {
     spec.content = call.grammar;
     if (call.grammar != nullptr) spec.calls = setup.reply.calls;  // one or the other
+  }
+  if (MayCall(call) && setup.reply.calls == nullptr && call.grammar != nullptr &&
+      warnings != nullptr) {
+    warnings->push_back(
+        "tools: no calls are made beside a form of the answer, from which this model's calls "
+        "cannot "
+        "be told");
   }
   if (setup.reply.calls != nullptr) {
     std::vector<FunctionSpec> functions = FunctionsOf(call);

@@ -1,5 +1,6 @@
 // A call on its way to an engine: through the links of the chain, then to a model or one that stands
 // in for it.
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -43,7 +44,12 @@ class KeepingSink final : public ResponseSink {
     next_->OnDeltas(deltas);
   }
   void OnEnd(const ResponseEnd& end) override {
-    if (!end.error && whole_) {
+    // A stream's call that was broken off is content in an answer that is whole.
+    const bool broken = std::any_of(
+        gathered_.choices().begin(), gathered_.choices().end(), [](const Delta& choice) {
+          return static_cast<size_t>(choice.num_calls) < choice.calls.size();
+        });
+    if (!end.error && whole_ && !broken) {
       auto kept = std::make_shared<KeptAnswer>();
       const size_t bytes = gathered_.bytes() + key_.size();
       kept->choices = std::move(gathered_.choices());

@@ -56,7 +56,7 @@ std::string TenantPolicy::CacheOwner() const {
 }
 
 int64_t TenantPolicy::MostUnnamed(int64_t prompt_tokens, int64_t num_prompts, int64_t n) const {
-  constexpr int64_t kLeast = 1024, kPart = 16;
+  constexpr int64_t kLeast = kLeastUnnamed, kPart = 16;
   int64_t tightest = std::numeric_limits<int64_t>::max();
   if (rules_ == nullptr) return tightest;
   for (const int64_t limit : {rules_->tpm.value, rules_->budget_tokens.value}) {

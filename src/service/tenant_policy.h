@@ -38,6 +38,7 @@ class TenantPolicy {
   std::string CacheOwner() const;
   /// Counts a call of the tenant in `book`, if there is one.
   UsageMeter Meter(const std::shared_ptr<UsageBook>& book) const { return {book, tenant_}; }
+  static constexpr int32_t kLeastUnnamed = 1024;
   /// The most tokens of an answer, one of `n` to each of `num_prompts` prompts like this one, where the
   /// call names no number: a part of the tightest limit of tokens, 1024 at least, and no more than it
   /// can ever give. Without such a limit, any number.

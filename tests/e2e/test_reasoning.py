@@ -138,10 +138,34 @@ def test_messages_have_a_thinking_block(server):
     assert final.content[1].input == answer.content[1].input
 
 
+@pytest.mark.parametrize("begun", ["<think>It may be", "It may be"])
+def test_a_thought_that_was_begun_goes_on(client, begun):
+    """The last message is the assistant's own, cut off within its reasoning."""
+    last = {"role": "assistant", "content": begun}
+    template = (
+        "{% for m in messages %}{{ '<|' + m.role + '|>' }}"
+        # Some templates begin the reasoning themselves.
+        + ("{% if m.role == 'assistant' %}<think>{% endif %}" if "<think>" not in begun else "")
+        + "{{ m.content }}{% if not loop.last %}<|end|>{% endif %}{% endfor %}"
+    )
+    extra = {"chat_template": template, "thinking_token_budget": BUDGET, "continue_final_message": True,
+             "add_generation_prompt": False}
+    asked = dict(model="demo", messages=[*ASK, last], temperature=0, max_tokens=120, extra_body=extra)
+    message = client.chat.completions.create(**asked, response_format=FORM).choices[0].message
+    assert message.reasoning_content
+    jsonschema.validate(json.loads(message.content), SCHEMA)
+    ended = {**last, "content": begun + ".</think>"}
+    asked["messages"] = [*ASK, ended]
+    message = client.chat.completions.create(**asked, response_format=FORM).choices[0].message
+    assert not getattr(message, "reasoning_content", None)
+    jsonschema.validate(json.loads(message.content), SCHEMA)
+
+
 MARKS = {
     "magistral": ("[THINK]", "[/THINK]"),
     "command_r": ("<|START_THINKING|>", "<|END_THINKING|>"),
     "granite": ("<think>", "</think>"),
+    "granite_prose": ("Here is my thought process:", "Here is my response:"),
     "harmony": ("<|channel|>analysis<|message|>", "<|end|>"),
 }
 

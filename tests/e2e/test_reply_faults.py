@@ -82,6 +82,31 @@ def test_a_call_that_breaks_off_in_a_stream_is_told_of(server, client):
     assert not calls and text == UNMADE and not hasattr(last, "warnings")
 
 
+def test_a_call_that_breaks_off_is_none_in_other_shapes(client, claude):
+    url = str(client.base_url).replace("/v1/", "/tokenize")
+    bias = {}
+    for begin in ("t", "turn", "oops"):
+        ask = {"model": "demo", "prompt": begin, "add_special_tokens": False}
+        bias[str(client.post(url, body=ask, cast_to=object)["tokens"][0])] = 100
+    extra = {"guided_choice": [BROKEN], "logit_bias": bias, "temperature": 0}
+    message = dict(model="demo", max_tokens=100, messages=ASK, tools=[{"name": "halt", "input_schema": TURN}],
+                   extra_body=extra)
+    whole = claude.messages.create(**message)
+    assert [block.type for block in whole.content] == ["text"] and whole.content[0].text == BROKEN
+    assert whole.stop_reason == "end_turn"
+    ends = [event for event in claude.messages.create(**message, stream=True) if event.type == "message_delta"]
+    assert ends[0].delta.stop_reason == "end_turn" and "broke off" in ends[0].warnings[0]
+    asked = dict(model="demo", input="Left?", max_output_tokens=100, extra_body=extra,
+                 tools=[{"type": "function", "name": "halt", "parameters": TURN}])
+    answer = client.responses.create(**asked)
+    assert [item.type for item in answer.output] == ["message"] and answer.output_text == BROKEN
+    last = list(client.responses.create(**asked, stream=True))[-1]
+    assert last.type == "response.completed" and "broke off" in last.response.warnings[0]
+    # What was no call is none in the conversation that goes on from it.
+    on = client.responses.create(model="demo", input="On.", previous_response_id=last.response.id, max_output_tokens=4)
+    assert on.status in ("completed", "incomplete")
+
+
 def test_what_is_cut_off_says_so(server, client, claude):
     said = "before what its schema, grammar or tools ask for was complete"
     chat = dict(model="demo", messages=ASK, max_tokens=20, temperature=0, response_format=FORM)
@@ -146,3 +171,20 @@ def test_bad_names_are_refused_in_every_shape(client, claude, names, said):
         with pytest.raises((openai.BadRequestError, anthropic.BadRequestError)) as raised:
             ask()
         assert said in raised.value.message
+
+
+@pytest.mark.parametrize("member, value, said", [
+    ("parameters", 7, "tools[0].function.parameters must be a JSON Schema"),
+    ("parameters", "{}", "tools[0].function.parameters must be a JSON Schema"),
+    ("strict", "yes", "tools[0].function.strict must be true or false"),
+])
+def test_members_of_tools_have_types(client, member, value, said):
+    function = {"name": "turn", "parameters": TURN, member: value}
+    for more in ({}, {"tool_choice": "required"}):
+        with pytest.raises(openai.BadRequestError) as raised:
+            client.chat.completions.create(
+                model="demo", messages=ASK, tools=[{"type": "function", "function": function}], **more)
+        assert said in raised.value.message
+    with pytest.raises(openai.BadRequestError) as raised:
+        client.responses.create(model="demo", input="Left?", tools=[{"type": "function", **function}])
+    assert member in raised.value.message

@@ -173,22 +173,46 @@ def cases():
     yield "1 MB of begin", True, tag({"format": {"type": "const_string", "value": "lorem ipsum " * 80_000}})
 
 
+PARSERS = ("hermes", "qwen3_coder")  # of the second each property is compiled by itself
+
+
+def tool_cases(parser):
+    """Many schemas in one request: what bounds one must bound them all."""
+    def tools(schemas):
+        return {"tools": [
+            {"type": "function", "function": {"name": f"f{i}", "strict": True, "parameters": schema}}
+            for i, schema in enumerate(schemas)], "tool_choice": "required", "model": parser}
+
+    costly = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^(a{1,60}b?){1,60}$"}}}
+    yield "500 costly tools", True, tools([costly] * 500)
+    yield "20,000 small tools", False, tools([{"type": "object", "properties": {"a": {"type": "integer"}}}] * 20_000)
+    yield "a tool of 1,000 patterns", False, tools([{"type": "object", "properties": {
+        f"p{i}": {"type": "string", "pattern": f"^(x{i}y?){{1,40}}$"} for i in range(1000)}}])
+    yield "10 MB of tools", True, tools([{"type": "object", "description": "x" * 100_000}] * 100)
+
+
 class Server:
     def __init__(self, binary, model, folder):
         ready = pathlib.Path(folder) / "ready.json"
+        models = []
+        for parser in PARSERS:
+            models += ["--set", f"models.{parser}.path={model}", "--set", f"models.{parser}.tool_parser={parser}"]
         self.log = open(pathlib.Path(folder) / "log", "w")
         self.process = subprocess.Popen(
-            [binary, "serve", model, "--port", "0", "--set", "server.public.grpc=", "--set",
-             f"server.ready_file={ready}", "--set", "limits.max_body=64MiB"],
+            [binary, "serve", "--port", "0", "--set", "server.public.grpc=", "--set",
+             f"server.ready_file={ready}", "--set", "limits.max_body=64MiB", *models],
             stderr=self.log, stdout=subprocess.DEVNULL)
         while not ready.exists():
             assert self.process.poll() is None, "the server ended"
             time.sleep(0.05)
-        self.url = f"http://127.0.0.1:{json.loads(ready.read_text())['http']}/v1/completions"
+        self.url = f"http://127.0.0.1:{json.loads(ready.read_text())['http']}/v1/"
 
     def ask(self, fields):
-        body = json.dumps({"prompt": "The sea", "max_tokens": 8, "temperature": 0, **fields}).encode()
-        request = urllib.request.Request(self.url, body, {"Content-Type": "application/json"})
+        route, prompt = "completions", {"prompt": "The sea"}
+        if "tools" in fields:
+            route, prompt = "chat/completions", {"messages": [{"role": "user", "content": "The sea"}]}
+        body = json.dumps({"model": PARSERS[0], "max_tokens": 8, "temperature": 0, **prompt, **fields}).encode()
+        request = urllib.request.Request(self.url + route, body, {"Content-Type": "application/json"})
         try:
             with urllib.request.urlopen(request, timeout=600) as answer:
                 return answer.status, json.load(answer)
@@ -231,7 +255,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         server = Server(args.binary, args.model, folder)
         server.ask({"guided_choice": ["a"]})  # what is made at the first use
-        for name, refused, fields in cases():
+        of_tools = [(f"{parser}: {name}", *rest) for parser in PARSERS for name, *rest in tool_cases(parser)]
+        for name, refused, fields in [*of_tools, *cases()]:
             if args.only not in name:
                 continue
             before = server.memory("VmRSS")

@@ -124,7 +124,6 @@ MessagesAnswer::Block& MessagesAnswer::BlockFor(Kind kind, const CallDelta* call
     block.id = plain ? "toolu_" + call->id.substr(5) : call->id;
     block.name = call->name;
     block.call = call->index;
-    calls_ = true;
   }
   blocks_.push_back(std::move(block));
   if (stream_) OpenBlock();
@@ -155,6 +154,7 @@ void MessagesAnswer::OnDeltas(absl::Span<Delta> deltas) {
   for (Delta& delta : deltas) {
     if (delta.finish) {
       finish_ = delta.finish;
+      calls_ = delta.num_calls > 0;
       stop_string_ = std::move(delta.stop_string);
     }
     if (stream_ && !opened_) AppendOpening();

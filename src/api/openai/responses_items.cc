@@ -66,6 +66,8 @@ nlohmann::ordered_json MessageOf(const std::vector<ResponseItem>& items) {
         content += item.text;
         break;
       case ResponseItem::kCall:
+        // One that was broken off is no call that a conversation could go on from.
+        if (!nlohmann::json::parse(item.text, nullptr, false).is_object()) break;
         calls.push_back({{"id", item.call_id},
                          {"type", "function"},
                          {"function", {{"name", item.name}, {"arguments", item.text}}}});

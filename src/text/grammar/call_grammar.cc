@@ -86,6 +86,7 @@ constexpr CallWriting kNewMistral = {"mistral", "", "[TOOL_CALLS]", "[ARGS]", ""
 constexpr std::string_view kHarmonyCall = "to=functions.";
 
 constexpr size_t kMaxCopied = 64u << 20;  // of a schema's definitions, for all its properties
+constexpr size_t kMaxCallBytes = 64u << 20;
 
 /// Names of a schema that say nothing about its instances, or what arguments apart can keep.
 bool IsKeptOfArguments(std::string_view keyword) {
@@ -129,15 +130,14 @@ class CallWriter {
     if (writing_ == nullptr)
       return absl::InvalidArgumentError("calls in this model's format cannot be enforced");
     const bool harmony = writing_->format == "harmony";
-    std::vector<Expr> first, later, by_role;
+    std::vector<Expr> calls_of, by_role;
     for (const FunctionSpec& function : functions) {
       absl::StatusOr<Expr> arguments = Arguments(function);
       if (!arguments.ok()) {
         return absl::Status(arguments.status().code(),
                             absl::StrCat(function.at, ": ", arguments.status().message()));
       }
-      first.push_back(Call(function.name, true, *arguments));
-      later.push_back(Call(function.name, false, *arguments));
+      calls_of.push_back(Call(function.name, *arguments));
       if (harmony && before != nullptr) by_role.push_back(CallByRole(function.name, *arguments));
     }
     std::vector<Expr> parts = {Text(writing_->open)};
@@ -145,10 +145,10 @@ class CallWriter {
       parts.push_back(builder_.Optional(Text(" ")));
       parts.push_back(Text(writing_->list));
     }
-    parts.push_back(builder_.Choice(first));
+    parts.push_back(builder_.Choice(calls_of));
     if (several && !harmony) {  // whose reply ends behind a call
       parts.push_back(builder_.Repeat(
-          builder_.Sequence({Text(writing_->separator), builder_.Choice(later)}), 0, -1));
+          builder_.Sequence({Text(writing_->separator), builder_.Choice(calls_of)}), 0, -1));
     }
     parts.push_back(Text(writing_->close));
     Expr calls = builder_.Sequence(std::move(parts));
@@ -176,23 +176,23 @@ class CallWriter {
     return writing_->arguments->loose && text == "\n" ? LineEnd() : Text(text);
   }
 
-  /// The number of the first call, or of a later one.
-  Expr Number(bool first) {
-    if (first) return builder_.Literal("0");
-    const absl::StatusOr<CharAutomaton> number = CompilePattern("[1-9][0-9]?", PatternUse::kWhole);
+  /// A call's number: from 0 on in a chat, so also the first of a reply may have any.
+  Expr Number() {
+    const absl::StatusOr<CharAutomaton> number =
+        CompilePattern("0|[1-9][0-9]?", PatternUse::kWhole);
     return builder_.Terminal(ByteAutomaton::Of(*number, TextEncoding::kUtf8));
   }
 
-  Expr Call(const std::string& name, bool first, Expr arguments) {
+  Expr Call(const std::string& name, Expr arguments) {
     std::vector<Expr> parts = {Text(writing_->before)};
     if (writing_->numbered == Numbered::kBeforeName) {
-      parts.push_back(Number(first));
+      parts.push_back(Number());
       parts.push_back(Text(writing_->before_name));
     }
     parts.push_back(builder_.Literal(name));
     if (writing_->numbered == Numbered::kBehindName) {
       parts.push_back(builder_.Literal(":"));
-      parts.push_back(Number(first));
+      parts.push_back(Number());
     }
     for (const Expr part : {Text(writing_->middle), arguments, Text(writing_->after)})
       parts.push_back(part);
@@ -216,6 +216,11 @@ class CallWriter {
       return absl::Status(grammar.status().code(), absl::StrCat(in, grammar.status().message()));
     }
     for (const std::string& one : loosened) Loosen(function, absl::StrCat(in, one));
+    bytes_ += grammar->bytes();
+    if (bytes_ > kMaxCallBytes) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat(in, "#: the grammars of all functions are too large together"));
+    }
     return builder_.Embed(std::make_shared<const Grammar>(*std::move(grammar)));
   }
 
@@ -396,6 +401,7 @@ class CallWriter {
   const IsSpecial is_special_;
   std::vector<std::string>* loosened_;
   GrammarBuilder builder_;
+  size_t bytes_ = 0;  // of the grammars within
 };
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "base/utf8.h"
+#include "text/grammar/compile_time.h"
 #include "text/grammar/gbnf.h"
 #include "text/grammar/json_schema.h"
 #include "text/grammar/lark.h"
@@ -285,6 +286,7 @@ void GrammarCompiler::MakeMasksLocked() const {
 
 absl::StatusOr<Grammar> GrammarCompiler::CompileSpec(const ReplySpec& spec,
                                                      std::vector<std::string>* loosened) const {
+  const grammar::CompileTime time;
   const auto is_special = [this](std::string_view text) { return IsSpecialToken(text); };
   using After = grammar::AfterReasoning;
   After after = After::kForm;
@@ -296,6 +298,13 @@ absl::StatusOr<Grammar> GrammarCompiler::CompileSpec(const ReplySpec& spec,
     if (spec.reasoning != nullptr) made = grammar::BehindMarkers(made, *spec.reasoning, is_special);
   }
   if (spec.calls != nullptr) {
+    size_t text = 0;
+    for (const FunctionSpec& function : spec.functions) {
+      text += function.schema.size();
+      if (text > kMaxGrammarText)
+        return absl::InvalidArgumentError(absl::StrCat(
+            function.at, ": the schemas are longer than ", kMaxGrammarText, " bytes together"));
+    }
     grammar::TextBefore before;
     // Reasoning is no text, or a call could be hidden in it.
     if (spec.reasoning != nullptr && !spec.in_reasoning && !IsHarmony({spec.calls, nullptr}))

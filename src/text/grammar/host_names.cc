@@ -7,10 +7,14 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "text/grammar/pattern.h"
+
 namespace penstock::grammar {
 namespace {
 
-constexpr int kMostLabel = 63, kMostName = 253;
+constexpr int kMostLabel = 63, kMostName = kMostHostName;
 constexpr int kExactLabels = 4;
 // Of four labels the first three may take all but 61 characters of the name, with their dots.
 constexpr int kLackOfThree = kExactLabels * (kMostLabel + 1) - 1 - kMostName;
@@ -87,6 +91,14 @@ CharAutomaton HostNames() {
     }
   }
   return CharAutomaton(std::move(classes), std::move(next), std::move(accepts)).Minimized();
+}
+
+CharAutomaton HostLabels() {
+  constexpr const char* kLabel = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?";
+  static const auto& made = *new absl::StatusOr<CharAutomaton>(
+      CompilePattern(absl::StrCat(kLabel, "(?:\\.", kLabel, ")*"), PatternUse::kWhole));
+  CHECK(made.ok());
+  return *made;
 }
 
 }  // namespace penstock::grammar

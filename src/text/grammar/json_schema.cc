@@ -8,6 +8,7 @@
 #include "base/strings.h"
 #include "base/utf8.h"
 #include "text/grammar/formats.h"
+#include "text/grammar/host_names.h"
 #include "text/grammar/number_language.h"
 #include "text/grammar/pattern.h"
 #include "text/grammar/schema_compiler.h"
@@ -325,6 +326,13 @@ absl::StatusOr<CharAutomaton> SchemaCompiler::TextsOf(int32_t formula) {
   }
   const bool all = n.form == Formulas::Form::kAnd;
   CharAutomaton out = all ? CharAutomaton::All() : CharAutomaton();
+  const bool is_short = all && std::any_of(n.parts.begin(), n.parts.end(), [&](int32_t part) {
+                          const Formulas::Node& p = formulas_.node(part);
+                          const Condition& c = p.condition;
+                          return p.form == Formulas::Form::kCondition &&
+                                 c.is == Condition::Is::kLength && !c.negated && c.max >= 0 &&
+                                 c.max <= kMostHostName;
+                        });
   std::vector<std::u32string> words;  // of an enumeration, as one automaton
   for (const int32_t part : n.parts) {
     const Formulas::Node& p = formulas_.node(part);
@@ -333,8 +341,12 @@ absl::StatusOr<CharAutomaton> SchemaCompiler::TextsOf(int32_t formula) {
       words.push_back(ToCodePoints(p.condition.text));
       continue;
     }
-    ASSIGN_OR_RETURN(const CharAutomaton one, TextsOf(part));
-    ASSIGN_OR_RETURN(out, all ? CharAutomaton::And(out, one) : CharAutomaton::Or(out, one));
+    const Condition& c = p.condition;
+    const bool is_host = p.form == Formulas::Form::kCondition && c.is == Condition::Is::kFormat &&
+                         !c.negated && c.text == "hostname";
+    absl::StatusOr<CharAutomaton> one = is_short && is_host ? HostLabels() : TextsOf(part);
+    if (!one.ok()) return one;
+    ASSIGN_OR_RETURN(out, all ? CharAutomaton::And(out, *one) : CharAutomaton::Or(out, *one));
   }
   if (!words.empty()) {
     ASSIGN_OR_RETURN(out, CharAutomaton::Or(out, CharAutomaton::Words(words)));

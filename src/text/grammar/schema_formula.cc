@@ -6,7 +6,6 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
-#include "base/thread_cpu.h"
 #include "text/grammar/schema_keywords.h"
 
 namespace penstock::grammar {
@@ -16,15 +15,11 @@ using Json = nlohmann::ordered_json;
 
 constexpr size_t kMaxFormulaNodes = 400'000;
 constexpr size_t kMaxAlternatives = 1024;
-constexpr double kMaxCompileSeconds = 0.8;
-
-/// Of this thread's own work, so that neighbours on the machine refuse no schema.
-double ThreadTime() { return absl::ToDoubleSeconds(ThreadCpuTime()); }
 
 }  // namespace
 
 Formulas::Formulas(SchemaDocument* document, SchemaOptions options)
-    : document_(document), options_(options), begin_(ThreadTime()) {
+    : document_(document), options_(options) {
   Add(Form::kTrue, {}, {});
   Add(Form::kFalse, {}, {});
 }
@@ -62,7 +57,7 @@ void Formulas::Loosen(int32_t node, std::string_view keyword, std::string_view w
 }
 
 absl::Status Formulas::CheckTime() const {
-  if (nodes_.size() > kMaxFormulaNodes || ThreadTime() > begin_ + kMaxCompileSeconds) {
+  if (nodes_.size() > kMaxFormulaNodes || time_.over()) {
     const std::string at =
         active_.empty() ? "" : document_->node(std::max(0, active_.back().first.node)).path;
     return absl::ResourceExhaustedError(

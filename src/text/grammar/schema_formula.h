@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "text/grammar/compile_time.h"
 #include "text/grammar/schema_document.h"
 
 namespace penstock::grammar {
@@ -131,7 +132,7 @@ class Formulas {
   MayMeet may_meet_;
   std::vector<std::unique_ptr<Node>> nodes_;
   std::vector<std::pair<Literal, Kind>> active_;  // to notice references that go in circles
-  double begin_;                                  // seconds of this thread's own time
+  const CompileTime time_;
 };
 
 }  // namespace penstock::grammar

@@ -28,7 +28,9 @@ struct StateMask {
   // with another state only the ones in `closes` count; empty: all.
   std::shared_ptr<const TokenTrie> rest;
   std::vector<uint32_t> closes;
-  size_t bytes() const { return (words.capacity() + ids.capacity() + closes.capacity()) * 4 + sizeof(*this); }
+  size_t bytes() const {
+    return (words.capacity() + ids.capacity() + closes.capacity()) * 4 + sizeof(*this);
+  }
 };
 
 /// A state that goes on by fewer bytes is walked whenever it is met.

@@ -28,7 +28,9 @@ bool MayBeginHeader(std::string_view text, bool started) {
     if (text.starts_with(begin) || begin.starts_with(text)) return true;
   }
   constexpr std::string_view kRole = "assistant";
-  return started && (text.starts_with(kRole) || kRole.starts_with(text));
+  if (!started || !text.starts_with(kRole)) return started && kRole.starts_with(text);
+  const std::string_view rest = TrimmedText(text.substr(kRole.size()));
+  return rest.empty() || MayBeginHeader(rest, false);
 }
 
 }  // namespace
@@ -95,6 +97,10 @@ bool HarmonyParser::ReadHeader(std::vector<ReplyPiece>& out) {
       json_ = JsonScanner();
       begun_ = announced_ = false;
       raw_.clear();
+    } else if (calls_ && !to.empty()) {  // a call of no function
+      ++num_failed_;
+      OpenBody(ReplyPiece::kContent);
+      Emit(header_, out);
     } else {
       OpenBody(WordBehind(header, kHarmonyChannel) == "analysis" && to.empty()
                    ? ReplyPiece::kReasoning

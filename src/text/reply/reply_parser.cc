@@ -251,6 +251,7 @@ void ReplyParser::Finish(bool cut, std::vector<ReplyPiece>& out) {
   while (state_ == State::kCall && !(raw_.empty() && marker_.empty())) {
     FailCall(out);
     Advance(out);
+    if (state_ == State::kCall) SettleCall(cut, out);
   }
   if (over()) return;
   if (state_ == State::kRecipient && !(text_.empty() && marker_.empty())) {
@@ -259,7 +260,10 @@ void ReplyParser::Finish(bool cut, std::vector<ReplyPiece>& out) {
     if (!marker_.empty()) space_ = std::exchange(before_, "");
     Emit(std::exchange(marker_, ""), out);
   }
-  if (state_ == State::kAfterCall) text_.clear();  // a part of its end marker
+  if (state_ == State::kAfterCall) {  // a part of its end marker is dropped
+    const std::string_view rest = std::string_view(text_).substr(FirstNotOf(text_, kWhiteSpace));
+    if (format_.calls->end.starts_with(rest)) text_.clear();
+  }
   if (state_ != State::kReasoning) state_ = State::kContent;
   Emit(std::exchange(text_, ""), out);
   if (answer_end_ != std::string::npos) {

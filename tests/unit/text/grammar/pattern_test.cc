@@ -1,6 +1,7 @@
 // Expressions of ECMAScript, formats, and numbers as languages.
 #include "text/grammar/pattern.h"
 
+#include <nlohmann/json.hpp>
 #include <random>
 
 #include "absl/strings/str_cat.h"
@@ -10,6 +11,7 @@
 #include "gtest/gtest.h"
 #include "test_seed.h"
 #include "text/grammar/formats.h"
+#include "text/grammar/json_schema.h"
 #include "text/grammar/number_language.h"
 
 namespace penstock::grammar {
@@ -139,6 +141,11 @@ TEST(Format, CountsNamesOfHosts) {
   }
   EXPECT_GT(num_long, 0);
   EXPECT_LT(format->num_states(), 8000);
+  for (const int max : {20, 63, 100, 128, 180, 215, 253}) {
+    const nlohmann::ordered_json schema = {
+        {"type", "string"}, {"format", "hostname"}, {"maxLength", max}};
+    EXPECT_TRUE(CompileJsonSchema(schema, {}).ok()) << max;
+  }
 }
 
 /// Numbers written in every way without exponent, in hundredths from -1200 to 1200.

@@ -140,6 +140,9 @@ inline const Case kCases[] = {
     {"hermes", "", false, "<tool_call>{\"name\": 3, \"arguments\": {}}</tool_call>",
      "<tool_call>{\"name\": 3, \"arguments\": {}}</tool_call>", 1},
     {"hermes", "", false, "<tool_call>{\"name\": \"a b\"}", "<tool_call>{\"name\": \"a b\"}", 1},
+    {"hermes", "", false, "<tool_call>{\"name\": \"f\"}</tool_call>\n```", "#0:f({})```"},
+    {"hermes", "", false, "<tool_call>{\"name\": \"f\"}\n```", "#0:f({})```"},
+    {"hermes", "", false, "<tool_call>{\"name\": \"f\"}\n```\n</tool_call>", "#0:f({})"},
     {"hermes", "", false, "<tool_call>", "<tool_call>", 1},
     {"hermes", "", false, "<tool_call>{\"na", "<tool_call>{\"na", 1},
     {"hermes", "", false, "<tool_call>{\"name\": \"f\", \"arguments\": [1]}</tool_call>",
@@ -209,6 +212,10 @@ inline const Case kCases[] = {
      "<|tool_call|>[{\"name\": \"f\", \"arguments\": {\"a\": 1}}, {\"name\": \"g\"}]"
      "<|/tool_call|>",
      "#0:f({\"a\": 1})#1:g({})"},
+    {"kimi_k2", "", false,
+     "<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>none",
+     "<|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>none", 1},
+    {"nemotron", "", false, "<TOOLCALL>none</TOOLCALL>", "<TOOLCALL>none</TOOLCALL>", 1},
     {"phi4", "", false, "functools is a module", "functools is a module", 1},
     // DeepSeek V3 and V3.1.
     {"deepseek_v3", "think", true,
@@ -308,6 +315,10 @@ inline const Case kCases[] = {
     {"harmony", "harmony", false, "to", "to"},
     {"harmony", "harmony", false, "<|channel|>final<|message|>Yes<|en", "Yes<|en"},
     {"harmony", "harmony", true, "Hm.<|end|><|start|>assistant<|chan", "R(Hm.)"},
+    {"harmony", "harmony", true, "Hm.<|end|><|start|>assistant Hello there",
+     "R(Hm.)<|start|>assistant Hello there"},
+    {"harmony", "harmony", false, "<|channel|>commentary to=weather<|message|>{}",
+     "<|channel|>commentary to=weather<|message|>{}", 1},
 };
 
 }  // namespace penstock::reply_cases
