@@ -15,7 +15,7 @@ namespace {
 using PatternKind = PatternNode::Kind;
 
 constexpr size_t kMaxPatternStates = 50'000;
-constexpr size_t kMaxPatternWork = 30'000'000;
+constexpr size_t kMaxPatternWork = 20'000'000;
 
 absl::Status PatternTooLarge() {
   return absl::ResourceExhaustedError("the pattern's automaton is too large");
