@@ -54,7 +54,7 @@ std::vector<Delta> Candidates() {
 
 TEST(BestOfSinkTest, KeepsTheLikeliestPerTokenOfEachPrompt) {
   const auto kept = std::make_shared<KeptChoices>();
-  BestOfSink sink({3, 2, true}, kept);
+  BestOfSink sink({2, 3, 2, true}, kept);
   ResponseStart start;
   start.num_choices = 4;
   sink.OnStart(std::move(start));
@@ -72,7 +72,7 @@ TEST(BestOfSinkTest, KeepsTheLikeliestPerTokenOfEachPrompt) {
 
 TEST(BestOfSinkTest, KeepsTokensFromWhoDidNotAskForThem) {
   const auto kept = std::make_shared<KeptChoices>();
-  BestOfSink sink({3, 1, false}, kept);
+  BestOfSink sink({2, 3, 1, false}, kept);
   std::vector<Delta> all = Candidates();
   sink.OnDeltas(absl::MakeSpan(all));
   sink.OnEnd({});
@@ -82,9 +82,9 @@ TEST(BestOfSinkTest, KeepsTokensFromWhoDidNotAskForThem) {
 
 TEST(BestOfSinkTest, OfAnAnswerThatFailedNothingIsHandedOn) {
   const auto kept = std::make_shared<KeptChoices>();
-  BestOfSink sink({3, 1, true}, kept);
+  BestOfSink sink({2, 3, 1, true}, kept);
   std::vector<Delta> all = Candidates();
-  sink.OnDeltas(absl::MakeSpan(all));
+  sink.OnDeltas(absl::MakeSpan(all).subspan(0, 5));
   sink.OnEnd({CallError{absl::StatusCode::kInternal, "the engine failed", ""}, {}});
   EXPECT_TRUE(kept->texts.empty());
   EXPECT_TRUE(kept->failed);
