@@ -1,7 +1,6 @@
 """Calls of functions that must be made, in every model family's format, by the official clients."""
 
 import json
-import pathlib
 import re
 
 import anthropic
@@ -191,32 +190,6 @@ def test_strict_functions_leave_text_as_it_is(hermes):
         return answer.choices[0].message.content
 
     assert told(True) == told(False) != ""
-
-
-def test_strict_functions_are_kept_where_the_model_calls_by_itself(serve, tmp_path):
-    """A token of the demo model that it never draws becomes the mark of a call, and a bias makes it draw that."""
-    for file in pathlib.Path(DEMO).iterdir():
-        if file.name.startswith("tokenizer"):
-            (tmp_path / file.name).write_text(file.read_text().replace("<|pad|>", "<tool_call>"))
-        else:
-            (tmp_path / file.name).symlink_to(file)
-    server = serve("--set", f"models.demo.path={tmp_path}", "--set", "models.demo.tool_parser=hermes", model=None)
-    client = client_of(server)
-
-    def ask(strict, **more):
-        tools = [{"type": "function", "function": {**t["function"], "strict": strict}} for t in TOOLS]
-        return client.chat.completions.create(
-            model="demo", messages=ASK, tools=tools, max_tokens=300, parallel_tool_calls=False, logit_bias={"0": 100},
-            **more)
-
-    for seed in range(4):
-        choice = ask(True, seed=seed, temperature=1.0).choices[0]
-        assert choice.finish_reason == "tool_calls" and not choice.message.content
-        check(choice.message.tool_calls)
-        streamed, finish = joined(ask(True, seed=seed, temperature=1.0, stream=True))
-        assert finish == "tool_calls"
-        assert streamed == [(c.function.name, c.function.arguments) for c in choice.message.tool_calls]
-    assert not ask(False, seed=0, temperature=1.0).choices[0].message.tool_calls
 
 
 def test_responses_call_and_go_on(hermes):

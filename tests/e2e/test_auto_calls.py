@@ -1,0 +1,85 @@
+"""Calls that a model makes by itself, in every format that marks them, by the official clients."""
+
+import json
+import pathlib
+
+import anthropic
+import jsonschema
+import openai
+import pytest
+from conftest import DEMO, SANITIZED
+from test_tools import ASK, SCHEMAS, TOOLS, check, joined
+
+# What calls begin with where a model makes them by itself.
+MARKS = {
+    "hermes": "<tool_call>",
+    "mistral": "[TOOL_CALLS]",
+    "qwen3_coder": "<tool_call>",
+    "glm45": "<tool_call>",
+    "nemotron": "<TOOLCALL>",
+    "granite": "<|tool_call|>",
+    "phi4_mini": "<|tool_call|>",
+    "deepseek_v3": "<｜tool▁calls▁begin｜>",
+    "deepseek_v31": "<｜tool▁calls▁begin｜>",
+    "kimi_k2": "<|tool_calls_section_begin|>",
+    "command_r": "<|START_ACTION|>",
+    "functionary_v31": "<function=",
+}
+FORMATS = ["hermes", "kimi_k2"] if SANITIZED else list(MARKS)
+
+
+@pytest.fixture
+def calling(serve, tmp_path):
+    """A token of the demo model that it never draws becomes the mark of a call, and a bias makes it draw that."""
+    def start(parser):
+        for file in pathlib.Path(DEMO).iterdir():
+            if file.name.startswith("tokenizer"):
+                (tmp_path / file.name).write_text(file.read_text().replace("<|pad|>", MARKS[parser]))
+            else:
+                (tmp_path / file.name).symlink_to(file)
+        return serve("--set", f"models.demo.path={tmp_path}", "--set", f"models.demo.tool_parser={parser}", model=None)
+    return start
+
+
+BIAS = {"0": 100}
+
+
+@pytest.mark.parametrize("parser", FORMATS)
+def test_strict_functions_are_kept(calling, parser):
+    server = calling(parser)
+    client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=120)
+
+    def ask(strict, **more):
+        tools = [{"type": "function", "function": {**t["function"], "strict": strict}} for t in TOOLS]
+        return client.chat.completions.create(
+            model="demo", messages=ASK, tools=tools, max_tokens=300, parallel_tool_calls=False, logit_bias=BIAS,
+            temperature=1.0, **more)
+
+    for seed in range(2):
+        choice = ask(True, seed=seed).choices[0]
+        assert choice.finish_reason == "tool_calls" and not choice.message.content
+        check(choice.message.tool_calls)
+        streamed, finish = joined(ask(True, seed=seed, stream=True))
+        assert finish == "tool_calls"
+        assert streamed == [(c.function.name, c.function.arguments) for c in choice.message.tool_calls]
+    assert not ask(False, seed=0).choices[0].message.tool_calls
+
+    extra = {"logit_bias": BIAS, "seed": 1}
+    tools = [{"type": "function", "name": n, "parameters": s, "strict": True} for n, s in SCHEMAS.items()]
+    asked = dict(model="demo", input=ASK, tools=tools, parallel_tool_calls=False, max_output_tokens=300,
+                 temperature=1.0, extra_body=extra)
+    answer = client.responses.create(**asked)
+    assert [item.type for item in answer.output] == ["function_call"]
+    jsonschema.validate(json.loads(answer.output[0].arguments), SCHEMAS[answer.output[0].name])
+    events = list(client.responses.create(**asked, stream=True))
+    assert events[-1].response.output[0].arguments == answer.output[0].arguments
+
+    claude = anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0)
+    tools = [{"name": n, "input_schema": s, "strict": True} for n, s in SCHEMAS.items()]
+    asked = dict(model="demo", max_tokens=300, messages=ASK, tools=tools, extra_body={**extra, "temperature": 1.0},
+                 tool_choice={"type": "auto", "disable_parallel_tool_use": True})
+    said = claude.messages.create(**asked)
+    assert [block.type for block in said.content] == ["tool_use"] and said.stop_reason == "tool_use"
+    jsonschema.validate(said.content[0].input, SCHEMAS[said.content[0].name])
+    with claude.messages.stream(**asked) as stream:
+        assert stream.get_final_message().content[0].input == said.content[0].input
