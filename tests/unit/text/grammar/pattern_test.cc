@@ -142,7 +142,7 @@ TEST(Format, CountsNamesOfHosts) {
   EXPECT_GT(num_long, 0);
   EXPECT_LT(format->num_states(), 8000);
   for (const int max : {20, 63, 100, 128, 180, 215, 253, 300}) {
-    if (kSanitized && max > 20 && max < 253) continue;  // of which a second of work is too little
+    if (kSanitized && max > 63) continue;  // a second of work is too little for the others
     const nlohmann::ordered_json schema = {
         {"type", "string"}, {"format", "hostname"}, {"maxLength", max}};
     EXPECT_TRUE(CompileJsonSchema(schema, {}).ok()) << max;
