@@ -7,7 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
-#include "text/grammar/host_names.h"
 #include "text/grammar/pattern.h"
 
 namespace penstock::grammar {
@@ -30,6 +29,11 @@ std::string TimePattern() {
   // A leap second is the last of a day of UTC; elsewhere than there it is left out.
   return "(?:(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]+)?"
          "(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])|23:59:60(?:\\.[0-9]+)?(?:[Zz]|[+-]00:00))";
+}
+
+std::string HostPattern() {
+  const std::string label = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?";
+  return absl::StrCat(label, "(?:\\.", label, ")*");
 }
 
 std::string Ipv4Pattern() {
@@ -102,6 +106,7 @@ std::string PatternOf(std::string_view name) {
   if (name == "duration") return DurationPattern();
   if (name == "ipv4") return Ipv4Pattern();
   if (name == "ipv6") return Ipv6Pattern();
+  if (name == "hostname") return HostPattern();  // each label's length is kept, not the sum
   return "";
 }
 
@@ -111,11 +116,10 @@ const CharAutomaton* FindFormat(std::string_view name) {
   static std::mutex mutex;
   static auto& made = *new std::map<std::string, CharAutomaton>();
   const std::string pattern = PatternOf(name);
-  if (pattern.empty() && name != "hostname") return nullptr;
+  if (pattern.empty()) return nullptr;
   std::lock_guard lock(mutex);
   const auto it = made.find(std::string(name));
   if (it != made.end()) return &it->second;
-  if (pattern.empty()) return &made.emplace(name, HostNames()).first->second;
   absl::StatusOr<CharAutomaton> compiled = CompilePattern(pattern, PatternUse::kWhole);
   CHECK(compiled.ok());
   return &made.emplace(name, *std::move(compiled)).first->second;

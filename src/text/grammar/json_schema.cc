@@ -8,7 +8,6 @@
 #include "base/strings.h"
 #include "base/utf8.h"
 #include "text/grammar/formats.h"
-#include "text/grammar/host_names.h"
 #include "text/grammar/number_language.h"
 #include "text/grammar/pattern.h"
 #include "text/grammar/schema_compiler.h"
@@ -326,22 +325,6 @@ absl::StatusOr<CharAutomaton> SchemaCompiler::TextsOf(int32_t formula) {
   }
   const bool all = n.form == Formulas::Form::kAnd;
   CharAutomaton out = all ? CharAutomaton::All() : CharAutomaton();
-  const auto is_host = [&](int32_t part) {
-    const Formulas::Node& p = formulas_.node(part);
-    return p.form == Formulas::Form::kCondition && !p.condition.negated &&
-           p.condition.is == Condition::Is::kFormat && p.condition.text == "hostname";
-  };
-  const auto bounds_length = [&](int32_t part) {
-    const Formulas::Node& p = formulas_.node(part);
-    return p.form == Formulas::Form::kCondition && !p.condition.negated &&
-           p.condition.is == Condition::Is::kLength && p.condition.max >= 0;
-  };
-  // One bound of a host's name is enough: two would take too many states.
-  const bool of_host = all && std::any_of(n.parts.begin(), n.parts.end(), is_host);
-  const bool is_short =
-      all && std::any_of(n.parts.begin(), n.parts.end(), [&](int32_t part) {
-        return bounds_length(part) && formulas_.node(part).condition.max < kMostHostName;
-      });
   std::vector<std::u32string> words;  // of an enumeration, as one automaton
   for (const int32_t part : n.parts) {
     const Formulas::Node& p = formulas_.node(part);
@@ -350,11 +333,8 @@ absl::StatusOr<CharAutomaton> SchemaCompiler::TextsOf(int32_t formula) {
       words.push_back(ToCodePoints(p.condition.text));
       continue;
     }
-    const bool long_enough = bounds_length(part) && p.condition.max >= kMostHostName;
-    if (of_host && long_enough && p.condition.min <= 1) continue;
-    absl::StatusOr<CharAutomaton> one = is_short && is_host(part) ? HostLabels() : TextsOf(part);
-    if (!one.ok()) return one;
-    ASSIGN_OR_RETURN(out, all ? CharAutomaton::And(out, *one) : CharAutomaton::Or(out, *one));
+    ASSIGN_OR_RETURN(const CharAutomaton one, TextsOf(part));
+    ASSIGN_OR_RETURN(out, all ? CharAutomaton::And(out, one) : CharAutomaton::Or(out, one));
   }
   if (!words.empty()) {
     ASSIGN_OR_RETURN(out, CharAutomaton::Or(out, CharAutomaton::Words(words)));

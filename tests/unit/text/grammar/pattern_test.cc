@@ -1,17 +1,14 @@
 // Expressions of ECMAScript, formats, and numbers as languages.
 #include "text/grammar/pattern.h"
 
-#include <nlohmann/json.hpp>
 #include <random>
 
 #include "absl/strings/str_cat.h"
-#include "base/sanitizers.h"
 #include "base/utf8.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "test_seed.h"
 #include "text/grammar/formats.h"
-#include "text/grammar/json_schema.h"
 #include "text/grammar/number_language.h"
 
 namespace penstock::grammar {
@@ -116,37 +113,6 @@ TEST(Format, KnowsGoodFromBad) {
   EXPECT_EQ(FindFormat("no such format"), nullptr);
   EXPECT_THAT(RemarkOnFormat("no such format"), testing::HasSubstr("no such format"));
   for (const char* known : {"date", "regex"}) EXPECT_EQ(RemarkOnFormat(known), "") << known;
-}
-
-TEST(Format, CountsNamesOfHosts) {
-  const CharAutomaton* format = FindFormat("hostname");
-  std::mt19937 random(static_cast<uint32_t>(TestSeed()));
-  int num_long = 0;
-  for (int round = 0; round < (kSanitized ? 300 : 3000); ++round) {
-    const size_t num_labels = 1 + random() % (round % 3 == 0 ? 130 : 6);
-    std::string name;
-    bool right = true;
-    for (size_t i = 0; i < num_labels; ++i) {
-      const size_t length = num_labels > 6      ? 1 + random() % 3
-                            : random() % 4 == 0 ? 1 + random() % 64
-                                                : 59 + random() % 6;
-      right = right && length <= 63;
-      name += (i == 0 ? "" : ".") + std::string(length, static_cast<char>('a' + random() % 26));
-    }
-    right = right && name.size() <= 253;
-    // Where there are more than four labels, the longest are left out.
-    if (!right || num_labels <= 4 || name.size() + 3 * num_labels <= 252)
-      EXPECT_EQ(format->Matches(ToCodePoints(name)), right) << name.size() << ' ' << name;
-    num_long += right && name.size() > 190 ? 1 : 0;
-  }
-  EXPECT_GT(num_long, 0);
-  EXPECT_LT(format->num_states(), 8000);
-  for (const int max : {20, 63, 100, 128, 180, 215, 253, 300}) {
-    if (kSanitized && max > 63) continue;  // a second of work is too little for the others
-    const nlohmann::ordered_json schema = {
-        {"type", "string"}, {"format", "hostname"}, {"maxLength", max}};
-    EXPECT_TRUE(CompileJsonSchema(schema, {}).ok()) << max;
-  }
 }
 
 /// Numbers written in every way without exponent, in hundredths from -1200 to 1200.
