@@ -2,12 +2,14 @@
 
 #include <optional>
 
+#include "base/sanitizers.h"
 #include "base/thread_cpu.h"
 
 namespace penstock::grammar {
 namespace {
 
-constexpr absl::Duration kMostCompileTime = absl::Milliseconds(800);
+// A sanitizer makes ten of one.
+constexpr absl::Duration kMostCompileTime = absl::Milliseconds(kSanitized ? 8000 : 800);
 
 thread_local std::optional<absl::Duration> compile_begin;  // of the thread's own time
 
