@@ -154,9 +154,8 @@ absl::StatusOr<std::shared_ptr<const TokenGrammar>> CompileReply(
   if (MayCall(call) && setup.reply.calls == nullptr && call.grammar != nullptr &&
       warnings != nullptr) {
     warnings->push_back(
-        "tools: no calls are made beside a form of the answer, from which this model's calls "
-        "cannot "
-        "be told");
+        "tools: beside a form of the answer no calls are made: this model's cannot be told from "
+        "it");
   }
   if (setup.reply.calls != nullptr) {
     std::vector<FunctionSpec> functions = FunctionsOf(call);

@@ -38,9 +38,14 @@ def cpu_ticks(server):
 
 
 def test_is_ready_within_a_second(serve):
-    """Of CPU time, as others work on the machine too; by the clock: benchmarks/serving/ready.py."""
-    server = serve()
+    """Of CPU time and by the clock, of which others on the machine take their part: the quickest of some starts."""
+    seconds = []
+    while not seconds or (min(seconds) >= 1 and len(seconds) < 5 and not SANITIZED):
+        began = time.monotonic()
+        server = serve()
+        seconds.append(time.monotonic() - began)
     if not SANITIZED:
+        assert min(seconds) < 1, seconds
         assert cpu_ticks(server) < 100
     assert server.get("/health") is not None and server.get("/ready") is not None
 

