@@ -107,8 +107,8 @@ bool StopLogging() {
     if (absl::Now() > end) return false;
     absl::SleepFor(absl::Milliseconds(5));
   }
+  state.pool.reset();  // joins the writer after its last line, which holds the logger until then
   state.logger.reset();
-  state.pool.reset();  // joins the writer after its last line; queued lines hold the logger
   return true;
 }
 
