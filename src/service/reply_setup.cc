@@ -160,15 +160,9 @@ absl::StatusOr<std::shared_ptr<const TokenGrammar>> CompileReply(
   if (setup.reply.calls != nullptr) {
     std::vector<FunctionSpec> functions = FunctionsOf(call);
     if (spec.calls == nullptr && AnyStrict(functions)) {
-      if (grammar::MarksCalls(*setup.reply.calls)) {
-        spec.calls = setup.reply.calls;
-        spec.behind_text = true;
-        field = "tools";
-      } else if (warnings != nullptr) {
-        warnings->push_back(
-            "tools: strict is kept where tool_choice asks for a call: under \"auto\" this model's "
-            "calls cannot be told from text");
-      }
+      spec.calls = setup.reply.calls;
+      spec.behind_text = true;
+      field = "tools";
     }
     if (spec.calls != nullptr) spec.functions = std::move(functions);
     spec.several = !setup.one_call;

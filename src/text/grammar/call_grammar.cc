@@ -4,7 +4,6 @@
 #include <set>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
@@ -13,6 +12,7 @@
 #include "text/grammar/marker_text.h"
 #include "text/grammar/pattern.h"
 #include "text/grammar/reply_grammar.h"
+#include "text/grammar/text_beside_calls.h"
 #include "text/reply/argument_kind.h"
 
 namespace penstock::grammar {
@@ -84,6 +84,8 @@ constexpr CallWriting kTagged = {"", "", "", "", "", "", "", Numbered::kNo, "", 
 constexpr CallWriting kNewMistral = {"mistral", "", "[TOOL_CALLS]", "[ARGS]", "", "", ""};
 
 constexpr std::string_view kHarmonyCall = "to=functions.";
+// What Command R+ is told to call where it calls nothing.
+constexpr const char* kAnswerTools[] = {"directly_answer", "directly-answer"};
 
 constexpr size_t kMaxCopied = 64u << 20;  // of a schema's definitions, for all its properties
 constexpr size_t kMaxCallBytes = 64u << 20;
@@ -106,7 +108,7 @@ bool IsRemark(std::string_view keyword) {
 class CallWriter {
  public:
   CallWriter(const CallFormat& format, IsSpecial is_special, std::vector<std::string>* loosened)
-      : begin_(format.begin),
+      : format_(&format),
         markers_(MarkersOf({&format, nullptr})),
         is_special_(is_special),
         loosened_(loosened) {
@@ -140,6 +142,9 @@ class CallWriter {
       calls_of.push_back(Call(function.name, *arguments));
       if (harmony && before != nullptr) by_role.push_back(CallByRole(function.name, *arguments));
     }
+    if (format_->body == CallBody::kFenced && before != nullptr) {
+      for (const char* name : kAnswerTools) calls_of.push_back(Call(name, Text("{}")));
+    }
     std::vector<Expr> parts = {Text(writing_->open)};
     if (!writing_->list.empty()) {
       parts.push_back(builder_.Optional(Text(" ")));
@@ -153,13 +158,26 @@ class CallWriter {
     parts.push_back(Text(writing_->close));
     Expr calls = builder_.Sequence(std::move(parts));
     if (before == nullptr) return builder_.Build(calls);
-    std::vector<std::string> markers = before->without;
-    markers.emplace_back(harmony ? kHarmonyCall : begin_);
-    if (!harmony && !writing_->open.starts_with(begin_)) markers.emplace_back(writing_->open);
-    std::erase(markers, "");
-    if (harmony) calls = builder_.Choice({calls, builder_.Choice(by_role)});
-    return builder_.Build(builder_.Sequence(
-        {builder_.Terminal(TextWithoutMarkers(markers)), builder_.Optional(calls)}));
+    if (harmony) {
+      std::vector<std::string> markers = before->without;
+      markers.emplace_back(kHarmonyCall);
+      calls = builder_.Choice({calls, builder_.Choice(by_role)});
+      return builder_.Build(builder_.Sequence(
+          {builder_.Terminal(TextWithoutMarkers(markers)), builder_.Optional(calls)}));
+    }
+    ASSIGN_OR_RETURN(const Expr text, TextBeside(*before));
+    const Expr begin = Text(format_->begin);
+    if (format_->body == CallBody::kNameLine)
+      return builder_.Build(builder_.Choice(
+          {calls,
+           builder_.Sequence({text, builder_.Optional(builder_.Sequence({begin, calls}))})}));
+    if (!format_->bare) return builder_.Build(builder_.Sequence({text, builder_.Optional(calls)}));
+    // Behind text each block has its mark, without which none is looked for there.
+    const Expr block = writing_->close.empty() ? builder_.Choice(std::move(calls_of)) : calls;
+    const Expr marked = builder_.Sequence({begin, block, builder_.Optional(Text(format_->end))});
+    return builder_.Build(
+        builder_.Choice({builder_.Sequence({Blanks(), calls}),
+                         builder_.Sequence({text, builder_.Repeat(marked, 0, several ? -1 : 1)})}));
   }
 
  private:
@@ -167,6 +185,20 @@ class CallWriter {
     if (writing_->arguments != nullptr && writing_->arguments->loose && !text.empty())
       return builder_.Terminal(SpelledText(text));
     return builder_.Literal(MarkSpecials(text, markers_, is_special_));
+  }
+
+  /// Without what begins a call, or a block of them.
+  absl::StatusOr<Expr> TextBeside(const TextBefore& before) {
+    std::vector<std::string> without = before.without;
+    if (!format_->bare && !writing_->open.starts_with(format_->begin))
+      without.emplace_back(writing_->open);
+    return TextBesideCalls(*format_, std::move(without), builder_);
+  }
+
+  Expr Blanks() {
+    const absl::StatusOr<CharAutomaton> blanks =
+        CompilePattern("[ \\t\\r\\n]{0,4}", PatternUse::kWhole);
+    return builder_.Terminal(ByteAutomaton::Of(*blanks, TextEncoding::kUtf8));
   }
 
   Expr LineEnd() { return builder_.Optional(builder_.Literal("\n")); }
@@ -396,7 +428,7 @@ class CallWriter {
   }
 
   const CallWriting* writing_ = nullptr;
-  const std::string_view begin_;
+  const CallFormat* const format_ = nullptr;  // null: of arguments alone
   const std::vector<std::string_view> markers_;
   const IsSpecial is_special_;
   std::vector<std::string>* loosened_;
@@ -415,12 +447,6 @@ absl::StatusOr<Grammar> CompileCalls(const CallFormat& format,
 
 bool BeginsCalls(const CallFormat& format) {
   return !format.bare && format.body != CallBody::kNameLine;
-}
-
-bool MarksCalls(const CallFormat& format) {
-  const bool is_word =
-      !format.begin.empty() && absl::ascii_isalpha(static_cast<unsigned char>(format.begin[0]));
-  return BeginsCalls(format) && !is_word;
 }
 
 absl::StatusOr<Grammar> CompileTaggedArguments(std::string schema, const std::string& at,

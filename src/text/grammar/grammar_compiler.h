@@ -43,7 +43,7 @@ struct ReplySpec {
   const CallFormat* calls = nullptr;           // of `functions`, in place of content
   std::vector<FunctionSpec> functions;
   bool several = true;                         // calls
-  bool behind_text = false;                    // calls need not come; MarksCalls
+  bool behind_text = false;                    // calls need not come
   const ReasoningFormat* reasoning = nullptr;  // goes before, or may
   bool in_reasoning = false;                   // it has begun already
   int32_t reasoning_limit = -1;                // tokens; -1: none

@@ -36,8 +36,6 @@ using IsSpecial = absl::FunctionRef<bool(std::string_view)>;
 
 /// Whether calls begin as nothing of a form of its own does.
 bool BeginsCalls(const CallFormat& format);
-/// Whether they begin as no prose does either, so that any text may go before.
-bool MarksCalls(const CallFormat& format);
 
 /// Text before calls, in which their marks do not stand, nor do these.
 struct TextBefore {
@@ -45,7 +43,7 @@ struct TextBefore {
 };
 
 /// Calls in the order in which they are written: one, or with `several` one or more. With `before`
-/// (null: none) text goes before them, or takes their place; MarksCalls(format).
+/// (null: none) text goes before them, or takes their place.
 /// INVALID_ARGUMENT says which function's schema cannot be kept, and why.
 absl::StatusOr<Grammar> CompileCalls(const CallFormat& format,
                                      const std::vector<FunctionSpec>& functions, bool several,

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <random>
 #include <string>
 #include <vector>
@@ -10,11 +11,30 @@
 #include "call_texts.h"
 #include "test_seed.h"
 #include "text/grammar/reply_grammar.h"
+#include "text/reply/reply_parser.h"
 
 namespace penstock {
 namespace {
 
 using namespace call_texts;  // NOLINT: the names of one test in two files
+
+struct ReadCall {
+  std::string name, arguments;
+};
+
+/// What the parser of replies hands out.
+std::vector<ReadCall> CallsReadIn(const CallFormat& format, std::string_view text) {
+  ReplyParser parser({&format, nullptr}, false, nullptr, false, true);
+  std::vector<ReplyPiece> pieces;
+  parser.Append(text, pieces);
+  parser.Finish(false, pieces);
+  std::vector<ReadCall> calls;
+  for (const ReplyPiece& piece : pieces) {
+    if (piece.kind == ReplyPiece::kCall) calls.push_back({piece.text, ""});
+    if (piece.kind == ReplyPiece::kArguments) calls.at(piece.call).arguments += piece.text;
+  }
+  return calls;
+}
 
 TEST(TextAndCalls, StandsBehindAnyTextOrInItsPlace) {
   for (const bool special : {false, true}) {
@@ -43,15 +63,19 @@ TEST(TextAndCalls, StandsBehindAnyTextOrInItsPlace) {
   }
 }
 
-TEST(TextAndCalls, GeneratesTextAndCallsOfEveryFormatThatMarksThem) {
+std::vector<std::string> SpecialMarkersOf(const CallFormat& format) {
+  std::vector<std::string> markers;
+  for (const std::string_view marker : MarkersOf({&format, nullptr})) {
+    if (marker != "functools" && marker != "Action:" && marker != "```" && marker != ">>>")
+      markers.emplace_back(marker);
+  }
+  return markers;
+}
+
+TEST(TextAndCalls, GeneratesTextAndCallsOfEveryFormat) {
   std::mt19937 random(static_cast<uint32_t>(TestSeed()));
   for (const CallFormat& format : CallFormats()) {
-    if (!grammar::MarksCalls(format)) continue;
-    std::vector<std::string> markers;
-    for (const std::string_view marker : MarkersOf({&format, nullptr})) {
-      if (marker != "functools") markers.emplace_back(marker);
-    }
-    const MarkerTokenizer tokenizer(markers);
+    const MarkerTokenizer tokenizer(SpecialMarkersOf(format));
     const GrammarCompiler compiler(&tokenizer, tokenizer.vocab_size());
     ReplySpec spec;
     spec.calls = &format;
@@ -60,19 +84,161 @@ TEST(TextAndCalls, GeneratesTextAndCallsOfEveryFormatThatMarksThem) {
     spec.behind_text = true;
     const auto made = compiler.Compile(spec, nullptr);
     ASSERT_TRUE(calls_alone.ok() && made.ok()) << made.status();
+    const bool lines = format.body == CallBody::kNameLine;
     for (int round = 0; round < (kSanitized ? 5 : 20); ++round) {
       const std::string calls = Generate(**calls_alone, tokenizer, random);
       EXPECT_TRUE(TakesText(**made, tokenizer, calls)) << format.name << ": " << calls;
       EXPECT_TRUE(TakesText(**made, tokenizer, "I ask. " + calls)) << format.name << ": " << calls;
+      if (lines) EXPECT_TRUE(TakesText(**made, tokenizer, "all\nI ask.>>>" + calls)) << calls;
       // Nor with a function that is not there, nor cut off before its end.
       std::string other = calls;
       for (size_t at = 0; (at = other.find("first_one")) != std::string::npos;) other[at] = 'F';
       for (size_t at = 0; (at = other.find("second")) != std::string::npos;) other[at] = 'S';
       EXPECT_FALSE(TakesText(**made, tokenizer, other)) << format.name << ": " << other;
       const size_t name = std::min(calls.find("first_one"), calls.find("second"));
-      EXPECT_FALSE(TakesText(**made, tokenizer, calls.substr(0, name + 3))) << format.name;
+      if (!lines)  // a word alone is text
+        EXPECT_FALSE(TakesText(**made, tokenizer, calls.substr(0, name + 3))) << format.name;
     }
   }
+}
+
+struct BesideCase {
+  const char* format;
+  std::vector<const char*> texts, no_texts;  // that no call is read in, and that one is
+};
+
+TEST(TextAndCalls, LeavesTextAloneThatNoCallIsReadIn) {
+  const std::vector<BesideCase> cases = {
+      {"llama3_json",
+       {"", "{", "{x} is a set", "{\n  \"city\": \"Rome\", \"of\": {\"name\": \"x\"}\n}\nis it.",
+        "{}", " {\"names\": [\"a\"]}", "Use {\"name\": \"f\"}", "[{\"name\": \"f\"}]",
+        "<|python_tag"},
+       {"{\"name\": \"third\", \"parameters\": {}}", "  {\"name\": \"third\"}",
+        "{\"a\": 1, \"name\": \"third\"}", "{\"tool_name\": \"third\"}",
+        "See.<|python_tag|>{\"name\": \"third\"}"}},
+      {"pythonic",
+       {"", "[1] is a source", "[a link](there)", "[x] done", "[]", "f(x)", "I [f(x=1)]",
+        "[\"f(\"]"},
+       {"[third()]", " [ third(x=1)", "[third(", "See.<|python_start|>[third()]<|python_end|>"}},
+      {"functionary",
+       {"", "second", "all\nIt is {so}.", "Hello there\nsecond\n{}", "all\nsecond\n{}", "A: b\n",
+        "\n{}"},
+       {"third\n{}", "  third \n{}", "all\nI ask.>>>third\n{}"}},
+      {"phi4",
+       {"", "Python has functools, too", "functools.cache(f)", "functoolsfunctools", "tools[0]"},
+       {"functools[{\"name\": \"third\"}]",
+        "I ask functools\n[{\"name\": \"third\", \"arguments\": {}}]"}},
+      {"command_r_plus",
+       {"", "Action: none", "```json\n[]\n```", "Action:\n```python\n[]```",
+        "An Action:Action: is"},
+       {"Action: ```json\n[{\"tool_name\": \"third\", \"parameters\": {}}]\n```",
+        "So Action:\n```json\n[{\"tool_name\": \"third\"}]```"}},
+  };
+  for (const BesideCase& c : cases) {
+    const MarkerTokenizer tokenizer({});
+    const GrammarCompiler compiler(&tokenizer, tokenizer.vocab_size());
+    ReplySpec spec;
+    spec.calls = CallsNamed(c.format);
+    spec.functions = {Functions()[1]};
+    spec.behind_text = true;
+    const auto made = compiler.Compile(spec, nullptr);
+    ASSERT_TRUE(made.ok()) << made.status();
+    for (const char* text : c.texts) {
+      const bool cut = std::string_view(text) == "{";  // of which nobody knows yet
+      EXPECT_EQ(TakesText(**made, tokenizer, text), !cut) << c.format << ": " << text;
+      EXPECT_TRUE(CallsReadIn(*spec.calls, text).empty()) << c.format << ": " << text;
+    }
+    for (const char* text : c.no_texts)
+      EXPECT_FALSE(TakesText(**made, tokenizer, text)) << c.format << ": " << text;
+  }
+}
+
+TEST(TextAndCalls, LetsTheModelOfCommandRPlusAnswerDirectly) {
+  const MarkerTokenizer tokenizer({});
+  const GrammarCompiler compiler(&tokenizer, tokenizer.vocab_size());
+  ReplySpec spec;
+  spec.calls = CallsNamed("command_r_plus");
+  spec.functions = {Functions()[1]};
+  spec.behind_text = true;
+  const auto made = compiler.Compile(spec, nullptr);
+  ASSERT_TRUE(made.ok()) << made.status();
+  const std::string call =
+      "Action:\n```json\n[\n    {\n        \"tool_name\": \"directly_answer\",\n        "
+      "\"parameters\": {}\n    }\n]```";
+  EXPECT_TRUE(TakesText(**made, tokenizer, call));
+  spec.behind_text = false;
+  EXPECT_FALSE(TakesText(**compiler.Compile(spec, nullptr), tokenizer, call));
+}
+
+// Texts of parts of calls in any order: whatever the grammar lets pass, what the reader takes for calls in it are those
+// of the functions, and fulfil their schemas.
+TEST(TextAndCalls, LetNothingPassThatIsReadAsAnotherCall) {
+  std::mt19937 random(static_cast<uint32_t>(TestSeed()));
+  const std::vector<std::string> parts = {"{\"name\": \"",
+                                          "second",
+                                          "third",
+                                          "\", \"parameters\": ",
+                                          "\", \"arguments\": ",
+                                          "{}",
+                                          "{\"a\": 1}",
+                                          "}",
+                                          "{",
+                                          "[",
+                                          "]",
+                                          "(",
+                                          ")",
+                                          "\n",
+                                          " ",
+                                          "; ",
+                                          ", ",
+                                          "all",
+                                          ">>>",
+                                          "I ask. ",
+                                          "\"name\": \"third\"",
+                                          "=1",
+                                          "\n```json\n",
+                                          "```",
+                                          "{\"a\": 2, ",
+                                          "\"tool_name\": \"third\"",
+                                          "<function=",
+                                          "<think>",
+                                          "[ARGS]",
+                                          "<|constrain|>json<|message|>",
+                                          "to=functions.",
+                                          "functions."};
+  int num_taken = 0, num_with_calls = 0;
+  for (const CallFormat& format : CallFormats()) {
+    const MarkerTokenizer tokenizer(SpecialMarkersOf(format));
+    const GrammarCompiler compiler(&tokenizer, tokenizer.vocab_size());
+    ReplySpec spec;
+    spec.calls = &format;
+    spec.functions = {Functions()[1]};
+    const auto calls_alone = compiler.Compile(spec, nullptr);
+    spec.behind_text = true;
+    const auto made = compiler.Compile(spec, nullptr);
+    ASSERT_TRUE(calls_alone.ok() && made.ok()) << made.status();
+    std::vector<std::string> all = parts;
+    for (int i = 0; i < 4; ++i) {
+      for (const std::string_view marker : MarkersOf({&format, nullptr})) all.emplace_back(marker);
+      all.push_back(Generate(**calls_alone, tokenizer, random));
+    }
+    for (int round = 0; round < (kSanitized ? 400 : 4000); ++round) {
+      std::string text;
+      for (size_t n = 1 + random() % 7; n > 0; --n) text += all[random() % all.size()];
+      if (!TakesText(**made, tokenizer, text)) continue;
+      ++num_taken;
+      const std::vector<ReadCall> calls = CallsReadIn(format, text);
+      num_with_calls += calls.empty() ? 0 : 1;
+      for (const ReadCall& call : calls) {
+        const bool direct = call.name.starts_with("directly");
+        EXPECT_TRUE(call.name == "second" || direct) << format.name << ": " << text;
+        EXPECT_EQ(nlohmann::json::parse(call.arguments, nullptr, false), nlohmann::json::object())
+            << format.name << ": " << text;
+      }
+    }
+  }
+  EXPECT_GT(num_taken, kSanitized ? 500 : 5000);
+  EXPECT_GT(num_with_calls, kSanitized ? 50 : 500);
 }
 
 TEST(TextAndCalls, HidesNoCallInReasoning) {
