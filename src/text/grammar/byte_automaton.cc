@@ -300,11 +300,13 @@ ByteAutomaton::ByteAutomaton(const std::vector<std::array<int32_t, 256>>& rows,
     : flags_(std::move(accepts)) {
   absl::flat_hash_map<std::vector<int32_t>, uint8_t> columns;
   std::vector<uint8_t> first;  // a byte of each class
+  std::vector<std::vector<int32_t>> all(256, std::vector<int32_t>(rows.size()));
+  for (size_t s = 0; s < rows.size(); ++s) {
+    for (int b = 0; b < 256; ++b) all[b][s] = rows[s][b];
+  }
   for (int b = 0; b < 256; ++b) {
-    std::vector<int32_t> column(rows.size());
-    for (size_t s = 0; s < rows.size(); ++s) column[s] = rows[s][b];
     const auto [it, added] =
-        columns.try_emplace(std::move(column), static_cast<uint8_t>(columns.size()));
+        columns.try_emplace(std::move(all[b]), static_cast<uint8_t>(columns.size()));
     if (added) first.push_back(static_cast<uint8_t>(b));
     class_of_[b] = it->second;
   }

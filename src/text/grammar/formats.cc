@@ -106,7 +106,7 @@ std::string PatternOf(std::string_view name) {
   if (name == "duration") return DurationPattern();
   if (name == "ipv4") return Ipv4Pattern();
   if (name == "ipv6") return Ipv6Pattern();
-  if (name == "hostname") return HostPattern();  // each label's length is kept, not the sum
+  if (name == "hostname") return HostPattern();  // and ShortTexts their sum
   return "";
 }
 

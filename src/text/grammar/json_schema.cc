@@ -8,6 +8,7 @@
 #include "base/strings.h"
 #include "base/utf8.h"
 #include "text/grammar/formats.h"
+#include "text/grammar/host_names.h"
 #include "text/grammar/number_language.h"
 #include "text/grammar/pattern.h"
 #include "text/grammar/schema_compiler.h"
@@ -220,10 +221,57 @@ absl::StatusOr<SchemaCompiler::Expr> SchemaCompiler::MakeText(int32_t formula) {
     only_lengths = std::all_of(n.parts.begin(), n.parts.end(),
                                [&](int32_t part) { return take(formulas_.node(part)); });
   if (only_lengths) return builder_.JsonText(min, max);
+  if (n.form == Formulas::Form::kOr &&
+      std::any_of(n.parts.begin(), n.parts.end(), [&](int32_t p) { return NamesHosts(p); })) {
+    std::vector<Expr> options;
+    for (const int32_t part : n.parts) {
+      ASSIGN_OR_RETURN(options.emplace_back(), MakeText(part));
+    }
+    return builder_.Choice(std::move(options));
+  }
+  if (NamesHosts(formula)) return MakeHostName(formula);
   const absl::StatusOr<CharAutomaton> texts = TextsOf(formula);
   if (!texts.ok()) return At(NodeOf(formula), texts.status());
   if (texts->empty()) return GrammarBuilder::kNothing;
   return builder_.Terminal(ByteAutomaton::Of(*texts, TextEncoding::kJsonString));
+}
+
+bool SchemaCompiler::NamesHosts(int32_t formula) const {
+  const Formulas::Node& n = formulas_.node(formula);
+  if (n.form == Formulas::Form::kAnd)
+    return std::any_of(n.parts.begin(), n.parts.end(), [&](int32_t p) { return NamesHosts(p); });
+  return n.form == Formulas::Form::kCondition && !n.condition.negated &&
+         n.condition.is == Condition::Is::kFormat && n.condition.text == "hostname";
+}
+
+absl::StatusOr<SchemaCompiler::Expr> SchemaCompiler::MakeHostName(int32_t formula) {
+  const Formulas::Node& n = formulas_.node(formula);
+  std::vector<int32_t> parts = n.parts;
+  if (parts.empty()) parts = {formula};
+  int64_t max = kMostHostName;
+  CharAutomaton texts = CharAutomaton::All();
+  bool alone = true;
+  for (const int32_t part : parts) {
+    const Formulas::Node& p = formulas_.node(part);
+    const bool is_length = p.form == Formulas::Form::kCondition && !p.condition.negated &&
+                           p.condition.is == Condition::Is::kLength;
+    if (is_length && p.condition.max >= 0) max = std::min(max, p.condition.max);
+    if (is_length && p.condition.min <= 1) continue;
+    alone = alone && NamesHosts(part);
+    absl::StatusOr<CharAutomaton> one =
+        is_length ? CharAutomaton::Length(std::min(p.condition.min, kMostHostName + 1), -1)
+                  : TextsOf(part);
+    if (!one.ok()) return one.status();
+    ASSIGN_OR_RETURN(texts, CharAutomaton::And(texts, *one));
+  }
+  if (texts.empty()) return GrammarBuilder::kNothing;
+  if (alone && max == kMostHostName) {
+    static const ByteAutomaton& any = *new ByteAutomaton(*ShortTexts(texts, max));
+    return builder_.Terminal(any);
+  }
+  absl::StatusOr<ByteAutomaton> made = ShortTexts(texts, max);
+  if (!made.ok()) return At(NodeOf(formula), made.status());
+  return builder_.Terminal(*std::move(made));
 }
 
 absl::StatusOr<SchemaCompiler::Expr> SchemaCompiler::MakeNumber(int32_t formula) {

@@ -42,6 +42,9 @@ class SchemaCompiler {
   Expr ValueOf(Literals literals);
   absl::StatusOr<Expr> MakeValue(const Literals& literals);
   absl::StatusOr<Expr> MakeText(int32_t formula);
+  /// Whether it says that a text is a host's name.
+  bool NamesHosts(int32_t formula) const;
+  absl::StatusOr<Expr> MakeHostName(int32_t formula);
   absl::StatusOr<Expr> MakeNumber(int32_t formula);
   absl::StatusOr<Expr> MakeObject(const Literals& literals, int32_t formula);
   absl::StatusOr<Expr> MakeArray(int32_t formula);

@@ -176,6 +176,44 @@ TEST(JsonSchema, LeavesOutWhatItMayAndSaysWhat) {
   EXPECT_THAT(loosened[0], testing::StartsWith("#/uniqueItems: "));
 }
 
+TEST(JsonSchema, NamesOfHostsHaveAtMost253CharactersWhateverStandsBeside) {
+  const auto matches = [](const std::string& schema, const std::string& text) {
+    absl::StatusOr<Grammar> made = CompileJsonSchema(Json::parse(schema), {});
+    EXPECT_TRUE(made.ok()) << schema << ": " << made.status();
+    if (!made.ok()) return false;
+    return InstanceMatches(std::make_shared<const Grammar>(*std::move(made)), '"' + text + '"');
+  };
+  const std::string label(63, 'a');
+  std::string longest, many;
+  for (int i = 0; i < 3; ++i) longest += label + ".";
+  longest += std::string(61, 'b');
+  for (int i = 0; i < 126; ++i) many += "x.";
+  many += "y";
+  ASSERT_EQ(longest.size(), 253u);
+  ASSERT_EQ(many.size(), 253u);
+  const std::string host = R"("type":"string","format":"hostname")";
+  for (const std::string& schema :
+       {"{" + host + "}", "{" + host + R"(,"maxLength":253,"minLength":1})",
+        "{" + host + R"(,"maxLength":1000})", "{" + host + R"(,"pattern":"^[a-z.]*$"})",
+        "{" + host + R"(,"minLength":7})", R"({"anyOf":[{)" + host + R"(},{"type":"integer"}]})",
+        R"({"anyOf":[{)" + host + R"(},{"type":"string","format":"ipv6"}]})"}) {
+    EXPECT_TRUE(matches(schema, longest)) << schema;
+    EXPECT_TRUE(matches(schema, many)) << schema;
+    EXPECT_FALSE(matches(schema, longest + "b")) << schema;
+    EXPECT_FALSE(matches(schema, "z" + many)) << schema;
+    EXPECT_FALSE(matches(schema, many.substr(0, 252))) << schema;  // ends with a dot
+    EXPECT_FALSE(matches(schema, label + "a.example")) << schema;
+    EXPECT_TRUE(matches(schema, "example.com")) << schema;
+  }
+  const std::string shorter = "{" + host + R"(,"minLength":4,"maxLength":9})";
+  EXPECT_TRUE(matches(shorter, "a.example"));
+  EXPECT_TRUE(matches(shorter, "a.de"));
+  EXPECT_FALSE(matches(shorter, "ab.example"));
+  EXPECT_FALSE(matches(shorter, "a.b"));
+  EXPECT_TRUE(matches(R"({"enum":["a.de","-b",7],)" + host + "}", "a.de"));
+  EXPECT_FALSE(matches(R"({"enum":["a.de","-b",7],)" + host + "}", "-b"));
+}
+
 TEST(JsonSchema, AFormatThatNobodyKnowsIsARemark) {
   const Json schema = Json::parse(
       R"({"type":"object","properties":{"a":{"type":"string","format":"semver","minLength":2},)"
