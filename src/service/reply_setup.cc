@@ -68,9 +68,16 @@ std::optional<bool> GoesOnReasoning(const ReasoningFormat& format, const ToolJso
   return std::nullopt;
 }
 
-/// Whether calls begin as no content of a form of its own does.
-bool TellsApart(const ServedModel& model) {
-  return model.call_format != nullptr && grammar::BeginsCalls(*model.call_format);
+/// Whether calls begin as no content of the call's form does.
+bool TellsApart(const GenerationCall& call, const ServedModel& model) {
+  if (call.grammar == nullptr) return true;
+  if (model.call_format == nullptr) return false;
+  if (grammar::BeginsCalls(*model.call_format)) return true;
+  const GrammarSpec& form = *call.grammar;
+  if (form.form == GrammarSpec::Form::kJsonObject)
+    return grammar::BeginsCallsBeside(*model.call_format, R"({"type":"object"})");
+  return form.form == GrammarSpec::Form::kJsonSchema && form.text.size() <= kMaxGrammarText &&
+         grammar::BeginsCallsBeside(*model.call_format, form.text);
 }
 
 bool AnyStrict(const std::vector<FunctionSpec>& functions) {
@@ -101,8 +108,9 @@ void SetReply(const GenerationCall& call, const ServedModel& model,
   KeepTagTokens(call, model, setup);
   if (!call.chat || !call.splits_reply) return;
   setup.reply.reasoning = model.reasoning_format;
-  if (MustCall(call) || (MayCall(call) && (call.grammar == nullptr || TellsApart(model))))
+  if (MustCall(call) || (MayCall(call) && TellsApart(call, model)))
     setup.reply.calls = model.call_format;
+  setup.reply.apart = call.grammar != nullptr;
   setup.one_call =
       call.tool_choice == ToolChoice::kNamed || !call.parallel_tool_calls.value_or(true);
   if (setup.reply.calls != nullptr && WritesXml(setup.reply.calls->body))
@@ -154,7 +162,7 @@ absl::StatusOr<std::shared_ptr<const TokenGrammar>> CompileReply(
   if (MayCall(call) && setup.reply.calls == nullptr && call.grammar != nullptr &&
       warnings != nullptr) {
     warnings->push_back(
-        "tools: beside a form of the answer no calls are made: this model's cannot be told from "
+        "tools: beside this form of the answer no calls are made: this model's cannot be told from "
         "it");
   }
   if (setup.reply.calls != nullptr) {

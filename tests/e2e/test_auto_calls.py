@@ -102,3 +102,39 @@ def test_strict_functions_are_kept(calling, parser):
     check(parser, said.content[0].name, said.content[0].input)
     with claude.messages.stream(**asked) as stream:
         assert stream.get_final_message().content[0].input == said.content[0].input
+
+
+@pytest.mark.parametrize("parser", ["llama3_json", "pythonic", "functionary"])
+def test_calls_stand_beside_a_form_that_does_not_begin_as_they_do(serve, parser):
+    server = serve("--set", f"models.demo.path={DEMO}", "--set", f"models.demo.tool_parser={parser}", model=None)
+    client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=120)
+    form = {"type": "object", "properties": {"mood": {"enum": ["dark", "bright"]}}, "required": ["mood"],
+            "additionalProperties": False}
+    kinds = set()
+    asked = {"prompt": "{", "add_special_tokens": False}
+    brace = client.post(server.url + "/tokenize", cast_to=object, body=asked)["tokens"][0]
+    for seed in range(20):
+        bias = {brace: 100} if parser == "pythonic" and seed % 2 == 0 else {}  # which it hardly draws itself
+        given = {"name": "m", "schema": form, "strict": True}
+        ask = dict(model="demo", messages=ASK, tools=TOOLS, seed=seed, temperature=2.0, max_tokens=300,
+                   parallel_tool_calls=False, response_format={"type": "json_schema", "json_schema": given},
+                   logit_bias=bias)
+        answer = client.chat.completions.create(**ask)
+        said = answer.choices[0]
+        assert not getattr(answer, "warnings", None) or said.finish_reason == "length", answer
+        if said.finish_reason == "length":
+            continue
+        for call in said.message.tool_calls or []:
+            check(parser, call.function.name, json.loads(call.function.arguments))
+        kinds.add("call" if said.message.tool_calls else "instance")
+        if not said.message.tool_calls:
+            jsonschema.validate(json.loads(said.message.content), form)
+        with client.chat.completions.stream(**ask) as stream:
+            again = stream.get_final_completion().choices[0].message
+        assert (again.content or None) == said.message.content
+        assert [c.function.arguments for c in again.tool_calls or []] == [
+            c.function.arguments for c in said.message.tool_calls or []]
+    assert kinds == {"call", "instance"}
+    loose = {**ask, "response_format": {"type": "json_schema", "json_schema": {"name": "m", "schema": {}}}}
+    told = getattr(client.chat.completions.create(**loose), "warnings", None) or []
+    assert any("no calls are made" in warning for warning in told) == (parser != "functionary"), told

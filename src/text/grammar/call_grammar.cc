@@ -445,10 +445,6 @@ absl::StatusOr<Grammar> CompileCalls(const CallFormat& format,
   return CallWriter(format, is_special, loosened).Write(functions, several, before);
 }
 
-bool BeginsCalls(const CallFormat& format) {
-  return !format.bare && format.body != CallBody::kNameLine;
-}
-
 absl::StatusOr<Grammar> CompileTaggedArguments(std::string schema, const std::string& at,
                                                std::vector<std::string>* loosened) {
   FunctionSpec function;

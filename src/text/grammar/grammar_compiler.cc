@@ -313,7 +313,9 @@ absl::StatusOr<Grammar> GrammarCompiler::CompileSpec(const ReplySpec& spec,
         grammar::CompileCalls(*spec.calls, spec.functions, spec.several,
                               spec.behind_text ? &before : nullptr, is_special, loosened);
     if (!calls.ok()) return calls;
-    made = spec.content == nullptr ? *std::move(calls) : grammar::Either(*calls, made);
+    made = spec.content == nullptr
+               ? *std::move(calls)
+               : grammar::Either(*calls, grammar::BehindRecipient(made, *spec.calls));
   }
   if (spec.reasoning == nullptr) return made;
   return grammar::BehindReasoning(made, *spec.reasoning, spec.in_reasoning, after, is_special);

@@ -134,6 +134,18 @@ Grammar BehindReasoning(const Grammar& after, const ReasoningFormat& format, boo
   return grammar;
 }
 
+Grammar BehindRecipient(const Grammar& content, const CallFormat& format) {
+  if (format.body != CallBody::kNameLine) return content;
+  Grammar grammar = content;
+  Instruction split;
+  split.kind = Op::kSplit;
+  split.targets = {AddTerminal(ByteAutomaton::Literal("all\n"), content.start, grammar),
+                   content.start};
+  grammar.program.push_back(std::move(split));
+  grammar.start = static_cast<int32_t>(grammar.program.size()) - 1;
+  return grammar;
+}
+
 Grammar BehindMarkers(const Grammar& content, const ReasoningFormat& format, IsSpecial is_special) {
   if (format.content.empty()) return content;
   Grammar grammar = content;

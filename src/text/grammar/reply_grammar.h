@@ -36,6 +36,8 @@ using IsSpecial = absl::FunctionRef<bool(std::string_view)>;
 
 /// Whether calls begin as nothing of a form of its own does.
 bool BeginsCalls(const CallFormat& format);
+/// Or as nothing does that `schema`, JSON Schema, allows.
+bool BeginsCallsBeside(const CallFormat& format, std::string_view schema);
 
 /// Text before calls, in which their marks do not stand, nor do these.
 struct TextBefore {
@@ -74,6 +76,9 @@ enum class AfterReasoning : uint8_t {
 /// `after` behind reasoning, which has begun already, or may begin.
 Grammar BehindReasoning(const Grammar& after, const ReasoningFormat& format, bool has_begun,
                         AfterReasoning what, IsSpecial is_special);
+
+/// `content`, perhaps behind the line that says that it is no call.
+Grammar BehindRecipient(const Grammar& content, const CallFormat& format);
 
 /// `content` behind what the family writes before it.
 Grammar BehindMarkers(const Grammar& content, const ReasoningFormat& format, IsSpecial is_special);

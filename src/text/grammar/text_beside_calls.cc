@@ -120,4 +120,20 @@ absl::StatusOr<Expr> TextBesideCalls(const CallFormat& format, std::vector<std::
   return builder.Choice(std::move(options));
 }
 
+bool BeginsCalls(const CallFormat& format) {
+  return !format.bare && format.body != CallBody::kNameLine;
+}
+
+bool BeginsCallsBeside(const CallFormat& format, std::string_view schema) {
+  if (!format.bare) return true;  // no line within an instance is a function's name alone
+  const auto said = nlohmann::ordered_json::parse(schema, nullptr, false);
+  if (!said.is_object() || said.value("type", nlohmann::ordered_json()) != "object") return false;
+  if (format.body == CallBody::kPython) return true;
+  const auto properties = said.find("properties");
+  return said.value("additionalProperties", nlohmann::ordered_json()) == false &&
+         !said.contains("patternProperties") && !said.contains("$ref") &&
+         (properties == said.end() || (properties->is_object() && !properties->contains("name") &&
+                                       !properties->contains("tool_name")));
+}
+
 }  // namespace penstock::grammar

@@ -47,6 +47,7 @@ struct ReasoningFormat {
 struct ReplyFormat {
   const CallFormat* calls = nullptr;
   const ReasoningFormat* reasoning = nullptr;
+  bool apart = false;  // content or calls: where content has begun no call follows
 };
 
 absl::Span<const CallFormat> CallFormats();

@@ -145,7 +145,12 @@ bool ReplyParser::ReadText(std::vector<ReplyPiece>& out) {
     found = marker;
   }
   if (found.empty()) at = MarkerMayBeginAt(text_, markers);
+  const size_t num_markers = content_markers_.size();
   Emit(std::string_view(text_).substr(0, at), out);
+  if (content_markers_.size() != num_markers) {  // content that began here knows fewer
+    text_.erase(0, at);
+    return true;
+  }
   text_.erase(0, at + found.size());
   if (found.empty()) return false;
   TakeMarker(found);
@@ -290,6 +295,8 @@ void ReplyParser::Emit(std::string_view text, std::vector<ReplyPiece>& out) {
     out.back().text += text.substr(0, size);
     answer_end_ = std::string::npos;
     has_content_ |= state_ == State::kContent;
+    if (has_content_ && format_.apart && format_.calls != nullptr)
+      std::erase(content_markers_, format_.calls->begin);
   }
   space_ += text.substr(size);
 }
