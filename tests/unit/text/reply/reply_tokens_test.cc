@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -24,8 +25,11 @@ using reply_cases::kCases;
 
 using Markers = std::vector<std::string_view>;
 
-/// The demo model's, with markers as special tokens.
-std::unique_ptr<const Tokenizer> TokenizerWith(const Markers& given) {
+/// The demo model's, with markers as special tokens. Made once for each of their sets.
+const Tokenizer* TokenizerWith(const Markers& given) {
+  static auto& made = *new std::map<Markers, std::unique_ptr<const Tokenizer>>();
+  const auto found = made.find(given);
+  if (found != made.end()) return found->second.get();
   std::ifstream file(PENSTOCK_SOURCE_DIR "/models/demo/tokenizer.json");
   auto json = nlohmann::ordered_json::parse(file);
   std::set<std::string> markers(given.begin(), given.end());
@@ -40,7 +44,8 @@ std::unique_ptr<const Tokenizer> TokenizerWith(const Markers& given) {
   }
   auto loaded = ParseTokenizer(json.dump());
   EXPECT_TRUE(loaded.ok()) << loaded.status();
-  return loaded.ok() ? *std::move(loaded) : nullptr;
+  if (!loaded.ok()) return nullptr;
+  return made.emplace(given, *std::move(loaded)).first->second.get();
 }
 
 class ReplyTokens : public ::testing::TestWithParam<size_t> {
@@ -75,7 +80,7 @@ class ReplyTokens : public ::testing::TestWithParam<size_t> {
 
   std::string Parsed(const Case& c, const std::vector<TokenId>& ids,
                      const std::vector<TokenId>& kept, int* failed) {
-    Detokenizer detokenizer(tokenizer_.get(), /*skip_special=*/true, kept);
+    Detokenizer detokenizer(tokenizer_, /*skip_special=*/true, kept);
     ReplyParser parser({reply_cases::Calls(c.calls), reply_cases::Reasoning(c.reasoning)},
                        c.in_reasoning, reply_cases::KindsOfCases());
     std::vector<ReplyPiece> pieces;
@@ -91,7 +96,7 @@ class ReplyTokens : public ::testing::TestWithParam<size_t> {
     return reply_cases::Describe(pieces);
   }
 
-  std::unique_ptr<const Tokenizer> tokenizer_;
+  const Tokenizer* tokenizer_ = nullptr;
   std::mt19937 random_{static_cast<uint32_t>(TestSeed())};
 };
 
