@@ -45,7 +45,11 @@ void AddValues(const ConfigSection& section, const std::string& prefix,
   }
 }
 
-bool IsLive(std::string_view path) {
+}  // namespace
+
+absl::Span<const std::string_view> LivePaths() { return kLivePaths; }
+
+bool IsLivePath(std::string_view path) {
   for (const std::string_view fixed : kFixedPaths) {
     if (path == fixed) return false;
   }
@@ -59,10 +63,6 @@ bool IsLive(std::string_view path) {
   }
   return false;
 }
-
-}  // namespace
-
-absl::Span<const std::string_view> LivePaths() { return kLivePaths; }
 
 std::map<std::string, std::string> ConfigValues(const ServerConfig& config) {
   ServerConfig copy = config;  // a description points into what it may change
@@ -85,7 +85,7 @@ std::vector<ConfigChange> DifferentValues(const std::map<std::string, std::strin
     change.path = path;
     if (was != before.end()) change.before = was->second;
     if (is != after.end()) change.after = is->second;
-    change.live = IsLive(path);
+    change.live = IsLivePath(path);
     if (change.before != change.after) out.push_back(std::move(change));
   }
   return out;

@@ -16,6 +16,7 @@ namespace penstock {
 
 /// Paths (ending in '.': all below; * is any name) whose change a running server takes; all others need a restart.
 absl::Span<const std::string_view> LivePaths();
+bool IsLivePath(std::string_view path);
 
 /// Every field by its path (limits.max_n, models.chat.engine.max_len) as the file would write it.
 /// Secrets are not fields.

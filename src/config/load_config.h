@@ -32,6 +32,8 @@ absl::Status ValidateConfig(const ServerConfig& config, bool serving);
 
 /// Every field with its default and documentation, as YAML: configs/reference.yaml.
 std::string ReferenceYaml();
+/// The same as a page: docs/configuration.md.
+std::string ConfigMarkdown();
 
 /// The variables of this process that begin with PENSTOCK_.
 std::vector<std::pair<std::string, std::string>> PenstockEnvironment();

@@ -50,6 +50,7 @@ void AddCheckConfigCommand(CLI::App& app, int& exit_code) {
     bool reference = false;
     bool metrics = false;
     bool api = false;
+    bool configuration = false;
     bool schema = false;
     std::string running;
     std::string dashboards;
@@ -64,6 +65,8 @@ void AddCheckConfigCommand(CLI::App& app, int& exit_code) {
       ->allow_extra_args(false);
   command->add_flag("--reference", options->reference,
                     "Print every key with its default and meaning");
+  command->add_flag("--configuration", options->configuration,
+                    "Print the same as a page of Markdown");
   command->add_flag("--metrics", options->metrics, "Print the catalogue of metrics");
   command->add_flag("--api", options->api, "Print every field of the API");
   command->add_option("--dashboards", options->dashboards,
@@ -74,6 +77,10 @@ void AddCheckConfigCommand(CLI::App& app, int& exit_code) {
   command->callback([options, &exit_code] {
     if (options->reference) {
       std::fputs(ReferenceYaml().c_str(), stdout);
+      return;
+    }
+    if (options->configuration) {
+      std::fputs(ConfigMarkdown().c_str(), stdout);
       return;
     }
     if (!options->dashboards.empty()) {

@@ -135,6 +135,12 @@ def cases():
         "pattern and length": {"type": "string", "pattern": "^(ab|cd)*$", "minLength": 9000, "maxLength": 10_000},
     }.items():
         yield name, False, schema(value)
+    host = {"type": "string", "format": "hostname"}
+    yield "400 hostnames", False, schema({"properties": {f"p{i}": host for i in range(400)}})
+    yield "hostnames of 250 lengths", False, schema({
+        "properties": {f"p{i}": {**host, "maxLength": i} for i in range(3, 253)}})
+    yield "hostnames and patterns", False, schema({
+        "properties": {f"p{i}": {**host, "pattern": f"^(.*{i}){{3}}.*$"} for i in range(60)}})
     # Grammars.
     for name, text in {
         "left recursion": 'root ::= a\na ::= b "x"\nb ::= a',

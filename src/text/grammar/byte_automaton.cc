@@ -300,23 +300,38 @@ ByteAutomaton::ByteAutomaton(const std::vector<std::array<int32_t, 256>>& rows,
     : flags_(std::move(accepts)) {
   absl::flat_hash_map<std::vector<int32_t>, uint8_t> columns;
   std::vector<uint8_t> first;  // a byte of each class
-  std::vector<std::vector<int32_t>> all(256, std::vector<int32_t>(rows.size()));
-  for (size_t s = 0; s < rows.size(); ++s) {
-    for (int b = 0; b < 256; ++b) all[b][s] = rows[s][b];
-  }
   for (int b = 0; b < 256; ++b) {
+    std::vector<int32_t> column(rows.size());
+    for (size_t s = 0; s < rows.size(); ++s) column[s] = rows[s][b];
     const auto [it, added] =
-        columns.try_emplace(std::move(all[b]), static_cast<uint8_t>(columns.size()));
+        columns.try_emplace(std::move(column), static_cast<uint8_t>(columns.size()));
     if (added) first.push_back(static_cast<uint8_t>(b));
     class_of_[b] = it->second;
   }
   num_classes_ = first.size();
   next_.reserve(rows.size() * num_classes_);
-  fan_out_.resize(rows.size());
-  for (size_t s = 0; s < rows.size(); ++s) {
-    for (const uint8_t b : first) next_.push_back(rows[s][b]);
-    fan_out_[s] = static_cast<uint16_t>(
-        std::count_if(rows[s].begin(), rows[s].end(), [](int32_t to) { return to != kDead; }));
+  for (const auto& row : rows) {
+    for (const uint8_t b : first) next_.push_back(row[b]);
+  }
+  Complete();
+}
+
+ByteAutomaton::ByteAutomaton(const std::array<uint8_t, 256>& class_of, std::vector<int32_t> next,
+                             std::vector<uint8_t> accepts)
+    : class_of_(class_of),
+      num_classes_(accepts.empty() ? 0 : next.size() / accepts.size()),
+      next_(std::move(next)),
+      flags_(std::move(accepts)) {
+  Complete();
+}
+
+void ByteAutomaton::Complete() {
+  std::vector<uint16_t> sizes(num_classes_, 0);
+  for (const uint8_t cls : class_of_) ++sizes[cls];
+  fan_out_.resize(flags_.size());
+  for (size_t s = 0; s < flags_.size(); ++s) {
+    for (size_t cls = 0; cls < num_classes_; ++cls)
+      if (next_[s * num_classes_ + cls] != kDead) fan_out_[s] += sizes[cls];
     if (fan_out_[s] > 0) flags_[s] |= 2;
   }
   digest_ = {absl::HashOf(class_of_, next_, flags_), absl::HashOf(1, flags_, next_, class_of_)};

@@ -24,6 +24,9 @@ class ByteAutomaton {
 
   /// Rows of 256 targets each; the start is state 0.
   ByteAutomaton(const std::vector<std::array<int32_t, 256>>& rows, std::vector<uint8_t> accepts);
+  /// Rows [states, classes] of the bytes that are told apart.
+  ByteAutomaton(const std::array<uint8_t, 256>& class_of, std::vector<int32_t> next,
+                std::vector<uint8_t> accepts);
 
   static ByteAutomaton Literal(std::string_view text);
   /// Of more than kMaxStates states nothing is left but too_large().
@@ -52,6 +55,8 @@ class ByteAutomaton {
   }
 
  private:
+  void Complete();
+
   std::array<uint8_t, 256> class_of_{};
   size_t num_classes_ = 0;
   std::vector<int32_t> next_;  // [states, classes]

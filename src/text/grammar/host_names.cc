@@ -8,6 +8,7 @@
 namespace penstock::grammar {
 namespace {
 
+constexpr const char* kTooLargeHosts = "names of hosts with more conditions are too large";
 constexpr int32_t kNoEnd = std::numeric_limits<int32_t>::max();
 
 /// Of each state, the characters up to the nearest end.
@@ -37,45 +38,53 @@ std::vector<int32_t> DistancesToEnd(const CharAutomaton& texts) {
 
 absl::StatusOr<ByteAutomaton> ShortTexts(const CharAutomaton& texts, int64_t max) {
   const std::vector<int32_t> distances = DistancesToEnd(texts);
-  using HostRow = std::array<int32_t, 256>;
-  HostRow none;
-  none.fill(ByteAutomaton::kDead);
-  constexpr int32_t kEnd = 1;  // behind the closing quote
-  std::vector<HostRow> rows(2, none);
-  std::vector<uint8_t> accepts = {0, 1};
-  // The states of texts of `used` characters have these numbers.
-  std::vector<int32_t> at(distances.size(), ByteAutomaton::kDead), next = at;
-  std::vector<int32_t> states, states_next;
-  const auto number = [&](int32_t state, std::vector<int32_t>& numbers, std::vector<int32_t>& of) {
-    if (numbers[state] != ByteAutomaton::kDead) return numbers[state];
-    numbers[state] = static_cast<int32_t>(rows.size());
-    of.push_back(state);
-    rows.push_back(none);
-    accepts.push_back(0);
-    return numbers[state];
+  // Bytes: other than ASCII, those of each class of `texts`, the quote.
+  const auto num_classes = static_cast<size_t>(texts.classes().size()) + 2;
+  const size_t quote = num_classes - 1;
+  if (num_classes > 200) return absl::ResourceExhaustedError(kTooLargeHosts);
+  std::array<uint8_t, 256> class_of{};
+  for (uint32_t c = 0; c < 0x80; ++c) class_of[c] = static_cast<uint8_t>(texts.classes().of(c) + 1);
+  class_of['"'] = static_cast<uint8_t>(quote);
+  std::vector<int32_t> next;
+  std::vector<uint8_t> accepts;
+  const auto add = [&](bool ends) {
+    next.resize(next.size() + num_classes, ByteAutomaton::kDead);
+    accepts.push_back(ends ? 1 : 0);
+    return static_cast<int32_t>(accepts.size()) - 1;
   };
-  if (distances[0] <= max) rows[0]['"'] = number(0, at, states);
+  add(false);
+  const int32_t end = add(true);  // behind the closing quote
+  // The states of texts of `used` characters, and their numbers.
+  std::vector<int32_t> at(distances.size(), ByteAutomaton::kDead), at_next = at;
+  std::vector<int32_t> states, states_next;
+  if (distances[0] <= max) {
+    states = {0};
+    at[0] = add(false);
+    next[quote] = at[0];
+  }
   for (int64_t used = 0; !states.empty(); ++used) {
     for (const int32_t state : states) {
-      HostRow row = none;
-      if (texts.accepts(state)) row['"'] = kEnd;
-      for (const CharClassTable::Run& run : texts.classes().runs()) {
-        const int32_t to = texts.Next(state, run.cls);
+      const size_t row = static_cast<size_t>(at[state]) * num_classes;
+      if (texts.accepts(state)) next[row + quote] = end;
+      for (size_t cls = 1; cls < quote; ++cls) {
+        const int32_t to = texts.Next(state, static_cast<int32_t>(cls) - 1);
         if (to == CharAutomaton::kDead || distances[to] == kNoEnd || used + 1 + distances[to] > max)
           continue;
-        const int32_t target = number(to, next, states_next);
-        for (uint32_t c = run.low; c <= run.high && c < 0x80; ++c) row[c] = target;
+        if (at_next[to] == ByteAutomaton::kDead) {
+          at_next[to] = add(false);
+          states_next.push_back(to);
+        }
+        next[row + cls] = at_next[to];
       }
-      rows[at[state]] = row;
     }
-    if (rows.size() > ByteAutomaton::kMaxStates)
-      return absl::ResourceExhaustedError("names of hosts with more conditions are too large");
+    if (accepts.size() > ByteAutomaton::kMaxStates)
+      return absl::ResourceExhaustedError(kTooLargeHosts);
     at.assign(at.size(), ByteAutomaton::kDead);
-    at.swap(next);
+    at.swap(at_next);
     states.swap(states_next);
     states_next.clear();
   }
-  return ByteAutomaton(rows, std::move(accepts));
+  return ByteAutomaton(class_of, std::move(next), std::move(accepts));
 }
 
 }  // namespace penstock::grammar

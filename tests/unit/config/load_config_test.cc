@@ -240,6 +240,14 @@ TEST(ReferenceYaml, IsWhatTheRepositoryHolds) {
       << "run: penstock check-config --reference > configs/reference.yaml";
 }
 
+TEST(ConfigMarkdown, IsWhatTheRepositoryHolds) {
+  std::ifstream file(PENSTOCK_SOURCE_DIR "/docs/configuration.md");
+  std::stringstream text;
+  text << file.rdbuf();
+  EXPECT_EQ(text.str(), ConfigMarkdown())
+      << "run: penstock check-config --configuration > docs/configuration.md";
+}
+
 TEST(ReferenceYaml, LoadsAndChangesNothing) {
   const auto config = Load(ReferenceYaml());
   ASSERT_TRUE(config.ok()) << config.status();
