@@ -179,6 +179,8 @@ absl::StatusOr<std::shared_ptr<const TokenGrammar>> CompileReply(
     spec.reasoning = setup.reply.reasoning;
     spec.in_reasoning = setup.in_reasoning;
     if (call.reasoning_budget) spec.reasoning_limit = static_cast<int32_t>(*call.reasoning_budget);
+  } else {
+    spec.past = setup.reply.reasoning;
   }
   if (spec.calls == nullptr && spec.content == nullptr && spec.reasoning_limit < 0) return nullptr;
   if (model.grammars == nullptr)

@@ -143,7 +143,12 @@ class CallWriter {
       if (harmony && before != nullptr) by_role.push_back(CallByRole(function.name, *arguments));
     }
     if (format_->body == CallBody::kFenced && before != nullptr) {
-      for (const char* name : kAnswerTools) calls_of.push_back(Call(name, Text("{}")));
+      for (const char* name : kAnswerTools) {
+        const bool declared =
+            std::any_of(functions.begin(), functions.end(),
+                        [&](const FunctionSpec& function) { return function.name == name; });
+        if (!declared) calls_of.push_back(Call(name, Text("{}")));
+      }
     }
     std::vector<Expr> parts = {Text(writing_->open)};
     if (!writing_->list.empty()) {
@@ -158,13 +163,7 @@ class CallWriter {
     parts.push_back(Text(writing_->close));
     Expr calls = builder_.Sequence(std::move(parts));
     if (before == nullptr) return builder_.Build(calls);
-    if (harmony) {
-      std::vector<std::string> markers = before->without;
-      markers.emplace_back(kHarmonyCall);
-      calls = builder_.Choice({calls, builder_.Choice(by_role)});
-      return builder_.Build(builder_.Sequence(
-          {builder_.Terminal(TextWithoutMarkers(markers)), builder_.Optional(calls)}));
-    }
+    if (harmony) calls = builder_.Choice({calls, builder_.Choice(by_role)});
     ASSIGN_OR_RETURN(const Expr text, TextBeside(*before));
     const Expr begin = Text(format_->begin);
     if (format_->body == CallBody::kNameLine)
@@ -173,10 +172,12 @@ class CallWriter {
            builder_.Sequence({text, builder_.Optional(builder_.Sequence({begin, calls}))})}));
     if (!format_->bare) return builder_.Build(builder_.Sequence({text, builder_.Optional(calls)}));
     // Behind text each block has its mark, without which none is looked for there.
-    const Expr block = writing_->close.empty() ? builder_.Choice(std::move(calls_of)) : calls;
+    const bool list = !writing_->close.empty();
+    const Expr block = list ? calls : builder_.Choice(std::move(calls_of));
     const Expr marked = builder_.Sequence({begin, block, builder_.Optional(Text(format_->end))});
+    const Expr mark = list ? GrammarBuilder::kEmpty : builder_.Optional(begin);
     return builder_.Build(
-        builder_.Choice({builder_.Sequence({Blanks(), calls}),
+        builder_.Choice({builder_.Sequence({Blanks(), mark, calls}),
                          builder_.Sequence({text, builder_.Repeat(marked, 0, several ? -1 : 1)})}));
   }
 
@@ -190,9 +191,10 @@ class CallWriter {
   /// Without what begins a call, or a block of them.
   absl::StatusOr<Expr> TextBeside(const TextBefore& before) {
     std::vector<std::string> without = before.without;
+    if (writing_->format == "harmony") without.emplace_back(kHarmonyCall);
     if (!format_->bare && !writing_->open.starts_with(format_->begin))
       without.emplace_back(writing_->open);
-    return TextBesideCalls(*format_, std::move(without), builder_);
+    return TextBesideCalls(*format_, std::move(without), is_special_, builder_);
   }
 
   Expr Blanks() {

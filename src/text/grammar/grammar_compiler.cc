@@ -161,7 +161,8 @@ std::string KeyOf(const ReplySpec& spec) {
     absl::StrAppend(&key, ToAbsl(spec.reasoning->name), spec.in_reasoning ? "+" : "-");
   if (spec.calls != nullptr)
     absl::StrAppend(&key, "\t", ToAbsl(spec.calls->name), spec.several ? "n" : "1",
-                    spec.behind_text ? "t" : "");
+                    spec.behind_text ? "t" : "",
+                    spec.past != nullptr ? ToAbsl(spec.past->name) : "");
   key += '\n';
   for (const FunctionSpec& function : spec.functions) {
     absl::StrAppend(&key, function.at, function.strict ? "s" : "l", function.name, "\n",
@@ -307,8 +308,11 @@ absl::StatusOr<Grammar> GrammarCompiler::CompileSpec(const ReplySpec& spec,
     }
     grammar::TextBefore before;
     // Reasoning is no text, or a call could be hidden in it.
-    if (spec.reasoning != nullptr && !spec.in_reasoning && !IsHarmony({spec.calls, nullptr}))
-      before.without.emplace_back(spec.reasoning->begin);
+    const ReasoningFormat* reasoning = spec.reasoning != nullptr ? spec.reasoning : spec.past;
+    if (reasoning != nullptr && !IsHarmony({spec.calls, nullptr})) {
+      if (!spec.in_reasoning) before.without.emplace_back(reasoning->begin);
+      if (spec.calls->bare) before.without.emplace_back(reasoning->answer_begin);
+    }
     absl::StatusOr<Grammar> calls =
         grammar::CompileCalls(*spec.calls, spec.functions, spec.several,
                               spec.behind_text ? &before : nullptr, is_special, loosened);

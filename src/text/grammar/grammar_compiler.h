@@ -44,6 +44,7 @@ struct ReplySpec {
   std::vector<FunctionSpec> functions;
   bool several = true;                         // calls
   bool behind_text = false;                    // calls need not come
+  const ReasoningFormat* past = nullptr;       // that is over already: no text begins it anew
   const ReasoningFormat* reasoning = nullptr;  // goes before, or may
   bool in_reasoning = false;                   // it has begun already
   int32_t reasoning_limit = -1;                // tokens; -1: none

@@ -5,10 +5,13 @@
 #include <utility>
 #include <vector>
 
+#include "text/grammar/compile_time.h"
+
 namespace penstock::grammar {
 namespace {
 
 constexpr const char* kTooLargeHosts = "names of hosts with more conditions are too large";
+constexpr size_t kQuick = 40'000;  // states, which any name of a host takes less than
 constexpr int32_t kNoEnd = std::numeric_limits<int32_t>::max();
 
 /// Of each state, the characters up to the nearest end.
@@ -57,6 +60,7 @@ absl::StatusOr<ByteAutomaton> ShortTexts(const CharAutomaton& texts, int64_t max
   // The states of texts of `used` characters, and their numbers.
   std::vector<int32_t> at(distances.size(), ByteAutomaton::kDead), at_next = at;
   std::vector<int32_t> states, states_next;
+  const CompileTime time;
   if (distances[0] <= max) {
     states = {0};
     at[0] = add(false);
@@ -77,7 +81,8 @@ absl::StatusOr<ByteAutomaton> ShortTexts(const CharAutomaton& texts, int64_t max
         next[row + cls] = at_next[to];
       }
     }
-    if (accepts.size() > ByteAutomaton::kMaxStates)
+    const bool late = accepts.size() > kQuick && time.over();
+    if (late || accepts.size() > ByteAutomaton::kMaxStates)
       return absl::ResourceExhaustedError(kTooLargeHosts);
     at.assign(at.size(), ByteAutomaton::kDead);
     at.swap(at_next);

@@ -34,6 +34,10 @@ ByteAutomaton BlankAutomaton() {
   return {rows, std::vector<uint8_t>(rows.size(), 1)};
 }
 
+bool IsHostName(const Condition& c) {
+  return !c.negated && c.is == Condition::Is::kFormat && c.text == "hostname";
+}
+
 }  // namespace
 
 Literals Normal(Literals literals) {
@@ -221,15 +225,7 @@ absl::StatusOr<SchemaCompiler::Expr> SchemaCompiler::MakeText(int32_t formula) {
     only_lengths = std::all_of(n.parts.begin(), n.parts.end(),
                                [&](int32_t part) { return take(formulas_.node(part)); });
   if (only_lengths) return builder_.JsonText(min, max);
-  if (n.form == Formulas::Form::kOr &&
-      std::any_of(n.parts.begin(), n.parts.end(), [&](int32_t p) { return NamesHosts(p); })) {
-    std::vector<Expr> options;
-    for (const int32_t part : n.parts) {
-      ASSIGN_OR_RETURN(options.emplace_back(), MakeText(part));
-    }
-    return builder_.Choice(std::move(options));
-  }
-  if (NamesHosts(formula)) return MakeHostName(formula);
+  if (NamesHosts(formula)) return MakeHostNames(formula);
   const absl::StatusOr<CharAutomaton> texts = TextsOf(formula);
   if (!texts.ok()) return At(NodeOf(formula), texts.status());
   if (texts->empty()) return GrammarBuilder::kNothing;
@@ -238,40 +234,53 @@ absl::StatusOr<SchemaCompiler::Expr> SchemaCompiler::MakeText(int32_t formula) {
 
 bool SchemaCompiler::NamesHosts(int32_t formula) const {
   const Formulas::Node& n = formulas_.node(formula);
-  if (n.form == Formulas::Form::kAnd)
-    return std::any_of(n.parts.begin(), n.parts.end(), [&](int32_t p) { return NamesHosts(p); });
-  return n.form == Formulas::Form::kCondition && !n.condition.negated &&
-         n.condition.is == Condition::Is::kFormat && n.condition.text == "hostname";
+  if (n.form == Formulas::Form::kCondition)
+    return n.condition.is == Condition::Is::kFormat && n.condition.text == "hostname";
+  return std::any_of(n.parts.begin(), n.parts.end(), [&](int32_t p) { return NamesHosts(p); });
 }
 
-absl::StatusOr<SchemaCompiler::Expr> SchemaCompiler::MakeHostName(int32_t formula) {
-  const Formulas::Node& n = formulas_.node(formula);
-  std::vector<int32_t> parts = n.parts;
-  if (parts.empty()) parts = {formula};
-  int64_t max = kMostHostName;
-  CharAutomaton texts = CharAutomaton::All();
-  bool alone = true;
-  for (const int32_t part : parts) {
-    const Formulas::Node& p = formulas_.node(part);
-    const bool is_length = p.form == Formulas::Form::kCondition && !p.condition.negated &&
-                           p.condition.is == Condition::Is::kLength;
-    if (is_length && p.condition.max >= 0) max = std::min(max, p.condition.max);
-    if (is_length && p.condition.min <= 1) continue;
-    alone = alone && NamesHosts(part);
-    absl::StatusOr<CharAutomaton> one =
-        is_length ? CharAutomaton::Length(std::min(p.condition.min, kMostHostName + 1), -1)
-                  : TextsOf(part);
-    if (!one.ok()) return one.status();
-    ASSIGN_OR_RETURN(texts, CharAutomaton::And(texts, *one));
+absl::StatusOr<SchemaCompiler::Expr> SchemaCompiler::MakeHostNames(int32_t formula) {
+  ASSIGN_OR_RETURN(const std::vector<Formulas::Conjunction> alternatives,
+                   formulas_.Alternatives(formula));
+  std::vector<Expr> options;
+  for (const Formulas::Conjunction& conditions : alternatives) {
+    const absl::StatusOr<Expr> option = MakeTextOf(conditions);
+    if (!option.ok()) return At(NodeOf(formula), option.status());
+    options.push_back(*option);
   }
-  if (texts.empty()) return GrammarBuilder::kNothing;
-  if (alone && max == kMostHostName) {
-    static const ByteAutomaton& any = *new ByteAutomaton(*ShortTexts(texts, max));
+  return builder_.Choice(std::move(options));
+}
+
+absl::StatusOr<SchemaCompiler::Expr> SchemaCompiler::MakeTextOf(
+    const Formulas::Conjunction& conditions) {
+  RETURN_IF_ERROR(formulas_.CheckTime());
+  const bool host = std::any_of(conditions.begin(), conditions.end(),
+                                [](const Condition* c) { return IsHostName(*c); });
+  int64_t min = 0, max = kMostHostName;
+  std::vector<CharAutomaton> others;
+  for (const Condition* c : conditions) {
+    if (IsHostName(*c)) continue;
+    if (host && c->is == Condition::Is::kLength && !c->negated) {
+      min = std::max(min, c->min);
+      if (c->max >= 0) max = std::min(max, c->max);
+      continue;
+    }
+    ASSIGN_OR_RETURN(others.emplace_back(), TextsOfCondition(*c));
+  }
+  if (host && min > max) return GrammarBuilder::kNothing;
+  if (host && others.empty() && min <= 1 && max == kMostHostName) {
+    static const ByteAutomaton& any = *new ByteAutomaton(*ShortTexts(*FindFormat("hostname"), max));
     return builder_.Terminal(any);
   }
-  absl::StatusOr<ByteAutomaton> made = ShortTexts(texts, max);
-  if (!made.ok()) return At(NodeOf(formula), made.status());
-  return builder_.Terminal(*std::move(made));
+  CharAutomaton texts = host ? *FindFormat("hostname") : CharAutomaton::All();
+  if (min > 1) others.push_back(CharAutomaton::Length(min, -1));
+  for (const CharAutomaton& other : others) {
+    ASSIGN_OR_RETURN(texts, CharAutomaton::And(texts, other));
+  }
+  if (texts.empty()) return GrammarBuilder::kNothing;
+  if (!host) return builder_.Terminal(ByteAutomaton::Of(texts, TextEncoding::kJsonString));
+  ASSIGN_OR_RETURN(ByteAutomaton made, ShortTexts(texts, max));
+  return builder_.Terminal(std::move(made));
 }
 
 absl::StatusOr<SchemaCompiler::Expr> SchemaCompiler::MakeNumber(int32_t formula) {

@@ -98,10 +98,50 @@ ByteAutomaton TextWithoutMarkers(const std::vector<std::string>& markers) {
   auto [rows, ends_here] = StatesOf(markers);
   std::vector<uint8_t> accepts(rows.size(), 1);
   for (size_t s = 0; s < rows.size(); ++s) {
-    rows[s][kMarkByte] = static_cast<int32_t>(s);
+    rows[s][kMarkByte] = ByteAutomaton::kDead;
     accepts[s] = ends_here[s] < 0 ? 1 : 0;
     for (int32_t& to : rows[s]) {
-      if (ends_here[s] >= 0 || ends_here[to] >= 0) to = ByteAutomaton::kDead;
+      if (to >= 0 && (ends_here[s] >= 0 || ends_here[to] >= 0)) to = ByteAutomaton::kDead;
+    }
+  }
+  return {rows, std::move(accepts)};
+}
+
+ByteAutomaton WithSpecials(const ByteAutomaton& text, const std::vector<std::string>& specials) {
+  constexpr size_t kMostAdded = 4000;
+  std::vector<MarkerRow> rows(static_cast<size_t>(text.num_states()));
+  std::vector<uint8_t> accepts(rows.size());
+  size_t size = 1;
+  for (const std::string& special : specials) size += special.size();
+  std::vector<uint8_t> takes(rows.size(), rows.size() * size <= kMostAdded ? 1 : 0);
+  takes[0] = 1;
+  for (int32_t s = 0; s < text.num_states(); ++s) {
+    for (int b = 0; b < 256; ++b) rows[s][b] = text.Next(s, static_cast<uint8_t>(b));
+    accepts[s] = text.accepts(s) ? 1 : 0;
+    for (const uint8_t usual : {'.', '\n', ' ', 'e'}) {
+      if (rows[s][usual] != ByteAutomaton::kDead) takes[rows[s][usual]] = 1;
+    }
+  }
+  for (int32_t s = 0; s < text.num_states(); ++s) {
+    if (takes[s] == 0) continue;
+    for (const std::string& special : specials) {
+      int32_t end = s;
+      for (const char c : special) {
+        if (end != ByteAutomaton::kDead) end = text.Next(end, static_cast<uint8_t>(c));
+      }
+      if (end == ByteAutomaton::kDead || special.empty()) continue;
+      int32_t at = s;
+      uint8_t byte = kMarkByte;
+      for (size_t i = 0; i < special.size(); ++i) {
+        if (rows[at][byte] == ByteAutomaton::kDead) {
+          rows[at][byte] = static_cast<int32_t>(rows.size());
+          rows.emplace_back().fill(ByteAutomaton::kDead);
+          accepts.push_back(0);
+        }
+        at = rows[at][byte];
+        byte = static_cast<uint8_t>(special[i]);
+      }
+      rows[at][byte] = end;
     }
   }
   return {rows, std::move(accepts)};

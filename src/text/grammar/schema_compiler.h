@@ -42,9 +42,10 @@ class SchemaCompiler {
   Expr ValueOf(Literals literals);
   absl::StatusOr<Expr> MakeValue(const Literals& literals);
   absl::StatusOr<Expr> MakeText(int32_t formula);
-  /// Whether it says that a text is a host's name.
+  /// Whether it says of texts that they are names of hosts, or that they are not.
   bool NamesHosts(int32_t formula) const;
-  absl::StatusOr<Expr> MakeHostName(int32_t formula);
+  absl::StatusOr<Expr> MakeHostNames(int32_t formula);
+  absl::StatusOr<Expr> MakeTextOf(const Formulas::Conjunction& conditions);
   absl::StatusOr<Expr> MakeNumber(int32_t formula);
   absl::StatusOr<Expr> MakeObject(const Literals& literals, int32_t formula);
   absl::StatusOr<Expr> MakeArray(int32_t formula);

@@ -200,6 +200,10 @@ class ObjectShape {
     }
     for (const Literal& l : key_literals) {
       ASSIGN_OR_RETURN(const int32_t formula, c_.formulas_.Of(l, Kind::kString));
+      if (c_.NamesHosts(formula)) {
+        RETURN_IF_ERROR(c_.formulas_.Refuse(c_.NodeOf(formula), "format",
+                                            "at most 253 characters cannot be kept of names"));
+      }
       ASSIGN_OR_RETURN(const CharAutomaton by, c_.TextsOf(formula));
       RETURN_IF_ERROR(c_.At(node_, split(by)));
     }

@@ -22,21 +22,35 @@ namespace {
 
 using Expr = GrammarBuilder::Expr;
 
-constexpr std::string_view kAnyBlanks = "[ \\t\\n\\v\\f\\r]*";
-constexpr std::string_view kNameBytes = "[A-Za-z0-9_.:/-]";
+constexpr std::string_view kBlanks = "[ \\t\\n\\v\\f\\r]*", kBlanksOfLine = "[ \\t\\v\\f\\r]*";
 
-/// What stands behind a mark that is a word, where it begins a call.
-std::string_view BehindWord(CallBody body) { return body == CallBody::kFenced ? "```json" : "\\["; }
+/// A line that is a function's name: any but `all`, behind which text comes.
+std::string NameLine() {
+  constexpr std::string_view kAny = "[A-Za-z0-9_.:/-]", kNotA = "[A-Zb-z0-9_.:/-]",
+                             kNotL = "[A-Za-km-z0-9_.:/-]";
+  return absl::StrCat(ToAbsl(kBlanksOfLine), "(?:", ToAbsl(kAny), "{1,2}|", ToAbsl(kAny), "{4,}|",
+                      ToAbsl(kNotA), ToAbsl(kAny), "{2}|a", ToAbsl(kNotL), ToAbsl(kAny), "|al",
+                      ToAbsl(kNotL), ")", ToAbsl(kBlanksOfLine), "\\n");
+}
 
-/// Replies that begin with what may become a call, as a pattern; empty: none do.
-std::string CallsAtTheBegin(const CallFormat& format) {
+bool IsWord(std::string_view mark) {
+  return !mark.empty() && absl::ascii_isalpha(static_cast<unsigned char>(mark[0]));
+}
+
+/// What a call begins with, where more than a mark does, as patterns.
+std::vector<std::string> CallBegins(const CallFormat& format) {
   constexpr std::string_view kHead = "^[ \\t\\r\\n]*";  // that the parser skips
-  if (format.body == CallBody::kNameLine)
-    return absl::StrCat("^", ToAbsl(kAnyBlanks), ToAbsl(kNameBytes), "+[ \\t\\v\\f\\r]*\\n");
-  if (!format.bare) return "";
+  const absl::string_view blanks = ToAbsl(kBlanks);
+  if (format.body == CallBody::kNameLine) {
+    const std::string call = absl::StrCat(NameLine(), blanks, "\\{");
+    return {"^" + call, absl::StrCat(ToAbsl(format.begin), call)};
+  }
   if (format.body == CallBody::kPython)
-    return absl::StrCat(ToAbsl(kHead), "\\[", ToAbsl(kAnyBlanks), "[A-Za-z0-9_.:/+-]*(?:\\(|$)");
-  return absl::StrCat(ToAbsl(kHead), "\\{[ \\t\\r\\n]*(?:[\"}]|$)");
+    return {absl::StrCat(ToAbsl(kHead), "\\[", blanks, "[A-Za-z0-9_.:/-]+\\(")};
+  if (format.bare) return {absl::StrCat(ToAbsl(kHead), "\\{[ \\t\\r\\n]*\"")};
+  if (!IsWord(format.begin)) return {};
+  const absl::string_view fence = format.body == CallBody::kFenced ? "```json" : "";
+  return {absl::StrCat(ToAbsl(format.begin), blanks, fence, blanks, "\\[", blanks, "\\{")};
 }
 
 std::string Quoted(std::string_view text) {
@@ -60,64 +74,44 @@ absl::StatusOr<CharAutomaton> WithoutPatterns(const std::vector<std::string>& pa
   return all;
 }
 
-/// As UTF-8, in which special tokens count as their text.
-ByteAutomaton SpelledAutomaton(const CharAutomaton& chars) {
-  const ByteAutomaton bytes = ByteAutomaton::Of(chars, TextEncoding::kUtf8);
-  std::vector<std::array<int32_t, 256>> rows(static_cast<size_t>(bytes.num_states()));
-  std::vector<uint8_t> accepts(rows.size());
-  for (int32_t s = 0; s < bytes.num_states(); ++s) {
-    for (int b = 0; b < 256; ++b) rows[s][b] = bytes.Next(s, static_cast<uint8_t>(b));
-    rows[s][static_cast<uint8_t>(kSpecialMark)] = s;
-    accepts[s] = bytes.accepts(s) ? 1 : 0;
-  }
-  return {rows, std::move(accepts)};
-}
-
 /// A reply that is an object which names no function, and text behind it: the reader gives up where the object ends.
-absl::StatusOr<Expr> NamelessObject(const std::vector<std::string>& without,
-                                    GrammarBuilder& builder) {
-  const nlohmann::ordered_json schema = {
-      {"type", "object"}, {"propertyNames", {{"not", {{"enum", {"name", "tool_name"}}}}}}};
+absl::StatusOr<Expr> NamelessObject(const ByteAutomaton& rest, GrammarBuilder& builder) {
+  constexpr const char* kSchema =
+      R"({"type":"object","patternProperties":{"^(tool_)?name$":)"
+      R"({"not":{"type":"string","pattern":"^[A-Za-z0-9_.:/-]{1,128}$"}}}})";
+  const auto schema = nlohmann::ordered_json::parse(kSchema);
   ASSIGN_OR_RETURN(Grammar object, CompileJsonSchema(schema, {true, nullptr}));
   ASSIGN_OR_RETURN(const CharAutomaton blanks,
                    CompilePattern("[ \\t\\r\\n]{0,4}", PatternUse::kWhole));
-  ASSIGN_OR_RETURN(const CharAutomaton rest, WithoutPatterns(without));
   return builder.Sequence({builder.Terminal(ByteAutomaton::Of(blanks, TextEncoding::kUtf8)),
                            builder.Embed(std::make_shared<const Grammar>(std::move(object))),
-                           builder.Terminal(SpelledAutomaton(rest))});
+                           builder.Terminal(rest)});
 }
 
 }  // namespace
 
 absl::StatusOr<Expr> TextBesideCalls(const CallFormat& format, std::vector<std::string> without,
-                                     GrammarBuilder& builder) {
-  const bool is_word =
-      !format.begin.empty() && absl::ascii_isalpha(static_cast<unsigned char>(format.begin[0]));
-  std::string at_begin = CallsAtTheBegin(format);
-  if (!is_word) without.emplace_back(format.begin);
+                                     IsSpecial is_special, GrammarBuilder& builder) {
+  const std::vector<std::string> begins = CallBegins(format);
+  if (format.body != CallBody::kNameLine && !IsWord(format.begin))
+    without.emplace_back(format.begin);
   std::erase(without, "");
-  if (at_begin.empty() && !is_word) return builder.Terminal(TextWithoutMarkers(without));
-  for (std::string& marker : without) marker = Quoted(marker);
-  if (is_word)
-    without.push_back(
-        absl::StrCat(ToAbsl(format.begin), ToAbsl(kAnyBlanks), ToAbsl(BehindWord(format.body))));
-  ASSIGN_OR_RETURN(CharAutomaton text, WithoutPatterns(without));
-  std::vector<Expr> options;
-  if (!at_begin.empty()) {
-    ASSIGN_OR_RETURN(CharAutomaton others, WithoutPatterns({at_begin}));
-    if (format.body == CallBody::kNameLine) {  // of which one says that text follows
-      ASSIGN_OR_RETURN(const CharAutomaton all,
-                       CompilePattern(absl::StrCat("^[ \\t\\v\\f\\r]*all[ \\t\\v\\f\\r]*\\n"),
-                                      PatternUse::kSearch));
-      ASSIGN_OR_RETURN(others, CharAutomaton::Or(others, all));
-    } else if (format.body == CallBody::kObject) {
-      ASSIGN_OR_RETURN(const Expr object, NamelessObject(without, builder));
-      options.push_back(object);
-    }
-    ASSIGN_OR_RETURN(text, CharAutomaton::And(text, others));
+  std::vector<std::string> specials;
+  for (const std::string_view marker : MarkersOf({&format, nullptr})) {
+    if (is_special(marker)) specials.emplace_back(marker);
   }
-  options.push_back(builder.Terminal(SpelledAutomaton(text)));
-  return builder.Choice(std::move(options));
+  if (begins.empty()) return builder.Terminal(WithSpecials(TextWithoutMarkers(without), specials));
+  for (std::string& marker : without) marker = Quoted(marker);
+  ASSIGN_OR_RETURN(const CharAutomaton unmarked, WithoutPatterns(without));
+  ASSIGN_OR_RETURN(const CharAutomaton others, WithoutPatterns(begins));
+  ASSIGN_OR_RETURN(const CharAutomaton text, CharAutomaton::And(unmarked, others));
+  const auto spelled = [&specials](const CharAutomaton& chars) {
+    return WithSpecials(ByteAutomaton::Of(chars, TextEncoding::kUtf8), specials);
+  };
+  const Expr plain = builder.Terminal(spelled(text));
+  if (!format.bare || format.body != CallBody::kObject) return plain;
+  ASSIGN_OR_RETURN(const Expr object, NamelessObject(spelled(unmarked), builder));
+  return builder.Choice({plain, object});
 }
 
 bool BeginsCalls(const CallFormat& format) {

@@ -14,6 +14,16 @@ size_t FirstNotOf(std::string_view text, std::string_view what) {
   return std::min(text.find_first_not_of(what), text.size());
 }
 
+/// Whether an object's first member says which function it calls; unknown as far as it came.
+std::optional<bool> NamesFirst(std::string_view object) {
+  const std::string_view key = object.substr(1 + FirstNotOf(object.substr(1), kWhiteSpace));
+  for (const std::string_view name : {"\"name\"", "\"tool_name\""}) {
+    if (key.starts_with(name)) return true;
+    if (name.starts_with(key)) return std::nullopt;
+  }
+  return false;
+}
+
 /// From here on `text` may be the begin of one of `markers`.
 size_t MarkerMayBeginAt(std::string_view text, const std::vector<std::string_view>& markers) {
   size_t held = 0;
@@ -104,6 +114,14 @@ bool ReplyParser::ReadHead() {
     if (marker.starts_with(rest)) return false;
   }
   if (bare && rest[0] == (format_.calls->body == CallBody::kPython ? '[' : '{')) {
+    if (format_.apart && rest[0] == '{') {
+      const std::optional<bool> names = NamesFirst(rest);
+      if (!names) return false;
+      if (!*names) {
+        state_ = State::kContent;
+        return true;
+      }
+    }
     text_.erase(0, begin);
     BeginCall("");
     return true;
@@ -114,6 +132,8 @@ bool ReplyParser::ReadHead() {
 
 bool ReplyParser::ReadRecipient(std::vector<ReplyPiece>& out) {
   constexpr size_t kMostLine = 130;
+  if (trims_ && marker_.empty())
+    text_.erase(0, FirstNotOf(text_, kWhiteSpace));  // behind reasoning
   const size_t end = text_.find('\n');
   if (end == std::string::npos && text_.size() <= kMostLine) return false;
   const std::string_view line = TrimmedText(std::string_view(text_).substr(0, end));
@@ -168,7 +188,8 @@ void ReplyParser::TakeMarker(std::string_view marker) {
   before_ = std::exchange(space_, "");
   trims_ = true;
   if (state_ == State::kReasoning) {
-    state_ = State::kHead;
+    const bool lines = format_.calls != nullptr && format_.calls->body == CallBody::kNameLine;
+    state_ = lines ? State::kRecipient : State::kHead;
   } else if (marker == format_.calls->begin) {
     BeginCall(marker);
     if (format_.calls->body == CallBody::kNameLine) state_ = State::kRecipient;
@@ -214,6 +235,13 @@ void ReplyParser::FailCall(std::vector<ReplyPiece>& out) {
   num_broken_ += reader_->broken() ? 1 : 0;
   state_ = State::kContent;
   trims_ = false;
+  if (marker_.empty() && format_.calls->bare && !raw_.empty()) {
+    // Up to what it was given up for it was JSON, or a list: marks within are text of its strings.
+    text_.insert(0, 1, raw_.back());
+    raw_.pop_back();
+    Emit(std::exchange(raw_, ""), out);
+    return;
+  }
   text_.insert(0, std::exchange(raw_, ""));
   if (!marker_.empty()) space_ = std::exchange(before_, "");
   Emit(std::exchange(marker_, ""), out);

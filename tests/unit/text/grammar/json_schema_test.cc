@@ -192,11 +192,21 @@ TEST(JsonSchema, NamesOfHostsHaveAtMost253CharactersWhateverStandsBeside) {
   ASSERT_EQ(longest.size(), 253u);
   ASSERT_EQ(many.size(), 253u);
   const std::string host = R"("type":"string","format":"hostname")";
-  for (const std::string& schema :
-       {"{" + host + "}", "{" + host + R"(,"maxLength":253,"minLength":1})",
-        "{" + host + R"(,"maxLength":1000})", "{" + host + R"(,"pattern":"^[a-z.]*$"})",
-        "{" + host + R"(,"minLength":7})", R"({"anyOf":[{)" + host + R"(},{"type":"integer"}]})",
-        R"({"anyOf":[{)" + host + R"(},{"type":"string","format":"ipv6"}]})"}) {
+  const std::vector<std::string> schemas = {
+      "{" + host + "}",
+      "{" + host + R"(,"maxLength":253,"minLength":1})",
+      "{" + host + R"(,"maxLength":1000})",
+      "{" + host + R"(,"pattern":"^[a-z.]*$"})",
+      "{" + host + R"(,"minLength":7})",
+      R"({"type":"string","allOf":[{"format":"hostname"},{"pattern":"."}]})",
+      R"({"type":"string","minLength":1,"allOf":[{"allOf":[{"format":"hostname"},{"minLength":2}]}]})",
+      R"({"type":"string","minLength":2,"anyOf":[{"format":"hostname"},{"format":"ipv6"}]})",
+      R"({"$ref":"#/$defs/h","$defs":{"h":{"allOf":[{"format":"hostname"}],"type":"string"}}})",
+      R"({"type":"string","oneOf":[{"format":"hostname"},{"const":"_"}]})",
+      R"({"type":"string","format":"hostname","not":{"const":"localhost"}})",
+      R"({"anyOf":[{)" + host + R"(},{"type":"integer"}]})",
+      R"({"anyOf":[{)" + host + R"(},{"type":"string","format":"ipv6"}]})"};
+  for (const std::string& schema : schemas) {
     EXPECT_TRUE(matches(schema, longest)) << schema;
     EXPECT_TRUE(matches(schema, many)) << schema;
     EXPECT_FALSE(matches(schema, longest + "b")) << schema;
@@ -204,6 +214,18 @@ TEST(JsonSchema, NamesOfHostsHaveAtMost253CharactersWhateverStandsBeside) {
     EXPECT_FALSE(matches(schema, many.substr(0, 252))) << schema;  // ends with a dot
     EXPECT_FALSE(matches(schema, label + "a.example")) << schema;
     EXPECT_TRUE(matches(schema, "example.com")) << schema;
+  }
+  // What others ask for besides is theirs alone.
+  const std::string narrow =
+      R"({"type":"string","minLength":1,"allOf":[{"format":"hostname","pattern":"^a$"}]})";
+  EXPECT_TRUE(matches(narrow, "a"));
+  EXPECT_FALSE(matches(narrow, "b"));
+  EXPECT_TRUE(matches("{" + host + "}", "b"));
+  for (const char* schema : {R"({"propertyNames":{"format":"hostname"}})",
+                             R"({"type":"string","format":"hostname","minLength":300})"}) {
+    const auto refused = CompileJsonSchema(Json::parse(schema), {});
+    ASSERT_FALSE(refused.ok()) << schema;
+    EXPECT_THAT(std::string(refused.status().message()), ::testing::StartsWith("#"));
   }
   const std::string shorter = "{" + host + R"(,"minLength":4,"maxLength":9})";
   EXPECT_TRUE(matches(shorter, "a.example"));

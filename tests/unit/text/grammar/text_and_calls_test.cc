@@ -10,6 +10,7 @@
 #include "base/sanitizers.h"
 #include "call_texts.h"
 #include "test_seed.h"
+#include "text/detokenizer.h"
 #include "text/grammar/reply_grammar.h"
 #include "text/reply/reply_parser.h"
 
@@ -49,11 +50,13 @@ TEST(TextAndCalls, StandsBehindAnyTextOrInItsPlace) {
     ASSERT_TRUE(made.ok()) << made.status();
     const auto matches = [&](std::string_view text) { return TakesText(**made, tokenizer, text); };
     const std::string call = "<tool_call>\n{\"name\": \"second\", \"arguments\": {}}\n</tool_call>";
-    for (const char* text : {"", "Plain.", "a < b <tool_", "I write <tool-call> <other>.\n"}) {
+    for (const char* text : {"", "Plain.", "a < b <tool_", "I write <tool-call>.\n"}) {
       EXPECT_TRUE(matches(text)) << text;
       EXPECT_TRUE(matches(text + call)) << text;
       EXPECT_TRUE(matches(text + call + "\n" + call)) << text;
     }
+    // What the detokenizer leaves out could hide a mark, or the begin of a call.
+    EXPECT_EQ(matches("I write <other>."), !special);
     EXPECT_FALSE(matches("I ask. <tool_call>"));
     EXPECT_FALSE(
         matches("I ask. <tool_call>\n{\"name\": \"third\", \"arguments\": {}}\n</tool_call>"));
@@ -85,6 +88,7 @@ TEST(TextAndCalls, GeneratesTextAndCallsOfEveryFormat) {
     const auto made = compiler.Compile(spec, nullptr);
     ASSERT_TRUE(calls_alone.ok() && made.ok()) << made.status();
     const bool lines = format.body == CallBody::kNameLine;
+    const bool is_prose = lines || format.body == CallBody::kPython;  // up to a bracket
     for (int round = 0; round < (kSanitized ? 5 : 20); ++round) {
       const std::string calls = Generate(**calls_alone, tokenizer, random);
       EXPECT_TRUE(TakesText(**made, tokenizer, calls)) << format.name << ": " << calls;
@@ -96,7 +100,7 @@ TEST(TextAndCalls, GeneratesTextAndCallsOfEveryFormat) {
       for (size_t at = 0; (at = other.find("second")) != std::string::npos;) other[at] = 'S';
       EXPECT_FALSE(TakesText(**made, tokenizer, other)) << format.name << ": " << other;
       const size_t name = std::min(calls.find("first_one"), calls.find("second"));
-      if (!lines)  // a word alone is text
+      if (!is_prose)
         EXPECT_FALSE(TakesText(**made, tokenizer, calls.substr(0, name + 3))) << format.name;
     }
   }
@@ -111,26 +115,30 @@ TEST(TextAndCalls, LeavesTextAloneThatNoCallIsReadIn) {
   const std::vector<BesideCase> cases = {
       {"llama3_json",
        {"", "{", "{x} is a set", "{\n  \"city\": \"Rome\", \"of\": {\"name\": \"x\"}\n}\nis it.",
-        "{}", " {\"names\": [\"a\"]}", "Use {\"name\": \"f\"}", "[{\"name\": \"f\"}]",
-        "<|python_tag"},
+        "{}", "{ }.", " {\"names\": [\"a\"]}", "Use {\"name\": \"f\"}", "[{\"name\": \"f\"}]",
+        "<|python_tag", "{\"name\": \"John Smith\", \"age\": 3}", "{\"age\": 3, \"name\": null}",
+        "{\"a\": \"<|python_tag|>{\"}", "{\"a\": \"<|python_tag|>{\", \"b\": 1} and so on"},
        {"{\"name\": \"third\", \"parameters\": {}}", "  {\"name\": \"third\"}",
         "{\"a\": 1, \"name\": \"third\"}", "{\"tool_name\": \"third\"}",
         "See.<|python_tag|>{\"name\": \"third\"}"}},
       {"pythonic",
        {"", "[1] is a source", "[a link](there)", "[x] done", "[]", "f(x)", "I [f(x=1)]",
-        "[\"f(\"]"},
+        "[\"f(\"]", "[third", "[(0, 1), (2, 3)]", "[a+b(c)]"},
        {"[third()]", " [ third(x=1)", "[third(", "See.<|python_start|>[third()]<|python_end|>"}},
       {"functionary",
        {"", "second", "all\nIt is {so}.", "Hello there\nsecond\n{}", "all\nsecond\n{}", "A: b\n",
-        "\n{}"},
-       {"third\n{}", "  third \n{}", "all\nI ask.>>>third\n{}"}},
+        "\n{}", "Yes\n\nBecause {it} is", "\nYes\n", "all\n>>> print(1)\n1", "all\nA.>>>all\nB.",
+        ">>>third", "all\n{}"},
+       {"third\n{}", "  third \n {}", "all\nI ask.>>>third\n{}", "al\n{}", "alle\n{}", "bll\n{}",
+        "aal\n{}"}},
       {"phi4",
-       {"", "Python has functools, too", "functools.cache(f)", "functoolsfunctools", "tools[0]"},
+       {"", "Python has functools, too", "functools.cache(f)", "functoolsfunctools", "tools[0]",
+        "functools[0]"},
        {"functools[{\"name\": \"third\"}]",
         "I ask functools\n[{\"name\": \"third\", \"arguments\": {}}]"}},
       {"command_r_plus",
-       {"", "Action: none", "```json\n[]\n```", "Action:\n```python\n[]```",
-        "An Action:Action: is"},
+       {"", "Action: none", "```json\n[]\n```", "Action:\n```python\n[]```", "An Action:Action: is",
+        "Action: ```json\n[1]\n```"},
        {"Action: ```json\n[{\"tool_name\": \"third\", \"parameters\": {}}]\n```",
         "So Action:\n```json\n[{\"tool_name\": \"third\"}]```"}},
   };
@@ -144,12 +152,29 @@ TEST(TextAndCalls, LeavesTextAloneThatNoCallIsReadIn) {
     const auto made = compiler.Compile(spec, nullptr);
     ASSERT_TRUE(made.ok()) << made.status();
     for (const char* text : c.texts) {
-      const bool cut = std::string_view(text) == "{";  // of which nobody knows yet
-      EXPECT_EQ(TakesText(**made, tokenizer, text), !cut) << c.format << ": " << text;
+      EXPECT_TRUE(TakesText(**made, tokenizer, text)) << c.format << ": " << text;
       EXPECT_TRUE(CallsReadIn(*spec.calls, text).empty()) << c.format << ": " << text;
     }
     for (const char* text : c.no_texts)
       EXPECT_FALSE(TakesText(**made, tokenizer, text)) << c.format << ": " << text;
+  }
+}
+
+TEST(TextAndCalls, TakesSeveralCallsBehindTheMarkOfLlama) {
+  const MarkerTokenizer tokenizer({"<|python_tag|>"});
+  const GrammarCompiler compiler(&tokenizer, tokenizer.vocab_size());
+  ReplySpec spec;
+  spec.calls = CallsNamed("llama3_json");
+  spec.functions = {Functions()[1]};
+  spec.behind_text = spec.several = true;
+  const auto made = compiler.Compile(spec, nullptr);
+  ASSERT_TRUE(made.ok()) << made.status();
+  const std::string call = R"({"name": "second", "parameters": {}})";
+  for (const std::string& text :
+       {call, "\n\n" + call, "<|python_tag|>" + call, "<|python_tag|>" + call + "; " + call,
+        "I ask.<|python_tag|>" + call + "<|python_tag|>" + call}) {
+    EXPECT_TRUE(TakesText(**made, tokenizer, text)) << text;
+    EXPECT_GE(CallsReadIn(*spec.calls, text).size(), text.size() > 60 ? 2u : 1u) << text;
   }
 }
 
@@ -168,6 +193,32 @@ TEST(TextAndCalls, LetsTheModelOfCommandRPlusAnswerDirectly) {
   EXPECT_TRUE(TakesText(**made, tokenizer, call));
   spec.behind_text = false;
   EXPECT_FALSE(TakesText(**compiler.Compile(spec, nullptr), tokenizer, call));
+}
+
+/// As a stream reads it: tokens become text, of which special ones that are no marks are left out.
+std::vector<ReadCall> CallsReadAsTokens(const ReplyFormat& format, const MarkerTokenizer& tokenizer,
+                                        std::string_view text, bool whole, size_t step) {
+  std::vector<TokenId> kept;
+  for (const std::string_view marker : MarkersOf(format)) {
+    if (const auto id = tokenizer.TokenToId(marker)) kept.push_back(*id);
+  }
+  Detokenizer detokenizer(&tokenizer, /*skip_special=*/true, kept);
+  ReplyParser parser(format, false, nullptr, false, whole);
+  std::vector<ReplyPiece> pieces;
+  std::string waiting;
+  size_t num = 0;
+  for (const TokenId id : tokenizer.Encode(text, false)) {
+    waiting += detokenizer.Append(id);
+    if (++num % step == 0) parser.Append(std::exchange(waiting, ""), pieces);
+  }
+  parser.Append(waiting + detokenizer.Finish(), pieces);
+  parser.Finish(false, pieces);
+  std::vector<ReadCall> calls;
+  for (const ReplyPiece& piece : pieces) {
+    if (piece.kind == ReplyPiece::kCall) calls.push_back({piece.text, ""});
+    if (piece.kind == ReplyPiece::kArguments) calls.at(piece.call).arguments += piece.text;
+  }
+  return calls;
 }
 
 // Texts of parts of calls in any order: whatever the grammar lets pass, what the reader takes for calls in it are those
@@ -202,38 +253,64 @@ TEST(TextAndCalls, LetNothingPassThatIsReadAsAnotherCall) {
                                           "\"tool_name\": \"third\"",
                                           "<function=",
                                           "<think>",
+                                          "</think>",
                                           "[ARGS]",
                                           "<|constrain|>json<|message|>",
                                           "to=functions.",
-                                          "functions."};
+                                          "functions.",
+                                          "<|pad|>",
+                                          "{\"a\": \"",
+                                          "\"",
+                                          ": 1, ",
+                                          "third()",
+                                          "third\n{}",
+                                          "{\"name\": \"third\", \"arguments\": {}}"};
+  const ReasoningFormat* think = nullptr;
+  for (const ReasoningFormat& format : ReasoningFormats()) {
+    if (format.name == "think") think = &format;
+  }
   int num_taken = 0, num_with_calls = 0;
   for (const CallFormat& format : CallFormats()) {
-    const MarkerTokenizer tokenizer(SpecialMarkersOf(format));
-    const GrammarCompiler compiler(&tokenizer, tokenizer.vocab_size());
-    ReplySpec spec;
-    spec.calls = &format;
-    spec.functions = {Functions()[1]};
-    const auto calls_alone = compiler.Compile(spec, nullptr);
-    spec.behind_text = true;
-    const auto made = compiler.Compile(spec, nullptr);
-    ASSERT_TRUE(calls_alone.ok() && made.ok()) << made.status();
-    std::vector<std::string> all = parts;
-    for (int i = 0; i < 4; ++i) {
-      for (const std::string_view marker : MarkersOf({&format, nullptr})) all.emplace_back(marker);
-      all.push_back(Generate(**calls_alone, tokenizer, random));
-    }
-    for (int round = 0; round < (kSanitized ? 200 : 4000); ++round) {
-      std::string text;
-      for (size_t n = 1 + random() % 7; n > 0; --n) text += all[random() % all.size()];
-      if (!TakesText(**made, tokenizer, text)) continue;
-      ++num_taken;
-      const std::vector<ReadCall> calls = CallsReadIn(format, text);
-      num_with_calls += calls.empty() ? 0 : 1;
-      for (const ReadCall& call : calls) {
-        const bool direct = call.name.starts_with("directly");
-        EXPECT_TRUE(call.name == "second" || direct) << format.name << ": " << text;
-        EXPECT_EQ(nlohmann::json::parse(call.arguments, nullptr, false), nlohmann::json::object())
-            << format.name << ": " << text;
+    for (const bool thinks : {false, true}) {
+      if (thinks && format.body == CallBody::kHarmony) continue;
+      const ReplyFormat reply = {&format, thinks ? think : nullptr};
+      std::vector<std::string> specials = SpecialMarkersOf(format);
+      specials.emplace_back("<|pad|>");
+      const MarkerTokenizer tokenizer(specials);
+      const GrammarCompiler compiler(&tokenizer, tokenizer.vocab_size());
+      ReplySpec spec;
+      spec.calls = &format;
+      spec.functions = {Functions()[1]};
+      const auto calls_alone = compiler.Compile(spec, nullptr);
+      spec.behind_text = true;
+      spec.past = reply.reasoning;
+      const auto made = compiler.Compile(spec, nullptr);
+      ASSERT_TRUE(calls_alone.ok() && made.ok()) << made.status();
+      std::vector<std::string> all = parts;
+      for (int i = 0; i < 4; ++i) {
+        for (const std::string_view marker : MarkersOf({&format, nullptr}))
+          all.emplace_back(marker);
+        all.push_back(Generate(**calls_alone, tokenizer, random));
+      }
+      for (int round = 0; round < (kSanitized ? 100 : 3000); ++round) {
+        std::string text;
+        for (size_t n = 1 + random() % 7; n > 0; --n) text += all[random() % all.size()];
+        if (!TakesText(**made, tokenizer, text)) continue;
+        ++num_taken;
+        bool any = false;
+        for (const bool whole : {false, true}) {
+          for (const size_t step : {1, 7, 1000}) {
+            for (const ReadCall& call : CallsReadAsTokens(reply, tokenizer, text, whole, step)) {
+              any = true;
+              const bool direct = call.name.starts_with("directly");
+              EXPECT_TRUE(call.name == "second" || direct) << format.name << ": " << text;
+              EXPECT_EQ(nlohmann::json::parse(call.arguments, nullptr, false),
+                        nlohmann::json::object())
+                  << format.name << ": " << text;
+            }
+          }
+        }
+        num_with_calls += any ? 1 : 0;
       }
     }
   }
@@ -323,7 +400,7 @@ TEST(CallsOrForm, AnInstanceHoldsNoCall) {
 
 TEST(TextAndCalls, HidesNoCallInReasoning) {
   for (const bool special : {false, true}) {
-    const std::vector<std::string> marks = {"[THINK]", "[/THINK]", "[TOOL_CALLS]", "[ARGS]", "<x>"};
+    const std::vector<std::string> marks = {"[THINK]", "[/THINK]", "[TOOL_CALLS]", "[ARGS]"};
     const MarkerTokenizer tokenizer(special ? marks : std::vector<std::string>{});
     const GrammarCompiler compiler(&tokenizer, tokenizer.vocab_size());
     ReplySpec spec;
