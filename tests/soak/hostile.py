@@ -139,6 +139,8 @@ def cases():
     yield "400 hostnames", False, schema({"properties": {f"p{i}": host for i in range(400)}})
     yield "hostnames of 250 lengths", False, schema({
         "properties": {f"p{i}": {**host, "maxLength": i} for i in range(3, 253)}})
+    yield "a hostname but for 1,500", False, schema({
+        **host, "not": {"enum": [f"{i * 7919:010}x" for i in range(1500)]}})
     yield "hostnames and patterns", False, schema({
         "properties": {f"p{i}": {**host, "pattern": f"^(.*{i}){{3}}.*$"} for i in range(60)}})
     # Grammars.

@@ -168,7 +168,7 @@ class CallWriter {
     const Expr begin = Text(format_->begin);
     if (format_->body == CallBody::kNameLine)
       return builder_.Build(builder_.Choice(
-          {calls,
+          {before->behind_reasoning ? builder_.Sequence({Blanks(), calls}) : calls,
            builder_.Sequence({text, builder_.Optional(builder_.Sequence({begin, calls}))})}));
     if (!format_->bare) return builder_.Build(builder_.Sequence({text, builder_.Optional(calls)}));
     // Behind text each block has its mark, without which none is looked for there.

@@ -307,6 +307,7 @@ absl::StatusOr<Grammar> GrammarCompiler::CompileSpec(const ReplySpec& spec,
             function.at, ": the schemas are longer than ", kMaxGrammarText, " bytes together"));
     }
     grammar::TextBefore before;
+    before.behind_reasoning = spec.reasoning != nullptr;
     // Reasoning is no text, or a call could be hidden in it.
     const ReasoningFormat* reasoning = spec.reasoning != nullptr ? spec.reasoning : spec.past;
     if (reasoning != nullptr && !IsHarmony({spec.calls, nullptr})) {

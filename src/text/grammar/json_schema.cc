@@ -240,9 +240,18 @@ bool SchemaCompiler::NamesHosts(int32_t formula) const {
 }
 
 absl::StatusOr<SchemaCompiler::Expr> SchemaCompiler::MakeHostNames(int32_t formula) {
+  std::vector<Expr> options;
+  if (const Formulas::Node& n = formulas_.node(formula); n.form == Formulas::Form::kOr) {
+    std::vector<int32_t> others, hosts;
+    for (const int32_t part : n.parts) (NamesHosts(part) ? hosts : others).push_back(part);
+    if (!others.empty()) hosts.push_back(formulas_.Or(std::move(others)));
+    for (const int32_t part : hosts) {
+      ASSIGN_OR_RETURN(options.emplace_back(), MakeText(part));
+    }
+    return builder_.Choice(std::move(options));
+  }
   ASSIGN_OR_RETURN(const std::vector<Formulas::Conjunction> alternatives,
                    formulas_.Alternatives(formula));
-  std::vector<Expr> options;
   for (const Formulas::Conjunction& conditions : alternatives) {
     const absl::StatusOr<Expr> option = MakeTextOf(conditions);
     if (!option.ok()) return At(NodeOf(formula), option.status());
@@ -259,6 +268,7 @@ absl::StatusOr<SchemaCompiler::Expr> SchemaCompiler::MakeTextOf(
   int64_t min = 0, max = kMostHostName;
   std::vector<CharAutomaton> others;
   for (const Condition* c : conditions) {
+    RETURN_IF_ERROR(formulas_.CheckTime());
     if (IsHostName(*c)) continue;
     if (host && c->is == Condition::Is::kLength && !c->negated) {
       min = std::max(min, c->min);
@@ -275,6 +285,7 @@ absl::StatusOr<SchemaCompiler::Expr> SchemaCompiler::MakeTextOf(
   CharAutomaton texts = host ? *FindFormat("hostname") : CharAutomaton::All();
   if (min > 1) others.push_back(CharAutomaton::Length(min, -1));
   for (const CharAutomaton& other : others) {
+    RETURN_IF_ERROR(formulas_.CheckTime());
     ASSIGN_OR_RETURN(texts, CharAutomaton::And(texts, other));
   }
   if (texts.empty()) return GrammarBuilder::kNothing;

@@ -120,7 +120,7 @@ Grammar BehindReasoning(const Grammar& after, const ReasoningFormat& format, boo
   int32_t behind = after.start;
   if (form) behind = literal(format.after, AddTerminal(SomeSpace(), after.start, grammar));
   const bool special = is_special(format.end);
-  grammar.reasoning = AddTerminal(TextUntil(format.end, special, !form, false), behind, grammar);
+  grammar.reasoning = AddTerminal(TextUntil(format.end, special, anything, false), behind, grammar);
   grammar.closing = AddTerminal(TextUntil(format.end, special, false, true), behind, grammar);
   grammar.start = grammar.reasoning;
   if (!has_begun)

@@ -42,6 +42,7 @@ bool BeginsCallsBeside(const CallFormat& format, std::string_view schema);
 /// Text before calls, in which their marks do not stand, nor do these.
 struct TextBefore {
   std::vector<std::string> without;
+  bool behind_reasoning = false;  // white space may go before what begins as the reply does
 };
 
 /// Calls in the order in which they are written: one, or with `several` one or more. With `before`
@@ -68,8 +69,8 @@ Grammar Either(const Grammar& one, const Grammar& other);
 
 /// What follows reasoning.
 enum class AfterReasoning : uint8_t {
-  kForm,     // content or calls: special tokens have no place in the reasoning
-  kText,     // text and perhaps calls
+  kForm,     // content or calls
+  kText,     // text and perhaps calls; in neither case the reasoning has special tokens
   kAnything  // and reasoning need not end
 };
 

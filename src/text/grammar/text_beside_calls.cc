@@ -43,7 +43,7 @@ std::vector<std::string> CallBegins(const CallFormat& format) {
   const absl::string_view blanks = ToAbsl(kBlanks);
   if (format.body == CallBody::kNameLine) {
     const std::string call = absl::StrCat(NameLine(), blanks, "\\{");
-    return {"^" + call, absl::StrCat(ToAbsl(format.begin), call)};
+    return {absl::StrCat("^", blanks, call), absl::StrCat(ToAbsl(format.begin), call)};
   }
   if (format.body == CallBody::kPython)
     return {absl::StrCat(ToAbsl(kHead), "\\[", blanks, "[A-Za-z0-9_.:/-]+\\(")};

@@ -77,6 +77,9 @@ void ReplyParser::Advance(std::vector<ReplyPiece>& out) {
       case State::kCall:
         moves = ReadCall(out);
         break;
+      case State::kObject:
+        moves = ReadObject(out);
+        break;
       case State::kAfterCall:
         moves = SkipEnd();
         break;
@@ -134,7 +137,20 @@ bool ReplyParser::ReadRecipient(std::vector<ReplyPiece>& out) {
   constexpr size_t kMostLine = 130;
   if (trims_ && marker_.empty())
     text_.erase(0, FirstNotOf(text_, kWhiteSpace));  // behind reasoning
-  const size_t end = text_.find('\n');
+  if (format_.reasoning != nullptr && !has_reasoned_ && marker_.empty() && num_calls_ == 0) {
+    const size_t begin = FirstNotOf(text_, kWhiteSpace);
+    const std::string_view rest = std::string_view(text_).substr(begin);
+    const std::string_view marker = format_.reasoning->begin;
+    if (rest.starts_with(marker)) {
+      text_.erase(0, begin + marker.size());
+      state_ = State::kReasoning;
+      trims_ = has_reasoned_ = true;
+      return true;
+    }
+    if (marker.starts_with(rest)) return false;
+  }
+  size_t end = text_.find('\n');
+  if (end != std::string::npos && end > kMostLine) end = std::string::npos;
   if (end == std::string::npos && text_.size() <= kMostLine) return false;
   const std::string_view line = TrimmedText(std::string_view(text_).substr(0, end));
   if (end != std::string::npos && line == "all") {
@@ -201,12 +217,16 @@ void ReplyParser::BeginCall(std::string_view marker) {
   marker_ = marker;
   raw_.clear();
   num_collected_ = 0;
+  object_.reset();
+  if (marker.empty() && format_.calls->body == CallBody::kObject) object_.emplace();
   reader_.emplace(format_.calls->body, num_calls_, types_, one_call_, whole_);
 }
 
 bool ReplyParser::ReadCall(std::vector<ReplyPiece>& out) {
   for (size_t i = 0; i < text_.size(); ++i) {
     const CallReader::Result result = reader_->Next(text_[i], out);
+    const size_t depth = object_ ? object_->depth() : 0;
+    const auto within = object_ ? object_->Next(text_[i]) : JsonScanner::Result::kBad;
     raw_ += text_[i];
     if (reader_->settled()) {
       raw_.clear();
@@ -219,7 +239,15 @@ bool ReplyParser::ReadCall(std::vector<ReplyPiece>& out) {
     if (result == CallReader::Result::kMore) continue;
     text_.erase(0, i + 1);
     if (result == CallReader::Result::kBad) {
+      if (marker_.empty() && !raw_.empty() && within == JsonScanner::Result::kBad &&
+          format_.calls->bare) {  // what came before was text of an object, or of a list
+        text_.insert(0, 1, raw_.back());
+        raw_.pop_back();
+      }
+      if (depth == JsonScanner::kMaxDepth && within == JsonScanner::Result::kBad)
+        content_markers_.clear();  // nobody knows where it ends
       FailCall(out);
+      if (object_ && within == JsonScanner::Result::kMore) state_ = State::kObject;
     } else {
       state_ = State::kAfterCall;
       trims_ = true;
@@ -235,16 +263,32 @@ void ReplyParser::FailCall(std::vector<ReplyPiece>& out) {
   num_broken_ += reader_->broken() ? 1 : 0;
   state_ = State::kContent;
   trims_ = false;
-  if (marker_.empty() && format_.calls->bare && !raw_.empty()) {
-    // Up to what it was given up for it was JSON, or a list: marks within are text of its strings.
-    text_.insert(0, 1, raw_.back());
-    raw_.pop_back();
+  if (marker_.empty() && format_.calls->bare) {  // marks in it are text of its strings
     Emit(std::exchange(raw_, ""), out);
     return;
   }
   text_.insert(0, std::exchange(raw_, ""));
   if (!marker_.empty()) space_ = std::exchange(before_, "");
   Emit(std::exchange(marker_, ""), out);
+}
+
+bool ReplyParser::ReadObject(std::vector<ReplyPiece>& out) {
+  for (size_t i = 0; i < text_.size(); ++i) {
+    const size_t depth = object_->depth();
+    const JsonScanner::Result result = object_->Next(text_[i]);
+    if (result == JsonScanner::Result::kMore) continue;
+    const bool bad = result == JsonScanner::Result::kBad;
+    const bool deep = bad && depth == JsonScanner::kMaxDepth;  // and nobody knows where it ends
+    if (deep) content_markers_.clear();
+    const size_t size = bad ? i : i + 1;
+    state_ = State::kContent;
+    Emit(std::string_view(text_).substr(0, size), out);
+    text_.erase(0, size);
+    return true;
+  }
+  Emit(text_, out);
+  text_.clear();
+  return false;
 }
 
 // Where the reply ends within it.

@@ -14,6 +14,7 @@
 
 #include "text/reply/call_reader.h"
 #include "text/reply/harmony_parser.h"
+#include "text/reply/json_scanner.h"
 #include "text/reply/reply_format.h"
 
 namespace penstock {
@@ -51,6 +52,7 @@ class ReplyParser {
     kReasoning,
     kContent,
     kCall,
+    kObject,     // that turned out to be no call: marks in its strings are none
     kAfterCall,  // its end marker may follow
     kOver,
   };
@@ -61,6 +63,7 @@ class ReplyParser {
   bool ReadRecipient(std::vector<ReplyPiece>& out);
   bool ReadText(std::vector<ReplyPiece>& out);
   bool ReadCall(std::vector<ReplyPiece>& out);
+  bool ReadObject(std::vector<ReplyPiece>& out);
   bool SkipEnd();
 
   void TakeMarker(std::string_view marker);
@@ -82,6 +85,7 @@ class ReplyParser {
   bool answer_open_ = false;  // its begin was left out, so is an end that nothing follows
   size_t answer_end_ = std::string::npos;  // where space_ holds it
   std::optional<CallReader> reader_;
+  std::optional<JsonScanner> object_;     // of a block that began with {, up to its end
   std::optional<HarmonyParser> harmony_;  // reads all, where it is there
   std::string_view marker_;   // that the block began with; empty: none, or a call was handed out
   std::string before_;        // white space before it

@@ -12,6 +12,7 @@
 #include "marker_tokenizer.h"
 #include "text/grammar/grammar_compiler.h"
 #include "text/reply/reply_format.h"
+#include "text/reply/reply_parser.h"
 
 namespace penstock::call_texts {
 
@@ -73,6 +74,24 @@ inline bool TakesText(const TokenGrammar& grammar, const Tokenizer& tokenizer,
     if (!matcher->Accept(id)) return false;
   }
   return matcher->finished();
+}
+
+struct ReadCall {
+  std::string name, arguments;
+};
+
+/// What the parser of replies hands out.
+inline std::vector<ReadCall> CallsReadIn(const CallFormat& format, std::string_view text) {
+  ReplyParser parser({&format, nullptr}, false, nullptr, false, true);
+  std::vector<ReplyPiece> pieces;
+  parser.Append(text, pieces);
+  parser.Finish(false, pieces);
+  std::vector<ReadCall> calls;
+  for (const ReplyPiece& piece : pieces) {
+    if (piece.kind == ReplyPiece::kCall) calls.push_back({piece.text, ""});
+    if (piece.kind == ReplyPiece::kArguments) calls.at(piece.call).arguments += piece.text;
+  }
+  return calls;
 }
 
 }  // namespace penstock::call_texts

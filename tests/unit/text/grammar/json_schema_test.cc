@@ -215,6 +215,17 @@ TEST(JsonSchema, NamesOfHostsHaveAtMost253CharactersWhateverStandsBeside) {
     EXPECT_FALSE(matches(schema, label + "a.example")) << schema;
     EXPECT_TRUE(matches(schema, "example.com")) << schema;
   }
+  // What stands beside names of hosts is as it is elsewhere.
+  const std::string or_long =
+      R"({"anyOf":[{)" + host + R"(},{"type":"string","maxLength":10000}]})";
+  EXPECT_TRUE(matches(or_long, std::string(9999, '_')));
+  EXPECT_FALSE(matches(or_long, std::string(10001, '_')));
+  std::string words;
+  for (int i = 0; i < 1500; ++i) words += (i > 0 ? ",\"_" : "\"_") + std::to_string(i) + "\"";
+  const std::string or_words = R"({"anyOf":[{)" + host + R"(},{"enum":[)" + words + "]}]}";
+  EXPECT_TRUE(matches(or_words, "_1499"));
+  EXPECT_TRUE(matches(or_words, "a.b"));
+  EXPECT_FALSE(matches(or_words, "_1500"));
   // What others ask for besides is theirs alone.
   const std::string narrow =
       R"({"type":"string","minLength":1,"allOf":[{"format":"hostname","pattern":"^a$"}]})";

@@ -19,24 +19,6 @@ namespace {
 
 using namespace call_texts;  // NOLINT: the names of one test in two files
 
-struct ReadCall {
-  std::string name, arguments;
-};
-
-/// What the parser of replies hands out.
-std::vector<ReadCall> CallsReadIn(const CallFormat& format, std::string_view text) {
-  ReplyParser parser({&format, nullptr}, false, nullptr, false, true);
-  std::vector<ReplyPiece> pieces;
-  parser.Append(text, pieces);
-  parser.Finish(false, pieces);
-  std::vector<ReadCall> calls;
-  for (const ReplyPiece& piece : pieces) {
-    if (piece.kind == ReplyPiece::kCall) calls.push_back({piece.text, ""});
-    if (piece.kind == ReplyPiece::kArguments) calls.at(piece.call).arguments += piece.text;
-  }
-  return calls;
-}
-
 TEST(TextAndCalls, StandsBehindAnyTextOrInItsPlace) {
   for (const bool special : {false, true}) {
     const MarkerTokenizer tokenizer(special ? std::vector<std::string>{"<tool_call>", "<other>"}
@@ -195,15 +177,19 @@ TEST(TextAndCalls, LetsTheModelOfCommandRPlusAnswerDirectly) {
   EXPECT_FALSE(TakesText(**compiler.Compile(spec, nullptr), tokenizer, call));
 }
 
+/// What of reasoning there is.
+enum class Thought : uint8_t { kNone, kPast, kMayBegin, kBegun };
+
 /// As a stream reads it: tokens become text, of which special ones that are no marks are left out.
-std::vector<ReadCall> CallsReadAsTokens(const ReplyFormat& format, const MarkerTokenizer& tokenizer,
-                                        std::string_view text, bool whole, size_t step) {
+std::vector<ReadCall> CallsReadAsTokens(const ReplyFormat& format, bool in_reasoning,
+                                        const MarkerTokenizer& tokenizer, std::string_view text,
+                                        bool whole, size_t step) {
   std::vector<TokenId> kept;
   for (const std::string_view marker : MarkersOf(format)) {
     if (const auto id = tokenizer.TokenToId(marker)) kept.push_back(*id);
   }
   Detokenizer detokenizer(&tokenizer, /*skip_special=*/true, kept);
-  ReplyParser parser(format, false, nullptr, false, whole);
+  ReplyParser parser(format, in_reasoning, nullptr, false, whole);
   std::vector<ReplyPiece> pieces;
   std::string waiting;
   size_t num = 0;
@@ -271,9 +257,11 @@ TEST(TextAndCalls, LetNothingPassThatIsReadAsAnotherCall) {
   }
   int num_taken = 0, num_with_calls = 0;
   for (const CallFormat& format : CallFormats()) {
-    for (const bool thinks : {false, true}) {
-      if (thinks && format.body == CallBody::kHarmony) continue;
-      const ReplyFormat reply = {&format, thinks ? think : nullptr};
+    for (const Thought thought :
+         {Thought::kNone, Thought::kPast, Thought::kMayBegin, Thought::kBegun}) {
+      if (thought != Thought::kNone && format.body == CallBody::kHarmony) continue;
+      const bool begun = thought == Thought::kBegun;
+      const ReplyFormat reply = {&format, thought == Thought::kNone ? nullptr : think};
       std::vector<std::string> specials = SpecialMarkersOf(format);
       specials.emplace_back("<|pad|>");
       const MarkerTokenizer tokenizer(specials);
@@ -283,7 +271,8 @@ TEST(TextAndCalls, LetNothingPassThatIsReadAsAnotherCall) {
       spec.functions = {Functions()[1]};
       const auto calls_alone = compiler.Compile(spec, nullptr);
       spec.behind_text = true;
-      spec.past = reply.reasoning;
+      (thought == Thought::kPast ? spec.past : spec.reasoning) = reply.reasoning;
+      spec.in_reasoning = begun;
       const auto made = compiler.Compile(spec, nullptr);
       ASSERT_TRUE(calls_alone.ok() && made.ok()) << made.status();
       std::vector<std::string> all = parts;
@@ -292,7 +281,7 @@ TEST(TextAndCalls, LetNothingPassThatIsReadAsAnotherCall) {
           all.emplace_back(marker);
         all.push_back(Generate(**calls_alone, tokenizer, random));
       }
-      for (int round = 0; round < (kSanitized ? 100 : 3000); ++round) {
+      for (int round = 0; round < (kSanitized ? 60 : 2500); ++round) {
         std::string text;
         for (size_t n = 1 + random() % 7; n > 0; --n) text += all[random() % all.size()];
         if (!TakesText(**made, tokenizer, text)) continue;
@@ -300,7 +289,8 @@ TEST(TextAndCalls, LetNothingPassThatIsReadAsAnotherCall) {
         bool any = false;
         for (const bool whole : {false, true}) {
           for (const size_t step : {1, 7, 1000}) {
-            for (const ReadCall& call : CallsReadAsTokens(reply, tokenizer, text, whole, step)) {
+            for (const ReadCall& call :
+                 CallsReadAsTokens(reply, begun, tokenizer, text, whole, step)) {
               any = true;
               const bool direct = call.name.starts_with("directly");
               EXPECT_TRUE(call.name == "second" || direct) << format.name << ": " << text;
@@ -318,83 +308,65 @@ TEST(TextAndCalls, LetNothingPassThatIsReadAsAnotherCall) {
   EXPECT_GT(num_with_calls, kSanitized ? 25 : 500);
 }
 
-TEST(CallsOrForm, AreToldApartWhereNoInstanceBeginsAsACall) {
+// What two readers found that the random texts above hardly hold.
+TEST(TextAndCalls, HidesNoCallBehindWhatTheReaderLeavesOutOrGivesUp) {
+  const ReasoningFormat* think = nullptr;
+  for (const ReasoningFormat& format : ReasoningFormats()) {
+    if (format.name == "think") think = &format;
+  }
   const struct {
-    const char *format, *schema;
-    bool apart;
+    const char* format;
+    Thought thought;
+    std::string text;
+    bool taken;
   } cases[] = {
-      {"hermes", "true", true},
-      {"pythonic", R"({"type":"object"})", true},
-      {"pythonic", R"({"type":["object","array"]})", false},
-      {"pythonic", "true", false},
-      {"functionary", R"({"type":"string"})", true},
-      {"llama3_json", R"({"type":"object","properties":{"a":{}},"additionalProperties":false})",
+      {"llama3_json", Thought::kNone,
+       R"({"name": "J. S.", "x": "<|python_tag|>{"}": 1, "name": "third", "parameters": {"a": 1}})",
        true},
-      {"llama3_json", R"({"type":"object","additionalProperties":false})", true},
-      {"llama3_json", R"({"type":"object","properties":{"a":{}}})", false},
-      {"llama3_json", R"({"type":"object","properties":{"name":{}},"additionalProperties":false})",
+      {"llama3_json", Thought::kNone,
+       R"({"arguments": 1, "x": "<|python_tag|>{"}": 1, "name": "third", "parameters": {"a": 1}})",
+       true},
+      {"llama3_json", Thought::kNone,
+       R"({"a": )" + std::string(200, '[') + R"("<|python_tag|>{")" + std::string(200, ']') +
+           R"(}": 1, "name": "third", "parameters": {"a": 1}})",
+       true},
+      {"llama3_json", Thought::kNone, R"(<|pad|>{"name": "third", "parameters": {}})", false},
+      {"llama3_json", Thought::kPast, R"(<think></think>{"name": "third"})", false},
+      {"functionary", Thought::kBegun, "Hm.</think>\n\nthird\n{}", false},
+      {"functionary", Thought::kBegun, "Hm.</think>\nsecond\n{\"a\": 1}", false},
+      {"functionary", Thought::kBegun, "Hm.</think>\nsecond\n{}", true},
+      {"functionary", Thought::kMayBegin, "<think>\n>>>third\n{}</think>all\nx", true},
+      {"hermes", Thought::kMayBegin,
+       "<think>a</th<|pad|>ink><tool_call>{\"name\": \"third\", \"arguments\": "
+       "{}}</tool_call></think>",
        false},
-      {"llama3_json",
-       R"({"type":"object","patternProperties":{"^n":{}},"additionalProperties":false})", false},
-      {"llama3_json", "[", false},
-  };
-  for (const auto& c : cases)
-    EXPECT_EQ(grammar::BeginsCallsBeside(*CallsNamed(c.format), c.schema), c.apart)
-        << c.format << " " << c.schema;
-}
-
-TEST(CallsOrForm, AnInstanceHoldsNoCall) {
-  const struct {
-    const char *format, *instance, *call;
-  } cases[] = {
-      {"functionary_v31", R"({"a": "<function=second>{}</function>"})",
-       "<function=second>{}</function>"},
-      {"pythonic", R"({"a": "<|python_start|>[second()]<|python_end|>"})", "[second()]"},
-      {"kimi_k2",
-       R"({"a": "<|tool_call_begin|>functions.second:0<|tool_call_argument_begin|>{}<|tool_call_end|>"})",
-       "<|tool_calls_section_begin|><|tool_call_begin|>functions.second:0<|tool_call_argument_"
-       "begin|>{}"
-       "<|tool_call_end|><|tool_calls_section_end|>"},
-      {"functionary", R"({"a": ">>>second"})", "second\n{}"},
-      {"llama3_json", R"({"a": "<|python_tag|>{}"})", R"({"name": "second", "parameters": {}})"},
   };
   for (const auto& c : cases) {
     const CallFormat* format = CallsNamed(c.format);
-    const MarkerTokenizer tokenizer({});
+    std::vector<std::string> specials = SpecialMarkersOf(*format);
+    specials.emplace_back("<|pad|>");
+    // As text the mark of Llama may stand within strings.
+    if (c.text.find("<|python_tag|>") != std::string::npos) specials = {"<|pad|>"};
+    const MarkerTokenizer tokenizer(specials);
     const GrammarCompiler compiler(&tokenizer, tokenizer.vocab_size());
-    GrammarSpec content;
-    content.form = GrammarSpec::Form::kJsonSchema;
-    content.text =
-        R"({"type":"object","required":["a"],"properties":{"a":{}},"additionalProperties":false})";
     ReplySpec spec;
-    spec.content = std::make_shared<const GrammarSpec>(content);
     spec.calls = format;
     spec.functions = {Functions()[1]};
-    spec.several = true;
+    spec.behind_text = true;
+    const bool none = c.thought == Thought::kNone, begun = c.thought == Thought::kBegun;
+    (c.thought == Thought::kPast ? spec.past : spec.reasoning) = none ? nullptr : think;
+    spec.in_reasoning = begun;
     const auto made = compiler.Compile(spec, nullptr);
     ASSERT_TRUE(made.ok()) << made.status();
-    std::vector<std::string> instances = {c.instance};
-    if (format->body == CallBody::kNameLine) instances.push_back(std::string("all\n") + c.instance);
-    for (const std::string& instance : instances) {
-      EXPECT_TRUE(TakesText(**made, tokenizer, instance)) << instance;
-      EXPECT_FALSE(TakesText(**made, tokenizer, instance + c.call)) << instance;
-      for (const size_t step : {size_t{1}, size_t{7}, instance.size()}) {
-        ReplyParser parser({format, nullptr, true}, false);
-        std::vector<ReplyPiece> pieces;
-        for (size_t at = 0; at < instance.size(); at += step)
-          parser.Append(std::string_view(instance).substr(at, step), pieces);
-        parser.Finish(false, pieces);
-        std::string text;
-        for (const ReplyPiece& piece : pieces) {
-          EXPECT_EQ(piece.kind, ReplyPiece::kContent) << instance;
-          text += piece.text;
-        }
-        EXPECT_EQ(text, c.instance);
-        EXPECT_EQ(parser.num_calls(), 0);
+    EXPECT_EQ(TakesText(**made, tokenizer, c.text), c.taken) << c.format << ": " << c.text;
+    if (!c.taken) continue;
+    for (const bool whole : {false, true}) {
+      for (const size_t step : {1, 7, 1000}) {
+        for (const ReadCall& call : CallsReadAsTokens({format, none ? nullptr : think}, begun,
+                                                      tokenizer, c.text, whole, step))
+          EXPECT_EQ(call.name + call.arguments, "second{}") << c.text;
       }
     }
-    EXPECT_TRUE(TakesText(**made, tokenizer, c.call)) << c.call;
-    EXPECT_EQ(CallsReadIn(*format, c.call).size(), 1u) << c.call;
   }
 }
 
@@ -415,7 +387,8 @@ TEST(TextAndCalls, HidesNoCallInReasoning) {
                                      : "[TOOL_CALLS][{\"name\": \"second\", \"arguments\": {}}]";
     const auto made = compiler.Compile(spec, nullptr);
     ASSERT_TRUE(made.ok()) << made.status();
-    for (const std::string text : {"Plain.", "[THINK]Hm <x> [TOOL_CALLS]{[/THINK]So: <x>"}) {
+    EXPECT_EQ(TakesText(**made, tokenizer, "[THINK]Hm [TOOL_CALLS]{[/THINK]So"), !special);
+    for (const std::string text : {"Plain.", "[THINK]Hm <x> {[/THINK]So: <x>"}) {
       EXPECT_TRUE(TakesText(**made, tokenizer, text)) << text;
       EXPECT_TRUE(TakesText(**made, tokenizer, text + call)) << text;
     }
