@@ -90,22 +90,28 @@ void ReplyParser::Advance(std::vector<ReplyPiece>& out) {
   }
 }
 
+std::optional<bool> ReplyParser::BeginReasoning(size_t at) {
+  if (format_.reasoning == nullptr || has_reasoned_ || num_calls_ > 0) return false;
+  const std::string_view rest = std::string_view(text_).substr(at);
+  const std::string_view marker = format_.reasoning->begin;
+  if (!rest.starts_with(marker)) {
+    if (marker.starts_with(rest)) return std::nullopt;
+    return false;
+  }
+  text_.erase(0, at + marker.size());
+  state_ = State::kReasoning;
+  trims_ = has_reasoned_ = true;
+  return true;
+}
+
 bool ReplyParser::ReadHead() {
   const bool bare = format_.calls != nullptr && format_.calls->bare;
   const std::string_view skipped = bare && num_calls_ > 0 ? " \t\r\n;" : kWhiteSpace;
   const size_t begin = FirstNotOf(text_, skipped);
   const std::string_view rest = std::string_view(text_).substr(begin);
   if (rest.empty()) return false;
-  if (format_.reasoning != nullptr && !has_reasoned_ && num_calls_ == 0) {
-    const std::string_view marker = format_.reasoning->begin;
-    if (rest.starts_with(marker)) {
-      text_.erase(0, begin + marker.size());
-      state_ = State::kReasoning;
-      trims_ = has_reasoned_ = true;
-      return true;
-    }
-    if (marker.starts_with(rest)) return false;
-  }
+  if (const std::optional<bool> began = BeginReasoning(begin); began != false)
+    return began.has_value();
   if (format_.reasoning != nullptr && has_reasoned_ && !answer_open_ && num_calls_ == 0) {
     const std::string_view marker = format_.reasoning->answer_begin;
     if (!marker.empty() && rest.starts_with(marker)) {
@@ -137,17 +143,9 @@ bool ReplyParser::ReadRecipient(std::vector<ReplyPiece>& out) {
   constexpr size_t kMostLine = 130;
   if (trims_ && marker_.empty())
     text_.erase(0, FirstNotOf(text_, kWhiteSpace));  // behind reasoning
-  if (format_.reasoning != nullptr && !has_reasoned_ && marker_.empty() && num_calls_ == 0) {
-    const size_t begin = FirstNotOf(text_, kWhiteSpace);
-    const std::string_view rest = std::string_view(text_).substr(begin);
-    const std::string_view marker = format_.reasoning->begin;
-    if (rest.starts_with(marker)) {
-      text_.erase(0, begin + marker.size());
-      state_ = State::kReasoning;
-      trims_ = has_reasoned_ = true;
-      return true;
-    }
-    if (marker.starts_with(rest)) return false;
+  if (marker_.empty()) {
+    const std::optional<bool> began = BeginReasoning(FirstNotOf(text_, kWhiteSpace));
+    if (began != false) return began.has_value();
   }
   size_t end = text_.find('\n');
   if (end != std::string::npos && end > kMostLine) end = std::string::npos;

@@ -61,6 +61,8 @@ class ReplyParser {
   // Each of these returns false where it needs more text.
   bool ReadHead();
   bool ReadRecipient(std::vector<ReplyPiece>& out);
+  /// Takes the marker that reasoning begins with; unknown where it may still come.
+  std::optional<bool> BeginReasoning(size_t at);
   bool ReadText(std::vector<ReplyPiece>& out);
   bool ReadCall(std::vector<ReplyPiece>& out);
   bool ReadObject(std::vector<ReplyPiece>& out);

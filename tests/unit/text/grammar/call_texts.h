@@ -80,18 +80,22 @@ struct ReadCall {
   std::string name, arguments;
 };
 
-/// What the parser of replies hands out.
-inline std::vector<ReadCall> CallsReadIn(const CallFormat& format, std::string_view text) {
-  ReplyParser parser({&format, nullptr}, false, nullptr, false, true);
-  std::vector<ReplyPiece> pieces;
-  parser.Append(text, pieces);
-  parser.Finish(false, pieces);
+inline std::vector<ReadCall> CallsOf(const std::vector<ReplyPiece>& pieces) {
   std::vector<ReadCall> calls;
   for (const ReplyPiece& piece : pieces) {
     if (piece.kind == ReplyPiece::kCall) calls.push_back({piece.text, ""});
     if (piece.kind == ReplyPiece::kArguments) calls.at(piece.call).arguments += piece.text;
   }
   return calls;
+}
+
+/// What the parser of replies hands out.
+inline std::vector<ReadCall> CallsReadIn(const CallFormat& format, std::string_view text) {
+  ReplyParser parser({&format, nullptr}, false, nullptr, false, true);
+  std::vector<ReplyPiece> pieces;
+  parser.Append(text, pieces);
+  parser.Finish(false, pieces);
+  return CallsOf(pieces);
 }
 
 }  // namespace penstock::call_texts

@@ -199,12 +199,7 @@ std::vector<ReadCall> CallsReadAsTokens(const ReplyFormat& format, bool in_reaso
   }
   parser.Append(waiting + detokenizer.Finish(), pieces);
   parser.Finish(false, pieces);
-  std::vector<ReadCall> calls;
-  for (const ReplyPiece& piece : pieces) {
-    if (piece.kind == ReplyPiece::kCall) calls.push_back({piece.text, ""});
-    if (piece.kind == ReplyPiece::kArguments) calls.at(piece.call).arguments += piece.text;
-  }
-  return calls;
+  return CallsOf(pieces);
 }
 
 // Texts of parts of calls in any order: whatever the grammar lets pass, what the reader takes for calls in it are those
