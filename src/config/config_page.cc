@@ -3,7 +3,6 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
-#include <utility>
 #include <variant>
 
 #include "absl/strings/str_cat.h"
@@ -51,22 +50,21 @@ std::string Cell(std::string_view text) {
 
 void PageOfSection(const ConfigSection& section, const std::string& path, std::string_view doc,
                    std::string& out) {
+  const auto below = [&path](std::string_view name) {
+    return path.empty() ? std::string(name) : absl::StrCat(path, ".", ToAbsl(name));
+  };
   if (!section.fields.empty()) {
     const std::string title = path.empty() ? "Top level" : absl::StrCat("`", path, "`");
     absl::StrAppend(&out, "\n## ", title, "\n\n");
     if (!doc.empty()) absl::StrAppend(&out, ToAbsl(doc), "\n\n");
     out += "| key | value | default | reload | meaning |\n|---|---|---|---|---|\n";
     for (const ConfigField& field : section.fields) {
-      const std::string whole =
-          path.empty() ? std::string(field.name) : absl::StrCat(path, ".", ToAbsl(field.name));
       absl::StrAppend(&out, "| `", ToAbsl(field.name), "` | ", Cell(KindOfField(field)), " | `",
-                      Cell(FormatField(field)), "` | ", IsLivePath(whole) ? "live" : "restart",
-                      " | ", Cell(field.doc), " |\n");
+                      Cell(FormatField(field)), "` | ",
+                      IsLivePath(below(field.name)) ? "live" : "restart", " | ", Cell(field.doc),
+                      " |\n");
     }
   }
-  const auto below = [&path](std::string_view name) {
-    return path.empty() ? std::string(name) : absl::StrCat(path, ".", ToAbsl(name));
-  };
   for (const ConfigEntries& entries : section.entries) {
     PageOfSection(entries.add("NAME"),
                   absl::StrCat(below(entries.name), entries.has_names ? ".NAME" : "[]"),

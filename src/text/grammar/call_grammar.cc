@@ -168,7 +168,8 @@ class CallWriter {
     const Expr begin = Text(format_->begin);
     if (format_->body == CallBody::kNameLine)
       return builder_.Build(builder_.Choice(
-          {before->behind_reasoning ? builder_.Sequence({Blanks(), calls}) : calls,
+          {before->behind_reasoning ? builder_.Sequence({builder_.Terminal(SomeSpace()), calls})
+                                    : calls,
            builder_.Sequence({text, builder_.Optional(builder_.Sequence({begin, calls}))})}));
     if (!format_->bare) return builder_.Build(builder_.Sequence({text, builder_.Optional(calls)}));
     // Behind text each block has its mark, without which none is looked for there.
@@ -177,7 +178,7 @@ class CallWriter {
     const Expr marked = builder_.Sequence({begin, block, builder_.Optional(Text(format_->end))});
     const Expr mark = list ? GrammarBuilder::kEmpty : builder_.Optional(begin);
     return builder_.Build(
-        builder_.Choice({builder_.Sequence({Blanks(), mark, calls}),
+        builder_.Choice({builder_.Sequence({builder_.Terminal(SomeSpace()), mark, calls}),
                          builder_.Sequence({text, builder_.Repeat(marked, 0, several ? -1 : 1)})}));
   }
 
@@ -195,12 +196,6 @@ class CallWriter {
     if (!format_->bare && !writing_->open.starts_with(format_->begin))
       without.emplace_back(writing_->open);
     return TextBesideCalls(*format_, std::move(without), is_special_, builder_);
-  }
-
-  Expr Blanks() {
-    const absl::StatusOr<CharAutomaton> blanks =
-        CompilePattern("[ \\t\\r\\n]{0,4}", PatternUse::kWhole);
-    return builder_.Terminal(ByteAutomaton::Of(*blanks, TextEncoding::kUtf8));
   }
 
   Expr LineEnd() { return builder_.Optional(builder_.Literal("\n")); }

@@ -19,7 +19,17 @@ int32_t AddTerminal(ByteAutomaton automaton, int32_t next, Grammar& grammar) {
   return static_cast<int32_t>(grammar.program.size()) - 1;
 }
 
-/// Up to four bytes of white space.
+/// Either of them goes on.
+int32_t AddSplit(std::vector<int32_t> targets, Grammar& grammar) {
+  Instruction split;
+  split.kind = Op::kSplit;
+  split.targets = std::move(targets);
+  grammar.program.push_back(std::move(split));
+  return static_cast<int32_t>(grammar.program.size()) - 1;
+}
+
+}  // namespace
+
 ByteAutomaton SomeSpace() {
   constexpr int kMost = 4;
   std::vector<Row> rows(kMost + 1);
@@ -31,8 +41,6 @@ ByteAutomaton SomeSpace() {
   }
   return {rows, std::vector<uint8_t>(rows.size(), 1)};
 }
-
-}  // namespace
 
 ByteAutomaton TextUntil(std::string_view end, bool special, bool other_specials, bool closing) {
   const auto n = static_cast<int32_t>(end.size());
@@ -99,11 +107,8 @@ Grammar AnyReply() {
 
 Grammar Either(const Grammar& one, const Grammar& other) {
   Grammar grammar = one;
-  Instruction split;
-  split.kind = Op::kSplit;
-  split.targets = {one.start, AppendProgram(other, grammar)};
-  grammar.program.push_back(std::move(split));
-  grammar.start = static_cast<int32_t>(grammar.program.size()) - 1;
+  const int32_t start = AppendProgram(other, grammar);
+  grammar.start = AddSplit({one.start, start}, grammar);
   return grammar;
 }
 
@@ -126,23 +131,15 @@ Grammar BehindReasoning(const Grammar& after, const ReasoningFormat& format, boo
   if (!has_begun)
     grammar.start = AddTerminal(SomeSpace(), literal(format.begin, grammar.reasoning), grammar);
   if (!anything && has_begun) return grammar;
-  Instruction split;
-  split.kind = Op::kSplit;
-  split.targets = {grammar.start, after.start};
-  grammar.program.push_back(std::move(split));
-  grammar.start = static_cast<int32_t>(grammar.program.size()) - 1;
+  grammar.start = AddSplit({grammar.start, after.start}, grammar);
   return grammar;
 }
 
 Grammar BehindRecipient(const Grammar& content, const CallFormat& format) {
   if (format.body != CallBody::kNameLine) return content;
   Grammar grammar = content;
-  Instruction split;
-  split.kind = Op::kSplit;
-  split.targets = {AddTerminal(ByteAutomaton::Literal("all\n"), content.start, grammar),
-                   content.start};
-  grammar.program.push_back(std::move(split));
-  grammar.start = static_cast<int32_t>(grammar.program.size()) - 1;
+  const int32_t line = AddTerminal(ByteAutomaton::Literal("all\n"), content.start, grammar);
+  grammar.start = AddSplit({line, content.start}, grammar);
   return grammar;
 }
 

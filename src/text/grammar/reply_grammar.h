@@ -61,6 +61,9 @@ absl::StatusOr<Grammar> CompileTaggedArguments(std::string schema, const std::st
 /// The texts that they are written with.
 std::vector<std::string> WritingsOfTaggedArguments();
 
+/// Up to four bytes of white space, as parsers of replies skip it.
+ByteAutomaton SomeSpace();
+
 /// Whether every text may follow, special tokens included.
 Grammar AnyReply();
 

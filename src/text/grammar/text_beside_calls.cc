@@ -81,9 +81,7 @@ absl::StatusOr<Expr> NamelessObject(const ByteAutomaton& rest, GrammarBuilder& b
       R"({"not":{"type":"string","pattern":"^[A-Za-z0-9_.:/-]{1,128}$"}}}})";
   const auto schema = nlohmann::ordered_json::parse(kSchema);
   ASSIGN_OR_RETURN(Grammar object, CompileJsonSchema(schema, {true, nullptr}));
-  ASSIGN_OR_RETURN(const CharAutomaton blanks,
-                   CompilePattern("[ \\t\\r\\n]{0,4}", PatternUse::kWhole));
-  return builder.Sequence({builder.Terminal(ByteAutomaton::Of(blanks, TextEncoding::kUtf8)),
+  return builder.Sequence({builder.Terminal(SomeSpace()),
                            builder.Embed(std::make_shared<const Grammar>(std::move(object))),
                            builder.Terminal(rest)});
 }

@@ -76,6 +76,7 @@ CallReader::CallReader(CallBody body, int32_t first_call,
 void CallReader::StartObject() {
   form_ = Form::kObject;
   json_ = JsonScanner();
+  json_result_ = JsonScanner::Result::kBad;
   key_.clear();
   value_.clear();
   name_.clear();
@@ -206,8 +207,8 @@ CallReader::Result CallReader::ReadOne(char c, std::vector<ReplyPiece>& out) {
 }
 
 CallReader::Result CallReader::InObject(char c, std::vector<ReplyPiece>& out) {
-  const JsonScanner::Result result = json_.Next(c);
-  if (result == JsonScanner::Result::kBad) return Result::kBad;
+  json_result_ = json_.Next(c);
+  if (json_result_ == JsonScanner::Result::kBad) return Result::kBad;
   if (json_.depth() == 0) {  // of the whole object
     if (c != '}' || !EndMember() || name_.empty()) return Result::kBad;
     if (!has_arguments_) arguments_ = "{}";

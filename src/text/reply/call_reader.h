@@ -68,6 +68,12 @@ class CallReader {
   void HandOutOpen(std::vector<ReplyPiece>& out);
   /// It completed a piece that waits for the rest of its call.
   bool collected() const { return collected_; }
+  /// After kBad: the object that c stands in, where it is JSON up to there and only no call; else null.
+  const JsonScanner* object() const {
+    return json_result_ == JsonScanner::Result::kBad ? nullptr : &json_;
+  }
+  /// After kBad: it is nested deeper than is followed.
+  bool too_deep() const { return object() == nullptr && json_.depth() == JsonScanner::kMaxDepth; }
   /// A call was handed out whose arguments are not whole.
   bool broken() const { return announced_ && arguments_open_; }
 
@@ -91,6 +97,7 @@ class CallReader {
   const bool one_call_, whole_;
   int32_t num_calls_;
   JsonScanner json_;
+  JsonScanner::Result json_result_ = JsonScanner::Result::kBad;  // of an object's last byte
   std::string header_;
   std::string key_, value_;       // of the open member, as written
   std::string name_, arguments_;  // arguments not yet handed out

@@ -215,16 +215,12 @@ void ReplyParser::BeginCall(std::string_view marker) {
   marker_ = marker;
   raw_.clear();
   num_collected_ = 0;
-  object_.reset();
-  if (marker.empty() && format_.calls->body == CallBody::kObject) object_.emplace();
   reader_.emplace(format_.calls->body, num_calls_, types_, one_call_, whole_);
 }
 
 bool ReplyParser::ReadCall(std::vector<ReplyPiece>& out) {
   for (size_t i = 0; i < text_.size(); ++i) {
     const CallReader::Result result = reader_->Next(text_[i], out);
-    const size_t depth = object_ ? object_->depth() : 0;
-    const auto within = object_ ? object_->Next(text_[i]) : JsonScanner::Result::kBad;
     raw_ += text_[i];
     if (reader_->settled()) {
       raw_.clear();
@@ -237,15 +233,18 @@ bool ReplyParser::ReadCall(std::vector<ReplyPiece>& out) {
     if (result == CallReader::Result::kMore) continue;
     text_.erase(0, i + 1);
     if (result == CallReader::Result::kBad) {
-      if (marker_.empty() && !raw_.empty() && within == JsonScanner::Result::kBad &&
-          format_.calls->bare) {  // what came before was text of an object, or of a list
+      const bool bare = marker_.empty() && format_.calls->bare;
+      const JsonScanner* object = bare ? reader_->object() : nullptr;
+      if (bare && object == nullptr && !raw_.empty()) {  // only what came before is its text
         text_.insert(0, 1, raw_.back());
         raw_.pop_back();
       }
-      if (depth == JsonScanner::kMaxDepth && within == JsonScanner::Result::kBad)
-        content_markers_.clear();  // nobody knows where it ends
+      if (bare && reader_->too_deep()) content_markers_.clear();  // nobody knows where it ends
       FailCall(out);
-      if (object_ && within == JsonScanner::Result::kMore) state_ = State::kObject;
+      if (object != nullptr && object->depth() > 0) {
+        object_ = *object;
+        state_ = State::kObject;
+      }
     } else {
       state_ = State::kAfterCall;
       trims_ = true;
@@ -272,12 +271,10 @@ void ReplyParser::FailCall(std::vector<ReplyPiece>& out) {
 
 bool ReplyParser::ReadObject(std::vector<ReplyPiece>& out) {
   for (size_t i = 0; i < text_.size(); ++i) {
-    const size_t depth = object_->depth();
-    const JsonScanner::Result result = object_->Next(text_[i]);
+    const JsonScanner::Result result = object_.Next(text_[i]);
     if (result == JsonScanner::Result::kMore) continue;
     const bool bad = result == JsonScanner::Result::kBad;
-    const bool deep = bad && depth == JsonScanner::kMaxDepth;  // and nobody knows where it ends
-    if (deep) content_markers_.clear();
+    if (bad && object_.depth() == JsonScanner::kMaxDepth) content_markers_.clear();
     const size_t size = bad ? i : i + 1;
     state_ = State::kContent;
     Emit(std::string_view(text_).substr(0, size), out);

@@ -87,7 +87,7 @@ class ReplyParser {
   bool answer_open_ = false;  // its begin was left out, so is an end that nothing follows
   size_t answer_end_ = std::string::npos;  // where space_ holds it
   std::optional<CallReader> reader_;
-  std::optional<JsonScanner> object_;     // of a block that began with {, up to its end
+  JsonScanner object_;                    // of kObject
   std::optional<HarmonyParser> harmony_;  // reads all, where it is there
   std::string_view marker_;   // that the block began with; empty: none, or a call was handed out
   std::string before_;        // white space before it
