@@ -119,7 +119,7 @@ const CallField kFields[] = {
     {"min_tokens", kEverywhere | kDialogues, &Call::min_tokens, 0, kInt32Max, false,
      "No stop token before so many output tokens."},
     {"n", kEverywhere, &Call::n, 1, 1024, false, "Choices per prompt."},
-    {"best_of", kCompletions, &Call::best_of, 1, 1024, false,
+    {"best_of", kAnyText, &Call::best_of, 1, 1024, false,
      "Candidates per prompt, of which the n with the highest mean log-probability per token are "
      "given; more than n not in a stream. Usage counts all."},
     {"seed", kEverywhere | kDialogues, &Call::seed, 0, 0, false,

@@ -38,6 +38,16 @@ class GrpcServer::Core {
     grpc::ServerBuilder builder;
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT,
                                0);  // a second server on the port is an error
+    // A machine that is gone says no goodbye: after a minute of silence it is asked for no more, as
+    // over HTTP. Clients may ask the same of the server, with and without a call.
+    constexpr int kMinute = 60'000;  // ms
+    for (const auto& [name, value] :
+         {std::pair(GRPC_ARG_KEEPALIVE_TIME_MS, kMinute / 2),
+          {GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kMinute / 2},
+          {GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1},
+          {GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0},  // of this server's: as many as it takes
+          {GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinute / 6}})
+      builder.AddChannelArgument(name, value);
     // gRPC inflates a message before it looks at its size: a small one could take all memory.
     // Answers may be compressed all the same.
     for (const auto encoding : {GRPC_COMPRESS_GZIP, GRPC_COMPRESS_DEFLATE})

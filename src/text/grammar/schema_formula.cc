@@ -155,6 +155,7 @@ absl::StatusOr<int32_t> Formulas::OfValue(Literal literal, Kind kind) {
         parts.push_back(And({has, is}));
       }
       c.domain = std::move(others);
+      c.text.clear();
       c.is = negated ? Condition::Is::kHasMember : Condition::Is::kMembers;
       c.literal = negated ? kAnything : kImpossible;
       parts.push_back(Leaf(c));

@@ -59,8 +59,8 @@ struct Condition {
     kHas,
     kLacks,      // the member called `text`
     kMember,     // the member called `text`, where there is one, fulfils `literal`
-    kMembers,    // so do all members of `domain`
-    kHasMember,  // there is a member of `domain` that fulfils `literal`
+    kMembers,    // so do all members of `domain`; `text` is the keyword, or empty
+    kHasMember,  // there is a member of `domain` that fulfils `literal`; `text` likewise
     kNumMembers,
   };
   Is is = Is::kWhole;

@@ -68,7 +68,7 @@ class KeywordReader {
   /// What applicators in place that always hold evaluate; false where that depends on the instance.
   bool CollectEvaluated(int32_t node, KeyDomain& names, int64_t& num_items, bool& all_members,
                         bool& all_items, int depth);
-  void AddMembers(std::shared_ptr<const KeyDomain> domain, Literal literal);
+  void AddMembers(const char* keyword, std::shared_ptr<const KeyDomain> domain, Literal literal);
 
   Formulas& formulas_;
   SchemaDocument& document_;

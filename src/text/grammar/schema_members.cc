@@ -26,7 +26,7 @@ absl::Status KeywordReader::ReadObject() {
     // No member has a name that does not fulfil it.
     auto domain = std::make_shared<KeyDomain>();
     domain->names = !Child(*names, "propertyNames");
-    AddMembers(std::move(domain), kImpossible);
+    AddMembers("propertyNames", std::move(domain), kImpossible);
   }
   int64_t min = 0, max = -1;
   if (const Json* value = Find("minProperties")) {
@@ -41,8 +41,10 @@ absl::Status KeywordReader::ReadObject() {
   return ReadUnevaluated();
 }
 
-void KeywordReader::AddMembers(std::shared_ptr<const KeyDomain> domain, Literal literal) {
+void KeywordReader::AddMembers(const char* keyword, std::shared_ptr<const KeyDomain> domain,
+                               Literal literal) {
   Condition c = New(negated_ ? Is::kHasMember : Is::kMembers);
+  c.text = keyword;
   c.domain = std::move(domain);
   c.literal = Signed(literal);
   parts_.push_back(formulas_.Leaf(std::move(c)));
@@ -73,13 +75,14 @@ absl::Status KeywordReader::ReadMembers() {
       others->excluded_patterns.push_back(pattern);
       auto domain = std::make_shared<KeyDomain>();
       domain->pattern = pattern;
-      AddMembers(std::move(domain), Child(schema, absl::StrCat("patternProperties/", pattern)));
+      AddMembers("patternProperties", std::move(domain),
+                 Child(schema, absl::StrCat("patternProperties/", pattern)));
     }
   }
   if (const Json* schema = Find("additionalProperties")) {
     if (!schema->is_object() && !schema->is_boolean())
       return Wrong("additionalProperties", "a schema");
-    AddMembers(std::move(others), Child(*schema, "additionalProperties"));
+    AddMembers("additionalProperties", std::move(others), Child(*schema, "additionalProperties"));
   }
   return absl::OkStatus();
 }
@@ -168,7 +171,7 @@ absl::Status KeywordReader::ReadUnevaluated() {
     return absl::OkStatus();
   }
   if (kind_ == Kind::kObject) {
-    if (!all_members) AddMembers(std::move(names), Child(*schema, keyword));
+    if (!all_members) AddMembers(keyword, std::move(names), Child(*schema, keyword));
     return absl::OkStatus();
   }
   if (all_items) return absl::OkStatus();

@@ -67,6 +67,7 @@ class ObjectShape {
   struct Demand {
     const KeyDomain* domain;
     Literal literal;
+    const Condition* condition;
   };
 
   static bool Contains(const std::vector<std::string>& list, const std::string& name) {
@@ -92,7 +93,7 @@ class ObjectShape {
         if (std::none_of(demands_.begin(), demands_.end(), [&](const Demand& d) {
               return d.domain == c.domain.get() && d.literal == c.literal;
             }))
-          demands_.push_back({c.domain.get(), c.literal});
+          demands_.push_back({c.domain.get(), c.literal, &c});
         break;
       case Is::kNumMembers:
         min_ = std::max(min_, c.min);
@@ -250,9 +251,24 @@ class ObjectShape {
           possible = possible && inside(k, *demands_[d].domain);
           value.push_back(demands_[d].literal);
         }
-        if (possible) ways.push_back(Member(KeyOf(k.keys), c_.ValueOf(std::move(value))));
+        if (!possible) continue;
+        value = Normal(std::move(value));
+        const Expr expr = c_.ValueOf(value);
+        // A second member of the same name would take the place of the one that was demanded.
+        if (expr != GrammarBuilder::kNothing && value != k.value) RETURN_IF_ERROR(RefuseOf(met));
+        ways.push_back(Member(KeyOf(k.keys), expr));
       }
       demanded_.push_back(c_.builder_.Choice(std::move(ways)));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status RefuseOf(uint32_t met) {
+    for (size_t d = 0; d < demands_.size(); ++d) {
+      if ((met >> d & 1) == 0) continue;
+      const Condition& c = *demands_[d].condition;
+      return c_.formulas_.Refuse(c.node, c.text,
+                                 "cannot be kept under a negation where names are not listed");
     }
     return absl::OkStatus();
   }

@@ -129,6 +129,14 @@ INSTANTIATE_TEST_SUITE_P(
         RefusedSchema{R"({"properties":{"a":{"type":"text"}}})", "#/properties/a/type must be"},
         RefusedSchema{R"({"properties":{"a":7}})", "#/properties/a: a schema must be"},
         RefusedSchema{R"({"type":"object","minProperties":3})", "#/minProperties: "},
+        // A second member of the same name would undo what the first one fulfils.
+        RefusedSchema{R"({"type":"object","not":{"additionalProperties":{"type":"integer"}}})",
+                      "#/not/additionalProperties: "},
+        RefusedSchema{R"({"properties":{"a":{"type":"object",)"
+                      R"("not":{"patternProperties":{"^x":{"type":"string"}}}}}})",
+                      "#/properties/a/not/patternProperties: "},
+        RefusedSchema{R"({"type":"object","not":{"unevaluatedProperties":{"type":"integer"}}})",
+                      "#/not/unevaluatedProperties: "},
         RefusedSchema{R"({"anyOf":[{"properties":{"a":true}},{"properties":{"b":true}}],)"
                       R"("type":"object","unevaluatedProperties":false})",
                       "#/unevaluatedProperties: "},
