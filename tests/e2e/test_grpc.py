@@ -100,6 +100,9 @@ def test_names_the_field_that_is_wrong(stub, stubs):
     with pytest.raises(grpc.RpcError) as error:
         stub.Generate(stubs[0].GenerateRequest(prompt="x", model="nope"))
     assert error.value.code() == grpc.StatusCode.NOT_FOUND
+    with pytest.raises(grpc.RpcError) as error:
+        list(stub.GenerateStream(stubs[0].GenerateRequest(prompt="x", n=1, best_of=2)))
+    assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT and "best_of" in error.value.details()
 
 
 def test_a_trace_is_continued_and_bad_words_are_kept_out(demo, stub, stubs):
