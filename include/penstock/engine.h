@@ -52,6 +52,7 @@ struct WaitingLoad {
   int32_t priority = 0;
   int32_t num_requests = 0;
   int64_t num_tokens = 0;  // to compute
+  std::string tenant;      // whose they are; empty: there are no turns among tenants
 };
 
 /// A snapshot of how busy an engine is; cheap, never blocks.
@@ -60,10 +61,11 @@ struct EngineLoad {
   int32_t num_waiting = 0;
   int64_t num_waiting_tokens = 0;  // prompt tokens not yet computed of waiting and running requests
   double kv_usage = 0;  // blocks held by live requests / blocks, of the fullest group; [0, 1]
-  std::vector<WaitingLoad> waiting;  // by priority; the rest of num_waiting is not queued yet
-  double requests_per_second = 0;    // begun, lately, while others waited; 0: none have waited
-  double tokens_per_second = 0;      // of their prompts
-  bool healthy = true;               // false after a device fault
+  std::vector<WaitingLoad>
+      waiting;  // by priority and tenant; the rest of num_waiting is not queued yet
+  double requests_per_second = 0;  // begun, lately, while others waited; 0: none have waited
+  double tokens_per_second = 0;    // of their prompts
+  bool healthy = true;             // false after a device fault
   bool draining = false;
   absl::Time last_step;  // engine clock; when the last step was committed
   std::vector<AdapterId> running_adapters, waiting_adapters;  // of requests

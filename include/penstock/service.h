@@ -41,6 +41,7 @@ struct GenerationDefaults {
 struct ServedModel {
   std::string name;  // the first served name: the label of its metrics
   std::vector<std::string> aliases;
+  std::string fingerprint;         // equal where the same request gives the same answer; or empty
   std::string parent;              // of an adapter: the model that it adapts; empty: a model
   AdapterId adapter = kNoAdapter;  // that its requests name
   Engine* engine = nullptr;

@@ -208,7 +208,7 @@ void EngineLoop::Publish() {
     published_waiting_ = waiting.version();
     const std::lock_guard lock(lists_mutex_);
     waiting_.clear();
-    for (const auto& [priority, level] : waiting.levels()) waiting_.push_back(level);
+    for (const auto& [key, level] : waiting.levels()) waiting_.push_back(level);
   }
   ExportMetrics();
   const int64_t finished = scheduler_.counters().num_finished;

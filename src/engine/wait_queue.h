@@ -6,6 +6,8 @@
 
 #include <cstdint>
 #include <map>
+#include <string>
+#include <utility>
 
 #include "engine/fair_clock.h"
 #include "engine/sequence.h"
@@ -43,12 +45,12 @@ class WaitQueue {
   }
   void Push(Sequence* seq) {
     by_rank_.emplace(seq->rank, Entry{seq, seq->num_known()});
-    Count(seq->rank, 1, seq->num_known());
+    Count(*seq, 1, seq->num_known());
   }
   void Remove(const Sequence* seq) {
     const auto it = by_rank_.find(seq->rank);
     if (it == by_rank_.end()) return;
-    Count(seq->rank, -1, -it->second.num_tokens);
+    Count(*seq, -1, -it->second.num_tokens);
     by_rank_.erase(it);
   }
   Sequence* front() const { return by_rank_.empty() ? nullptr : by_rank_.begin()->second.sequence; }
@@ -68,8 +70,9 @@ class WaitQueue {
   }
   int32_t size() const { return static_cast<int32_t>(by_rank_.size()); }
   int64_t num_tokens() const { return num_tokens_; }  // to compute, of all that wait
-  /// By priority, the first to run first.
-  const std::map<int32_t, WaitingLoad>& levels() const { return levels_; }
+  using Level = std::pair<int32_t, std::string>;      // priority and tenant
+  /// The first priority to run first.
+  const std::map<Level, WaitingLoad>& levels() const { return levels_; }
   uint64_t version() const { return version_; }  // of levels
 
  private:
@@ -81,21 +84,24 @@ class WaitQueue {
   static int64_t Cost(const Sequence& seq) {
     return int64_t{seq.num_prompt()} + seq.request.max_tokens;
   }
-  void Count(const Rank& rank, int32_t requests, int64_t tokens) {
+  void Count(const Sequence& seq, int32_t requests, int64_t tokens) {
     num_tokens_ += tokens;
     ++version_;
-    WaitingLoad& level = levels_[rank.priority];
-    level.priority = rank.priority;
+    const bool turns = policy_ != QueuePolicy::kFcfs;
+    const Level key{seq.rank.priority, turns ? seq.request.tenant : ""};
+    WaitingLoad& level = levels_[key];
+    level.priority = key.first;
+    level.tenant = key.second;
     level.num_requests += requests;
     level.num_tokens += tokens;
-    if (level.num_requests == 0) levels_.erase(rank.priority);
+    if (level.num_requests == 0) levels_.erase(key);
   }
 
   const QueuePolicy policy_;
   std::map<int32_t, FairClock> clocks_;  // by priority
   uint64_t next_arrival_ = 0;
   std::map<Rank, Entry> by_rank_;
-  std::map<int32_t, WaitingLoad> levels_;
+  std::map<Level, WaitingLoad> levels_;
   uint64_t version_ = 0;
   int64_t num_tokens_ = 0;
 };

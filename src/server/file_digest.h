@@ -35,4 +35,7 @@ class RunningDigest {
 /// Hexadecimal.
 absl::StatusOr<std::string> FilesDigest(const std::string& path);
 
+/// Of the same files and of parts of large ones, 1 MiB at most of each: milliseconds.
+absl::StatusOr<std::string> FilesFingerprint(const std::string& path);
+
 }  // namespace penstock

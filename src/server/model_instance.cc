@@ -8,8 +8,10 @@
 #include "base/machine.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "config/config_diff.h"
 #include "executor/local_executor.h"
 #include "server/build_info.h"
+#include "server/file_digest.h"
 #include "server/logging.h"
 #include "server/model_source.h"
 #include "text/reply/reply_format.h"
@@ -256,6 +258,22 @@ void SetAbilities(const ModelConfig& model, ServedModel& served) {
   served.embedding_size = served.can_embed ? model.hidden_size : 0;
 }
 
+/// fp_ and of the model's files, then of all else that its answers come from, eight digits each.
+absl::StatusOr<std::string> FingerprintOf(const std::string& dir, const ModelEntry& entry,
+                                          const std::string& kernels) {
+  ASSIGN_OR_RETURN(const std::string files, FilesFingerprint(dir));
+  ServerConfig settings;
+  ModelEntry& own = settings.models["model"];
+  own = entry;
+  own.path.clear();
+  own.aliases.clear();
+  own.fallback.clear();
+  own.lora = {};
+  RunningDigest digest(RunningDigest::Kind::kSha256);
+  digest.Add(absl::StrCat(ConfigHash(settings), "\n", kernels, "\n", BuildName()));
+  return absl::StrCat("fp_", files.substr(0, 8), "_", digest.Hex().substr(0, 8));
+}
+
 }  // namespace
 
 absl::StatusOr<MemoryPlan> PlanInstance(const ModelEntry& entry, WorkerPool* pool,
@@ -321,6 +339,7 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
   instance->metrics_ = parts.catalogue->MakeRequestMetrics(name, info.max_context);
 
   served->name = name;
+  ASSIGN_OR_RETURN(served->fingerprint, FingerprintOf(dir, entry, kernels));
   served->aliases = entry.aliases;
   served->engine = instance->engine_.get();
   served->tokenizer = instance->assets_.tokenizer.get();

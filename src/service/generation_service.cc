@@ -157,7 +157,7 @@ absl::Status GenerationService::CheckPatience(const GenerationCall& call,
     if (limit) most = std::min(most, absl::Milliseconds(*limit) - spent);
   }
   if (most == absl::InfiniteDuration()) return absl::OkStatus();
-  return CheckWait(PredictedWait(engine.load(), tenant.Priority(call.priority)),
+  return CheckWait(PredictedWait(engine.load(), tenant.Priority(call.priority), tenant.name()),
                    std::max(most, absl::ZeroDuration()));
 }
 
@@ -302,7 +302,8 @@ absl::StatusOr<std::shared_ptr<RunningCall>> GenerationService::StartOnce(
   absl::Status submitted = Submit(*stream, call, std::move(requests), n, *model->engine);
   if (submitted.code() == absl::StatusCode::kResourceExhausted && !RetryAfterOf(submitted)) {
     submitted = WithRetryAfter(
-        submitted, PredictedWait(model->engine->load(), tenant.Priority(call.priority)));
+        submitted,
+        PredictedWait(model->engine->load(), tenant.Priority(call.priority), tenant.name()));
   }
   if (!submitted.ok()) {
     stream->Abandon();

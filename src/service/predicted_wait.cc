@@ -7,13 +7,27 @@
 
 namespace penstock {
 
-absl::Duration PredictedWait(const EngineLoad& load, int32_t priority) {
-  int64_t queued = 0, requests = 0, tokens = 0;
+absl::Duration PredictedWait(const EngineLoad& load, int32_t priority, std::string_view tenant) {
+  int64_t queued = 0, own_requests = 0, own_tokens = 0;
   for (const WaitingLoad& level : load.waiting) {
     queued += level.num_requests;
+    if (level.priority != priority || level.tenant != tenant) continue;
+    own_requests = level.num_requests;
+    own_tokens = level.num_tokens;
+  }
+  int64_t requests = 0, tokens = 0;
+  for (const WaitingLoad& level : load.waiting) {
     if (level.priority > priority) continue;
-    requests += level.num_requests;
-    tokens += level.num_tokens;
+    const bool turns = level.priority == priority && !level.tenant.empty() && !tenant.empty();
+    if (!turns || level.tenant == tenant) {
+      requests += level.num_requests;
+      tokens += level.num_tokens;
+      continue;
+    }
+    // One of theirs may be first at each turn.
+    const int64_t one = level.num_tokens / std::max(1, level.num_requests);
+    requests += std::min<int64_t>(level.num_requests, own_requests + 1);
+    tokens += std::min(level.num_tokens, own_tokens + one);
   }
   requests += std::max<int64_t>(0, load.num_waiting - queued);  // not in the queue yet
   double seconds = 0;

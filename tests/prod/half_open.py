@@ -2,8 +2,8 @@
 connections open. What it asked for is given up, its descriptors come back, and others are served all the while.
 
 The machine is a network namespace of its own at the other end of a pair of virtual wires, in namespaces that need no
-root; skipped where the kernel grants none. The kernel is told to try five times in place of fifteen (tcp_retries2) before
-it gives up bytes that nobody acknowledges, which is a quarter of an hour otherwise.
+root; skipped where the kernel grants none. The kernel is told to try five times in place of fifteen (tcp_retries2)
+before it gives up bytes that nobody acknowledges, which is a quarter of an hour otherwise.
 """
 
 import json
@@ -36,7 +36,8 @@ def say(text):
 def client(port, grpc_port):
     """The machine that will be gone: opens what it is told to, reads until every stream has begun, and waits."""
     body = json.dumps({"model": "demo", "prompt": "Once", "max_tokens": 2000, "ignore_eos": True, "stream": True})
-    head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = ("POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n")
     kept = []
     for number in range(IDLE + STREAMS):
         sock = socket.create_connection((SERVER, port))
@@ -58,6 +59,13 @@ def descriptors(server):
                for name in os.listdir(f"/proc/{server.process.pid}/fd"))
 
 
+def unacknowledged(port):
+    """How many established connections of a port have bytes under way."""
+    rows = [line.split() for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    rows += [line.split() for line in pathlib.Path("/proc/net/tcp6").read_text().splitlines()[1:]]
+    return sum(row[1].endswith(f":{port:04X}") and row[3] == "01" and not row[4].startswith("00000000") for row in rows)
+
+
 def inside():
     """In namespaces of its own: this is the server's machine."""
     def ip(*command, of=None):
@@ -70,6 +78,7 @@ def inside():
     with serving(config) as server:
         server.call("GET", "/health")
         server.metric("vllm:num_requests_running")
+        time.sleep(1)  # the connection of that call ends
         before = descriptors(server)
         script = [sys.executable, "-B", __file__, "client", str(server.port), str(server.grpc_port)]
         # The namespace is there before the wire that ends in it, and the client begins when both are.
@@ -86,8 +95,9 @@ def inside():
             peer.stdin.write("go\n")
             peer.stdin.flush()
             expect(peer.stdout.readline() == "open\n", "the client's machine")
-            most = descriptors(server)
-            expect(most >= before + IDLE * (1 if grpc is None else 2) + STREAMS, "connections", before, most)
+            opened = IDLE * (1 if grpc is None else 2) + STREAMS
+            server.wait(lambda: descriptors(server) >= before + opened, "connections")
+            server.wait(lambda: unacknowledged(server.grpc_port) == 0, "idle connections")
             ip("link", "set", "far", "down", of=peer.pid)  # the cable
             start = time.monotonic()
             status, answer = server.call("POST", "/v1/completions",
@@ -96,11 +106,16 @@ def inside():
             server.wait(lambda: server.metric("vllm:num_requests_running") == 0, "no request left", 120)
             given_up = time.monotonic() - start
             server.wait(lambda: descriptors(server) <= before, "descriptors back", 120)
-            say(f"{STREAMS} streams given up after {given_up:.1f} s, {most - before} connections after "
+            say(f"{STREAMS} streams given up after {given_up:.1f} s, {opened} connections after "
                 f"{time.monotonic() - start:.1f} s, no goodbye heard")
             expect(server.metric("vllm:kv_cache_usage_perc") == 0, "cache")
         finally:
             peer.kill()
+
+
+def granted():
+    wire = ("ip", "link", "add", "name", "near", "type", "veth", "peer", "name", "far")
+    return run("unshare", "-rn", *wire).returncode == 0
 
 
 if __name__ == "__main__":
@@ -108,7 +123,7 @@ if __name__ == "__main__":
         client(int(sys.argv[2]), int(sys.argv[3]))
     elif sys.argv[1:2] == ["inside"]:
         inside()
-    elif run("unshare", "-rn", "ip", "link", "add", "name", "near", "type", "veth", "peer", "name", "far").returncode != 0:
+    elif not granted():
         print("skipped: no network namespaces with virtual wires are granted here")
         sys.exit(77)
     else:

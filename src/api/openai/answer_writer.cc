@@ -110,6 +110,10 @@ void AnswerWriter::AppendCommon(std::string& out, std::string_view object) const
   AppendJsonInt(out, start_.created);
   out += ",\"model\":";
   AppendJsonString(out, start_.model_name);
+  if (start_.model != nullptr && !start_.model->fingerprint.empty()) {
+    out += ",\"system_fingerprint\":";
+    AppendJsonString(out, start_.model->fingerprint);
+  }
   out += ",\"choices\":[";
 }
 

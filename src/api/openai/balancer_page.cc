@@ -61,7 +61,7 @@ std::string BalancerPage(const GenerationService& service) {
     blocks += info.num_blocks;
     block_size = std::max(block_size, info.block_size);
     kv_usage = std::max(kv_usage, load.kv_usage);
-    wait = std::max(wait, PredictedWait(load, 0));
+    wait = std::max(wait, PredictedWait(load, 0, ""));
     last_step = std::max(last_step, load.last_step);
   }
   int64_t max_lora = 0;

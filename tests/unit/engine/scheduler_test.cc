@@ -253,25 +253,28 @@ TEST_F(SchedulerTest, WaitingTooLongForTheFirstStepEndsARequest) {
   EXPECT_EQ(begun->reason, FinishReason::kLength);
 }
 
-TEST_F(SchedulerTest, SaysWhatWaitsByPriority) {
+TEST_F(SchedulerTest, SaysWhatWaitsByPriorityAndTenant) {
   Make(64);
   GenerateRequest request;
   request.prompt = {1, 2, 3};
   request.max_tokens = 4;
-  for (int i = 0; i < 3; ++i) {
+  for (int i = 0; i < 4; ++i) {
     request.priority = i == 1 ? 5 : -2;
+    request.tenant = i == 3 ? "b" : "a";
     Add(i + 1, request);
   }
   const auto& levels = scheduler_->waiting().levels();
-  ASSERT_EQ(levels.size(), 2);
+  ASSERT_EQ(levels.size(), 3);
   EXPECT_EQ(levels.begin()->second.priority, -2);
+  EXPECT_EQ(levels.begin()->second.tenant, "a");
   EXPECT_EQ(levels.begin()->second.num_requests, 2);
   EXPECT_EQ(levels.begin()->second.num_tokens, 6);
+  EXPECT_EQ(std::next(levels.begin())->second.tenant, "b");
   EXPECT_EQ(levels.rbegin()->second.num_requests, 1);
   Step();
   EXPECT_TRUE(levels.empty());
-  EXPECT_EQ(scheduler_->counters().num_begun, 3);
-  EXPECT_EQ(scheduler_->counters().begun_tokens, 9);
+  EXPECT_EQ(scheduler_->counters().num_begun, 4);
+  EXPECT_EQ(scheduler_->counters().begun_tokens, 12);
 }
 
 TEST_F(SchedulerTest, AFirstTokenDeadlineDoesNotCutAnAnswer) {
