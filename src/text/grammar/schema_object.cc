@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <bit>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -64,11 +65,6 @@ class ObjectShape {
     std::vector<uint8_t> matches;  // [patterns_]
     Literals value;
   };
-  struct Demand {
-    const KeyDomain* domain;
-    Literal literal;
-    const Condition* condition;
-  };
 
   static bool Contains(const std::vector<std::string>& list, const std::string& name) {
     return std::find(list.begin(), list.end(), name) != list.end();
@@ -90,10 +86,10 @@ class ObjectShape {
         if (c.literal != kAnything) domains_.push_back(&c);
         break;
       case Is::kHasMember:
-        if (std::none_of(demands_.begin(), demands_.end(), [&](const Demand& d) {
-              return d.domain == c.domain.get() && d.literal == c.literal;
+        if (std::none_of(demands_.begin(), demands_.end(), [&](const Condition* d) {
+              return d->domain == c.domain && d->literal == c.literal;
             }))
-          demands_.push_back({c.domain.get(), c.literal, &c});
+          demands_.push_back(&c);
         break;
       case Is::kNumMembers:
         min_ = std::max(min_, c.min);
@@ -129,7 +125,7 @@ class ObjectShape {
       }
     };
     for (const Condition* c : domains_) add_all(c->domain->excluded_names);
-    for (const Demand& d : demands_) add_all(d.domain->excluded_names);
+    for (const Condition* d : demands_) add_all(d->domain->excluded_names);
     excluded_ = names;
     for (const std::string& name : lacked_) excluded_.push_back(name);
     for (const std::string& name : required_) {
@@ -167,7 +163,7 @@ class ObjectShape {
     };
     std::vector<const KeyDomain*> all;
     for (const Condition* c : domains_) all.push_back(c->domain.get());
-    for (const Demand& d : demands_) all.push_back(d.domain);
+    for (const Condition* d : demands_) all.push_back(d->domain.get());
     std::vector<Literal> key_literals;
     for (const KeyDomain* d : all) {
       if (d->pattern) add(*d->pattern);
@@ -248,27 +244,22 @@ class ObjectShape {
         bool possible = met != 0;
         for (size_t d = 0; d < demands_.size(); ++d) {
           if ((met >> d & 1) == 0) continue;
-          possible = possible && inside(k, *demands_[d].domain);
-          value.push_back(demands_[d].literal);
+          possible = possible && inside(k, *demands_[d]->domain);
+          value.push_back(demands_[d]->literal);
         }
         if (!possible) continue;
         value = Normal(std::move(value));
         const Expr expr = c_.ValueOf(value);
         // A second member of the same name would take the place of the one that was demanded.
-        if (expr != GrammarBuilder::kNothing && value != k.value) RETURN_IF_ERROR(RefuseOf(met));
+        if (expr != GrammarBuilder::kNothing && value != k.value) {
+          const Condition& demand = *demands_[std::countr_zero(met)];
+          RETURN_IF_ERROR(
+              c_.formulas_.Refuse(demand.node, demand.text,
+                                  "cannot be kept under a negation where names are not listed"));
+        }
         ways.push_back(Member(KeyOf(k.keys), expr));
       }
       demanded_.push_back(c_.builder_.Choice(std::move(ways)));
-    }
-    return absl::OkStatus();
-  }
-
-  absl::Status RefuseOf(uint32_t met) {
-    for (size_t d = 0; d < demands_.size(); ++d) {
-      if ((met >> d & 1) == 0) continue;
-      const Condition& c = *demands_[d].condition;
-      return c_.formulas_.Refuse(c.node, c.text,
-                                 "cannot be kept under a negation where names are not listed");
     }
     return absl::OkStatus();
   }
@@ -356,7 +347,7 @@ class ObjectShape {
   std::vector<std::string> required_, lacked_, excluded_;
   std::vector<std::pair<std::string, Literal>> members_;
   std::vector<const Condition*> domains_;
-  std::vector<Demand> demands_;
+  std::vector<const Condition*> demands_;
   int64_t min_ = 0, max_ = -1;
   bool counts_ = false;
   std::vector<ListedMember> listed_;
