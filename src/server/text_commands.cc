@@ -11,6 +11,7 @@
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "server/commands.h"
+#include "server/model_instance.h"
 #include "text/chat_template.h"
 #include "text/tokenizer_loader.h"
 
@@ -103,8 +104,16 @@ void AnswerLines(Answer answer) {
   }
 }
 
+absl::StatusOr<std::unique_ptr<Tokenizer>> TokenizerAt(const std::string& path) {
+  if (!path.ends_with(".gguf")) return LoadTokenizer(path);
+  ASSIGN_OR_RETURN(TextAssets assets, LoadGgufTextAssets(path, ""));
+  if (assets.tokenizer == nullptr)
+    return absl::InvalidArgumentError(absl::StrCat(path, ": the file has no vocabulary"));
+  return std::move(assets.tokenizer);
+}
+
 int RunTokenize(const std::string& path) {
-  const absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = LoadTokenizer(path);
+  const absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = TokenizerAt(path);
   if (!tokenizer.ok()) {
     std::cerr << "penstock: " << Message(tokenizer.status()) << "\n";
     return 1;
@@ -120,7 +129,7 @@ void AddTextCommands(CLI::App& app, int& exit_code) {
       "tokenize",
       "JSON lines {\"text\"} in, {\"ids\",\"ids_special\",\"decoded\",\"decoded_skip\"} out");
   auto path = std::make_shared<std::string>();
-  tokenize->add_option("--tokenizer", *path, "A tokenizer.json")->required();
+  tokenize->add_option("--tokenizer", *path, "A tokenizer.json, or a GGUF file")->required();
   tokenize->callback([path, &exit_code] { exit_code = RunTokenize(*path); });
 
   CLI::App* render = app.add_subcommand(

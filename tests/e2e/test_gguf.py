@@ -143,3 +143,15 @@ def test_refuses_a_directory_of_several_files(tmp_path):
     result = subprocess.run([BINARY, "inspect", tmp_path], capture_output=True, text=True)
     assert result.returncode == 1
     assert "a.gguf" in result.stderr and "2 GGUF files" in result.stderr
+
+
+def test_tokenize_reads_the_vocabulary_of_a_file(tmp_path):
+    gguf_checkpoint.convert(DEMO, tmp_path / "m.gguf", "BF16")
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in ("The old house", "Ünïcode 日本 \n x", ""))
+    answers = [
+        subprocess.run([BINARY, "tokenize", "--tokenizer", of], input=lines, capture_output=True, text=True, check=True)
+        for of in (DEMO / "tokenizer.json", tmp_path / "m.gguf")
+    ]
+    assert json.loads(answers[0].stdout.splitlines()[0])["ids"]
+    for one, other in zip(*(answer.stdout.splitlines() for answer in answers), strict=True):
+        assert json.loads(one)["ids"] == json.loads(other)["ids"]

@@ -16,7 +16,7 @@ using Result = absl::StatusOr<Value>;
 
 Result DictGet(Runtime&, const Value& self, const Arguments& arguments) {
   ASSIGN_OR_RETURN(const auto bound, BindArguments("get", {"key", "default"}, 1, arguments));
-  if (!bound[0]->hashable()) return TypeError("unhashable type");
+  if (!bound[0]->hashable()) return UnhashableError(*bound[0]);
   const Value* value = self.dict().Find(*bound[0]);
   return value != nullptr ? *value : bound[1].value_or(Value());
 }

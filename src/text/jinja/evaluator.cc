@@ -23,7 +23,8 @@ class Macro final : public Object {
       : evaluator_(evaluator), definition_(definition), closure_(std::move(closure)) {}
   std::string_view type_name() const override { return "Macro"; }
   std::string Repr() const override {
-    return absl::StrCat("<Macro '", definition_->signature.name, "'>");
+    return is_caller() ? "<Macro anonymous>"
+                       : absl::StrCat("<Macro '", definition_->signature.name, "'>");
   }
   bool callable() const override { return true; }
   absl::StatusOr<Value> Call(Runtime&, Arguments arguments) override {
@@ -31,7 +32,7 @@ class Macro final : public Object {
                                  std::move(arguments));
   }
   absl::StatusOr<std::optional<Value>> Attribute(std::string_view name) override {
-    if (name == "name") return Value::String(definition_->signature.name);
+    if (name == "name") return is_caller() ? Value() : Value::String(definition_->signature.name);
     if (name == "arguments") {
       std::vector<Value> names;
       for (const Symbol parameter : definition_->signature.parameters)
@@ -45,6 +46,8 @@ class Macro final : public Object {
   }
 
  private:
+  bool is_caller() const { return definition_->kind == StatementKind::kCallBlock; }
+
   Evaluator* evaluator_;
   const Statement* definition_;
   std::shared_ptr<Scope> closure_;
@@ -354,6 +357,7 @@ absl::StatusOr<Value> Evaluator::CallMacro(const MacroSignature& signature, cons
     return std::nullopt;
   };
   bool explicit_caller = false;
+  std::vector<size_t> missing;
   for (size_t i = 0; i < count; ++i) {
     const Symbol symbol = signature.parameters[i];
     explicit_caller = explicit_caller || symbol == caller_;
@@ -361,17 +365,22 @@ absl::StatusOr<Value> Evaluator::CallMacro(const MacroSignature& signature, cons
     if (i < num_positional) {
       value = std::move(arguments.positional[i]);
     } else if (value = take_named(program_.names[symbol]); !value) {
-      const size_t first_default = count - signature.defaults.size();
-      if (i >= first_default) {
-        ASSIGN_OR_RETURN(value, Evaluate(*signature.defaults[i - first_default], scope));
-      } else {
-        value = Value::MakeUndefined(absl::StrCat("UndefinedError: parameter '",
-                                                  program_.names[symbol], "' was not provided"));
-      }
+      value = Value::MakeUndefined(absl::StrCat("UndefinedError: parameter '",
+                                                program_.names[symbol], "' was not provided"));
+      missing.push_back(i);
     }
     if (value->depth() > kMaxValueDepth)
       return absl::ResourceExhaustedError("a value is nested too deeply");
     scope->Set(symbol, *std::move(value));
+  }
+  // Defaults see the parameters, given or not, and no names outside that are called as they are.
+  const size_t first_default = count - signature.defaults.size();
+  for (const size_t i : missing) {
+    if (i < first_default) continue;
+    ASSIGN_OR_RETURN(Value value, Evaluate(*signature.defaults[i - first_default], scope));
+    if (value.depth() > kMaxValueDepth)
+      return absl::ResourceExhaustedError("a value is nested too deeply");
+    scope->Set(signature.parameters[i], std::move(value));
   }
   if (signature.uses_caller && !explicit_caller) {
     scope->Set(caller_, take_named("caller").value_or(

@@ -101,8 +101,7 @@ absl::StatusOr<Value> Evaluator::EvaluateDict(const Expression& node, const Scop
   for (size_t i = 0; i + 1 < node.children.size(); i += 2) {
     ASSIGN_OR_RETURN(Value key, Evaluate(*node.children[i], scope));
     ASSIGN_OR_RETURN(Value value, Evaluate(*node.children[i + 1], scope));
-    if (!key.hashable())
-      return TypeError(absl::StrCat("unhashable type: '", ToAbsl(key.type_name()), "'"));
+    if (!key.hashable()) return UnhashableError(key);
     dict.Set(std::move(key), std::move(value));
   }
   return Value::MakeDict(std::move(dict));

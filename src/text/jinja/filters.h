@@ -27,6 +27,7 @@ const FilterTable& SelectFilters();
 
 // Single filters of TextFilters.
 absl::StatusOr<Value> PrettyPrint(Runtime& runtime, const Value& value, const Arguments& arguments);
+absl::StatusOr<Value> WordWrap(Runtime& runtime, const Value& value, const Arguments& arguments);
 absl::StatusOr<Value> Urlize(Runtime& runtime, const Value& value, const Arguments& arguments);
 
 }  // namespace penstock::jinja

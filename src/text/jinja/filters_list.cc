@@ -132,7 +132,7 @@ Result GroupBy(Runtime& runtime, const Value& value, const Arguments& arguments)
     for (end = begin; end < keyed.size() && keyed[end].key == keyed[begin].key; ++end)
       group.push_back(keyed[end].value);
     ASSIGN_OR_RETURN(const Value grouper, path.Get(group[0], bound[1]));
-    groups.push_back(Value::MakeTuple({grouper, Value::MakeList(std::move(group))}));
+    groups.push_back(Value::MakeGroup(grouper, Value::MakeList(std::move(group))));
   }
   return Value::MakeList(std::move(groups));
 }
@@ -147,8 +147,7 @@ Result Unique(Runtime& runtime, const Value& value, const Arguments& arguments) 
   for (const Value& item : items) {
     ASSIGN_OR_RETURN(Value key, path.Get(item));
     if (!TruthOr(bound[0], false)) key = IgnoreCase(key);
-    if (!key.hashable())
-      return TypeError(absl::StrCat("unhashable type: '", ToAbsl(key.type_name()), "'"));
+    if (!key.hashable()) return UnhashableError(key);
     if (seen.insert(std::move(key)).second) kept.push_back(item);
   }
   Value list = Value::MakeList(std::move(kept));

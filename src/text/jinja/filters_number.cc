@@ -10,6 +10,7 @@
 #include "text/jinja/filters.h"
 #include "text/jinja/format.h"
 #include "text/jinja/methods.h"
+#include "text/jinja/objects.h"
 #include "text/jinja/operators.h"
 #include "text/jinja/text_functions.h"
 
@@ -95,6 +96,7 @@ Result ToInteger(Runtime&, const Value& value, const Arguments& arguments) {
   const Value absent = bound[0].value_or(Value::Int(0));
   ASSIGN_OR_RETURN(const int64_t base, IntegerOr(bound[1], 10));
   if (value.is_undefined()) return UndefinedError(value);
+  if (value.As<WideInteger>() != nullptr) return value;
   if (value.is_integral()) return Value::Int(value.integer());
   if (value.is_float()) return Truncated(value.number(), absent);
   if (!value.is_string()) return absent;
@@ -155,7 +157,8 @@ Result Round(Runtime&, const Value& value, const Arguments& arguments) {
   }
   const double scale = std::pow(10.0, static_cast<double>(precision));
   const double scaled = value.number() * scale;
-  return Value::Float((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / scale);
+  const double whole = method == "ceil" ? std::ceil(scaled) : std::floor(scaled);
+  return Value::Float((whole + 0.0) / scale);  // an integer has no -0
 }
 
 Result FileSize(Runtime&, const Value& value, const Arguments& arguments) {

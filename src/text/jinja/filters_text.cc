@@ -13,7 +13,6 @@
 #include "text/jinja/methods.h"
 #include "text/jinja/operators.h"
 #include "text/jinja/text_functions.h"
-#include "text/unicode.h"
 
 namespace penstock::jinja {
 namespace {
@@ -59,7 +58,8 @@ Result XmlAttributes(Runtime& runtime, const Value& value, const Arguments& argu
   const std::string first_separator = TruthOr(bound[0], true) ? " " : "";
   for (const auto& [key, item] : value.dict().entries()) {
     if (item.is_none() || item.is_undefined()) continue;
-    const std::string name = ToText(key);
+    if (!key.is_string()) return TypeError("xmlattr expects names that are strings");
+    const std::string& name = key.string();
     if (name.find_first_of(" \t\n\r\f\v/>=") != std::string::npos) {
       return absl::InvalidArgumentError(
           absl::StrCat("ValueError: Invalid character in attribute name: ", ToText(key)));
@@ -197,90 +197,58 @@ Result Truncate(Runtime&, const Value& value, const Arguments& arguments) {
   return Value::String(FromCodePoints(head) + end);
 }
 
-// One paragraph, broken at blanks; words longer than a line are cut where `cut_words`.
-void WrapLine(std::string_view line, size_t width, bool cut_words,
-              std::vector<std::string>* lines) {
-  std::u32string current;
-  std::u32string gap;
-  const auto flush = [&] {
-    if (!current.empty()) lines->push_back(FromCodePoints(current));
-    current.clear();
-    gap.clear();
-  };
-  const std::u32string points = ToCodePoints(line);
-  for (size_t i = 0; i < points.size();) {
-    size_t end = i;
-    const bool space = IsPythonSpace(points[i]);
-    while (end < points.size() && IsPythonSpace(points[end]) == space) ++end;
-    std::u32string chunk = points.substr(i, end - i);
-    i = end;
-    if (space) {
-      gap = lines->empty() && current.empty() ? U"" : chunk;
-      if (lines->empty() && current.empty()) current = chunk;
-      continue;
-    }
-    if (!current.empty() && current.size() + gap.size() + chunk.size() > width &&
-        !(cut_words && chunk.size() > width))
-      flush();
-    if (!current.empty()) current += gap;
-    gap.clear();
-    while (cut_words && current.size() + chunk.size() > width) {
-      const size_t room = width > current.size() ? width - current.size() : 0;
-      current += chunk.substr(0, room);
-      chunk.erase(0, room);
-      flush();
-    }
-    current += chunk;
-  }
-  flush();
-}
-
-Result WordWrap(Runtime& runtime, const Value& value, const Arguments& arguments) {
-  ASSIGN_OR_RETURN(
-      const Bound bound,
-      BindArguments("wordwrap", {"width", "break_long_words", "wrapstring", "break_on_hyphens"}, 0,
-                    arguments));
-  ASSIGN_OR_RETURN(const int64_t width, IntegerOr(bound[0], 79));
-  if (width <= 0) return ValueError(absl::StrCat("invalid width ", width, " (must be > 0)"));
-  const bool own_break = bound[2] && !bound[2]->is_none();
-  ASSIGN_OR_RETURN(const std::string line_break,
-                   own_break ? TextOr(bound[2], "\n") : absl::StatusOr<std::string>("\n"));
-  ASSIGN_OR_RETURN(const std::string text, TextOr(value, ""));
-  std::string out;
-  const std::vector<std::string> paragraphs = SplitLines(text, false);
-  for (size_t i = 0; i < paragraphs.size(); ++i) {
-    std::vector<std::string> lines;
-    WrapLine(paragraphs[i], static_cast<size_t>(width), TruthOr(bound[1], true), &lines);
-    if (i > 0) out += line_break;
-    for (size_t j = 0; j < lines.size(); ++j) out += (j > 0 ? line_break : "") + lines[j];
-    RETURN_IF_ERROR(runtime.ChargeText(out.size()));
-  }
-  return Value::String(std::move(out));
-}
-
 Result WordCount(Runtime&, const Value& value, const Arguments&) {
   int64_t count = 0;
   bool in_word = false;
   for (const char32_t c : ToCodePoints(ToText(value))) {
-    const bool word = c == '_' || unicode::IsWord(c);
+    const bool word = IsWordCharacter(c);
     if (word && !in_word) ++count;
     in_word = word;
   }
   return Value::Int(count);
 }
 
-std::string UrlEncode(std::string_view text) {
+std::string QuoteForUrl(std::string_view text, std::string_view safe) {
   std::string out;
   for (const char c : text) {
-    const bool safe = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
-                      std::string_view("_.-~/").find(c) != std::string_view::npos;
-    if (safe) {
+    const bool kept = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+                      std::string_view("_.-~").find(c) != std::string_view::npos ||
+                      safe.find(c) != std::string_view::npos;
+    if (kept) {
       out += c;
     } else {
       out += absl::StrFormat("%%%02X", static_cast<uint8_t>(c));
     }
   }
   return out;
+}
+
+// A text's bytes; of a dict or pairs a query: a=b&c=d, blanks as +.
+Result UrlEncode(Runtime& runtime, const Value& value, const Arguments& arguments) {
+  RETURN_IF_ERROR(BindArguments("urlencode", {}, 0, arguments).status());
+  if (value.is_string() || !IsIterable(value)) {
+    const std::string text = ToText(value);
+    RETURN_IF_ERROR(runtime.ChargeText(text.size()));
+    return Value::String(QuoteForUrl(text, "/"));
+  }
+  std::vector<Value> pairs;
+  if (value.is_dict()) {
+    for (const auto& [key, member] : value.dict().entries())
+      pairs.push_back(Value::MakeTuple({key, member}));
+  } else {
+    ASSIGN_OR_RETURN(pairs, CollectItems(runtime, value));
+  }
+  std::string out;
+  for (const Value& pair : pairs) {
+    ASSIGN_OR_RETURN(const std::vector<Value> parts, CollectItems(runtime, pair));
+    if (parts.size() != 2) return ValueError("urlencode takes pairs of a key and a value");
+    for (size_t i = 0; i < 2; ++i) {
+      const std::string part = ReplaceText(QuoteForUrl(ToText(parts[i]), ""), "%20", "+", -1);
+      RETURN_IF_ERROR(runtime.ChargeText(out.size() + part.size()));
+      absl::StrAppend(&out, i == 1 ? "=" : out.empty() ? "" : "&", part);
+    }
+  }
+  return Value::String(std::move(out));
 }
 
 // Tags and comments go; runs of white space become one blank.
@@ -356,7 +324,7 @@ const FilterTable& TextFilters() {
       {"e", Escape},
       {"forceescape", ForceEscape},
       {"xmlattr", XmlAttributes},
-      {"urlencode", Mapped<UrlEncode>},
+      {"urlencode", UrlEncode},
       {"striptags", Mapped<StripTags>},
       {"trim", Trim},
       {"replace", Replace},

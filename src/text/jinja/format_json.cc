@@ -9,6 +9,7 @@
 #include "base/strings.h"
 #include "base/utf8.h"
 #include "text/jinja/format.h"
+#include "text/jinja/objects.h"
 
 namespace penstock::jinja {
 namespace {
@@ -23,8 +24,8 @@ class JsonWriter {
       out_ += "null";
     } else if (value.is_bool()) {
       out_ += value.integer() != 0 ? "true" : "false";
-    } else if (value.is_int()) {
-      absl::StrAppend(&out_, value.integer());
+    } else if (value.is_int() || value.As<WideInteger>() != nullptr) {
+      out_ += ToText(value);
     } else if (value.is_float()) {
       WriteFloat(value.number());
     } else if (value.is_string()) {

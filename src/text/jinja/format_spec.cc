@@ -469,7 +469,8 @@ absl::StatusOr<std::string> FormatSpec(Runtime& runtime, const Value& value,
     return TypeError(absl::StrCat("unsupported format string passed to ", ToAbsl(value.type_name()),
                                   ".__format__"));
   }
-  if ((spec.type != 0 && spec.type != 's') || spec.align == '=' || spec.grouping != 0) {
+  if ((spec.type != 0 && spec.type != 's') || spec.align == '=' || spec.grouping != 0 ||
+      spec.sign != '-' || spec.alternate) {
     return ValueError("a format for numbers, applied to text");
   }
   std::string content = ToText(value);

@@ -65,6 +65,8 @@ absl::StatusOr<std::optional<Value>> FindAttribute(const Value& value, std::stri
     return value.is_safe() ? BindSafeMethod(value, name) : BindMethod(value, name, method);
   }
   if (value.is_object()) return value.object()->Attribute(name);
+  if (value.is_group() && (name == "grouper" || name == "list"))
+    return value.items()[name == "list" ? 1 : 0];
   return std::nullopt;
 }
 
@@ -176,8 +178,7 @@ absl::StatusOr<Value> GetSlice(Runtime& runtime, const Value& value, const Value
   }
   const auto* range = value.As<Range>();
   if (!value.is_sequence() && range == nullptr) {
-    return Value::MakeUndefined(
-        absl::StrCat("UndefinedError: ", OwnerName(value), " has no element slice"));
+    return TypeError(absl::StrCat("'", ToAbsl(value.type_name()), "' object cannot be sliced"));
   }
   const int64_t size =
       range != nullptr ? range->size() : static_cast<int64_t>(value.items().size());

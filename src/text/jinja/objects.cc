@@ -174,6 +174,13 @@ bool Range::Equals(const Object& other) const {
   return size() == 0 || (start_ == range->start_ && (size() == 1 || step_ == range->step_));
 }
 
+std::string WideInteger::Repr() const { return absl::StrCat(number_); }
+
+bool WideInteger::Equals(const Object& other) const {
+  const auto* wide = dynamic_cast<const WideInteger*>(&other);
+  return wide != nullptr && wide->number_ == number_;
+}
+
 std::string_view DictView::type_name() const {
   return kind_ == Kind::kKeys ? "dict_keys" : kind_ == Kind::kValues ? "dict_values" : "dict_items";
 }

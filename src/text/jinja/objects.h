@@ -66,6 +66,19 @@ class Range final : public Object {
   int64_t start_, stop_, step_;
 };
 
+/// A whole number of the context beyond 64 bits with a sign, as schemas give for bounds: it is
+/// written, not reckoned with.
+class WideInteger final : public Object {
+ public:
+  explicit WideInteger(uint64_t number) : number_(number) {}
+  std::string_view type_name() const override { return "int"; }
+  std::string Repr() const override;
+  bool Equals(const Object& other) const override;
+
+ private:
+  uint64_t number_;
+};
+
 /// dict.keys(), .values(), .items()
 class DictView final : public Object {
  public:

@@ -37,7 +37,15 @@ int64_t FloorDivide(int64_t a, int64_t b) {
 
 double FloorModulo(double a, double b) {
   const double rest = std::fmod(a, b);
-  return rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest;
+  if (rest == 0) return std::copysign(0.0, b);
+  return (rest < 0) != (b < 0) ? rest + b : rest;
+}
+
+double FloorDivide(double a, double b) {
+  const double quotient = (a - FloorModulo(a, b)) / b;
+  if (quotient == 0) return std::copysign(0.0, a / b);
+  const double whole = std::floor(quotient);
+  return quotient - whole > 0.5 ? whole + 1 : whole;
 }
 
 absl::StatusOr<Value> IntegerPower(int64_t base, int64_t exponent) {
@@ -86,7 +94,7 @@ absl::StatusOr<Value> FloatArithmetic(std::string_view op, double a, double b) {
   if (b == 0) return DivisionByZero();
   if (op == "/") return Value::Float(a / b);
   if (op == "%") return Value::Float(FloorModulo(a, b));
-  return Value::Float(std::floor((a - FloorModulo(a, b)) / b + 0.5));
+  return Value::Float(FloorDivide(a, b));
 }
 
 absl::StatusOr<Value> Repeat(Runtime& runtime, const Value& value, int64_t times) {
@@ -220,8 +228,7 @@ absl::StatusOr<bool> Contains(Runtime& runtime, const Value& container, const Va
     return container.string().find(item.string()) != std::string::npos;
   }
   if (container.is_dict()) {
-    if (!item.hashable())
-      return TypeError(absl::StrCat("unhashable type: '", ToAbsl(item.type_name()), "'"));
+    if (!item.hashable()) return UnhashableError(item);
     return container.dict().Find(item) != nullptr;
   }
   if (!IsIterable(container)) {

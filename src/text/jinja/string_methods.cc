@@ -318,7 +318,7 @@ MethodFunction FindStringMethod(std::string_view name) {
   static const auto& table = *new absl::flat_hash_map<std::string_view, MethodFunction>{
       {"upper", Mapped<ToUpper>},
       {"lower", Mapped<ToLower>},
-      {"casefold", Mapped<ToLower>},
+      {"casefold", Mapped<FoldCase>},
       {"capitalize", Mapped<Capitalize>},
       {"title", Mapped<TitleWords>},
       {"swapcase", Mapped<SwapCase>},

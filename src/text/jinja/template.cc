@@ -4,6 +4,7 @@
 
 #include "base/status_macros.h"
 #include "text/jinja/evaluator.h"
+#include "text/jinja/objects.h"
 #include "text/jinja/parser.h"
 
 namespace penstock::jinja {
@@ -18,8 +19,9 @@ absl::StatusOr<Value> ToValue(const nlohmann::ordered_json& json, int depth) {
       return Value::Int(json.get<int64_t>());
     case nlohmann::ordered_json::value_t::number_unsigned: {
       const auto number = json.get<uint64_t>();
-      return number > static_cast<uint64_t>(INT64_MAX) ? Value::Float(static_cast<double>(number))
-                                                       : Value::Int(static_cast<int64_t>(number));
+      if (number > static_cast<uint64_t>(INT64_MAX))
+        return Value::MakeObject(std::make_shared<WideInteger>(number));
+      return Value::Int(static_cast<int64_t>(number));
     }
     case nlohmann::ordered_json::value_t::number_float:
       return Value::Float(json.get<double>());

@@ -7,6 +7,7 @@
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "text/jinja/filters.h"
+#include "text/jinja/format.h"
 #include "text/jinja/objects.h"
 #include "text/jinja/operators.h"
 #include "text/jinja/text_functions.h"
@@ -35,13 +36,15 @@ bool IsNone(const Value& v) { return v.is_none(); }
 bool IsBoolean(const Value& v) { return v.is_bool(); }
 bool IsTrue(const Value& v) { return v.is_bool() && v.Truthy(); }
 bool IsFalse(const Value& v) { return v.is_bool() && !v.Truthy(); }
-bool IsInteger(const Value& v) { return v.is_int(); }
+bool IsInteger(const Value& v) { return v.is_int() || v.As<WideInteger>() != nullptr; }
 bool IsFloat(const Value& v) { return v.is_float(); }
-bool IsNumber(const Value& v) { return v.is_number(); }
+bool IsNumber(const Value& v) { return v.is_number() || v.As<WideInteger>() != nullptr; }
 bool IsString(const Value& v) { return v.is_string(); }
 bool IsMapping(const Value& v) { return v.is_dict(); }
 bool IsIterableValue(const Value& v) { return IsIterable(v); }
-bool IsCallable(const Value& v) { return v.is_object() && v.object()->callable(); }
+bool IsCallable(const Value& v) {
+  return v.is_undefined() || (v.is_object() && v.object()->callable());
+}
 bool IsEscaped(const Value& v) { return v.is_safe(); }
 bool IsSequenceValue(const Value& v) {
   return v.is_undefined() || v.is_string() || v.is_sequence() || v.is_dict() ||
@@ -50,8 +53,7 @@ bool IsSequenceValue(const Value& v) {
 
 template <bool upper>
 Result IsCase(Runtime&, const Value& value, const Arguments&) {
-  if (!value.is_string()) return false;
-  const std::string& text = value.string();
+  const std::string text = ToText(value);
   return ToUpper(text) != ToLower(text) && (upper ? ToUpper(text) : ToLower(text)) == text;
 }
 
@@ -96,10 +98,12 @@ Result IsSame(Runtime&, const Value& value, const Arguments& arguments) {
 }
 
 Result IsFilter(Runtime&, const Value& value, const Arguments&) {
+  if (!value.hashable()) return UnhashableError(value);
   return value.is_string() && FindFilter(value.string()) != nullptr;
 }
 
 Result IsTest(Runtime&, const Value& value, const Arguments&) {
+  if (!value.hashable()) return UnhashableError(value);
   return value.is_string() && FindTest(value.string()) != nullptr;
 }
 

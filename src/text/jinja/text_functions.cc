@@ -1,6 +1,7 @@
 #include "text/jinja/text_functions.h"
 
 #include <unicode/locid.h>
+#include <unicode/stringoptions.h>
 #include <unicode/uchar.h>
 #include <unicode/unistr.h>
 
@@ -31,8 +32,13 @@ bool IsCased(char32_t c) {
   return u_isULowercase(u) || u_isUUppercase(u) || u_istitle(u);
 }
 
+// Of one character, which may become several: "Ss" of a sharp s.
 std::string TitleCase(char32_t c) {
-  return EncodeUtf8(static_cast<char32_t>(u_totitle(static_cast<UChar32>(c))));
+  icu::UnicodeString s(static_cast<UChar32>(c));
+  s.toTitle(nullptr, icu::Locale::getRoot(),
+            U_TITLECASE_WHOLE_STRING | U_TITLECASE_NO_BREAK_ADJUSTMENT);
+  std::string out;
+  return s.toUTF8String(out);
 }
 
 bool IsAscii(std::string_view text) {
@@ -74,6 +80,14 @@ std::string ToLower(std::string_view text) {
   return out;
 }
 
+std::string FoldCase(std::string_view text) {
+  if (IsAscii(text)) return ToLower(text);
+  icu::UnicodeString s = icu::UnicodeString::fromUTF8(
+      icu::StringPiece(text.data(), static_cast<int32_t>(text.size())));
+  std::string out;
+  return s.foldCase(U_FOLD_CASE_DEFAULT).toUTF8String(out);
+}
+
 std::string Capitalize(std::string_view text) {
   if (text.empty()) return "";
   const DecodedCodePoint first = DecodeUtf8(text, 0);
@@ -102,6 +116,12 @@ std::string SwapCase(std::string_view text) {
     out += u_isUUppercase(static_cast<UChar32>(c.value)) ? ToLower(bytes) : ToUpper(bytes);
   }
   return out;
+}
+
+bool IsWordCharacter(char32_t c) {
+  const auto u = static_cast<UChar32>(c);
+  return c == '_' || (U_GET_GC_MASK(u) & U_GC_L_MASK) != 0 ||
+         u_getIntPropertyValue(u, UCHAR_NUMERIC_TYPE) != U_NT_NONE;
 }
 
 std::vector<std::string> SplitWords(std::string_view text, int64_t max, bool from_right) {

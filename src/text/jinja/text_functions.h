@@ -17,11 +17,16 @@ std::string_view Strip(std::string_view text, std::optional<std::string_view> ch
 /// Upper and lower case of whole texts, as Python's str.
 std::string ToUpper(std::string_view text);
 std::string ToLower(std::string_view text);
+/// str.casefold(): "ss" of a sharp s.
+std::string FoldCase(std::string_view text);
 /// The first character in title case, the others in lower case.
 std::string Capitalize(std::string_view text);
 /// str.title(): every run of letters capitalized.
 std::string TitleWords(std::string_view text);
 std::string SwapCase(std::string_view text);
+
+/// Letters, numbers and _: the \w of Python's patterns.
+bool IsWordCharacter(char32_t c);
 
 /// Words between runs of white space; at most `max` splits, the rest unsplit (negative: no bound).
 std::vector<std::string> SplitWords(std::string_view text, int64_t max, bool from_right);

@@ -13,7 +13,7 @@ namespace {
 
 constexpr size_t kIndexed = 12;  // entries from which a dict keeps an index
 
-std::shared_ptr<const Sequence> MakeSequence(std::vector<Value> items) {
+std::shared_ptr<Sequence> MakeSequence(std::vector<Value> items) {
   auto sequence = std::make_shared<Sequence>();
   for (const Value& item : items) sequence->depth = std::max(sequence->depth, item.depth() + 1);
   sequence->items = std::move(items);
@@ -87,6 +87,12 @@ Value Value::MakeList(std::vector<Value> items) {
 
 Value Value::MakeTuple(std::vector<Value> items) {
   return Value(Data(Tuple{MakeSequence(std::move(items))}));
+}
+
+Value Value::MakeGroup(Value key, Value items) {
+  std::shared_ptr<Sequence> sequence = MakeSequence({std::move(key), std::move(items)});
+  sequence->is_group = true;
+  return Value(Data(Tuple{std::move(sequence)}));
 }
 
 Value Value::MakeDict(Dict dict) {
@@ -253,6 +259,10 @@ absl::Status TypeError(std::string_view message) {
 
 absl::Status ValueError(std::string_view message) {
   return absl::InvalidArgumentError(absl::StrCat("ValueError: ", ToAbsl(message)));
+}
+
+absl::Status UnhashableError(const Value& value) {
+  return TypeError(absl::StrCat("unhashable type: '", ToAbsl(value.type_name()), "'"));
 }
 
 absl::Status UndefinedError(const Value& undefined) {

@@ -35,6 +35,7 @@ struct None {};
 struct Sequence {
   std::vector<Value> items;
   int depth = 1;
+  bool is_group = false;
 };
 
 class Value {
@@ -61,6 +62,8 @@ class Value {
   }
   static Value MakeList(std::vector<Value> items);
   static Value MakeTuple(std::vector<Value> items);
+  /// What groupby makes: a tuple of `key` and `items` whose parts have the names grouper and list.
+  static Value MakeGroup(Value key, Value items);
   static Value MakeDict(Dict dict);
   static Value MakeObject(std::shared_ptr<Object> object) { return Value(Data(std::move(object))); }
 
@@ -76,6 +79,7 @@ class Value {
   bool is_list() const { return std::holds_alternative<List>(data_); }
   bool is_tuple() const { return std::holds_alternative<Tuple>(data_); }
   bool is_sequence() const { return is_list() || is_tuple(); }
+  bool is_group() const { return is_tuple() && std::get<Tuple>(data_).sequence->is_group; }
   bool is_dict() const { return std::holds_alternative<std::shared_ptr<const Dict>>(data_); }
   bool is_object() const { return std::holds_alternative<std::shared_ptr<Object>>(data_); }
 
@@ -188,5 +192,6 @@ bool IsIterable(const Value& value);
 absl::Status TypeError(std::string_view message);
 absl::Status ValueError(std::string_view message);
 absl::Status UndefinedError(const Value& undefined);
+absl::Status UnhashableError(const Value& value);
 
 }  // namespace penstock::jinja

@@ -1,5 +1,7 @@
 #include "text/reply/reply_format.h"
 
+#include "absl/strings/str_cat.h"
+#include "base/strings.h"
 #include "text/reply/harmony_parser.h"
 
 namespace penstock {
@@ -92,15 +94,21 @@ const CallFormat* CallFormatOf(std::string_view chat_template) {
   }
   if (writes("<arg_key>")) return marked ? CallFormatNamed("glm45") : nullptr;
   if (writes("<｜tool▁call▁begin｜>"))
-    return CallFormatNamed(writes("```json") ? "deepseek_v3" : "deepseek_v31");
+    return CallFormatNamed(writes("```json") || writes("function<｜tool▁sep｜>") ? "deepseek_v3"
+                                                                                 : "deepseek_v31");
   for (const std::string_view name : {"kimi_k2", "mistral", "granite", "nemotron"}) {
     const CallFormat* format = CallFormatNamed(name);
     if (writes(format->begin)) return format;
   }
+  // Apriel, MiroThinker, MiniMax and MiniCPM: like others in part, but their calls are not.
+  for (const std::string_view other :
+       {"<tool_calls>[", "<use_mcp_tool>", "<invoke name=", "<|tool_call_start|>"}) {
+    if (writes(other)) return nullptr;
+  }
   if (marked && writes("</tool_call>")) return CallFormatNamed("hermes");
   // Llama's and ToolACE's templates write a call of a list as the name, then its bracket.
   if (writes("call.name + '('")) return CallFormatNamed("pythonic");
-  if (writes("<|start_header_id|>") && writes("\"parameters\""))
+  if ((writes("<|start_header_id|>") || writes("<|header_start|>")) && writes("\"parameters\""))
     return CallFormatNamed("llama3_json");
   if (writes("functools")) return CallFormatNamed("phi4");
   if (writes("<|tool|>") && writes("<|/tool|>")) return CallFormatNamed("phi4_mini");
@@ -113,7 +121,10 @@ const ReasoningFormat* ReasoningFormatOf(std::string_view chat_template) {
   };
   for (const ReasoningFormat& format : kReasoningFormats) {
     const std::string_view sign = format.after.empty() ? format.end : format.begin;
-    if (writes(sign) && writes(format.answer_end)) return &format;
+    // Around answers Granite's template names both marks; MiniMax's has them around results.
+    if (writes(sign) &&
+        writes(absl::StrCat(ToAbsl(format.answer_begin), ToAbsl(format.answer_end))))
+      return &format;
   }
   return nullptr;
 }

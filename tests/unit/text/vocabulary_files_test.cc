@@ -4,9 +4,12 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "absl/strings/str_split.h"
+#include "base/regex.h"
 #include "gtest/gtest.h"
 #include "text/gguf_vocabulary.h"
 #include "text/sentencepiece_model.h"
+#include "text/split_patterns.h"
 #include "text/tiktoken.h"
 #include "text/tokenizer_loader.h"
 #include "unit/text/vectors.h"
@@ -154,6 +157,35 @@ INSTANTIATE_TEST_SUITE_P(Shared, GgufVectors,
                            }
                            return name;
                          });
+
+TEST(VocabularyFiles, EveryGgufPreTokenizerCompiles) {
+  const std::vector<std::string> names = absl::StrSplit(split_patterns::GgufNames(), ", ");
+  EXPECT_GT(names.size(), 50u);
+  for (const std::string& name : names) {
+    const auto* patterns = split_patterns::FindByGgufName(name);
+    ASSERT_NE(patterns, nullptr) << name;
+    EXPECT_TRUE(split_patterns::MakeByteLevelSplit(*patterns).ok()) << name;
+  }
+}
+
+// Among the letters are some that normal forms write otherwise: the Kelvin sign is no K.
+TEST(VocabularyFiles, LettersOfDeepSeekAreThoseOfItsTokenizer) {
+  const absl::StatusOr<Regex> letters =
+      Regex::Compile(split_patterns::FindByGgufName("deepseek-llm")->at(1));
+  ASSERT_TRUE(letters.ok()) << letters.status();
+  const auto is_letter = [&](std::string_view text) {
+    Regex::Match match;
+    return letters->Find(text, 0, &match) && match.begin == 0 && match.end == text.size();
+  };
+  for (const char* letter : {"a", "K", "\u212a", "\u2126", "\u1f7d", "\u1fd3", "\u1fdb", "\u1fbe",
+                             "\u1fc2", "\u212d", " \u00e9"}) {
+    EXPECT_TRUE(is_letter(letter)) << letter;
+  }
+  for (const char* other :
+       {"[", "1", "\u4f60", "\u03b1\u0300", "\u05d0", "\u1fbd", "\u1fd4", "\u2129", "\u20ac"}) {
+    EXPECT_FALSE(is_letter(other)) << other;
+  }
+}
 
 TEST(VocabularyFiles, GgufPreTokenizersThatShareAPatternCutAlike) {
   GgufVocabulary v;

@@ -128,6 +128,15 @@ TEST(ReplyFormat, IsKnownByTheTemplate) {
   EXPECT_EQ(CallFormatOf("'<｜tool▁call▁begin｜>'")->name, "deepseek_v31");
   EXPECT_EQ(CallFormatOf("{{- tool_call.name + '(' -}}")->name, "pythonic");
   EXPECT_EQ(CallFormatOf("<|START_ACTION|>[")->name, "command_r");
+  EXPECT_EQ(CallFormatOf("'<｜tool▁call▁begin｜>function<｜tool▁sep｜>' '\\n```' + 'json'")->name,
+            "deepseek_v3");
+  EXPECT_EQ(CallFormatOf("<|header_start|>assistant<|header_end|>{\"name\": \"parameters\"")->name,
+            "llama3_json");
+  for (const char* other :
+       {"<tool_calls>[", "<use_mcp_tool>", "<invoke name=\"f\">", "<|tool_call_start|>"}) {
+    EXPECT_EQ(CallFormatOf(absl::StrCat("<tool_call></tool_call>", other)), nullptr) << other;
+    EXPECT_EQ(CallFormatOf(absl::StrCat("{{ call.name + '(' }}", other)), nullptr) << other;
+  }
   EXPECT_EQ(CallFormatOf("format:\n>>>${recipient}\n${content}")->name, "functionary");
   EXPECT_EQ(CallFormatOf("<|start|>assistant<|channel|>final")->name, "harmony");
   EXPECT_EQ(ReasoningFormatOf("<|start|>assistant<|channel|>analysis<|message|>")->name, "harmony");
@@ -137,6 +146,8 @@ TEST(ReplyFormat, IsKnownByTheTemplate) {
   EXPECT_EQ(ReasoningFormatOf("between <think></think> and <response></response>")->name,
             "granite");
   EXPECT_EQ(ReasoningFormatOf("<think></think><tool_response></tool_response>")->name, "think");
+  EXPECT_EQ(ReasoningFormatOf("<think></think>'<response>' ~ result ~ '</response>'")->name,
+            "think");
   EXPECT_EQ(ReasoningFormatOf("your response after 'Here is my response:'")->name, "granite_prose");
   EXPECT_EQ(ReasoningFormatOf("x"), nullptr);
   EXPECT_TRUE(EndsInReasoning(*Reasoning("think"), "<|assistant|><think>\n"));
@@ -184,6 +195,9 @@ TEST(ReplyFormat, IsKnownByRealTemplates) {
       {"vllm/tool_chat_template_deepseekv3.jinja", {"deepseek_v3", ""}},
       {"vllm/tool_chat_template_hermes.jinja", {"hermes", ""}},
       {"vllm/tool_chat_template_mistral3.jinja", {"mistral", ""}},
+      {"llama.cpp/unsloth-Apriel-1.5.jinja", {"", ""}},
+      {"llama.cpp/LFM2.5-Instruct.jinja", {"", "think"}},
+      {"llama.cpp/ibm-granite-granite-4.1.jinja", {"hermes", ""}},
   };
   for (const auto& [name, formats] : expected) {
     ASSERT_TRUE(templates.contains(name)) << name;
