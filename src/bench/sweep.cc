@@ -23,6 +23,7 @@ absl::StatusOr<SweepResult> FindHighestRate(
     const bool good = static_cast<double>(result.num_good) >= options.attain * all;
     // A generator that cannot keep up says nothing about the server.
     const bool trusted = !result.generator.bottleneck;
+    const bool all_at_once = all / rate < result.e2e.Quantile(0.5);
     out.steps.push_back({rate, std::move(result), good && trusted});
     if (good && trusted) {
       kept = std::max(kept, rate);
@@ -30,6 +31,10 @@ absl::StatusOr<SweepResult> FindHighestRate(
       missed = missed == 0 ? rate : std::min(missed, rate);
     }
     if (!trusted && good) break;
+    if (good && all_at_once) {
+      out.all_at_once = true;
+      break;
+    }
     if (missed == 0) {
       rate *= 2;
     } else if (kept == 0) {

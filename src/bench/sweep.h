@@ -24,12 +24,14 @@ struct SweepStep {
 };
 
 struct SweepResult {
-  double best_rate = 0;  // 0: not even the lowest rate that was tried
+  double best_rate = 0;      // 0: not even the lowest rate that was tried
+  bool all_at_once = false;  // at best_rate: only more requests could show whether more is kept
   std::vector<SweepStep> steps;
 };
 
-/// Doubles the rate until the goal is missed, then halves the interval. `run` measures one rate;
-/// each of its failures is the sweep's.
+/// Doubles the rate until the goal is missed, then halves the interval. Ends too where all requests
+/// have left before half of them are answered: from there on a higher rate is the same load. `run`
+/// measures one rate; each of its failures is the sweep's.
 absl::StatusOr<SweepResult> FindHighestRate(
     const SweepOptions& options, const std::function<absl::StatusOr<LoadResult>(double rate)>& run);
 

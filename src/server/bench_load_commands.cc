@@ -169,10 +169,16 @@ absl::Status SweepOne(const Scenario& scenario, const Target& target, const Load
   ASSIGN_OR_RETURN(const SweepResult found, FindHighestRate(options, run));
   std::printf("%s: %.2f requests/s keep the goal for %.1f %% of requests\n", scenario.name.c_str(),
               found.best_rate, 100 * options.attain);
+  if (found.all_at_once)
+    std::printf(
+        "  all %d requests were in flight at once then: take more of them to learn whether more is "
+        "kept\n",
+        scenario.requests);
   for (size_t i = 0; i < found.steps.size(); ++i) {
     Json& row = runs[runs.size() - found.steps.size() + i];
     row["kept"] = found.steps[i].kept;
     row["best_rate"] = found.best_rate;
+    row["all_at_once"] = found.all_at_once;
   }
   if (found.best_rate == 0)
     return absl::FailedPreconditionError(scenario.name + ": no rate that was tried keeps the goal");
