@@ -210,12 +210,19 @@ std::string FoundRates(const Json& file) {
     if (name == last) continue;
     last = name;
     const double rate = NumberAt(run, "/best_rate");
-    const char* more = run.value("all_at_once", Json()) == true
-                           ? " (or more: then all requests are in flight at once)"
-                           : "";
-    absl::StrAppend(&out, out.empty() ? "" : " ", name,
-                    rate > 0 ? absl::StrFormat(": %.2f requests/s keep the goal%s.", rate, more)
-                             : ": no rate that was tried keeps the goal.");
+    const std::string end = StringAt(run, "/ended_by", "");
+    const bool busy = end == "generator";
+    absl::StrAppend(&out, out.empty() ? "" : " ", name, ": ");
+    if (rate > 0) {
+      absl::StrAppendFormat(&out, "%.2f requests/s keep the goal%s.", rate,
+                            busy ? " (or more: then the load generator is the bottleneck)"
+                            : end == "requests"
+                                ? " (or more: then all requests are in flight at once)"
+                                : "");
+    } else {
+      out += busy ? "the load generator was the bottleneck at every rate."
+                  : "no rate that was tried keeps the goal.";
+    }
   }
   return out;
 }

@@ -11,6 +11,18 @@ constexpr int kMostRuns = 24;
 
 }  // namespace
 
+const char* SweepEndName(SweepEnd end) {
+  switch (end) {
+    case SweepEnd::kFewRequests:
+      return "requests";
+    case SweepEnd::kBusyGenerator:
+      return "generator";
+    case SweepEnd::kFound:
+      break;
+  }
+  return "goal";
+}
+
 absl::StatusOr<SweepResult> FindHighestRate(
     const SweepOptions& options,
     const std::function<absl::StatusOr<LoadResult>(double rate)>& run) {
@@ -30,9 +42,8 @@ absl::StatusOr<SweepResult> FindHighestRate(
     } else {
       missed = missed == 0 ? rate : std::min(missed, rate);
     }
-    if (!trusted && good) break;
-    if (good && all_at_once) {
-      out.all_at_once = true;
+    if (good && (!trusted || all_at_once)) {
+      out.end = trusted ? SweepEnd::kFewRequests : SweepEnd::kBusyGenerator;
       break;
     }
     if (missed == 0) {

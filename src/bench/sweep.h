@@ -23,9 +23,18 @@ struct SweepStep {
   bool kept = false;
 };
 
+/// Why a sweep went no further.
+enum class SweepEnd {
+  kFound,          // rates just above the best one, or all that were tried, miss the goal
+  kFewRequests,    // at the best rate all were in flight at once: more of them could show more
+  kBusyGenerator,  // what lies above the best rate cannot be measured from here
+};
+/// "goal", "requests" or "generator", as results have it.
+const char* SweepEndName(SweepEnd end);
+
 struct SweepResult {
-  double best_rate = 0;      // 0: not even the lowest rate that was tried
-  bool all_at_once = false;  // at best_rate: only more requests could show whether more is kept
+  double best_rate = 0;  // 0: not even the lowest rate that was tried
+  SweepEnd end = SweepEnd::kFound;
   std::vector<SweepStep> steps;
 };
 

@@ -165,6 +165,7 @@ TEST(Sweep, DoesNotTrustABusyGenerator) {
   });
   ASSERT_TRUE(found.ok());
   EXPECT_EQ(found->best_rate, 8);
+  EXPECT_EQ(found->end, SweepEnd::kBusyGenerator);
   EXPECT_FALSE(found->steps.back().kept);
 }
 
@@ -176,9 +177,9 @@ TEST(Sweep, EndsWhereAllRequestsAreInFlightAtOnce) {
     return result;
   });
   ASSERT_TRUE(found.ok());
-  EXPECT_TRUE(found->all_at_once);
+  EXPECT_EQ(found->end, SweepEnd::kFewRequests);
   EXPECT_EQ(found->best_rate, 64) << "at 32/s the last leaves after 3.1 s";
-  EXPECT_FALSE(Sweep(7.7)->all_at_once);
+  EXPECT_EQ(Sweep(7.7)->end, SweepEnd::kFound);
 }
 
 TEST(Report, ShowsWhatIsInTheFileAsText) {
@@ -225,10 +226,15 @@ TEST(Report, SaysWhatASweepFound) {
   for (Json& run : file["runs"]) run["best_rate"] = 12.5;
   for (const std::string& text : {HtmlReport({{"a", &file}}), MarkdownReport({{"a", &file}})})
     EXPECT_EQ(Count(text, "s, x: 12.50 requests/s keep the goal."), 1) << text;
-  for (Json& run : file["runs"]) run["all_at_once"] = true;
-  EXPECT_THAT(HtmlReport({{"a", &file}}), HasSubstr("keep the goal (or more: "));
-  file["runs"][0]["best_rate"] = 0;
-  EXPECT_THAT(HtmlReport({{"a", &file}}), HasSubstr("no rate that was tried keeps the goal"));
+  const auto told = [&](double rate, const char* ended_by) {
+    file["runs"][0]["best_rate"] = rate;
+    file["runs"][0]["ended_by"] = ended_by;
+    return HtmlReport({{"a", &file}});
+  };
+  EXPECT_THAT(told(2, "requests"), HasSubstr("keep the goal (or more: then all requests"));
+  EXPECT_THAT(told(2, "generator"), HasSubstr("keep the goal (or more: then the load generator"));
+  EXPECT_THAT(told(0, "generator"), HasSubstr("generator was the bottleneck at every rate"));
+  EXPECT_THAT(told(0, "goal"), HasSubstr("no rate that was tried keeps the goal"));
 }
 
 TEST(SvgPlot, SaysHowManyItLeavesOut) {
