@@ -30,8 +30,10 @@ p.about { color: var(--faint) }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
 th { white-space: normal; vertical-align: bottom }
-th:first-child, td:first-child { text-align: left; padding-left: 0; white-space: normal; overflow-wrap: anywhere; min-width: 10rem }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); gap: 1.5rem; margin-top: 1.5rem }
+th:first-child, td:first-child { text-align: left; padding-left: 0; white-space: normal;
+                               overflow-wrap: anywhere; min-width: 10rem }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); gap: 1.5rem;
+         margin-top: 1.5rem }
 figure { margin: 0; min-width: 0; max-width: 36rem } figcaption { font-weight: 600 }
 svg { display: block; width: 100%; height: auto } svg text { font-size: 12px; fill: var(--faint) }
 .grid { stroke: var(--line) }

@@ -133,7 +133,8 @@ class Browser:
             rows, ground = self.driver.execute_async_script("""const done = arguments[0];
                 const ask = async () => {
                   const { violations } = await axe.run(document, {resultTypes: ['violations']});
-                  done([violations.map(v => [v.impact, v.id, v.help, v.nodes.map(n => n.html.slice(0, 120)).slice(0, 3)]),
+                  done([violations.map(v =>
+                          [v.impact, v.id, v.help, v.nodes.map(n => n.html.slice(0, 120)).slice(0, 3)]),
                         getComputedStyle(document.body).backgroundColor]);
                 };
                 requestAnimationFrame(() => requestAnimationFrame(ask))""")  # in the colours of the scheme

@@ -10,7 +10,7 @@ from conftest import BINARY, DEMO, Server
 SMALL = ["--set", "prompt_words=8", "--set", "max_tokens=8", "--allow-busy-generator"]
 EVIL = "<img src=x onerror='window.hacked = 1'>"
 
-# Of each plot: its title, its size on the screen, the lengths of its lines, its marks, its words with their boxes, its legend.
+# Of each plot: its title, its place, the lengths of its lines, its marks, its words with their boxes, its legend.
 PLOTS = """return [...document.querySelectorAll('figure')].map(figure => {
   const svg = figure.querySelector('svg');
   const box = e => { const r = e.getBoundingClientRect(); return [r.left, r.top, r.right, r.bottom]; };
@@ -92,7 +92,8 @@ def check(plot):
     assert len(ticks) >= 5 and plot["legend"], (title, plot["words"])
     for i, (word, *box) in enumerate(plot["words"]):
         assert left <= box[0] and box[2] <= right and top <= box[1] and box[3] <= bottom, (title, word, "is cut off")
-        assert min(box[3] - box[1], box[2] - box[0]) >= 5 and max(box[3] - box[1], box[2] - box[0]) >= 9, (title, word, "is tiny")
+        sides = sorted((box[3] - box[1], box[2] - box[0]))
+        assert sides[0] >= 5 and sides[1] >= 9, (title, word, "is tiny")
         for other, *beside in plot["words"][:i]:
             apart = box[2] <= beside[0] or beside[2] <= box[0] or box[3] <= beside[1] or beside[3] <= box[1]
             assert apart, (title, word, "lies over", other)

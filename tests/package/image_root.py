@@ -1,5 +1,5 @@
-"""What the image holds, served from as docker/Dockerfile and docker/compose.yaml say: as its user, without capabilities, on a
-root that cannot be written, with its health check. Needs root, mount namespaces and PyYAML."""
+"""What the image holds, served from as docker/Dockerfile and docker/compose.yaml say: as its user, without
+capabilities, on a root that cannot be written, with its health check. Needs root, mount namespaces and PyYAML."""
 import json
 import pathlib
 import re
@@ -67,7 +67,10 @@ def call(port, path, body=None, key=None):
 
 
 def serve(root, config, command):
-    """Starts the server, but for its ports as it is told; asks what a user and a health check would. The status without a key."""
+    """Starts the server, but for its ports as it is told; asks what a user and a health check would.
+
+    Returns the status of a call without a key.
+    """
     port = free_port()
     inside = ["unshare", "-m", "sh", "-c", READ_ONLY, "sh", str(root), config["User"], *config["Volumes"], "--"]
     environment = dict(entry.split("=", 1) for entry in config["Env"])

@@ -1,8 +1,8 @@
 """Every query of deploy/grafana in a real Prometheus that scrapes a loaded server, and those that vLLM's boards ask.
 
 An empty answer, or one without a number, is a fault, and so is one that is never above zero, but for what is named
-below: the server has adapters, a chain with a link that fails, a Redis for its tenants' limits, an audit log, a collector
-that is gone and (emulated) a GPU, and its clients wait, leave, are preempted, handed to another model and turned away.
+below: the server has adapters, a chain with a link that fails, a Redis for its tenants' limits, an audit log, a
+collector that is gone and (emulated) a GPU; its clients wait, are preempted, handed to another model and turned away.
 """
 
 import contextlib
@@ -114,7 +114,8 @@ class Prometheus:
 TEXT = "The sea, the sea, the sea, the sea, the sea, the sea. "
 LOAD = [  # (path, body); of each kind of request
     ("/v1/completions", {"model": "demo", "prompt": TEXT * 6, "max_tokens": 120, "ignore_eos": True, "temperature": 0}),
-    ("/v1/completions", {"model": "demo", "prompt": TEXT * 6 + "And", "max_tokens": 120, "stream": True, "n": 2, "ignore_eos": True}),
+    ("/v1/completions", {"model": "demo", "prompt": TEXT * 6 + "And", "max_tokens": 120, "stream": True, "n": 2,
+                         "ignore_eos": True}),
     ("/v1/completions", {"model": "one", "prompt": TEXT, "max_tokens": 20, "ignore_eos": True}),
     ("/v1/completions", {"model": "demo", "prompt": 5}),
     ("/v1/completions", {"model": "demo", "prompt": "FAIL", "max_tokens": 1}),
@@ -149,19 +150,22 @@ def main():
         redis = Redis(folder)
         (folder / "password").write_text("secret\n")
         (folder / "key").write_text(KEY)
-        (folder / "fails.lua").write_text('function prompt(text) if text == "FAIL" then return deny(503, "as asked") end return text end')
+        (folder / "fails.lua").write_text(
+            'function prompt(text) if text == "FAIL" then return deny(503, "as asked") end return text end')
         openssl("genpkey", "-algorithm", "ed25519", "-out", folder / "audit.key")
         make_adapter(folder / "adapter", 1)
+        demo = {"path": str(ROOT / "models/demo")}
         server = Server(folder, {
-            "models": {"demo": {"path": str(ROOT / "models/demo"), "lora": {
-                           "adapters": {"one": str(folder / "adapter")}, "max_rank": 4, "max_host_adapters": 1, "max_adapters": 1}},
-                       "full": {"path": str(ROOT / "models/demo"), "engine": {"max_batch": 1, "max_queue": 1}, "fallback": ["demo"]},
-                       "on-gpu": {"path": str(ROOT / "models/demo"), "engine": ENGINE}},  # of which nothing is asked
+            "models": {"demo": {**demo, "lora": {"adapters": {"one": str(folder / "adapter")}, "max_rank": 4,
+                                                 "max_host_adapters": 1, "max_adapters": 1}},
+                       "full": {**demo, "engine": {"max_batch": 1, "max_queue": 1}, "fallback": ["demo"]},
+                       "on-gpu": {**demo, "engine": ENGINE}},  # of which nothing is asked
             "server": {"public": {"http": "127.0.0.1:0", "grpc": ""}, "state_dir": str(folder / "state")},
             "auth": {"api_key_file": "key"},
             "privacy": {"audit": {"enabled": True, "sign_key_file": "audit.key"}},
             "tls": {"cert_file": str(cert), "key_file": str(key)},
-            "engine": {"threads": 1, "speculation": {"method": "ngram"}, "max_batch": 4, "max_len": 512, "kv_memory": "4MiB"},
+            "engine": {"threads": 1, "speculation": {"method": "ngram"}, "max_batch": 4, "max_len": 512,
+                       "kv_memory": "4MiB"},
             "observe": {"log": "json", "legacy_names": True, "otlp": f"http://127.0.0.1:{free_port()}"},
             "tenants": {"*": {"rpm": 1000000, "parallel": 7}},
             "limits": {"shared": {"redis": f"127.0.0.1:{redis.port}", "password_file": "password"}},

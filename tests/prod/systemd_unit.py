@@ -1,5 +1,5 @@
-"""The systemd unit, by systemd's own tools: nothing in it is unknown or wrong, what it leaves open is little, and a server
-calls nothing that its filter of system calls forbids.
+"""The systemd unit, by systemd's own tools: nothing in it is unknown or wrong, what it leaves open is little, and a
+server calls nothing that its filter of system calls forbids.
 
 Of both forms: deploy/systemd (installed by hand, under /usr/local) and the package's, which CMake makes of it.
 """
@@ -39,12 +39,14 @@ def exposure(text):
         unit.write_text(text)
         done = run(ANALYZE, "security", "--offline=true", f"--threshold={MOST_EXPOSURE}", "--no-pager", unit)
         expect("Overall exposure level" in done.stdout, done.stdout, done.stderr)
-        return done.returncode != 0, "\n".join(line for line in done.stdout.splitlines() if not line.startswith("\u2713"))
+        rows = [line for line in done.stdout.splitlines() if not line.startswith("\u2713")]
+        return done.returncode != 0, "\n".join(rows)
 
 
 def calls_of(group):
     """The names in one of systemd's sets of system calls, such as @system-service."""
-    rows = [line.strip() for line in run(ANALYZE, "syscall-filter", group).stdout.splitlines() if line.startswith("    ")]
+    told = run(ANALYZE, "syscall-filter", group).stdout.splitlines()
+    rows = [line.strip() for line in told if line.startswith("    ")]
     names = {row for row in rows if row[0] not in "@#"}
     return names.union(*(calls_of(row) for row in rows if row[0] == "@"))
 
