@@ -7,6 +7,7 @@ install(FILES configs/reference.yaml LICENSE DESTINATION share/doc/penstock)
 install(DIRECTORY deploy/prometheus deploy/grafana deploy/haproxy deploy/nginx DESTINATION share/doc/penstock/examples)
 # The unit of deploy/systemd is for /usr/local.
 file(READ deploy/systemd/penstock.service unit)
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS deploy/systemd/penstock.service)
 string(REPLACE /usr/local/bin/ /usr/bin/ unit "${unit}")
 string(REPLACE /etc/systemd/system/ /lib/systemd/system/ unit "${unit}")
 file(WRITE ${CMAKE_BINARY_DIR}/package/penstock.service "${unit}")

@@ -28,21 +28,23 @@ h1 { font-size: 1.6rem } h2 { font-size: 1.15rem; margin-top: 2.5rem }
 p.about { color: var(--faint) }
 .wide { overflow-x: auto }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
-th:first-child, td:first-child { text-align: left }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(22rem, 1fr)); gap: 1.5rem }
-figure { margin: 0 } figcaption { font-weight: 600 }
-svg { width: 100%; height: auto } svg text { font-size: 11px; fill: var(--faint) }
+th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
+th { white-space: normal; vertical-align: bottom }
+th:first-child, td:first-child { text-align: left; padding-left: 0; white-space: normal;
+                               overflow-wrap: anywhere; min-width: 10rem }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); gap: 1.5rem;
+         margin-top: 1.5rem }
+figure { margin: 0; min-width: 0; max-width: 36rem } figcaption { font-weight: 600 }
+svg { display: block; width: 100%; height: auto } svg text { font-size: 12px; fill: var(--faint) }
 .grid { stroke: var(--line) }
-path { fill: none; stroke-width: 2; stroke: var(--c) } circle { fill: var(--c) }
+path { fill: none; stroke-width: 1.6; stroke: var(--c) } circle { fill: var(--c) }
 figure ul { list-style: none; margin: 0; padding: 0; display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size: 12px }
-figure li::before { content: ""; display: inline-block; width: 1rem; height: .2rem; margin-right: .4rem;
-                    vertical-align: middle; background: var(--c) }
+figure li { display: flex; gap: .4rem; overflow-wrap: anywhere; min-width: 0 }
+figure li::before { content: ""; flex: none; width: 1rem; height: .2rem; margin-top: .6em; background: var(--c) }
+figure .more { color: var(--faint) } figure .more::before { display: none }
 .s0 { --c: #0072b2 } .s1 { --c: #d55e00 } .s2 { --c: #009e73 } .s3 { --c: #cc79a7 }
 .s4 { --c: #e69f00 } .s5 { --c: #56b4e9 } .s6 { --c: #8a8f94 } .s7 { --c: #b3a100 }
 )";
-
-constexpr size_t kMostLines = 8;  // in one plot
 
 struct ReportTable {
   std::vector<std::string> head;
@@ -54,13 +56,21 @@ double NumberAt(const Json& run, const char* pointer) {
   return run.contains(at) && run[at].is_number() ? run[at].get<double>() : 0;
 }
 
+std::string StringAt(const Json& run, const char* pointer, const std::string& otherwise) {
+  const Json::json_pointer at(pointer);
+  return run.contains(at) && run[at].is_string() ? run[at].get<std::string>() : otherwise;
+}
+
 std::string NameOf(const Json& run) {
-  const Json::json_pointer at("/scenario/name");
-  std::string name = run.contains(at) && run[at].is_string() ? run[at].get<std::string>() : "run";
+  std::string name = StringAt(run, "/scenario/name", "run");
   const double rate = NumberAt(run, "/scenario/rate");
-  if (rate > 0) absl::StrAppendFormat(&name, " @%.3g/s", rate);
-  if (run.contains("target") && run["target"].is_string())
-    absl::StrAppend(&name, ", ", run["target"].get<std::string>());
+  if (rate >= 100) {
+    absl::StrAppendFormat(&name, " @%.0f/s", rate);
+  } else if (rate > 0) {
+    absl::StrAppendFormat(&name, " @%.3g/s", rate);
+  }
+  const std::string target = StringAt(run, "/target", "");
+  if (!target.empty()) absl::StrAppend(&name, ", ", target);
   return name;
 }
 
@@ -68,9 +78,9 @@ bool IsLoad(const Json& file) { return file["kind"] == "serve" || file["kind"] =
 
 ReportTable LoadTable(const Json& file) {
   ReportTable table;
-  table.head = {"scenario",     "ok",          "failed", "requests/s", "good/s",
-                "tokens out/s", "TTFT p50 ms", "p99",    "ITL p50 ms", "p99",
-                "TPOT p50 ms",  "end p50 ms",  "p99",    "generator"};
+  table.head = {"scenario",     "ok",          "failed",      "requests/s", "good/s",
+                "tokens out/s", "TTFT p50 ms", "TTFT p99 ms", "ITL p50 ms", "ITL p99 ms",
+                "TPOT p50 ms",  "end p50 ms",  "end p99 ms",  "generator"};
   const auto ms = [](const Json& run, const char* at) {
     return absl::StrFormat("%.2f", 1e3 * NumberAt(run, at));
   };
@@ -118,35 +128,42 @@ std::string LatencyPlot(const Json& file, const char* title, const std::string& 
   const Json::json_pointer at("/result/" + times + "/curve");
   for (const Json& run : file["runs"]) {
     if (!run.contains(at) || !run[at].is_array() || run[at].size() < 2) continue;
-    if (plot.series.size() == kMostLines) break;
-    PlotSeries line{NameOf(run), {}};
+    PlotSeries line{NameOf(run), {}};  // rounds of one name are lines of one colour
     const auto steps = static_cast<double>(run[at].size() - 1);
     for (size_t i = 0; i < run[at].size(); ++i) {
       if (run[at][i].is_number())
-        line.points.emplace_back(1e3 * run[at][i].get<double>(), static_cast<double>(i) / steps);
+        line.points.push_back({1e3 * run[at][i].get<double>(), static_cast<double>(i) / steps, ""});
     }
     plot.series.push_back(std::move(line));
   }
   return SvgOf(plot);
 }
 
-/// One line per scenario and target over its rates or degrees of concurrency.
+/// One line per target over its scenarios and rates, a mark for each: the mean of its rounds.
 std::string ThroughputPlot(const Json& file) {
   Plot plot{"Throughput against latency", {"tokens out per second"}, {"TTFT p99, ms", true}, {}};
-  std::map<std::string, PlotSeries> lines;
+  struct Mean {
+    double throughput = 0, latency = 0;
+    int rounds = 0;
+  };
+  std::map<std::string, std::map<std::string, Mean>> targets;
+  size_t loads = 0;
   for (const Json& run : file["runs"]) {
-    const std::string name = run.value("target", "target");
-    PlotSeries& line = lines[name];
-    line.name = name;
-    line.marks = true;
-    line.points.emplace_back(NumberAt(run, "/result/output_tokens_per_second"),
-                             1e3 * NumberAt(run, "/result/ttft_seconds/p99"));
+    Mean& mean = targets[StringAt(run, "/target", "target")][NameOf(run)];
+    mean.throughput += NumberAt(run, "/result/output_tokens_per_second");
+    mean.latency += NumberAt(run, "/result/ttft_seconds/p99");
+    loads += mean.rounds++ == 0 ? 1 : 0;
   }
-  for (auto& [name, line] : lines) {
-    std::sort(line.points.begin(), line.points.end());
-    if (plot.series.size() < kMostLines) plot.series.push_back(std::move(line));
+  for (const auto& [target, means] : targets) {
+    PlotSeries line{target, {}, /*marks=*/true};
+    for (const auto& [name, mean] : means)
+      line.points.push_back(
+          {mean.throughput / mean.rounds, 1e3 * mean.latency / mean.rounds, name});
+    std::sort(line.points.begin(), line.points.end(),
+              [](const PlotPoint& a, const PlotPoint& b) { return a.x < b.x; });
+    plot.series.push_back(std::move(line));
   }
-  return file["runs"].size() > 1 ? SvgOf(plot) : "";
+  return loads > 1 ? SvgOf(plot) : "";
 }
 
 std::string RooflinePlot(const Json& file) {
@@ -158,7 +175,7 @@ std::string RooflinePlot(const Json& file) {
     const double intensity = NumberAt(run, "/result/intensity");
     if (intensity <= 0) continue;
     low = std::min(low, intensity), high = std::max(high, intensity);
-    points.points.emplace_back(intensity, NumberAt(run, "/result/gops"));
+    points.points.push_back({intensity, NumberAt(run, "/result/gops"), NameOf(run)});
   }
   if (high <= 0) return "";
   const double memory = NumberAt(file, "/limits/memory_gbs");
@@ -168,7 +185,7 @@ std::string RooflinePlot(const Json& file) {
     constexpr int kPieces = 60;
     for (int i = 0; i <= kPieces; ++i) {
       const double x = low / 2 * std::pow(4 * high / low, static_cast<double>(i) / kPieces);
-      roof.points.emplace_back(x, std::min(value.get<double>(), x * memory));
+      roof.points.push_back({x, std::min(value.get<double>(), x * memory), ""});
     }
     plot.series.push_back(std::move(roof));
   }
@@ -177,18 +194,45 @@ std::string RooflinePlot(const Json& file) {
 }
 
 std::string About(const Json& file) {
-  const Json machine = file.value("machine", Json::object());
-  return absl::StrFormat("%s; %s on %s, %.0f cores, %.1f GiB, %s",
-                         file.value("time", std::string("at an unknown time")),
-                         file.value("version", std::string("unknown")),
-                         machine.value("cpu", std::string("an unknown processor")),
-                         NumberAt(machine, "/cores"),
-                         NumberAt(machine, "/memory_bytes") / (1 << 30),
-                         machine.value("kernel", std::string("unknown kernel")));
+  return absl::StrFormat(
+      "%s; %s on %s, %.0f cores, %.1f GiB, %s", StringAt(file, "/time", "at an unknown time"),
+      StringAt(file, "/version", "unknown"), StringAt(file, "/machine/cpu", "an unknown processor"),
+      NumberAt(file, "/machine/cores"), NumberAt(file, "/machine/memory_bytes") / (1 << 30),
+      StringAt(file, "/machine/kernel", "unknown kernel"));
 }
 
-std::string HtmlTable(const ReportTable& table) {
-  std::string out = "<div class=\"wide\"><table>\n<tr>";
+/// What sweeps found, a sentence for each scenario and target; "" of other files.
+std::string FoundRates(const Json& file) {
+  std::string out;
+  std::string last;
+  for (const Json& run : file["runs"]) {
+    if (!run.contains("best_rate") || !run["best_rate"].is_number()) continue;
+    const std::string name = absl::StrCat(StringAt(run, "/scenario/name", "run"), ", ",
+                                          StringAt(run, "/target", "target"));
+    if (name == last) continue;
+    last = name;
+    const double rate = NumberAt(run, "/best_rate");
+    const std::string end = StringAt(run, "/ended_by", "");
+    const bool busy = end == "generator";
+    absl::StrAppend(&out, out.empty() ? "" : " ", name, ": ");
+    if (rate > 0) {
+      absl::StrAppendFormat(&out, "%.2f requests/s keep the goal%s.", rate,
+                            busy ? " (or more: then the load generator is the bottleneck)"
+                            : end == "requests"
+                                ? " (or more: then all requests are in flight at once)"
+                                : "");
+    } else {
+      out += busy ? "the load generator was the bottleneck at every rate."
+                  : "no rate that was tried keeps the goal.";
+    }
+  }
+  return out;
+}
+
+/// `name`: of the region that keyboards scroll.
+std::string HtmlTable(const ReportTable& table, const std::string& name) {
+  std::string out = absl::StrCat("<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"",
+                                 EscapeHtml(name), "\"><table>\n<tr>");
   for (const std::string& cell : table.head)
     absl::StrAppend(&out, "<th scope=\"col\">", EscapeHtml(cell), "</th>");
   out += "</tr>\n";
@@ -207,13 +251,15 @@ std::string HtmlReport(const std::vector<NamedResults>& results) {
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
       "<title>Penstock benchmark</title><style>",
-      kStyle, "</style></head>\n<body><h1>Penstock benchmark</h1>\n");
+      kStyle, "</style></head>\n<body><main><h1>Penstock benchmark</h1>\n");
   for (const NamedResults& one : results) {
     const Json& file = *one.file;
+    const std::string found = FoundRates(file);
     absl::StrAppend(&out, "<h2>", EscapeHtml(one.name), " (",
                     EscapeHtml(file["kind"].get<std::string>()), ")</h2>\n<p class=\"about\">",
-                    EscapeHtml(About(file)), "</p>\n", HtmlTable(TableOf(file)),
-                    "<div class=\"plots\">\n");
+                    EscapeHtml(About(file)), "</p>\n", found.empty() ? "" : "<p>",
+                    EscapeHtml(found), found.empty() ? "" : "</p>\n",
+                    HtmlTable(TableOf(file), "Figures of " + one.name), "<div class=\"plots\">\n");
     if (IsLoad(file)) {
       absl::StrAppend(&out, LatencyPlot(file, "Time to first token", "ttft_seconds"),
                       LatencyPlot(file, "Time between tokens", "itl_seconds"),
@@ -221,7 +267,7 @@ std::string HtmlReport(const std::vector<NamedResults>& results) {
     }
     absl::StrAppend(&out, RooflinePlot(file), "</div>\n");
   }
-  return out + "</body></html>\n";
+  return out + "</main></body></html>\n";
 }
 
 std::string MarkdownReport(const std::vector<NamedResults>& results) {
@@ -235,6 +281,8 @@ std::string MarkdownReport(const std::vector<NamedResults>& results) {
     const Json& file = *one.file;
     absl::StrAppend(&out, "\n## ", one.name, " (", file["kind"].get<std::string>(), ")\n\n",
                     About(file), "\n\n");
+    const std::string found = FoundRates(file);
+    if (!found.empty()) absl::StrAppend(&out, found, "\n\n");
     const ReportTable table = TableOf(file);
     row(table.head);
     out += "|---|";

@@ -128,6 +128,10 @@ absl::StatusOr<Json> ReadResultFile(const std::string& path) {
   if (!file.contains("kind") || !file["kind"].is_string()) return refuse("no kind in it");
   if (!file.contains("runs") || !file["runs"].is_array() || file["runs"].empty())
     return refuse("no runs in it");
+  for (const Json& run : file["runs"]) {
+    if (!run.is_object() || !run.contains("result") || !run["result"].is_object())
+      return refuse("a run without a result");
+  }
   return file;
 }
 

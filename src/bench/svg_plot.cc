@@ -10,10 +10,11 @@
 namespace penstock {
 namespace {
 
-constexpr double kWidth = 640, kHeight = 300;
-constexpr double kLeft = 64, kRight = 16, kTop = 12, kBottom = 44;
-constexpr int kColours = 8;
-constexpr int kTicks = 6;
+// About the size at which a browser shows it, so that its text is about as large as the page's.
+constexpr double kWidth = 420, kHeight = 270;
+constexpr double kLeft = 68, kRight = 18, kTop = 10, kBottom = 42;
+constexpr size_t kColours = 8;
+constexpr int kTicks = 5;
 
 /// Maps values to places along one side of the picture.
 class PlotScale {
@@ -45,8 +46,14 @@ class PlotScale {
             out.push_back(tick);
         }
       }
-      return out;
+      if (out.size() >= 2) return out;  // else all lies within less than a decade
     }
+    return EvenTicks();
+  }
+
+ private:
+  std::vector<double> EvenTicks() const {
+    std::vector<double> out;
     const double rough = (high_ - low_) / kTicks;
     const double decade = std::pow(10, std::floor(std::log10(rough)));
     double step = decade * 10;
@@ -56,12 +63,12 @@ class PlotScale {
         break;
       }
     }
-    for (double tick = std::ceil(low_ / step) * step; tick <= high_ * 1.0001; tick += step)
-      out.push_back(tick);
+    const auto first = static_cast<int64_t>(std::ceil(low_ / step * 0.9999));
+    for (int64_t i = first; static_cast<double>(i) * step <= high_ * 1.0001; ++i)
+      out.push_back(static_cast<double>(i) * step);
     return out;
   }
 
- private:
   bool log_;
   double low_, high_, begin_, end_;
 };
@@ -70,24 +77,31 @@ bool Shown(const PlotAxis& axis, double value) {
   return std::isfinite(value) && (!axis.logarithmic || value > 0);
 }
 
+std::string TickLabel(double value) {
+  if (value >= 1e6) return absl::StrFormat("%gM", value * 1e-6);
+  return value >= 1e4 ? absl::StrFormat("%gk", value * 1e-3) : absl::StrFormat("%g", value);
+}
+
 void DrawAxes(const Plot& plot, const PlotScale& x, const PlotScale& y, std::string& out) {
   const double right = kWidth - kRight, bottom = kHeight - kBottom;
   for (const double tick : x.Ticks()) {
     absl::StrAppendFormat(&out,
                           "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>"
-                          "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%g</text>\n",
-                          x.At(tick), x.At(tick), kTop, bottom, x.At(tick), bottom + 16, tick);
+                          "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>\n",
+                          x.At(tick), x.At(tick), kTop, bottom, x.At(tick), bottom + 16,
+                          TickLabel(tick));
   }
   for (const double tick : y.Ticks()) {
     absl::StrAppendFormat(&out,
                           "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>"
-                          "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%g</text>\n",
-                          kLeft, right, y.At(tick), y.At(tick), kLeft - 6, y.At(tick) + 4, tick);
+                          "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%s</text>\n",
+                          kLeft, right, y.At(tick), y.At(tick), kLeft - 6, y.At(tick) + 4,
+                          TickLabel(tick));
   }
   absl::StrAppendFormat(&out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>\n",
                         (kLeft + right) / 2, kHeight - 8, EscapeHtml(plot.x.label));
   absl::StrAppendFormat(&out,
-                        "<text transform=\"translate(14 %.1f) rotate(-90)\" "
+                        "<text transform=\"translate(12 %.1f) rotate(-90)\" "
                         "text-anchor=\"middle\">%s</text>\n",
                         (kTop + bottom) / 2, EscapeHtml(plot.y.label));
 }
@@ -100,17 +114,29 @@ std::string EscapeHtml(const std::string& text) {
 }
 
 std::string SvgOf(const Plot& plot) {
-  std::vector<PlotSeries> series = plot.series;
+  std::vector<PlotSeries> series;
+  std::vector<std::string> names, left_out;
+  for (const PlotSeries& one : plot.series) {
+    const auto known = [&](const std::vector<std::string>& of) {
+      return std::find(of.begin(), of.end(), one.name) != of.end();
+    };
+    if (!known(names) && names.size() == kColours) {
+      if (!known(left_out)) left_out.push_back(one.name);
+      continue;
+    }
+    if (!known(names)) names.push_back(one.name);
+    series.push_back(one);
+  }
   double low[2] = {INFINITY, INFINITY}, high[2] = {-INFINITY, -INFINITY};
   for (PlotSeries& one : series) {
-    const auto hidden = [&](const auto& p) {
-      return !Shown(plot.x, p.first) || !Shown(plot.y, p.second);
+    const auto hidden = [&](const PlotPoint& p) {
+      return !Shown(plot.x, p.x) || !Shown(plot.y, p.y);
     };
     one.points.erase(std::remove_if(one.points.begin(), one.points.end(), hidden),
                      one.points.end());
-    for (const auto& [x, y] : one.points) {
-      low[0] = std::min(low[0], x), high[0] = std::max(high[0], x);
-      low[1] = std::min(low[1], y), high[1] = std::max(high[1], y);
+    for (const PlotPoint& p : one.points) {
+      low[0] = std::min(low[0], p.x), high[0] = std::max(high[0], p.x);
+      low[1] = std::min(low[1], p.y), high[1] = std::max(high[1], p.y);
     }
   }
   if (low[0] > high[0]) return "";
@@ -121,21 +147,26 @@ std::string SvgOf(const Plot& plot) {
       "aria-label=\"%s\">\n",
       EscapeHtml(plot.title), kWidth, kHeight, EscapeHtml(plot.title));
   DrawAxes(plot, x, y, out);
-  std::string legend;
-  for (size_t i = 0; i < series.size(); ++i) {
-    const int colour = static_cast<int>(i % kColours);
-    std::string path;
-    for (const auto& [px, py] : series[i].points) {
-      absl::StrAppendFormat(&path, "%s%.1f %.1f", path.empty() ? "M" : "L", x.At(px), y.At(py));
-      if (series[i].marks) {
-        absl::StrAppendFormat(&out, "<circle class=\"s%d\" cx=\"%.1f\" cy=\"%.1f\" r=\"3\"/>\n",
-                              colour, x.At(px), y.At(py));
-      }
+  for (const PlotSeries& one : series) {
+    const auto colour = std::find(names.begin(), names.end(), one.name) - names.begin();
+    std::string path, marks;
+    for (const PlotPoint& p : one.points) {
+      absl::StrAppendFormat(&path, "%s%.1f %.1f", path.empty() ? "M" : "L", x.At(p.x), y.At(p.y));
+      absl::StrAppendFormat(
+          &marks,
+          "<circle class=\"s%d\" cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\"><title>%s</title></circle>\n",
+          colour, x.At(p.x), y.At(p.y), EscapeHtml(p.label));
     }
-    if (series[i].line)
+    if (one.line && one.points.size() > 1)
       absl::StrAppendFormat(&out, "<path class=\"s%d\" d=\"%s\"/>\n", colour, path);
-    absl::StrAppendFormat(&legend, "<li class=\"s%d\">%s</li>", colour, EscapeHtml(series[i].name));
+    if (one.marks) out += marks;
   }
+  std::string legend;
+  for (size_t i = 0; i < names.size(); ++i)
+    absl::StrAppendFormat(&legend, "<li class=\"s%d\">%s</li>", i, EscapeHtml(names[i]));
+  if (!left_out.empty())
+    absl::StrAppendFormat(&legend, "<li class=\"more\">and %d more, not drawn</li>",
+                          left_out.size());
   absl::StrAppend(&out, "</svg>\n<ul>", legend, "</ul></figure>\n");
   return out;
 }

@@ -11,6 +11,18 @@ constexpr int kMostRuns = 24;
 
 }  // namespace
 
+const char* SweepEndName(SweepEnd end) {
+  switch (end) {
+    case SweepEnd::kFewRequests:
+      return "requests";
+    case SweepEnd::kBusyGenerator:
+      return "generator";
+    case SweepEnd::kFound:
+      break;
+  }
+  return "goal";
+}
+
 absl::StatusOr<SweepResult> FindHighestRate(
     const SweepOptions& options,
     const std::function<absl::StatusOr<LoadResult>(double rate)>& run) {
@@ -23,13 +35,17 @@ absl::StatusOr<SweepResult> FindHighestRate(
     const bool good = static_cast<double>(result.num_good) >= options.attain * all;
     // A generator that cannot keep up says nothing about the server.
     const bool trusted = !result.generator.bottleneck;
+    const bool all_at_once = all / rate < result.e2e.Quantile(0.5);
     out.steps.push_back({rate, std::move(result), good && trusted});
     if (good && trusted) {
       kept = std::max(kept, rate);
     } else {
       missed = missed == 0 ? rate : std::min(missed, rate);
     }
-    if (!trusted && good) break;
+    if (good && (!trusted || all_at_once)) {
+      out.end = trusted ? SweepEnd::kFewRequests : SweepEnd::kBusyGenerator;
+      break;
+    }
     if (missed == 0) {
       rate *= 2;
     } else if (kept == 0) {

@@ -23,13 +23,24 @@ struct SweepStep {
   bool kept = false;
 };
 
+/// Why a sweep went no further.
+enum class SweepEnd {
+  kFound,          // rates just above the best one, or all that were tried, miss the goal
+  kFewRequests,    // at the best rate all were in flight at once: more of them could show more
+  kBusyGenerator,  // what lies above the best rate cannot be measured from here
+};
+/// "goal", "requests" or "generator", as results have it.
+const char* SweepEndName(SweepEnd end);
+
 struct SweepResult {
   double best_rate = 0;  // 0: not even the lowest rate that was tried
+  SweepEnd end = SweepEnd::kFound;
   std::vector<SweepStep> steps;
 };
 
-/// Doubles the rate until the goal is missed, then halves the interval. `run` measures one rate;
-/// each of its failures is the sweep's.
+/// Doubles the rate until the goal is missed, then halves the interval. Ends too where all requests
+/// have left before half of them are answered: from there on a higher rate is the same load. `run`
+/// measures one rate; each of its failures is the sweep's.
 absl::StatusOr<SweepResult> FindHighestRate(
     const SweepOptions& options, const std::function<absl::StatusOr<LoadResult>(double rate)>& run);
 

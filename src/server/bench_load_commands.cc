@@ -93,9 +93,10 @@ absl::StatusOr<LoadResult> MeasureLoad(const Scenario& scenario, const Target& t
 
 absl::Status BusyGenerator() {
   return absl::FailedPreconditionError(
-      "the load generator was the bottleneck: these figures are not the server's; run it elsewhere "
-      "or "
-      "at a lower rate (--allow-busy-generator takes them as they are)");
+      "the load generator was the bottleneck: these figures are not the server's; run it "
+      "elsewhere, "
+      "at a lower rate, or beside nothing else (serve --allow-busy-generator takes them as they "
+      "are)");
 }
 
 /// Adds each run that ended to `runs`, also where a later one fails.
@@ -167,13 +168,22 @@ absl::Status SweepOne(const Scenario& scenario, const Target& target, const Load
     return result;
   };
   ASSIGN_OR_RETURN(const SweepResult found, FindHighestRate(options, run));
-  std::printf("%s: %.2f requests/s keep the goal for %.1f %% of requests\n", scenario.name.c_str(),
-              found.best_rate, 100 * options.attain);
+  if (found.best_rate > 0) {
+    std::printf("%s: %.2f requests/s keep the goal for %.1f %% of requests\n",
+                scenario.name.c_str(), found.best_rate, 100 * options.attain);
+  }
+  if (found.end == SweepEnd::kFewRequests)
+    std::printf(
+        "  all %d requests were in flight at once then: take more of them to learn whether more is "
+        "kept\n",
+        scenario.requests);
   for (size_t i = 0; i < found.steps.size(); ++i) {
     Json& row = runs[runs.size() - found.steps.size() + i];
     row["kept"] = found.steps[i].kept;
     row["best_rate"] = found.best_rate;
+    row["ended_by"] = SweepEndName(found.end);
   }
+  if (found.best_rate == 0 && found.end == SweepEnd::kBusyGenerator) return BusyGenerator();
   if (found.best_rate == 0)
     return absl::FailedPreconditionError(scenario.name + ": no rate that was tried keeps the goal");
   return absl::OkStatus();

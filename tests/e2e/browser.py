@@ -1,5 +1,6 @@
 """Debian's Chromium, driven by Selenium, on the page at /; and the pictures that it takes."""
 
+import base64
 import importlib.util
 import os
 import pathlib
@@ -36,18 +37,21 @@ class Browser:
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
         self.driver.set_script_timeout(60)
-        self.name = ""
+        self.name, self.scheme = "", "light"
 
     def size(self, name, dark=False):
         self.name = name
-        width, height = SIZES[name]
-        self.cdp("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1,
-                 mobile=name == "phone")
+        self.window(*SIZES[name])
         self.dark(dark)
 
+    def window(self, width, height):
+        self.width = width
+        self.cdp("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1,
+                 mobile=self.name == "phone")
+
     def dark(self, on):
-        value = "dark" if on else "light"
-        self.cdp("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": value}])
+        self.scheme = "dark" if on else "light"
+        self.cdp("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": self.scheme}])
 
     def headers(self, **headers):
         self.cdp("Network.enable")
@@ -55,6 +59,10 @@ class Browser:
 
     def cdp(self, command, **arguments):
         return self.driver.execute_cdp_cmd(command, arguments)
+
+    def show(self, path):
+        """A file of this machine."""
+        self.driver.get(path.as_uri())
 
     def open(self, server, fragment="", fresh=True):
         """A page that was never there before, unless it is not `fresh`."""
@@ -105,26 +113,39 @@ class Browser:
         return self.run("""const all = document.querySelectorAll('.message.assistant');
             return [...all].at(-1).querySelector('.tokens, .text').textContent""")
 
-    def picture(self, name):
+    def picture(self, name, whole=False):
+        """Of the window, or of the whole page however long it is."""
         PICTURES.mkdir(parents=True, exist_ok=True)
-        self.driver.save_screenshot(str(PICTURES / f"{name}-{self.name}.png"))
+        picture = self.cdp("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
+        (PICTURES / f"{name}-{self.name}.png").write_bytes(base64.b64decode(picture))
 
     def logged(self):
         """What the console said since it was asked last."""
         return [line["message"] for line in self.driver.get_log("browser")]
 
     def axe(self):
-        """What axe-core finds that is serious or worse."""
+        """What axe-core finds that is serious or worse, in light and in dark."""
         if not self.run("return typeof axe === 'object'"):
             self.cdp("Runtime.evaluate", expression=AXE)
-        found = self.driver.execute_async_script("""const done = arguments[0];
-            axe.run(document, {resultTypes: ['violations']}).then(r => done(r.violations.map(v =>
-              [v.impact, v.id, v.help, v.nodes.map(n => n.html.slice(0, 120)).slice(0, 3)])))""")
-        return [v for v in found if v[0] in ("serious", "critical")]
+        asked, found, grounds = self.scheme == "dark", [], set()
+        for dark in (not asked, asked):
+            self.dark(dark)
+            rows, ground = self.driver.execute_async_script("""const done = arguments[0];
+                const ask = async () => {
+                  const { violations } = await axe.run(document, {resultTypes: ['violations']});
+                  done([violations.map(v =>
+                          [v.impact, v.id, v.help, v.nodes.map(n => n.html.slice(0, 120)).slice(0, 3)]),
+                        getComputedStyle(document.body).backgroundColor]);
+                };
+                requestAnimationFrame(() => requestAnimationFrame(ask))""")  # in the colours of the scheme
+            grounds.add(ground)
+            found += [(self.scheme, *row) for row in rows if row[0] in ("serious", "critical")]
+        assert len(grounds) == 2, f"the same in light and dark: {grounds}"
+        return found
 
     def fits(self):
-        """Nothing makes the page wider than its window."""
-        return self.run("return document.documentElement.scrollWidth <= innerWidth")
+        """Nothing makes the page wider than its window. (innerWidth would grow with it: phones zoom out.)"""
+        return self.run("return document.documentElement.scrollWidth") <= self.width
 
     def quit(self):
         self.driver.quit()

@@ -90,7 +90,7 @@ def test_chat(page, server):
     page.picture("chat")
     assert page.fits() and not page.axe()
     if page.name == "phone":  # the narrowest that there are
-        page.cdp("Emulation.setDeviceMetricsOverride", width=360, height=740, deviceScaleFactor=1, mobile=True)
+        page.window(360, 740)
         assert page.fits()
         page.picture("narrow")
         page.size("phone")
@@ -102,7 +102,7 @@ def test_chat(page, server):
     page.open(server, fresh=False)
     page.click("#open-history")
     page.picture("history")
-    assert not page.axe()
+    assert page.fits() and not page.axe()
     page.click("#history-list .open")
     assert page.run("return document.querySelectorAll('.message').length") == 4
     assert page.answers(2)
@@ -179,7 +179,7 @@ def test_tokens_and_their_odds(page):
     odds = page.text(".odds")
     assert odds.startswith("Token 2 of") and len(page.all(".odds tr")) >= 5 and "%" in odds
     page.picture("tokens")
-    assert not page.axe()
+    assert page.fits() and not page.axe()
     # Also of a text that goes on.
     page.set("mode", "completion")
     page.set("schema", '{"type": "array", "items": {"type": "integer"}, "minItems": 4}')
@@ -206,7 +206,7 @@ def test_tools(page):
     page.answers(2)
     assert "rain" in page.text(".message.tool")
     page.picture("tools")
-    assert not page.axe()
+    assert page.fits() and not page.axe()
 
 
 def test_models_side_by_side(page):
@@ -224,7 +224,6 @@ def test_models_side_by_side(page):
     assert len(page.all(".column")) == 1
 
 
-@pytest.mark.parametrize("page", ["desktop"], indirect=True)
 @pytest.mark.parametrize("mode", ["chat", "completion"])
 def test_the_programs_work(page, mode):
     page.set("mode", mode)
@@ -234,7 +233,7 @@ def test_the_programs_work(page, mode):
     page.find("#prompt").send_keys("It's \"quoted\" $HOME `pwd` \\n")
     page.click("#open-code")
     page.picture("code")
-    assert not page.axe()
+    assert page.fits() and not page.axe()
     curl = page.run("return document.getElementById('code-text').value")
     page.click("[data-language=python]")
     python = page.run("return document.getElementById('code-text').value")
@@ -245,14 +244,6 @@ def test_the_programs_work(page, mode):
     assert done.returncode == 0, (python, done.stderr)
 
 
-def at_both_widths(page, name):
-    for size in SIZES:
-        page.size(size)
-        page.picture(name)
-        assert page.fits() and not page.axe(), size
-
-
-@pytest.mark.parametrize("page", ["desktop"], indirect=True)
 def test_status(page, server):
     page.run("location.hash = '#status'")
     body = {"model": "demo", "messages": [{"role": "user", "content": "a"}], "max_tokens": 300}
@@ -275,7 +266,8 @@ def test_status(page, server):
         over.set()
         for thread in threads:
             thread.join()
-    at_both_widths(page, "status")
+    page.picture("status")
+    assert page.fits() and not page.axe()
     hash_line = re.search(r'penstock_config_hash_info{hash="(\w+)"}', server.get("/metrics"))[1]
     assert hash_line in page.text("#facts")
     rows = page.run("return [...document.querySelectorAll('#models-table tbody tr')].map(r => r.textContent)")
@@ -289,6 +281,7 @@ def test_status(page, server):
     assert status == 404
     page.run("document.querySelector('#errors').scrollIntoView()")
     page.picture("errors")
+    assert page.fits() and not page.axe()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -303,7 +296,7 @@ def test_both_themes_are_readable(page, theme):
         page.run(f"location.hash = '#{view}'")
         page.until(f"!document.getElementById('view-{view}').hidden", view)
         page.picture(f"{theme}-{view}")
-        assert not page.axe(), view
+        assert page.fits() and not page.axe(), view
     # By the button it stays as it was chosen.
     page.run("document.getElementById('theme-button').click()")
     assert page.run("return document.documentElement.dataset.theme") == "light"
@@ -352,7 +345,7 @@ def test_a_server_with_a_key_asks_for_it(sized, serve):
     sized.open(server)
     sized.until("document.getElementById('key-dialog').open", "the question")
     sized.picture("key")
-    assert not sized.axe()
+    assert sized.fits() and not sized.axe()
     sized.find("#key-input").send_keys("wrong\n")
     sized.until("document.getElementById('key-error').textContent", "that it is wrong")
     sized.run("document.getElementById('key-input').value = ''")
@@ -366,7 +359,6 @@ def test_a_server_with_a_key_asks_for_it(sized, serve):
     assert "the-right-key" not in sized.run("return document.getElementById('code-text').value")
 
 
-@pytest.mark.parametrize("sized", ["desktop"], indirect=True)
 def test_it_follows_the_roles(sized, serve, tmp_path):
     (tmp_path / "pepper").write_text("0123456789abcdef" * 4)
     arguments = config(tmp_path, auth={"api_keys": {"pepper_file": "pepper"}},
@@ -389,10 +381,12 @@ def test_it_follows_the_roles(sized, serve, tmp_path):
             sized.until("!document.getElementById('status-notice').hidden", "a word")
             assert "may not read" in sized.text("#status-notice") and "metrics.read" in sized.text("#status-notice")
             assert sized.run("return document.getElementById('status-body').hidden")
-            at_both_widths(sized, "no-metrics")
+            sized.picture("no-metrics")
+            assert sized.fits() and not sized.axe()
         else:
             sized.until("document.querySelectorAll('#models-table tbody tr').length === 2", "models")
             assert "permission infer" in sized.text("#playground-notice")
+            assert sized.fits() and not sized.axe()
     # A key that may not is not tried again every other second.
     before = server.metric("penstock_auth_failures_total", reason="permission")
     sized.run("document.getElementById('nav-status').click()")
@@ -400,7 +394,7 @@ def test_it_follows_the_roles(sized, serve, tmp_path):
     assert server.metric("penstock_auth_failures_total", reason="permission") <= before + 1
 
 
-def test_while_models_load(browser, tmp_path):  # noqa: F811
+def test_while_models_load(sized, tmp_path):
     import socket
     (tmp_path / "model").mkdir()
     os.mkfifo(tmp_path / "model/config.json")
@@ -419,14 +413,13 @@ def test_while_models_load(browser, tmp_path):  # noqa: F811
                 return True
             except OSError:
                 return False
-        browser.until(answers, "a listener")
-        browser.size("desktop")
-        browser.open(Loading)
-        browser.until("document.getElementById('phase-text').textContent.startsWith('Loading')", "the phase")
-        browser.run("location.hash = '#status'")
-        browser.until("document.getElementById('models-table').textContent.includes('No model is loaded')", "no model")
-        browser.picture("loading")
-        assert not browser.axe()
+        sized.until(answers, "a listener")
+        sized.open(Loading)
+        sized.until("document.getElementById('phase-text').textContent.startsWith('Loading')", "the phase")
+        sized.run("location.hash = '#status'")
+        sized.until("document.getElementById('models-table').textContent.includes('No model is loaded')", "no model")
+        sized.picture("loading")
+        assert sized.fits() and not sized.axe()
     finally:
         process.kill()
         process.wait()

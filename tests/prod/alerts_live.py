@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 
-from rig import BINARY, ROOT, Authority, Server, expect
+from rig import BINARY, ROOT, Authority, Server, expect, free_port
 from stopper import Stopper, busiest_thread
 
 PROMETHEUS, ALERTMANAGER = shutil.which("prometheus"), shutil.which("prometheus-alertmanager")
@@ -31,12 +31,6 @@ PATIENCE = 90  # seconds, on a machine that does other things
 # Needs a machine, a disk or a script that is not sound; rules_unit.py fires them.
 NOT_LIVE = {"PenstockKernelDisabled", "PenstockGuardFails", "PenstockAuditBroken", "PenstockUsageNotWritten",
             "PenstockGpuLost", "PenstockGpuThrottled", "PenstockGpuMemoryErrors", "PenstockGpuFaults"}
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def wait(condition, what, seconds=PATIENCE):

@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -13,16 +12,10 @@ import threading
 import time
 import urllib.request
 
-from rig import ROOT, expect, serving
+from rig import ROOT, expect, free_port, serving
 
 HAPROXY = shutil.which("haproxy", path=os.environ.get("PATH", "") + ":/usr/sbin")
 DEPLOYED = (ROOT / "deploy/haproxy/haproxy.cfg").read_text()
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def post(port, path, body, timeout=60):

@@ -7,14 +7,13 @@ import json
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 import pathlib
 
-from rig import BINARY, ROOT, Server, expect, run
+from rig import BINARY, ROOT, Redis, Server, expect, run
 
 if shutil.which("redis-server") is None:
     print("no redis-server")
@@ -27,34 +26,6 @@ TENANTS = {
     "slots": {"parallel": 4},
     "fault": {"rpm": 100000, "tpm": "100M", "budget": {"tokens": "100M", "per": "1000h"}},
 }
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-class Redis:
-    def __init__(self, folder):
-        self.folder, self.port, self.process = folder, free_port(), None
-        self.start()
-
-    def start(self):
-        self.process = subprocess.Popen(
-            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-             "--requirepass", "secret", "--dir", str(self.folder)], stdout=subprocess.DEVNULL)
-        end = time.monotonic() + 60
-        while self.ask("PING") != "PONG":
-            expect(time.monotonic() < end, "redis-server does not start")
-            time.sleep(0.02)
-
-    def ask(self, *words):
-        return run("redis-cli", "-p", self.port, "-a", "secret", "--no-auth-warning", *words).stdout.strip()
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
 
 
 def config(folder, redis, n, on_outage):

@@ -38,6 +38,36 @@ def openssl(*arguments, **options):
     return done.stdout
 
 
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Redis:
+    """A redis-server in a folder, with the password `secret`."""
+
+    def __init__(self, folder):
+        self.folder, self.port, self.process = folder, free_port(), None
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(
+            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+             "--requirepass", "secret", "--dir", str(self.folder)], stdout=subprocess.DEVNULL)
+        end = time.monotonic() + 60
+        while self.ask("PING") != "PONG":
+            expect(time.monotonic() < end, "redis-server does not start")
+            time.sleep(0.02)
+
+    def ask(self, *words):
+        return run("redis-cli", "-p", self.port, "-a", "secret", "--no-auth-warning", *words).stdout.strip()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
 class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path):
         super().__init__("localhost", timeout=60)

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "absl/strings/str_cat.h"
 #include "bench/compare.h"
 #include "bench/distribution.h"
 #include "bench/report.h"
@@ -121,6 +122,17 @@ TEST(Results, OfAnotherSchemaAreRefusedByName) {
   other = Results({{"x", {1}}});
   other["runs"] = Json::array();
   EXPECT_THAT(problem(other), HasSubstr("no runs"));
+  for (const Json& run : {Json(1), Json::object(), Json({{"result", 3}})}) {
+    other["runs"] = Json::array();
+    other["runs"].push_back(run);
+    EXPECT_THAT(problem(other), HasSubstr("a run without a result")) << run;
+  }
+}
+
+int Count(const std::string& text, const std::string& part) {
+  int count = 0;
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++count;
+  return count;
 }
 
 /// A server that keeps its goal up to `limit`.
@@ -153,7 +165,21 @@ TEST(Sweep, DoesNotTrustABusyGenerator) {
   });
   ASSERT_TRUE(found.ok());
   EXPECT_EQ(found->best_rate, 8);
+  EXPECT_EQ(found->end, SweepEnd::kBusyGenerator);
   EXPECT_FALSE(found->steps.back().kept);
+}
+
+TEST(Sweep, EndsWhereAllRequestsAreInFlightAtOnce) {
+  const auto found = FindHighestRate({}, [](double) -> absl::StatusOr<LoadResult> {
+    LoadResult result;
+    result.num_ok = result.num_good = 100;
+    for (int i = 0; i < 100; ++i) result.e2e.Add(3);
+    return result;
+  });
+  ASSERT_TRUE(found.ok());
+  EXPECT_EQ(found->end, SweepEnd::kFewRequests);
+  EXPECT_EQ(found->best_rate, 64) << "at 32/s the last leaves after 3.1 s";
+  EXPECT_EQ(Sweep(7.7)->end, SweepEnd::kFound);
 }
 
 TEST(Report, ShowsWhatIsInTheFileAsText) {
@@ -178,10 +204,61 @@ TEST(Report, DrawsARoofline) {
   EXPECT_THAT(HtmlReport({{"k", &file}}), HasSubstr("Roofline"));
 }
 
+TEST(Report, GivesRoundsOneColourAndOneMark) {
+  Json file = Results({{"x", {100, 300}}, {"y", {200, 200}}});
+  for (Json& run : file["runs"]) {
+    run["result"]["ttft_seconds"]["curve"] = {0.001, 0.002, 0.1};
+    run["result"]["ttft_seconds"]["p99"] = 0.1;
+  }
+  file["runs"].push_back(file["runs"].back());
+  file["runs"].back()["scenario"]["name"] = "t";
+  file["runs"].back()["result"]["output_tokens_per_second"] = 50;
+  const std::string html = HtmlReport({{"a", &file}});
+  EXPECT_EQ(Count(html, "<li class=\"s0\">s, x</li>"), 1);
+  EXPECT_EQ(Count(html, "<path class=\"s0\""), 2) << "a line for each round";
+  EXPECT_EQ(Count(html, "<title>s, x</title>"), 1) << "a mark for all rounds";
+  EXPECT_EQ(Count(html, "<path class=\"s1\""), 3) << "of latencies two, of throughput one";
+}
+
+TEST(Report, SaysWhatASweepFound) {
+  Json file = Results({{"x", {100, 200}}});
+  EXPECT_THAT(MarkdownReport({{"a", &file}}), Not(HasSubstr("keep")));
+  for (Json& run : file["runs"]) run["best_rate"] = 12.5;
+  for (const std::string& text : {HtmlReport({{"a", &file}}), MarkdownReport({{"a", &file}})})
+    EXPECT_EQ(Count(text, "s, x: 12.50 requests/s keep the goal."), 1) << text;
+  const auto told = [&](double rate, const char* ended_by) {
+    file["runs"][0]["best_rate"] = rate;
+    file["runs"][0]["ended_by"] = ended_by;
+    return HtmlReport({{"a", &file}});
+  };
+  EXPECT_THAT(told(2, "requests"), HasSubstr("keep the goal (or more: then all requests"));
+  EXPECT_THAT(told(2, "generator"), HasSubstr("keep the goal (or more: then the load generator"));
+  EXPECT_THAT(told(0, "generator"), HasSubstr("generator was the bottleneck at every rate"));
+  EXPECT_THAT(told(0, "goal"), HasSubstr("no rate that was tried keeps the goal"));
+}
+
+TEST(SvgPlot, SaysHowManyItLeavesOut) {
+  Plot plot{"t", {"x"}, {"y"}, {}};
+  for (int i = 0; i < 11; ++i)
+    plot.series.push_back({absl::StrCat("series ", i % 10), {{0, 1, ""}, {1, 2, ""}}});
+  const std::string svg = SvgOf(plot);
+  EXPECT_EQ(Count(svg, "<path"), 9) << "eight names, one of them twice";
+  EXPECT_EQ(Count(svg, "<li class=\"s"), 8);
+  EXPECT_THAT(svg, HasSubstr("and 2 more, not drawn"));
+}
+
+TEST(SvgPlot, HasTicksWhereALogarithmicAxisIsShort) {
+  for (const auto& [low, high] : {std::pair{3.1, 4.2}, {0.021, 0.049}, {1.0, 900.0}, {5.0, 5.0}}) {
+    Plot plot{"t", {"x", true}, {"y"}, {{"s", {{low, 0, ""}, {high, 1, ""}}}}};
+    EXPECT_GE(Count(SvgOf(plot), "text-anchor=\"middle\">") - 2, 2) << low << " to " << high;
+  }
+}
+
 TEST(SvgPlot, LeavesOutWhatAnAxisCannotShow) {
   Plot plot{"t", {"x", true}, {"y"}, {{"s", {{0, 1}, {-1, 2}, {NAN, 1}}}}};
   EXPECT_EQ(SvgOf(plot), "");
-  plot.series[0].points.emplace_back(10, 3);
+  plot.series[0].points.push_back({10, 3, ""});
+  plot.series[0].points.push_back({20, 4, ""});
   const std::string svg = SvgOf(plot);
   EXPECT_THAT(svg, HasSubstr("M"));
   EXPECT_THAT(svg, Not(HasSubstr("nan")));

@@ -135,7 +135,8 @@ export class MessageView {
     if (meta.tokens !== undefined) facts.push(`${meta.tokens} tokens`);
     if (meta.first) facts.push(`first after ${duration((meta.first - meta.began) / 1000)}`);
     const streamed = (meta.ended - meta.first) / 1000;
-    if (meta.tokens > 1 && streamed > 0) facts.push(`${((meta.tokens - 1) / streamed).toFixed(0)} tokens/s`);
+    // Of an answer that came in one piece the time says nothing.
+    if (meta.tokens > 1 && streamed >= 0.05) facts.push(`${((meta.tokens - 1) / streamed).toFixed(0)} tokens/s`);
     else if (meta.tokens === undefined && seconds > 0) facts.push(`stopped after ${duration(seconds)}`);
     if (meta.finish) facts.push({ length: "cut at the most tokens", stop: "complete", tool_calls: "calls a function" }[meta.finish] ?? meta.finish);
     const copy = make("button", { type: "button", class: "quiet" }, "Copy");
