@@ -52,7 +52,8 @@ struct WaitingLoad {
   int32_t priority = 0;
   int32_t num_requests = 0;
   int64_t num_tokens = 0;  // to compute
-  std::string tenant;      // whose they are; empty: there are no turns among tenants
+  std::string tenant;      // whose they are
+  int64_t cost = 0;        // tokens that they may take, by which tenants take turns
 };
 
 /// A snapshot of how busy an engine is; cheap, never blocks.
@@ -61,8 +62,9 @@ struct EngineLoad {
   int32_t num_waiting = 0;
   int64_t num_waiting_tokens = 0;  // prompt tokens not yet computed of waiting and running requests
   double kv_usage = 0;  // blocks held by live requests / blocks, of the fullest group; [0, 1]
-  std::vector<WaitingLoad>
-      waiting;  // by priority and tenant; the rest of num_waiting is not queued yet
+  /// By priority and tenant; the rest of num_waiting is not queued yet.
+  std::vector<WaitingLoad> waiting;
+  bool has_turns = false;  // priorities go before each other, and in each tenants take turns
   double requests_per_second = 0;  // begun, lately, while others waited; 0: none have waited
   double tokens_per_second = 0;    // of their prompts
   bool healthy = true;             // false after a device fault

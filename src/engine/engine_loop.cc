@@ -309,6 +309,7 @@ EngineLoad EngineLoop::load() const {
   load.kv_usage = kv_usage_;
   load.healthy = healthy_;
   load.draining = draining_;
+  load.has_turns = scheduler_.waiting().has_turns();
   load.last_step = absl::FromUnixNanos(last_step_nanos_);
   const std::lock_guard lock(lists_mutex_);
   load.waiting = waiting_;

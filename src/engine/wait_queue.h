@@ -73,6 +73,7 @@ class WaitQueue {
   using Level = std::pair<int32_t, std::string>;      // priority and tenant
   /// The first priority to run first.
   const std::map<Level, WaitingLoad>& levels() const { return levels_; }
+  bool has_turns() const { return policy_ != QueuePolicy::kFcfs; }
   uint64_t version() const { return version_; }  // of levels
 
  private:
@@ -87,13 +88,13 @@ class WaitQueue {
   void Count(const Sequence& seq, int32_t requests, int64_t tokens) {
     num_tokens_ += tokens;
     ++version_;
-    const bool turns = policy_ != QueuePolicy::kFcfs;
-    const Level key{seq.rank.priority, turns ? seq.request.tenant : ""};
+    const Level key{seq.rank.priority, seq.request.tenant};
     WaitingLoad& level = levels_[key];
     level.priority = key.first;
     level.tenant = key.second;
     level.num_requests += requests;
     level.num_tokens += tokens;
+    level.cost += requests * Cost(seq);
     if (level.num_requests == 0) levels_.erase(key);
   }
 

@@ -102,27 +102,30 @@ namespace {
 template <class AddBytes>
 absl::StatusOr<std::string> DigestOf(const std::string& path, const AddBytes& add_bytes) {
   RunningDigest digest(RunningDigest::Kind::kSha256);
-  for (const fs::path& file : FilesOf(path)) {
+  const std::vector<fs::path> files = FilesOf(path);
+  for (const fs::path& file : files) {
     std::error_code error;
     const auto size = fs::file_size(file, error);
     if (error) return absl::UnavailableError(absl::StrCat(file.string(), ": cannot be read"));
     const fs::path name = file.lexically_relative(fs::path(path));
     digest.Add(absl::StrCat(name == "." || name.empty() ? file.filename().string() : name.string(),
                             "\n", size, "\n"));
-    RETURN_IF_ERROR(add_bytes(file.string(), size, digest));
+    RETURN_IF_ERROR(add_bytes(file.string(), size, files.size(), digest));
   }
   return digest.Hex();
 }
 
 /// Another checkpoint of the same shapes differs nearly everywhere: of a large file pieces at even
 /// distances are enough to tell.
-absl::Status AddParts(const std::string& path, uintmax_t size, RunningDigest& digest) {
-  constexpr uintmax_t kWhole = 1 << 20, kPiece = 4096, kPieces = kWhole / kPiece;
+absl::Status AddParts(const std::string& path, uintmax_t size, size_t num_files,
+                      RunningDigest& digest) {
+  constexpr uintmax_t kWhole = 1 << 20, kPiece = 4096, kFewest = 16;
   if (size <= kWhole) return digest.AddFile(path);
+  const uintmax_t num_pieces = std::max(kFewest, kWhole / kPiece / num_files);
   std::ifstream in(path, std::ios::binary);
   std::string piece(kPiece, '\0');
-  for (uintmax_t i = 0; i < kPieces; ++i) {
-    const uintmax_t at = (size - kPiece) / (kPieces - 1) * i;
+  for (uintmax_t i = 0; i < num_pieces; ++i) {
+    const uintmax_t at = (size - kPiece) / (num_pieces - 1) * i;
     in.seekg(static_cast<std::streamoff>(at));
     if (!in.read(piece.data(), static_cast<std::streamsize>(kPiece)))
       return absl::UnavailableError(absl::StrCat(path, ": cannot be read"));
@@ -134,7 +137,7 @@ absl::Status AddParts(const std::string& path, uintmax_t size, RunningDigest& di
 }  // namespace
 
 absl::StatusOr<std::string> FilesDigest(const std::string& path) {
-  return DigestOf(path, [](const std::string& file, uintmax_t, RunningDigest& digest) {
+  return DigestOf(path, [](const std::string& file, uintmax_t, size_t, RunningDigest& digest) {
     return digest.AddFile(file);
   });
 }

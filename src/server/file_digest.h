@@ -35,7 +35,7 @@ class RunningDigest {
 /// Hexadecimal.
 absl::StatusOr<std::string> FilesDigest(const std::string& path);
 
-/// Of the same files and of parts of large ones, 1 MiB at most of each: milliseconds.
+/// Of the same files, those above 1 MiB by pieces at even distances; hexadecimal.
 absl::StatusOr<std::string> FilesFingerprint(const std::string& path);
 
 }  // namespace penstock

@@ -258,10 +258,19 @@ void SetAbilities(const ModelConfig& model, ServedModel& served) {
   served.embedding_size = served.can_embed ? model.hidden_size : 0;
 }
 
-/// fp_ and of the model's files, then of all else that its answers come from, eight digits each.
-absl::StatusOr<std::string> FingerprintOf(const std::string& dir, const ModelEntry& entry,
-                                          const std::string& kernels) {
-  ASSIGN_OR_RETURN(const std::string files, FilesFingerprint(dir));
+/// fp_ and of the model's files, then of what else its answers come from, eight digits each; empty
+/// where a file cannot be read.
+std::string FingerprintOf(const std::string& name, const std::string& dir, const ModelEntry& entry,
+                          const std::string& kernels) {
+  RunningDigest digest(RunningDigest::Kind::kSha256);
+  const absl::StatusOr<std::string> files = FilesFingerprint(dir);
+  absl::Status read = files.status();
+  if (!entry.chat_template.empty()) read.Update(digest.AddFile(entry.chat_template));
+  if (!read.ok()) {
+    Log(LogLevel::kInfo, "no system_fingerprint",
+        {{"model", name}, {"why", std::string(read.message())}});
+    return "";
+  }
   ServerConfig settings;
   ModelEntry& own = settings.models["model"];
   own = entry;
@@ -269,9 +278,8 @@ absl::StatusOr<std::string> FingerprintOf(const std::string& dir, const ModelEnt
   own.aliases.clear();
   own.fallback.clear();
   own.lora = {};
-  RunningDigest digest(RunningDigest::Kind::kSha256);
   digest.Add(absl::StrCat(ConfigHash(settings), "\n", kernels, "\n", BuildName()));
-  return absl::StrCat("fp_", files.substr(0, 8), "_", digest.Hex().substr(0, 8));
+  return absl::StrCat("fp_", files->substr(0, 8), "_", digest.Hex().substr(0, 8));
 }
 
 }  // namespace
@@ -339,7 +347,7 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
   instance->metrics_ = parts.catalogue->MakeRequestMetrics(name, info.max_context);
 
   served->name = name;
-  ASSIGN_OR_RETURN(served->fingerprint, FingerprintOf(dir, entry, kernels));
+  served->fingerprint = FingerprintOf(name, dir, entry, kernels);
   served->aliases = entry.aliases;
   served->engine = instance->engine_.get();
   served->tokenizer = instance->assets_.tokenizer.get();

@@ -188,6 +188,7 @@ absl::StatusOr<AdapterPool::Model> AdapterPool::Bring(const std::string& name,
   auto model = std::make_shared<ServedModel>(*parts_.base);
   model->name = name;
   model->aliases.clear();
+  model->fingerprint.clear();  // it is of the model alone
   model->parent = parts_.base->name;
   model->adapter = id;
   Entry& entry = entries_[name];

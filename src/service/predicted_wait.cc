@@ -8,28 +8,30 @@
 namespace penstock {
 
 absl::Duration PredictedWait(const EngineLoad& load, int32_t priority, std::string_view tenant) {
-  int64_t queued = 0, own_requests = 0, own_tokens = 0;
+  const bool takes_turns = load.has_turns && !tenant.empty();
+  int64_t queued = 0, own_requests = 0, own_cost = 0;
   for (const WaitingLoad& level : load.waiting) {
     queued += level.num_requests;
     if (level.priority != priority || level.tenant != tenant) continue;
     own_requests = level.num_requests;
-    own_tokens = level.num_tokens;
+    own_cost = level.cost;
   }
   int64_t requests = 0, tokens = 0;
   for (const WaitingLoad& level : load.waiting) {
-    if (level.priority > priority) continue;
-    const bool turns = level.priority == priority && !level.tenant.empty() && !tenant.empty();
-    if (!turns || level.tenant == tenant) {
-      requests += level.num_requests;
-      tokens += level.num_tokens;
-      continue;
+    if (load.has_turns && level.priority > priority) continue;
+    int64_t before = level.num_requests;
+    if (takes_turns && level.priority == priority && level.tenant != tenant) {
+      // As many of theirs as cost what its own do, and the one whose turn it is.
+      const double cost =
+          static_cast<double>(std::max<int64_t>(1, level.cost)) / std::max(1, level.num_requests);
+      before = std::min(before, static_cast<int64_t>(static_cast<double>(own_cost) / cost) + 1);
     }
-    // One of theirs may be first at each turn.
-    const int64_t one = level.num_tokens / std::max(1, level.num_requests);
-    requests += std::min<int64_t>(level.num_requests, own_requests + 1);
-    tokens += std::min(level.num_tokens, own_tokens + one);
+    requests += before;
+    tokens += level.num_tokens * before / std::max(1, level.num_requests);
   }
-  requests += std::max<int64_t>(0, load.num_waiting - queued);  // not in the queue yet
+  // Those on their way to the queue; whose they are is not known.
+  const int64_t coming = std::max<int64_t>(0, load.num_waiting - queued);
+  requests += takes_turns ? std::min(coming, own_requests + 1) : coming;
   double seconds = 0;
   if (load.requests_per_second > 0)
     seconds = static_cast<double>(requests) / load.requests_per_second;

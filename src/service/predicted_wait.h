@@ -13,7 +13,7 @@ namespace penstock {
 
 /// Of a new request of this priority: those before it, at the rate at which the engine has lately
 /// begun requests or read prompts, whichever takes longer. Zero where nobody waits; infinite never:
-/// zero also where no rate is known yet. Within its priority tenants take turns, so those of another
+/// zero also where no rate is known yet. Where tenants take turns within a priority, those of another
 /// tenant are before it only as far as its own go; `tenant` empty: all are.
 absl::Duration PredictedWait(const EngineLoad& load, int32_t priority, std::string_view tenant);
 

@@ -6,6 +6,7 @@ root; skipped where the kernel grants none. The kernel is told to try five times
 before it gives up bytes that nobody acknowledges, which is a quarter of an hour otherwise.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -22,11 +23,13 @@ except ImportError:  # the system's Python: its connections are left out
     grpc = None
 
 SERVER, CLIENT = "10.199.0.1", "10.199.0.2"
-IDLE, STREAMS = 5, 8
+IDLE, STREAMS, LENGTH = 5, 32, 1900
 
 
 def config(_):
-    return {"server": {"allow_anonymous": True, "public": {"http": "0.0.0.0:0", "grpc": "0.0.0.0:0"}}}
+    # Idle connections end by themselves much later, and streams would go on for long.
+    return {"limits": {"idle_timeout": "30m"}, "engine": {"threads": 1, "speculation": {"method": "off"}},
+            "server": {"allow_anonymous": True, "public": {"http": "0.0.0.0:0", "grpc": "0.0.0.0:0"}}}
 
 
 def say(text):
@@ -35,7 +38,7 @@ def say(text):
 
 def client(port, grpc_port):
     """The machine that will be gone: opens what it is told to, reads until every stream has begun, and waits."""
-    body = json.dumps({"model": "demo", "prompt": "Once", "max_tokens": 2000, "ignore_eos": True, "stream": True})
+    body = json.dumps({"model": "demo", "prompt": "Once", "max_tokens": LENGTH, "ignore_eos": True, "stream": True})
     head = ("POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n\r\n")
     kept = []
@@ -55,8 +58,11 @@ def client(port, grpc_port):
 
 
 def descriptors(server):
-    return sum(os.readlink(f"/proc/{server.process.pid}/fd/{name}").startswith("socket:")
-               for name in os.listdir(f"/proc/{server.process.pid}/fd"))
+    folder, sockets = f"/proc/{server.process.pid}/fd", 0
+    for name in os.listdir(folder):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            sockets += os.readlink(f"{folder}/{name}").startswith("socket:")
+    return sockets
 
 
 def unacknowledged(port):
@@ -98,6 +104,7 @@ def inside():
             opened = IDLE * (1 if grpc is None else 2) + STREAMS
             server.wait(lambda: descriptors(server) >= before + opened, "connections")
             server.wait(lambda: unacknowledged(server.grpc_port) == 0, "idle connections")
+            expect(server.metric("vllm:num_requests_running") == STREAMS, "streams")
             ip("link", "set", "far", "down", of=peer.pid)  # the cable
             start = time.monotonic()
             status, answer = server.call("POST", "/v1/completions",
@@ -105,6 +112,8 @@ def inside():
             expect(status == 200, "another client", status, answer)
             server.wait(lambda: server.metric("vllm:num_requests_running") == 0, "no request left", 120)
             given_up = time.monotonic() - start
+            written = server.metric("vllm:generation_tokens_total")
+            expect(written < STREAMS * LENGTH, "streams went on to their end", written)
             server.wait(lambda: descriptors(server) <= before, "descriptors back", 120)
             say(f"{STREAMS} streams given up after {given_up:.1f} s, {opened} connections after "
                 f"{time.monotonic() - start:.1f} s, no goodbye heard")
@@ -114,8 +123,8 @@ def inside():
 
 
 def granted():
-    wire = ("ip", "link", "add", "name", "near", "type", "veth", "peer", "name", "far")
-    return run("unshare", "-rn", *wire).returncode == 0
+    wire = "ip link add name near type veth peer name far && echo 5 > /proc/sys/net/ipv4/tcp_retries2"
+    return run("unshare", "-rn", "sh", "-c", wire).returncode == 0
 
 
 if __name__ == "__main__":
@@ -124,7 +133,7 @@ if __name__ == "__main__":
     elif sys.argv[1:2] == ["inside"]:
         inside()
     elif not granted():
-        print("skipped: no network namespaces with virtual wires are granted here")
+        print("skipped: no network namespaces with wires and settings of their own are granted here")
         sys.exit(77)
     else:
         sys.exit(subprocess.run(["unshare", "-rn", sys.executable, "-B", __file__, "inside"]).returncode)

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <bit>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -19,6 +18,7 @@ namespace {
 constexpr size_t kMaxKeyClasses = 64;
 constexpr size_t kMaxPendingMembers = 6;
 constexpr size_t kMaxDemands = 4;
+constexpr int kUndoneDepth = 2;  // so deep a look whether values contradict each other
 constexpr int64_t kMaxCountedMembers = 2000;
 
 }  // namespace
@@ -251,15 +251,26 @@ class ObjectShape {
         value = Normal(std::move(value));
         const Expr expr = c_.ValueOf(value);
         // A second member of the same name would take the place of the one that was demanded.
-        if (expr != GrammarBuilder::kNothing && value != k.value) {
-          const Condition& demand = *demands_[std::countr_zero(met)];
-          RETURN_IF_ERROR(
-              c_.formulas_.Refuse(demand.node, demand.text,
-                                  "cannot be kept under a negation where names are not listed"));
-        }
+        if (expr != GrammarBuilder::kNothing) RETURN_IF_ERROR(CheckLasting(met, k.value));
         ways.push_back(Member(KeyOf(k.keys), expr));
       }
       demanded_.push_back(c_.builder_.Choice(std::move(ways)));
+    }
+    return absl::OkStatus();
+  }
+
+  /// Refuses demands that a second member of the same name, whose value fulfils `others`, could undo.
+  absl::Status CheckLasting(uint32_t met, const Literals& others) {
+    if (max_ == 0 || max_ == 1) return absl::OkStatus();  // there is no second one
+    for (size_t d = 0; d < demands_.size(); ++d) {
+      if ((met >> d & 1) == 0) continue;
+      Literals undone = others;
+      undone.push_back(!demands_[d]->literal);
+      ASSIGN_OR_RETURN(const bool may, c_.MayHoldAtAll(Normal(std::move(undone)), kUndoneDepth));
+      if (!may) continue;
+      RETURN_IF_ERROR(
+          c_.formulas_.Refuse(demands_[d]->node, demands_[d]->text,
+                              "cannot be kept under a negation where names are not listed"));
     }
     return absl::OkStatus();
   }
@@ -430,63 +441,6 @@ absl::StatusOr<SchemaCompiler::Expr> SchemaCompiler::MakeObject(const Literals& 
   };
   for (const Formulas::Conjunction& conditions : alternatives) RETURN_IF_ERROR(add(conditions, 0));
   return builder_.Sequence({Text("{"), blank_, builder_.Choice(std::move(options))});
-}
-
-absl::StatusOr<bool> SchemaCompiler::MayHold(const Literals& literals, Kind kind, int depth) {
-  ASSIGN_OR_RETURN(const int32_t formula, FormulaOf(literals, kind));
-  if (formula == Formulas::kFalse) return false;
-  if (formula == Formulas::kTrue) return true;
-  if (kind == Kind::kString) {
-    ASSIGN_OR_RETURN(const CharAutomaton texts, TextsOf(formula));
-    return !texts.empty();
-  }
-  if (kind == Kind::kNumber) {
-    ASSIGN_OR_RETURN(const CharAutomaton numbers, NumbersOf(formula));
-    return !numbers.empty();
-  }
-  if (kind != Kind::kObject) return true;
-  ASSIGN_OR_RETURN(const std::vector<Formulas::Conjunction> alternatives,
-                   formulas_.Alternatives(formula));
-  for (const Formulas::Conjunction& conditions : alternatives) {
-    ASSIGN_OR_RETURN(const bool may, ObjectMayHold(conditions, depth));
-    if (may) return true;
-  }
-  return false;
-}
-
-absl::StatusOr<bool> SchemaCompiler::MayHoldAtAll(const Literals& literals, int depth) {
-  if (literals == Literals{kImpossible}) return false;
-  if (depth == 0) return true;
-  for (const Kind kind : kKinds) {
-    ASSIGN_OR_RETURN(const bool may, MayHold(literals, kind, depth));
-    if (may) return true;
-  }
-  return false;
-}
-
-absl::StatusOr<bool> SchemaCompiler::ObjectMayHold(const Formulas::Conjunction& conditions,
-                                                   int depth) {
-  int64_t min = 0, max = -1;
-  for (const Condition* c : conditions) {
-    if (c->is != Is::kNumMembers) continue;
-    min = std::max(min, c->min);
-    if (c->max >= 0) max = max < 0 ? c->max : std::min(max, c->max);
-  }
-  if (max >= 0 && max < min) return false;
-  for (const Condition* c : conditions) {
-    if (c->is != Is::kHas) continue;
-    Literals value;
-    for (const Condition* other : conditions) {
-      if (other->is == Is::kLacks && other->text == c->text) return false;
-      if (other->is == Is::kMember && other->text == c->text) value.push_back(other->literal);
-      if (other->is != Is::kMembers) continue;
-      ASSIGN_OR_RETURN(const bool inside, InDomain(*other->domain, c->text, other->node));
-      if (inside) value.push_back(other->literal);
-    }
-    ASSIGN_OR_RETURN(const bool may, MayHoldAtAll(Normal(std::move(value)), depth - 1));
-    if (!may) return false;
-  }
-  return true;
 }
 
 }  // namespace penstock::grammar
