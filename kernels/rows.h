@@ -75,12 +75,14 @@ enum class Gate : uint8_t {
   kRelu,
   kSquaredRelu,
   kSigmoid,
+  kSoftCap,
   kClampedSwiglu,
   kNone
 };
 
-/// y = f(gate) * up, or f(gate) where up.data is null. kClampedSwiglu: with g = min(gate, limit) and
-/// u = clamp(up, +-limit), g sigmoid(alpha g) (u + 1). kNone: f(x) = x.
+/// y = f(gate) * up, or f(gate) where up.data is null. kSoftCap: limit tanh(gate / limit).
+/// kClampedSwiglu: with g = min(gate, limit) and u = clamp(up, +-limit), g sigmoid(alpha g) (u + 1).
+/// kNone: f(x) = x.
 struct GatedArgs {
   RowInput gate;
   RowInput up;

@@ -6,7 +6,7 @@
 namespace penstock::PENSTOCK_KERNELS {
 namespace {
 
-__device__ float Activated(Gate f, float x) {
+__device__ float Activated(Gate f, float x, float limit) {
   switch (f) {
     case Gate::kSilu:
       return __fmul_rn(x, Sigmoid(x));
@@ -27,6 +27,10 @@ __device__ float Activated(Gate f, float x) {
     }
     case Gate::kSigmoid:
       return Sigmoid(x);
+    case Gate::kSoftCap: {
+      const float in = __fdiv_rn(x, limit);
+      return __fmul_rn(limit, __fmaf_rn(2.0f, Sigmoid(__fadd_rn(in, in)), -1.0f));
+    }
     case Gate::kClampedSwiglu:
     case Gate::kNone:
       break;
@@ -54,7 +58,7 @@ __global__ void __launch_bounds__(kRowThreads) GatedKernel(GatedArgs a) {
       if (a.f == Gate::kClampedSwiglu) {
         v[j] = ClampedSwiglu(v[j], up[j], a.limit, a.alpha);
       } else {
-        v[j] = Activated(a.f, v[j]);
+        v[j] = Activated(a.f, v[j], a.limit);
         if (a.up.data != nullptr) v[j] = __fmul_rn(Rounded<T>(v[j]), up[j]);
       }
     }

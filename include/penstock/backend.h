@@ -228,11 +228,12 @@ enum class Activation : uint8_t {
   kRelu,
   kSquaredRelu,
   kSigmoid,
+  kSoftCap,
   kClampedSwiglu
 };
 
-/// y = f(gate) * up, or f(gate) where up.data is null. kClampedSwiglu: with g = min(gate, limit)
-/// and u = clamp(up, +-limit), g sigmoid(alpha g) (u + 1).
+/// y = f(gate) * up, or f(gate) where up.data is null. kSoftCap: limit tanh(gate / limit).
+/// kClampedSwiglu: with g = min(gate, limit) and u = clamp(up, +-limit), g sigmoid(alpha g) (u + 1).
 struct ActivationArgs {
   Activation f = Activation::kSilu;
   Tensor gate = {};  // [m, n]
@@ -284,6 +285,14 @@ struct ExpertsArgs {
   absl::Span<const ExpertWeights> experts;
   ActivationArgs activation;  // f, limit and alpha
   Tensor y = {};              // [m, k]
+};
+
+/// y += sum over a row's slots, in order, of weight * x; x is lost
+struct ExpertSumArgs {
+  Tensor x;                        // float32 [m num_slots, k]: a row's slots one after the other
+  const float* weights = nullptr;  // [m, num_slots]
+  int32_t num_slots = 0;
+  Tensor y = {};  // [m, k]
 };
 
 /// Heads of the gated delta rule (Yang et al. 2024); each key head serves num_value_heads /
@@ -343,6 +352,8 @@ class Ops {
   virtual void Activate(const ActivationArgs& args) = 0;
   virtual void Route(const RouteArgs& args) = 0;
   virtual void Experts(const ExpertsArgs& args) = 0;
+  /// How Experts ends.
+  virtual void SumExperts(const ExpertSumArgs& args) = 0;
   virtual void DeltaRule(const DeltaArgs& args, const BatchRows& batch) = 0;
   /// y[i] = x[rows[i]]
   virtual void GatherRows(const Tensor& x, absl::Span<const int32_t> rows, const Tensor& y) = 0;

@@ -68,6 +68,7 @@ struct LoraConfig {
   int32_t max_adapters = 4;                     // different ones computed in one step
   int32_t max_host_adapters = 8;                // in memory at once
   int32_t max_rank = 16;
+  bool experts = false;  // memory is kept for adapters of the experts that tokens are routed to
   bool allow_runtime = false;  // clients may load and unload adapters of `dir`
 };
 

@@ -165,8 +165,7 @@ ConfigSection DescribeLora(LoraConfig& c) {
   return {
       "lora",
       "Low-rank adapters (LoRA, as PEFT writes them), each a model of its own to clients. What "
-      "they "
-      "take at most is taken from kv_memory at start. Adapters need device: cpu.",
+      "they take at most is taken from kv_memory at start. Not with tensor_parallel above 1.",
       {
           {"dir", &c.dir,
            "A folder of adapters: a request whose model is the name of one is answered with it, "
@@ -192,6 +191,9 @@ ConfigSection DescribeLora(LoraConfig& c) {
            {},
            1,
            256},
+          {"experts", &c.experts,
+           "Adapters may change the experts that tokens are routed to: memory is kept for all of "
+           "them. Router and shared experts need it not."},
           {"allow_runtime", &c.allow_runtime,
            "Clients may load and unload adapters of `dir` by /v1/load_lora_adapter and "
            "/v1/unload_lora_adapter."},

@@ -31,8 +31,8 @@ absl::Status AdapterStore::Load(AdapterId id, const std::string& dir) {
   own.numbers = options_.numbers;
   ASSIGN_OR_RETURN(const OpenedBackend backend, OpenBackend(own));
   ASSIGN_OR_RETURN(AdapterWeights weights,
-                   LoadAdapter(dir, config_, *backend.device, options_.max_rank));
-  if (const int64_t most = MaxAdapterBytes(config_, options_.max_rank); weights.num_bytes > most) {
+                   LoadAdapter(dir, config_, *backend.device, options_.bounds));
+  if (const int64_t most = MaxAdapterBytes(config_, options_.bounds); weights.num_bytes > most) {
     return absl::InvalidArgumentError(
         absl::StrCat(dir, " takes ", weights.num_bytes, " bytes, an adapter has at most ", most));
   }
@@ -54,8 +54,8 @@ void AdapterStore::Remove(AdapterId id) {
 }
 
 int64_t AdapterStore::MaxBytes(int32_t max_rows) const {
-  return options_.max_adapters * MaxAdapterBytes(config_, options_.max_rank) +
-         max_rows * max_columns() * static_cast<int64_t>(sizeof(float));
+  return options_.max_adapters * MaxAdapterBytes(config_, options_.bounds) +
+         AdapterStepBytes(config_, options_.bounds.max_rank, max_rows);
 }
 
 }  // namespace penstock

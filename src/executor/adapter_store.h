@@ -21,7 +21,7 @@ namespace penstock {
 struct AdapterOptions {
   int32_t max_adapters = 0;  // that exist at once; 0: none are supported
   int32_t max_in_step = 0;   // different ones in one step
-  int32_t max_rank = 16;
+  AdapterBounds bounds;
   std::string cpu_kernels = "auto";  // those of the model
   DType numbers = DType::kBFloat16;  // of 16 bits, those of the model's device
   WorkerPool* pool = nullptr;        // outlives the store
@@ -42,10 +42,10 @@ class AdapterStore {
   void Remove(AdapterId id);
 
   const AdapterOptions& options() const { return options_; }
-  /// What all adapters together take at most, and the room for their products in a step of
+  /// What all adapters together take at most, and what a decoder keeps to compute them in steps of
   /// `max_rows` rows.
   int64_t MaxBytes(int32_t max_rows) const;
-  int64_t max_columns() const { return MaxAdapterColumns(config_, options_.max_rank); }
+  int64_t max_columns() const { return MaxAdapterColumns(config_, options_.bounds.max_rank); }
 
  private:
   AdapterStore(const ModelConfig& config, std::string device, const AdapterOptions& options)

@@ -19,7 +19,7 @@ absl::StatusOr<Tensor> HeadOf(const HeadWork& work, absl::Span<const int32_t> ro
   const Tensor logits{buffer.data(), DType::kFloat32, n, width, width};
   work.device->ops().GatherRows(work.network->hidden(), rows, x);
   work.network->FinalNorm(x, x);
-  work.network->Logits(x, logits);
+  work.network->Logits(x, rows, logits);
   RETURN_IF_ERROR(work.network->status());  // a rank that stands still may have these rows yet
   return logits;
 }

@@ -77,7 +77,8 @@ void ShardedDecoder::FinalNorm(const Tensor& x, const Tensor& y) {
   ranks_[0].decoder->FinalNorm(x, y);
 }
 
-void ShardedDecoder::Logits(const Tensor& x, const Tensor& logits) {
+void ShardedDecoder::Logits(const Tensor& x, absl::Span<const int32_t> /*rows*/,
+                            const Tensor& logits) {
   head_in_ = x;
   head_out_ = logits;
   // Rows and logits are rank 0's: what ranks enqueue on devices of their own is put in order.
@@ -86,7 +87,7 @@ void ShardedDecoder::Logits(const Tensor& x, const Tensor& logits) {
     if (enqueued && !collective_->Barrier(rank).ok()) return;
     const ModelWeights& weights = model_->ranks[rank].weights;
     const Tensor own = ColumnsOf(head_out_, weights.vocab_begin, weights.lm_head.n);
-    ranks_[rank].decoder->Logits(head_in_, own);
+    ranks_[rank].decoder->Logits(head_in_, {}, own);
     if (enqueued) collective_->Barrier(rank).IgnoreError();  // status()
   });
 }

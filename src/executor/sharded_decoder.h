@@ -44,7 +44,7 @@ class ShardedDecoder final : public Network {
                absl::Span<const AdaptedRows> adapted) override;
   const Tensor& hidden() const override { return ranks_[0].decoder->hidden(); }
   void FinalNorm(const Tensor& x, const Tensor& y) override;
-  void Logits(const Tensor& x, const Tensor& logits) override;
+  void Logits(const Tensor& x, absl::Span<const int32_t> rows, const Tensor& logits) override;
   absl::Status status() const override { return collective_->status(); }
   bool abandoned() const override { return !stalled_.empty(); }
 

@@ -64,6 +64,7 @@ class AdapterConfig::Reader {
     out.rank_ = reader_.Int("r", std::nullopt, 1, kMaxAdapterRank);
     out.alpha_ = reader_.Number("lora_alpha", std::nullopt, -kMaxAlpha, kMaxAlpha);
     out.rank_stabilized_ = reader_.Bool("use_rslora", false);
+    out.ties_weights_ = reader_.Bool("ensure_weight_tying", false);
     ReadModules("target_modules", out.targets_);
     ReadModules("exclude_modules", out.excluded_);
     if (reader_.Find("target_modules") == nullptr) reader_.Fail("target_modules", "is missing");
@@ -181,6 +182,7 @@ bool AdapterConfig::Modules::Has(std::string_view module) const {
 }
 
 bool AdapterConfig::Targets(std::string_view module, int32_t layer) const {
+  if (layer < 0 && targets_.all) return false;
   if (excluded_.Has(module) || !targets_.Has(module)) return false;
   return layers_.empty() || std::find(layers_.begin(), layers_.end(), layer) != layers_.end();
 }

@@ -23,12 +23,14 @@ class AdapterConfig {
   /// begins either.
   static absl::StatusOr<AdapterConfig> Parse(std::string_view json, std::string_view what);
 
-  /// `module` is a linear layer's full name without ".weight", in valid UTF-8; `layer` its block's
-  /// index.
+  /// `module` is a layer's full name without ".weight", in valid UTF-8; `layer` its block's index,
+  /// or -1: it is the embedding or the head, which PEFT does not count to "all-linear".
   bool Targets(std::string_view module, int32_t layer) const;
   int32_t RankOf(std::string_view module) const;
   /// Of what the adapter adds: alpha / rank, or alpha / sqrt(rank).
   float ScalingOf(std::string_view module) const;
+  /// Whether embedding and head share the factors of one of them where the model shares them.
+  bool ties_weights() const { return ties_weights_; }
 
  private:
   /// Names, each a module's own or its end, or one expression that matches it whole.
@@ -49,6 +51,7 @@ class AdapterConfig {
   int32_t rank_ = 0;
   double alpha_ = 0;
   bool rank_stabilized_ = false;
+  bool ties_weights_ = false;
   Modules targets_, excluded_;
   std::vector<int32_t> layers_;  // empty: all
   Patterns<int32_t> ranks_;

@@ -1,20 +1,16 @@
 #include "model/adapter_weights.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstdio>
-#include <fstream>
-#include <map>
 #include <set>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "format/json_text.h"
-#include "format/safetensors.h"
 #include "model/adapter_config.h"
+#include "model/adapter_file.h"
 #include "model/host_tensor.h"
 #include "model/layer_linears.h"
 
@@ -23,72 +19,30 @@ namespace {
 
 constexpr size_t kMaxConfigBytes = 1 << 20;
 constexpr int64_t kMaxHeaderBytes = 16 << 20;  // of the tensors' file, beside their values
-constexpr int64_t kPanelRows = 64;             // what a device may round rows up to
+constexpr int32_t kNoLayer = -1;
 constexpr std::string_view kA = ".lora_A.weight";
 constexpr std::string_view kB = ".lora_B.weight";
+constexpr std::string_view kEmbeddingA = ".lora_embedding_A";
+constexpr std::string_view kEmbeddingB = ".lora_embedding_B";
 
 /// What PEFT puts before the names of the model that it wraps.
 constexpr std::string_view kWrapped = "base_model.model.";
 
-/// The linear layers that an adapter can change, in the order in which they are loaded.
-constexpr LayerLinear LayerLinears::*kLinears[] = {&LayerLinears::qkv, &LayerLinears::o,
-                                                   &LayerLinears::gate_up, &LayerLinears::down};
-constexpr AdaptedLinear AdaptedLayer::*kAdapted[] = {&AdaptedLayer::qkv, &AdaptedLayer::o,
-                                                     &AdaptedLayer::gate_up, &AdaptedLayer::down};
-
-/// The tensors of a file that is read whole: one that is written to meanwhile harms nobody.
-class AdapterFile {
- public:
-  static absl::StatusOr<AdapterFile> Open(const std::string& path, int64_t max_bytes) {
-    AdapterFile file;
-    file.path_ = path;
-    std::ifstream in(path, std::ios::binary | std::ios::ate);
-    if (!in) return absl::NotFoundError(absl::StrCat(path, " cannot be read"));
-    const auto size = static_cast<int64_t>(in.tellg());
-    if (size > max_bytes) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          path, " has ", size, " bytes, an adapter within lora.max_rank has at most ", max_bytes));
-    }
-    file.bytes_.resize(size);
-    in.seekg(0);
-    if (!in.read(reinterpret_cast<char*>(file.bytes_.data()), size))
-      return absl::UnavailableError(absl::StrCat(path, " cannot be read"));
-    RETURN_IF_ERROR(ParseSafetensors(file.bytes_, path, 0, file.entries_));
-    return file;
-  }
-
-  const std::string& path() const { return path_; }
-  const Safetensors::Entries& entries() const { return entries_; }
-
-  /// A matrix of numbers, all of them finite.
-  absl::StatusOr<HostTensor> Matrix(const std::string& name) const {
-    const auto it = entries_.find(name);
-    if (it == entries_.end())
-      return absl::NotFoundError(absl::StrCat(path_, ": tensor \"", name, "\" is missing"));
-    const SafetensorsEntry& entry = it->second;
-    const bool plain = entry.dtype == DType::kFloat32 || entry.dtype == DType::kFloat16 ||
-                       entry.dtype == DType::kBFloat16;
-    if (!plain || entry.shape.size() != 2) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(path_, ": tensor \"", name, "\" is ", ToAbsl(DTypeName(entry.dtype)), " [",
-                       absl::StrJoin(entry.shape, ", "),
-                       "], expected a matrix of float32, float16 or bfloat16"));
-    }
-    HostTensor tensor{entry.dtype, entry.shape, entry.data.data(), nullptr};
-    for (const float value : Widen(tensor)) {
-      if (!std::isfinite(value)) {
-        return absl::InvalidArgumentError(
-            absl::StrCat(path_, ": tensor \"", name, "\" holds what is no number"));
-      }
-    }
-    return tensor;
-  }
-
- private:
-  std::string path_;
-  std::vector<std::byte> bytes_;
-  Safetensors::Entries entries_;
+/// The linear layers of a block that are adapted by two products.
+struct AdaptedMember {
+  LayerLinear LayerLinears::*linear;
+  AdaptedLinear AdaptedLayer::*adapted;
 };
+constexpr AdaptedMember kMembers[] = {{&LayerLinears::qkv, &AdaptedLayer::qkv},
+                                      {&LayerLinears::o, &AdaptedLayer::o},
+                                      {&LayerLinears::gate_up, &AdaptedLayer::gate_up},
+                                      {&LayerLinears::down, &AdaptedLayer::down},
+                                      {&LayerLinears::z, &AdaptedLayer::z},
+                                      {&LayerLinears::ba, &AdaptedLayer::ba},
+                                      {&LayerLinears::q_a, &AdaptedLayer::q_a},
+                                      {&LayerLinears::q_nope, &AdaptedLayer::q_nope},
+                                      {&LayerLinears::q_rope, &AdaptedLayer::q_rope},
+                                      {&LayerLinears::kv_a, &AdaptedLayer::kv_a}};
 
 WeightFormat AdapterFormat(DType dtype) {
   if (dtype == DType::kBFloat16) return WeightFormat::kBFloat16;
@@ -106,103 +60,190 @@ LinearPart WholePart(const HostTensor& tensor) {
 class AdapterLoader {
  public:
   AdapterLoader(const ModelConfig& model, const AdapterConfig& config, const AdapterFile& file,
-                Device& device, int32_t max_rank)
-      : model_(model), config_(config), file_(file), device_(device), max_rank_(max_rank) {}
+                Device& device, const AdapterBounds& bounds)
+      : model_(model),
+        config_(config),
+        file_(file),
+        device_(device),
+        bounds_(bounds),
+        names_(NamesOf(model.layout)) {}
 
   absl::StatusOr<AdapterWeights> Load() {
     RETURN_IF_ERROR(FindPrefix());
+    FindMixtures();
     for (size_t i = 0; i < model_.layers.size(); ++i) {
-      const LayerLinears linears =
-          LinearsOf(model_, i, absl::StrCat(ToAbsl(NamesOf(model_.layout).layers), i, "."));
-      AdaptedLayer layer;
-      for (size_t l = 0; l < std::size(kLinears); ++l) {
-        ASSIGN_OR_RETURN(layer.*kAdapted[l], Linear(linears.*kLinears[l], static_cast<int32_t>(i)));
-      }
+      ASSIGN_OR_RETURN(AdaptedLayer layer, Layer(static_cast<int32_t>(i)));
       out_.layers.push_back(std::move(layer));
     }
+    RETURN_IF_ERROR(Embedding());
+    RETURN_IF_ERROR(Head());
     RETURN_IF_ERROR(RefuseUnread());
     return std::move(out_);
   }
 
  private:
-  /// How the file's names go on to "layers.0.".
-  absl::Status FindPrefix() {
-    if (file_.entries().empty())
-      return absl::InvalidArgumentError(absl::StrCat(file_.path(), ": there is no tensor"));
-    const std::string layers(NamesOf(model_.layout).layers);
-    for (const std::string& prefix : PrefixesOf(model_.layout)) {
-      const std::string begin = absl::StrCat(ToAbsl(kWrapped), prefix, layers);
-      const auto it = file_.entries().lower_bound(begin);
-      if (it == file_.entries().end() || !it->first.starts_with(begin)) continue;
-      prefix_ = prefix;
-      return absl::OkStatus();
-    }
-    return absl::InvalidArgumentError(
-        absl::StrCat(file_.path(), ": tensor \"", file_.entries().begin()->first,
-                     "\" is of no linear layer of ", model_.architecture));
-  }
-
-  struct Found {
+  struct Factors {
     std::string module;
     HostTensor a, b;
     int64_t a_begin = 0;
   };
 
-  /// Both factors of a module; none where the adapter leaves it alone.
-  absl::Status Find(const RowsOf& part, int64_t k, int32_t layer, std::vector<Found>& found) {
-    const std::string module = prefix_ + part.name;
-    if (std::any_of(found.begin(), found.end(), [&](const Found& f) { return f.module == module; }))
-      return absl::OkStatus();
-    const std::string wrapped = absl::StrCat(ToAbsl(kWrapped), module);
-    const std::string a_name = absl::StrCat(wrapped, ToAbsl(kA));
-    const std::string b_name = absl::StrCat(wrapped, ToAbsl(kB));
-    const bool there = file_.entries().count(a_name) + file_.entries().count(b_name) > 0;
-    const bool wanted = config_.Targets(module, layer);
-    if (!there && !wanted) return absl::OkStatus();
+  static std::string Wrapped(const std::string& module) {
+    return absl::StrCat(ToAbsl(kWrapped), module);
+  }
+  /// What the file calls the head: as the layout does, or as newer versions of the training software
+  /// do for all, alone or within a larger model.
+  void FindHead() {
+    head_ = std::string(names_.head);
+    for (const std::string_view name : {names_.head, std::string_view("lm_head")}) {
+      for (const std::string_view prefix : {"", "language_model."}) {
+        const std::string module = absl::StrCat(ToAbsl(prefix), ToAbsl(name));
+        if (!file_.HasPrefix(Wrapped(module) + ".")) continue;
+        head_ = module;
+        return;
+      }
+    }
+  }
+
+  /// How the file's names go on to "layers.0.".
+  absl::Status FindPrefix() {
+    if (file_.entries().empty())
+      return absl::InvalidArgumentError(absl::StrCat(file_.path(), ": there is no tensor"));
+    FindHead();
+    for (const std::string_view part : {names_.layers, names_.embedding}) {
+      for (const std::string& prefix : PrefixesOf(model_.layout)) {
+        prefix_ = prefix;
+        if (file_.HasPrefix(Wrapped(absl::StrCat(prefix, ToAbsl(part))))) return absl::OkStatus();
+      }
+    }
+    prefix_ = names_.prefix;
+    if (file_.HasPrefix(Wrapped(head_) + ".")) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        absl::StrCat(file_.path(), ": tensor \"", file_.entries().begin()->first,
+                     "\" is of no linear layer of ", model_.architecture));
+  }
+
+  std::string LayerPrefix(int32_t index) const {
+    return absl::StrCat(ToAbsl(names_.layers), index, ".");
+  }
+
+  /// Some versions of the training software have routers, and experts, that are no linear layers:
+  /// to it their names match nothing. Where the file has one, it has all that are meant.
+  void FindMixtures() {
+    const ExpertsConfig& e = model_.experts;
+    for (size_t i = 0; i < model_.layers.size(); ++i) {
+      if (!model_.layers[i].experts) continue;
+      const std::string block =
+          Wrapped(absl::StrCat(prefix_, LayerPrefix(static_cast<int32_t>(i)), ToAbsl(e.block)));
+      if (file_.HasPrefix(absl::StrCat(block, ToAbsl(e.router), ".lora_"))) has_routers_ = true;
+      if (!e.always_stacked && file_.HasPrefix(block + "experts.")) has_experts_ = true;
+    }
+  }
+
+  absl::StatusOr<AdaptedLayer> Layer(int32_t index) {
+    const std::string prefix = LayerPrefix(index);
+    const LayerLinears linears = LinearsOf(model_, index, prefix);
+    AdaptedLayer out;
+    for (const AdaptedMember& member : kMembers) {
+      ASSIGN_OR_RETURN(out.*member.adapted, Linear(linears.*member.linear, index));
+    }
+    if (!linears.kv_b.parts.empty()) {
+      ASSIGN_OR_RETURN(out.kv_b, LatentUp(linears.kv_b, index));
+    }
+    if (!model_.layers[index].experts) return out;
+    if (!has_routers_) skipped_.insert(prefix_ + linears.router.parts[0].name);
+    ASSIGN_OR_RETURN(out.router, Linear(linears.router, index));
+    RETURN_IF_ERROR(Experts(prefix, index, out.experts));
+    return out;
+  }
+
+  absl::Status Experts(const std::string& prefix, int32_t layer, std::vector<AdaptedExpert>& out) {
+    const ExpertsConfig& e = model_.experts;
+    if (has_experts_ && !bounds_.experts) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(file_.path(),
+                       " changes the experts that tokens are routed to: memory is kept for such "
+                       "adapters where lora.experts is true"));
+    }
+    const int32_t shared = e.shared_intermediate_size > 0 ? 1 : 0;
+    std::vector<AdaptedExpert> experts(e.num_experts + shared);
+    bool any = false;
+    for (int32_t i = has_experts_ ? 0 : e.num_experts; i < e.num_experts + shared; ++i) {
+      const ExpertLinears linears = ExpertLinearsOf(model_, prefix, i);
+      ASSIGN_OR_RETURN(experts[i].gate_up, Linear(linears.gate_up, layer));
+      ASSIGN_OR_RETURN(experts[i].down, Linear(linears.down, layer));
+      any = any || !experts[i].gate_up.parts.empty() || !experts[i].down.parts.empty();
+    }
+    if (any) out = std::move(experts);
+    return absl::OkStatus();
+  }
+
+  /// Whether the adapter has factors of a module by these names; an error where its config says
+  /// otherwise.
+  absl::StatusOr<bool> Adapts(const std::string& module, int32_t layer, std::string_view a,
+                              std::string_view b) const {
+    const std::string a_name = absl::StrCat(Wrapped(module), ToAbsl(a));
+    const bool there = file_.Has(a_name) || file_.Has(absl::StrCat(Wrapped(module), ToAbsl(b)));
+    const bool wanted = config_.Targets(module, layer) && !skipped_.contains(module);
     if (there && !wanted) {
       return absl::InvalidArgumentError(
           absl::StrCat(file_.path(), ": tensor \"", a_name,
                        "\" is of a module that target_modules of adapter_config.json leaves out"));
     }
-    const int64_t rank = config_.RankOf(module);
-    if (rank > max_rank_) {
-      return absl::InvalidArgumentError(absl::StrCat(file_.path(), ": ", module, " has rank ", rank,
-                                                     ", lora.max_rank is ", max_rank_));
-    }
-    Found f;
-    f.module = module;
-    f.a_begin = found.empty() ? 0 : found.back().a_begin + found.back().a.shape[0];
-    const int64_t rows = part.tensor_rows > 0 ? part.tensor_rows : part.rows;
-    ASSIGN_OR_RETURN(f.a, Factor(a_name, rank, k));
-    ASSIGN_OR_RETURN(f.b, Factor(b_name, rows, rank));
-    out_.rank = std::max(out_.rank, static_cast<int32_t>(rank));
-    found.push_back(std::move(f));
-    return absl::OkStatus();
+    return wanted;
   }
 
-  absl::StatusOr<HostTensor> Factor(const std::string& name, int64_t rows, int64_t cols) {
-    ASSIGN_OR_RETURN(HostTensor tensor, file_.Matrix(name));
-    if (tensor.shape[0] != rows || tensor.shape[1] != cols) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          file_.path(), ": tensor \"", name, "\" has shape [", absl::StrJoin(tensor.shape, ", "),
-          "], the model and adapter_config.json ask for [", rows, ", ", cols, "]"));
+  absl::StatusOr<int64_t> RankOf(const std::string& module) {
+    const int32_t rank = config_.RankOf(module);
+    if (rank > bounds_.max_rank) {
+      return absl::InvalidArgumentError(absl::StrCat(file_.path(), ": ", module, " has rank ", rank,
+                                                     ", lora.max_rank is ", bounds_.max_rank));
     }
+    out_.rank = std::max(out_.rank, rank);
+    return rank;
+  }
+
+  absl::StatusOr<HostTensor> Factor(const std::string& module, std::string_view which, int64_t rows,
+                                    int64_t cols) {
+    const std::string name = absl::StrCat(Wrapped(module), ToAbsl(which));
+    ASSIGN_OR_RETURN(HostTensor tensor, file_.Matrix(name, rows, cols));
     read_.insert(name);
     return tensor;
   }
 
+  /// Both factors of a module; none where the adapter leaves it alone.
+  absl::Status Find(const RowsOf& part, int64_t k, int32_t layer, std::vector<Factors>& found) {
+    Factors f;
+    f.module = prefix_ + part.name;
+    if (layer == kNoLayer) f.module = part.name;
+    if (std::any_of(found.begin(), found.end(),
+                    [&](const Factors& other) { return other.module == f.module; }))
+      return absl::OkStatus();
+    ASSIGN_OR_RETURN(const bool adapted, Adapts(f.module, layer, kA, kB));
+    if (!adapted) return absl::OkStatus();
+    ASSIGN_OR_RETURN(const int64_t rank, RankOf(f.module));
+    f.a_begin = found.empty() ? 0 : found.back().a_begin + found.back().a.shape[0];
+    const int64_t rows = part.tensor_rows > 0 ? part.tensor_rows : part.rows;
+    ASSIGN_OR_RETURN(f.a, Factor(f.module, kA, rank, k));
+    ASSIGN_OR_RETURN(f.b, Factor(f.module, kB, rows, rank));
+    found.push_back(std::move(f));
+    return absl::OkStatus();
+  }
+
+  /// `layer`: kNoLayer: the names of the parts are whole.
   absl::StatusOr<AdaptedLinear> Linear(const LayerLinear& linear, int32_t layer) {
-    std::vector<Found> found;
+    std::vector<Factors> found;
     for (const RowsOf& part : linear.parts) RETURN_IF_ERROR(Find(part, linear.k, layer, found));
     AdaptedLinear out;
     if (found.empty()) return out;
     std::vector<LinearPart> a;
-    for (const Found& f : found) a.push_back(WholePart(f.a));
+    for (const Factors& f : found) a.push_back(WholePart(f.a));
     ASSIGN_OR_RETURN(out.a, Pack(linear.k, a));
     int64_t y_begin = 0;
     for (const RowsOf& part : linear.parts) {
+      const std::string module = layer == kNoLayer ? part.name : prefix_ + part.name;
       const auto it = std::find_if(found.begin(), found.end(),
-                                   [&](const Found& f) { return f.module == prefix_ + part.name; });
+                                   [&](const Factors& f) { return f.module == module; });
       if (it != found.end()) {
         LinearPart b = WholePart(it->b);
         b.rows = part.rows;
@@ -214,9 +255,73 @@ class AdapterLoader {
         adapted.scaling = config_.ScalingOf(it->module);
         out.parts.push_back(std::move(adapted));
       }
-      y_begin += part.rows;
+      y_begin += linear.part_stride > 0 ? linear.part_stride : part.rows;
     }
     return out;
+  }
+
+  absl::StatusOr<std::unique_ptr<AdaptedLatentUp>> LatentUp(const LayerLinear& linear,
+                                                            int32_t layer) {
+    std::vector<Factors> found;
+    RETURN_IF_ERROR(Find(linear.parts[0], linear.k, layer, found));
+    if (found.empty()) return nullptr;
+    const Factors& f = found[0];
+    const LatentConfig& c = model_.latent;
+    const auto pack = [&](const HostTensor& tensor) {
+      const LinearPart part = WholePart(tensor);
+      return Pack(tensor.shape[1], {&part, 1});
+    };
+    auto out = std::make_unique<AdaptedLatentUp>();
+    out->scaling = config_.ScalingOf(f.module);
+    ASSIGN_OR_RETURN(out->down, pack(f.a));
+    ASSIGN_OR_RETURN(out->down_back, pack(Transposed(f.a)));
+    const int64_t up = c.nope_dim + c.value_dim;
+    for (int64_t h = 0; h < model_.layers[layer].heads.num_heads; ++h) {
+      const HostTensor keys = Transposed(SliceRows(f.b, h * up, c.nope_dim));
+      ASSIGN_OR_RETURN(PackedLinear of_keys, pack(keys));
+      out->keys.push_back(std::move(of_keys));
+      ASSIGN_OR_RETURN(PackedLinear of_values,
+                       pack(SliceRows(f.b, h * up + c.nope_dim, c.value_dim)));
+      out->values.push_back(std::move(of_values));
+    }
+    return out;
+  }
+
+  absl::Status Embedding() {
+    const std::string module = absl::StrCat(prefix_, ToAbsl(names_.embedding));
+    ASSIGN_OR_RETURN(const bool adapted, Adapts(module, kNoLayer, kEmbeddingA, kEmbeddingB));
+    if (!adapted) return absl::OkStatus();
+    RETURN_IF_ERROR(RefuseTies(module));
+    ASSIGN_OR_RETURN(const int64_t rank, RankOf(module));
+    ASSIGN_OR_RETURN(const HostTensor a, Factor(module, kEmbeddingA, rank, model_.vocab_size));
+    ASSIGN_OR_RETURN(const HostTensor b, Factor(module, kEmbeddingB, model_.hidden_size, rank));
+    AdaptedEmbedding& out = out_.embedding;
+    const HostTensor rows = Transposed(a);
+    const size_t bytes = model_.vocab_size * rank * DTypeSize(rows.dtype);
+    ASSIGN_OR_RETURN(out.storage, device_.Allocate(bytes));
+    device_.CopyToDevice(out.storage.data(), rows.data, bytes);
+    RETURN_IF_ERROR(device_.Synchronize());  // `rows` goes
+    out_.num_bytes += static_cast<int64_t>(out.storage.bytes());
+    out.table = {out.storage.data(), rows.dtype, model_.vocab_size, rank, rank};
+    const LinearPart part = WholePart(b);
+    ASSIGN_OR_RETURN(out.b, Pack(rank, {&part, 1}));
+    out.scaling = config_.ScalingOf(module);
+    return absl::OkStatus();
+  }
+
+  /// A head that is the embedding as well is changed alone: PEFT wraps one module of the two.
+  absl::Status Head() {
+    const LayerLinear head = {{{.name = head_, .rows = model_.vocab_size}}, model_.hidden_size};
+    ASSIGN_OR_RETURN(out_.head, Linear(head, kNoLayer));
+    return out_.head.parts.empty() ? absl::OkStatus() : RefuseTies(head_);
+  }
+
+  absl::Status RefuseTies(const std::string& module) const {
+    if (!model_.tied_embeddings || !config_.ties_weights()) return absl::OkStatus();
+    return absl::UnimplementedError(
+        absl::StrCat(file_.path(), ": ", module,
+                     " is adapted with ensure_weight_tying, which is not supported: embedding and "
+                     "head are changed by factors of their own"));
   }
 
   absl::StatusOr<PackedLinear> Pack(int64_t k, absl::Span<const LinearPart> parts) {
@@ -229,10 +334,13 @@ class AdapterLoader {
   absl::Status RefuseUnread() const {
     for (const auto& [name, entry] : file_.entries()) {
       if (read_.contains(name)) continue;
-      return absl::UnimplementedError(
-          absl::StrCat(file_.path(), ": tensor \"", name,
-                       "\" is not supported: adapters may change the linear layers of attention "
-                       "and of dense mlps, and neither experts, embeddings nor the head"));
+      const bool whole = !absl::StrContains(name, ".lora_");
+      return absl::UnimplementedError(absl::StrCat(
+          file_.path(), ": tensor \"", name, "\" is not supported: ",
+          whole ? "whole weights cannot be replaced, only low-rank factors added (PEFT leaves "
+                  "copies of embedding and head out with save_embedding_layers=False)"
+                : absl::StrCat("it is of no layer of ", model_.architecture,
+                               " that adapters may change")));
     }
     return absl::OkStatus();
   }
@@ -241,55 +349,28 @@ class AdapterLoader {
   const AdapterConfig& config_;
   const AdapterFile& file_;
   Device& device_;
-  const int32_t max_rank_;
+  const AdapterBounds bounds_;
+  const ModelNames names_;
   std::string prefix_;
+  std::string head_;
+  bool has_routers_ = false;
+  bool has_experts_ = false;
   std::set<std::string> read_;
+  std::set<std::string> skipped_;  // modules that target_modules does not mean
   AdapterWeights out_;
 };
-
-int64_t RoundedUp(int64_t n) { return (n + kPanelRows - 1) / kPanelRows * kPanelRows; }
-
-/// fn(linear, number of its modules) for each linear layer that can be adapted.
-template <class Fn>
-void ForEachLinear(const ModelConfig& config, const Fn& fn) {
-  for (size_t i = 0; i < config.layers.size(); ++i) {
-    const LayerLinears linears = LinearsOf(config, i, "");
-    for (const auto member : kLinears) {
-      std::set<std::string> modules;
-      for (const RowsOf& part : (linears.*member).parts) modules.insert(part.name);
-      fn(linears.*member, static_cast<int64_t>(modules.size()));
-    }
-  }
-}
 
 }  // namespace
 
 absl::StatusOr<AdapterWeights> LoadAdapter(const std::string& dir, const ModelConfig& config,
-                                           Device& device, int32_t max_rank) {
+                                           Device& device, const AdapterBounds& bounds) {
   const std::string config_path = dir + "/adapter_config.json";
   ASSIGN_OR_RETURN(const std::string json, ReadTextFile(config_path, kMaxConfigBytes));
   ASSIGN_OR_RETURN(const AdapterConfig adapter, AdapterConfig::Parse(json, config_path));
   ASSIGN_OR_RETURN(const AdapterFile file,
                    AdapterFile::Open(dir + "/adapter_model.safetensors",
-                                     MaxAdapterBytes(config, max_rank) + kMaxHeaderBytes));
-  return AdapterLoader(config, adapter, file, device, max_rank).Load();
-}
-
-int64_t MaxAdapterBytes(const ModelConfig& config, int32_t max_rank) {
-  int64_t floats = 0;
-  ForEachLinear(config, [&](const LayerLinear& linear, int64_t num_modules) {
-    floats += RoundedUp(num_modules * max_rank) * (linear.k + 1);
-    for (const RowsOf& part : linear.parts) floats += RoundedUp(part.rows) * (max_rank + 1);
-  });
-  return floats * static_cast<int64_t>(sizeof(float));
-}
-
-int64_t MaxAdapterColumns(const ModelConfig& config, int32_t max_rank) {
-  int64_t most = 0;
-  ForEachLinear(config, [&](const LayerLinear&, int64_t num_modules) {
-    most = std::max(most, num_modules * max_rank);
-  });
-  return most;
+                                     MaxAdapterBytes(config, bounds) + kMaxHeaderBytes));
+  return AdapterLoader(config, adapter, file, device, bounds).Load();
 }
 
 }  // namespace penstock

@@ -61,7 +61,7 @@ absl::Status Decoder::AllocateActivations(int32_t max_rows, int64_t adapter_colu
   RETURN_IF_ERROR(allocate(narrow * element, narrow_buffer_));
   RETURN_IF_ERROR(allocate(side * element, side_buffer_));
   RETURN_IF_ERROR(allocate(scores * 4, scores_buffer_));
-  RETURN_IF_ERROR(allocate(adapter_columns * 4, adapter_buffer_));
+  RETURN_IF_ERROR(AllocateAdapters(max_rows, adapter_columns));
   if (link_.collective != nullptr) {
     RETURN_IF_ERROR(allocate(c.hidden_size * 4, partial_buffer_));
     row_numbers_ = Ascending(0, max_rows);
@@ -103,26 +103,6 @@ void Decoder::ApplyNorm(const NormWeights& w, const Tensor& x, const Tensor& y) 
                        .y = y,
                        .bias = FloatsOf(w.bias),
                        .center = IsLayerNorm(config_->norm)});
-}
-
-void Decoder::AddAdapted(AdaptedLinear AdaptedLayer::*linear, size_t index, const Tensor& x,
-                         const Tensor& y, float scale) {
-  Ops& ops = device_->ops();
-  for (const AdaptedRows& rows : adapted_) {
-    const AdaptedLinear& adapted = rows.adapter->layers[index].*linear;
-    if (adapted.parts.empty()) continue;
-    const int64_t rank = adapted.a.n;
-    const Tensor narrow = {adapter_buffer_.data(), DType::kFloat32, rows.num_rows, rank, rank};
-    ops.Linear({.x = RowsOfTensor(x, rows.row_begin, rows.num_rows), .w = &adapted.a, .y = narrow});
-    const Tensor out = RowsOfTensor(y, rows.row_begin, rows.num_rows);
-    for (const AdaptedPart& part : adapted.parts) {
-      ops.Linear({.x = ColumnsOf(narrow, part.a_begin, part.b.k),
-                  .w = &part.b,
-                  .y = ColumnsOf(out, part.y_begin, part.b.n),
-                  .accumulate = true,
-                  .scale = scale * part.scaling});
-    }
-  }
 }
 
 void Decoder::AddToResidual(const PackedLinear& linear, AdaptedLinear AdaptedLayer::*adapted,
@@ -209,7 +189,7 @@ Tensor Decoder::Attention(size_t index, const BatchRows& batch, const LayerCache
 void Decoder::Mlp(size_t index, int64_t rows) {
   const ModelConfig& c = *config_;
   const LayerWeights& w = weights_->layers[index];
-  if (w.mixture != nullptr) return Mixture(*w.mixture, rows);
+  if (w.mixture != nullptr) return Mixture(index, *w.mixture, rows);
   const int64_t inner = c.intermediate_size;
   const Tensor up = Activations(wide_buffer_, rows, (c.gated_mlp ? 2 : 1) * inner);
   ActivationArgs args = Activation();
@@ -260,6 +240,7 @@ void Decoder::Forward(const BatchRows& batch, absl::Span<const LayerCache> cache
                .y = hidden_,
                .scale = c.embedding_scale,
                .packed = weights_->packed_table()});
+    AddAdaptedEmbedding(batch);
   }
   if (c.position_table) {
     ops.Embed(
@@ -272,13 +253,5 @@ void Decoder::Forward(const BatchRows& batch, absl::Span<const LayerCache> cache
 }
 
 void Decoder::FinalNorm(const Tensor& x, const Tensor& y) { ApplyNorm(weights_->final_norm, x, y); }
-
-void Decoder::Logits(const Tensor& x, const Tensor& logits) {
-  device_->ops().Linear({.x = x,
-                         .w = &weights_->lm_head,
-                         .y = logits,
-                         .scale = config_->logit_scale,
-                         .soft_cap = config_->final_soft_cap});
-}
 
 }  // namespace penstock

@@ -41,7 +41,7 @@ class Decoder final : public Network {
   const Tensor& hidden() const override { return hidden_; }
   void FinalNorm(const Tensor& x, const Tensor& y) override;
   /// Of a shard: [m, its tokens].
-  void Logits(const Tensor& x, const Tensor& logits) override;
+  void Logits(const Tensor& x, absl::Span<const int32_t> rows, const Tensor& logits) override;
 
  private:
   Decoder() = default;
@@ -52,9 +52,18 @@ class Decoder final : public Network {
   /// residual += residual_scale * (linear x), normalised first where `after` has a weight.
   void AddToResidual(const PackedLinear& linear, AdaptedLinear AdaptedLayer::*adapted, size_t index,
                      const Tensor& x, const NormWeights& after, float scalar = 1.0f);
+  /// y += scale * what an adapter adds to linear x.
+  void AddProducts(const AdaptedLinear& linear, const Tensor& x, const Tensor& y, float scale);
   /// y += scale * what the batch's adapters add to that layer's linear x.
   void AddAdapted(AdaptedLinear AdaptedLayer::*linear, size_t index, const Tensor& x,
                   const Tensor& y, float scale = 1.0f);
+  /// As AddAdapted, of embeddings and, of head `h`, of latent attention's up-projections.
+  void AddAdaptedEmbedding(const BatchRows& batch);
+  void AddAdaptedKeys(size_t index, int32_t h, const Tensor& nope, const Tensor& q);
+  void AddAdaptedValues(size_t index, int32_t h, const Tensor& latents, const Tensor& values);
+  /// logits of some of Logits' x, with what the adapter adds to the head.
+  void AdaptLogits(const AdaptedLinear& head, const Tensor& x, const Tensor& logits);
+  absl::Status AllocateAdapters(int32_t max_rows, int64_t adapter_columns);
 
   /// A shard's: what ranks have a part of, as float32 [rows, hidden].
   Tensor Partial(int64_t rows) const;
@@ -72,7 +81,11 @@ class Decoder final : public Network {
   Tensor DeltaRule(size_t index, const BatchRows& batch, const LayerCache& cache);
   /// input_ -> added to the residual.
   void Mlp(size_t index, int64_t rows);
-  void Mixture(const MixtureWeights& w, int64_t rows);
+  void Mixture(size_t index, const MixtureWeights& w, int64_t rows);
+  /// y += what the chosen experts yield for input_: `route` says which, by how much.
+  void Experts(size_t index, const MixtureWeights& w, const RouteArgs& route, const Tensor& y);
+  /// Likewise for rows with an adapter that changes experts, as many as there is room for.
+  void AdaptedExperts(const std::vector<AdaptedExpert>& adapted, const ExpertsArgs& args);
   RopeArgs Rope(size_t index, const Tensor& qkv, const KvLayer& cache) const;
   ActivationArgs Activation() const;
 
@@ -90,11 +103,15 @@ class Decoder final : public Network {
   DeviceBuffer side_buffer_;           // latent attention and the delta rule
   DeviceBuffer scores_buffer_;         // float32: router logits, or b and a of the delta rule
   DeviceBuffer adapter_buffer_;        // float32 [max_rows, adapter_columns]
-  DeviceBuffer partial_buffer_;        // float32 [max_rows, hidden]; of a shard
-  std::vector<int32_t> own_ids_;       // of a shard: [rows] within its part of the table
-  std::vector<int32_t> row_numbers_;   // of a shard: 0, 1, ... max_rows - 1
-  DeviceBuffer route_ids_;             // int32 [max_rows, slots]
-  DeviceBuffer route_weights_;         // float32 [max_rows, slots]
+  AdaptedExpertRoom expert_room_;
+  DeviceBuffer expert_in_;                 // [room.rows, room.in]
+  DeviceBuffer expert_wide_;               // [room.rows, room.wide]
+  DeviceBuffer expert_out_;                // float32 [2, room.rows, room.out]
+  DeviceBuffer partial_buffer_;            // float32 [max_rows, hidden]; of a shard
+  std::vector<int32_t> own_ids_;           // of a shard: [rows] within its part of the table
+  std::vector<int32_t> row_numbers_;       // of a shard: 0, 1, ... max_rows - 1
+  DeviceBuffer route_ids_;                 // int32 [max_rows, slots]
+  DeviceBuffer route_weights_;             // float32 [max_rows, slots]
   absl::Span<const AdaptedRows> adapted_;  // of the batch
   Tensor hidden_;
   Tensor normed_;

@@ -10,7 +10,7 @@ ActivationArgs Decoder::Activation() const {
   return args;
 }
 
-void Decoder::Mixture(const MixtureWeights& w, int64_t rows) {
+void Decoder::Mixture(size_t index, const MixtureWeights& w, int64_t rows) {
   const ExpertsConfig& e = config_->experts;
   Ops& ops = device_->ops();
   const Tensor logits = {scores_buffer_.data(), DType::kFloat32, rows, w.router.n, w.router.n};
@@ -28,17 +28,12 @@ void Decoder::Mixture(const MixtureWeights& w, int64_t rows) {
   route.ids = static_cast<int32_t*>(route_ids_.data());
   route.weights = static_cast<float*>(route_weights_.data());
   ops.Linear({.x = input_, .w = &w.router, .y = logits});
+  AddAdapted(&AdaptedLayer::router, index, input_, logits);
   ops.Route(route);
   const bool shared = link_.collective != nullptr;
   const Tensor sum = shared ? Partial(rows) : hidden_;
   if (shared) device_->CopyOnDevice(sum.data, nullptr, rows * sum.cols * sizeof(float));
-  ops.Experts({.x = input_,
-               .ids = route.ids,
-               .weights = route.weights,
-               .num_slots = e.top_k + (route.shared == RouteArgs::kNone ? 0 : 1),
-               .experts = w.experts,
-               .activation = Activation(),
-               .y = sum});
+  Experts(index, w, route, sum);
   if (shared) AddSum(rows, 1.0f, {}, 1.0f);
 }
 
@@ -58,19 +53,24 @@ Tensor Decoder::LatentAttention(size_t index, const BatchRows& batch, const Laye
   if (l.q_rank > 0) {
     q_in = Activations(side_buffer_, m, l.q_rank);
     ops.Linear({.x = input_, .w = &w.q_a, .y = q_in});
+    AddAdapted(&AdaptedLayer::q_a, index, input_, q_in);
     ApplyNorm(w.q_a_norm, q_in, q_in);
   }
   ops.Linear({.x = q_in, .w = &w.q_nope, .y = nope});
+  AddAdapted(&AdaptedLayer::q_nope, index, q_in, nope);
   for (int32_t h = 0; h < heads.num_heads; ++h) {
-    ops.Linear({.x = ColumnsOf(nope, int64_t{h} * l.nope_dim, l.nope_dim),
-                .w = &w.k_up[h],
-                .y = ColumnsOf(all, h * dim, l.kv_rank)});
+    const Tensor own = ColumnsOf(nope, int64_t{h} * l.nope_dim, l.nope_dim);
+    const Tensor asked = ColumnsOf(all, h * dim, l.kv_rank);
+    ops.Linear({.x = own, .w = &w.k_up[h], .y = asked});
+    AddAdaptedKeys(index, h, own, asked);
     ops.Linear(
         {.x = q_in, .w = &w.q_rope[h], .y = ColumnsOf(all, h * dim + l.kv_rank, l.rope_dim)});
   }
+  AddAdapted(&AdaptedLayer::q_rope, index, q_in, ColumnsOf(all, l.kv_rank, all.cols - l.kv_rank));
   const Tensor latent = ColumnsOf(all, heads.num_heads * dim, dim);
   const Tensor compressed = ColumnsOf(latent, 0, l.kv_rank);
   ops.Linear({.x = input_, .w = &w.kv_a, .y = latent});
+  AddAdapted(&AdaptedLayer::kv_a, index, input_, latent);
   ApplyNorm(w.kv_a_norm, compressed, compressed);
   ops.RopeAndCache(Rope(index, all, cache.kv), batch);
   const Tensor attended = Activations(narrow_buffer_, m, heads.num_heads * dim);
@@ -82,9 +82,10 @@ Tensor Decoder::LatentAttention(size_t index, const BatchRows& batch, const Laye
                 batch);
   const Tensor values = Activations(side_buffer_, m, int64_t{heads.num_heads} * l.value_dim);
   for (int32_t h = 0; h < heads.num_heads; ++h) {
-    ops.Linear({.x = ColumnsOf(attended, h * dim, l.kv_rank),
-                .w = &w.v_up[h],
-                .y = ColumnsOf(values, int64_t{h} * l.value_dim, l.value_dim)});
+    const Tensor latents = ColumnsOf(attended, h * dim, l.kv_rank);
+    const Tensor own = ColumnsOf(values, int64_t{h} * l.value_dim, l.value_dim);
+    ops.Linear({.x = latents, .w = &w.v_up[h], .y = own});
+    AddAdaptedValues(index, h, latents, own);
   }
   return values;
 }
@@ -102,6 +103,9 @@ Tensor Decoder::DeltaRule(size_t index, const BatchRows& batch, const LayerCache
   ops.Linear({.x = input_, .w = &w.qkv, .y = qkv});
   ops.Linear({.x = input_, .w = &w.z, .y = z});
   ops.Linear({.x = input_, .w = &w.ba, .y = ba});
+  AddAdapted(&AdaptedLayer::qkv, index, input_, qkv);
+  AddAdapted(&AdaptedLayer::z, index, input_, z);
+  AddAdapted(&AdaptedLayer::ba, index, input_, ba);
   ops.DeltaRule({.shape = d,
                  .qkv = qkv,
                  .ba = ba,

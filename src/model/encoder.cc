@@ -79,7 +79,7 @@ void Encoder::FinalNorm(const Tensor& x, const Tensor& y) {
   if (x.data != y.data) device_->ops().GatherRows(x, rows, y);
 }
 
-void Encoder::Logits(const Tensor& x, const Tensor& logits) {
+void Encoder::Logits(const Tensor& x, absl::Span<const int32_t> /*rows*/, const Tensor& logits) {
   const EncoderWeights& w = *weights_->encoder;
   const Tensor dense = {narrow_buffer_.data(), dtype_, x.rows, x.cols, x.cols};
   // A soft cap of 1 is the hyperbolic tangent.

@@ -27,7 +27,7 @@ class Encoder final : public Network {
   /// There is none: y = x.
   void FinalNorm(const Tensor& x, const Tensor& y) override;
   /// The classifier; x are rows of first positions.
-  void Logits(const Tensor& x, const Tensor& logits) override;
+  void Logits(const Tensor& x, absl::Span<const int32_t> rows, const Tensor& logits) override;
 
  private:
   Encoder() = default;

@@ -95,6 +95,76 @@ void AddMlp(const ModelConfig& c, const std::string& mlp, LayerLinears& out) {
   out.down = {{std::move(down)}, inner};
 }
 
+void AddLatent(const ModelConfig& config, const HeadShape& heads, const std::string& attention,
+               LayerLinears& out) {
+  const LatentConfig& c = config.latent;
+  const int64_t num_heads = heads.num_heads;
+  const int64_t q_head = c.nope_dim + c.rope_dim;
+  const int64_t turned = config.rope_interleaved ? c.rope_dim : 0;
+  std::string q = attention + "q_proj";
+  int64_t q_in = config.hidden_size;
+  if (c.q_rank > 0) {
+    out.q_a = {{{.name = attention + "q_a_proj", .rows = c.q_rank}}, config.hidden_size};
+    q = attention + "q_b_proj";
+    q_in = c.q_rank;
+  }
+  out.q_nope = {{{q, num_heads * c.nope_dim, RowsOfHeads(num_heads, c.nope_dim, q_head, 0),
+                  num_heads * q_head}},
+                q_in};
+  out.q_rope = {{}, q_in, c.kv_rank + c.rope_dim};
+  for (int64_t h = 0; h < num_heads; ++h) {
+    out.q_rope.parts.push_back({q, c.rope_dim,
+                                RowsOfHeads(1, c.rope_dim, 0, h * q_head + c.nope_dim, turned),
+                                num_heads * q_head});
+  }
+  const int64_t latent = c.kv_rank + c.rope_dim;
+  out.kv_a = {{{.name = attention + "kv_a_proj_with_mqa",
+                .rows = latent,
+                .order = RowsOfHeads(1, latent, 0, 0, turned, c.kv_rank)}},
+              config.hidden_size};
+  out.kv_b = {{{.name = attention + "kv_b_proj", .rows = num_heads * (c.nope_dim + c.value_dim)}},
+              c.kv_rank};
+}
+
+void AddDelta(const ModelConfig& config, const std::string& block, LayerLinears& out) {
+  const DeltaShape& d = config.delta;
+  const int64_t values = int64_t{d.num_value_heads} * d.value_dim;
+  RowsOf qkv{.name = block + "in_proj_qkv", .rows = d.channels()};
+  RowsOf z{.name = block + "in_proj_z", .rows = values};
+  RowsOf b{.name = block + "in_proj_b", .rows = d.num_value_heads};
+  RowsOf a{.name = block + "in_proj_a", .rows = d.num_value_heads};
+  if (config.fused_delta) {
+    const int64_t heads = d.num_key_heads;
+    const int64_t own = values / heads;  // of v and z of a key head
+    const int64_t stride = 2 * (d.key_dim + own);
+    const auto part = [&](int64_t rows, int64_t offset) {
+      return RowsOfHeads(heads, rows, stride, offset);
+    };
+    qkv = {block + "in_proj_qkvz", d.channels(), part(d.key_dim, 0), heads * stride};
+    for (const auto& more : {part(d.key_dim, d.key_dim), part(own, 2 * d.key_dim)})
+      qkv.order.insert(qkv.order.end(), more.begin(), more.end());
+    z = {qkv.name, values, part(own, 2 * d.key_dim + own), heads * stride};
+    const int64_t each = d.num_value_heads / heads;
+    b = {block + "in_proj_ba", d.num_value_heads, RowsOfHeads(heads, each, 2 * each, 0),
+         2 * d.num_value_heads};
+    a = b;
+    a.order = RowsOfHeads(heads, each, 2 * each, each);
+  }
+  out.qkv = {{std::move(qkv)}, config.hidden_size};
+  out.z = {{std::move(z)}, config.hidden_size};
+  out.ba = {{std::move(b), std::move(a)}, config.hidden_size};
+  out.o = {{{.name = block + "out_proj", .rows = config.hidden_size}}, values};
+}
+
+LayerLinear RouterOf(const ModelConfig& config, const std::string& block) {
+  const ExpertsConfig& e = config.experts;
+  LayerLinear router{{{.name = absl::StrCat(block, ToAbsl(e.router)), .rows = e.num_experts}},
+                     config.hidden_size};
+  if (e.shared_gate)
+    router.parts.push_back({.name = absl::StrCat(block, "shared_expert_gate"), .rows = 1});
+  return router;
+}
+
 }  // namespace
 
 std::vector<int32_t> RowsOfHeads(int64_t num_heads, int64_t dim, int64_t stride, int64_t offset,
@@ -147,16 +217,50 @@ LayerLinears LinearsOf(const ModelConfig& config, size_t index, const std::strin
   const ModelNames names = NamesOf(config.layout);
   const std::string attention = absl::StrCat(prefix, ToAbsl(names.attention));
   LayerLinears out;
-  if (!layer.recurrent) {
+  if (layer.recurrent) {
+    AddDelta(config, prefix + "linear_attn.", out);
+  } else {
     const bool latent = config.has_latent_attention();
-    if (!latent) out.qkv = QkvOf(config, layer, attention);
+    if (latent) {
+      AddLatent(config, layer.heads, attention, out);
+    } else {
+      out.qkv = QkvOf(config, layer, attention);
+    }
     const int32_t value_dim = latent ? config.latent.value_dim : layer.heads.head_dim;
     out.o = {{{.name = absl::StrCat(attention, ToAbsl(names.o)),
                .rows = config.hidden_size,
                .transposed = config.layout == Layout::kGpt2}},
              int64_t{layer.heads.num_heads} * value_dim};
   }
-  if (!layer.experts) AddMlp(config, prefix + "mlp.", out);
+  if (layer.experts) {
+    out.router = RouterOf(config, absl::StrCat(prefix, ToAbsl(config.experts.block)));
+  } else {
+    AddMlp(config, prefix + "mlp.", out);
+  }
+  return out;
+}
+
+ExpertLinears ExpertLinearsOf(const ModelConfig& config, const std::string& prefix, int32_t index) {
+  const ExpertsConfig& e = config.experts;
+  const bool shared = index == e.num_experts;
+  const int64_t inner = shared ? e.shared_intermediate_size : e.intermediate_size;
+  const int64_t hidden = config.hidden_size;
+  ExpertLinears out{{{}, hidden}, {{}, inner}};
+  if (shared && e.shared_fused) {
+    out.gate_up.parts = {{.name = prefix + "shared_mlp.input_linear", .rows = 2 * inner}};
+    out.down.parts = {{.name = prefix + "shared_mlp.output_linear", .rows = hidden}};
+    return out;
+  }
+  constexpr std::string_view kOfShared[3] = {"gate_proj", "up_proj", "down_proj"};
+  const std::string_view(&names)[3] = shared ? kOfShared : e.projections;
+  const std::string_view folder = e.shared_gate ? "shared_expert." : "shared_experts.";
+  const std::string expert = shared ? std::string(folder) : absl::StrCat("experts.", index, ".");
+  const auto part = [&](int i, int64_t rows) {
+    return RowsOf{.name = absl::StrCat(prefix, ToAbsl(e.block), expert, ToAbsl(names[i])),
+                  .rows = rows};
+  };
+  out.gate_up.parts = {part(0, inner), part(1, inner)};
+  out.down.parts = {part(2, hidden)};
   return out;
 }
 

@@ -46,15 +46,27 @@ std::vector<std::string> PrefixesOf(Layout layout);
 struct LayerLinear {
   std::vector<RowsOf> parts;  // empty: the block has no such layer
   int64_t k = 0;
+  int64_t part_stride = 0;  // columns of the result from one part's first to the next's; 0: side by
+                            // side
 };
 
-/// The linear layers that every ordinary block has. Latent attention and recurrent layers have a
-/// qkv of their own, mixtures an mlp of their own; recurrent layers an o of their own too.
+/// The linear layers of a block. Recurrent layers: qkv, z, ba and o; latent attention: q_a where q
+/// is compressed, q_nope, q_rope (a part for each head), kv_a, kv_b and o; a mixture has a router
+/// in place of gate_up and down.
 struct LayerLinears {
-  LayerLinear qkv, o, gate_up, down;
+  LayerLinear qkv, o, gate_up, down, z, ba, q_a, q_nope, q_rope, kv_a, kv_b, router;
 };
 
 /// `prefix` goes before every name.
 LayerLinears LinearsOf(const ModelConfig& config, size_t layer, const std::string& prefix);
+
+/// Both layers of an expert: gate's rows and up's, and down.
+struct ExpertLinears {
+  LayerLinear gate_up, down;
+};
+
+/// Expert `index` of a block's mixture, of those with tensors of their own; num_experts: the shared
+/// one.
+ExpertLinears ExpertLinearsOf(const ModelConfig& config, const std::string& prefix, int32_t index);
 
 }  // namespace penstock

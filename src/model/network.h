@@ -31,7 +31,8 @@ class Network {
  public:
   virtual ~Network() = default;
   /// Computes the batch's positions; cache[i] is layer i's. hidden() then has a row per row of the
-  /// batch. Rows of no element of `adapted` are computed as without any.
+  /// batch. Rows of no element of `adapted`, which is in order of rows and lives until the step's
+  /// logits are computed, are computed as without any.
   virtual void Forward(const BatchRows& batch, absl::Span<const LayerCache> cache,
                        absl::Span<const AdaptedRows> adapted) = 0;
   /// [num_rows, hidden] of the last Forward, before the final norm.
@@ -39,8 +40,8 @@ class Network {
   /// y = norm(x); x and y [m, hidden].
   virtual void FinalNorm(const Tensor& x, const Tensor& y) = 0;
   /// Outputs of the head from x [m, hidden] after FinalNorm: logits float32 [m, vocab], or a
-  /// classifier's [m, num_labels].
-  virtual void Logits(const Tensor& x, const Tensor& logits) = 0;
+  /// classifier's [m, num_labels]. `rows` [m]: which of the last Forward's they are.
+  virtual void Logits(const Tensor& x, absl::Span<const int32_t> rows, const Tensor& logits) = 0;
   /// Of a network that is computed by several threads: why it is not any more. Sticky.
   virtual absl::Status status() const { return absl::OkStatus(); }
   /// Whether a thread that has not come back may still use the network and what it was given: then

@@ -11,21 +11,17 @@
 namespace penstock {
 namespace {
 
-absl::StatusOr<ExpertWeights> LoadExpert(const std::string& prefix,
-                                         const std::string_view (&names)[3], int64_t hidden,
-                                         int64_t inner, const ModelShard& shard,
+absl::StatusOr<ExpertWeights> LoadExpert(const ModelConfig& config, const std::string& prefix,
+                                         int32_t index, const ModelShard& shard,
                                          WeightLoader& loader) {
-  LayerLinear gate_up{{{.name = absl::StrCat(prefix, ToAbsl(names[0])), .rows = inner},
-                       {.name = absl::StrCat(prefix, ToAbsl(names[1])), .rows = inner}},
-                      hidden};
-  LayerLinear down{{{.name = absl::StrCat(prefix, ToAbsl(names[2])), .rows = hidden}}, inner};
+  ExpertLinears expert = ExpertLinearsOf(config, prefix, index);
   if (!shard.whole()) {
-    TakeRows(InnerRows(inner, true, shard), gate_up);
-    TakeColumns(shard, down);
+    TakeRows(InnerRows(expert.down.k, true, shard), expert.gate_up);
+    TakeColumns(shard, expert.down);
   }
   ExpertWeights w;
-  ASSIGN_OR_RETURN(w.gate_up, loader.Linear(gate_up.parts, gate_up.k, false));
-  ASSIGN_OR_RETURN(w.down, loader.Linear(down.parts, down.k, false));
+  ASSIGN_OR_RETURN(w.gate_up, loader.Linear(expert.gate_up.parts, expert.gate_up.k, false));
+  ASSIGN_OR_RETURN(w.down, loader.Linear(expert.down.parts, expert.down.k, false));
   return w;
 }
 
@@ -81,50 +77,17 @@ absl::Status LoadStacked(const ModelConfig& config, const std::string& block,
   return absl::OkStatus();
 }
 
-/// What every token visits: an expert of the block, or a layer of `prefix` beside it.
-absl::Status LoadShared(const ModelConfig& config, const std::string& prefix,
-                        const std::string& block, const ModelShard& shard, WeightLoader& loader,
-                        MixtureWeights& out) {
-  if (config.experts.shared_fused) {
-    const int64_t inner = config.experts.shared_intermediate_size;
-    LayerLinear up{{{.name = prefix + "shared_mlp.input_linear", .rows = 2 * inner}},
-                   config.hidden_size};
-    LayerLinear down{{{.name = prefix + "shared_mlp.output_linear", .rows = config.hidden_size}},
-                     inner};
-    if (!shard.whole()) {
-      TakeRows(InnerRows(inner, true, shard), up);
-      TakeColumns(shard, down);
-    }
-    ExpertWeights w;
-    ASSIGN_OR_RETURN(w.gate_up, loader.Linear(up.parts, up.k, false));
-    ASSIGN_OR_RETURN(w.down, loader.Linear(down.parts, down.k, false));
-    out.experts.push_back(std::move(w));
-    return absl::OkStatus();
-  }
-  constexpr std::string_view kNames[3] = {"gate_proj", "up_proj", "down_proj"};
-  const std::string name =
-      absl::StrCat(block, config.experts.shared_gate ? "shared_expert." : "shared_experts.");
-  ASSIGN_OR_RETURN(ExpertWeights w,
-                   LoadExpert(name, kNames, config.hidden_size,
-                              config.experts.shared_intermediate_size, shard, loader));
-  out.experts.push_back(std::move(w));
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<MixtureWeights>> LoadMixture(const ModelConfig& config,
+                                                            const LayerLinear& router,
                                                             const std::string& prefix,
                                                             const ModelShard& shard,
                                                             WeightLoader& loader) {
   const ExpertsConfig& e = config.experts;
   auto w = std::make_unique<MixtureWeights>();
   const std::string block = absl::StrCat(prefix, ToAbsl(e.block));
-  const std::string router = absl::StrCat(block, ToAbsl(e.router));
-  std::vector<RowsOf> routers = {{.name = router, .rows = e.num_experts}};
-  if (e.shared_gate)
-    routers.push_back({.name = absl::StrCat(block, "shared_expert_gate"), .rows = 1});
-  ASSIGN_OR_RETURN(w->router, loader.Linear(routers, config.hidden_size, e.router_bias));
+  ASSIGN_OR_RETURN(w->router, loader.Linear(router.parts, router.k, e.router_bias));
   if (!e.score_bias.empty()) {
     const std::string name = absl::StrCat(block, ToAbsl(e.score_bias));
     std::vector<int64_t> shape = {e.num_experts};
@@ -141,58 +104,43 @@ absl::StatusOr<std::unique_ptr<MixtureWeights>> LoadMixture(const ModelConfig& c
     RETURN_IF_ERROR(LoadStacked(config, block, shard, loader, *w));
   } else {
     for (int32_t i = 0; i < e.num_experts; ++i) {
-      ASSIGN_OR_RETURN(ExpertWeights expert,
-                       LoadExpert(absl::StrCat(experts, i, "."), e.projections, config.hidden_size,
-                                  e.intermediate_size, shard, loader));
+      ASSIGN_OR_RETURN(ExpertWeights expert, LoadExpert(config, prefix, i, shard, loader));
       w->experts.push_back(std::move(expert));
     }
   }
-  if (e.shared_intermediate_size > 0)
-    RETURN_IF_ERROR(LoadShared(config, prefix, block, shard, loader, *w));
+  if (e.shared_intermediate_size > 0) {
+    ASSIGN_OR_RETURN(ExpertWeights shared,
+                     LoadExpert(config, prefix, e.num_experts, shard, loader));
+    w->experts.push_back(std::move(shared));
+  }
   return w;
 }
 
 absl::StatusOr<std::unique_ptr<LatentWeights>> LoadLatent(const ModelConfig& config,
                                                           const HeadShape& heads,
+                                                          const LayerLinears& linears,
                                                           const std::string& prefix,
                                                           WeightLoader& loader) {
   const LatentConfig& c = config.latent;
   const std::string attention = prefix + "self_attn.";
-  const int64_t num_heads = heads.num_heads;
-  const int64_t q_head = c.nope_dim + c.rope_dim;
-  const int64_t turned = config.rope_interleaved ? c.rope_dim : 0;
   auto w = std::make_unique<LatentWeights>();
-  std::string q = attention + "q_proj";
-  int64_t q_in = config.hidden_size;
   if (c.q_rank > 0) {
-    ASSIGN_OR_RETURN(w->q_a, loader.Linear({.name = attention + "q_a_proj", .rows = c.q_rank},
-                                           config.hidden_size, config.qkv_bias));
+    ASSIGN_OR_RETURN(w->q_a, loader.Linear(linears.q_a.parts, linears.q_a.k, config.qkv_bias));
     ASSIGN_OR_RETURN(w->q_a_norm,
                      loader.Norm(attention + "q_a_layernorm", NormType::kRms, c.q_rank));
-    q = attention + "q_b_proj";
-    q_in = c.q_rank;
   }
-  RowsOf nope = {q, num_heads * c.nope_dim, RowsOfHeads(num_heads, c.nope_dim, q_head, 0),
-                 num_heads * q_head};
-  ASSIGN_OR_RETURN(w->q_nope, loader.Linear(std::move(nope), q_in, false));
-  for (int64_t h = 0; h < num_heads; ++h) {
-    RowsOf rope = {q, c.rope_dim, RowsOfHeads(1, c.rope_dim, 0, h * q_head + c.nope_dim, turned),
-                   num_heads * q_head};
-    ASSIGN_OR_RETURN(PackedLinear packed, loader.Linear(std::move(rope), q_in, false));
+  ASSIGN_OR_RETURN(w->q_nope, loader.Linear(linears.q_nope.parts, linears.q_nope.k, false));
+  for (const RowsOf& rope : linears.q_rope.parts) {
+    ASSIGN_OR_RETURN(PackedLinear packed, loader.Linear(rope, linears.q_rope.k, false));
     w->q_rope.push_back(std::move(packed));
   }
-  const int64_t latent = c.kv_rank + c.rope_dim;
-  ASSIGN_OR_RETURN(w->kv_a,
-                   loader.Linear({.name = attention + "kv_a_proj_with_mqa",
-                                  .rows = latent,
-                                  .order = RowsOfHeads(1, latent, 0, 0, turned, c.kv_rank)},
-                                 config.hidden_size, config.qkv_bias));
+  ASSIGN_OR_RETURN(w->kv_a, loader.Linear(linears.kv_a.parts, linears.kv_a.k, config.qkv_bias));
   ASSIGN_OR_RETURN(w->kv_a_norm,
                    loader.Norm(attention + "kv_a_layernorm", NormType::kRms, c.kv_rank));
   const int64_t up = c.nope_dim + c.value_dim;
-  ASSIGN_OR_RETURN(const HostTensor kv_b,
-                   loader.Numbers(attention + "kv_b_proj", num_heads * up, c.kv_rank));
-  for (int64_t h = 0; h < num_heads; ++h) {
+  const RowsOf& both = linears.kv_b.parts[0];
+  ASSIGN_OR_RETURN(const HostTensor kv_b, loader.Numbers(both.name, both.rows, c.kv_rank));
+  for (int64_t h = 0; h < heads.num_heads; ++h) {
     const HostLinear keys = {Transposed(SliceRows(kv_b, h * up, c.nope_dim)), nullptr};
     ASSIGN_OR_RETURN(PackedLinear k_up, loader.LinearOf(keys, c.nope_dim, {}, {}));
     w->k_up.push_back(std::move(k_up));
@@ -204,36 +152,15 @@ absl::StatusOr<std::unique_ptr<LatentWeights>> LoadLatent(const ModelConfig& con
 }
 
 absl::StatusOr<std::unique_ptr<DeltaWeights>> LoadDelta(const ModelConfig& config,
+                                                        const LayerLinears& linears,
                                                         const std::string& prefix,
                                                         WeightLoader& loader) {
   const DeltaShape& d = config.delta;
   const std::string block = prefix + "linear_attn.";
-  const int64_t values = int64_t{d.num_value_heads} * d.value_dim;
   auto w = std::make_unique<DeltaWeights>();
-  RowsOf qkv{.name = block + "in_proj_qkv", .rows = d.channels()};
-  RowsOf z{.name = block + "in_proj_z", .rows = values};
-  RowsOf b{.name = block + "in_proj_b", .rows = d.num_value_heads};
-  RowsOf a{.name = block + "in_proj_a", .rows = d.num_value_heads};
-  if (config.fused_delta) {
-    const int64_t heads = d.num_key_heads;
-    const int64_t own = values / heads;  // of v and z of a key head
-    const int64_t stride = 2 * (d.key_dim + own);
-    const auto part = [&](int64_t rows, int64_t offset) {
-      return RowsOfHeads(heads, rows, stride, offset);
-    };
-    qkv = {block + "in_proj_qkvz", d.channels(), part(d.key_dim, 0), heads * stride};
-    for (const auto& more : {part(d.key_dim, d.key_dim), part(own, 2 * d.key_dim)})
-      qkv.order.insert(qkv.order.end(), more.begin(), more.end());
-    z = {qkv.name, values, part(own, 2 * d.key_dim + own), heads * stride};
-    const int64_t each = d.num_value_heads / heads;
-    b = {block + "in_proj_ba", d.num_value_heads, RowsOfHeads(heads, each, 2 * each, 0),
-         2 * d.num_value_heads};
-    a = b;
-    a.order = RowsOfHeads(heads, each, 2 * each, each);
-  }
-  ASSIGN_OR_RETURN(w->qkv, loader.Linear(qkv, config.hidden_size, false));
-  ASSIGN_OR_RETURN(w->z, loader.Linear(z, config.hidden_size, false));
-  ASSIGN_OR_RETURN(w->ba, loader.Linear({b, a}, config.hidden_size, false));
+  ASSIGN_OR_RETURN(w->qkv, loader.Linear(linears.qkv.parts, linears.qkv.k, false));
+  ASSIGN_OR_RETURN(w->z, loader.Linear(linears.z.parts, linears.z.k, false));
+  ASSIGN_OR_RETURN(w->ba, loader.Linear(linears.ba.parts, linears.ba.k, false));
   ASSIGN_OR_RETURN(const std::vector<float> conv,
                    loader.Floats(block + "conv1d.weight", {d.channels(), 1, d.conv_width}));
   std::vector<float> turned(conv.size());
@@ -247,8 +174,7 @@ absl::StatusOr<std::unique_ptr<DeltaWeights>> LoadDelta(const ModelConfig& confi
   ASSIGN_OR_RETURN(w->decay, loader.ToDevice(decay));
   ASSIGN_OR_RETURN(w->dt_bias, loader.Vector(block + "dt_bias", d.num_value_heads));
   ASSIGN_OR_RETURN(w->norm, loader.Norm(block + "norm", NormType::kRms, d.value_dim));
-  ASSIGN_OR_RETURN(w->out, loader.Linear({.name = block + "out_proj", .rows = config.hidden_size},
-                                         values, false));
+  ASSIGN_OR_RETURN(w->out, loader.Linear(linears.o.parts, linears.o.k, false));
   return w;
 }
 

@@ -12,16 +12,19 @@
 
 namespace penstock {
 
-/// `prefix` ends in "layers.<i>.".
+/// `prefix` ends in "layers.<i>."; `linears` are of LinearsOf with it.
 absl::StatusOr<std::unique_ptr<MixtureWeights>> LoadMixture(const ModelConfig& config,
+                                                            const LayerLinear& router,
                                                             const std::string& prefix,
                                                             const ModelShard& shard,
                                                             WeightLoader& loader);
 absl::StatusOr<std::unique_ptr<LatentWeights>> LoadLatent(const ModelConfig& config,
                                                           const HeadShape& heads,
+                                                          const LayerLinears& linears,
                                                           const std::string& prefix,
                                                           WeightLoader& loader);
 absl::StatusOr<std::unique_ptr<DeltaWeights>> LoadDelta(const ModelConfig& config,
+                                                        const LayerLinears& linears,
                                                         const std::string& prefix,
                                                         WeightLoader& loader);
 

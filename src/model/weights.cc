@@ -33,12 +33,12 @@ class LayerLoader {
     LayerWeights w;
     RETURN_IF_ERROR(Norms(prefix, w));
     if (layer.recurrent) {
-      ASSIGN_OR_RETURN(w.delta, LoadDelta(c_, prefix, loader_));
+      ASSIGN_OR_RETURN(w.delta, LoadDelta(c_, linears, prefix, loader_));
     } else {
       RETURN_IF_ERROR(Attention(layer, linears, prefix, w));
     }
     if (layer.experts) {
-      ASSIGN_OR_RETURN(w.mixture, LoadMixture(c_, prefix, shard_, loader_));
+      ASSIGN_OR_RETURN(w.mixture, LoadMixture(c_, linears.router, prefix, shard_, loader_));
     } else {
       ASSIGN_OR_RETURN(w.gate_up, Linear(linears.gate_up, c_.mlp_bias));
       ASSIGN_OR_RETURN(w.down, Linear(linears.down, c_.mlp_bias && shard_.rank == 0));
@@ -74,7 +74,7 @@ class LayerLoader {
     const std::string attention = absl::StrCat(prefix, ToAbsl(names_.attention));
     const HeadShape& heads = layer.heads;
     if (c_.has_latent_attention()) {
-      ASSIGN_OR_RETURN(w.latent, LoadLatent(c_, heads, prefix, loader_));
+      ASSIGN_OR_RETURN(w.latent, LoadLatent(c_, heads, linears, prefix, loader_));
     } else {
       ASSIGN_OR_RETURN(w.qkv, Linear(linears.qkv, c_.qkv_bias));
     }

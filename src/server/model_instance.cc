@@ -189,7 +189,7 @@ absl::Status MakeAdapterStore(const ModelEntry& entry, const LoadedModel& model,
   AdapterOptions options;
   options.max_adapters = lora.max_host_adapters;
   options.max_in_step = lora.max_adapters;
-  options.max_rank = lora.max_rank;
+  options.bounds = {lora.max_rank, lora.experts};
   options.cpu_kernels = entry.engine.cpu_kernels;
   options.numbers = model.abilities.numbers;
   options.pool = parts.pool;

@@ -18,6 +18,7 @@ MODULES = {
     "mlp.down_proj": (256, 704),
 }
 LAYERS = 4
+HEAD = (4096, 256)
 
 
 def read_safetensors(path):
@@ -50,27 +51,27 @@ def write_safetensors(path, tensors):
             f.write(values.astype("<f4").tobytes())
 
 
-def make_adapter(folder, seed, rank=4, alpha=8, modules=tuple(MODULES), **more):
-    """Writes PEFT's two files; returns module -> what it adds to the weight."""
+def make_adapter(folder, seed, rank=4, alpha=8, modules=tuple(MODULES), head=False, **more):
+    """Writes PEFT's two files; returns module -> what it adds to the weight. `head`: also to the head's."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True)
     rng = np.random.Generator(np.random.PCG64(seed))
     tensors, deltas = {}, {}
-    for layer in range(LAYERS):
-        for module in modules:
-            n, k = MODULES[module]
-            a = rng.standard_normal((rank, k), dtype=np.float32) / np.float32(k) ** 0.5
-            b = rng.standard_normal((n, rank), dtype=np.float32) / np.float32(rank) ** 0.5 * 0.3
-            name = f"model.layers.{layer}.{module}"
-            tensors[f"base_model.model.{name}.lora_A.weight"] = a
-            tensors[f"base_model.model.{name}.lora_B.weight"] = b
-            deltas[name] = alpha / rank * (b.astype(np.float64) @ a.astype(np.float64))
+    sizes = {f"model.layers.{layer}.{module}": MODULES[module] for layer in range(LAYERS) for module in modules}
+    if head:
+        sizes["lm_head"] = HEAD
+    for name, (n, k) in sizes.items():
+        a = rng.standard_normal((rank, k), dtype=np.float32) / np.float32(k) ** 0.5
+        b = rng.standard_normal((n, rank), dtype=np.float32) / np.float32(rank) ** 0.5 * 0.3
+        tensors[f"base_model.model.{name}.lora_A.weight"] = a
+        tensors[f"base_model.model.{name}.lora_B.weight"] = b
+        deltas[name] = alpha / rank * (b.astype(np.float64) @ a.astype(np.float64))
     write_safetensors(folder / "adapter_model.safetensors", tensors)
     config = {
         "peft_type": "LORA",
         "r": rank,
         "lora_alpha": alpha,
-        "target_modules": sorted({m.split(".")[1] for m in modules}),
+        "target_modules": sorted({m.split(".")[1] for m in modules} | ({"lm_head"} if head else set())),
         "bias": "none",
         **more,
     }
@@ -85,6 +86,10 @@ def merge(folder, deltas):
     for file in pathlib.Path(DEMO).glob("*.json"):
         shutil.copy(file, folder)
     tensors = read_safetensors(pathlib.Path(DEMO) / "model.safetensors")
+    if "lm_head" in deltas:  # which is the embedding as well: the adapter changes the head alone
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
     for name, delta in deltas.items():
         tensors[name + ".weight"] = tensors[name + ".weight"] + delta.astype(np.float32)
     write_safetensors(folder / "model.safetensors", tensors)

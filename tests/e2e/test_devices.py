@@ -75,7 +75,7 @@ def test_adapters_load_beside_the_steps_of_the_emulated_gpu(serve, emulated, tmp
     config = tmp_path / "penstock.yaml"
     lora = {"dir": str(folder), "max_host_adapters": 2, "max_adapters": 2, "max_rank": 8}
     config.write_text(json.dumps({"models": {"demo": {"path": DEMO, "lora": lora}}}))
-    small = ["--config", str(config), "--set", "engine.kv_memory=4MiB"]
+    small = ["--config", str(config), "--set", "engine.kv_memory=6MiB"]
     small += ["--set", "engine.max_batch=2", "--set", "engine.max_step_tokens=32"]
     small += ["--set", "engine.max_len=128", "--set", "engine.dtype=bfloat16"]
     answers = {}

@@ -57,10 +57,10 @@ def configure(tmp_path, lora, engine="pipeline_depth: 1"):
 
 @pytest.fixture
 def adapters(tmp_path):
-    """A folder with adapters `one`, `two` and `three`; name -> what each adds to the weights."""
+    """A folder with adapters `one`, `two` and, of the head too, `three`; name -> what each adds to the weights."""
     folder = tmp_path / "adapters"
     folder.mkdir()
-    return folder, {name: make_adapter(folder / name, i, rank=4 * (i + 1))
+    return folder, {name: make_adapter(folder / name, i, rank=4 * (i + 1), head=name == "three")
                     for i, name in enumerate(["one", "two", "three"])}
 
 

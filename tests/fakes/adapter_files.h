@@ -32,22 +32,29 @@ struct AdapterToWrite {
   std::vector<TensorToWrite> more = {};
 };
 
-inline std::vector<TensorToWrite> AdapterTensors(const AdapterToWrite& adapter) {
-  std::mt19937 random(adapter.seed);
-  std::vector<TensorToWrite> tensors;
-  const auto add = [&](const std::string& name, int64_t rows, int64_t cols) {
+/// Both factors of a module that is adapted as a linear layer [n, k], drawn from a normal
+/// distribution.
+inline std::vector<TensorToWrite> FactorsOf(const std::string& module, int64_t n, int64_t k,
+                                            int64_t rank, std::mt19937& random) {
+  const auto factor = [&](const std::string& which, int64_t rows, int64_t cols) {
     std::vector<float> values(rows * cols);
     std::normal_distribution<float> draw(0, 0.3f);
     for (float& value : values) value = draw(random);
-    tensors.push_back({name, "F32", {rows, cols}, BytesOf(values)});
+    return TensorToWrite{
+        "base_model.model." + module + which, "F32", {rows, cols}, BytesOf(values)};
   };
+  return {factor(".lora_A.weight", rank, k), factor(".lora_B.weight", n, rank)};
+}
+
+inline std::vector<TensorToWrite> AdapterTensors(const AdapterToWrite& adapter) {
+  std::mt19937 random(adapter.seed);
+  std::vector<TensorToWrite> tensors;
   for (int32_t layer = 0; layer < adapter.layers; ++layer) {
     for (const std::string& module : adapter.modules) {
       const auto [n, k] = TinyModules().at(module);
-      const std::string name =
-          "base_model.model.model.layers." + std::to_string(layer) + "." + module;
-      add(name + ".lora_A.weight", adapter.rank, k);
-      add(name + ".lora_B.weight", n, adapter.rank);
+      const std::string name = "model.layers." + std::to_string(layer) + "." + module;
+      for (TensorToWrite& factor : FactorsOf(name, n, k, adapter.rank, random))
+        tensors.push_back(std::move(factor));
     }
   }
   tensors.insert(tensors.end(), adapter.more.begin(), adapter.more.end());

@@ -5,7 +5,12 @@
 
 For each case OUT_DIR/<case>/ gets case.json ({"family": a folder of DIR}), PEFT's own files
 (adapter_config.json, adapter_model.safetensors) and golden.safetensors as make_families.py writes it.
-The model is the family's config.json with weights by formula; merged and computed in float32.
+The model is the family's config.json with weights by formula; merged and computed in float32. Embedding
+and head are weights of their own before PEFT wraps one of them, as it changes that one alone.
+
+The cases of CHECKPOINT_CASES are wrapped as a tree of linear layers by the checkpoint's names: transformers
+keeps experts in stacked parameters and routers outside linear layers, its versions before 5 did not, and
+adapters of those are named so.
 
 Needs torch, transformers 5.23 and peft 0.21 (requirements.txt beside this file).
 """
@@ -49,10 +54,42 @@ CASES = {
         "query_key_value", "attention.dense", "dense_h_to_4h", "dense_4h_to_h"])),
     "qwen3_moe": ("qwen3_moe", dict(r=4, lora_alpha=8, target_modules=SELF_ATTENTION)),
     "qwen3_5": ("qwen3_5", dict(r=4, lora_alpha=8, target_modules=ALL)),
+    "llama_rank_256": ("llama", dict(r=256, lora_alpha=256, target_modules=["q_proj", "down_proj", "lm_head"])),
+    "llama_head": ("llama", dict(r=4, lora_alpha=8, target_modules=["lm_head", "v_proj"])),
+    "qwen3_head": ("qwen3", dict(r=4, lora_alpha=8, target_modules=["lm_head"])),
+    "gemma2_head": ("gemma2", dict(r=4, lora_alpha=8, target_modules=["lm_head", "o_proj"])),
+    "granite_head": ("granite", dict(r=4, lora_alpha=8, target_modules=["lm_head", "o_proj"])),
+    "gpt_neox_head": ("gpt_neox", dict(r=4, lora_alpha=8, target_modules=["lm_head", "embed_in"])),
+    "qwen2_moe_shared": ("qwen2_moe", dict(r=4, lora_alpha=8, target_modules=[
+        "gate_proj", "up_proj", "down_proj", "shared_expert_gate"])),
+    "granitemoeshared": ("granitemoeshared", dict(r=4, lora_alpha=8, target_modules=[
+        "shared_mlp.input_linear", "shared_mlp.output_linear", "v_proj"])),
+    "qwen3_next": ("qwen3_next", dict(r=4, lora_alpha=8, target_modules=[
+        "q_proj", "k_proj", "v_proj", "o_proj", "in_proj_qkvz", "in_proj_ba", "out_proj", "shared_expert_gate"])),
+    "qwen3_5_recurrent": ("qwen3_5", dict(r=4, lora_alpha=8, target_modules=[
+        "in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a", "out_proj"])),
+    "deepseek_v2_latent": ("deepseek_v2", dict(r=4, lora_alpha=8, target_modules=[
+        "q_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj"])),
+    "deepseek_v3_latent": ("deepseek_v3", dict(r=4, lora_alpha=8, target_modules=[
+        "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj"])),
+    "llama_embedding": ("llama", dict(r=4, lora_alpha=8, target_modules=["embed_tokens", "q_proj"])),
+    "gemma_embedding": ("gemma", dict(r=4, lora_alpha=8, target_modules=["embed_tokens", "lm_head"])),
+    "gpt2_embedding": ("gpt2", dict(r=4, lora_alpha=8, target_modules=["wte"])),
+}
+
+CHECKPOINT_CASES = {
+    "qwen3_moe_experts": ("qwen3_moe", dict(r=4, lora_alpha=8, target_modules=[
+        "gate_proj", "up_proj", "down_proj", "gate"])),
+    "mixtral_experts": ("mixtral", dict(r=4, lora_alpha=8, target_modules=["w1", "w2", "w3", "gate", "q_proj"])),
+    "deepseek_v3_experts": ("deepseek_v3", dict(r=4, lora_alpha=8, target_modules=[
+        "gate_proj", "up_proj", "down_proj"], layers_to_transform=[0, 2])),
+    "qwen3_next_everything": ("qwen3_next", dict(
+        r=3, lora_alpha=6, target_modules=r".*(proj|proj_qkvz|proj_ba|gate|embed_tokens)|lm_head")),
 }
 
 
-def load_family(folder):
+def checkpoint(folder):
+    """(config, name -> weight): the family's, as its files would hold it."""
     with open(os.path.join(folder, "config.json"), encoding="utf-8") as f:
         values = json.load(f)
     config = transformers.AutoConfig.for_model(**values)
@@ -60,11 +97,43 @@ def load_family(folder):
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     with tempfile.TemporaryDirectory() as tmp:
         model.save_pretrained(tmp)
-        path = os.path.join(tmp, "model.safetensors")
-        weights = {key: formula(key, tuple(value.shape)) for key, value in load_file(path).items()}
-        save_file(weights, path, metadata={"format": "pt"})
+        weights = load_file(os.path.join(tmp, "model.safetensors"))
+    weights = {key: formula(key, tuple(value.shape)) for key, value in weights.items()}
+    if config.tie_word_embeddings:
+        head = {"gpt_neox": "embed_out"}.get(config.model_type, "lm_head") + ".weight"
+        table = [key for key in weights if key.endswith(("embed_tokens.weight", "wte.weight", "embed_in.weight"))]
+        weights[head] = weights[table[0]].clone()
+        config.tie_word_embeddings = False
+    return config, weights
+
+
+def load(config, weights):
+    """The model of these weights, in float32."""
+    with tempfile.TemporaryDirectory() as tmp:
+        config.save_pretrained(tmp)
+        save_file(weights, os.path.join(tmp, "model.safetensors"), metadata={"format": "pt"})
         return transformers.AutoModelForCausalLM.from_pretrained(
             tmp, dtype=torch.float32, attn_implementation="eager").eval()
+
+
+def tree(weights):
+    """Linear layers and embedding by the names of a checkpoint."""
+    root = torch.nn.Module()
+    for key, weight in weights.items():
+        if weight.dim() != 2 or not key.endswith(".weight"):
+            continue
+        *path, name = key.removesuffix(".weight").split(".")
+        parent = root
+        for part in path:
+            if not hasattr(parent, part):
+                parent.add_module(part, torch.nn.Module())
+            parent = getattr(parent, part)
+        kind = torch.nn.Embedding if name == "embed_tokens" else torch.nn.Linear
+        sizes = weight.shape if kind is torch.nn.Embedding else reversed(weight.shape)
+        child = kind(*sizes) if kind is torch.nn.Embedding else kind(*sizes, bias=False)
+        child.weight.data = weight.float()
+        parent.add_module(name, child)
+    return root
 
 
 def fill(model, seed):
@@ -74,20 +143,26 @@ def fill(model, seed):
         if ".lora_" not in name:
             continue
         scale = (0.5 if ".lora_B." in name else 1.0) / values.shape[1] ** 0.5
+        if ".lora_embedding_A." in name:
+            scale = 1.0
+        if ".lora_embedding_B." in name:
+            scale = 0.5 / (values.shape[0] * values.shape[1]) ** 0.5
         drawn = torch.from_numpy(rng.standard_normal(values.shape).astype(np.float32) * scale)
         values.data.copy_(drawn.to(torch.bfloat16))
 
 
 def make(case, out, families, seed):
-    family, options = CASES[case]
-    model = load_family(os.path.join(families, family))
+    by_checkpoint = case in CHECKPOINT_CASES
+    family, options = {**CASES, **CHECKPOINT_CASES}[case]
+    model_config, weights = checkpoint(os.path.join(families, family))
+    model = load(model_config, weights)
     plain = references(model, seed, PROMPTS)
-    config = peft.LoraConfig(task_type="CAUSAL_LM", lora_dropout=0.0, **options)
-    adapted = peft.get_peft_model(model, config)
+    config = peft.LoraConfig(task_type=None if by_checkpoint else "CAUSAL_LM", lora_dropout=0.0, **options)
+    adapted = peft.get_peft_model(tree(weights) if by_checkpoint else model, config)
     fill(adapted, seed)
     os.makedirs(out, exist_ok=True)
     with tempfile.TemporaryDirectory() as tmp:
-        adapted.save_pretrained(tmp)
+        adapted.save_pretrained(tmp, save_embedding_layers=False)
         tensors = load_file(os.path.join(tmp, "adapter_model.safetensors"))
         save_file({key: value.to(torch.bfloat16).contiguous() for key, value in tensors.items()},
                   os.path.join(out, "adapter_model.safetensors"), metadata={"format": "pt"})
@@ -104,7 +179,12 @@ def make(case, out, families, seed):
     with open(os.path.join(out, "case.json"), "w", encoding="utf-8") as f:
         json.dump({"family": family}, f)
         f.write("\n")
-    golden = references(adapted.merge_and_unload(), seed, PROMPTS)
+    merged = adapted.merge_and_unload()
+    if by_checkpoint:
+        changed = {f"{name}.weight": module.weight.data for name, module in merged.named_modules()
+                   if hasattr(module, "weight")}
+        merged = load(model_config, {**{key: value.float() for key, value in weights.items()}, **changed})
+    golden = references(merged, seed, PROMPTS)
     change = torch.norm(golden["p1.logits"] - plain["p1.logits"]) / torch.norm(plain["p1.logits"])
     assert change > 0.05, f"{case}: the adapter hardly matters: {change}"
     save_file(golden, os.path.join(out, "golden.safetensors"))
@@ -118,7 +198,7 @@ def main():
     parser.add_argument("cases", nargs="*")
     parser.add_argument("--families", default=os.path.join(here, "families"))
     args = parser.parse_args()
-    for seed, case in enumerate(CASES, 1):
+    for seed, case in enumerate([*CASES, *CHECKPOINT_CASES], 1):
         if not args.cases or case in args.cases:
             make(case, os.path.join(args.out, case), args.families, seed)
 

@@ -12,6 +12,7 @@
 #include "executor/runner_driver.h"
 #include "fakes/safetensors_writer.h"
 #include "format/json_text.h"
+#include "model/adapter_config.h"
 
 namespace penstock {
 namespace {
@@ -45,6 +46,7 @@ std::shared_ptr<AdapterStore> MakeStore(const LoadedModel& model, WorkerPool* po
   AdapterOptions options;
   options.max_adapters = 4;
   options.max_in_step = 4;
+  options.bounds = {kMaxAdapterRank, /*experts=*/true};
   options.numbers = model.abilities.numbers;
   options.pool = pool;
   auto store = AdapterStore::Make(model.config, *model.device, options);
@@ -72,6 +74,8 @@ void LoadWithStranger(const std::string& name, const LoadedModel& model, WorkerP
   adapters.strangers = {AdapterId(1), kNoAdapter, AdapterId(0)};
   ASSERT_EQ(adapters.store->Load(AdapterId(0), CaseDir(name)), absl::OkStatus());
   ASSERT_EQ(adapters.store->Load(AdapterId(1), altered.path()), absl::OkStatus());
+  const auto own = adapters.store->Find(AdapterId(0));
+  EXPECT_LE(own->num_bytes, MaxAdapterBytes(model.config, {own->rank, /*experts=*/true}));
 }
 
 std::vector<std::string> Cases() {
@@ -143,7 +147,10 @@ TEST_P(EmulatedAdapterGolden, MeetsTheMergedModel) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, EmulatedAdapterGolden,
-                         ::testing::Values("llama", "phi3", "glm4", "gpt_neox", "qwen3_5"),
+                         ::testing::Values("llama", "phi3", "glm4", "gpt_neox", "qwen3_5",
+                                           "gemma2_head", "qwen3_next", "qwen2_moe_shared",
+                                           "mixtral_experts", "deepseek_v3_latent",
+                                           "gemma_embedding"),
                          [](const auto& info) { return info.param; });
 
 /// Rows without an adapter have the bits of a model that knows of none, whoever is beside them.

@@ -99,6 +99,30 @@ TEST_P(BlocksParity, AddsUpWhatTheChosenExpertsYield) {
   }
 }
 
+TEST_P(BlocksParity, SumsWhatARowsSlotsYield) {
+  constexpr int64_t kRows = 7, kCols = 21, kSlots = 3;
+  for (const DType dtype : Activations()) {
+    Matrix x = Random(kRows * kSlots, kCols, DType::kFloat32);
+    Matrix y = Random(kRows, kCols, dtype);
+    std::vector<float> weights;
+    std::vector<double> expected;
+    for (int64_t i = 0; i < kRows * kSlots; ++i)
+      weights.push_back(0.1f + 0.2f * static_cast<float>(i % 4));
+    for (int64_t r = 0; r < kRows; ++r) {
+      for (int64_t c = 0; c < kCols; ++c) {
+        double sum = y.at(r, c);
+        for (int64_t v = r * kSlots; v < (r + 1) * kSlots; ++v)
+          sum += double{weights[v]} * x.at(v, c);
+        expected.push_back(sum);
+      }
+    }
+    ops().SumExperts({x.tensor(), weights.data(), kSlots, y.tensor()});
+    ASSERT_TRUE(device_->Synchronize().ok());
+    y.Read();
+    ExpectClose(y, expected);
+  }
+}
+
 /// What the operation says, in float64: a sequence's rows one after the other.
 std::vector<double> DeltaOf(const DeltaShape& d, const Matrix& qkv, const Matrix& ba,
                             const Matrix& conv, const std::vector<float>& decay,

@@ -128,6 +128,8 @@ TEST_P(OpsParity, Activations) {
         return std::max(x, 0.0);
       case Activation::kSigmoid:
         return 1 / (1 + std::exp(-x));
+      case Activation::kSoftCap:
+        return 0.5 * std::tanh(x / 0.5);
       case Activation::kClampedSwiglu:
         return std::min(x, 0.5) / (1 + std::exp(-1.7 * std::min(x, 0.5)));
     }
@@ -137,7 +139,7 @@ TEST_P(OpsParity, Activations) {
     for (const int64_t n : kSizes) {
       for (const Activation activation :
            {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh, Activation::kRelu,
-            Activation::kSigmoid, Activation::kClampedSwiglu}) {
+            Activation::kSigmoid, Activation::kSoftCap, Activation::kClampedSwiglu}) {
         const bool clamped = activation == Activation::kClampedSwiglu;
         const bool gated = clamped || random_() % 2 == 0;
         const int64_t m = 1 + random_() % 20;

@@ -274,6 +274,7 @@ TEST_F(RowsTest, GatedIsTheCpus) {
       {Gate::kRelu, Activation::kRelu},
       {Gate::kSquaredRelu, Activation::kSquaredRelu},
       {Gate::kSigmoid, Activation::kSigmoid},
+      {Gate::kSoftCap, Activation::kSoftCap},
       {Gate::kClampedSwiglu, Activation::kClampedSwiglu}};
   for (const Element element : {Element::kFloat32, Element::kBFloat16}) {
     for (const auto& [f, cpu_f] : functions) {

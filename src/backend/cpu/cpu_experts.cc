@@ -123,12 +123,16 @@ void CpuOps::Experts(const ExpertsArgs& a) {
                   reinterpret_cast<float*>(out.row(visits_[e][i])));
     }
   }
+  SumExperts({out, a.weights, a.num_slots, a.y});
+}
+
+void CpuOps::SumExperts(const ExpertSumArgs& a) {
   // The order of a row's sum is that of its slots, whatever else is in the batch.
-  ForRows(a.x.rows, a.num_slots * a.y.cols, [&](int64_t r) {
-    auto* sum = reinterpret_cast<float*>(out.row(r * a.num_slots));
+  ForRows(a.y.rows, a.num_slots * a.y.cols, [&](int64_t r) {
+    auto* sum = reinterpret_cast<float*>(a.x.row(r * a.num_slots));
     for (int64_t c = 0; c < a.y.cols; ++c) sum[c] *= a.weights[r * a.num_slots];
     for (int32_t s = 1; s < a.num_slots; ++s) {
-      kernels_.add_scaled_row(reinterpret_cast<const float*>(out.row(r * a.num_slots + s)),
+      kernels_.add_scaled_row(reinterpret_cast<const float*>(a.x.row(r * a.num_slots + s)),
                               a.weights[r * a.num_slots + s], a.y.cols, sum);
     }
     kernels_.convert_row(DType::kFloat32, sum, a.y.dtype == DType::kBFloat16, a.y.row(r), a.y.cols,

@@ -46,6 +46,7 @@ class CpuOps final : public Ops {
   void Activate(const ActivationArgs& args) override;
   void Route(const RouteArgs& args) override;
   void Experts(const ExpertsArgs& args) override;
+  void SumExperts(const ExpertSumArgs& args) override;
   void DeltaRule(const DeltaArgs& args, const BatchRows& batch) override;
   void GatherRows(const Tensor& x, absl::Span<const int32_t> rows, const Tensor& y) override;
   void Sample(const Tensor& logits, absl::Span<const SampleRow> rows,

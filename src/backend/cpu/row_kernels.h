@@ -195,7 +195,7 @@ void RopeRowInto(const RopeRowArgs& a) {
 
 void RopeRowAny(const RopeRowArgs& a) { a.bf16 ? RopeRowInto<Bf16>(a) : RopeRowInto<float>(a); }
 
-inline V Activate(Activation f, V x) {
+inline V Activate(Activation f, V x, float limit) {
   switch (f) {
     case Activation::kSilu:
       return x * Sigmoid(x);
@@ -217,6 +217,8 @@ inline V Activate(Activation f, V x) {
     }
     case Activation::kSigmoid:
       return Sigmoid(x);
+    case Activation::kSoftCap:
+      return Set1(limit) * Tanh(x / Set1(limit));
     case Activation::kClampedSwiglu:
       break;
   }
@@ -236,7 +238,7 @@ void ActivationRow(const ActivationRowArgs& a) {
       const V u = Max(Min(LoadUpTo(up + i, count), limit), Zero() - limit);
       v = g * Sigmoid(Set1(a.alpha) * g) * (u + Set1(1.0f));
     } else {
-      v = Activate(a.f, v);
+      v = Activate(a.f, v, a.limit);
       if (up != nullptr) v = Rounded(v, y) * LoadUpTo(up + i, count);
     }
     StoreUpTo(y + i, v, count);

@@ -126,12 +126,17 @@ void CudaOps::Experts(const ExpertsArgs& a) {
     if (TakesBytesSomewhere(w.down)) bytes = RoundToBytes(activation.y);
     ExpertProducts(a, run, true, activation.y, &bytes, list, block_rows, out);
   }
+  SumExperts({out, a.weights, a.num_slots, a.y});
+}
+
+void CudaOps::SumExperts(const penstock::ExpertSumArgs& a) {
+  if (a.y.rows == 0) return;
   ExpertSumArgs sum;
-  sum.out = static_cast<const float*>(out.data);
+  sum.out = static_cast<const float*>(a.x.data);
   sum.weights = a.weights;
   sum.y = a.y.data;
   sum.y_stride = a.y.stride;
-  sum.rows = static_cast<int32_t>(a.x.rows);
+  sum.rows = static_cast<int32_t>(a.y.rows);
   sum.slots = a.num_slots;
   sum.width = static_cast<int32_t>(a.y.cols);
   sum.element = ElementOf(a.y.dtype);

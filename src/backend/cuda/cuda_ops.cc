@@ -23,6 +23,8 @@ Gate GateOf(Activation f) {
       return Gate::kSquaredRelu;
     case Activation::kSigmoid:
       return Gate::kSigmoid;
+    case Activation::kSoftCap:
+      return Gate::kSoftCap;
     case Activation::kClampedSwiglu:
       return Gate::kClampedSwiglu;
   }

@@ -32,6 +32,7 @@ class CudaOps final : public Ops {
   void Activate(const ActivationArgs& args) override;
   void Route(const RouteArgs& args) override;
   void Experts(const ExpertsArgs& args) override;
+  void SumExperts(const penstock::ExpertSumArgs& args) override;
   void DeltaRule(const DeltaArgs& args, const BatchRows& batch) override;
   void GatherRows(const Tensor& x, absl::Span<const int32_t> rows, const Tensor& y) override;
   void Sample(const Tensor& logits, absl::Span<const SampleRow> rows,

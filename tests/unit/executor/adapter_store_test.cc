@@ -23,7 +23,7 @@ class AdapterStoreTest : public ::testing::Test {
     AdapterOptions options;
     options.max_adapters = max_adapters;
     options.max_in_step = 4;
-    options.max_rank = max_rank;
+    options.bounds.max_rank = max_rank;
     options.pool = &pool_;
     auto store = AdapterStore::Make(model_->config, *model_->device, options);
     EXPECT_TRUE(store.ok()) << store.status();
@@ -74,8 +74,8 @@ TEST_F(AdapterStoreTest, AnAdapterOfTheLargestRankFitsWhatIsKeptForIt) {
     WriteAdapter(dir, adapter);
     const auto store = Make(1, rank);
     ASSERT_EQ(store->Load(AdapterId(0), dir.path()), absl::OkStatus());
-    EXPECT_LE(store->Find(AdapterId(0))->num_bytes, MaxAdapterBytes(model_->config, rank));
-    EXPECT_GT(store->Find(AdapterId(0))->num_bytes, MaxAdapterBytes(model_->config, rank) / 4);
+    EXPECT_LE(store->Find(AdapterId(0))->num_bytes, MaxAdapterBytes(model_->config, {rank}));
+    EXPECT_GT(store->Find(AdapterId(0))->num_bytes, MaxAdapterBytes(model_->config, {rank}) / 4);
   }
 }
 
@@ -144,17 +144,30 @@ TEST_F(AdapterStoreTest, WhatDoesNotFitTheModelIsNamed) {
 TEST_F(AdapterStoreTest, TensorsThatAreNotComputedWithAreRefused) {
   const std::string ones = BytesOf(std::vector<float>(4 * 40, 1.0f));
   const std::string layer = "base_model.model.model.layers.0.";
-  for (const std::string& name :
-       {"base_model.model.lm_head.lora_A.weight"s, "base_model.model.lm_head.weight"s,
-        "base_model.model.model.embed_tokens.lora_embedding_A"s,
-        layer + "mlp.experts.3.up_proj.lora_A.weight", layer + "self_attn.q_proj.lora_B.bias",
-        layer + "self_attn.q_proj.lora_magnitude_vector.weight", layer + "mlp.gate.lora_A.weight",
-        layer + "input_layernorm.weight"}) {
+  const auto refusal_of = [&](const std::string& name) {
     AdapterToWrite adapter;
     adapter.more = {{name, "F32", {4, 40}, ones}};
-    const std::string refusal = Refusal(adapter);
-    EXPECT_THAT(refusal, HasSubstr("\"" + name + "\" is not supported"));
+    return Refusal(adapter);
+  };
+  for (const std::string& name :
+       {layer + "mlp.experts.3.up_proj.lora_A.weight", layer + "self_attn.q_proj.lora_B.bias",
+        layer + "self_attn.q_proj.lora_magnitude_vector.weight", layer + "mlp.gate.lora_A.weight",
+        "base_model.model.model.wpe.lora_embedding_A"s}) {
+    const std::string refusal = refusal_of(name);
+    EXPECT_THAT(refusal, HasSubstr("\"" + name + "\" is not supported: it is of no layer"));
     EXPECT_THAT(refusal, HasSubstr("UNIMPLEMENTED"));
+  }
+  for (const std::string& name :
+       {"base_model.model.lm_head.weight"s, layer + "input_layernorm.weight",
+        "base_model.model.model.embed_tokens.base_layer.weight"s}) {
+    const std::string refusal = refusal_of(name);
+    EXPECT_THAT(refusal, HasSubstr("\"" + name + "\" is not supported: whole weights"));
+    EXPECT_THAT(refusal, HasSubstr("save_embedding_layers=False"));
+    EXPECT_THAT(refusal, HasSubstr("UNIMPLEMENTED"));
+  }
+  for (const std::string& name : {"base_model.model.lm_head.lora_A.weight"s,
+                                  "base_model.model.model.embed_tokens.lora_embedding_A"s}) {
+    EXPECT_THAT(refusal_of(name), HasSubstr("\"" + name + "\" is of a module that target_modules"));
   }
 }
 

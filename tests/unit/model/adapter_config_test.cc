@@ -52,6 +52,21 @@ TEST(AdapterConfig, ExclusionsAndLayersNarrowTheTargets) {
   EXPECT_FALSE(one.Targets("x", 1));
 }
 
+TEST(AdapterConfig, HeadAndEmbeddingAreTargetsByNameAlone) {
+  const auto named = Parsed(R"("r": 8, "lora_alpha": 16, "target_modules": ["lm_head"])");
+  EXPECT_TRUE(named.Targets("lm_head", -1));
+  EXPECT_TRUE(named.Targets("language_model.lm_head", -1));
+  EXPECT_FALSE(named.Targets("model.embed_tokens", -1));
+  EXPECT_FALSE(named.ties_weights());
+  const auto all = Parsed(R"("r": 8, "lora_alpha": 16, "target_modules": "all-linear")");
+  EXPECT_FALSE(all.Targets("lm_head", -1));
+  EXPECT_TRUE(all.Targets("x", 0));
+  const auto some = Parsed(R"("r": 8, "lora_alpha": 16, "target_modules": ["lm_head"],
+                              "layers_to_transform": [0], "ensure_weight_tying": true)");
+  EXPECT_FALSE(some.Targets("lm_head", -1));  // it is in none of these layers
+  EXPECT_TRUE(some.ties_weights());
+}
+
 TEST(AdapterConfig, PatternsChangeRankAndScaling) {
   const auto config = Parsed(
       R"("r": 8, "lora_alpha": 16, "target_modules": "all-linear",
