@@ -19,7 +19,9 @@ absl::StatusOr<AdapterFile> AdapterFile::Open(const std::string& path, int64_t m
   const auto size = static_cast<int64_t>(in.tellg());
   if (size > max_bytes) {
     return absl::InvalidArgumentError(absl::StrCat(
-        path, " has ", size, " bytes, an adapter within lora.max_rank has at most ", max_bytes));
+        path, " has ", size, " bytes, an adapter within lora.max_rank has at most ", max_bytes,
+        "; experts need lora.experts: true, and copies of embedding and head are not taken "
+        "(save_embedding_layers=False)"));
   }
   file.bytes_.resize(size);
   in.seekg(0);

@@ -147,15 +147,14 @@ void Decoder::AdaptedExperts(const std::vector<AdaptedExpert>& adapted, const Ex
   auto* by_visit = sorted + expert_room_.rows * expert_room_.out;
   const Tensor outs = {sorted, DType::kFloat32, num_visits, hidden, hidden};
   int64_t done = 0;
-  for (size_t e = 0; e < args.experts.size(); ++e) {
-    const auto count = static_cast<int64_t>(rows_of[e].size());
-    if (count == 0) continue;
+  const auto compute = [&](size_t e, absl::Span<const int32_t> rows) {
+    const auto count = static_cast<int64_t>(rows.size());
     const ExpertWeights& w = args.experts[e];
     const int64_t inner = w.down.k;
     const Tensor x = Activations(expert_in_, count, hidden);
     const Tensor wide = Activations(expert_wide_, count, w.gate_up.n);
     const Tensor own = RowsOfTensor(outs, done, count);
-    ops.GatherRows(args.x, rows_of[e], x);
+    ops.GatherRows(args.x, rows, x);
     ops.Linear({.x = x, .w = &w.gate_up, .y = wide});
     AddProducts(adapted[e].gate_up, x, wide, 1.0f);
     ActivationArgs activation = args.activation;
@@ -164,7 +163,15 @@ void Decoder::AdaptedExperts(const std::vector<AdaptedExpert>& adapted, const Ex
     ops.Activate(activation);
     ops.Linear({.x = activation.y, .w = &w.down, .y = own});
     AddProducts(adapted[e].down, activation.y, own, 1.0f);
-    for (const int32_t visit : visits_of[e]) place_of[visit] = static_cast<int32_t>(done++);
+    done += count;
+  };
+  for (size_t e = 0; e < args.experts.size(); ++e) {
+    auto place = static_cast<int32_t>(done);
+    for (const int32_t visit : visits_of[e]) place_of[visit] = place++;
+    // A router whose numbers are none may choose an expert twice for one row.
+    const absl::Span<const int32_t> rows = rows_of[e];
+    for (size_t at = 0; at < rows.size(); at += expert_room_.rows)
+      compute(e, rows.subspan(at, expert_room_.rows));
   }
   const Tensor in_order = {by_visit, DType::kFloat32, num_visits, hidden, hidden};
   ops.GatherRows(outs, place_of, in_order);

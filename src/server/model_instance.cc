@@ -115,14 +115,24 @@ absl::Status CheckTensorParallel(const ModelEntry& entry) {
   return absl::OkStatus();
 }
 
-/// Of engine.kv_memory: auto.
-int64_t MostKvBytes() { return AllowedMemory() / 4; }
+/// engine.kv_memory; auto: a quarter of what the cgroup allows, or what memory_fraction leaves of a
+/// GPU.
+int64_t MostKvBytes(const EngineConfig& engine, const LoadedModel& loaded,
+                    const RunnerOptions& runner) {
+  if (!engine.kv_memory.automatic()) return engine.kv_memory.value;
+  const DeviceMemory memory = loaded.memory ? loaded.memory() : DeviceMemory{};
+  if (memory.total <= 0) return AllowedMemory() / 4;
+  const auto whole = static_cast<double>(memory.total);
+  const auto kept = static_cast<int64_t>((1 - engine.memory_fraction) * whole);
+  const int64_t step = MostStepBytes(loaded.config, runner, engine.tensor_parallel);
+  return std::max<int64_t>(0, memory.free - kept - step);
+}
 
-/// engine.kv_memory: auto is a quarter of what the cgroup allows, or what memory_fraction leaves of a
-/// GPU, and no more than a full batch of full length needs.
+/// Of auto no more than a full batch of full length needs.
 int64_t KvBytes(const EngineConfig& engine, const LoadedModel& loaded,
                 const RunnerOptions& runner) {
-  if (!engine.kv_memory.automatic()) return engine.kv_memory.value;
+  const int64_t most = MostKvBytes(engine, loaded, runner);
+  if (!engine.kv_memory.automatic()) return most;
   const ModelConfig& model = loaded.config;
   int64_t per_token = CacheBytesPerToken(model, runner.kv_dtype, engine.tensor_parallel);
   if (runner.draft != nullptr)
@@ -130,14 +140,6 @@ int64_t KvBytes(const EngineConfig& engine, const LoadedModel& loaded,
   const int64_t max_len =
       runner.max_len + runner.max_step_tokens;  // a window also holds the step's own positions
   const int64_t states = 3 * StateBytes(model) * engine.max_batch;  // one running, two snapshots
-  int64_t most = MostKvBytes();
-  const DeviceMemory memory = loaded.memory ? loaded.memory() : DeviceMemory{};
-  if (memory.total > 0) {
-    const auto whole = static_cast<double>(memory.total);
-    const auto kept = static_cast<int64_t>((1 - engine.memory_fraction) * whole);
-    most = std::max<int64_t>(
-        0, memory.free - kept - MostStepBytes(model, runner, engine.tensor_parallel));
-  }
   return std::min(most, per_token * max_len * engine.max_batch + states);
 }
 
@@ -193,15 +195,15 @@ absl::Status MakeAdapterStore(const ModelEntry& entry, const LoadedModel& model,
   options.cpu_kernels = entry.engine.cpu_kernels;
   options.numbers = model.abilities.numbers;
   options.pool = parts.pool;
+  const int64_t budget = MostKvBytes(entry.engine, model, runner);
   ASSIGN_OR_RETURN(runner.adapters, AdapterStore::Make(model.config, *model.device, options));
   const int64_t bytes = runner.adapters->MaxBytes(runner.max_step_tokens);
-  const Bytes& given = entry.engine.kv_memory;
-  const int64_t budget = given.automatic() ? MostKvBytes() : given.value;
   if (bytes >= budget) {
     return absl::InvalidArgumentError(
         absl::StrCat("lora: ", lora.max_host_adapters, " adapters of rank ", lora.max_rank,
                      " take ", (bytes >> 20) + 1, " MiB, engine.kv_memory has ", budget >> 20,
-                     ": lower max_host_adapters or max_rank, or give more"));
+                     ": lower lora.max_host_adapters or lora.max_rank",
+                     lora.experts ? ", leave lora.experts off" : "", ", or give more"));
   }
   runner.kv_bytes = std::min(runner.kv_bytes, budget - bytes);
   return absl::OkStatus();
