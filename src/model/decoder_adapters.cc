@@ -1,11 +1,35 @@
 // What adapters add to a decoder's layers, for the rows of the batch that have one.
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "base/status_macros.h"
 #include "model/decoder.h"
 
 namespace penstock {
+namespace {
+
+/// y += scaling * wide (narrow x), by row, for those whose adapter has a kv_b; `of` it: {narrow,
+/// wide}. `room` has place for the product between them.
+template <class Of>
+void AddLatentUps(Ops& ops, absl::Span<const AdaptedRows> adapted, size_t index, void* room,
+                  const Tensor& x, const Tensor& y, const Of& of) {
+  for (const AdaptedRows& rows : adapted) {
+    const AdaptedLatentUp* up = rows.adapter->layers[index].kv_b.get();
+    if (up == nullptr) continue;
+    const auto [narrow, wide] = of(*up);
+    const int64_t rank = up->down.n;
+    const Tensor between = {room, DType::kFloat32, rows.num_rows, rank, rank};
+    ops.Linear({.x = RowsOfTensor(x, rows.row_begin, rows.num_rows), .w = narrow, .y = between});
+    ops.Linear({.x = between,
+                .w = wide,
+                .y = RowsOfTensor(y, rows.row_begin, rows.num_rows),
+                .accumulate = true,
+                .scale = up->scaling});
+  }
+}
+
+}  // namespace
 
 absl::Status Decoder::AllocateAdapters(int32_t max_rows, int64_t adapter_columns) {
   if (adapter_columns == 0) return absl::OkStatus();
@@ -61,38 +85,14 @@ void Decoder::AddAdaptedEmbedding(const BatchRows& batch) {
 }
 
 void Decoder::AddAdaptedKeys(size_t index, int32_t h, const Tensor& nope, const Tensor& q) {
-  Ops& ops = device_->ops();
-  for (const AdaptedRows& rows : adapted_) {
-    const AdaptedLatentUp* up = rows.adapter->layers[index].kv_b.get();
-    if (up == nullptr) continue;
-    const int64_t rank = up->down.n;
-    const Tensor narrow = {adapter_buffer_.data(), DType::kFloat32, rows.num_rows, rank, rank};
-    ops.Linear(
-        {.x = RowsOfTensor(nope, rows.row_begin, rows.num_rows), .w = &up->keys[h], .y = narrow});
-    ops.Linear({.x = narrow,
-                .w = &up->down_back,
-                .y = RowsOfTensor(q, rows.row_begin, rows.num_rows),
-                .accumulate = true,
-                .scale = up->scaling});
-  }
+  AddLatentUps(device_->ops(), adapted_, index, adapter_buffer_.data(), nope, q,
+               [h](const AdaptedLatentUp& up) { return std::pair(&up.keys[h], &up.down_back); });
 }
 
 void Decoder::AddAdaptedValues(size_t index, int32_t h, const Tensor& latents,
                                const Tensor& values) {
-  Ops& ops = device_->ops();
-  for (const AdaptedRows& rows : adapted_) {
-    const AdaptedLatentUp* up = rows.adapter->layers[index].kv_b.get();
-    if (up == nullptr) continue;
-    const int64_t rank = up->down.n;
-    const Tensor narrow = {adapter_buffer_.data(), DType::kFloat32, rows.num_rows, rank, rank};
-    ops.Linear(
-        {.x = RowsOfTensor(latents, rows.row_begin, rows.num_rows), .w = &up->down, .y = narrow});
-    ops.Linear({.x = narrow,
-                .w = &up->values[h],
-                .y = RowsOfTensor(values, rows.row_begin, rows.num_rows),
-                .accumulate = true,
-                .scale = up->scaling});
-  }
+  AddLatentUps(device_->ops(), adapted_, index, adapter_buffer_.data(), latents, values,
+               [h](const AdaptedLatentUp& up) { return std::pair(&up.down, &up.values[h]); });
 }
 
 void Decoder::Experts(size_t index, const MixtureWeights& w, const RouteArgs& route,
