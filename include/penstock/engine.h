@@ -62,8 +62,8 @@ struct EngineLoad {
   int32_t num_waiting = 0;
   int64_t num_waiting_tokens = 0;  // prompt tokens not yet computed of waiting and running requests
   double kv_usage = 0;  // blocks held by live requests / blocks, of the fullest group; [0, 1]
-  /// By priority and tenant; the rest of num_waiting is not queued yet.
-  std::vector<WaitingLoad> waiting;
+  /// By priority and tenant; null: none. The rest of num_waiting is not queued yet.
+  std::shared_ptr<const std::vector<WaitingLoad>> waiting;
   bool has_turns = false;  // priorities go before each other, and in each tenants take turns
   double requests_per_second = 0;  // begun, lately, while others waited; 0: none have waited
   double tokens_per_second = 0;    // of their prompts

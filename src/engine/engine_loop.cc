@@ -206,9 +206,10 @@ void EngineLoop::Publish() {
   }
   if (const WaitQueue& waiting = scheduler_.waiting(); waiting.version() != published_waiting_) {
     published_waiting_ = waiting.version();
+    auto levels = std::make_shared<std::vector<WaitingLoad>>();
+    for (const auto& [key, level] : waiting.levels()) levels->push_back(level);
     const std::lock_guard lock(lists_mutex_);
-    waiting_.clear();
-    for (const auto& [key, level] : waiting.levels()) waiting_.push_back(level);
+    waiting_ = std::move(levels);
   }
   ExportMetrics();
   const int64_t finished = scheduler_.counters().num_finished;

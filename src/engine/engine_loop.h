@@ -130,7 +130,7 @@ class EngineLoop final : public Engine {
 
   mutable std::mutex lists_mutex_;  // guards the lists
   std::vector<AdapterId> running_adapters_, waiting_adapters_;
-  std::vector<WaitingLoad> waiting_;
+  std::shared_ptr<const std::vector<WaitingLoad>> waiting_;
   uint64_t published_waiting_ = 0;   // WaitQueue::version; the engine's thread's
   uint64_t published_adapters_ = 0;  // AdapterUse::version; the engine's thread's
 

@@ -2,8 +2,7 @@
 #include <algorithm>
 #include <set>
 
-#include "model/adapter_weights.h"
-#include "model/layer_linears.h"
+#include "model/adapted_members.h"
 
 namespace penstock {
 namespace {
@@ -27,9 +26,9 @@ int64_t ModulesOf(const LayerLinear& linear) {
 /// fn(linear) for each linear layer of a block that is adapted by two products.
 template <class Fn>
 void ForEachLinear(const LayerLinears& l, const Fn& fn) {
-  for (const LayerLinear* linear : {&l.qkv, &l.o, &l.gate_up, &l.down, &l.z, &l.ba, &l.q_a,
-                                    &l.q_nope, &l.q_rope, &l.kv_a, &l.router}) {
-    if (!linear->parts.empty()) fn(*linear);
+  for (const AdaptedMember& member : kAdaptedMembers) {
+    const LayerLinear& linear = l.*member.linear;
+    if (!linear.parts.empty()) fn(linear);
   }
 }
 

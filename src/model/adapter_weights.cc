@@ -9,6 +9,7 @@
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "format/json_text.h"
+#include "model/adapted_members.h"
 #include "model/adapter_config.h"
 #include "model/adapter_file.h"
 #include "model/host_tensor.h"
@@ -27,22 +28,6 @@ constexpr std::string_view kEmbeddingB = ".lora_embedding_B";
 
 /// What PEFT puts before the names of the model that it wraps.
 constexpr std::string_view kWrapped = "base_model.model.";
-
-/// The linear layers of a block that are adapted by two products.
-struct AdaptedMember {
-  LayerLinear LayerLinears::*linear;
-  AdaptedLinear AdaptedLayer::*adapted;
-};
-constexpr AdaptedMember kMembers[] = {{&LayerLinears::qkv, &AdaptedLayer::qkv},
-                                      {&LayerLinears::o, &AdaptedLayer::o},
-                                      {&LayerLinears::gate_up, &AdaptedLayer::gate_up},
-                                      {&LayerLinears::down, &AdaptedLayer::down},
-                                      {&LayerLinears::z, &AdaptedLayer::z},
-                                      {&LayerLinears::ba, &AdaptedLayer::ba},
-                                      {&LayerLinears::q_a, &AdaptedLayer::q_a},
-                                      {&LayerLinears::q_nope, &AdaptedLayer::q_nope},
-                                      {&LayerLinears::q_rope, &AdaptedLayer::q_rope},
-                                      {&LayerLinears::kv_a, &AdaptedLayer::kv_a}};
 
 WeightFormat AdapterFormat(DType dtype) {
   if (dtype == DType::kBFloat16) return WeightFormat::kBFloat16;
@@ -143,17 +128,16 @@ class AdapterLoader {
   absl::StatusOr<AdaptedLayer> Layer(int32_t index) {
     const std::string prefix = LayerPrefix(index);
     const LayerLinears linears = LinearsOf(model_, index, prefix);
+    const bool mixture = model_.layers[index].experts;
+    if (mixture && !has_routers_) skipped_.insert(prefix_ + linears.router.parts[0].name);
     AdaptedLayer out;
-    for (const AdaptedMember& member : kMembers) {
+    for (const AdaptedMember& member : kAdaptedMembers) {
       ASSIGN_OR_RETURN(out.*member.adapted, Linear(linears.*member.linear, index));
     }
     if (!linears.kv_b.parts.empty()) {
       ASSIGN_OR_RETURN(out.kv_b, LatentUp(linears.kv_b, index));
     }
-    if (!model_.layers[index].experts) return out;
-    if (!has_routers_) skipped_.insert(prefix_ + linears.router.parts[0].name);
-    ASSIGN_OR_RETURN(out.router, Linear(linears.router, index));
-    RETURN_IF_ERROR(Experts(prefix, index, out.experts));
+    if (mixture) RETURN_IF_ERROR(Experts(prefix, index, out.experts));
     return out;
   }
 

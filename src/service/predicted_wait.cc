@@ -3,21 +3,24 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "service/call_error.h"
 
 namespace penstock {
 
 absl::Duration PredictedWait(const EngineLoad& load, int32_t priority, std::string_view tenant) {
   const bool takes_turns = load.has_turns && !tenant.empty();
+  absl::Span<const WaitingLoad> waiting;
+  if (load.waiting != nullptr) waiting = *load.waiting;
   int64_t queued = 0, own_requests = 0, own_cost = 0;
-  for (const WaitingLoad& level : load.waiting) {
+  for (const WaitingLoad& level : waiting) {
     queued += level.num_requests;
     if (level.priority != priority || level.tenant != tenant) continue;
     own_requests = level.num_requests;
     own_cost = level.cost;
   }
   int64_t requests = 0, tokens = 0;
-  for (const WaitingLoad& level : load.waiting) {
+  for (const WaitingLoad& level : waiting) {
     if (load.has_turns && level.priority > priority) continue;
     int64_t before = level.num_requests;
     if (takes_turns && level.priority == priority && level.tenant != tenant) {

@@ -19,6 +19,11 @@
 
 namespace penstock {
 
+/// As EngineLoad has it.
+inline std::shared_ptr<const std::vector<WaitingLoad>> Waiting(std::vector<WaitingLoad> levels) {
+  return std::make_shared<const std::vector<WaitingLoad>>(std::move(levels));
+}
+
 class FakeEngine final : public Engine {
  public:
   /// What a request is answered with; shorter than max_tokens: it ends with kStop, by its last

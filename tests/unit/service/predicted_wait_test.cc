@@ -5,13 +5,15 @@
 #include <utility>
 #include <vector>
 
+#include "fakes/fake_engine.h"
+
 namespace penstock {
 namespace {
 
 EngineLoad LoadOf(std::vector<WaitingLoad> waiting) {
   EngineLoad load;
   for (const WaitingLoad& level : waiting) load.num_waiting += level.num_requests;
-  load.waiting = std::move(waiting);
+  load.waiting = Waiting(std::move(waiting));
   load.has_turns = true;
   load.requests_per_second = 2;
   load.tokens_per_second = 100;

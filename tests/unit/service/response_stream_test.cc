@@ -231,7 +231,7 @@ TEST_F(ResponseStreamTest, AFullQueueSaysWhenItsFirstWillHaveBegun) {
   talk.engine.set_max_live(0);
   EngineLoad queue;
   queue.num_waiting = 30;
-  queue.waiting = {{.priority = 0, .num_requests = 30, .num_tokens = 3000}};
+  queue.waiting = Waiting({{.priority = 0, .num_requests = 30, .num_tokens = 3000}});
   queue.requests_per_second = 2;
   talk.engine.set_queue(queue);
   const auto refused = talk.service->Start(Ask("ab", 3), sink_);

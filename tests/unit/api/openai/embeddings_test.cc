@@ -47,7 +47,7 @@ class EmbeddingRoutes : public ::testing::Test {
 TEST_F(EmbeddingRoutes, WouldNotWaitForWhatComesTooLate) {
   EngineLoad queue;
   queue.num_waiting = 20;
-  queue.waiting = {{0, 20, 200}};
+  queue.waiting = Waiting({{0, 20, 200}});
   queue.requests_per_second = 2;
   talk_.engine.set_queue(queue);
   Post("/v1/embeddings", R"({"input":"a","timeout_ms":6000})", 429);

@@ -250,7 +250,7 @@ TEST(Refusals, ACallThatWouldWaitTooLongIsA429ThatSaysHowLong) {
   EngineLoad queue;
   queue.num_waiting = 30;
   queue.has_turns = true;
-  queue.waiting = {{-1, 10, 100, "anonymous", 100}, {0, 20, 200, "anonymous", 200}};
+  queue.waiting = Waiting({{-1, 10, 100, "anonymous", 100}, {0, 20, 200, "anonymous", 200}});
   queue.requests_per_second = 2;
   talk.engine.set_queue(queue);
   HttpClient client(talk.port());
