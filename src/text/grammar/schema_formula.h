@@ -57,11 +57,11 @@ struct Condition {
     kCountFrom,  // of the items from `first` on min to max fulfil `literal`
     kUnique,
     kHas,
-    kLacks,      // the member called `text`
-    kMember,     // the member called `text`, where there is one, fulfils `literal`
-    kMembers,    // so do all members of `domain`; `text` is the keyword, or empty
-    kHasMember,  // there is a member of `domain` that fulfils `literal`; `text` likewise
-    kNumMembers,
+    kLacks,       // the member called `text`
+    kMember,      // the member called `text`, where there is one, fulfils `literal`
+    kMembers,     // so do all members of `domain`; `text` is the keyword, or empty
+    kHasMember,   // there is a member of `domain` that fulfils `literal`; `text` likewise
+    kNumMembers,  // `text` is the keyword that `min` is of
   };
   Is is = Is::kWhole;
   bool negated = false;  // numbers and strings only

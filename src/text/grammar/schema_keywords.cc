@@ -42,6 +42,7 @@ int32_t KeywordReader::Between(Condition::Is is, int64_t min, int64_t max) {
   Condition c = New(is);
   c.min = min;
   c.max = max;
+  if (is == Condition::Is::kNumMembers) c.text = negated_ ? "maxProperties" : "minProperties";
   if (!negated_) return min <= 0 && max < 0 ? Formulas::kTrue : formulas_.Leaf(std::move(c));
   std::vector<int32_t> outside;
   if (min > 0) {

@@ -92,6 +92,7 @@ class ObjectShape {
           demands_.push_back(&c);
         break;
       case Is::kNumMembers:
+        if (c.min > min_) least_ = &c;
         min_ = std::max(min_, c.min);
         if (c.max >= 0) max_ = max_ < 0 ? c.max : std::min(max_, c.max);
         break;
@@ -327,7 +328,7 @@ class ObjectShape {
       ways.push_back(any ? c_.builder_.Sequence({c_.Blank(), c_.Text("}")}) : c_.Text("}"));
     // Of the others one may be there twice, which counts once.
     if (other_ != GrammarBuilder::kNothing && counts_ && count + 1 < min_) {
-      RETURN_IF_ERROR(c_.formulas_.Refuse(node_, "minProperties",
+      RETURN_IF_ERROR(c_.formulas_.Refuse(least_->node, least_->text,
                                           "cannot be kept where names of members are not listed"));
     }
     if (other_ != GrammarBuilder::kNothing) {
@@ -360,6 +361,7 @@ class ObjectShape {
   std::vector<const Condition*> domains_;
   std::vector<const Condition*> demands_;
   int64_t min_ = 0, max_ = -1;
+  const Condition* least_ = nullptr;  // that min_ is of; null: it is 0
   bool counts_ = false;
   std::vector<ListedMember> listed_;
   std::vector<std::pair<Expr, Expr>> pending_;  // key and value of what is required and not listed

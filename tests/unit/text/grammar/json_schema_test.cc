@@ -129,6 +129,9 @@ INSTANTIATE_TEST_SUITE_P(
         RefusedSchema{R"({"properties":{"a":{"type":"text"}}})", "#/properties/a/type must be"},
         RefusedSchema{R"({"properties":{"a":7}})", "#/properties/a: a schema must be"},
         RefusedSchema{R"({"type":"object","minProperties":3})", "#/minProperties: "},
+        RefusedSchema{R"({"type":"object","not":{"maxProperties":3}})", "#/not/maxProperties: "},
+        RefusedSchema{R"({"allOf":[{"minProperties":3},{"maxProperties":9}],"type":"object"})",
+                      "#/allOf/0/minProperties: "},
         // A second member of the same name would undo what the first one fulfils.
         RefusedSchema{R"({"type":"object","not":{"additionalProperties":{"type":"integer"}}})",
                       "#/not/additionalProperties: "},
