@@ -11,8 +11,8 @@ namespace penstock {
 namespace {
 
 // About the size at which a browser shows it, so that its text is about as large as the page's.
-constexpr double kWidth = 420, kHeight = 270;
-constexpr double kLeft = 68, kRight = 18, kTop = 10, kBottom = 42;
+constexpr double kWidth = 420, kHeight = 276;
+constexpr double kLeft = 68, kRight = 18, kTop = 10, kBottom = 48;
 constexpr size_t kColours = 8;
 constexpr int kTicks = 5;
 
@@ -84,11 +84,12 @@ std::string TickLabel(double value) {
 
 void DrawAxes(const Plot& plot, const PlotScale& x, const PlotScale& y, std::string& out) {
   const double right = kWidth - kRight, bottom = kHeight - kBottom;
+  const double below = bottom + 20;  // of the lowest label beside the axis as well
   for (const double tick : x.Ticks()) {
     absl::StrAppendFormat(&out,
                           "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>"
                           "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>\n",
-                          x.At(tick), x.At(tick), kTop, bottom, x.At(tick), bottom + 16,
+                          x.At(tick), x.At(tick), kTop, bottom, x.At(tick), below,
                           TickLabel(tick));
   }
   for (const double tick : y.Ticks()) {

@@ -40,6 +40,10 @@ def report(tmp_path_factory):
         (folder / "loads.yaml").write_text(json.dumps([*loads, {"name": EVIL, "requests": 4}]))
         targets = ["--target", f"127.0.0.1:{server.port}", "--target", f"localhost:{server.port}"]
         bench("serve", folder / "loads.yaml", *targets, *SMALL, "--rounds", 2, "--output", folder / "loads.json")
+        times = json.loads((folder / "loads.json").read_text())
+        # An axis that begins with a tick, whose label is under the corner.
+        times["runs"][0]["result"]["itl_seconds"]["curve"][0] = 1e-5
+        (folder / "loads.json").write_text(json.dumps(times))
         goal = ["--set", "goal_e2e=100", "--set", "rate=20", "--set", "requests=12"]
         bench("sweep", *targets[:2], *goal, *SMALL[:4], "--output", folder / "sweep.json")
     finally:

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import farm
 from rig import QUIET, expect
 
-CHATS, PLAIN_CHATS, TURNS, CLIENTS = (200, 60, 5, 20) if QUIET else (24, 12, 5, 6)
+# As many clients as are no multiple of the servers: in step, they would keep their servers also where turns go round.
+CHATS, PLAIN_CHATS, TURNS, CLIENTS = (200, 60, 5, 20) if QUIET else (28, 14, 5, 7)
 BLOCK = 16  # tokens; what is cached is whole blocks
 # Of five turns the first finds nothing but what all chats begin with: 0.8 and a little is the most that can be had.
 SYSTEM = "You tell stories to children, shortly and kindly, and never of war. " * 10
