@@ -24,8 +24,11 @@ __device__ void WarpSoftmax(float* x, int32_t n) {
   __syncwarp();
 }
 
-/// The best of `choice` that is a number, which it is no longer then; `otherwise` where none is.
-__device__ int32_t TakeBest(float* choice, int32_t n, int32_t otherwise) {
+/// What is no number is the least of all.
+__device__ float Comparable(float x) { return x == x ? x : NegativeInfinity(); }
+
+/// The best of `choice` that is a number, which it is no longer then; one is there.
+__device__ int32_t TakeBest(float* choice, int32_t n) {
   ScanBest best{NegativeInfinity(), -1};
   for (int32_t i = threadIdx.x % kWarpLanes; i < n; i += kWarpLanes) {
     const ScanBest one{choice[i], i};
@@ -33,7 +36,6 @@ __device__ int32_t TakeBest(float* choice, int32_t n, int32_t otherwise) {
   }
   best = WarpBest(best);
   __syncwarp();
-  if (best.id < 0) return otherwise;
   if (threadIdx.x % kWarpLanes == 0) choice[best.id] = __uint_as_float(0x7fc00000u);
   __syncwarp();
   return best.id;
@@ -51,11 +53,11 @@ __device__ void MaskGroups(const RouterArgs& a, float* choice, float* groups) {
       second = x > first ? first : fmaxf(second, x);
       first = fmaxf(first, x);
     }
-    groups[lane] = a.group_best == 1 ? first : __fadd_rn(first, second);
+    groups[lane] = a.group_best == 1 ? first : Comparable(__fadd_rn(first, second));
   }
   __syncwarp();
   uint32_t kept = 0;
-  for (int32_t i = 0; i < a.top_groups; ++i) kept |= 1u << TakeBest(groups, a.num_groups, i);
+  for (int32_t i = 0; i < a.top_groups; ++i) kept |= 1u << TakeBest(groups, a.num_groups);
   for (int32_t i = lane; i < a.num_experts; i += kWarpLanes) {
     if ((kept >> i / size & 1) == 0) choice[i] = NegativeInfinity();
   }
@@ -82,7 +84,8 @@ __global__ void __launch_bounds__(kRouteWarps* kWarpLanes) RouteKernel(RouterArg
   __syncwarp();
   if (a.score == RouteScore::kSoftmax) WarpSoftmax(score, a.num_experts);
   for (int32_t i = lane; i < a.num_experts; i += kWarpLanes) {
-    choice[i] = a.score_bias == nullptr ? score[i] : __fadd_rn(score[i], a.score_bias[i]);
+    const float bias = a.score_bias == nullptr ? 0.0f : a.score_bias[i];
+    choice[i] = Comparable(__fadd_rn(score[i], bias));
   }
   __syncwarp();
   if (a.num_groups > 1) MaskGroups(a, choice, chosen);
@@ -90,7 +93,7 @@ __global__ void __launch_bounds__(kRouteWarps* kWarpLanes) RouteKernel(RouterArg
   int32_t* ids = a.ids + int64_t{row} * slots;
   float* weights = a.weights + int64_t{row} * slots;
   for (int32_t i = 0; i < a.top_k; ++i) {
-    const int32_t id = TakeBest(choice, a.num_experts, i);
+    const int32_t id = TakeBest(choice, a.num_experts);
     if (lane != 0) continue;
     ids[i] = id;
     chosen[i] = score[id];
@@ -109,7 +112,8 @@ __global__ void __launch_bounds__(kRouteWarps* kWarpLanes) RouteKernel(RouterArg
   }
   if (lane != 0 || a.shared == SharedExpert::kNone) return;
   ids[a.top_k] = a.num_experts;
-  weights[a.top_k] = a.shared == SharedExpert::kGated ? Sigmoid(logits[a.num_experts]) : a.shared_scale;
+  weights[a.top_k] =
+      a.shared == SharedExpert::kGated ? Sigmoid(logits[a.num_experts]) : a.shared_scale;
 }
 
 }  // namespace

@@ -89,8 +89,7 @@ void DrawAxes(const Plot& plot, const PlotScale& x, const PlotScale& y, std::str
     absl::StrAppendFormat(&out,
                           "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>"
                           "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>\n",
-                          x.At(tick), x.At(tick), kTop, bottom, x.At(tick), below,
-                          TickLabel(tick));
+                          x.At(tick), x.At(tick), kTop, bottom, x.At(tick), below, TickLabel(tick));
   }
   for (const double tick : y.Ticks()) {
     absl::StrAppendFormat(&out,

@@ -31,7 +31,7 @@ absl::Status AdapterStore::Load(AdapterId id, const std::string& dir) {
   own.numbers = options_.numbers;
   ASSIGN_OR_RETURN(const OpenedBackend backend, OpenBackend(own));
   ASSIGN_OR_RETURN(AdapterWeights weights,
-                   LoadAdapter(dir, config_, *backend.device, options_.bounds));
+                   LoadAdapter(dir, config_, *backend.device, options_.bounds, options_.open_base));
   if (const int64_t most = MaxAdapterBytes(config_, options_.bounds); weights.num_bytes > most) {
     return absl::InvalidArgumentError(
         absl::StrCat(dir, " takes ", weights.num_bytes, " bytes, an adapter has at most ", most));

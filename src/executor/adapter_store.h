@@ -25,6 +25,7 @@ struct AdapterOptions {
   std::string cpu_kernels = "auto";  // those of the model
   DType numbers = DType::kBFloat16;  // of 16 bits, those of the model's device
   WorkerPool* pool = nullptr;        // outlives the store
+  OpenBase open_base;                // the model's own tensors
 };
 
 class AdapterStore {

@@ -58,10 +58,10 @@ struct Extent {
   std::string_view name;
 };
 
-/// One entry of the header; `data` is what follows the header.
+/// One entry of the header, which `data_bytes` follow.
 absl::StatusOr<SafetensorsEntry> ParseEntry(const Json& json, const std::string& path,
-                                            const std::string& name,
-                                            absl::Span<const std::byte> data, Extent& extent) {
+                                            const std::string& name, uint64_t data_bytes,
+                                            Extent& extent) {
   if (!json.is_object() || !json.contains("dtype") || !json.contains("shape") ||
       !json.contains("data_offsets") || !json["dtype"].is_string() || !json["shape"].is_array() ||
       !json["data_offsets"].is_array()) {
@@ -89,10 +89,10 @@ absl::StatusOr<SafetensorsEntry> ParseEntry(const Json& json, const std::string&
   }
   extent.begin = offsets[0].get<uint64_t>();
   extent.end = offsets[1].get<uint64_t>();
-  if (extent.begin > extent.end || extent.end > data.size()) {
+  if (extent.begin > extent.end || extent.end > data_bytes) {
     return Bad(path, name,
                absl::StrCat("data_offsets [", extent.begin, ", ", extent.end,
-                            "] do not lie within the file's ", data.size(), " bytes of data"));
+                            "] do not lie within the file's ", data_bytes, " bytes of data"));
   }
   const std::optional<uint64_t> expected = NumBytes(entry.shape, entry.dtype);
   if (!expected || *expected != extent.end - extent.begin) {
@@ -101,7 +101,8 @@ absl::StatusOr<SafetensorsEntry> ParseEntry(const Json& json, const std::string&
                             " needs ", expected ? absl::StrCat(*expected) : "too many",
                             " bytes, data_offsets give ", extent.end - extent.begin));
   }
-  entry.data = data.subspan(extent.begin, extent.end - extent.begin);
+  entry.begin = extent.begin;
+  entry.num_bytes = *expected;
   return entry;
 }
 
@@ -133,38 +134,56 @@ absl::Status CheckCover(std::vector<Extent>& extents, uint64_t size, const std::
 
 }  // namespace
 
-absl::Status ParseSafetensors(absl::Span<const std::byte> bytes, const std::string& path,
-                              int32_t file, Safetensors::Entries& entries) {
+absl::StatusOr<uint64_t> SafetensorsHeaderBytes(absl::Span<const std::byte> prefix,
+                                                uint64_t file_bytes, const std::string& path) {
   uint64_t header_bytes = 0;
-  if (bytes.size() < sizeof header_bytes) {
+  static_assert(sizeof header_bytes == kSafetensorsPrefix);
+  if (file_bytes < kSafetensorsPrefix) {
     return absl::InvalidArgumentError(
-        absl::StrCat(path, ": ", bytes.size(), " bytes, too short for a safetensors file"));
+        absl::StrCat(path, ": ", file_bytes, " bytes, too short for a safetensors file"));
   }
-  std::memcpy(&header_bytes, bytes.data(), sizeof header_bytes);
-  bytes.remove_prefix(sizeof header_bytes);
-  if (header_bytes > kMaxHeaderBytes || header_bytes > bytes.size()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": header of ", header_bytes, " bytes, expected at most ",
-                     std::min<uint64_t>(kMaxHeaderBytes, bytes.size()), " (truncated file?)"));
+  std::memcpy(&header_bytes, prefix.data(), kSafetensorsPrefix);
+  const uint64_t most = std::min(kMaxHeaderBytes, file_bytes - kSafetensorsPrefix);
+  if (header_bytes > most) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": header of ", header_bytes,
+                                                   " bytes, expected at most ", most,
+                                                   " (truncated file?)"));
   }
-  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), header_bytes);
+  return header_bytes;
+}
+
+absl::Status ParseSafetensorsHeader(std::string_view text, uint64_t data_bytes,
+                                    const std::string& path, int32_t file,
+                                    Safetensors::Entries& entries) {
   ASSIGN_OR_RETURN(const Json header, ParseJson(text, absl::StrCat(path, ": header")));
   if (!header.is_object()) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": header: expected an object"));
   }
-  const absl::Span<const std::byte> data = bytes.subspan(header_bytes);
   std::vector<Extent> extents;
   for (const auto& [name, value] : header.items()) {
     if (name == "__metadata__") continue;
     Extent extent;
-    ASSIGN_OR_RETURN(SafetensorsEntry entry, ParseEntry(value, path, name, data, extent));
+    ASSIGN_OR_RETURN(SafetensorsEntry entry, ParseEntry(value, path, name, data_bytes, extent));
     entry.file = file;
     const auto [it, inserted] = entries.emplace(name, std::move(entry));
     if (!inserted) return Bad(path, name, "is in an earlier shard as well");
     extent.name = it->first;
     extents.push_back(extent);
   }
-  return CheckCover(extents, data.size(), path);
+  return CheckCover(extents, data_bytes, path);
+}
+
+absl::Status ParseSafetensors(absl::Span<const std::byte> bytes, const std::string& path,
+                              int32_t file, Safetensors::Entries& entries) {
+  ASSIGN_OR_RETURN(const uint64_t header_bytes, SafetensorsHeaderBytes(bytes, bytes.size(), path));
+  bytes.remove_prefix(kSafetensorsPrefix);
+  const std::string_view header(reinterpret_cast<const char*>(bytes.data()), header_bytes);
+  bytes.remove_prefix(header_bytes);
+  RETURN_IF_ERROR(ParseSafetensorsHeader(header, bytes.size(), path, file, entries));
+  for (auto& [name, entry] : entries) {
+    if (entry.file == file) entry.data = bytes.subspan(entry.begin, entry.num_bytes);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status Safetensors::AddFile(const std::string& path) {

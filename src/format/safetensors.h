@@ -20,9 +20,10 @@ namespace penstock {
 struct SafetensorsEntry {
   DType dtype = DType::kFloat32;
   std::vector<int64_t> shape;
-  absl::Span<const std::byte> data;  // any alignment
-  int32_t file = 0;                  // index into Safetensors::paths()
-  mutable bool found = false;        // Find has returned it
+  uint64_t begin = 0, num_bytes = 0;  // of it in what follows the header
+  absl::Span<const std::byte> data;   // any alignment; empty where the header alone was read
+  int32_t file = 0;                   // index into Safetensors::paths()
+  mutable bool found = false;         // Find has returned it
 };
 
 class Safetensors {
@@ -50,7 +51,17 @@ class Safetensors {
   Entries entries_;
 };
 
-/// Checks a file's bytes and adds its tensors to `entries`; errors name `path` and the tensor.
+/// A file begins with this many bytes, which say how many its header has.
+constexpr size_t kSafetensorsPrefix = 8;
+/// The header's number of bytes, of a file of `file_bytes`; `prefix` is how it begins.
+absl::StatusOr<uint64_t> SafetensorsHeaderBytes(absl::Span<const std::byte> prefix,
+                                                uint64_t file_bytes, const std::string& path);
+/// Checks a header with `data_bytes` behind it and adds its tensors, without `data`, to `entries`;
+/// errors name `path` and the tensor.
+absl::Status ParseSafetensorsHeader(std::string_view header, uint64_t data_bytes,
+                                    const std::string& path, int32_t file,
+                                    Safetensors::Entries& entries);
+/// Both, of a whole file's bytes.
 absl::Status ParseSafetensors(absl::Span<const std::byte> bytes, const std::string& path,
                               int32_t file, Safetensors::Entries& entries);
 

@@ -1,7 +1,9 @@
 #include "model/adapter_file.h"
 
 #include <cmath>
-#include <fstream>
+#include <filesystem>
+#include <memory>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -11,23 +13,24 @@
 
 namespace penstock {
 
-absl::StatusOr<AdapterFile> AdapterFile::Open(const std::string& path, int64_t max_bytes) {
+absl::StatusOr<AdapterFile> AdapterFile::Open(const std::string& path) {
   AdapterFile file;
   file.path_ = path;
-  std::ifstream in(path, std::ios::binary | std::ios::ate);
-  if (!in) return absl::NotFoundError(absl::StrCat(path, " cannot be read"));
-  const auto size = static_cast<int64_t>(in.tellg());
-  if (size > max_bytes) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        path, " has ", size, " bytes, an adapter within lora.max_rank has at most ", max_bytes,
-        "; experts need lora.experts: true, and copies of embedding and head are not taken "
-        "(save_embedding_layers=False)"));
-  }
-  file.bytes_.resize(size);
-  in.seekg(0);
-  if (!in.read(reinterpret_cast<char*>(file.bytes_.data()), size))
+  const auto read = [&](void* to, uint64_t bytes) {
+    return bool(file.in_.read(static_cast<char*>(to), static_cast<std::streamsize>(bytes)));
+  };
+  std::error_code error;
+  const uint64_t size = std::filesystem::file_size(path, error);  // an error for what is no file
+  if (!error) file.in_.open(path, std::ios::binary);
+  if (error || !file.in_) return absl::NotFoundError(absl::StrCat(path, " cannot be read"));
+  std::byte prefix[kSafetensorsPrefix] = {};
+  const bool there = size < kSafetensorsPrefix || read(prefix, sizeof prefix);
+  ASSIGN_OR_RETURN(const uint64_t header_bytes, SafetensorsHeaderBytes(prefix, size, path));
+  std::string header(header_bytes, '\0');
+  if (!there || !read(header.data(), header_bytes))
     return absl::UnavailableError(absl::StrCat(path, " cannot be read"));
-  RETURN_IF_ERROR(ParseSafetensors(file.bytes_, path, 0, file.entries_));
+  file.data_begin_ = kSafetensorsPrefix + header_bytes;
+  RETURN_IF_ERROR(ParseSafetensorsHeader(header, size - file.data_begin_, path, 0, file.entries_));
   return file;
 }
 
@@ -36,8 +39,7 @@ bool AdapterFile::HasPrefix(const std::string& prefix) const {
   return it != entries_.end() && it->first.starts_with(prefix);
 }
 
-absl::StatusOr<HostTensor> AdapterFile::Matrix(const std::string& name, int64_t rows,
-                                               int64_t cols) const {
+absl::Status AdapterFile::CheckMatrix(const std::string& name, int64_t rows, int64_t cols) const {
   const auto it = entries_.find(name);
   if (it == entries_.end())
     return absl::NotFoundError(absl::StrCat(path_, ": tensor \"", name, "\" is missing"));
@@ -54,7 +56,24 @@ absl::StatusOr<HostTensor> AdapterFile::Matrix(const std::string& name, int64_t 
         absl::StrCat(path_, ": tensor \"", name, "\" has shape [", absl::StrJoin(entry.shape, ", "),
                      "], the model and adapter_config.json ask for [", rows, ", ", cols, "]"));
   }
-  HostTensor tensor{entry.dtype, entry.shape, entry.data.data(), nullptr};
+  return absl::OkStatus();
+}
+
+absl::StatusOr<HostTensor> AdapterFile::Matrix(const std::string& name, int64_t rows,
+                                               int64_t cols) {
+  RETURN_IF_ERROR(CheckMatrix(name, rows, cols));
+  return Rows(name, 0, rows);
+}
+
+absl::StatusOr<HostTensor> AdapterFile::Rows(const std::string& name, int64_t begin,
+                                             int64_t count) {
+  const SafetensorsEntry& entry = entries_.find(name)->second;
+  const uint64_t row_bytes = entry.shape[1] * DTypeSize(entry.dtype);
+  auto bytes = std::make_shared<std::vector<char>>(count * row_bytes);
+  in_.seekg(static_cast<std::streamoff>(data_begin_ + entry.begin + begin * row_bytes));
+  if (!in_.read(bytes->data(), static_cast<std::streamsize>(bytes->size())))
+    return absl::UnavailableError(absl::StrCat(path_, ": tensor \"", name, "\" cannot be read"));
+  HostTensor tensor{entry.dtype, {count, entry.shape[1]}, bytes->data(), bytes};
   for (const float value : Widen(tensor)) {
     if (!std::isfinite(value)) {
       return absl::InvalidArgumentError(

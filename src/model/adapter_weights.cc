@@ -11,6 +11,7 @@
 #include "format/json_text.h"
 #include "model/adapted_members.h"
 #include "model/adapter_config.h"
+#include "model/adapter_copies.h"
 #include "model/adapter_file.h"
 #include "model/host_tensor.h"
 #include "model/layer_linears.h"
@@ -19,7 +20,6 @@ namespace penstock {
 namespace {
 
 constexpr size_t kMaxConfigBytes = 1 << 20;
-constexpr int64_t kMaxHeaderBytes = 16 << 20;  // of the tensors' file, beside their values
 constexpr int32_t kNoLayer = -1;
 constexpr std::string_view kA = ".lora_A.weight";
 constexpr std::string_view kB = ".lora_B.weight";
@@ -44,13 +44,14 @@ LinearPart WholePart(const HostTensor& tensor) {
 
 class AdapterLoader {
  public:
-  AdapterLoader(const ModelConfig& model, const AdapterConfig& config, const AdapterFile& file,
-                Device& device, const AdapterBounds& bounds)
+  AdapterLoader(const ModelConfig& model, const AdapterConfig& config, AdapterFile& file,
+                Device& device, const AdapterBounds& bounds, const OpenBase& open_base)
       : model_(model),
         config_(config),
         file_(file),
         device_(device),
         bounds_(bounds),
+        open_base_(open_base),
         names_(NamesOf(model.layout)) {}
 
   absl::StatusOr<AdapterWeights> Load() {
@@ -62,6 +63,7 @@ class AdapterLoader {
     }
     RETURN_IF_ERROR(Embedding());
     RETURN_IF_ERROR(Head());
+    RETURN_IF_ERROR(Copies());
     RETURN_IF_ERROR(RefuseUnread());
     return std::move(out_);
   }
@@ -73,6 +75,7 @@ class AdapterLoader {
     int64_t a_begin = 0;
   };
 
+  std::string EmbeddingModule() const { return absl::StrCat(prefix_, ToAbsl(names_.embedding)); }
   static std::string Wrapped(const std::string& module) {
     return absl::StrCat(ToAbsl(kWrapped), module);
   }
@@ -272,7 +275,7 @@ class AdapterLoader {
   }
 
   absl::Status Embedding() {
-    const std::string module = absl::StrCat(prefix_, ToAbsl(names_.embedding));
+    const std::string module = EmbeddingModule();
     ASSIGN_OR_RETURN(const bool adapted, Adapts(module, kNoLayer, kEmbeddingA, kEmbeddingB));
     if (!adapted) return absl::OkStatus();
     RETURN_IF_ERROR(RefuseTies(module));
@@ -308,6 +311,25 @@ class AdapterLoader {
                      "head are changed by factors of their own"));
   }
 
+  /// What the training software saves of the modules that it wraps, or has not wrapped, beside their
+  /// factors.
+  absl::Status Copies() {
+    std::unique_ptr<TensorSource> base;
+    for (const TokenTable which : {TokenTable::kEmbedding, TokenTable::kHead}) {
+      const std::string module = which == TokenTable::kHead ? head_ : EmbeddingModule();
+      for (const std::string_view kind : {".base_layer.weight", ".weight"}) {
+        const std::string name = absl::StrCat(Wrapped(module), ToAbsl(kind));
+        if (!file_.Has(name)) continue;
+        if (base == nullptr) {
+          ASSIGN_OR_RETURN(base, open_base_());
+        }
+        RETURN_IF_ERROR(CheckCopy(file_, name, which, model_, *base));
+        read_.insert(name);
+      }
+    }
+    return absl::OkStatus();
+  }
+
   absl::StatusOr<PackedLinear> Pack(int64_t k, absl::Span<const LinearPart> parts) {
     ASSIGN_OR_RETURN(PackedLinear packed, device_.Pack(k, parts));
     out_.num_bytes += static_cast<int64_t>(packed.weight.bytes());
@@ -319,21 +341,21 @@ class AdapterLoader {
     for (const auto& [name, entry] : file_.entries()) {
       if (read_.contains(name)) continue;
       const bool whole = !absl::StrContains(name, ".lora_");
-      return absl::UnimplementedError(absl::StrCat(
-          file_.path(), ": tensor \"", name, "\" is not supported: ",
-          whole ? "whole weights cannot be replaced, only low-rank factors added (PEFT leaves "
-                  "copies of embedding and head out with save_embedding_layers=False)"
-                : absl::StrCat("it is of no layer of ", model_.architecture,
-                               " that adapters may change")));
+      return absl::UnimplementedError(
+          absl::StrCat(file_.path(), ": tensor \"", name, "\" is not supported: ",
+                       whole ? "whole weights cannot be replaced, only low-rank factors added"
+                             : absl::StrCat("it is of no layer of ", model_.architecture,
+                                            " that adapters may change")));
     }
     return absl::OkStatus();
   }
 
   const ModelConfig& model_;
   const AdapterConfig& config_;
-  const AdapterFile& file_;
+  AdapterFile& file_;
   Device& device_;
   const AdapterBounds bounds_;
+  const OpenBase& open_base_;
   const ModelNames names_;
   std::string prefix_;
   std::string head_;
@@ -347,14 +369,13 @@ class AdapterLoader {
 }  // namespace
 
 absl::StatusOr<AdapterWeights> LoadAdapter(const std::string& dir, const ModelConfig& config,
-                                           Device& device, const AdapterBounds& bounds) {
+                                           Device& device, const AdapterBounds& bounds,
+                                           const OpenBase& open_base) {
   const std::string config_path = dir + "/adapter_config.json";
   ASSIGN_OR_RETURN(const std::string json, ReadTextFile(config_path, kMaxConfigBytes));
   ASSIGN_OR_RETURN(const AdapterConfig adapter, AdapterConfig::Parse(json, config_path));
-  ASSIGN_OR_RETURN(const AdapterFile file,
-                   AdapterFile::Open(dir + "/adapter_model.safetensors",
-                                     MaxAdapterBytes(config, bounds) + kMaxHeaderBytes));
-  return AdapterLoader(config, adapter, file, device, bounds).Load();
+  ASSIGN_OR_RETURN(AdapterFile file, AdapterFile::Open(dir + "/adapter_model.safetensors"));
+  return AdapterLoader(config, adapter, file, device, bounds, open_base).Load();
 }
 
 }  // namespace penstock

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "model/adapter_copies.h"
 #include "model/model_config.h"
 #include "penstock/backend.h"
 
@@ -72,9 +73,11 @@ struct AdapterBounds {
 };
 
 /// Of PEFT's `dir`: adapter_config.json, adapter_model.safetensors. Errors name file and tensor, and
-/// what is not supported by its name; what is beyond `bounds` is one.
+/// what is not supported by its name; what is beyond `bounds` is one. `open_base` is asked where the
+/// files have copies of the model's own tensors.
 absl::StatusOr<AdapterWeights> LoadAdapter(const std::string& dir, const ModelConfig& config,
-                                           Device& device, const AdapterBounds& bounds);
+                                           Device& device, const AdapterBounds& bounds,
+                                           const OpenBase& open_base);
 
 /// The most bytes that an adapter takes on a device.
 int64_t MaxAdapterBytes(const ModelConfig& config, const AdapterBounds& bounds);

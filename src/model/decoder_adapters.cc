@@ -147,8 +147,12 @@ void Decoder::AdaptedExperts(const std::vector<AdaptedExpert>& adapted, const Ex
   auto* by_visit = sorted + expert_room_.rows * expert_room_.out;
   const Tensor outs = {sorted, DType::kFloat32, num_visits, hidden, hidden};
   int64_t done = 0;
-  const auto compute = [&](size_t e, absl::Span<const int32_t> rows) {
+  for (size_t e = 0; e < args.experts.size(); ++e) {
+    auto place = static_cast<int32_t>(done);
+    for (const int32_t visit : visits_of[e]) place_of[visit] = place++;
+    const absl::Span<const int32_t> rows = rows_of[e];
     const auto count = static_cast<int64_t>(rows.size());
+    if (count == 0) continue;
     const ExpertWeights& w = args.experts[e];
     const int64_t inner = w.down.k;
     const Tensor x = Activations(expert_in_, count, hidden);
@@ -164,14 +168,6 @@ void Decoder::AdaptedExperts(const std::vector<AdaptedExpert>& adapted, const Ex
     ops.Linear({.x = activation.y, .w = &w.down, .y = own});
     AddProducts(adapted[e].down, activation.y, own, 1.0f);
     done += count;
-  };
-  for (size_t e = 0; e < args.experts.size(); ++e) {
-    auto place = static_cast<int32_t>(done);
-    for (const int32_t visit : visits_of[e]) place_of[visit] = place++;
-    // A router whose numbers are none may choose an expert twice for one row.
-    const absl::Span<const int32_t> rows = rows_of[e];
-    for (size_t at = 0; at < rows.size(); at += expert_room_.rows)
-      compute(e, rows.subspan(at, expert_room_.rows));
   }
   const Tensor in_order = {by_visit, DType::kFloat32, num_visits, hidden, hidden};
   ops.GatherRows(outs, place_of, in_order);

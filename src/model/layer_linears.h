@@ -35,6 +35,9 @@ struct ModelNames {
   std::string prefix;  // the layout's own, or what is found by looking
   std::string_view embedding, layers, final_norm, head, attention, o;
   std::string head_prefix;
+
+  std::string Embedding() const { return prefix + std::string(embedding); }
+  std::string Head() const { return head_prefix + std::string(head); }
 };
 
 ModelNames NamesOf(Layout layout);

@@ -9,17 +9,6 @@
 namespace penstock {
 namespace {
 
-ModelNames FindNames(Layout layout, const TensorSource& source) {
-  ModelNames names = NamesOf(layout);
-  for (const std::string& prefix : PrefixesOf(layout)) {
-    if (!source.Has(absl::StrCat(prefix, ToAbsl(names.embedding), ".weight"))) continue;
-    if (prefix == "language_model.model.") names.head_prefix = "language_model.";
-    names.prefix = prefix;
-    return names;
-  }
-  return names;
-}
-
 class LayerLoader {
  public:
   LayerLoader(const ModelConfig& config, const ModelNames& names, WeightLoader& loader,
@@ -127,6 +116,17 @@ class PartsTold {
 
 }  // namespace
 
+ModelNames FindNames(Layout layout, const TensorSource& source) {
+  ModelNames names = NamesOf(layout);
+  for (const std::string& prefix : PrefixesOf(layout)) {
+    if (!source.Has(absl::StrCat(prefix, ToAbsl(names.embedding), ".weight"))) continue;
+    if (prefix == "language_model.model.") names.head_prefix = "language_model.";
+    names.prefix = prefix;
+    return names;
+  }
+  return names;
+}
+
 absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, TensorSource& source,
                                          Device& device, const LoadProgress& progress,
                                          const ModelShard& shard) {
@@ -141,8 +141,7 @@ absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, TensorSource
   const PartsTold told(source, progress, config.layers.size() + 1);
   LayerLoader layers(config, names, loader, shard);
   ModelWeights out;
-  const std::string embedding = absl::StrCat(names.prefix, ToAbsl(names.embedding));
-  RETURN_IF_ERROR(loader.Embedding(embedding, config, shard, out));
+  RETURN_IF_ERROR(loader.Embedding(names.Embedding(), config, shard, out));
   if (config.position_table) {
     ASSIGN_OR_RETURN(out.positions, loader.Table(names.prefix + "wpe.weight", config.max_positions,
                                                  config.hidden_size, out));
@@ -155,8 +154,7 @@ absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, TensorSource
   told.Done(config.layers.size());
   ASSIGN_OR_RETURN(out.final_norm, loader.Norm(absl::StrCat(names.prefix, ToAbsl(names.final_norm)),
                                                config.norm, config.hidden_size));
-  const std::string head =
-      config.tied_embeddings ? embedding : absl::StrCat(names.head_prefix, ToAbsl(names.head));
+  const std::string head = config.tied_embeddings ? names.Embedding() : names.Head();
   RowsOf tokens{.name = head, .rows = config.vocab_size};
   if (!shard.whole()) {
     const auto [begin, rows] = VocabularyOf(config, shard);
@@ -165,7 +163,7 @@ absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, TensorSource
               .order = Ascending(begin, rows),
               .tensor_rows = config.vocab_size};
   }
-  tokens.bias_of = absl::StrCat(names.head_prefix, ToAbsl(names.head));  // which is never shared
+  tokens.bias_of = names.Head();  // which is never shared
   ASSIGN_OR_RETURN(out.lm_head,
                    loader.Linear(std::move(tokens), config.hidden_size, config.head_bias));
   told.Done(config.layers.size() + 1);

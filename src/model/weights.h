@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "model/layer_linears.h"
 #include "model/model_config.h"
 #include "model/model_shard.h"
 #include "model/tensor_source.h"
@@ -110,6 +111,9 @@ struct ModelWeights {
   std::vector<DeviceBuffer> tables;                 // where the tables were copied
   std::vector<std::shared_ptr<const void>> owners;  // where they lie on the host
 };
+
+/// As the layout calls them, with what stands before the names of `source`.
+ModelNames FindNames(Layout layout, const TensorSource& source);
 
 /// (what is being loaded, how far as bytes of the files, bytes in all: 0 where there are no files)
 using LoadProgress = std::function<void(std::string_view what, int64_t done, int64_t total)>;

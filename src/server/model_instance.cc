@@ -184,8 +184,9 @@ absl::StatusOr<RunnerOptions> MakeRunnerOptions(const EngineConfig& engine,
 }
 
 /// What its adapters take is taken from the KV cache; null: the model has none.
-absl::Status MakeAdapterStore(const ModelEntry& entry, const LoadedModel& model,
-                              const InstanceParts& parts, RunnerOptions& runner) {
+absl::Status MakeAdapterStore(const ModelEntry& entry, const std::string& dir,
+                              const LoadedModel& model, const InstanceParts& parts,
+                              RunnerOptions& runner) {
   const LoraConfig& lora = entry.lora;
   if (lora.dir.empty() && lora.adapters.empty()) return absl::OkStatus();
   AdapterOptions options;
@@ -195,6 +196,11 @@ absl::Status MakeAdapterStore(const ModelEntry& entry, const LoadedModel& model,
   options.cpu_kernels = entry.engine.cpu_kernels;
   options.numbers = model.abilities.numbers;
   options.pool = parts.pool;
+  options.open_base = [dir,
+                       weights = entry.weights]() -> absl::StatusOr<std::unique_ptr<TensorSource>> {
+    ASSIGN_OR_RETURN(OpenedModel opened, OpenModel(dir, weights));
+    return std::move(opened.source);
+  };
   const int64_t budget = MostKvBytes(entry.engine, model, runner);
   ASSIGN_OR_RETURN(runner.adapters, AdapterStore::Make(model.config, *model.device, options));
   const int64_t bytes = runner.adapters->MaxBytes(runner.max_step_tokens);
@@ -324,7 +330,7 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
   }
   ASSIGN_OR_RETURN(RunnerOptions runner,
                    MakeRunnerOptions(entry.engine, *model, draft.get(), parts.pool));
-  RETURN_IF_ERROR(MakeAdapterStore(entry, *model, parts, runner));
+  RETURN_IF_ERROR(MakeAdapterStore(entry, dir, *model, parts, runner));
   const std::string kernels = model->kernels;
   const std::string architecture = model->config.architecture;
   auto served = std::make_shared<ServedModel>();

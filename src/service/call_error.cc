@@ -1,6 +1,7 @@
 #include "service/call_error.h"
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/cord.h"
@@ -17,13 +18,38 @@ namespace {
 constexpr char kFieldUrl[] = "penstock/field";
 constexpr char kRetryUrl[] = "penstock/retry-after";
 constexpr char kLimitsUrl[] = "penstock/limits";
+constexpr char kClientsTextUrl[] = "penstock/clients-text";
+
+constexpr size_t kMaxField = 256;  // bytes
+constexpr size_t kMaxMessage = 4096;
+constexpr size_t kMaxLogged = 1024;
 
 }  // namespace
 
 absl::Status InvalidField(std::string_view param, std::string_view message) {
-  absl::Status status = absl::InvalidArgumentError(ToAbsl(message));
-  status.SetPayload(kFieldUrl, absl::Cord(ToAbsl(param)));
+  absl::Status status = absl::InvalidArgumentError(Shown(message, kMaxMessage));
+  status.SetPayload(kFieldUrl, absl::Cord(Shown(param, kMaxField)));
   return status;
+}
+
+absl::Status WithClientsText(absl::Status status) {
+  status.SetPayload(kClientsTextUrl, absl::Cord());
+  return status;
+}
+
+std::string LoggedError(const absl::Status& status) {
+  std::string message(Message(status));
+  const std::string field = FieldOf(status);
+  if (status.code() != absl::StatusCode::kInvalidArgument || field.empty())
+    return Shown(message, kMaxLogged);
+  // Within a field are names that the client chose.
+  const size_t within = field.find_first_of(".[");
+  if (within != field.npos || status.GetPayload(kClientsTextUrl))
+    return absl::StrCat(Shown(field.substr(0, within)), " is refused: only the client is told why");
+  const size_t first = message.find('"');
+  const size_t last = message.rfind('"');
+  if (first != last) message.replace(first + 1, last - first - 1, "...");
+  return Shown(message, kMaxLogged);
 }
 
 std::string Shown(std::string_view name, size_t max_bytes) {
@@ -41,7 +67,8 @@ absl::Status WithField(const absl::Status& status, std::string_view param) {
   std::string message(Message(status));
   if (!old.empty() && message.starts_with(old)) message.replace(0, old.size(), param);
   absl::Status renamed(status.code(), message);
-  renamed.SetPayload(kFieldUrl, absl::Cord(ToAbsl(param)));
+  renamed.SetPayload(kFieldUrl, absl::Cord(Shown(param, kMaxField)));
+  if (status.GetPayload(kClientsTextUrl)) return WithClientsText(std::move(renamed));
   return renamed;
 }
 
@@ -88,7 +115,8 @@ TenantState LimitsOf(const absl::Status& status) {
 }
 
 CallError ToCallError(const absl::Status& status) {
-  return {status.code(), std::string(Message(status)), FieldOf(status), RetryAfterOf(status)};
+  return {status.code(), Shown(Message(status), kMaxMessage), FieldOf(status),
+          RetryAfterOf(status)};
 }
 
 int HttpStatus(absl::StatusCode code) {

@@ -13,10 +13,16 @@
 
 namespace penstock {
 
-/// INVALID_ARGUMENT that carries the name of the field.
+/// INVALID_ARGUMENT that carries the name of the field. Both may hold text of the client's: they are
+/// cut to what fits a message.
 absl::Status InvalidField(std::string_view param, std::string_view message);
 /// What a client named, short enough for messages and the log.
 std::string Shown(std::string_view name, size_t max_bytes = 128);
+/// Carries that its message has text of the client's beside what stands in quotation marks.
+absl::Status WithClientsText(absl::Status status);
+/// What the log may have of it: nothing that a client sent as content. Of what InvalidField made,
+/// texts in quotation marks are left out; where more may be the client's, the field alone is said.
+std::string LoggedError(const absl::Status& status);
 /// The field that a status names; empty: none.
 std::string FieldOf(const absl::Status& status);
 /// The same error of a field that the client knows as `param`.

@@ -201,7 +201,8 @@ const CallField kFields[] = {
      0, false,
      "none: calls stay in the text; required, or a function: the reply is calls, whose arguments "
      "fulfil their schemas. auto: text or calls, which fulfil their schemas if a function is "
-     "strict; beside a response_format: calls or an instance. gRPC: a word, or a function as JSON."},
+     "strict; beside a response_format: calls or an instance. gRPC: a word, or a function as "
+     "JSON."},
     {"parallel_tool_calls", kAnyChat | kResponses, &Call::parallel_tool_calls, 0, 0, false,
      "false: the reply ends behind its first call."},
     {"documents", kAnyChat | kDialogues, OwnForm{"an array", R"({"type":"array"})"}, 0, 0, false,

@@ -125,7 +125,7 @@ absl::Status JoinTextParts(Json& content, const std::string& at) {
     const std::string& kind = type->get_ref<const std::string&>();
     const bool refusal = kind == "refusal";
     if (kind != "text" && kind != "input_text" && kind != "output_text" && !refusal) {
-      return InvalidField(part_at, absl::StrCat(part_at, " is of type \"", kind,
+      return InvalidField(part_at, absl::StrCat(part_at, " is of type \"", Shown(kind),
                                                 "\": only text is supported by this model"));
     }
     const auto text = part.find(refusal ? "refusal" : "text");

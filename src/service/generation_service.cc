@@ -22,8 +22,7 @@
 namespace penstock {
 namespace {
 
-constexpr size_t kMaxChoices = 1024;      // prompts x n of one call
-constexpr size_t kMaxLoggedError = 1024;  // bytes
+constexpr size_t kMaxChoices = 1024;  // prompts x n of one call
 constexpr size_t kPendingTokenBytes =
     64;  // about what a token takes while it waits for a slow reader
 
@@ -324,7 +323,7 @@ void GenerationService::RecordRefusal(const GenerationCall& call,
   record.model = Shown(record.model);
   record.code = HttpStatus(status.code());
   record.finish = "error";
-  record.error = Shown(Message(status), kMaxLoggedError);
+  record.error = LoggedError(status);
   record.total_time = parts_.clock->Now() - call.arrival;
   parts_.log->Record(record);
 }

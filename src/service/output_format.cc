@@ -109,7 +109,7 @@ absl::Status ReadStructuredOutputs(const Json& value, GenerationCall& call) {
   if (!value.is_object()) return WrongJsonType("structured_outputs", "an object", value);
   for (const auto& [kind, one] : value.items()) {
     if (one.is_null()) continue;
-    RETURN_IF_ERROR(ReadOne("structured_outputs." + kind, kind, one, call));
+    RETURN_IF_ERROR(ReadOne("structured_outputs." + Shown(kind), kind, one, call));
   }
   return absl::OkStatus();
 }

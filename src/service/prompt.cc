@@ -91,6 +91,12 @@ absl::StatusOr<std::vector<TokenId>> PlainPrompt(const GenerationCall& call,
   return model.tokenizer->Encode(prompt.text, call.add_special_tokens.value_or(true));
 }
 
+/// What a template says of itself and raises may hold any text of the messages.
+absl::Status TemplateFails(std::string_view field, std::string_view prefix,
+                           const absl::Status& why) {
+  return WithClientsText(InvalidField(field, absl::StrCat(ToAbsl(prefix), why.message())));
+}
+
 void Truncate(std::vector<TokenId>& ids, int64_t keep) {
   if (keep >= 0 && static_cast<int64_t>(ids.size()) > keep)
     ids.erase(ids.begin(), ids.end() - keep);
@@ -128,12 +134,9 @@ absl::StatusOr<std::string> RenderChat(const GenerationCall& call, const ServedM
   std::string text;
   if (call.chat_template) {
     absl::StatusOr<ChatTemplate> own = ChatTemplate::Parse(*call.chat_template);
-    if (!own.ok())
-      return InvalidField("chat_template", absl::StrCat("chat_template: ", own.status().message()));
+    if (!own.ok()) return TemplateFails("chat_template", "chat_template: ", own.status());
     absl::StatusOr<std::string> rendered = own->Render(context, absl::Now());
-    if (!rendered.ok())
-      return InvalidField("chat_template",
-                          absl::StrCat("chat_template: ", rendered.status().message()));
+    if (!rendered.ok()) return TemplateFails("chat_template", "chat_template: ", rendered.status());
     text = *std::move(rendered);
   } else if (const ChatTemplate* chosen = TemplateFor(call, model); chosen == nullptr) {
     return InvalidField(
@@ -141,8 +144,8 @@ absl::StatusOr<std::string> RenderChat(const GenerationCall& call, const ServedM
   } else {
     absl::StatusOr<std::string> rendered = chosen->Render(context, absl::Now());
     if (!rendered.ok()) {
-      return InvalidField("messages", absl::StrCat("the chat template refuses the messages: ",
-                                                   rendered.status().message()));
+      return TemplateFails("messages",
+                           "the chat template refuses the messages: ", rendered.status());
     }
     text = *std::move(rendered);
   }

@@ -197,7 +197,8 @@ absl::StatusOr<std::shared_ptr<const TokenGrammar>> CompileReply(
   // What is said of functions names them.
   const bool of_tools = Message(made.status()).starts_with("tools[");
   const std::string prefix = of_tools ? "" : absl::StrCat(std::string(field), ": ");
-  return InvalidField(of_tools ? "tools" : field, absl::StrCat(prefix, made.status().message()));
+  return WithClientsText(
+      InvalidField(of_tools ? "tools" : field, absl::StrCat(prefix, made.status().message())));
 }
 
 }  // namespace penstock

@@ -89,6 +89,44 @@ def test_bodies_that_are_none(demo, routes, kind):
         judge(route, status, answer, (400,))
 
 
+def test_no_log_has_what_was_refused(demo):
+    """Nor does an answer repeat it whole: names that clients choose, kinds, what a template raises with."""
+    mark = MARK.decode()
+    format = {"type": "structural_tag", "triggers": ["<a>"],
+              "structures": [{"begin": "<a>", "schema": {}, "end": "</a>", mark: 1}]}
+    raising = {"chat_template": "{{ raise_exception(messages[0].content) }}",
+               "messages": [{"role": "user", "content": mark}]}
+    cases = [
+        (CHAT, raising), (CHAT, {**raising, "chat_template": "{% if " + mark}),
+        (CHAT, {"messages": [{"role": "user", "content": [{"type": mark * 50_000}]}]}),
+        (CHAT, {"messages": [{"role": mark * 50_000, "content": "x"}]}),
+        (CHAT, {"messages": [{"role": "user", "content": "x", mark * 50_000: 1}]}),
+        (CHAT, {**ASK[CHAT], "structured_outputs": {mark * 50_000: 1}}),
+        (CHAT, {**ASK[CHAT], "structured_outputs": {"regex": f"(?<{mark}"}}),
+        (CHAT, {**ASK[CHAT], "structured_outputs": {"json": {"type": mark * 50_000}}}),
+        (CHAT, {**ASK[CHAT], "structured_outputs": {"json": {"properties": {mark: {"type": 1}}}}}),
+        (CHAT, {**ASK[CHAT], "structured_outputs": {"grammar": f"root ::= {mark}"}}),
+        (CHAT, {**ASK[CHAT], "response_format": {"type": mark * 50_000}}),
+        (CHAT, {**ASK[CHAT], "response_format": format}),
+        (CHAT, {**ASK[CHAT], "tool_choice": {"type": "function", "function": {"name": mark * 50_000}}}),
+        (CHAT, {**ASK[CHAT], "tools": [{"type": mark * 50_000}]}),
+        (CHAT, {**ASK[CHAT], "tools": [{"type": "function", "function": {"name": mark + " "}}]}),
+        (COMPLETIONS, {**ASK[COMPLETIONS], "logit_bias": {mark * 50_000: 1}}),
+        (COMPLETIONS, {**ASK[COMPLETIONS], "reasoning_effort": mark * 50_000}),
+        ("/v1/responses", {"input": [{"type": mark * 50_000}]}),
+        ("/v1/responses", {"input": [{"role": "user", "content": [{"type": mark}]}]}),
+        (MESSAGES, {**ASK[MESSAGES], "messages": [{"role": "user", "content": [{"type": mark * 50_000}]}]}),
+        (MESSAGES, {**ASK[MESSAGES], "tools": [{"name": mark * 50_000, "type": mark, "input_schema": {}}]}),
+    ]
+    refused = 0
+    for route, body in cases:
+        status, _, answer = ask(demo, request(route, json.dumps(body).encode()))
+        assert status < 500 and len(json.dumps(answer)) < 10_000, (route, str(body)[:200], status)
+        refused += status == 400
+    assert refused >= len(cases) - 4, refused
+    assert mark not in demo.log and max(map(len, demo.log.splitlines())) < 5_000
+
+
 def test_escaped_texts_are_texts(demo):
     """What JSON can say is taken: NUL and pairs of surrogates."""
     http = Http(demo)

@@ -1,6 +1,8 @@
 // Mixtures of experts on a GPU or under the emulator: the choice of experts and its weights are the
 // CPU backend's, bit for bit, and what the experts make of a row is close to the CPU's.
+#include <cmath>
 #include <numeric>
+#include <set>
 
 #include "backend/cuda/weight_pack.h"
 #include "backend/make_backend.h"
@@ -20,14 +22,18 @@ class ExpertsTest : public KernelRows {
     cpu_ = std::move(opened->device);
   }
 
-  void Route(RouterArgs a, bool ties) {
+  /// `odd`: what is no number, and infinities, among the router's numbers.
+  void Route(RouterArgs a, bool ties, bool odd) {
     SCOPED_TRACE(testing::PrintToString(
         std::vector<int32_t>{a.rows, a.num_experts, a.top_k, int(a.score), a.normalize,
-                             a.num_groups, a.top_groups, a.group_best, int(a.shared), ties}));
+                             a.num_groups, a.top_groups, a.group_best, int(a.shared), ties, odd}));
     const int32_t columns = a.num_experts + (a.shared == SharedExpert::kGated ? 1 : 0);
     const int32_t slots = a.top_k + (a.shared == SharedExpert::kNone ? 0 : 1);
     std::vector<float> logits = Random(size_t(a.rows) * columns);
     for (float& v : logits) v = ties ? std::round(v) : 3 * v;
+    const float kOdd[] = {NAN, INFINITY, -INFINITY};
+    const int32_t among = 1 + Below(a.num_experts);
+    for (float& v : logits) v = odd && Below(among) == 0 ? kOdd[Below(3)] : v;
     const std::vector<float> bias = Random(a.num_experts);
     const bool has_bias = Below(2) == 0;
     std::vector<int32_t> ids(size_t(a.rows) * slots);
@@ -53,7 +59,16 @@ class ExpertsTest : public KernelRows {
     a.weights = out.data();
     ASSERT_EQ(LaunchRoute(a, nullptr), cudaSuccess);
     EXPECT_EQ(out_ids.Read(), ids);
-    EXPECT_EQ(out.Read(), weights);
+    for (int32_t r = 0; r < a.rows; ++r) {
+      const std::set<int32_t> chosen(&ids[r * slots], &ids[r * slots] + slots);
+      EXPECT_EQ(chosen.size(), size_t(slots)) << r;
+      EXPECT_TRUE(*chosen.begin() >= 0 && *chosen.rbegin() < a.num_experts + 1) << r;
+    }
+    const std::vector<float> yielded = out.Read();
+    for (size_t i = 0; i < weights.size(); ++i) {
+      if (!std::isnan(weights[i]) || !std::isnan(yielded[i]))
+        EXPECT_EQ(yielded[i], weights[i]) << i;
+    }
   }
 
   /// A weight of every expert, on the CPU's device and on the GPU.
@@ -306,7 +321,7 @@ TEST_F(ExpertsTest, RoutesAsTheCpuDoes) {
       a.scale = 1.0f + Below(2);
       a.shared_scale = 1.0f + Below(2);
       a.shared = SharedExpert(Below(3));
-      Route(a, round % 3 == 0);
+      Route(a, round % 3 == 0, round % 4 == 3);
     }
   }
 }

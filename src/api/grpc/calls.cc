@@ -2,16 +2,36 @@
 
 #include <utility>
 
+#include "absl/strings/str_format.h"
 #include "service/call_error.h"
 
 namespace penstock {
+namespace {
+
+/// Bytes, of which a client sees each as three at worst, of 8 KiB that all it gets may have.
+constexpr size_t kMaxStatusText = 1024;
+
+}  // namespace
+
+void CallEnd::AddTrailer(const std::string& name, std::string_view value) const {
+  constexpr size_t kMost = 1024;  // bytes; clients bound all of them together
+  std::string safe;
+  for (const char c : value) {
+    if (safe.size() >= kMost) break;
+    if (c >= 0x20 && c <= 0x7e) {
+      safe += c;
+    } else {
+      absl::StrAppendFormat(&safe, "%%%02X", static_cast<unsigned char>(c));
+    }
+  }
+  context->AddTrailingMetadata(name, safe);
+}
 
 grpc::Status CallEnd::Make(const CallError& error) const {
   if (on_answer) on_answer(HttpStatus(error.code));
-  if (!error.param.empty()) context->AddTrailingMetadata("x-error-param", error.param);
-  if (error.retry_after)
-    context->AddTrailingMetadata("retry-after", std::to_string(*error.retry_after));
-  return {static_cast<grpc::StatusCode>(error.code), error.message};
+  if (!error.param.empty()) AddTrailer("x-error-param", error.param);
+  if (error.retry_after) AddTrailer("retry-after", std::to_string(*error.retry_after));
+  return {static_cast<grpc::StatusCode>(error.code), Shown(error.message, kMaxStatusText)};
 }
 
 grpc::Status CallEnd::Ok() const {
@@ -48,7 +68,7 @@ void UnaryCall<Response>::AddTrailers(
     const std::vector<std::pair<std::string, std::string>>& trailers) {
   std::lock_guard lock(mutex_);
   if (finished_) return;
-  for (const auto& [name, value] : trailers) end_.context->AddTrailingMetadata(name, value);
+  for (const auto& [name, value] : trailers) end_.AddTrailer(name, value);
 }
 
 template <class Response>
@@ -105,7 +125,7 @@ void StreamCall<Response>::AddTrailers(
     const std::vector<std::pair<std::string, std::string>>& trailers) {
   std::lock_guard lock(mutex_);
   if (end_status_) return;
-  for (const auto& [name, value] : trailers) end_.context->AddTrailingMetadata(name, value);
+  for (const auto& [name, value] : trailers) end_.AddTrailer(name, value);
 }
 
 template <class Response>

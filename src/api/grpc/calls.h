@@ -14,6 +14,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -27,6 +28,8 @@ namespace penstock {
 struct CallEnd {
   grpc::CallbackServerContext* context = nullptr;
   std::function<void(int http_status)> on_answer;  // counts the call; may be null
+  /// To the trailing metadata, which is of printable ASCII: other bytes are %XX, as in a URL.
+  void AddTrailer(const std::string& name, std::string_view value) const;
   /// Counts, and names the field at fault in the trailing metadata.
   grpc::Status Make(const CallError& error) const;
   grpc::Status Ok() const;

@@ -1,6 +1,7 @@
 #include "api/http/connection.h"
 
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <array>
@@ -46,6 +47,12 @@ void AskWhetherThePeerIsThere(int socket) {
                                                            {IPPROTO_TCP, TCP_KEEPCNT, 3}}};
   for (const auto& [level, name, value] : kOptions)
     setsockopt(socket, level, name, &value, sizeof value);
+}
+
+/// Also where what it sent before has not been read.
+bool PeerHasClosed(int socket) {
+  pollfd peer{socket, POLLRDHUP, 0};
+  return ::poll(&peer, 1, 0) > 0;
 }
 
 struct Fault {
@@ -188,7 +195,8 @@ void Connection::Parse() {
     }
     if (header_done) {
       const auto expect = parser.get().find(http::field::expect);
-      if (!parser.is_done() && expect != parser.get().end() &&
+      // A client of HTTP/1.0 knows no such answer (RFC 9110, 10.1.1).
+      if (!parser.is_done() && parser.get().version() >= 11 && expect != parser.get().end() &&
           boost::beast::iequals(expect->value(), "100-continue")) {
         out_ += "HTTP/1.1 100 Continue\r\n\r\n";
         Flush();
@@ -369,8 +377,11 @@ void Connection::Sweep(const LimitsSection& limits, TimePoint now) {
   } else if (answering()) {
     const auto congested = pipe_->congested_since();
     const bool stalled = congested && over(*congested, limits.write_stall);
-    if (stalled || (write_waiting_ && over(last_progress_, limits.idle_timeout)))
+    if (stalled || (write_waiting_ && over(last_progress_, limits.idle_timeout))) {
       Close(CancelReason::kSlowReader);
+    } else if (in_.size() >= kMaxPipelined && PeerHasClosed(socket_.native_handle())) {
+      Close(CancelReason::kDisconnect);  // nothing is read, so no end is seen
+    }
   } else if (tls_ != nullptr && !tls_->established()) {
     if (over(request_began_, limits.header_timeout)) Close(CancelReason::kDisconnect);
   } else if (parser_ != nullptr && !parser_->header_seen) {

@@ -22,7 +22,7 @@ class SharedExchange final : public HttpExchange,
  public:
   SharedExchange(std::shared_ptr<IdempotencyStore> store, Hash128 key,
                  std::shared_ptr<HttpExchange> first)
-      : store_(std::move(store)), key_(key), first_(std::move(first)) {}
+      : store_(std::move(store)), key_(key), first_(std::move(first)), members_{first_} {}
   ~SharedExchange() override {
     if (!response_) store_->Finish(key_, this, nullptr);  // its clients hear that it was dropped
   }
@@ -35,12 +35,17 @@ class SharedExchange final : public HttpExchange,
     {
       std::lock_guard lock(mutex_);
       if (response_) return;
+      for (const auto& header : headers_) response.headers.push_back(header);
       response_ = response;
       members.swap(members_);
       gone.swap(gone_);
     }
     store_->Finish(key_, this, response.status == 200 ? &response : nullptr);
     for (const auto& member : members) member->Respond(response);
+  }
+  void AddHeader(std::string name, std::string value) override {
+    std::lock_guard lock(mutex_);
+    headers_.emplace_back(std::move(name), std::move(value));
   }
   // Endpoints refuse to stream under a key (MayStream); nothing would be left to repeat.
   void StartStream(std::string_view, const HttpHeaders&) override {
@@ -80,14 +85,18 @@ class SharedExchange final : public HttpExchange,
     if (answer) {
       member->Respond(*std::move(answer));
     } else {
-      const HttpExchange* who = member.get();
-      member->Watch(
-          [weak = weak_from_this(), who](CancelReason reason) {
-            if (const auto self = weak.lock()) self->Leave(who, reason);
-          },
-          [] {});
+      WatchMember(*member);
     }
     return true;
+  }
+
+  /// Of the first, which is a member from the start; Join does it for the others.
+  void WatchMember(HttpExchange& member) {
+    member.Watch(
+        [weak = weak_from_this(), who = &member](CancelReason reason) {
+          if (const auto self = weak.lock()) self->Leave(who, reason);
+        },
+        [] {});
   }
 
  private:
@@ -115,6 +124,7 @@ class SharedExchange final : public HttpExchange,
   const std::shared_ptr<HttpExchange> first_;  // whose request is answered
   mutable std::mutex mutex_;                   // guards from here
   std::vector<std::shared_ptr<HttpExchange>> members_;
+  HttpHeaders headers_;  // further ones of the answer
   std::optional<HttpResponse> response_;
   std::function<void(CancelReason)> gone_;
   bool abandoned_ = false;
@@ -147,9 +157,11 @@ std::shared_ptr<HttpExchange> IdempotencyStore::Admit(std::shared_ptr<HttpExchan
     bool fresh = false;
     const std::shared_ptr<SharedExchange> shared = FindOrBegin(exchange, &fresh);
     if (shared == nullptr) return nullptr;
-    const bool joined = shared->Join(exchange);
-    if (fresh) return shared;
-    if (joined) return nullptr;
+    if (fresh) {
+      shared->WatchMember(*exchange);
+      return shared;
+    }
+    if (shared->Join(exchange)) return nullptr;
     // It is being cancelled and has left the store: the next turn begins anew.
   }
 }
@@ -204,7 +216,12 @@ void IdempotencyStore::Finish(const Hash128& key, const SharedExchange* who,
   if (response == nullptr) return;
   const LimitsSection& limits = config->limits;
   done_.SetBounds(static_cast<size_t>(limits.idempotency_memory.value), limits.idempotency_ttl);
-  done_.Put(key, {body, *response}, kEntryBytes + response->body.size(), clock_->Now());
+  HttpResponse kept = *response;
+  // What is left of limits is said of now.
+  std::erase_if(kept.headers,
+                [](const auto& header) { return header.first.starts_with("x-ratelimit-"); });
+  const size_t bytes = kEntryBytes + kept.body.size();
+  done_.Put(key, {body, std::move(kept)}, bytes, clock_->Now());
 }
 
 }  // namespace penstock

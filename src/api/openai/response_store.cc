@@ -10,19 +10,18 @@
 namespace penstock {
 namespace {
 
-constexpr size_t kEntryOverhead = 1024;   // bytes
-constexpr size_t kMessageOverhead = 512;  // about what a message takes beside its text
+constexpr size_t kEntryOverhead = 1024;  // bytes
+constexpr size_t kValueOverhead = 64;  // about what a value takes beside its text
 
-size_t BytesOf(const nlohmann::ordered_json& conversation) {
-  size_t bytes = 0;
-  for (const auto& message : conversation) {
-    bytes += kMessageOverhead;
-    const auto content = message.find("content");
-    if (content != message.end() && content->is_string())
-      bytes += content->get_ref<const std::string&>().size();
-    for (const char* more : {"reasoning_content", "tool_calls"}) {
-      if (message.contains(more)) bytes += message[more].dump().size();
-    }
+/// All that a client can make long, names of members too.
+size_t BytesOf(const nlohmann::ordered_json& value) {
+  size_t bytes = kValueOverhead;
+  if (value.is_string()) bytes += value.get_ref<const std::string&>().size();
+  if (value.is_array()) {
+    for (const auto& item : value) bytes += BytesOf(item);
+  }
+  if (value.is_object()) {
+    for (const auto& [name, member] : value.items()) bytes += name.size() + BytesOf(member);
   }
   return bytes;
 }
@@ -44,7 +43,7 @@ void ResponseStore::Put(std::string_view owner, std::string_view id, StoredRespo
   const std::shared_ptr<const ServerConfig> config = config_->Get();
   const LimitsSection& limits = config->limits;
   if (conversation > static_cast<size_t>(limits.max_body.value)) return;
-  const size_t items = response.items == nullptr ? 0 : response.items->dump().size();
+  const size_t items = response.items == nullptr ? 0 : BytesOf(*response.items);
   const size_t bytes = kEntryOverhead + response.body.size() + conversation + items;
   std::lock_guard lock(mutex_);
   responses_.SetBounds(static_cast<size_t>(limits.response_memory.value), limits.response_ttl);

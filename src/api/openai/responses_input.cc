@@ -108,7 +108,8 @@ absl::Status ReadItem(const std::string& at, const Json& item, Json& messages) {
   if (*type == "function_call") return ReadCallItem(at, item, messages);
   if (*type == "function_call_output") return ReadOutputItem(at, item, messages);
   if (*type == "reasoning") return ReadReasoningItem(at, item, messages);
-  const std::string kind = type->is_string() ? type->get<std::string>() : "no string";
+  const std::string kind =
+      type->is_string() ? Shown(type->get_ref<const std::string&>()) : "no string";
   return InvalidField(at + ".type",
                       absl::StrCat(at, ".type is \"", kind,
                                    "\": only \"message\", \"function_call\", "

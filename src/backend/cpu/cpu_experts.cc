@@ -8,13 +8,14 @@
 namespace penstock {
 namespace {
 
-/// The top `count` of `score`, best first; of equal ones the lower index.
+/// The top `count` of `score`, best first; of equal ones the lower index. What is no number is the
+/// least.
 void TopIndices(absl::Span<const float> score, int32_t count, std::vector<int32_t>& order) {
   order.resize(score.size());
   std::iota(order.begin(), order.end(), 0);
-  std::partial_sort(order.begin(), order.begin() + count, order.end(), [&](int32_t a, int32_t b) {
-    return score[a] != score[b] ? score[a] > score[b] : a < b;
-  });
+  const auto at = [&](int32_t i) { return std::isnan(score[i]) ? -INFINITY : score[i]; };
+  std::partial_sort(order.begin(), order.begin() + count, order.end(),
+                    [&](int32_t a, int32_t b) { return at(a) != at(b) ? at(a) > at(b) : a < b; });
   order.resize(count);
 }
 

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "base/utf8.h"
 #include "text/grammar/grammar_compiler.h"
 #include "text/grammar/marker_text.h"
 #include "text/grammar/reply_grammar.h"
@@ -25,6 +26,7 @@ constexpr size_t kMaxTags = 512;
 constexpr size_t kMaxMarkers = 32;
 constexpr size_t kMaxMarkerBytes = 1024;  // of all markers of a free text together
 constexpr size_t kMaxTagBytes = 64u << 20;
+constexpr size_t kMaxShown = 128;          // bytes of a name that is refused
 constexpr size_t kMaxWritten = 32u << 10;  // bytes of all begins, ends and other fixed texts
 
 absl::Status WrongTag(const std::string& at, std::string_view what) {
@@ -105,7 +107,8 @@ class TagCompiler {
                                   std::initializer_list<std::string_view> known) {
     for (const auto& [name, value] : object.items()) {
       if (std::find(known.begin(), known.end(), name) == known.end() && !value.is_null())
-        return WrongTag(prefix + name, "is not supported here");
+        return WrongTag(absl::StrCat(prefix, ToAbsl(Utf8Prefix(name, kMaxShown))),
+                        "is not supported here");
     }
     return absl::OkStatus();
   }

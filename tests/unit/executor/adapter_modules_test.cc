@@ -3,11 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/half.h"
 #include "executor/adapter_store.h"
 #include "executor/plan_memory.h"
 #include "executor/runner_driver.h"
 #include "fakes/adapter_files.h"
 #include "fakes/tiny_model.h"
+#include "model/host_tensor.h"
 
 namespace penstock {
 namespace {
@@ -38,6 +40,10 @@ class Written {
     Add("model.embed_tokens", 40, 317);
     tensors_[tensors_.size() - 2].name = "base_model.model.model.embed_tokens.lora_embedding_A";
     tensors_[tensors_.size() - 1].name = "base_model.model.model.embed_tokens.lora_embedding_B";
+    return *this;
+  }
+  Written& AddTensor(TensorToWrite tensor) {
+    tensors_.push_back(std::move(tensor));
     return *this;
   }
   Written& AddExpert(int32_t layer, int32_t expert) {
@@ -75,6 +81,7 @@ class AdapterModulesTest : public ::testing::Test {
     options.max_in_step = 2;
     options.bounds = bounds;
     options.pool = &pool_;
+    options.open_base = [] { return MakeFormulaSource(); };
     auto store = AdapterStore::Make(model_->config, *model_->device, options);
     EXPECT_TRUE(store.ok()) << store.status();
     return *std::move(store);
@@ -121,6 +128,65 @@ TEST_F(AdapterModulesTest, SharedFactorsOfTiedWeightsAreRefused) {
   Written embedding;
   embedding.AddEmbedding();
   EXPECT_THAT(Load(embedding, R"(["embed_tokens"])", true, tie), HasSubstr("ensure_weight_tying"));
+}
+
+/// A table of the tiny model's as training software saves it beside factors.
+TensorToWrite CopyOf(const std::string& own, const std::string& name, const std::string& dtype,
+                     size_t altered = SIZE_MAX) {
+  const auto table = MakeFormulaSource()->Get(own, {317, 40});
+  EXPECT_TRUE(table.ok()) << table.status();
+  std::vector<float> values = Widen(*table);
+  if (altered < values.size()) values[altered] += 0.25f;
+  TensorToWrite copy{"base_model.model." + name, dtype, {317, 40}, BytesOf(values)};
+  if (dtype == "F32") return copy;
+  std::vector<uint16_t> halves;
+  for (const float value : values)
+    halves.push_back(dtype == "F16" ? FloatToFp16(value) : FloatToBf16(value));
+  copy.bytes = BytesOf(halves);
+  return copy;
+}
+
+TEST_F(AdapterModulesTest, CopiesOfTheModelsOwnTablesArePassedOver) {
+  const std::string head = "lm_head.weight", embedding = "model.embed_tokens.weight";
+  const std::string own_head = "lm_head.base_layer.weight",
+                    own_embedding = "model.embed_tokens.base_layer.weight";
+  const std::string targets = R"(["lm_head", "embed_tokens"])";
+  Written plain;
+  plain.Add("lm_head", 317, 40).AddEmbedding();
+  const auto with = [&](const TensorToWrite& first, const TensorToWrite& second) {
+    Written adapter = plain;
+    adapter.AddTensor(first).AddTensor(second);
+    return Load(adapter, targets);
+  };
+  for (const std::string dtype : {"BF16", "F16", "F32"}) {
+    EXPECT_EQ(with(CopyOf(head, own_head, dtype), CopyOf(embedding, own_embedding, dtype)), "OK");
+    for (const size_t altered : {size_t{0}, size_t{317 * 40 - 1}}) {
+      EXPECT_THAT(
+          with(CopyOf(head, own_head, dtype, altered), CopyOf(embedding, own_embedding, dtype)),
+          HasSubstr("\"base_model.model.lm_head.base_layer.weight\" is not supported: it "
+                    "differs from the model's own"));
+    }
+    EXPECT_THAT(with(CopyOf(head, own_head, dtype), CopyOf(embedding, own_embedding, dtype, 10279)),
+                HasSubstr("embed_tokens.base_layer.weight\" is not supported: it differs"));
+  }
+  // Swapped, or of another size; without factors of its own.
+  EXPECT_THAT(with(CopyOf(embedding, own_head, "BF16"), CopyOf(head, own_embedding, "BF16")),
+              HasSubstr("it differs from the model's own"));
+  TensorToWrite grown = CopyOf(head, own_head, "BF16");
+  grown.shape[0] += 3;
+  grown.bytes.resize(grown.bytes.size() + 3 * 40 * 2);
+  EXPECT_THAT(
+      with(grown, CopyOf(embedding, own_embedding, "BF16")),
+      HasSubstr("has shape [320, 40], the model and adapter_config.json ask for [317, 40]"));
+  Written alone;
+  alone.Add("lm_head", 317, 40).AddTensor(CopyOf(embedding, embedding, "BF16"));
+  EXPECT_EQ(Load(alone, R"(["lm_head"])"), "OK");
+  EXPECT_TRUE(store_->Find(AdapterId(0))->embedding.table.rows == 0);
+  // Of one table that is both, the head's copy is the embedding's.
+  Use(MoeConfig(/*tied=*/true));
+  Written tied;
+  tied.Add("lm_head", 317, 40).AddTensor(CopyOf(embedding, own_head, "F16"));
+  EXPECT_EQ(Load(tied, R"(["lm_head"])"), "OK");
 }
 
 TEST_F(AdapterModulesTest, ExpertsAreTakenWholeOrNotAtAll) {

@@ -106,6 +106,29 @@ TEST_F(GrpcChatRunning, AnswersAsTheAssistant) {
   EXPECT_EQ(talk_.log.Wait(1).at(0).protocol, "grpc");
 }
 
+/// Trailing metadata is of printable ASCII, and gRPC ends the process where it is not.
+TEST_F(GrpcChat, NamesTheFieldAtFaultInAnyLanguage) {
+  v1::ChatRequest request = Say("ab", 1);
+  request.set_structured_outputs(R"({"\u00e9\n\u0000 x":1})");
+  Refusal refusal = Refuse(request);
+  EXPECT_EQ(refusal.code, grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(refusal.field, "structured_outputs.%C3%A9%0A%00 x");
+  request.set_structured_outputs("{\"" + std::string(1 << 20, 'a') + "\":1}");
+  refusal = Refuse(request);
+  EXPECT_EQ(refusal.code, grpc::StatusCode::INVALID_ARGUMENT) << refusal.message;
+  EXPECT_TRUE(refusal.field.starts_with("structured_outputs.aaa")) << refusal.field;
+  request.clear_structured_outputs();
+  request.set_response_format(
+      "{\"type\":\"structural_tag\",\"triggers\":[\"<a>\"],\"structures\":[{\"begin\":\"<a>\","
+      "\"schema\":{},\"end\":\"</a>\",\"\u00e9\":1}]}");
+  refusal = Refuse(request);
+  EXPECT_EQ(refusal.code, grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(refusal.field, "response_format.structures[0].%C3%A9");
+  v1::ChatRequest typed = Say("ab", 1);
+  typed.mutable_messages(0)->set_content(std::string(1 << 20, 'a'));
+  EXPECT_NE(Refuse(typed).code, grpc::StatusCode::INTERNAL);
+}
+
 TEST_F(GrpcChatRunning, JoinsPartsAndHandsOnWhatTemplatesRead) {
   v1::ChatRequest request = Say("a", 1);
   auto* parts = request.add_messages();

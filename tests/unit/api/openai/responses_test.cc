@@ -403,6 +403,35 @@ TEST(ResponseStore, IsBoundedInBytesAndTime) {
   EXPECT_FALSE(store.Erase("c", "b"));
 }
 
+TEST(ResponseStore, CountsWhateverAClientCanMakeLong) {
+  using Json = nlohmann::ordered_json;
+  LimitsSection limits;
+  limits.response_memory = {8192};
+  FakeClock clock;
+  const Live<ServerConfig> config(Talk::WithLimits(limits, {}));
+  const std::string text(5000, 'a');
+  const Json call = {{"id", text}, {"function", {{"name", "f"}, {"arguments", "{}"}}}};
+  for (const Json& message :
+       {Json{{"role", "user"}, {"content", text}},
+        Json{{"role", "tool"}, {"tool_call_id", text}, {"content", "x"}},
+        Json{{"role", "assistant"}, {"content", nullptr}, {"reasoning_content", text}},
+        Json{{"role", "assistant"}, {"content", nullptr}, {"tool_calls", Json::array({call})}},
+        Json{{"role", "user"}, {"content", Json::array({{{"type", "text"}, {"text", text}}})}},
+        Json{{"role", "user"}, {"content", "x"}, {text, 1}}}) {
+    ResponseStore store(&config, &clock);
+    const auto put = [&](const char* id, Json conversation, Json items) {
+      store.Put("c", id,
+                {"", std::make_shared<Json>(std::move(conversation)),
+                 std::make_shared<Json>(std::move(items))});
+    };
+    put("a", Json::array({message}), Json::array());
+    EXPECT_TRUE(store.Find("c", "a")) << message;
+    put("b", Json::array(), Json::array({message}));
+    EXPECT_FALSE(store.Find("c", "a")) << message;
+    EXPECT_TRUE(store.Find("c", "b")) << message;
+  }
+}
+
 TEST(ResponseStore, KeepsNoConversationThatIsLongerThanABodyMayBe) {
   LimitsSection limits;
   limits.max_body = {2048};
