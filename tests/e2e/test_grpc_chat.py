@@ -169,6 +169,26 @@ def test_refusals_are_those_of_http(demo, stub, stubs, body):  # noqa: F811
     assert error.value.details() == http["error"]["message"]
 
 
+def test_a_field_at_fault_may_have_any_name(demo, stub, stubs):  # noqa: F811
+    """gRPC ends the process where metadata is not printable ASCII."""
+    structure = {"begin": "<a>", "schema": {}, "end": "</a>", "\u00e9": 1}
+    tag = {"type": "structural_tag", "triggers": ["<a>"], "structures": [structure]}
+    cases = [({"structured_outputs": {"\u00e9\n\u0000 x": 1}}, "structured_outputs.%C3%A9%0A%00 x"),
+             ({"structured_outputs": {"a" * 1_000_000: 1}}, "structured_outputs.aaa"),
+             ({"response_format": tag}, "response_format.structures[0].%C3%A9"),
+             ({"response_format": {"type": "\u00e9" * 100_000}}, "response_format")]
+    for fields, param in cases:
+        ask = chat_request(stubs[0], [USER])
+        for name, value in fields.items():
+            setattr(ask, name, json.dumps(value, ensure_ascii=False))
+        for call in (lambda: stub.Chat(ask), lambda: list(stub.ChatStream(ask))):
+            with pytest.raises(grpc.RpcError) as error:
+                call()
+            assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT, error.value
+            assert dict(error.value.trailing_metadata())["x-error-param"].startswith(param)
+    assert demo.process.poll() is None
+
+
 def test_a_cancelled_chat_frees_its_blocks(demo, stub, stubs):  # noqa: F811
     request = chat_request(stubs[0], max_tokens=1500, ignore_eos=True)
     streams = [stub.ChatStream(request) for _ in range(4)]

@@ -20,7 +20,8 @@ void TopIndices(absl::Span<const float> score, int32_t count, std::vector<int32_
 }
 
 void Softmax(absl::Span<float> x) {
-  const float best = *std::max_element(x.begin(), x.end());
+  float best = -INFINITY;
+  for (const float v : x) best = std::max(best, v);  // that is a number
   float sum = 0;
   for (float& v : x) sum += v = SharedExp(v - best);
   for (float& v : x) v /= sum;

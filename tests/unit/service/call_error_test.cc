@@ -30,7 +30,7 @@ TEST(CallErrors, LogWhatIsOursAndNothingOfTheClients) {
         InvalidField("messages[0].content[1]", "messages[0].content[1] is secret"),
         WithClientsText(InvalidField("messages", "the template says secret")),
         WithField(WithClientsText(InvalidField("a", "a is secret")), "guided_regex"),
-        InvalidField("tools", "a \"secret\" and a \"secret\"")}) {
+        InvalidField("tools", "tools: a \"secret\" and a \"secret\"")}) {
     EXPECT_THAT(LoggedError(status), Not(HasSubstr("secret"))) << status;
     EXPECT_THAT(LoggedError(status), HasSubstr(FieldOf(status).substr(0, 5))) << status;
   }
