@@ -238,8 +238,10 @@ std::string Server::Parts::AgentLine() const {
   if (!serving) return "down #loading\n";
   switch (service->phase()) {
     case ServingPhase::kServing: {
+      // What is waiting too: here turns, priorities and patience are kept, in a proxy's queue not.
       int64_t most = 0;
-      for (const auto& [name, model] : config.models) most += model.engine.max_batch;
+      for (const auto& [name, model] : config.models)
+        most += model.engine.max_batch + model.engine.max_queue;
       return absl::StrCat("up ready maxconn:", most, "\n");
     }
     case ServingPhase::kAnnouncing:

@@ -93,7 +93,7 @@ def test_the_three_phases_of_leaving(serve):
         "--set", "server.agent_check=127.0.0.1:0",
     )
     port = json.loads(server.ready_file.read_text())["agent_check"]
-    assert agent(port) == "up ready maxconn:256\n"
+    assert agent(port) == "up ready maxconn:1280\n"
     stream = stream_of(server, 200 if SANITIZED else 1900, n=16)  # outlasts the announcement
     server.process.send_signal(signal.SIGTERM)
     server.until(lambda: code_and_body(server.url + "/ready")[0] == 503)

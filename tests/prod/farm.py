@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,8 @@ import urllib.request
 
 from rig import ROOT, expect, free_port, serving
 
-HAPROXY = shutil.which("haproxy", path=os.environ.get("PATH", "") + ":/usr/sbin")
+PATH = os.environ.get("PATH", "") + ":/usr/sbin"
+HAPROXY, NGINX = shutil.which("haproxy", path=PATH), shutil.which("nginx", path=PATH)
 DEPLOYED = (ROOT / "deploy/haproxy/haproxy.cfg").read_text()
 
 
@@ -29,8 +31,8 @@ class Farm:
     """HAProxy before `servers`, with what `text` says."""
 
     def __init__(self, servers, folder, text=DEPLOYED):
-        self.servers, self.port = servers, free_port()
-        env = {"PENSTOCK_BIND": f"127.0.0.1:{self.port}"}
+        self.servers, self.port, self.metrics = servers, free_port(), free_port()
+        env = {"PENSTOCK_BIND": f"127.0.0.1:{self.port}", "PENSTOCK_METRICS": f"127.0.0.1:{self.metrics}"}
         for i, server in enumerate(servers, 1):
             env[f"PENSTOCK_{i}"] = f"127.0.0.1:{server.port}"
             ready = json.loads((server.folder / "ready.json").read_text())
@@ -42,7 +44,7 @@ class Farm:
         end = time.monotonic() + 20
         while True:
             with contextlib.suppress(OSError):
-                if self.ask("warm", 1)[0]:
+                if all(self.up()):
                     return
             ended = self.process.poll() is not None
             expect(not ended and time.monotonic() < end, open(log.name).read())
@@ -63,7 +65,7 @@ class Farm:
 
     def up(self):
         """Which of the servers HAProxy gives requests to."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics/haproxy", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/metrics", timeout=10) as answer:
             lines = answer.read().decode().splitlines()
         ups = [line for line in lines if line.startswith("haproxy_server_status{") and 'state="UP"' in line]
         return [any(f'server="s{i}"' in line and line.endswith(" 1") for line in ups)
@@ -145,3 +147,32 @@ def farm(config=config):
             yield made
         finally:
             made.stop()
+
+
+@contextlib.contextmanager
+def nginx(ports):
+    """nginx with deploy/nginx before these ports."""
+    port = free_port()
+    text = (ROOT / "deploy/nginx/penstock.conf").read_text().replace("listen 8080", f"listen 127.0.0.1:{port}")
+    for wanted, given in zip((9001, 9002, 9003), ports):
+        text = text.replace(f"127.0.0.1:{wanted} ", f"127.0.0.1:{given} ")
+    with tempfile.TemporaryDirectory() as folder:
+        whole = pathlib.Path(folder) / "nginx.conf"
+        temporary = "".join(f"{name}_temp_path {folder}/{name};\n"
+                            for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        whole.write_text(f"daemon off; pid {folder}/pid; error_log {folder}/errors;\nevents {{}}\n"
+                         f"http {{ access_log off;\n{temporary}{text}}}\n")
+        process = subprocess.Popen([NGINX, "-c", str(whole), "-p", folder, "-e", f"{folder}/errors"],
+                                   stderr=subprocess.DEVNULL)
+        try:
+            end = time.monotonic() + 20
+            while True:
+                with contextlib.suppress(OSError):
+                    socket.create_connection(("127.0.0.1", port), 1).close()
+                    break
+                expect(process.poll() is None and time.monotonic() < end, "nginx does not listen")
+                time.sleep(0.02)
+            yield port
+        finally:
+            process.terminate()
+            process.wait(20)

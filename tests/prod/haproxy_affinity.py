@@ -9,10 +9,12 @@ import farm
 from rig import QUIET, expect
 
 # As many clients as are no multiple of the servers: in step, they would keep their servers also where turns go round.
-CHATS, PLAIN_CHATS, TURNS, CLIENTS = (200, 60, 5, 20) if QUIET else (28, 14, 5, 7)
+CHATS, PLAIN_CHATS, TURNS, CLIENTS = (200, 60, 7, 20) if QUIET else (28, 14, 5, 7)
 BLOCK = 16  # tokens; what is cached is whole blocks
-# Of five turns the first finds nothing but what all chats begin with: 0.8 and a little is the most that can be had.
+# The first turn finds nothing but what all chats begin with, and none finds its own: of seven 0.86 can be had.
 SYSTEM = "You tell stories to children, shortly and kindly, and never of war. " * 10
+# Longer than what a turn may miss, so that only the turn before has it.
+MORE = "Go on, and tell of the boat, of the dog and of the sea that they saw, in other words than before. " * 2
 NAMES = ("vllm:prefix_cache_hits_total", "vllm:prefix_cache_queries_total", "vllm:request_success_total")
 
 
@@ -36,7 +38,7 @@ def converse(port, name, chat):
         usage, reply = reply["usage"], reply["choices"][0]["message"]
         found += before is not None and usage["prompt_tokens_details"]["cached_tokens"] >= before - 2 * BLOCK
         before = usage["prompt_tokens"]
-        messages += [{"role": "assistant", "content": reply["content"]}, {"role": "user", "content": "Go on."}]
+        messages += [{"role": "assistant", "content": reply["content"]}, {"role": "user", "content": MORE}]
     return found
 
 

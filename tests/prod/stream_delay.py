@@ -16,7 +16,6 @@ import time
 import farm
 from rig import ROOT, expect, serving
 
-NGINX = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
 PIECES, GAP = 150, 0.004
 MOST = 0.001  # seconds that a proxy may add
 
@@ -66,42 +65,14 @@ def delays(port):
 
 
 @contextlib.contextmanager
-def nginx(ports):
-    """nginx with deploy/nginx before these ports."""
-    port = farm.free_port()
-    text = (ROOT / "deploy/nginx/penstock.conf").read_text().replace("listen 8080", f"listen 127.0.0.1:{port}")
-    for wanted, given in zip((9001, 9002, 9003), ports):
-        text = text.replace(f"127.0.0.1:{wanted} ", f"127.0.0.1:{given} ")
-    with tempfile.TemporaryDirectory() as folder:
-        whole = pathlib.Path(folder) / "nginx.conf"
-        temporary = "".join(f"{name}_temp_path {folder}/{name};\n"
-                            for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-        whole.write_text(f"daemon off; pid {folder}/pid; error_log {folder}/errors;\nevents {{}}\n"
-                         f"http {{ access_log off;\n{temporary}{text}}}\n")
-        process = subprocess.Popen([NGINX, "-c", str(whole), "-p", folder, "-e", f"{folder}/errors"],
-                                   stderr=subprocess.DEVNULL)
-        try:
-            end = time.monotonic() + 20
-            while True:
-                with contextlib.suppress(OSError):
-                    socket.create_connection(("127.0.0.1", port), 1).close()
-                    break
-                expect(process.poll() is None and time.monotonic() < end, "nginx does not listen")
-                time.sleep(0.02)
-            yield port
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
-@contextlib.contextmanager
 def haproxy(ports):
     """HAProxy with deploy/haproxy before these ports, whose health is not asked for."""
     port = farm.free_port()
     text = farm.DEPLOYED.replace("agent-check agent-inter 500ms", "")
     for i in (1, 2, 3):
         text = text.replace(f'agent-port "${{PENSTOCK_AGENT_{i}}}"', "")
-    env = {"PENSTOCK_BIND": f"127.0.0.1:{port}", **{f"PENSTOCK_{i}": f"127.0.0.1:{p}" for i, p in enumerate(ports, 1)}}
+    env = {"PENSTOCK_BIND": f"127.0.0.1:{port}", "PENSTOCK_METRICS": f"127.0.0.1:{farm.free_port()}",
+           **{f"PENSTOCK_{i}": f"127.0.0.1:{p}" for i, p in enumerate(ports, 1)}}
     with tempfile.TemporaryDirectory() as folder:
         config = pathlib.Path(folder) / "haproxy.cfg"
         config.write_text(text)
@@ -149,7 +120,7 @@ def served():
             return rows, "".join(json.loads(line[6:])["choices"][0]["text"] for _, line in rows[:-1])
 
         plain = ask(server.port)[1]
-        with nginx([server.port] * 3) as port:
+        with farm.nginx([server.port] * 3) as port:
             rows, text = ask(port)
             expect(text == plain and rows[-1][1].startswith(b"data: [DONE]"), "another text")
             spread = (rows[-1][0] - rows[0][0]) / max(1e-9, len(rows))
@@ -158,10 +129,10 @@ def served():
 
 
 def main():
-    if farm.HAPROXY is None or NGINX is None:
+    if farm.HAPROXY is None or farm.NGINX is None:
         print("nginx or haproxy is not installed")
         sys.exit(77)
-    added("nginx", nginx)
+    added("nginx", farm.nginx)
     added("haproxy", haproxy)
     served()
 
