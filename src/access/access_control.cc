@@ -152,20 +152,21 @@ void AccessControl::SetIssuers(std::shared_ptr<const TokenIssuers> issuers) {
   state_.issuers = std::move(issuers);
 }
 
-absl::Status AccessControl::Refuse(const RefusedCall& call, std::string_view message) const {
-  if (on_refusal_) on_refusal_(call);
+absl::Status AccessControl::Refuse(const RefusedCall& call, std::string_view message,
+                                   const RefusalFn& tell) {
+  if (tell) tell(call);
   return call.refusal == Refusal::kPermission ? absl::PermissionDeniedError(ToAbsl(message))
                                               : absl::UnauthenticatedError(ToAbsl(message));
 }
 
 AccessControl::Found AccessControl::Identify(const Caller& caller) const {
-  return IdentifyBy(state(), caller, "");
+  return IdentifyBy(state(), caller, "", on_refusal_);
 }
 
 AccessControl::Found AccessControl::IdentifyBy(const State& state, const Caller& caller,
-                                               std::string_view path) const {
+                                               std::string_view path, const RefusalFn& tell) {
   const auto refuse = [&](Refusal refusal, std::string_view message) {
-    return Refuse({refusal, caller, nullptr, path}, message);
+    return Refuse({refusal, caller, nullptr, path}, message, tell);
   };
   const AccessRules& rules = *state.rules;
   if (caller.by_socket) return rules.operators;
@@ -196,18 +197,29 @@ AccessControl::Found AccessControl::IdentifyBy(const State& state, const Caller&
   return refuse(Refusal::kUnknown, "the API key is not known");
 }
 
-AccessControl::Found AccessControl::Admit(const Caller& caller, RouteAccess access,
-                                          std::string_view path) const {
+AccessControl::Found AccessControl::AdmitBy(const Caller& caller, RouteAccess access,
+                                            std::string_view path, const RefusalFn& tell) const {
   if (access.open() || (access.open_to_local() && caller.local)) return PrincipalPtr();
   const State now = state();
   if (now.rules->open_routes.contains(path)) return PrincipalPtr();
-  ASSIGN_OR_RETURN(PrincipalPtr principal, IdentifyBy(now, caller, path));
+  ASSIGN_OR_RETURN(PrincipalPtr principal, IdentifyBy(now, caller, path, tell));
   if (!principal->may(access.permission())) {
     return Refuse({Refusal::kPermission, caller, principal.get(), path},
                   absl::StrCat("this needs the permission ", ToAbsl(NameOf(access.permission())),
-                               ", which none of the caller's roles has"));
+                               ", which none of the caller's roles has"),
+                  tell);
   }
   return principal;
+}
+
+AccessControl::Found AccessControl::Admit(const Caller& caller, RouteAccess access,
+                                          std::string_view path) const {
+  return AdmitBy(caller, access, path, on_refusal_);
+}
+
+bool AccessControl::WouldAdmit(const Caller& caller, RouteAccess access,
+                               std::string_view path) const {
+  return AdmitBy(caller, access, path, nullptr).ok();
 }
 
 }  // namespace penstock

@@ -72,6 +72,8 @@ class AccessControl {
   Found Identify(const Caller& caller) const;
   /// Also PERMISSION_DENIED. Null where the route asks nothing of this caller.
   Found Admit(const Caller& caller, RouteAccess access, std::string_view path) const;
+  /// What Admit would say, of which nobody is told: a request is judged before its body is read.
+  bool WouldAdmit(const Caller& caller, RouteAccess access, std::string_view path) const;
   /// Calls from now on follow these rules.
   void SetRules(std::shared_ptr<const AccessRules> rules);
   /// The keys of the state file from now on; until the first time there are none.
@@ -88,8 +90,13 @@ class AccessControl {
     std::shared_ptr<const TokenIssuers> issuers;  // null: no tokens
   };
   State state() const;
-  Found IdentifyBy(const State& state, const Caller& caller, std::string_view path) const;
-  absl::Status Refuse(const RefusedCall& call, std::string_view message) const;
+  /// `tell` is told of a refusal; it may be null.
+  static Found IdentifyBy(const State& state, const Caller& caller, std::string_view path,
+                          const RefusalFn& tell);
+  static absl::Status Refuse(const RefusedCall& call, std::string_view message,
+                             const RefusalFn& tell);
+  Found AdmitBy(const Caller& caller, RouteAccess access, std::string_view path,
+                const RefusalFn& tell) const;
 
   mutable std::mutex mutex_;
   State state_;         // guarded by mutex_

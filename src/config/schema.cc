@@ -219,7 +219,8 @@ ConfigSection DescribeServer(ServerConfig& c) {
            {"queue_ttl", &c.limits.queue_ttl,
             "Waiting longer before the first step is a 408. 0s: no limit."},
            {"header_timeout", &c.limits.header_timeout,
-            "Time for a client to send a whole request."},
+            "Time for a client to send the headers of a request. Its body may take idle_timeout "
+            "and, of each 4 KiB that came, a second."},
            {"idle_timeout", &c.limits.idle_timeout,
             "Keep-alive connections are closed after so long without a request."},
            {"stream_buffer", &c.limits.stream_buffer,

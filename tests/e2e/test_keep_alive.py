@@ -1,7 +1,9 @@
 """What one connection of HTTP/1.1 may carry, and who ends it."""
 
+import contextlib
 import json
 import pathlib
+import select
 import socket
 import threading
 
@@ -52,6 +54,45 @@ def test_a_body_that_never_ends_is_given_up(serve):
         sock.sendall(post("/v1/completions", SHORT)[:-5])
         assert b"200" not in rest_of(sock)
     assert ask(server, post("/v1/completions", SHORT))[0] == 200
+
+
+def test_a_body_that_drips_is_given_up(serve):
+    """A byte at a time, each well within the time for silence."""
+    server = serve("--set", "limits.idle_timeout=600ms")
+    body = post("/v1/completions", SHORT)
+    with connect(server) as sock:
+        sent = 0
+        sock.sendall(body[:-60])
+        with contextlib.suppress(ConnectionError):
+            for byte in body[-60:-1]:
+                sock.sendall(bytes([byte]))
+                sent += 1
+                if select.select([sock], [], [], 0.1)[0]:
+                    break
+        assert b" 408 " in sock.recv(65536) and sent < 59, sent
+    assert ask(server, post("/v1/completions", SHORT))[0] == 200
+
+
+def test_nobodys_body_is_read_before_the_right_to_ask(serve, tmp_path):
+    """A refusal that no body can change comes at once; who may ask is asked for the body."""
+    key = tmp_path / "key"
+    key.write_text("a-key-of-the-tests\n")
+    server = serve("--set", f"auth.api_key_file={key}")
+    right = f"Authorization: Bearer {key.read_text().strip()}\r\n"
+    begun = b'{"prompt": "x", "max_tokens": 1'
+    for path, who, expected in (("/v1/completions", "", 401), ("/v1/nothing", right, 404), ("/health", right, 405)):
+        with connect(server) as sock:
+            sock.sendall((f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{who}Expect: 100-continue\r\n"
+                          "Content-Length: 1000000\r\n\r\n").encode() + begun)
+            status, headers, _, _ = read_answer(sock)
+            assert status == expected and headers["connection"] == "close", (path, status)
+            assert rest_of(sock) == b""
+    with connect(server) as sock:
+        sock.sendall((f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n{right}Content-Length: "
+                      f"{len(begun) + 1}\r\n\r\n").encode() + begun)
+        assert not select.select([sock], [], [], 0.5)[0]
+        sock.sendall(b"}")
+        assert read_answer(sock)[0] == 200
 
 
 def test_a_connection_carries_as_many_requests_as_a_client_likes(demo):

@@ -30,7 +30,9 @@ namespace {
 
 constexpr size_t kMaxPipelined = 65536;  // bytes of further requests read while one is answered
 constexpr uint32_t kMaxHeaderBytes = 32768;
-constexpr auto kLinger = std::chrono::seconds(1);
+constexpr auto kLinger = std::chrono::milliseconds(1000);
+constexpr auto kIdleLinger = std::chrono::milliseconds(100);  // nothing is on its way to the client
+constexpr int64_t kLeastBodyRate = 4096;                      // bytes a second
 
 std::string_view View(boost::beast::string_view text) { return {text.data(), text.size()}; }
 
@@ -193,10 +195,16 @@ void Connection::Parse() {
       Refuse(400, "the request is no HTTP: " + error.message());
       break;
     }
-    if (header_done) {
+    if (header_done && !parser.is_done()) {
+      // Nobody fills this process's memory who may not ask.
+      HttpRequest head = HeadOf(*loop_->shared().options.config->Get());
+      if (const Router* router = loop_->shared().router; router->Refuses(head)) {
+        BeginAnswer();
+        break;
+      }
       const auto expect = parser.get().find(http::field::expect);
       // A client of HTTP/1.0 knows no such answer (RFC 9110, 10.1.1).
-      if (!parser.is_done() && parser.get().version() >= 11 && expect != parser.get().end() &&
+      if (parser.get().version() >= 11 && expect != parser.get().end() &&
           boost::beast::iequals(expect->value(), "100-continue")) {
         out_ += "HTTP/1.1 100 Continue\r\n\r\n";
         Flush();
@@ -212,11 +220,9 @@ void Connection::Parse() {
   in_.erase(0, at);
 }
 
-void Connection::BeginAnswer() {
-  auto message = parser_->parser.release();
-  parser_.reset();
-  HttpShared& shared = loop_->shared();
-  const std::shared_ptr<const ServerConfig> config = shared.options.config->Get();
+HttpRequest Connection::HeadOf(const ServerConfig& config) const {
+  const auto& message = parser_->parser.get();
+  const HttpShared& shared = loop_->shared();
   HttpRequest request;
   request.arrival = shared.options.clock->Now();
   request.method = std::string(View(message.method_string()));
@@ -226,7 +232,7 @@ void Connection::BeginAnswer() {
   if (question != std::string_view::npos) request.query = std::string(target.substr(question + 1));
   request.request_id = CleanRequestId(View(message["X-Request-Id"]));
   if (request.request_id.empty()) request.request_id = MakeRequestId();
-  request.trace = ContinueTrace(View(message["traceparent"]), SampledShare(config->observe));
+  request.trace = ContinueTrace(View(message["traceparent"]), SampledShare(config.observe));
   request.idempotency_key = std::string(View(message["Idempotency-Key"]));
   request.if_none_match = std::string(View(message[http::field::if_none_match]));
   request.credential = std::string(View(message[http::field::authorization]));
@@ -238,13 +244,10 @@ void Connection::BeginAnswer() {
   request.peer_uid = peer_uid_;
   request.is_local = (by_socket_ || peer_.loopback()) && message.count("X-Forwarded-For") == 0 &&
                      message.count("Forwarded") == 0;
-  request.body = std::move(message.body());
-
-  ResponsePipe::Settings settings;
-  settings.headers.emplace_back("traceparent", Traceparent(request.trace));
-  const bool page_reads = shared.options.cross_origin &&
-                          AppendCorsHeaders(config->server.cors_origins,
-                                            View(message[http::field::origin]), settings.headers);
+  HttpHeaders cors;
+  const bool page_reads =
+      shared.options.cross_origin &&
+      AppendCorsHeaders(config.server.cors_origins, View(message[http::field::origin]), cors);
   // A browser shows a certificate for any page that asks: it counts where the page is of this server
   // or of an origin that is allowed.
   if (page_reads || IsOwnOrigin(View(message[http::field::origin]), View(message["Host"])))
@@ -254,10 +257,28 @@ void Connection::BeginAnswer() {
     request.preflight_headers = std::string(View(message["Access-Control-Request-Headers"]));
   }
   if (const std::string_view host = View(message["Host"]);
-      shared.options.check_host && !by_socket_ && !IsAllowedHost(*config, host))
+      shared.options.check_host && !by_socket_ && !IsAllowedHost(config, host))
     request.wrong_host = std::string(host);
+  return request;
+}
+
+void Connection::BeginAnswer() {
+  HttpShared& shared = loop_->shared();
+  const std::shared_ptr<const ServerConfig> config = shared.options.config->Get();
+  HttpRequest request = HeadOf(*config);
+  const bool whole = parser_->parser.is_done();
+  auto message = parser_->parser.release();
+  parser_.reset();
+  request.body = std::move(message.body());
+
+  ResponsePipe::Settings settings;
+  settings.headers.emplace_back("traceparent", Traceparent(request.trace));
+  if (shared.options.cross_origin) {
+    AppendCorsHeaders(config->server.cors_origins, View(message[http::field::origin]),
+                      settings.headers);
+  }
   settings.accept_encoding = std::string(View(message[http::field::accept_encoding]));
-  settings.keep_alive = message.keep_alive();
+  settings.keep_alive = whole && message.keep_alive();
   settings.http_1_0 = message.version() < 11;
   settings.head_only = message.method() == http::verb::head;
   settings.stream_buffer = static_cast<size_t>(config->limits.stream_buffer.value);
@@ -330,14 +351,14 @@ void Connection::Flush() {
       return;
     }
   }
-  if (close_after_send_) Linger();
+  if (close_after_send_) Linger(kLinger);
 }
 
 void Connection::EndAnswer() {
   const bool closes = pipe_->closes();
   const std::shared_ptr<ResponsePipe> done = std::exchange(pipe_, nullptr);
   done->Gone(CancelReason::kDisconnect);  // drops its callbacks
-  if (closes || loop_->shared().closing) return Linger();
+  if (closes || loop_->shared().closing) return Linger(kLinger);
   last_progress_ = std::chrono::steady_clock::now();
   Parse();
   WaitReadable();
@@ -345,9 +366,10 @@ void Connection::EndAnswer() {
 
 // Closes our side and waits a moment for the client's: a close with bytes unread would take the
 // answer from it.
-void Connection::Linger() {
+void Connection::Linger(std::chrono::milliseconds most) {
   if (lingering_ || closed_) return;
   lingering_ = true;
+  linger_most_ = most;
   close_after_send_ = true;
   in_.clear();
   error_code error;
@@ -373,7 +395,7 @@ void Connection::Sweep(const LimitsSection& limits, TimePoint now) {
     return now - since > absl::ToChronoNanoseconds(limit);
   };
   if (lingering_) {
-    if (now - request_began_ > kLinger) Close(CancelReason::kDisconnect);
+    if (now - request_began_ > linger_most_) Close(CancelReason::kDisconnect);
   } else if (answering()) {
     const auto congested = pipe_->congested_since();
     const bool stalled = congested && over(*congested, limits.write_stall);
@@ -388,11 +410,20 @@ void Connection::Sweep(const LimitsSection& limits, TimePoint now) {
     if (over(request_began_, limits.header_timeout)) Refuse(408, "the headers took too long");
   } else if (over(last_progress_, limits.idle_timeout)) {
     Close(CancelReason::kDisconnect);
+  } else if (parser_ != nullptr && IsTooSlow(limits, now)) {
+    Refuse(408, "the body took too long");
   }
 }
 
+/// A body may take idle_timeout, and what it holds takes at a rate that any network has.
+bool Connection::IsTooSlow(const LimitsSection& limits, TimePoint now) const {
+  const auto received = static_cast<int64_t>(parser_->parser.get().body().size());
+  const absl::Duration most = limits.idle_timeout + absl::Seconds(received / kLeastBodyRate);
+  return now - request_began_ > absl::ToChronoNanoseconds(most);
+}
+
 void Connection::Drain() {
-  if (!answering() && parser_ == nullptr && in_.empty() && out_.empty()) Linger();
+  if (!answering() && parser_ == nullptr && in_.empty() && out_.empty()) Linger(kIdleLinger);
 }
 
 }  // namespace penstock

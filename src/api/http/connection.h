@@ -17,6 +17,7 @@
 namespace penstock {
 
 class HttpLoop;
+struct HttpRequest;
 struct ParserBox;  // the Beast parser, kept out of this header
 
 class Connection final : public std::enable_shared_from_this<Connection> {
@@ -38,12 +39,15 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   size_t ReadSome(char* data, size_t size, boost::system::error_code& error);
   size_t WriteSome(const char* data, size_t size, boost::system::error_code& error);
   void Parse();
+  /// What the head says, and of whom; without the body.
+  HttpRequest HeadOf(const ServerConfig& config) const;
   void BeginAnswer();
   void Refuse(int status, std::string_view message);
   void Flush();
   bool SendSome();
   void EndAnswer();
-  void Linger();
+  void Linger(std::chrono::milliseconds most);
+  bool IsTooSlow(const LimitsSection& limits, TimePoint now) const;
   bool answering() const { return pipe_ != nullptr; }
 
   StreamSocket socket_;
@@ -57,6 +61,7 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   bool read_needs_write_ = false, write_needs_read_ = false;  // of TLS
   bool closed_ = false;
   bool lingering_ = false;  // answered for good; what still comes in is thrown away
+  std::chrono::milliseconds linger_most_{0};
   bool close_after_send_ = false;
   bool last_taken_ = false;  // all of the answer is in out_
   std::string in_;           // received, not yet parsed

@@ -75,6 +75,14 @@ const Router::Route* Router::Find(HttpRequest& request, std::string* allowed) co
   return nullptr;
 }
 
+bool Router::Refuses(HttpRequest& head) const {
+  std::string allowed;
+  const Route* route = Find(head, &allowed);
+  if (head.wrong_host) return true;
+  if (route == nullptr) return !allowed.empty() || !fallback_;
+  return !control_.WouldAdmit(CallerOf(head), route->access, head.path);
+}
+
 void Router::Serve(std::shared_ptr<HttpExchange> exchange) const {
   HttpRequest& request = exchange->request();
   std::string allowed;

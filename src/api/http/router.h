@@ -30,6 +30,8 @@ class Router {
   void SetFallback(Endpoint endpoint) { fallback_ = std::move(endpoint); }
   /// Finds the route and calls its endpoint; answers 401, 403, 404, 405, HEAD and OPTIONS itself.
   void Serve(std::shared_ptr<HttpExchange> exchange) const;
+  /// Whether Serve would refuse a request with this head, whatever its body.
+  bool Refuses(HttpRequest& head) const;
 
  private:
   struct Route {
