@@ -83,8 +83,13 @@ const CallField kFields[] = {
     {"prompt", kTokenize, OwnForm{"a string or an array of token ids", kPromptSchema}, 0, 0, false,
      "What the token ids are wanted of; or messages."},
     {"tokens", kDetokenize, &Call::stop_token_ids, 0, 0, false, "What the text is wanted of."},
-    {"return_token_strs", kTokenize, OwnForm{"true or false", kFlagSchema}, 0, 0, false,
-     "The text of each token beside its id."},
+    {"text", kGrpcTokenize, OwnForm{"a string", ""}, 0, 0, false,
+     "What the token ids are wanted of; or chat."},
+    {"chat", kGrpcTokenize, OwnForm{"a chat", ""}, 0, 0, false,
+     "A conversation, as Chat has it; what the template makes of it becomes token ids."},
+    {"ids", kGrpcDetokenize, &Call::stop_token_ids, 0, 0, false, "What the text is wanted of."},
+    {"return_token_strs", kTokenize | kGrpcTokenize, OwnForm{"true or false", kFlagSchema}, 0, 0,
+     false, "The text of each token beside its id."},
     {"prompt_ids", kGrpcGenerate, OwnForm{"token ids", ""}, 0, 0, false,
      "The prompt as token ids."},
     {"messages", kAnyChat, OwnForm{"an array of at least one message", kMessagesSchema}, 0, 0,
@@ -165,8 +170,8 @@ const CallField kFields[] = {
     {"truncate_prompt_tokens", kEverywhere | kDialogues | kPooling, &Call::truncate_prompt_tokens,
      -1, kInt32Max, false,
      "Keep so many last tokens of the prompt (embeddings: the first ones); -1: what fits."},
-    {"add_special_tokens", kEverywhere | kDialogues | kEmbed | kTokenize, &Call::add_special_tokens,
-     0, 0, false,
+    {"add_special_tokens", kEverywhere | kDialogues | kEmbed | kTokenize | kGrpcTokenize,
+     &Call::add_special_tokens, 0, 0, false,
      "Let the tokenizer add what a prompt starts with; completions: true, chat: false."},
     {"add_generation_prompt", kAnyChat, &Call::add_generation_prompt, 0, 0, false,
      "The template opens the assistant's turn."},
@@ -367,9 +372,10 @@ absl::Span<const CallField> CallFields() { return kFields; }
 absl::Span<const UnsupportedField> UnsupportedFields() { return kUnsupportedFields; }
 
 const CallField* FindCallField(std::string_view name, Surface surface) {
-  constexpr Surface kSurfaces[] = {
-      kCompletions, kChat,      kGrpcGenerate, kGrpcChat,   kEmbeddings,  kGrpcEmbed,    kRerank,
-      kMessages,    kResponses, kTokenize,     kDetokenize, kLoadAdapter, kUnloadAdapter};
+  constexpr Surface kSurfaces[] = {kCompletions,   kChat,         kGrpcGenerate,  kGrpcChat,
+                                   kEmbeddings,    kGrpcEmbed,    kRerank,        kMessages,
+                                   kResponses,     kTokenize,     kDetokenize,    kLoadAdapter,
+                                   kUnloadAdapter, kGrpcTokenize, kGrpcDetokenize};
   static const auto indexes = [&] {
     std::map<Surface, FieldIndex> made;
     for (const Surface each : kSurfaces) made.emplace(each, MakeIndex(each));

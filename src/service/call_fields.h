@@ -30,6 +30,8 @@ enum Surface : uint16_t {
   kDetokenize = 1024,
   kLoadAdapter = 2048,
   kUnloadAdapter = 4096,
+  kGrpcTokenize = 8192,
+  kGrpcDetokenize = 16384,
   // Both wires
   kAnyText = kCompletions | kGrpcGenerate,
   kAnyChat = kChat | kGrpcChat,
@@ -41,7 +43,7 @@ enum Surface : uint16_t {
   kDialogues = kMessages | kResponses,
   kHttpText = kHttp | kDialogues,
   kHttpPooling = kEmbeddings | kRerank,
-  kTokens = kTokenize | kDetokenize,
+  kTokens = kTokenize | kDetokenize | kGrpcTokenize | kGrpcDetokenize,
   kAdapters = kLoadAdapter | kUnloadAdapter,
 };
 

@@ -29,6 +29,8 @@ constexpr Column kColumns[] = {
     {kGrpcGenerate, "Generate"},
     {kGrpcChat, "Chat"},
     {kGrpcEmbed, "Embed"},
+    {kGrpcTokenize, "Tokenize"},
+    {kGrpcDetokenize, "Detokenize"},
 };
 
 std::string Where(uint16_t surfaces) {

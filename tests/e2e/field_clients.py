@@ -241,9 +241,10 @@ class Grpc:
     def request(self, route, body):
         request = getattr(self.pb, self.CALLS[route][1])()
         for name, value in body.items():
-            if name == "messages":
+            if name in ("messages", "chat"):
+                messages = request.chat.messages if name == "chat" else request.messages
                 for message in value:
-                    request.messages.add(**message)
+                    messages.add(**message)
             elif name == "input":
                 for text in value if isinstance(value, list) else [value]:
                     request.input.add(text=text)
@@ -275,7 +276,7 @@ class Grpc:
 
     def as_json(self, route, answer):
         if route == "/tokenize":
-            return {"tokens": list(answer.ids)}
+            return {"tokens": list(answer.ids), "token_strs": list(answer.token_strs) or None}
         if route == "/detokenize":
             return {"prompt": answer.text}
         usage = {name: getattr(answer.usage, name + "_tokens")

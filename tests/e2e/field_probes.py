@@ -27,7 +27,7 @@ ASK = {
     "/v1/unload_lora_adapter": {"lora_name": "one"},
 }
 # Where the calls of gRPC name a field otherwise than the body of the route.
-GRPC_NAMES = {"/tokenize": {"prompt": "text"}, "/detokenize": {"tokens": "ids"}}
+GRPC_NAMES = {"/tokenize": {"prompt": "text", "messages": "chat"}, "/detokenize": {"tokens": "ids"}}
 TOOL = {"type": "function", "function": {"name": "now", "description": "What time it is.", "parameters": {
     "type": "object", "properties": {}, "additionalProperties": False}}}
 TOOLS = {

@@ -10,6 +10,7 @@
 #include "api/grpc/proto_codec.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "base/utf8.h"
 #include "metrics/catalogue.h"
 #include "service/call_error.h"
 #include "service/ids.h"
@@ -309,15 +310,16 @@ grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext
   return RunThenFinish(
       context, *request, [this, request, response](const PrincipalPtr& caller) -> absl::Status {
         GenerationCall call;
-        call.prompts.push_back({request->text(), {}, false});
-        if (request->has_add_special_tokens())
-          call.add_special_tokens = request->add_special_tokens();
+        RETURN_IF_ERROR(ReadCall(*request, call));
         ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model,
-                         service_.FindToServe(ModelName(*request), caller));
+                         service_.FindToServe(call.model, caller));
         response->set_max_model_len(model->max_context);
-        if (request->text().empty()) return absl::OkStatus();
+        if (!call.chat && request->text().empty()) return absl::OkStatus();
         ASSIGN_OR_RETURN(const std::vector<TokenId> ids, service_.Tokenize(call, *model));
         response->mutable_ids()->Assign(ids.begin(), ids.end());
+        if (!request->return_token_strs()) return absl::OkStatus();
+        for (const TokenId id : ids)
+          response->add_token_strs(RepairUtf8(model->tokenizer->Piece(id)));
         return absl::OkStatus();
       });
 }

@@ -185,6 +185,16 @@ absl::Status ReadCall(const v1::ChatRequest& request, GenerationCall& call) {
   return ReadChatField(kArguments, *arguments, call);
 }
 
+absl::Status ReadCall(const v1::TokenizeRequest& request, GenerationCall& call) {
+  if (request.has_chat()) {
+    RETURN_IF_ERROR(ReadCall(request.chat(), call));
+  } else {
+    call.prompts.push_back({request.text(), {}, false});
+  }
+  CopyFields<v1::TokenizeRequest, kGrpcTokenize>(request, call);
+  return absl::OkStatus();
+}
+
 absl::Status ReadCall(const v1::EmbedRequest& request, EmbeddingCall& call) {
   CopyFields<v1::EmbedRequest, kGrpcEmbed>(request, call.base);
   if (request.input().empty()) return InvalidField("input", "input is missing");

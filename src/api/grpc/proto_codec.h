@@ -14,11 +14,13 @@ namespace v1 {
 class ChatRequest;
 class EmbedRequest;
 class GenerateRequest;
+class TokenizeRequest;
 }  // namespace v1
 
 /// Copies every field that the client set. INVALID_ARGUMENT names what is malformed.
 absl::Status ReadCall(const v1::GenerateRequest& request, GenerationCall& call);
 absl::Status ReadCall(const v1::ChatRequest& request, GenerationCall& call);
 absl::Status ReadCall(const v1::EmbedRequest& request, EmbeddingCall& call);
+absl::Status ReadCall(const v1::TokenizeRequest& request, GenerationCall& call);
 
 }  // namespace penstock

@@ -29,9 +29,9 @@ TEST(Ids, AreCleanedAndDiffer) {
 }
 
 TEST(CallFields, AreListedOncePerSurfaceWithADescription) {
-  for (Surface surface :
-       {kCompletions, kChat, kGrpcGenerate, kGrpcChat, kEmbeddings, kGrpcEmbed, kRerank, kMessages,
-        kResponses, kTokenize, kDetokenize, kLoadAdapter, kUnloadAdapter}) {
+  for (Surface surface : {kCompletions, kChat, kGrpcGenerate, kGrpcChat, kEmbeddings, kGrpcEmbed,
+                          kRerank, kMessages, kResponses, kTokenize, kDetokenize, kLoadAdapter,
+                          kUnloadAdapter, kGrpcTokenize, kGrpcDetokenize}) {
     std::set<std::string_view> names;
     for (const CallField& field : CallFields()) {
       EXPECT_FALSE(field.doc.empty()) << field.name;

@@ -106,6 +106,21 @@ TEST_F(GrpcChatRunning, AnswersAsTheAssistant) {
   EXPECT_EQ(talk_.log.Wait(1).at(0).protocol, "grpc");
 }
 
+TEST_F(GrpcChatRunning, TokenizesAConversationAsTheEngineIsGivenIt) {
+  v1::TokenizeRequest request;
+  *request.mutable_chat() = Say("ab", 1);
+  grpc::ClientContext context;
+  v1::TokenizeResponse response;
+  ASSERT_TRUE(talk_.stub->Tokenize(&context, request, &response).ok());
+  const std::vector<TokenId> ids(response.ids().begin(), response.ids().end());
+  EXPECT_EQ(talk_.tokenizer.Decode(ids, false), Rendered(request.chat()));
+  request.mutable_chat()->clear_messages();
+  grpc::ClientContext empty;
+  EXPECT_EQ(talk_.stub->Tokenize(&empty, request, &response).error_code(),
+            grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(FieldAtFault(empty), "messages");
+}
+
 /// Trailing metadata is of printable ASCII, and gRPC ends the process where it is not.
 TEST_F(GrpcChat, NamesTheFieldAtFaultInAnyLanguage) {
   v1::ChatRequest request = Say("ab", 1);

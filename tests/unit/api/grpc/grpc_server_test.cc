@@ -177,6 +177,12 @@ TEST(Grpc, ListsModelsAndConvertsTokens) {
   v1::TokenizeResponse ids;
   ASSERT_TRUE(talk.stub->Tokenize(&encode, text, &ids).ok());
   EXPECT_THAT(ids.ids(), ElementsAre(256, 65, 66));
+  EXPECT_EQ(ids.token_strs_size(), 0);
+  grpc::ClientContext with_texts;
+  text.set_return_token_strs(true);
+  text.set_add_special_tokens(false);
+  ASSERT_TRUE(talk.stub->Tokenize(&with_texts, text, &ids).ok());
+  EXPECT_THAT(ids.token_strs(), ElementsAre("A", "B"));
   v1::DetokenizeRequest tokens;
   tokens.add_ids(65);
   v1::DetokenizeResponse back;
