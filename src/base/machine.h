@@ -1,5 +1,5 @@
 // What this process may use: CPUs and memory, as the cgroup (version 1 or 2) and the affinity mask
-// allow.
+// allow, and open files.
 // Owns nothing. Must not know what they are used for.
 // Threads: thread-safe.
 #pragma once
@@ -14,6 +14,9 @@ int AllowedCpus();
 
 /// Bytes: the least of memory.max and the machine's memory.
 int64_t AllowedMemory();
+
+/// To what the process may have: a shell's usual 1,024 files are fewer than a server has connections.
+void RaiseFileLimit();
 
 /// The same from a given root, for tests: `root` stands for /sys/fs/cgroup, `self` for the text of
 /// /proc/self/cgroup.

@@ -10,12 +10,14 @@ namespace penstock {
 
 using EvalJson = nlohmann::json;
 
+constexpr absl::Duration kEvalPatience = absl::Minutes(10);
+
 absl::StatusOr<EvalServer> EvalServer::Open(const Target& target, const std::string& model) {
   EvalServer server(target);
   ASSIGN_OR_RETURN(server.address_, ResolveTarget(target));
   server.model_ = model;
   if (model.empty()) {
-    ASSIGN_OR_RETURN(server.model_, FirstModelOf(target, server.address_));
+    ASSIGN_OR_RETURN(server.model_, FirstModelOf(target, server.address_, kEvalPatience));
   }
   return server;
 }
@@ -24,7 +26,7 @@ absl::StatusOr<EvalJson> EvalServer::Post(const char* path, EvalJson body) const
   body["model"] = model_;
   body["temperature"] = 0;
   ASSIGN_OR_RETURN(const TargetReply reply,
-                   AskTarget(target_, address_, "POST", path, body.dump()));
+                   AskTarget(target_, address_, "POST", path, body.dump(), kEvalPatience));
   EvalJson answer = EvalJson::parse(reply.body, nullptr, /*allow_exceptions=*/false);
   if (reply.status != 200 || !answer.is_object()) {
     return absl::UnavailableError(absl::StrCat(target_.name(), ": ", path, ": HTTP ", reply.status,

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -28,6 +29,7 @@ constexpr double kProgressSeconds = 0.2;
 constexpr double kBusyShare = 0.9;     // of a core: the generator had little time left
 constexpr double kLateSeconds = 0.02;  // that requests of an open loop may leave late
 constexpr size_t kShownBytes = 300;    // of a failed answer
+constexpr int kMostStarts = 64;        // before sockets, progress and the run's time are looked at
 
 double LoadNow() {
   return std::chrono::duration<double>(SteadyClock::now().time_since_epoch()).count();
@@ -70,7 +72,9 @@ class LoadRun {
     ASSIGN_OR_RETURN(address_, ResolveTarget(target_));
     model_ = scenario_.model;
     if (model_.empty()) {
-      ASSIGN_OR_RETURN(model_, FirstModelOf(target_, address_));
+      double patience = scenario_.timeout_seconds;
+      if (scenario_.request_timeout > 0) patience = std::min(patience, scenario_.request_timeout);
+      ASSIGN_OR_RETURN(model_, FirstModelOf(target_, address_, absl::Seconds(patience)));
     }
     epoll_ = std::make_unique<Socket>(epoll_create1(EPOLL_CLOEXEC));
     if (scenario_.open_loop()) {
@@ -90,6 +94,7 @@ class LoadRun {
     }
     result_.generator = JudgeGenerator(absl::ToDoubleSeconds(ThreadCpuTime() - own_before),
                                        result_.seconds, result_.pieces, lateness_);
+    if (result_.failures.contains(kGeneratorFault)) result_.generator.bottleneck = true;
     if (workload_->trace_faults() != nullptr) result_.trace_faults = *workload_->trace_faults();
     return std::move(result_);
   }
@@ -141,13 +146,15 @@ class LoadRun {
     return std::max(next, now);
   }
 
+  /// What is due, or the first of it: the rest wakes at once.
   void StartDue() {
-    while (planned_.has_value() && Since() >= planned_->due) {
+    int left = kMostStarts;
+    while (planned_.has_value() && Since() >= planned_->due && left-- > 0) {
       Ask(*planned_, planned_->due, nullptr);
       planned_ = workload_->Next();
     }
     while (!thinking_.empty() && num_started_ < scenario_.requests &&
-           Since() >= thinking_.top().first) {
+           Since() >= thinking_.top().first && left-- > 0) {
       const auto [due, user] = thinking_.top();
       thinking_.pop();
       const std::optional<PlannedRequest> request = workload_->Next();
@@ -180,11 +187,7 @@ class LoadRun {
                          std::make_pair(client.ticket, &client));
     }
     client.reused = client.connection != nullptr;
-    if (!client.reused && !Dial(client)) {
-      Fail(client, "connect", "nobody answers");
-      return;
-    }
-    Send(client);
+    if (client.reused || Dial(client)) Send(client);
   }
 
   Client& IdleClient() {
@@ -197,24 +200,29 @@ class LoadRun {
     return client;
   }
 
+  /// False: the request has failed.
   bool Dial(Client& client) {
-    absl::StatusOr<std::unique_ptr<TargetConnection>> opened =
-        TargetConnection::To(address_, /*blocking=*/false);
-    if (!opened.ok()) return false;
+    absl::StatusOr<std::unique_ptr<TargetConnection>> opened = TargetConnection::To(address_);
+    if (!opened.ok()) {
+      const bool own = absl::IsResourceExhausted(opened.status());
+      Fail(client, own ? kGeneratorFault : "connect", Message(opened.status()));
+      return false;
+    }
     client.connection = *std::move(opened);
     epoll_event event{EPOLLIN | EPOLLOUT | EPOLLET, {.ptr = &client}};
-    return epoll_ctl(epoll_->fd(), EPOLL_CTL_ADD, client.connection->fd(), &event) == 0;
+    if (epoll_ctl(epoll_->fd(), EPOLL_CTL_ADD, client.connection->fd(), &event) == 0) return true;
+    Fail(client, kGeneratorFault, "the kernel watches no more sockets");
+    return false;
   }
 
   /// A server may close a kept connection just as a request leaves for it: clients then ask again
-  /// on a new one (RFC 9112, section 9.3.1).
+  /// on a new one (RFC 9112, section 9.3.1). False: it is not to be asked again.
   bool AskAgain(Client& client) {
     if (!client.busy || !client.reused || client.heard) return false;
     client.connection.reset();
     client.reused = false;
     client.sent = 0;
-    if (!Dial(client)) return false;
-    Send(client);
+    if (Dial(client)) Send(client);
     return true;
   }
 
@@ -222,7 +230,8 @@ class LoadRun {
     while (client.connection != nullptr && client.sent < client.out.size()) {
       const ssize_t n = client.connection->Write(client.out.data() + client.sent,
                                                  client.out.size() - client.sent);
-      if (n <= 0) return;  // EAGAIN: the socket tells when; an error shows when reading
+      if (n < 0 && errno == ECONNREFUSED) HangUp(client, errno);  // told once
+      if (n <= 0) return;  // EAGAIN: the socket tells when; other errors show when reading
       client.sent += n;
     }
   }
@@ -261,9 +270,7 @@ class LoadRun {
       client.connection.reset();
       return;
     }
-    if (client.connection == nullptr) {  // nor could it be asked again
-      Fail(client, "connect", "nobody answers");
-    } else if (error == EPROTO) {
+    if (error == EPROTO) {
       Fail(client, "tls", client.connection->fault());
     } else if (error == ECONNREFUSED) {
       Fail(client, "connect", "the connection was refused");

@@ -18,7 +18,7 @@
 namespace penstock {
 
 /// What the load generator itself did. It is the bottleneck where its thread had no time left, or
-/// where requests of an open loop left late.
+/// where requests of an open loop left late; also where some could not leave at all.
 struct GeneratorUse {
   double cpu_share = 0;  // of one core, over the run
   double cpu_us_per_piece = 0;
@@ -30,6 +30,9 @@ struct GeneratorUse {
 /// came; `lateness` has the seconds of each request of an open loop (empty: a closed one).
 GeneratorUse JudgeGenerator(double cpu_seconds, double seconds, int64_t pieces,
                             const Distribution& lateness);
+
+/// The kind of requests that could not leave for want of descriptors or ports of this process.
+inline constexpr char kGeneratorFault[] = "generator";
 
 struct LoadResult {
   int64_t num_ok = 0, num_failed = 0;
@@ -56,8 +59,8 @@ struct RunProgress {
   double seconds = 0;
 };
 
-/// A request that fails is counted by kind: connect, tls, reset (nothing was heard), cut (in the middle),
-/// timeout, not_http, and what AnswerReader names. A server that hangs is a result as well: see
+/// A request that fails is counted by kind: generator, connect, tls, reset (nothing was heard), cut (in
+/// the middle), timeout, not_http, and what AnswerReader names. A server that hangs is a result as well: see
 /// out_of_time. UNAVAILABLE: nobody answers at all. `progress` (or null) is called a few times a
 /// second.
 absl::StatusOr<LoadResult> RunLoad(const Scenario& scenario, const Target& target,

@@ -76,27 +76,57 @@ std::string NameOf(const Json& run) {
 
 bool IsLoad(const Json& file) { return file["kind"] == "serve" || file["kind"] == "sweep"; }
 
+/// "timeout 2, cut 1"
+std::string FailuresOf(const Json& run) {
+  const Json::json_pointer at("/result/failures");
+  if (!run.contains(at) || !run[at].is_object()) return "";
+  std::vector<std::string> kinds;
+  for (const auto& [kind, count] : run[at].items()) {
+    if (count.is_number()) kinds.push_back(absl::StrFormat("%s %.0f", kind, count.get<double>()));
+  }
+  return absl::StrJoin(kinds, ", ");
+}
+
 ReportTable LoadTable(const Json& file) {
   ReportTable table;
-  table.head = {"scenario",     "ok",          "failed",      "requests/s", "good/s",
-                "tokens out/s", "TTFT p50 ms", "TTFT p99 ms", "ITL p50 ms", "ITL p99 ms",
-                "TPOT p50 ms",  "end p50 ms",  "end p99 ms",  "generator"};
+  table.head = {"scenario",   "ok",           "failed",       "failures",       "requests/s",
+                "good/s",     "tokens out/s", "TTFT p50 ms",  "TTFT p99 ms",    "TTFT p99.9 ms",
+                "ITL p50 ms", "ITL p99 ms",   "ITL p99.9 ms", "TPOT p50 ms",    "TPOT p99.9 ms",
+                "end p50 ms", "end p99 ms",   "end p99.9 ms", "CPU ms/request", "memory MiB",
+                "generator"};
   const auto ms = [](const Json& run, const char* at) {
     return absl::StrFormat("%.2f", 1e3 * NumberAt(run, at));
+  };
+  // Of a server whose process is not known there is none.
+  const auto known = [](const Json& run, const char* at, double unit) {
+    const double value = NumberAt(run, at);
+    return value > 0 ? absl::StrFormat("%.2f", value / unit) : "";
   };
   for (const Json& run : file["runs"]) {
     const Json::json_pointer busy("/result/generator/bottleneck");
     const bool bound = run.contains(busy) && run[busy] == true;
     table.rows.push_back(
-        {NameOf(run), absl::StrFormat("%.0f", NumberAt(run, "/result/ok")),
+        {NameOf(run),
+         absl::StrFormat("%.0f", NumberAt(run, "/result/ok")),
          absl::StrFormat("%.0f", NumberAt(run, "/result/failed")),
+         FailuresOf(run),
          absl::StrFormat("%.2f", NumberAt(run, "/result/requests_per_second")),
          absl::StrFormat("%.2f", NumberAt(run, "/result/good_requests_per_second")),
          absl::StrFormat("%.0f", NumberAt(run, "/result/output_tokens_per_second")),
-         ms(run, "/result/ttft_seconds/p50"), ms(run, "/result/ttft_seconds/p99"),
-         ms(run, "/result/itl_seconds/p50"), ms(run, "/result/itl_seconds/p99"),
-         ms(run, "/result/tpot_seconds/p50"), ms(run, "/result/e2e_seconds/p50"),
-         ms(run, "/result/e2e_seconds/p99"), bound ? "the bottleneck" : "had time"});
+         ms(run, "/result/ttft_seconds/p50"),
+         ms(run, "/result/ttft_seconds/p99"),
+         ms(run, "/result/ttft_seconds/p999"),
+         ms(run, "/result/itl_seconds/p50"),
+         ms(run, "/result/itl_seconds/p99"),
+         ms(run, "/result/itl_seconds/p999"),
+         ms(run, "/result/tpot_seconds/p50"),
+         ms(run, "/result/tpot_seconds/p999"),
+         ms(run, "/result/e2e_seconds/p50"),
+         ms(run, "/result/e2e_seconds/p99"),
+         ms(run, "/result/e2e_seconds/p999"),
+         known(run, "/result/server_cpu_ms_per_request", 1),
+         known(run, "/result/server_rss_bytes", 1 << 20),
+         bound ? "the bottleneck" : "had time"});
   }
   return table;
 }
@@ -111,9 +141,9 @@ ReportTable PlainTable(const Json& file) {
   for (const Json& run : file["runs"]) {
     std::vector<std::string> row = {NameOf(run)};
     for (size_t i = 1; i < table.head.size(); ++i) {
-      const Json::json_pointer at("/result/" + table.head[i]);
-      row.push_back(run.contains(at) && run[at].is_number()
-                        ? absl::StrFormat("%.4g", run[at].get<double>())
+      const auto found = run["result"].find(table.head[i]);
+      row.push_back(found != run["result"].end() && found->is_number()
+                        ? absl::StrFormat("%.4g", found->get<double>())
                         : "");
     }
     table.rows.push_back(std::move(row));

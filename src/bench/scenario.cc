@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <filesystem>
+#include <set>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -111,6 +112,16 @@ absl::Status CheckScenario(const Scenario& s) {
   return absl::OkStatus();
 }
 
+absl::Status CheckNames(const std::vector<Scenario>& scenarios) {
+  std::set<std::string> names;
+  for (const Scenario& scenario : scenarios) {
+    if (!names.insert(scenario.name).second)
+      return absl::InvalidArgumentError(absl::StrCat(
+          "name: '", scenario.name, "' is that of two scenarios, expected one of each"));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::vector<Scenario>> LoadScenarios(const std::string& path) {
   YAML::Node document;
   try {
@@ -137,6 +148,7 @@ absl::StatusOr<std::vector<Scenario>> LoadScenarios(const std::string& path) {
     out.push_back(std::move(scenario));
   }
   if (out.empty()) return absl::InvalidArgumentError(path + ": no scenario in it");
+  RETURN_IF_ERROR(Annotate(CheckNames(out), path));
   return out;
 }
 

@@ -56,7 +56,7 @@ struct Scenario {
 ConfigSection DescribeScenario(Scenario& scenario);
 
 /// A YAML file: one scenario as a mapping, or a list of them; the keys are the fields above.
-/// Unknown keys are errors. A trace is found beside the file.
+/// Unknown keys and repeated names are errors. A trace is found beside the file.
 absl::StatusOr<std::vector<Scenario>> LoadScenarios(const std::string& path);
 
 /// `key=value` as on the command line.
@@ -64,5 +64,8 @@ absl::Status SetScenarioField(Scenario& scenario, const std::string& key, const 
 
 /// Keys that contradict each other, by name.
 absl::Status CheckScenario(const Scenario& scenario);
+
+/// INVALID_ARGUMENT where two have one name: their results could not be told apart.
+absl::Status CheckNames(const std::vector<Scenario>& scenarios);
 
 }  // namespace penstock

@@ -18,6 +18,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr int kCurvePoints = 100;
+constexpr int kMostNesting = 32;  // of a results file; ours have 5
 
 std::string CpuName() {
   std::ifstream info("/proc/cpuinfo");
@@ -49,6 +50,26 @@ Json ScenarioJson(const Scenario& scenario) {
   out["seed"] = scenario.seed;
   out["prefix_seed"] = scenario.prefix_seed;
   return out;
+}
+
+/// What of a run compare and report could not read; "": nothing.
+std::string FaultOfRun(const Json& run) {
+  if (!run.is_object() || !run.contains("result") || !run["result"].is_object())
+    return "a run without a result";
+  const auto has = [](const Json& in, const char* key, const auto& right) {
+    return !in.contains(key) || right(in[key]);
+  };
+  const auto string = [](const Json& value) { return value.is_string(); };
+  if (!has(run, "scenario", [](const Json& value) { return value.is_object(); }))
+    return "a run whose scenario is no object";
+  if (run.contains("scenario") && !has(run["scenario"], "name", string))
+    return "a run whose scenario.name is no string";
+  if (!has(run, "target", string)) return "a run whose target is no string";
+  if (!has(run, "round", [](const Json& value) {
+        return value.is_number_unsigned() && value.get<uint64_t>() <= INT32_MAX;
+      }))
+    return "a run whose round is no whole number from 0";
+  return "";
 }
 
 }  // namespace
@@ -117,27 +138,33 @@ Json ResultFile(const std::string& kind, const std::string& version, Json runs) 
 absl::StatusOr<Json> ReadResultFile(const std::string& path) {
   std::ifstream in(path);
   if (!in) return absl::NotFoundError(path + ": cannot be read");
-  Json file = Json::parse(in, nullptr, /*allow_exceptions=*/false);
+  bool deep = false;
+  const auto is_flat = [&](int depth, Json::parse_event_t, const Json&) {
+    deep = deep || depth > kMostNesting;
+    return !deep;
+  };
+  Json file = Json::parse(in, is_flat, /*allow_exceptions=*/false);
   const auto refuse = [&](const std::string& what) {
     return absl::InvalidArgumentError(
         absl::StrCat(path, ": ", what, ", expected results of schema ", kResultSchema));
   };
+  if (deep) return refuse(absl::StrCat("values lie in more than ", kMostNesting, " others"));
   if (file.is_discarded()) return refuse("not JSON");
   if (!file.is_object() || !file.contains("schema")) return refuse("no schema in it");
   if (file["schema"] != kResultSchema) return refuse("its schema is " + file["schema"].dump());
   if (!file.contains("kind") || !file["kind"].is_string()) return refuse("no kind in it");
   if (!file.contains("runs") || !file["runs"].is_array() || file["runs"].empty())
     return refuse("no runs in it");
-  for (const Json& run : file["runs"]) {
-    if (!run.is_object() || !run.contains("result") || !run["result"].is_object())
-      return refuse("a run without a result");
+  for (size_t i = 0; i < file["runs"].size(); ++i) {
+    const std::string fault = FaultOfRun(file["runs"][i]);
+    if (!fault.empty()) return refuse(absl::StrCat("runs[", i, "]: ", fault));
   }
   return file;
 }
 
 absl::Status WriteResultFile(const std::string& path, const Json& file) {
   std::ofstream out(path);
-  out << file.dump(1) << "\n";
+  out << file.dump(1, ' ', false, Json::error_handler_t::replace) << "\n";
   return out.flush() ? absl::OkStatus() : absl::UnavailableError(path + ": cannot be written");
 }
 
@@ -183,8 +210,9 @@ std::string SummaryNotes(const LoadResult& r) {
     absl::StrAppendFormat(
         &out,
         "  the load generator was the bottleneck: %.0f %% of a core, requests left "
-        "up to %.1f ms late (p99): these are not the server's figures\n",
-        100 * r.generator.cpu_share, 1e3 * r.generator.late_p99);
+        "up to %.1f ms late (p99), %d not at all: these are not the server's figures\n",
+        100 * r.generator.cpu_share, 1e3 * r.generator.late_p99,
+        r.failures.contains(kGeneratorFault) ? r.failures.at(kGeneratorFault) : 0);
   }
   return out;
 }

@@ -23,7 +23,8 @@ nlohmann::ordered_json ResultFile(const std::string& kind, const std::string& ve
                                   nlohmann::ordered_json runs);
 /// What this machine is: processor, cores allowed, memory, kernel.
 nlohmann::ordered_json MachineJson();
-/// INVALID_ARGUMENT where the file is not of this schema: it says which one it is of.
+/// INVALID_ARGUMENT where the file is not of this schema: it says which one it is of, or what of
+/// which run is not as expected.
 absl::StatusOr<nlohmann::ordered_json> ReadResultFile(const std::string& path);
 absl::Status WriteResultFile(const std::string& path, const nlohmann::ordered_json& file);
 

@@ -1,9 +1,11 @@
 #include "bench/target.h"
 
-#include <sys/socket.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <chrono>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -17,9 +19,26 @@
 
 namespace penstock {
 
-std::string Target::name() const {
+namespace {
+
+using TargetClock = std::chrono::steady_clock;
+
+/// Until the connection goes on, or `end`.
+void AwaitUntil(const TargetConnection& connection, TargetClock::time_point end) {
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - TargetClock::now()).count();
+  pollfd of{connection.fd(), connection.awaits(), 0};
+  poll(&of, 1, static_cast<int>(std::clamp<int64_t>(left, 0, INT32_MAX)));
+}
+
+}  // namespace
+
+std::string Target::authority() const {
   const bool v6 = host.find(':') != host.npos;
   return absl::StrCat(v6 ? "[" : "", host, v6 ? "]:" : ":", port);
+}
+
+std::string Target::name() const {
+  return absl::StrCat(tls ? "https://" : "", authority(), prefix);
 }
 
 absl::StatusOr<Target> ParseTarget(const std::string& text) {
@@ -64,7 +83,7 @@ absl::StatusOr<TargetAddress> ResolveTarget(const Target& target) {
 std::string HttpRequestBytes(const Target& target, std::string_view method, std::string_view path,
                              std::string_view body) {
   std::string out = absl::StrCat(ToAbsl(method), " ", target.prefix, ToAbsl(path),
-                                 " HTTP/1.1\r\nHost: ", target.name(), "\r\n");
+                                 " HTTP/1.1\r\nHost: ", target.authority(), "\r\n");
   if (!target.api_key.empty())
     absl::StrAppend(&out, "Authorization: Bearer ", target.api_key, "\r\n");
   if (!body.empty()) absl::StrAppend(&out, "Content-Type: application/json\r\n");
@@ -74,41 +93,44 @@ std::string HttpRequestBytes(const Target& target, std::string_view method, std:
 
 absl::StatusOr<TargetReply> AskTarget(const Target& target, const TargetAddress& address,
                                       std::string_view method, std::string_view path,
-                                      std::string_view body) {
-  absl::StatusOr<std::unique_ptr<TargetConnection>> opened =
-      TargetConnection::To(address, /*blocking=*/true);
-  if (!opened.ok()) {
-    return absl::UnavailableError(
-        absl::StrCat(ToAbsl(Message(opened.status())), " on ", target.name()));
-  }
+                                      std::string_view body, absl::Duration patience) {
+  const auto fail = [&](const auto&... why) {
+    return absl::UnavailableError(absl::StrCat(target.name(), ": ", ToAbsl(path), ": ", why...));
+  };
+  const auto nobody = [&](std::string_view why) {
+    return absl::UnavailableError(absl::StrCat(ToAbsl(why), " on ", target.name()));
+  };
+  absl::StatusOr<std::unique_ptr<TargetConnection>> opened = TargetConnection::To(address);
+  if (!opened.ok()) return nobody(Message(opened.status()));
   TargetConnection& connection = **opened;
-  const timeval patience{600, 0};
-  setsockopt(connection.fd(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+  const auto end = TargetClock::now() + absl::ToChronoNanoseconds(patience);
   const std::string wire = HttpRequestBytes(target, method, path, body);
-  for (size_t sent = 0; sent < wire.size();) {
-    const ssize_t n = connection.Write(wire.data() + sent, wire.size() - sent);
-    if (n <= 0) {
-      return absl::UnavailableError(
-          absl::StrCat(target.name(), ": ",
-                       connection.fault().empty() ? "the server hung up" : connection.fault()));
-    }
-    sent += static_cast<size_t>(n);
-  }
   HttpStream answer;
   char buffer[16384];
-  while (!answer.done()) {
-    const ssize_t n = connection.Read(buffer, sizeof(buffer));
-    if (n == 0 && answer.FeedEnd()) break;
-    if (n <= 0 || !answer.Feed({buffer, static_cast<size_t>(n)})) {
-      return absl::UnavailableError(
-          absl::StrCat(target.name(), ": ", ToAbsl(path), ": no HTTP answer"));
+  for (size_t sent = 0; !answer.done();) {
+    if (TargetClock::now() >= end) return fail("no answer within ", absl::FormatDuration(patience));
+    const bool writes = sent < wire.size();
+    const ssize_t n = writes ? connection.Write(wire.data() + sent, wire.size() - sent)
+                             : connection.Read(buffer, sizeof(buffer));
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+      AwaitUntil(connection, end);
+    } else if (writes) {
+      if (n < 0 && errno == ECONNREFUSED) return nobody("no server answers");
+      if (n <= 0)
+        return fail(connection.fault().empty() ? "the server hung up" : connection.fault());
+      sent += static_cast<size_t>(n);
+    } else {
+      if (n == 0 && answer.FeedEnd()) break;
+      if (n <= 0 || !answer.Feed({buffer, static_cast<size_t>(n)})) return fail("no HTTP answer");
     }
   }
   return TargetReply{answer.status(), answer.body()};
 }
 
-absl::StatusOr<std::string> FirstModelOf(const Target& target, const TargetAddress& address) {
-  ASSIGN_OR_RETURN(const TargetReply reply, AskTarget(target, address, "GET", "/v1/models", ""));
+absl::StatusOr<std::string> FirstModelOf(const Target& target, const TargetAddress& address,
+                                         absl::Duration patience) {
+  ASSIGN_OR_RETURN(const TargetReply reply,
+                   AskTarget(target, address, "GET", "/v1/models", "", patience));
   if (reply.status == 503)
     return absl::UnavailableError(target.name() + ": /v1/models: HTTP 503, not ready yet");
   const nlohmann::json body =

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "bench/target_connection.h"
 
 namespace penstock {
@@ -20,7 +21,8 @@ struct Target {
   std::string api_key;
   int64_t pid = 0;  // of the server, for its CPU time and memory; 0: not measured
 
-  std::string name() const;  // host:port
+  std::string authority() const;  // host:port
+  std::string name() const;       // the same with https:// and the prefix, where there are any
 };
 
 /// host:port, or a URL of http or https that may end with /v1. INVALID_ARGUMENT for what is none.
@@ -35,17 +37,19 @@ struct TargetReply {
   int status = 0;
   std::string body;
 };
-/// One request on a connection of its own; waits for 10 minutes at most. UNAVAILABLE: no answer.
+/// One request on a connection of its own. UNAVAILABLE: no whole answer within `patience`.
 absl::StatusOr<TargetReply> AskTarget(const Target& target, const TargetAddress& address,
                                       std::string_view method, std::string_view path,
-                                      std::string_view body);
-/// The first of /v1/models.
-absl::StatusOr<std::string> FirstModelOf(const Target& target, const TargetAddress& address);
+                                      std::string_view body, absl::Duration patience);
+/// The first of /v1/models. Errors as of AskTarget.
+absl::StatusOr<std::string> FirstModelOf(const Target& target, const TargetAddress& address,
+                                         absl::Duration patience);
 
 struct ProcessUse {
   double cpu_seconds = -1;  // -1: unknown
   int64_t rss_bytes = -1;
 };
+/// Unknown where there is no such process.
 ProcessUse UseOfProcess(int64_t pid);
 
 }  // namespace penstock

@@ -1,11 +1,11 @@
 #include "bench/target_connection.h"
 
 #include <arpa/inet.h>
-#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -43,6 +43,13 @@ SSL* NewSession(const TargetAddress& address, int fd) {
     SSL_set1_host(session, address.host.c_str());
   }
   return session;
+}
+
+absl::Status NoConnection(int error) {
+  for (const int own : {EMFILE, ENFILE, ENOBUFS, ENOMEM, EADDRNOTAVAIL}) {
+    if (error == own) return absl::ResourceExhaustedError(std::strerror(error));
+  }
+  return absl::UnavailableError("no server answers");
 }
 
 }  // namespace
@@ -86,18 +93,17 @@ absl::StatusOr<std::shared_ptr<SSL_CTX>> TrustFor(const std::string& ca_file) {
       absl::StrCat(ca_file, ": expected certificates in PEM: ", TlsError()));
 }
 
-absl::StatusOr<std::unique_ptr<TargetConnection>> TargetConnection::To(const TargetAddress& address,
-                                                                       bool blocking) {
-  std::unique_ptr<TargetConnection> connection(
-      new TargetConnection(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0)));
-  if (connection->fd() < 0) return absl::ResourceExhaustedError("no more sockets");
+absl::StatusOr<std::unique_ptr<TargetConnection>> TargetConnection::To(
+    const TargetAddress& address) {
+  std::unique_ptr<TargetConnection> connection(new TargetConnection(
+      ::socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)));
+  if (connection->fd() < 0) return NoConnection(errno);
   const int one = 1;
   setsockopt(connection->fd(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-  if (!blocking) fcntl(connection->fd(), F_SETFL, O_NONBLOCK);
   if (connect(connection->fd(), reinterpret_cast<const sockaddr*>(&address.storage),
               address.size) != 0 &&
       errno != EINPROGRESS) {
-    return absl::UnavailableError("no server answers");
+    return NoConnection(errno);
   }
   if (address.tls != nullptr) {
     connection->session_ = {NewSession(address, connection->fd()), SSL_free};
@@ -107,12 +113,14 @@ absl::StatusOr<std::unique_ptr<TargetConnection>> TargetConnection::To(const Tar
 }
 
 ssize_t TargetConnection::Read(char* data, size_t size) {
+  awaits_ = POLLIN;
   if (session_ == nullptr) return read(fd(), data, size);
   ERR_clear_error();
   return Result(SSL_read(session_.get(), data, static_cast<int>(size)));
 }
 
 ssize_t TargetConnection::Write(const char* data, size_t size) {
+  awaits_ = POLLOUT;
   if (session_ == nullptr) return send(fd(), data, size, MSG_NOSIGNAL);
   ERR_clear_error();
   return Result(SSL_write(session_.get(), data, static_cast<int>(size)));
@@ -127,7 +135,11 @@ ssize_t TargetConnection::Result(int result) {
   const int of_system = errno;
   switch (SSL_get_error(session_.get(), result)) {
     case SSL_ERROR_WANT_READ:
+      awaits_ = POLLIN;
+      errno = EAGAIN;
+      return -1;
     case SSL_ERROR_WANT_WRITE:
+      awaits_ = POLLOUT;
       errno = EAGAIN;
       return -1;
     case SSL_ERROR_ZERO_RETURN:

@@ -43,13 +43,15 @@ absl::StatusOr<std::shared_ptr<SSL_CTX>> TrustFor(const std::string& ca_file);
 
 class TargetConnection {
  public:
-  /// UNAVAILABLE where nobody answers. The first writing or reading shakes hands.
-  static absl::StatusOr<std::unique_ptr<TargetConnection>> To(const TargetAddress& address,
-                                                              bool blocking);
-  /// As read(2) and send(2); EPROTO: TLS failed, `fault` says how.
+  /// UNAVAILABLE where nobody answers, RESOURCE_EXHAUSTED where this process or machine has no
+  /// more descriptors, ports or memory. The first writing or reading shakes hands.
+  static absl::StatusOr<std::unique_ptr<TargetConnection>> To(const TargetAddress& address);
+  /// As read(2) and send(2), without waiting; EPROTO: TLS failed, `fault` says how.
   ssize_t Read(char* data, size_t size);
   ssize_t Write(const char* data, size_t size);
 
+  /// What to poll for after EAGAIN.
+  short awaits() const { return awaits_; }  // NOLINT(runtime/int): as poll(2) has it
   int fd() const { return socket_.fd(); }
   const std::string& fault() const { return fault_; }
 
@@ -57,6 +59,7 @@ class TargetConnection {
   explicit TargetConnection(int fd) : socket_(fd), session_(nullptr, nullptr) {}
   ssize_t Result(int result);
 
+  short awaits_ = 0;  // NOLINT(runtime/int)
   Socket socket_;
   std::unique_ptr<SSL, void (*)(SSL*)> session_;  // null: in clear
   std::string fault_;

@@ -222,6 +222,7 @@ void EngineLoop::ExportMetrics() {
   const EngineMetrics& m = options_.metrics;
   m.num_requests_running.Set(scheduler_.num_running());
   m.num_requests_waiting.Set(scheduler_.num_waiting());
+  m.num_waiting_for_capacity.Set(scheduler_.num_waiting());
   m.last_step.Set(absl::ToDoubleSeconds(
       WallTime(*options_.clock, absl::FromUnixNanos(last_step_nanos_)) - absl::UnixEpoch()));
   m.kv_cache_usage.Set(kv_usage_);

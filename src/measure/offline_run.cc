@@ -107,4 +107,18 @@ absl::StatusOr<OfflineResult> RunOffline(Engine& engine, const OfflineOptions& o
   return totals.Take(begin);
 }
 
+absl::Status RunOfflineRounds(
+    Engine& engine, const OfflineOptions& options, int rounds,
+    const std::function<void(int round, const OfflineResult& result)>& show) {
+  for (int round = 0; round < rounds; ++round) {
+    OfflineOptions one = options;
+    one.seed += static_cast<uint64_t>(round) * 1000003;  // nothing of before is cached
+    ASSIGN_OR_RETURN(const OfflineResult result, RunOffline(engine, one));
+    show(round, result);
+    if (result.num_failed > 0)
+      return absl::InternalError(absl::StrCat(result.num_failed, " requests failed"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace penstock

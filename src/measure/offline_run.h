@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "absl/status/statusor.h"
 #include "penstock/engine.h"
@@ -26,5 +27,11 @@ struct OfflineResult {
 
 /// INVALID_ARGUMENT where the lengths do not fit the engine's context.
 absl::StatusOr<OfflineResult> RunOffline(Engine& engine, const OfflineOptions& options);
+
+/// So many, each with prompts of its own. `show` gets each that ended, also where a later one fails.
+/// Errors as of RunOffline; INTERNAL after a round of which requests failed.
+absl::Status RunOfflineRounds(
+    Engine& engine, const OfflineOptions& options, int rounds,
+    const std::function<void(int round, const OfflineResult& result)>& show);
 
 }  // namespace penstock

@@ -129,6 +129,13 @@ EngineMetrics Catalogue::MakeEngineMetrics(const std::string& model_name) {
   EngineMetrics m;
   m.num_requests_running = MakeGauge("vllm:num_requests_running", base);
   m.num_requests_waiting = MakeGauge("vllm:num_requests_waiting", base);
+  m.num_waiting_for_capacity =
+      MakeGauge("vllm:num_requests_waiting_by_reason", with("reason", "capacity"));
+  MakeGauge("vllm:num_requests_waiting_by_reason", with("reason", "deferred"));
+  for (const char* state : {"awake", "weights_offloaded", "discard_all"}) {
+    MakeGauge("vllm:engine_sleep_state", with("sleep_state", state))
+        .Set(std::string_view(state) == "awake" ? 1 : 0);
+  }
   m.last_step = MakeGauge("penstock_last_step_timestamp_seconds", base);
   m.max_concurrency = MakeGauge("penstock_max_concurrency", base);
   m.kv_cache_usage = MakeGauge("vllm:kv_cache_usage_perc", base);
@@ -164,6 +171,7 @@ RequestMetrics Catalogue::MakeRequestMetrics(const std::string& model_name, int3
   };
   RequestMetrics m;
   m.prompt_tokens = MakeCounter("vllm:prompt_tokens_total", base);
+  m.cached_prompt_tokens = MakeCounter("vllm:prompt_tokens_cached_total", base);
   m.generation_tokens = MakeCounter("vllm:generation_tokens_total", base);
   m.success_stop = MakeCounter("vllm:request_success_total", with("finished_reason", "stop"));
   m.success_length = MakeCounter("vllm:request_success_total", with("finished_reason", "length"));

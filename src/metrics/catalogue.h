@@ -47,6 +47,7 @@ std::string CatalogueMarkdown();
 struct EngineMetrics {
   GaugeHandle num_requests_running;
   GaugeHandle num_requests_waiting;
+  GaugeHandle num_waiting_for_capacity;
   GaugeHandle last_step;  // seconds since 1970
   GaugeHandle max_concurrency;
   GaugeHandle kv_cache_usage;    // [0, 1]
@@ -75,6 +76,7 @@ struct EngineMetrics {
 /// What the service bumps for one model's requests; histograms are observed off the engine thread.
 struct RequestMetrics {
   CounterHandle prompt_tokens;
+  CounterHandle cached_prompt_tokens;
   CounterHandle generation_tokens;
   CounterHandle success_stop;
   CounterHandle success_length;

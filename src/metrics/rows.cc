@@ -27,6 +27,11 @@ constexpr std::string_view kStep =
 constexpr MetricInfo kRows[] = {
     {"vllm:num_requests_running", kGauge, kEngineLabels, "", "Requests in the running batch."},
     {"vllm:num_requests_waiting", kGauge, kEngineLabels, "", "Requests waiting to be run."},
+    {"vllm:num_requests_waiting_by_reason", kGauge, "model_name,engine,reason", "",
+     "The same by reason: capacity, all of them; deferred, by what else must come first: none."},
+    {"vllm:engine_sleep_state", kGauge, "model_name,engine,sleep_state", "",
+     "1: the state of the engine, always awake; 0: weights_offloaded and discard_all, which it has "
+     "not."},
     {"vllm:kv_cache_usage_perc", kGauge, kEngineLabels, "",
      "Share of the KV blocks held by live requests, 0 to 1."},
     {"vllm:cache_config_info", kGauge,
@@ -38,6 +43,8 @@ constexpr MetricInfo kRows[] = {
      "run and of those that only wait, and say how many different ones a step may have."},
     {"vllm:prompt_tokens_total", kCounter, kEngineLabels, "",
      "Prompt tokens of answered requests."},
+    {"vllm:prompt_tokens_cached_total", kCounter, kEngineLabels, "",
+     "Of these, found in the prefix cache."},
     {"vllm:generation_tokens_total", kCounter, kEngineLabels, "",
      "Generated tokens handed to clients, up to the stop."},
     {"vllm:request_success_total", kCounter, "model_name,engine,finished_reason", "",

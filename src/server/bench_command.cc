@@ -46,7 +46,10 @@ absl::Status CompareFilesOf(const CompareFiles& files) {
   ASSIGN_OR_RETURN(const Comparison comparison,
                    CompareResults(a, files.a, files.b.empty() ? nullptr : &b, files.b));
   const std::string text =
-      files.json ? ComparisonJson(comparison).dump(1) + "\n" : ComparisonTable(comparison);
+      files.json ? ComparisonJson(comparison)
+                           .dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) +
+                       "\n"
+                 : ComparisonTable(comparison);
   std::fputs(text.c_str(), stdout);
   return absl::OkStatus();
 }

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/machine.h"
 #include "base/status_macros.h"
 #include "bench/load_run.h"
 #include "bench/summary.h"
@@ -43,16 +44,31 @@ absl::StatusOr<std::vector<Scenario>> ScenariosOf(const LoadFlags& flags) {
     }
     RETURN_IF_ERROR(CheckScenario(scenario));
   }
+  RETURN_IF_ERROR(CheckNames(scenarios));
   return scenarios;
 }
 
 absl::StatusOr<std::vector<Target>> TargetsOf(const LoadFlags& flags) {
   std::vector<Target> targets;
+  if (flags.pids.size() > flags.targets.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("--pid: ", flags.pids.size(), " for ",
+                                                   flags.targets.size(),
+                                                   " targets, expected one of each at most"));
+  }
   for (size_t i = 0; i < flags.targets.size(); ++i) {
     ASSIGN_OR_RETURN(Target target, ParseTarget(flags.targets[i]));
     target.api_key = flags.api_key;
     target.ca_file = flags.ca_file;
-    if (i < flags.pids.size()) target.pid = flags.pids[i];
+    if (i < flags.pids.size()) {
+      target.pid = flags.pids[i];
+      if (UseOfProcess(target.pid).cpu_seconds < 0)
+        return absl::InvalidArgumentError(
+            absl::StrCat("--pid: no process ", target.pid, " on this machine"));
+    }
+    for (const Target& other : targets) {
+      if (other.name() == target.name())
+        return absl::InvalidArgumentError(absl::StrCat("--target: ", target.name(), " twice"));
+    }
     targets.push_back(std::move(target));
   }
   return targets;
@@ -130,6 +146,7 @@ absl::Status ServeEach(const std::vector<Scenario>& scenarios, const std::vector
 }
 
 absl::Status ServeLoads(const LoadFlags& flags) {
+  RaiseFileLimit();
   ASSIGN_OR_RETURN(const std::vector<Scenario> scenarios, ScenariosOf(flags));
   ASSIGN_OR_RETURN(const std::vector<Target> targets, TargetsOf(flags));
   std::fputs(SummaryHeader().c_str(), stdout);
@@ -190,6 +207,7 @@ absl::Status SweepOne(const Scenario& scenario, const Target& target, const Load
 }
 
 absl::Status SweepLoads(const LoadFlags& flags) {
+  RaiseFileLimit();
   ASSIGN_OR_RETURN(const std::vector<Scenario> scenarios, ScenariosOf(flags));
   ASSIGN_OR_RETURN(const std::vector<Target> targets, TargetsOf(flags));
   std::fputs(SummaryHeader().c_str(), stdout);

@@ -75,6 +75,34 @@ struct OfflineFlags {
   int rounds = 3;
 };
 
+/// Prints a round.
+Json OfflineRow(const OfflineFlags& flags, int round, const OfflineResult& r) {
+  const double out = static_cast<double>(r.output_tokens) / r.seconds;
+  const double in = static_cast<double>(r.prompt_tokens) / r.seconds;
+  std::printf("%-10d %6ld %8ld %12.1f %12.1f %10ld %10.3f\n", round, static_cast<long>(r.num_ok),
+              static_cast<long>(r.num_failed), out, in, static_cast<long>(r.cached_tokens),
+              r.seconds);
+  std::fflush(stdout);
+  return {{"scenario",
+           {{"name", "offline"},
+            {"model", flags.model},
+            {"set", flags.assignments},
+            {"requests", flags.options.requests},
+            {"prompt_tokens", flags.options.prompt_tokens},
+            {"shared_tokens", flags.options.shared_tokens},
+            {"output_tokens", flags.options.output_tokens}}},
+          {"round", round},
+          {"result",
+           {{"ok", r.num_ok},
+            {"failed", r.num_failed},
+            {"seconds", r.seconds},
+            {"first_token_seconds", r.first_seconds},
+            {"requests_per_second", static_cast<double>(r.num_ok) / r.seconds},
+            {"output_tokens_per_second", out},
+            {"prompt_tokens_per_second", in},
+            {"cached_tokens", r.cached_tokens}}}};
+}
+
 absl::Status BenchOffline(const OfflineFlags& flags) {
   ASSIGN_OR_RETURN(const ServerConfig config, ReadConfig("", flags.assignments));
   ModelEntry entry;
@@ -92,38 +120,11 @@ absl::Status BenchOffline(const OfflineFlags& flags) {
   std::printf("%-10s %6s %8s %12s %12s %10s %10s\n", "round", "ok", "failed", "tok out/s",
               "tok in/s", "cached", "seconds");
   Json runs = Json::array();
-  for (int round = 0; round < flags.rounds; ++round) {
-    OfflineOptions options = flags.options;
-    options.seed += static_cast<uint64_t>(round) * 1000003;  // nothing of before is cached
-    ASSIGN_OR_RETURN(const OfflineResult r, RunOffline(instance->engine(), options));
-    const double out = static_cast<double>(r.output_tokens) / r.seconds;
-    const double in = static_cast<double>(r.prompt_tokens) / r.seconds;
-    std::printf("%-10d %6ld %8ld %12.1f %12.1f %10ld %10.3f\n", round, static_cast<long>(r.num_ok),
-                static_cast<long>(r.num_failed), out, in, static_cast<long>(r.cached_tokens),
-                r.seconds);
-    std::fflush(stdout);
-    runs.push_back({{"scenario",
-                     {{"name", "offline"},
-                      {"model", flags.model},
-                      {"set", flags.assignments},
-                      {"requests", options.requests},
-                      {"prompt_tokens", options.prompt_tokens},
-                      {"shared_tokens", options.shared_tokens},
-                      {"output_tokens", options.output_tokens}}},
-                    {"round", round},
-                    {"result",
-                     {{"ok", r.num_ok},
-                      {"failed", r.num_failed},
-                      {"seconds", r.seconds},
-                      {"first_token_seconds", r.first_seconds},
-                      {"requests_per_second", static_cast<double>(r.num_ok) / r.seconds},
-                      {"output_tokens_per_second", out},
-                      {"prompt_tokens_per_second", in},
-                      {"cached_tokens", r.cached_tokens}}}});
-    if (r.num_failed > 0)
-      return absl::InternalError(absl::StrCat(r.num_failed, " requests failed"));
-  }
-  return KeepResults(flags.output, "offline", std::move(runs));
+  const absl::Status status = RunOfflineRounds(
+      instance->engine(), flags.options, flags.rounds,
+      [&](int round, const OfflineResult& r) { runs.push_back(OfflineRow(flags, round, r)); });
+  if (!runs.empty()) RETURN_IF_ERROR(KeepResults(flags.output, "offline", std::move(runs)));
+  return status;
 }
 
 }  // namespace

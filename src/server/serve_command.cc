@@ -1,6 +1,4 @@
 // penstock serve [MODEL]
-#include <sys/resource.h>
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
@@ -10,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "base/clock.h"
+#include "base/machine.h"
 #include "base/status_macros.h"
 #include "config/load_config.h"
 #include "server/commands.h"
@@ -137,14 +136,6 @@ void Announce(Server& server, ControlLoop& control) {
     control.Wait(std::min(end - now, WatchdogPeriod()));
     NotifySupervisor("WATCHDOG=1");
   }
-}
-
-/// To what the process may have: a shell's usual 1,024 files are fewer than max_connections.
-void RaiseFileLimit() {
-  rlimit files{};
-  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return;
-  files.rlim_cur = files.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &files);
 }
 
 int Serve(const ServeOptions& options) {

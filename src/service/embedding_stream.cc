@@ -191,6 +191,7 @@ void EmbeddingStream::ObserveEnd(RequestRecord& record) const {
     record.prefill_time = std::max(record.prefill_time, usage.prefill_time);
   }
   metrics.prompt_tokens.Add(static_cast<double>(record.usage.prompt_tokens));
+  metrics.cached_prompt_tokens.Add(static_cast<double>(record.usage.cached_tokens));
   metrics.request_prompt_tokens.Observe(static_cast<double>(record.usage.prompt_tokens));
   metrics.e2e_latency.Observe(absl::ToDoubleSeconds(record.total_time));
 }

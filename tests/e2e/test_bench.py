@@ -45,7 +45,9 @@ class Scripted(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def scripted():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Scripted)
+    class Patient(http.server.ThreadingHTTPServer):
+        request_queue_size = 1024
+    server = Patient(("127.0.0.1", 0), Scripted)
     server.ending = threading.Event()
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -74,6 +76,8 @@ def test_a_load_is_what_the_server_counted(serve, tmp_path):
     assert server.metric("vllm:prompt_tokens_total", model_name="demo") == result["prompt_tokens"]
     assert result["ttft_seconds"]["count"] == 12 and result["e2e_seconds"]["p50"] >= result["ttft_seconds"]["p50"] > 0
     assert len(result["ttft_seconds"]["curve"]) == 101
+    for times in ("ttft_seconds", "itl_seconds", "tpot_seconds", "e2e_seconds"):
+        assert result[times]["curve"][-1] >= result[times]["p999"] >= result[times]["p99"] > 0, times
     status = pathlib.Path(f"/proc/{server.process.pid}/status").read_text()
     peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
     assert peak / 100 < result["server_rss_bytes"] <= 1.1 * peak  # the kernel counts in batches
@@ -85,6 +89,8 @@ def test_a_load_is_what_the_server_counted(serve, tmp_path):
     bench("bench", "serve", "--target", server.url, *SMALL, *chat, "--output", out, "--allow-busy-generator")
     [run] = json.loads(out.read_text())["runs"]
     assert run["result"]["ok"] == 12 and run["result"]["cached_tokens"] > 0
+    cached = result["cached_tokens"] + run["result"]["cached_tokens"]
+    server.until(lambda: server.metric("vllm:prompt_tokens_cached_total", model_name="demo") == cached)
     # Without --pid nothing is known of the server's process.
     assert (run["result"]["server_cpu_ms_per_request"], run["result"]["server_rss_bytes"]) == (-1, -1)
 
@@ -97,6 +103,7 @@ def test_rounds_are_compared_and_reported(serve, tmp_path):
     bench("bench", "serve", *targets, *SMALL, "--rounds", 3, "--output", out, "--allow-busy-generator")
     rows = json.loads(bench("bench", "compare", out, "--json").stdout)
     assert rows["interleaved"] and all(row["rounds"] == 3 for row in rows["ratios"])
+    assert not [w for w in rows["warnings"] if w["kind"] != "generator"]
     assert {"ttft_seconds.p50", "output_tokens_per_second"} <= {row["metric"] for row in rows["ratios"]}
     bench("bench", "report", out, "--output", page)
     text = page.read_text()
@@ -116,6 +123,15 @@ def test_refusals_name_what_is_wrong(serve, tmp_path):
     assert "penstock.bench/0" in bench("bench", "report", other, code=1).stderr
     gone = bench("bench", "serve", "--target", "127.0.0.1:1", code=1).stderr
     assert "no server answers on 127.0.0.1:1" in gone
+    assert "--pid: no process 4194305" in bench("bench", "serve", "--pid", 2**22 + 1, code=1).stderr
+    several = ["--pid", server.process.pid, "--pid", server.process.pid]
+    assert "--pid: 2 for 1 targets" in bench("bench", "sweep", "--target", address(server), *several, code=1).stderr
+    twice = ["--target", address(server), "--target", server.url + "/v1"]
+    assert f"--target: {address(server)} twice" in bench("bench", "serve", *twice, code=1).stderr
+    scenarios = tmp_path / "s.yaml"
+    scenarios.write_text("- {name: a}\n- {name: b}\n")
+    same = bench("bench", "serve", scenarios, "--target", address(server), "--set", "name=c", code=1).stderr
+    assert "name: 'c' is that of two scenarios" in same
     nobody = ["--set", "model=nobody", "--allow-busy-generator"]
     told = bench("bench", "serve", "--target", address(server), *SMALL, *nobody, code=2)
     assert "http_404 12" in told.stdout and "  12 " in told.stdout
@@ -159,6 +175,23 @@ def test_a_busy_generator_is_said(scripted):
     assert "requests left up to" in told.stdout and "failures" not in told.stdout
     told = bench("bench", "serve", *flags, "--allow-busy-generator")
     assert "the load generator was the bottleneck" in told.stdout
+
+
+def test_the_limit_of_files_is_raised_and_what_lacks_them_is_said(scripted, tmp_path):
+    out = tmp_path / "out.json"
+    flags = ["bench", "serve", "--target", scripted, "--set", "model=any", "--set", "requests=200", "--output", out,
+             "--set", "concurrency=100", "--set", "stream=false", "--set", "prompt_words=4"]
+
+    def limited(kind):
+        command = ["bash", "-c", f'ulimit -{kind}n 40; exec "$@"', "-", BINARY, *map(str, flags)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        return done, json.loads(out.read_text())["runs"][0]["result"]
+    done, result = limited("S")
+    assert result["failures"] == {}, done.stdout + done.stderr
+    done, result = limited("")
+    assert done.returncode == 2 and list(result["failures"]) == ["generator"], done.stdout + done.stderr
+    assert result["generator"]["bottleneck"] and "generator: Too many open files" in done.stdout
+    assert "the load generator was the bottleneck" in done.stderr
 
 
 def test_a_sweep_finds_a_rate(serve, tmp_path):

@@ -85,6 +85,13 @@ def test_chat(page, server):
     page.send("Tell me of the sea.")
     text = page.answers()
     assert text
+    assert page.text("#announcer") == "The answer of demo is there."
+    # Whoever copies it has it.
+    page.cdp("Browser.grantPermissions", origin=server.url,
+             permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
+    page.run("[...document.querySelectorAll('.meta button')].find(b => b.textContent === 'Copy').click()")
+    page.until("[...document.querySelectorAll('.meta button')].some(b => b.textContent === 'Copied')", "a copy")
+    assert page.run("return navigator.clipboard.readText()") == text
     meta = page.text(".message.assistant .meta")
     assert re.search(r"\d+ tokens", meta) and "first after" in meta, meta
     page.picture("chat")
@@ -112,17 +119,20 @@ def test_chat(page, server):
     assert origins == [server.url]
 
 
-def test_stop(page, server):
+def once_it_streams(page, script):
+    """From within: by the time that a driver has seen an answer begin a fast machine has written it all."""
     page.set("max_tokens", "1800")
     page.set("schema", json.dumps({"type": "array", "items": {"type": "integer"}, "minItems": 700}))
-    # From within, once it has begun: by the time that a driver has seen it a fast machine has written it all.
     page.run("""new MutationObserver((_, self) => {
-        const stop = document.getElementById('stop');
-        if ((document.querySelector('.message.assistant .text')?.textContent.length ?? 0) > 20 && !stop.hidden) {
-            self.disconnect();
-            stop.click();
-        }
-    }).observe(document.getElementById('columns'), {subtree: true, childList: true, characterData: true})""")
+        const text = [...document.querySelectorAll('.message.assistant .text')].at(-1)?.textContent ?? '';
+        if (text.length <= 20 || document.getElementById('stop').hidden) return;
+        self.disconnect();
+        %s;
+    }).observe(document.getElementById('columns'), {subtree: true, childList: true, characterData: true})""" % script)
+
+
+def test_stop(page, server):
+    once_it_streams(page, "document.getElementById('stop').click()")
     page.send("Count.")
     text = page.answers()
     assert "stopped" in page.text(".message.assistant .meta")
@@ -130,6 +140,33 @@ def test_stop(page, server):
         json.loads(text)
     server.until(lambda: server.metric("vllm:num_requests_running") == 0)
     assert page.run("return document.querySelector('#send').hidden") is False
+
+
+def test_what_still_streams_is_not_lost(page):
+    def kept():
+        return {chat["title"]: chat["columns"][0]["messages"]
+                for chat in json.loads(page.run("return localStorage['penstock.chats'] ?? '[]'"))}
+    once_it_streams(page, "document.getElementById('new-chat').click()")
+    page.send("Count.")
+    page.until("document.querySelector('.empty-chat')", "a new conversation")
+    asked, answer = kept()["Count."]
+    assert (asked["role"], answer["role"]) == ("user", "assistant") and len(answer["content"]) > 20
+    # The same where another is opened meanwhile, and it says that it was stopped.
+    once_it_streams(page, "document.getElementById('open-history').click();"
+                          "[...document.querySelectorAll('#history-list .open')].at(-1).click()")
+    page.send("Count again.")
+    page.until("document.querySelector('.message.user')?.textContent.includes('Count.')", "the first conversation")
+    assert "stopped" in page.text(".message.assistant .meta")
+    assert len(kept()["Count again."][1]["content"]) > 20 and len(kept()["Count."]) == 2
+    # What has been asked is kept at once, and what is forgotten stays so.
+    once_it_streams(page, "document.getElementById('open-history').click();"
+                          "document.querySelector('#history-list .quiet').click();"
+                          "document.getElementById('history-dialog').close()")
+    page.click("#new-chat")
+    page.send("Forget me.")
+    page.until("document.querySelector('.empty-chat')", "a new conversation")
+    page.until("document.getElementById('stop').hidden", "the end")
+    assert sorted(kept()) == ["Count again.", "Count."]
 
 
 def test_a_schema_is_kept(page):
@@ -141,10 +178,14 @@ def test_a_schema_is_kept(page):
     assert set(answer) == {"place", "rating"} and 1 <= answer["rating"] <= 5
     page.set("schema", "{")
     assert "This is not JSON" in page.text("#error-schema")
+    invalid = "return document.querySelector('[name=schema]').getAttribute('aria-invalid')"
+    assert page.run(invalid) == "true"
     page.picture("settings")
     assert page.fits() and not page.axe()
     page.send("Not sent.")
     assert page.run("return document.querySelectorAll('.message.user').length") == 1
+    page.set("schema", "{}")
+    assert page.run(invalid) is None
 
 
 def test_nothing_that_a_model_writes_is_html(page):
@@ -158,6 +199,7 @@ def test_nothing_that_a_model_writes_is_html(page):
     page.send("This fails.")
     page.until("document.querySelector('.failed')", "a refusal")
     assert "<" in page.text(".failed")
+    assert page.text("#announcer") == "Error: " + page.text(".failed")
     page.click("#open-history")
     assert EVIL[:20] in page.text("#history-list")
     page.run("document.getElementById('history-dialog').close()")
@@ -220,6 +262,15 @@ def test_models_side_by_side(page):
         c.querySelectorAll('.message').length)""") == [2, 2]
     page.picture("two")
     assert page.fits() and not page.axe()
+    # As a program both are asked.
+    for language, command in (("curl", ["bash", "-c"]), ("python", [sys.executable, "-c"])):
+        page.click("#open-code")
+        page.click(f"[data-language={language}]")
+        code = page.run("return document.getElementById('code-text').value")
+        page.run("document.getElementById('code-dialog').close()")
+        assert re.findall(r'"?model"?[:=] ?"(\w+)"', code) == chosen, code
+        done = subprocess.run([*command, code], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0 and (language == "python" or done.stdout.count("[DONE]") == 2), (code, done)
     page.click(".column .remove")
     assert len(page.all(".column")) == 1
 
@@ -246,7 +297,7 @@ def test_the_programs_work(page, mode):
 
 def test_status(page, server):
     page.run("location.hash = '#status'")
-    body = {"model": "demo", "messages": [{"role": "user", "content": "a"}], "max_tokens": 300}
+    body = {"model": "demo", "messages": [{"role": "user", "content": "a" * 400}], "max_tokens": 300}
     over = threading.Event()
 
     def work():
@@ -259,6 +310,8 @@ def test_status(page, server):
         thread.start()
     try:
         value = lambda n: f"document.querySelectorAll('.tile .value')[{n}].textContent"  # noqa: E731
+        page.until(f"parseFloat({value(0)}) > 0", "requests that run")
+        page.until(f"parseFloat({value(2)}) > 0", "use of the KV cache")
         page.until(f"parseFloat({value(3)}) > 0", "tokens per second")
         page.until(f"{value(5)} !== '–' && {value(6)} !== '–'", "latencies")
         page.until("document.querySelectorAll('.chart .line')[3].getAttribute('d').includes('L')", "a line")

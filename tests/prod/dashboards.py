@@ -60,15 +60,20 @@ VLLM = [
       for name in ("e2e_request_latency_seconds", "time_to_first_token_seconds", "inter_token_latency_seconds",
                    "time_per_output_token_seconds")),
     *(f"rate(vllm:{name}{MODEL}[$__rate_interval])"
-      for name in ("prompt_tokens_total", "generation_tokens_total", "request_queue_time_seconds_sum",
-                   "request_prefill_time_seconds_sum", "request_decode_time_seconds_sum",
-                   "request_inference_time_seconds_sum", "request_max_num_generation_tokens_sum",
+      for name in ("prompt_tokens_total", "prompt_tokens_cached_total", "generation_tokens_total",
+                   "request_queue_time_seconds_sum", "request_prefill_time_seconds_sum",
+                   "request_decode_time_seconds_sum", "request_inference_time_seconds_sum",
+                   "request_max_num_generation_tokens_sum",
                    "num_preemptions_total", "prefix_cache_hits_total", "prefix_cache_queries_total",
                    "spec_decode_num_drafts_total", "spec_decode_num_draft_tokens_total",
                    "spec_decode_num_accepted_tokens_total")),
     *(f"vllm:{name}{MODEL}"
       for name in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc", "gpu_cache_usage_perc",
                    "cache_config_info")),
+    'vllm:num_requests_waiting_by_reason{model_name="demo",reason="capacity"}',
+    f"sum by (reason) (vllm:num_requests_waiting_by_reason{MODEL})",
+    'vllm:engine_sleep_state{model_name="demo",sleep_state="awake"}',
+    f"sum by (sleep_state) (vllm:engine_sleep_state{MODEL})",
     *(f"sum by (le) (increase(vllm:{name}_bucket{MODEL}[$__rate_interval]))"
       for name in ("request_prompt_tokens", "request_generation_tokens", "iteration_tokens_total",
                    "request_params_n", "request_params_max_tokens")),

@@ -2,14 +2,17 @@
 #include "bench/load_run.h"
 
 #include <netinet/in.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <fstream>
 #include <functional>
 #include <string>
 #include <thread>
 
 #include "bench/workload.h"
+#include "fakes/temp_dir.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -287,6 +290,102 @@ TEST(RunLoad, EndsWithItsOwnTimeWhereAServerHangs) {
   EXPECT_EQ(result->num_failed, 2);
   EXPECT_EQ(result->num_ok, 0);
   EXPECT_GE(result->seconds, 1);
+}
+
+TEST(RunLoad, LooksUpWhileMoreIsDueThanItCanSend) {
+  // More than any machine writes in a second; each fails at once, as nobody listens.
+  constexpr int kRows = 200000;
+  const TempDir dir;
+  Scenario scenario = Requests(kRows);
+  scenario.trace = dir.path() + "/trace.csv";
+  {
+    std::ofstream trace(scenario.trace);
+    trace << "TIMESTAMP,ContextTokens,GeneratedTokens\n";
+    for (int i = 0; i < kRows; ++i) trace << "5,1000,4\n";
+  }
+  scenario.timeout_seconds = 1;
+  Target target;
+  target.port = static_cast<uint16_t>(ScriptedServer().port());  // closed again
+  const auto result = RunLoad(scenario, target);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_TRUE(result->out_of_time);
+  EXPECT_LT(result->num_failed, kRows);
+  EXPECT_EQ(result->failures.count("connect"), 1u) << "sockets were looked at";
+}
+
+/// Leaves the process `more` descriptors, until it is gone.
+class FewDescriptors {
+ public:
+  explicit FewDescriptors(int more) {
+    getrlimit(RLIMIT_NOFILE, &before_);
+    const rlimit few{64, before_.rlim_max};
+    EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+    for (int fd = dup(0); fd >= 0; fd = dup(0)) held_.push_back(fd);
+    for (; more > 0; --more, held_.pop_back()) close(held_.back());
+  }
+  ~FewDescriptors() {
+    for (const int fd : held_) close(fd);
+    setrlimit(RLIMIT_NOFILE, &before_);
+  }
+
+ private:
+  rlimit before_{};
+  std::vector<int> held_;
+};
+
+TEST(RunLoad, DoesNotBlameTheServerForDescriptorsItLacks) {
+  const ScriptedServer server;  // takes connections, and never answers
+  Target target;
+  target.port = static_cast<uint16_t>(server.port());
+  Scenario scenario = Requests(8);
+  scenario.concurrency = 4;
+  scenario.timeout_seconds = 1;
+  const FewDescriptors few(3);  // one of them is the run's own
+  const auto result = RunLoad(scenario, target);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_THAT(result->failures, ElementsAre(Pair("generator", 6), Pair("timeout", 2)));
+  EXPECT_EQ(result->first_failure, "generator: Too many open files");
+  EXPECT_TRUE(result->generator.bottleneck);
+}
+
+TEST(RunLoad, DoesNotWaitForAListOfModelsForLongerThanForAnAnswer) {
+  Scenario scenario = Requests(1);
+  scenario.model = "";
+  scenario.request_timeout = 0.2;
+  const auto result = RunAgainst(scenario, [](const ScriptedServer& server) {
+    const int silent = server.Accept();
+    EXPECT_TRUE(ScriptedServer::ReadRequest(silent, '\n'));
+    ScriptedServer::Say(silent, "HTTP/1.1 200 OK\r\n");
+    EXPECT_FALSE(ScriptedServer::ReadRequest(silent));  // until the client hangs up
+    close(silent);
+  });
+  EXPECT_THAT(std::string(result.status().message()),
+              HasSubstr("/v1/models: no answer within 200ms"));
+}
+
+/// What comes of one request that is answered in some milliseconds.
+int64_t GoodUnder(const LatencyGoal& goal) {
+  Scenario scenario = Requests(1, /*stream=*/true);
+  scenario.goal = goal;
+  const auto result = RunAgainst(scenario, [](const ScriptedServer& server) {
+    const int client = server.Accept();
+    EXPECT_TRUE(ScriptedServer::ReadRequest(client));
+    ScriptedServer::Say(client, Stream(kTextEvent + kTextEvent + kTextEvent + kTextEvent +
+                                       kUsageEvent + "data: [DONE]\n\n"));
+    close(client);
+  });
+  EXPECT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->num_ok, 1) << result->first_failure;
+  return result->num_good;
+}
+
+TEST(RunLoad, CallsGoodWhatKeepsEveryGoal) {
+  constexpr double kNever = 1e-9, kAlways = 1e6;
+  EXPECT_EQ(GoodUnder({}), 1);
+  EXPECT_EQ(GoodUnder({kAlways, kAlways, kAlways}), 1);
+  EXPECT_EQ(GoodUnder({kNever, kAlways, kAlways}), 0) << "ttft";
+  EXPECT_EQ(GoodUnder({kAlways, kNever, kAlways}), 0) << "tpot";
+  EXPECT_EQ(GoodUnder({kAlways, kAlways, kNever}), 0) << "e2e";
 }
 
 TEST(RunLoad, ChargesTheServerForThoseWhoWaitedToBeSent) {

@@ -1,5 +1,6 @@
 // Distributions, comparisons, sweeps and reports.
 #include <cmath>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <random>
 
@@ -94,6 +95,109 @@ TEST(Compare, CallsNothingADifferenceThatRoundsDoNotShow) {
   EXPECT_THAT(ComparisonTable(*compared), HasSubstr("not measured turn and turn about"));
 }
 
+/// Of metric `name`; a test that asks for one that is not there fails.
+MetricRatio RatioNamed(const Comparison& comparison, const std::string& name) {
+  for (const MetricRatio& ratio : comparison.ratios) {
+    if (ratio.metric == name) return ratio;
+  }
+  ADD_FAILURE() << "no ratio of " << name;
+  return {};
+}
+
+TEST(Compare, KeepsAThroughputOfNothing) {
+  const Json none = Results({{"x", {0, 0, 0}}}), some = Results({{"x", {5, 6, 7}}});
+  const auto lost = CompareResults(some, "a", &none, "b");
+  ASSERT_TRUE(lost.ok()) << lost.status();
+  const MetricRatio to_nothing = RatioNamed(*lost, "output_tokens_per_second");
+  EXPECT_EQ(to_nothing.ratio, 0);
+  EXPECT_EQ(to_nothing.high, 0);
+  EXPECT_EQ(to_nothing.rounds, 3);
+  EXPECT_THAT(ComparisonTable(*lost), HasSubstr("A is better"));
+
+  const auto won = CompareResults(none, "a", &some, "b");
+  ASSERT_TRUE(won.ok()) << won.status();
+  EXPECT_TRUE(std::isinf(RatioNamed(*won, "output_tokens_per_second").ratio));
+  EXPECT_THAT(ComparisonTable(*won), HasSubstr("B is better"));
+  EXPECT_TRUE(Json::parse(ComparisonJson(*won).dump())["ratios"][0]["ratio"].is_null());
+
+  const auto neither = CompareResults(none, "a", &none, "b");
+  ASSERT_TRUE(neither.ok()) << neither.status();
+  EXPECT_TRUE(std::isnan(RatioNamed(*neither, "output_tokens_per_second").ratio));
+  EXPECT_THAT(ComparisonTable(*neither), Not(HasSubstr("nan")));
+  EXPECT_THAT(ComparisonTable(*neither), Not(HasSubstr("is better")));
+}
+
+/// A sweep of one scenario whose steps are `rates`; the best is the last but one.
+Json SweepResults(const std::string& target, const std::vector<double>& rates) {
+  Json file = Results({{target, rates}});
+  file["kind"] = "sweep";
+  for (size_t i = 0; i < rates.size(); ++i) {
+    Json& run = file["runs"][i];
+    run["scenario"]["rate"] = rates[i];
+    run["best_rate"] = rates[rates.size() - 2];
+    run["kept"] = i + 1 < rates.size();
+    run["ended_by"] = "goal";
+  }
+  file["runs"].back()["result"]["failed"] = 1;
+  return file;
+}
+
+TEST(Compare, TakesOfSweepsTheRatesThatTheyFound) {
+  // Their first steps have the same rates, the others have not.
+  const Json a = SweepResults("x", {1, 2, 4, 8, 16}), b = SweepResults("y", {1, 2, 4});
+  const auto compared = CompareResults(a, "a", &b, "b");
+  ASSERT_TRUE(compared.ok()) << compared.status();
+  ASSERT_EQ(compared->ratios.size(), 1u);
+  EXPECT_EQ(compared->ratios[0].metric, "best_rate");
+  EXPECT_EQ(compared->ratios[0].ratio, 0.25);
+  EXPECT_EQ(compared->ratios[0].rounds, 1);
+  EXPECT_TRUE(compared->ratios[0].higher_is_better);
+  EXPECT_TRUE(compared->warnings.empty()) << "what failed was beyond the rates that are compared";
+
+  Json both = a;
+  for (const Json& run : b["runs"]) both["runs"].push_back(run);
+  const auto of_one_file = CompareResults(both, "f", nullptr, "");
+  ASSERT_TRUE(of_one_file.ok()) << of_one_file.status();
+  EXPECT_FALSE(of_one_file->interleaved);
+  EXPECT_EQ(RatioNamed(*of_one_file, "best_rate").ratio, 0.25);
+
+  Json unsure = a;
+  for (Json& run : unsure["runs"]) run["ended_by"] = "generator";
+  EXPECT_THAT(ComparisonTable(*CompareResults(unsure, "a", &b, "b")),
+              HasSubstr("beware: A, s: in 4 of 4 runs the load generator was the bottleneck"));
+}
+
+TEST(Compare, PairsFilesOfSeveralTargetsTargetByTarget) {
+  const Json a = Results({{"x", {10}}, {"y", {100}}}), b = Results({{"x", {20}}, {"y", {300}}});
+  const auto compared = CompareResults(a, "a", &b, "b");
+  ASSERT_TRUE(compared.ok()) << compared.status();
+  ASSERT_EQ(compared->ratios.size(), 4u);
+  for (const MetricRatio& ratio : compared->ratios) {
+    if (!ratio.higher_is_better) continue;
+    EXPECT_EQ(ratio.ratio, ratio.scenario == "s, x" ? 2 : 3) << ratio.scenario;
+  }
+}
+
+TEST(Compare, SaysWhichRunsToBewareOf) {
+  const Json a = Results({{"x", {1, 2}}});
+  Json b = a;
+  EXPECT_EQ(ComparisonJson(*CompareResults(a, "a", &b, "b"))["warnings"], Json::array());
+  b["runs"][0]["result"]["generator"] = {{"bottleneck", true}};
+  b["runs"][1]["result"]["failed"] = 3;
+  b["runs"][1]["result"]["out_of_time"] = true;
+  const auto compared = CompareResults(a, "a", &b, "b");
+  ASSERT_TRUE(compared.ok()) << compared.status();
+  const std::string table = ComparisonTable(*compared);
+  for (const char* what : {"the load generator was the bottleneck", "requests failed",
+                           "timeout_seconds ended the run"})
+    EXPECT_THAT(table, HasSubstr(absl::StrCat("beware: B, s: in 1 of 2 runs ", what, "\n")));
+  const Json warnings = ComparisonJson(*compared)["warnings"];
+  ASSERT_EQ(warnings.size(), 3u);
+  EXPECT_EQ(
+      warnings[0],
+      Json({{"of", "B"}, {"scenario", "s"}, {"kind", "failures"}, {"runs", 1}, {"of_runs", 2}}));
+}
+
 TEST(Compare, RefusesWhatCannotBeCompared) {
   const Json one = Results({{"x", {1}}});
   EXPECT_THAT(std::string(CompareResults(one, "f", nullptr, "").status().message()),
@@ -126,6 +230,56 @@ TEST(Results, OfAnotherSchemaAreRefusedByName) {
     other["runs"] = Json::array();
     other["runs"].push_back(run);
     EXPECT_THAT(problem(other), HasSubstr("a run without a result")) << run;
+  }
+}
+
+TEST(Results, WithRunsOfOtherTypesAreRefusedByName) {
+  const TempDir dir;
+  const std::string path = dir.path() + "/results.json";
+  const auto problem = [&](const char* key, const Json& value) {
+    Json file = Results({{"x", {1, 2}}});
+    file["runs"][1][Json::json_pointer(key)] = value;
+    EXPECT_TRUE(WriteResultFile(path, file).ok());
+    return std::string(ReadResultFile(path).status().message());
+  };
+  EXPECT_EQ(problem("/round", 7), "");
+  const Json odd[] = {5, nullptr, Json::array(), true};
+  for (const Json& value : odd) {
+    EXPECT_THAT(problem("/scenario", value),
+                HasSubstr("runs[1]: a run whose scenario is no object"));
+    EXPECT_THAT(problem("/scenario/name", value),
+                HasSubstr("runs[1]: a run whose scenario.name is no string"));
+    EXPECT_THAT(problem("/target", value), HasSubstr("runs[1]: a run whose target is no string"));
+  }
+  for (const Json& value : {Json("1"), Json(-1), Json(1.5), Json(1e300), Json(1LL << 40), Json()})
+    EXPECT_THAT(problem("/round", value), HasSubstr("runs[1]: a run whose round is no whole"));
+  std::string deep = "1";
+  for (int i = 0; i < 100000; ++i) deep = "[" + std::move(deep) + "]";
+  std::ofstream(path) << R"({"schema":"penstock.bench/1","kind":"serve","runs":)" << deep << "}";
+  EXPECT_THAT(std::string(ReadResultFile(path).status().message()), HasSubstr("in more than 32"));
+}
+
+TEST(Results, OfHostileFiguresAreReadAsFarAsTheyAreFigures) {
+  // Whatever has a result of any shape is compared and shown without an end by an exception.
+  const Json odd[] = {5, nullptr, "x", Json::array({1, "x"}), {{"a~b", 1}, {"p50", 2}}, -1e308};
+  for (const char* kind : {"serve", "sweep", "kernels", "other"}) {
+    for (const Json& value : odd) {
+      Json file = Results({{"x", {1, 2}}, {"y", {3, 4}}});
+      file["kind"] = kind;
+      for (const char* key : {"limits", "machine", "time", "version"}) file[key] = value;
+      for (Json& run : file["runs"]) {
+        for (const char* key : {"best_rate", "kept", "ended_by"}) run[key] = value;
+        run["scenario"]["rate"] = value;
+        for (const char* key :
+             {"a~b", "c/d", "~2", "failures", "failed", "generator", "itl_seconds", "out_of_time",
+              "gops", "intensity", "server_rss_bytes"})
+          run["result"][key] = value;
+        run["result"]["e2e_seconds"]["curve"] = Json::array({value, value});
+      }
+      (void)CompareResults(file, "f", nullptr, "");
+      EXPECT_THAT(HtmlReport({{"f", &file}}), HasSubstr("</html>")) << kind << value;
+      EXPECT_THAT(MarkdownReport({{"f", &file}}), HasSubstr("| scenario |")) << kind << value;
+    }
   }
 }
 
@@ -192,6 +346,31 @@ TEST(Report, ShowsWhatIsInTheFileAsText) {
   EXPECT_THAT(html, Not(HasSubstr("http://")));
   const std::string markdown = MarkdownReport({{"a", &file}});
   EXPECT_THAT(markdown, HasSubstr("| scenario | ok |"));
+}
+
+TEST(Report, HasTheLastOfAThousandWhatFailedAndWhatTheServerTook) {
+  Json file = Results({{"x", {100, 200}}});
+  Json& result = file["runs"][0]["result"];
+  for (const auto& [key, p999] : {std::pair("ttft_seconds", 0.00111),
+                                  {"itl_seconds", 0.00222},
+                                  {"tpot_seconds", 0.00333},
+                                  {"e2e_seconds", 0.00444}})
+    result[key]["p999"] = p999;
+  result["failures"] = {{"timeout", 2}, {"cut", 1}};
+  result["server_cpu_ms_per_request"] = 5.55;
+  result["server_rss_bytes"] = 3 << 20;
+  file["runs"][1]["result"]["server_cpu_ms_per_request"] = -1;
+  file["runs"][1]["result"]["server_rss_bytes"] = -1;
+  const std::string markdown = MarkdownReport({{"a", &file}});
+  for (const char* head :
+       {"| failures |", "| TTFT p99.9 ms |", "| ITL p99.9 ms |", "| TPOT p99.9 ms |",
+        "| end p99.9 ms |", "| CPU ms/request | memory MiB |"})
+    EXPECT_THAT(markdown, HasSubstr(head));
+  for (const char* cell :
+       {"| timeout 2, cut 1 |", "| 1.11 |", "| 2.22 |", "| 3.33 |", "| 4.44 | 5.55 | 3.00 |"})
+    EXPECT_THAT(markdown, HasSubstr(cell));
+  EXPECT_THAT(markdown, HasSubstr("|  |  | had time |")) << "of an unknown process there is none";
+  EXPECT_THAT(markdown, Not(HasSubstr("| -")));
 }
 
 TEST(Report, DrawsARoofline) {

@@ -1,7 +1,9 @@
 #include "bench/scenario.h"
 
 #include <filesystem>
+#include <fstream>
 
+#include "fakes/temp_dir.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -20,6 +22,19 @@ TEST(Scenario, LoadsEveryFileOfTheRepository) {
     ++count;
   }
   EXPECT_GT(count, 0);
+}
+
+TEST(Scenario, NamesAreOfOneScenarioEach) {
+  const TempDir dir;
+  const std::string path = dir.path() + "/s.yaml";
+  const auto problem = [&](const char* text) {
+    std::ofstream(path) << text;
+    return std::string(LoadScenarios(path).status().message());
+  };
+  EXPECT_EQ(problem("[{name: a}, {name: b}]"), "");
+  EXPECT_THAT(problem("[{name: a}, {name: b}, {name: a, rate: 2}]"),
+              HasSubstr("name: 'a' is that"));
+  EXPECT_THAT(problem("[{rate: 1}, {rate: 2}]"), HasSubstr("name: 'default' is that of two"));
 }
 
 TEST(Scenario, NamesAnUnknownKey) {

@@ -1,6 +1,7 @@
 // What may be given as a target.
 #include "bench/target.h"
 
+#include <set>
 #include <string>
 
 #include "gtest/gtest.h"
@@ -11,7 +12,7 @@ namespace {
 std::string Parsed(const std::string& text) {
   const absl::StatusOr<Target> target = ParseTarget(text);
   if (!target.ok()) return "refused";
-  return (target->tls ? "tls " : "") + target->name() + target->prefix;
+  return (target->tls ? "tls " : "") + target->authority() + target->prefix;
 }
 
 TEST(Target, IsAnAddressOrAUrl) {
@@ -23,6 +24,16 @@ TEST(Target, IsAnAddressOrAUrl) {
   EXPECT_EQ(Parsed("https://llm.example:8443/openai/v1/"), "tls llm.example:8443/openai");
   EXPECT_EQ(Parsed("http://[::1]"), "[::1]:80");
   EXPECT_EQ(Parsed("https://[::1]:8443/v1"), "tls [::1]:8443");
+}
+
+TEST(Target, HasANameOfItsOwnForEachSchemeAndPath) {
+  std::set<std::string> names;
+  for (const char* text : {"host:443", "https://host", "host:443/a", "https://host/a/v1",
+                           "https://host/b", "[::1]:443"})
+    EXPECT_TRUE(names.insert(ParseTarget(text)->name()).second) << text;
+  EXPECT_EQ(names.count("host:443"), 1u) << "short where that says all";
+  EXPECT_EQ(names.count("https://host:443/a"), 1u);
+  for (const std::string& name : names) EXPECT_EQ(ParseTarget(name)->name(), name);
 }
 
 TEST(Target, WhatIsNoneIsRefused) {

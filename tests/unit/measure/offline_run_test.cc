@@ -51,6 +51,21 @@ TEST(OfflineRun, FeedsAFullQueueAsItEmpties) {
   EXPECT_EQ(result->num_ok, 9);
 }
 
+TEST(OfflineRun, ShowsRoundsBeforeOneThatFails) {
+  FakeEngine engine;
+  engine.Start();
+  std::vector<int64_t> shown;
+  const auto status = RunOfflineRounds(engine, Small(), 3, [&](int round, const OfflineResult& r) {
+    shown.push_back(r.num_ok);
+    if (round == 1) engine.set_submit_status(absl::UnavailableError("gone"));
+  });
+  EXPECT_EQ(status, absl::UnavailableError("gone"));
+  EXPECT_EQ(shown, (std::vector<int64_t>{9, 9}));
+  std::set<std::vector<TokenId>> prompts;
+  for (const GenerateRequest& request : engine.submitted()) prompts.insert(request.prompt);
+  EXPECT_EQ(prompts.size(), 18u) << "each round has its own";
+}
+
 TEST(OfflineRun, SaysWhatDoesNotFit) {
   FakeEngine engine;
   OfflineOptions options = Small();

@@ -34,6 +34,15 @@ TEST(Catalogue, CountersOfAllKnownLabelsStartAtZero) {
                         reason + "\",model_name=\"m\"} 0\n"));
   }
   EXPECT_THAT(text, HasSubstr("vllm:generation_tokens_total{engine=\"0\",model_name=\"m\"} 0\n"));
+  for (const char* state : {"awake", "weights_offloaded", "discard_all"}) {
+    EXPECT_THAT(text,
+                HasSubstr(std::string("vllm:engine_sleep_state{engine=\"0\",model_name=\"m\",") +
+                          "sleep_state=\"" + state + "\"} " + (state[0] == 'a' ? "1\n" : "0\n")));
+  }
+  for (const char* reason : {"capacity", "deferred"}) {
+    EXPECT_THAT(text, HasSubstr(std::string("vllm:num_requests_waiting_by_reason{engine=\"0\",") +
+                                "model_name=\"m\",reason=\"" + reason + "\"} 0\n"));
+  }
   EXPECT_THAT(text, HasSubstr("penstock_requests_total{code=\"429\"} 0\n"));
   EXPECT_THAT(text, HasSubstr("penstock_build_info{version=\"1.2.3\"} 1\n"));
 }

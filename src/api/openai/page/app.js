@@ -133,11 +133,11 @@ document.addEventListener("visibilitychange", () => { if (!document.hidden && !b
 
 let language = "curl";
 function showCode() {
-  const request = playground.lastRequest();
+  const requests = playground.lastRequests();
   for (const button of document.querySelectorAll("[data-language]"))
     button.setAttribute("aria-pressed", String(button.dataset.language === language));
-  by("code-text").value = request ? (language === "curl" ? asCurl : asPython)(request.path, request.body) : "";
-  by("code-note").textContent = request ? (key() ? "Your key is not in it: set PENSTOCK_API_KEY." : "") : "A setting is not right yet.";
+  by("code-text").value = requests.length ? (language === "curl" ? asCurl : asPython)(requests) : "";
+  by("code-note").textContent = requests.length ? (key() ? "Your key is not in it: set PENSTOCK_API_KEY." : "") : "A setting is not right yet.";
 }
 by("open-code").addEventListener("click", () => { showCode(); by("code-dialog").showModal(); });
 for (const button of document.querySelectorAll("[data-language]"))

@@ -101,8 +101,9 @@ class Column {
   async ask() {
     const request = this.playground.settings.request(this.messages.filter((m) => !m.error || m.content).map(plain));
     if (!request) return this.playground.showSettings();
-    const message = { role: "assistant", content: "", reasoning: "", tool_calls: [], meta: { began: performance.now() } };
-    const { meta } = message;
+    // What is kept while it still comes was stopped, if nothing follows.
+    const meta = { began: performance.now(), finish: "stopped" };
+    const message = { role: "assistant", content: "", reasoning: "", tool_calls: [], meta };
     this.messages.push(message);
     this.control = new AbortController();
     message.meta = undefined;  // until it is finished
@@ -113,8 +114,10 @@ class Column {
     try {
       await stream(request.path, { model: this.model, ...request.body }, this.control.signal, (event) => this.take(event, message, view));
     } catch (error) {
-      if (error.name === "AbortError") meta.finish = "stopped";
-      else message.error = this.explain(error);
+      if (error.name !== "AbortError") {
+        message.error = this.explain(error);
+        delete meta.finish;
+      }
       if (error instanceof Refusal && error.status === 401) this.playground.askForKey(error.message);
     }
     meta.ended = performance.now();
@@ -168,7 +171,7 @@ export class Playground {
     by("new-chat").addEventListener("click", () => this.begin());
     by("add-model").addEventListener("click", () => this.addColumn());
     by("open-history").addEventListener("click", () => {
-      history.showHistory((chat) => this.open(chat), (id) => { if (id === null || id === this.id) this.begin(); });
+      history.showHistory((chat) => this.open(chat), (id) => { if (id === null || id === this.id) this.clear(); });
       by("history-dialog").showModal();
     });
     this.addColumn();
@@ -205,12 +208,18 @@ export class Playground {
     this.keep();
   }
   begin() {
+    this.keep();
+    this.clear();
+  }
+  clear() {
     this.stop();
     this.id = crypto.randomUUID?.() ?? String(Math.random());
     for (const column of this.columns) { column.messages = []; column.draw(); }
     by("prompt").focus();
   }
   open(chat) {
+    if (chat.id === this.id) return by("prompt").focus();
+    this.keep();
     this.stop();
     while (this.columns.length) this.columns.pop().element.remove();
     this.id = chat.id;
@@ -240,14 +249,17 @@ export class Playground {
       column.add({ role: "user", content: text });
       column.ask();
     }
+    this.keep();
     by("prompt").focus();
   }
   stop() {
     for (const column of this.columns) column.control?.abort();
   }
-  // The request that the next message would be, or the last one was.
-  lastRequest() {
-    const column = this.columns[0];
+  // {path, body} of each model, as the next message would be or the last one was; none where a setting is wrong.
+  lastRequests() {
+    return this.columns.map((column) => this.lastRequest(column)).filter(Boolean);
+  }
+  lastRequest(column) {
     const asked = column.messages.findLastIndex((m) => m.role !== "assistant");
     const messages = column.messages.slice(0, asked + 1).filter((m) => !m.error || m.content).map(plain);
     const draft = by("prompt").value;

@@ -70,8 +70,13 @@ export class Settings {
       }
     }
     error.textContent = wrong;
-    field.toggleAttribute("aria-invalid", wrong !== "");
-    if (wrong) field.setAttribute("aria-describedby", error.id);
+    if (wrong) {
+      field.setAttribute("aria-invalid", "true");  // present but empty means false
+      field.setAttribute("aria-describedby", error.id);
+    } else {
+      field.removeAttribute("aria-invalid");
+      field.removeAttribute("aria-describedby");
+    }
     return wrong ? null : value;
   }
 

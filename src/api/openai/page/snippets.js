@@ -1,4 +1,4 @@
-// A request as a program. The key is never in it: it is read from the environment.
+// Requests, [{path, body}], as a program. The key is never in it: it is read from the environment.
 import { key } from "./api.js";
 
 const quoteShell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
@@ -18,7 +18,7 @@ function python(value, indent) {
   return JSON.stringify(value);  // JSON's strings and numbers are Python's
 }
 
-export function asCurl(path, body) {
+function curl({ path, body }) {
   const url = new URL(path, document.baseURI).href;
   const lines = [`curl ${body.stream ? "-N " : ""}${quoteShell(url)}`, "-H 'Content-Type: application/json'"];
   if (key()) lines.push('-H "Authorization: Bearer $PENSTOCK_API_KEY"');
@@ -26,21 +26,20 @@ export function asCurl(path, body) {
   return `${lines.join(" \\\n  ")}\n`;
 }
 
+export const asCurl = (requests) => requests.map(curl).join("\n");
+
 // What the client has no argument of its own for goes into extra_body.
 const OWN = new Set(["model", "messages", "prompt", "temperature", "top_p", "presence_penalty", "frequency_penalty",
   "max_tokens", "seed", "stop", "response_format", "tools", "tool_choice", "logprobs", "top_logprobs", "stream",
   "stream_options"]);
 
-export function asPython(path, body) {
-  const base = new URL("v1", document.baseURI).href;
+function call({ path, body }) {
   const given = Object.fromEntries(Object.entries(body).filter(([k]) => OWN.has(k)));
   const extra = Object.fromEntries(Object.entries(body).filter(([k]) => !OWN.has(k)));
   if (Object.keys(extra).length) given.extra_body = extra;
   const chat = path.endsWith("chat/completions");
   const rows = Object.entries(given).map(([k, v]) => `    ${k}=${python(v, 4)},\n`).join("");
-  return `${key() ? "import os\n\n" : ""}from openai import OpenAI  # pip install openai
-
-client = OpenAI(base_url=${JSON.stringify(base)}, api_key=${key() ? 'os.environ["PENSTOCK_API_KEY"]' : '"none"'})
+  return `
 stream = client.${chat ? "chat.completions" : "completions"}.create(
 ${rows})
 for chunk in stream:
@@ -48,4 +47,12 @@ for chunk in stream:
         print(${chat ? 'chunk.choices[0].delta.content or ""' : "chunk.choices[0].text"}, end="", flush=True)
 print()
 `;
+}
+
+export function asPython(requests) {
+  const base = new URL("v1", document.baseURI).href;
+  return `${key() ? "import os\n\n" : ""}from openai import OpenAI  # pip install openai
+
+client = OpenAI(base_url=${JSON.stringify(base)}, api_key=${key() ? 'os.environ["PENSTOCK_API_KEY"]' : '"none"'})
+${requests.map(call).join("").trimStart()}`;
 }
