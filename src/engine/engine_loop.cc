@@ -236,6 +236,8 @@ void EngineLoop::ExportMetrics() {
   if (now.num_preemptions != exported_.num_preemptions) {
     m.num_preemptions.Add(now.num_preemptions - exported_.num_preemptions);
   }
+  if (now.num_corrupted != exported_.num_corrupted)
+    m.corrupted_requests.Add(now.num_corrupted - exported_.num_corrupted);
   if (now.prefix_queried_tokens != exported_.prefix_queried_tokens) {
     m.prefix_cache_queries.Add(now.prefix_queried_tokens - exported_.prefix_queried_tokens);
   }

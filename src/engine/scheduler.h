@@ -46,6 +46,7 @@ struct SchedulerCounters {
   int64_t num_begun = 0;     // first planned
   int64_t begun_tokens = 0;  // of their prompts
   int64_t num_preemptions = 0;
+  int64_t num_corrupted = 0;          // ended by a fault of their own
   int64_t prefix_queried_tokens = 0;  // prompt tokens at first admission
   int64_t prefix_hit_tokens = 0;      // of those, found
   int64_t num_drafts = 0;             // slices with drafts that were verified

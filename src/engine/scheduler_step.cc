@@ -106,7 +106,10 @@ void Scheduler::Commit(const StepResult& result, absl::Time now) {
 }
 
 void Scheduler::CommitSlice(Sequence& seq, const SliceResult& slice, absl::Time now) {
-  if (!slice.fault.ok()) return Finish(seq, FinishReason::kError, slice.fault);
+  if (!slice.fault.ok()) {
+    ++counters_.num_corrupted;
+    return Finish(seq, FinishReason::kError, slice.fault);
+  }
   if (slice.output.kind != OutputKind::kNone) DeliverOutput(seq, slice.output);
   if (slice.output.kind == OutputKind::kHidden) {
     SettleDrafts(seq, slice);

@@ -380,15 +380,11 @@ void ModelRunner::SampleRound(int32_t round, absl::Span<const OwnedMask> masks) 
 
 bool ModelRunner::Take(Piece& piece, SampledToken token) {
   const SequenceSlice& slice = *piece.slice;
-  if (token.id < 0 && slice.adapter != kNoAdapter) {  // an adapter of numbers that overflow
+  if (token.id < 0) {  // numbers have overflowed, of this sequence alone as far as is known
     piece.result.fault =
-        absl::InternalError("the adapter's numbers are too large: no token has a probability");
+        absl::InternalError(absl::StrCat("the ", slice.adapter == kNoAdapter ? "model" : "adapter",
+                                         "'s numbers are too large: no token has a probability"));
     slots_->Record(*piece.slot, 0, piece.begin + slice.num_tokens);  // of a step on its way
-    return false;
-  }
-  if (token.id < 0) {
-    fault_ = absl::InternalError(absl::StrCat("device fault: sequence ", slice.sequence.value,
-                                              " has no number among its logits"));
     return false;
   }
   const int32_t input =

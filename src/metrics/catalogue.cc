@@ -143,6 +143,7 @@ EngineMetrics Catalogue::MakeEngineMetrics(const std::string& model_name) {
   m.kv_blocks_cached = MakeGauge("penstock_kv_blocks", with("state", "cached"));
   m.kv_blocks_free = MakeGauge("penstock_kv_blocks", with("state", "free"));
   m.num_preemptions = MakeCounter("vllm:num_preemptions_total", base);
+  m.corrupted_requests = MakeCounter("vllm:corrupted_requests_total", base);
   m.prefix_cache_queries = MakeCounter("vllm:prefix_cache_queries_total", base);
   m.prefix_cache_hits = MakeCounter("vllm:prefix_cache_hits_total", base);
   m.iteration_tokens = MakeHistogram("vllm:iteration_tokens_total", base);

@@ -55,6 +55,7 @@ struct EngineMetrics {
   GaugeHandle kv_blocks_cached;  // hold a reusable prefix, nobody uses them now
   GaugeHandle kv_blocks_free;
   CounterHandle num_preemptions;
+  CounterHandle corrupted_requests;
   CounterHandle prefix_cache_queries;  // tokens
   CounterHandle prefix_cache_hits;     // tokens
   HistogramHandle iteration_tokens;    // positions per step

@@ -51,6 +51,8 @@ constexpr MetricInfo kRows[] = {
      "Finished choices by reason: stop, length, abort, error."},
     {"vllm:num_preemptions_total", kCounter, kEngineLabels, "",
      "Times a running request gave up its blocks to be computed again later."},
+    {"vllm:corrupted_requests_total", kCounter, kEngineLabels, "",
+     "Requests that failed because no token had a number for its probability."},
     {"vllm:prefix_cache_queries_total", kCounter, kEngineLabels, "",
      "Prompt tokens looked up in the prefix cache."},
     {"vllm:prefix_cache_hits_total", kCounter, kEngineLabels, "",

@@ -1,6 +1,7 @@
 // Copies of embedding and head that training software saves beside their factors: they change
 // nothing where they are the model's own, and only then may they be passed over.
-// Owns nothing. Threads: confined to the loading thread.
+// Owns nothing. Must not know what factors are for.
+// Threads: confined to the loading thread.
 #pragma once
 
 #include <functional>

@@ -268,7 +268,7 @@ def test_many_reloads_under_load_lose_nothing(serve, tmp_path):
         assert after - before < 5, (before, after)
     if os.environ.get("PENSTOCK_QUIET"):  # nothing else runs on the machine
         assert beside < max(0.020, 1.5 * quiet), (beside, quiet)
-        assert percentile(seconds, 0.5) < 0.1, percentile(seconds, 0.5)
+        assert percentile(seconds, 0.99) < 0.1, percentile(seconds, 0.99)
 
 
 def test_without_a_file_sighup_is_harmless(serve):

@@ -115,14 +115,15 @@ INSTANTIATE_TEST_SUITE_P(Cases, AdapterGolden,
                            return std::get<0>(info.param) + "_" + std::get<1>(info.param);
                          });
 
-class EmulatedAdapterGolden : public ::testing::TestWithParam<std::string> {};
+using DeviceCase = std::tuple<std::string, std::string>;  // device, family
+class DeviceAdapterGolden : public ::testing::TestWithParam<DeviceCase> {};
 
 /// The longest prompt, alone and beside others.
-TEST_P(EmulatedAdapterGolden, MeetsTheMergedModel) {
-  const std::string& name = GetParam();
+TEST_P(DeviceAdapterGolden, MeetsTheMergedModel) {
+  const auto& [device, name] = GetParam();
   WorkerPool pool(2);
-  const auto model = LoadFamily(name, &pool, "cuda-emulated");
-  if (model == nullptr) GTEST_SKIP() << "this build has no cuda-emulated";
+  const auto model = LoadFamily(name, &pool, device);
+  if (model == nullptr) GTEST_SKIP() << "this build or machine has no " << device;
   GoldenAdapters adapters;
   ASSERT_NO_FATAL_FAILURE(LoadWithStranger(name, *model, &pool, adapters));
   auto prompts = LoadGolden(CaseDir(name) + "/golden.safetensors", model->config.vocab_size);
@@ -146,12 +147,17 @@ TEST_P(EmulatedAdapterGolden, MeetsTheMergedModel) {
   EXPECT_FALSE(plain->passed);
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, EmulatedAdapterGolden,
-                         ::testing::Values("llama", "phi3", "glm4", "gpt_neox", "qwen3_5",
-                                           "gemma2_head", "qwen3_next", "qwen2_moe_shared",
-                                           "mixtral_experts", "deepseek_v3_latent",
-                                           "gemma_embedding"),
-                         [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(
+    Cases, DeviceAdapterGolden,
+    ::testing::Combine(::testing::Values("cuda-emulated", "cuda"),
+                       ::testing::Values("llama", "phi3", "glm4", "gpt_neox", "qwen3_5",
+                                         "gemma2_head", "qwen3_next", "qwen2_moe_shared",
+                                         "mixtral_experts", "deepseek_v3_latent",
+                                         "gemma_embedding")),
+    [](const auto& info) {
+      const bool emulated = std::get<0>(info.param) == "cuda-emulated";
+      return (emulated ? "cuda_emulated_" : "cuda_") + std::get<1>(info.param);
+    });
 
 /// Rows without an adapter have the bits of a model that knows of none, whoever is beside them.
 TEST(Adapters, LeaveRowsWithoutOneAsTheyWere) {

@@ -169,7 +169,7 @@ def main():
             "auth": {"api_key_file": "key"},
             "privacy": {"audit": {"enabled": True, "sign_key_file": "audit.key"}},
             "tls": {"cert_file": str(cert), "key_file": str(key)},
-            "engine": {"threads": 1, "speculation": {"method": "ngram"}, "max_batch": 4, "max_len": 512,
+            "engine": {"threads": 1, "speculation": {"method": "ngram"}, "max_batch": 4, "max_len": 512, "kv_dtype": "float32",
                        "kv_memory": "4MiB"},
             "observe": {"log": "json", "legacy_names": True, "otlp": f"http://127.0.0.1:{free_port()}"},
             "tenants": {"*": {"rpm": 1000000, "parallel": 7}},

@@ -32,6 +32,12 @@ def verify(text):
         return said or ("" if done.returncode == 0 else f"exit code {done.returncode}")
 
 
+def has_folders(text):
+    """Where what the documentation names may be written: the state, and the socket of operators."""
+    expect(re.search(r"^StateDirectory=penstock$", text, re.M), "no state directory")
+    expect(re.search(r"^RuntimeDirectory=penstock$", text, re.M), "no /run/penstock")
+
+
 def exposure(text):
     """(whether that is more than MOST_EXPOSURE, the rows of what is open)"""
     with tempfile.TemporaryDirectory() as folder:
@@ -94,6 +100,7 @@ def main():
     for name, unit in units.items():
         said = verify(unit)
         expect(not said, name, said)
+        has_folders(unit)
         over, table = exposure(unit)
         expect(not over, name, "leaves open more than", MOST_EXPOSURE, "of 100", table)
         print(name, re.search(r"Overall exposure level.*?: *(.*)", table)[1])

@@ -238,6 +238,7 @@ TEST_P(EngineAdaptersTest, AFaultOfOneSequenceEndsItAlone) {
   EXPECT_EQ(faulty->recorded.reason, FinishReason::kError);
   EXPECT_EQ(faulty->recorded.status.code(), absl::StatusCode::kInternal);
   EXPECT_TRUE(faulty->recorded.ids.empty());
+  EXPECT_EQ(engine_->scheduler().counters().num_corrupted, 1);
   EXPECT_EQ(other->recorded.ids.size(), 20u);
   EXPECT_TRUE(engine_->load().healthy);
   EXPECT_EQ(engine_->scheduler().tables().pool(0).num_held(), 0);

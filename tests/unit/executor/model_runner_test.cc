@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <utility>
 
 #include "executor/runner_driver.h"
 #include "fakes/tiny_model.h"
@@ -345,15 +346,23 @@ TEST_F(ModelRunnerTest, RefusesBrokenPlansWithAName) {
               HasSubstr("adapter 3"));
 }
 
-TEST_F(ModelRunnerTest, LogitsWithoutANumberAreAStickyFault) {
+/// A prompt that makes numbers overflow must end nobody else's request, nor the process.
+TEST_F(ModelRunnerTest, LogitsWithoutANumberAreTheFaultOfTheirSequenceAlone) {
   const std::vector<TokenId> prompt = TinyPrompt(6, 3);
+  const auto before = Step(OneSlice(prompt, 0, OutputKind::kToken, 1, true));
+  ASSERT_TRUE(before.ok()) << before.status();
   auto* norm = static_cast<float*>(model_->weights.final_norm.weight.data());
-  norm[0] = NAN;
+  const float was = std::exchange(norm[0], NAN);
   const auto result = Step(OneSlice(prompt, 0, OutputKind::kToken, 1, true));
-  EXPECT_EQ(result.status().code(), absl::StatusCode::kInternal);
-  EXPECT_THAT(result.status().ToString(), HasSubstr("sequence 7"));
-  norm[0] = 1.0f;
-  EXPECT_FALSE(Step(OneSlice(prompt, 0, OutputKind::kToken, 1, true)).ok());
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->slices[0].fault.code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(result->slices[0].fault.ToString(), HasSubstr("the model's numbers are too large"));
+  EXPECT_TRUE(result->slices[0].tokens.empty());
+  norm[0] = was;
+  const auto after = Step(OneSlice(prompt, 0, OutputKind::kToken, 1, true));
+  ASSERT_TRUE(after.ok()) << after.status();
+  EXPECT_TRUE(after->slices[0].fault.ok());
+  EXPECT_EQ(after->slices[0].tokens[0].id, before->slices[0].tokens[0].id);
 }
 
 TEST_F(ModelRunnerTest, RefusesMoreContextThanTheModelHas) {
