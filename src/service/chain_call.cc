@@ -58,7 +58,14 @@ LinkView ChainCall::OutView() {
 LinkResult ChainCall::Run(ChainLink& link, absl::FunctionRef<LinkResult()> work, double* seconds) {
   const auto began = std::chrono::steady_clock::now();
   const absl::Duration cpu = link.waits() ? absl::ZeroDuration() : ThreadCpuTime();
-  LinkResult result = work();
+  LinkResult result;
+  if (!link.waits()) {
+    result = work();
+  } else if (const TextLoop::Wait wait(*loop_); wait.granted()) {
+    result = work();
+  } else {
+    result = LinkResult::Fail("too many calls wait for guards");
+  }
   if (!link.waits() && result.passed() && ThreadCpuTime() - cpu > link.settings().timeout)
     result = LinkResult::Fail("it took longer than its timeout");
   const double took =
