@@ -321,9 +321,10 @@ class Liar(threading.Thread):
 
 
 def lies():
-    for answer in (b"+OK\r\n", b"$-1\r\n", b":1\r\n", b"*0\r\n", b"*-1\r\n", b"garbage\r\n", b"*10\r\n" + b":1\r\n" * 10,
-                   b"*10\r\n" + b":-1\r\n" * 9 + b"$1\r\na\r\n", b"*10\r\n" + b":2\r\n" * 8 + b":%d\r\n$1\r\na\r\n" % (2**63 - 1),
-                   b"$100000000\r\naaaa", b"*1000000\r\n", b"-ERR no\r\n",
+    for answer in (b"+OK\r\n", b"$-1\r\n", b":1\r\n", b"*0\r\n", b"*-1\r\n", b"garbage\r\n",
+                   b"*10\r\n" + b":1\r\n" * 10, b"*10\r\n" + b":-1\r\n" * 9 + b"$1\r\na\r\n",
+                   b"*10\r\n" + b":2\r\n" * 8 + b":%d\r\n$1\r\na\r\n" % (2**63 - 1), b"$100000000\r\naaaa",
+                   b"*1000000\r\n", b"-ERR no\r\n",
                    b"*10\r\n" + b"$1\r\n1\r\n" * 10):
         with tempfile.TemporaryDirectory() as name:
             liar = Liar(answer)
