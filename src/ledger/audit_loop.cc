@@ -15,7 +15,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
-#include "base/clock.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 
@@ -54,7 +53,7 @@ absl::Status AuditError(std::string_view what) {
 std::unique_ptr<AuditLoop> AuditLoop::Start(Options options) {
   std::unique_ptr<AuditLoop> loop(new AuditLoop(std::move(options)));
   loop->Show(loop->Open());
-  loop->next_checkpoint_ = SystemClock::Get().Now() + kCheckpointTime;
+  loop->next_checkpoint_ = loop->options_.clock->Now() + kCheckpointTime;
   loop->thread_ = std::thread([raw = loop.get()] { raw->Run(); });
   return loop;
 }
@@ -204,12 +203,12 @@ void AuditLoop::AddCheckpoint() {
   }
   AddLine("checkpoint", absl::Now(), rest);
   since_checkpoint_ = 0;
-  next_checkpoint_ = SystemClock::Get().Now() + kCheckpointTime;
+  next_checkpoint_ = options_.clock->Now() + kCheckpointTime;
 }
 
 /// What could not be kept is at least counted.
 void AuditLoop::AddLost(bool last) {
-  const absl::Time now = SystemClock::Get().Now();
+  const absl::Time now = options_.clock->Now();
   if (const int64_t lost = lost_.exchange(0); lost > 0)
     AddLine("lost", absl::Now(), absl::StrCat(",\"lines\":", lost));
   if (denied_more_ == 0 || (!last && now < next_denied_more_)) return;
@@ -259,7 +258,7 @@ void AuditLoop::DropOld() {
   for (size_t i = 0; i + 1 < files.size(); ++i) {
     struct stat file {};
     if (stat(files[i].c_str(), &file) != 0 ||
-        SystemClock::Get().Now() - absl::TimeFromTimespec(file.st_mtim) < ttl)
+        options_.clock->Now() - absl::TimeFromTimespec(file.st_mtim) < ttl)
       return;
     const std::string next = std::filesystem::path(files[i + 1]).filename().string();
     int64_t first = 0;
@@ -309,7 +308,7 @@ void AuditLoop::Run() {
       queued_ -= static_cast<int64_t>(events.size());
     }
     AddLost(last);
-    if (since_checkpoint_ > 0 && (last || SystemClock::Get().Now() >= next_checkpoint_))
+    if (since_checkpoint_ > 0 && (last || options_.clock->Now() >= next_checkpoint_))
       AddCheckpoint();
     if (!lines_.empty() || failing_) Write();
   }
