@@ -201,6 +201,18 @@ def reloaded(servers):
     expect(700 - each < used <= 700, "the new window is given, and no more", used, each)
 
 
+def other_secrets(servers):
+    """What a file of a secret holds is read at the start: a reload that finds something else there says so."""
+    server = servers.servers[0]
+    for name, field in (("password", "limits.shared.password_file"), ("pepper", "auth.api_keys.pepper_file")):
+        file = server.folder / name
+        before = file.read_text()
+        file.write_text("q" * 40)
+        server.process.send_signal(signal.SIGHUP)
+        server.wait(lambda: f"restart_required: {field}" in server.log, field)
+        file.write_text(before)
+
+
 def killed_server(redis, servers):
     """The slots of a server that is gone come back by themselves."""
     server, key = servers.servers[2], servers.keys[2]["slots"]
@@ -351,6 +363,7 @@ def main():
     with fleet("block") as (redis, servers):
         exact(redis, servers)
         reloaded(servers)
+        other_secrets(servers)
         killed_server(redis, servers)
         faults(redis, servers)
     with fleet("local") as (redis, servers):
