@@ -237,6 +237,7 @@ struct RequestRecord {
   bool stream = false;
   UsageTotals usage;
   absl::Duration queue_time, prefill_time, decode_time, first_token_time, total_time;
+  absl::Duration chain_time;  // of the chain's links, before the call went to a model
   std::vector<std::pair<std::string, std::string>> tags;  // by links of the chain
 };
 

@@ -59,15 +59,17 @@ size_t TakeBytes(char* bytes, size_t size, size_t count, void* user) {
 /// Opens after failures in a row; then one call at a time finds out whether the service is back.
 class Breaker {
  public:
-  bool Allow() {
+  enum Pass : uint8_t { kNo, kYes, kProbe };
+  Pass Allow() {
     const std::lock_guard lock(mutex_);
-    if (failures_ < kFailuresToOpen) return true;
-    if (Steady::now() < closed_until_) return false;
-    closed_until_ = Steady::now() + kOpenFor;
-    return true;
+    if (failures_ < kFailuresToOpen) return kYes;
+    if (probed_ || Steady::now() < closed_until_) return kNo;
+    probed_ = true;
+    return kProbe;
   }
-  void Tell(bool good) {
+  void Tell(Pass pass, bool good) {
     const std::lock_guard lock(mutex_);
+    if (pass == kProbe) probed_ = false;
     failures_ = good ? 0 : failures_ + 1;
     if (failures_ >= kFailuresToOpen) closed_until_ = Steady::now() + kOpenFor;
   }
@@ -75,6 +77,7 @@ class Breaker {
  private:
   std::mutex mutex_;  // guards from here
   int failures_ = 0;
+  bool probed_ = false;  // a call finds out now
   Steady::time_point closed_until_;
 };
 
@@ -112,7 +115,9 @@ class HttpLink final : public ChainLink {
 
   LinkResult Ask(LinkView& view, const char* phase, const Json& body,
                  std::optional<Json>* changed) {
-    if (!breaker_.Allow()) return LinkResult::Fail("the service failed before and is left alone");
+    const Breaker::Pass pass = breaker_.Allow();
+    if (pass == Breaker::kNo)
+      return LinkResult::Fail("the service failed before and is left alone");
     const Json asked = {
         {"phase", phase}, {"request_id", view.request_id}, {"tenant", view.tenant}, {"body", body}};
     std::string text;
@@ -127,7 +132,7 @@ class HttpLink final : public ChainLink {
       }
     }
     LinkResult result = wrong.empty() ? Follow(answer, view, changed) : LinkResult::Fail(wrong);
-    breaker_.Tell(result.outcome != LinkOutcome::kFailed);
+    breaker_.Tell(pass, result.outcome != LinkOutcome::kFailed);
     return result;
   }
 

@@ -45,6 +45,12 @@ void AddValues(const ConfigSection& section, const std::string& prefix,
   }
 }
 
+/// A file that is named as before and holds something else.
+void AddSecret(const char* path, bool same_file, bool same_secret, std::vector<ConfigChange>& out) {
+  if (same_file && !same_secret)
+    out.push_back({path, "a secret", "another secret", IsLivePath(path)});
+}
+
 }  // namespace
 
 absl::Span<const std::string_view> LivePaths() { return kLivePaths; }
@@ -97,6 +103,12 @@ std::vector<ConfigChange> ConfigChanges(const ServerConfig& before, const Server
     out.push_back({"auth.api_keys", absl::StrCat(before.auth.api_keys.size(), " keys"),
                    absl::StrCat(after.auth.api_keys.size(), " keys"), true});
   }
+  const AuthSection &was = before.auth, &is = after.auth;
+  const SharedLimitsSection &shared = before.limits.shared, &shares = after.limits.shared;
+  AddSecret("auth.api_keys.pepper_file", was.key_file.pepper_file == is.key_file.pepper_file,
+            was.key_file.pepper == is.key_file.pepper, out);
+  AddSecret("limits.shared.password_file", shared.password_file == shares.password_file,
+            shared.password == shares.password, out);
   return out;
 }
 

@@ -27,7 +27,8 @@ struct ConfigChange {
   std::string before, after;  // empty: not there
   bool live = false;          // a running server takes it
 };
-/// In the order of paths. API keys count as one change of auth.api_keys, without their text.
+/// In the order of paths, behind them secrets: API keys count as one change of auth.api_keys, what
+/// files of secrets hold as one of their paths, without their text.
 std::vector<ConfigChange> ConfigChanges(const ServerConfig& before, const ServerConfig& after);
 
 /// The same of two results of ConfigValues.

@@ -53,7 +53,7 @@ absl::Status AuditError(std::string_view what) {
 std::unique_ptr<AuditLoop> AuditLoop::Start(Options options) {
   std::unique_ptr<AuditLoop> loop(new AuditLoop(std::move(options)));
   loop->Show(loop->Open());
-  loop->next_checkpoint_ = absl::Now() + kCheckpointTime;
+  loop->next_checkpoint_ = loop->options_.clock->Now() + kCheckpointTime;
   loop->thread_ = std::thread([raw = loop.get()] { raw->Run(); });
   return loop;
 }
@@ -203,16 +203,16 @@ void AuditLoop::AddCheckpoint() {
   }
   AddLine("checkpoint", absl::Now(), rest);
   since_checkpoint_ = 0;
-  next_checkpoint_ = absl::Now() + kCheckpointTime;
+  next_checkpoint_ = options_.clock->Now() + kCheckpointTime;
 }
 
 /// What could not be kept is at least counted.
 void AuditLoop::AddLost(bool last) {
-  const absl::Time now = absl::Now();
+  const absl::Time now = options_.clock->Now();
   if (const int64_t lost = lost_.exchange(0); lost > 0)
-    AddLine("lost", now, absl::StrCat(",\"lines\":", lost));
+    AddLine("lost", absl::Now(), absl::StrCat(",\"lines\":", lost));
   if (denied_more_ == 0 || (!last && now < next_denied_more_)) return;
-  AddLine("denied", now, absl::StrCat(",\"more\":", std::exchange(denied_more_, 0)));
+  AddLine("denied", absl::Now(), absl::StrCat(",\"more\":", std::exchange(denied_more_, 0)));
   next_denied_more_ = now + absl::Seconds(1);
 }
 
@@ -249,7 +249,8 @@ absl::Status AuditLoop::WriteHead() {
   return absl::OkStatus();
 }
 
-/// Files whose last line is older than the limit; never the one that is written.
+/// Files whose last line is older than the limit; never the one that is written. A time of day that
+/// is set ahead while the server runs ages nothing.
 void AuditLoop::DropOld() {
   const absl::Duration ttl = options_.ttl ? options_.ttl() : absl::ZeroDuration();
   const std::vector<std::string> files = AuditFiles(options_.dir);
@@ -257,7 +258,7 @@ void AuditLoop::DropOld() {
   for (size_t i = 0; i + 1 < files.size(); ++i) {
     struct stat file {};
     if (stat(files[i].c_str(), &file) != 0 ||
-        absl::Now() - absl::TimeFromTimespec(file.st_mtim) < ttl)
+        options_.clock->Now() - absl::TimeFromTimespec(file.st_mtim) < ttl)
       return;
     const std::string next = std::filesystem::path(files[i + 1]).filename().string();
     int64_t first = 0;
@@ -307,7 +308,8 @@ void AuditLoop::Run() {
       queued_ -= static_cast<int64_t>(events.size());
     }
     AddLost(last);
-    if (since_checkpoint_ > 0 && (last || absl::Now() >= next_checkpoint_)) AddCheckpoint();
+    if (since_checkpoint_ > 0 && (last || options_.clock->Now() >= next_checkpoint_))
+      AddCheckpoint();
     if (!lines_.empty() || failing_) Write();
   }
 }

@@ -18,6 +18,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "base/clock.h"
 #include "base/mailbox.h"
 #include "ledger/audit_chain.h"
 #include "metrics/catalogue.h"
@@ -38,7 +39,8 @@ class AuditLoop {
     std::string dir;
     std::shared_ptr<const AuditKey> key;  // null: checkpoints are not signed
     int64_t rotate_bytes = 64 << 20;
-    std::function<absl::Duration()> ttl;  // of files; zero: they stay
+    std::function<absl::Duration()> ttl;       // of files; zero: they stay
+    const Clock* clock = &SystemClock::Get();  // of durations; outlives the loop
     AccountMetrics metrics;
     std::function<void(bool failed, std::string_view line)> log;
   };

@@ -137,6 +137,9 @@ void WriteSpans(std::string& out, const TracedRequest& request) {
   const RequestRecord& record = request.record;
   const SpanTimes whole{request.end - record.total_time, request.end};
   WriteRequest(out, record, whole);
+  if (record.chain_time > absl::ZeroDuration())
+    WritePart(out, record, "guard",
+              {whole.begin, std::min(whole.begin + record.chain_time, whole.end)});
   if (!WasPlanned(record)) return;
   const auto within = [&](absl::Time time) { return std::clamp(time, whole.begin, whole.end); };
   const bool has_token = record.first_token_time > absl::ZeroDuration();
@@ -151,8 +154,9 @@ void WriteSpans(std::string& out, const TracedRequest& request) {
 }  // namespace
 
 int64_t NumSpans(const RequestRecord& record) {
-  if (!WasPlanned(record)) return 1;
-  return record.decode_time > absl::ZeroDuration() ? 4 : 3;
+  const int64_t whole = record.chain_time > absl::ZeroDuration() ? 2 : 1;
+  if (!WasPlanned(record)) return whole;
+  return whole + (record.decode_time > absl::ZeroDuration() ? 3 : 2);
 }
 
 std::string OtlpBody(const TraceSource& source, absl::Span<const TracedRequest> requests) {

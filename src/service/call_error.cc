@@ -114,6 +114,10 @@ TenantState LimitsOf(const absl::Status& status) {
   return state;
 }
 
+bool IsServerFailure(const CallError& error) {
+  return error.code == absl::StatusCode::kInternal || error.code == absl::StatusCode::kUnavailable;
+}
+
 CallError ToCallError(const absl::Status& status) {
   return {status.code(), Shown(Message(status), kMaxMessage), FieldOf(status),
           RetryAfterOf(status)};

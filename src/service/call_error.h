@@ -35,6 +35,8 @@ std::optional<int64_t> RetryAfterOf(const absl::Status& status);
 absl::Status WithLimits(absl::Status status, const TenantState& state);
 TenantState LimitsOf(const absl::Status& status);
 CallError ToCallError(const absl::Status& status);
+/// A server's failure, which another model might not have.
+bool IsServerFailure(const CallError& error);
 /// The table of the API: INVALID_ARGUMENT 400, UNAUTHENTICATED 401, ... 500 for what is not in it.
 int HttpStatus(absl::StatusCode code);
 

@@ -58,7 +58,14 @@ LinkView ChainCall::OutView() {
 LinkResult ChainCall::Run(ChainLink& link, absl::FunctionRef<LinkResult()> work, double* seconds) {
   const auto began = std::chrono::steady_clock::now();
   const absl::Duration cpu = link.waits() ? absl::ZeroDuration() : ThreadCpuTime();
-  LinkResult result = work();
+  LinkResult result;
+  if (!link.waits()) {
+    result = work();
+  } else if (const TextLoop::Wait wait(*loop_); wait.granted()) {
+    result = work();
+  } else {
+    result = LinkResult::Fail("too many calls wait for guards");
+  }
   if (!link.waits() && result.passed() && ThreadCpuTime() - cpu > link.settings().timeout)
     result = LinkResult::Fail("it took longer than its timeout");
   const double took =
@@ -82,12 +89,14 @@ absl::Status ChainCall::Enter(ChainLink& link, GenerationCall& call, LinkView& v
   std::optional<GenerationCall> before;
   const bool may_break = link.settings().use == "lua" || link.settings().use == "http";
   if (may_break) before = call;
+  const absl::Time began = SystemClock::Get().Now();
   const LinkResult result = Run(link, [&] {
     LinkResult entered = link.OnCall(view);
     if (!entered.passed() || !before) return entered;
     const std::string wrong = CheckChanged(*before, call);
     return wrong.empty() ? entered : LinkResult::Fail(absl::StrCat("what it made: ", wrong));
   });
+  way_in_ += SystemClock::Get().Now() - began;
   filters_output_ = filters_output_ || link.filters_output() || link.takes_response();
   if (!result.passed()) return StatusOf(result.error);
   if (may_break && !tags_.empty() && tags_.back().first == absl::StrCat("failed.", link.name()))
@@ -124,6 +133,7 @@ void ChainCall::Deny(const CallError& error) {
 
 void ChainCall::Record(const RequestRecord& record) {
   RequestRecord known = record;
+  known.chain_time = way_in_;
   {
     const std::lock_guard lock(mutex_);
     if (denied_) {

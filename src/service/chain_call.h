@@ -58,6 +58,7 @@ class ChainCall final : public RequestLog, public std::enable_shared_from_this<C
   RequestLog* const log_;
   Tags tags_;
   bool filters_output_ = false;
+  absl::Duration way_in_;  // that links took
 
   std::mutex mutex_;  // guards from here
   std::weak_ptr<RunningCall> running_;

@@ -15,11 +15,13 @@ absl::Status FallbackCall::Start() {
 absl::Status FallbackCall::Try(const std::string& model, bool* may_retry) {
   answering_ = model;
   size_t attempt;
+  bool last;
   {
     const std::lock_guard lock(mutex_);
     attempt = ++attempt_;
+    last = next_ >= models_.size();
   }
-  auto started = start_(model, shared_from_this(), may_retry);
+  auto started = start_(model, shared_from_this(), last, may_retry);
   if (!started.ok()) return started.status();
   std::optional<CancelReason> cancelled;
   {
@@ -80,8 +82,7 @@ void FallbackCall::OnDeltas(absl::Span<Delta> deltas) {
 }
 
 void FallbackCall::OnEnd(const ResponseEnd& end) {
-  const bool broken = end.error && (end.error->code == absl::StatusCode::kInternal ||
-                                    end.error->code == absl::StatusCode::kUnavailable);
+  const bool broken = end.error && IsServerFailure(*end.error);
   bool retry;
   {
     const std::lock_guard lock(mutex_);

@@ -21,10 +21,10 @@ class FallbackCall final : public RunningCall,
                            public ResponseSink,
                            public std::enable_shared_from_this<FallbackCall> {
  public:
-  /// Starts the call on the model `name` ("": as the call says); `may_retry`: whether an error is one
-  /// that another model might not have.
+  /// Starts the call on the model `name` ("": as the call says), the `last` that there is;
+  /// `may_retry`: whether an error is one that another model might not have.
   using StartFn = std::function<absl::StatusOr<std::shared_ptr<RunningCall>>(
-      const std::string& name, std::shared_ptr<ResponseSink> sink, bool* may_retry)>;
+      const std::string& name, std::shared_ptr<ResponseSink> sink, bool last, bool* may_retry)>;
 
   FallbackCall(std::vector<std::string> models, std::shared_ptr<ResponseSink> sink, TextLoop* loop,
                StartFn start)

@@ -86,19 +86,18 @@ GenerationService::GenerationService(ServiceParts parts)
 
 absl::StatusOr<std::shared_ptr<const ServedModel>> GenerationService::FindModel(
     const std::optional<std::string>& name, const PrincipalPtr& caller) const {
-  return Named(name, caller, /*to_serve=*/false);
+  return Named(name, TenantPolicy(parts_.config->Get(), caller), /*to_serve=*/false);
 }
 
 absl::StatusOr<std::shared_ptr<const ServedModel>> GenerationService::FindToServe(
     const std::optional<std::string>& name, const PrincipalPtr& caller) const {
-  return Named(name, caller, /*to_serve=*/true);
+  return Named(name, TenantPolicy(parts_.config->Get(), caller), /*to_serve=*/true);
 }
 
 /// What is served under `name`, or the only model, if the caller's tenant may use it. Nothing is
 /// loaded for one that may not.
 absl::StatusOr<std::shared_ptr<const ServedModel>> GenerationService::Named(
-    const std::optional<std::string>& name, const PrincipalPtr& caller, bool to_serve) const {
-  const TenantPolicy tenant(parts_.config->Get(), caller);
+    const std::optional<std::string>& name, const TenantPolicy& tenant, bool to_serve) const {
   if (!name) {
     auto all = parts_.models->List();
     std::erase_if(all, [&](const auto& model) {
@@ -189,24 +188,22 @@ absl::Status GenerationService::Submit(ResponseStream& stream, const GenerationC
 }
 
 absl::StatusOr<std::shared_ptr<RunningCall>> GenerationService::StartOnce(
-    GenerationCall call, std::shared_ptr<ResponseSink> sink, std::shared_ptr<RequestLog> log,
-    bool* engine_refused) {
-  const std::shared_ptr<const ServerConfig> config = parts_.config->Get();
-  const TenantPolicy tenant(config, call.principal);
+    GenerationCall call, const TenantPolicy& tenant, std::shared_ptr<ResponseSink> sink,
+    std::shared_ptr<RequestLog> log, bool last, bool* engine_refused) {
   ASSIGN_OR_RETURN(std::shared_ptr<const ServedModel> model,
-                   FindToServe(call.model, call.principal));
+                   Named(call.model, tenant, /*to_serve=*/true));
   if (!model->can_generate) {
     return InvalidField("model", absl::StrCat("the model \"", model->name,
                                               "\" is an encoder, it generates no text: use ",
                                               model->can_embed ? "/v1/embeddings" : "/v1/rerank"));
   }
   RETURN_IF_ERROR(CheckFieldRanges(call));
-  RETURN_IF_ERROR(CheckFieldsTogether(call, *model, config->limits.max_n));
+  RETURN_IF_ERROR(CheckFieldsTogether(call, *model, tenant.config().limits.max_n));
   RETURN_IF_ERROR(CheckToolChoice(call));
   const EngineLoad load = model->engine->load();
-  if (engine_refused != nullptr) *engine_refused = !load.healthy || load.draining;
+  *engine_refused = !load.healthy || load.draining;
   const absl::Status patient = CheckPatience(call, tenant, *model->engine);
-  if (engine_refused != nullptr && !patient.ok()) *engine_refused = true;
+  if (!patient.ok()) *engine_refused = true;
   RETURN_IF_ERROR(patient);
   RETURN_IF_ERROR(ResolveTexts(call, *model));
   const int64_t kept = call.n.value_or(1), n = NumCandidates(call);
@@ -254,6 +251,7 @@ absl::StatusOr<std::shared_ptr<RunningCall>> GenerationService::StartOnce(
     if (saved > 0) reservation = reserve();
   }
   ASSIGN_OR_RETURN(setup.reservation, std::move(reservation));
+  setup.others_follow = !last;
   setup.cached_price = tenant.cached_price();
   setup.usage = tenant.Meter(parts_.usage);
   setup.model = model;
@@ -284,7 +282,7 @@ absl::StatusOr<std::shared_ptr<RunningCall>> GenerationService::StartOnce(
   setup.interval =
       StreamsOut(call) ? call.stream_interval.value_or(1) : std::numeric_limits<int64_t>::max();
   setup.max_pending =
-      std::max<size_t>(256, config->limits.stream_buffer.value / kPendingTokenBytes);
+      std::max<size_t>(256, tenant.config().limits.stream_buffer.value / kPendingTokenBytes);
   setup.echo = EchoTexts(call, *model, prompts, n);
 
   start.model = model;
@@ -306,10 +304,8 @@ absl::StatusOr<std::shared_ptr<RunningCall>> GenerationService::StartOnce(
   }
   if (!submitted.ok()) {
     stream->Abandon();
-    if (engine_refused != nullptr) {
-      *engine_refused = submitted.code() == absl::StatusCode::kResourceExhausted ||
-                        submitted.code() == absl::StatusCode::kUnavailable;
-    }
+    *engine_refused = submitted.code() == absl::StatusCode::kResourceExhausted ||
+                      submitted.code() == absl::StatusCode::kUnavailable;
     return submitted;
   }
   return stream;

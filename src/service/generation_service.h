@@ -115,23 +115,27 @@ class GenerationService {
 
  private:
   absl::StatusOr<std::shared_ptr<const ServedModel>> Named(const std::optional<std::string>& name,
-                                                           const PrincipalPtr& caller,
+                                                           const TenantPolicy& tenant,
                                                            bool to_serve) const;
   using Started = absl::StatusOr<std::shared_ptr<RunningCall>>;
-  /// Through the chain, in service/start_call.cc.
-  Started StartInChain(GenerationCall call, std::shared_ptr<ResponseSink> sink,
-                       std::shared_ptr<const ChainSet> chains);
+  /// Through the chain, in service/start_call.cc. `tenant`: by the configuration that was in force
+  /// when the call came, which it keeps.
+  Started StartInChain(GenerationCall call, const TenantPolicy& tenant,
+                       std::shared_ptr<ResponseSink> sink, std::shared_ptr<const ChainSet> chains);
   absl::StatusOr<std::shared_ptr<ResponseSink>> PassLinks(ChainCall& chain, GenerationCall& call,
+                                                          const TenantPolicy& tenant,
                                                           std::shared_ptr<ResponseSink> sink,
                                                           std::shared_ptr<RunningCall>* answered);
-  absl::Status AnswerAgain(const KeptAnswer& kept, const GenerationCall& call, ChainCall& chain,
+  absl::Status AnswerAgain(const KeptAnswer& kept, const GenerationCall& call,
+                           const TenantPolicy& tenant, ChainCall& chain,
                            std::shared_ptr<const ServedModel> model, ResponseSink& sink);
   /// On the call's model, or those that stand in for it. `log` null: the service's own.
-  Started StartOnModels(const GenerationCall& call, std::shared_ptr<ResponseSink> sink,
-                        std::shared_ptr<RequestLog> log);
-  /// On one model. `engine_refused` (may be null): another model might take the call.
-  Started StartOnce(GenerationCall call, std::shared_ptr<ResponseSink> sink,
-                    std::shared_ptr<RequestLog> log, bool* engine_refused);
+  Started StartOnModels(const GenerationCall& call, const TenantPolicy& tenant,
+                        std::shared_ptr<ResponseSink> sink, std::shared_ptr<RequestLog> log);
+  /// On one model. `last`: no other follows. `engine_refused`: another model might take the call.
+  Started StartOnce(GenerationCall call, const TenantPolicy& tenant,
+                    std::shared_ptr<ResponseSink> sink, std::shared_ptr<RequestLog> log, bool last,
+                    bool* engine_refused);
   static RequestRecord NewRecord(const GenerationCall& call);
   absl::Status CheckRoom(size_t num_prompts, int64_t n) const;
   absl::Status Submit(ResponseStream& stream, const GenerationCall& call,

@@ -11,9 +11,9 @@ namespace penstock {
 /// the epoch that the server knows or "", one that may be begun, rpm, tpm, parallel, budget, its
 /// milliseconds, tokens, requests; renew: leases. Limits of 0 are none. reserve takes tokens and
 /// requests, settle gives them back (taking, where negative).
-/// Answers {0 refused, 1 done, 2 older than what was done already; the limit that refuses (1 rpm,
-/// 2 tpm, 3 parallel, 4 budget), milliseconds to wait, requests left, tokens left, budget taken by
-/// all, its window, leases, epoch}.
+/// Answers {0 refused, 1 done, 2 its number is not above one seen before; the limit that refuses
+/// (1 rpm, 2 tpm, 3 parallel, 4 budget), milliseconds to wait, requests left, tokens left, budget
+/// taken by all, its window, leases, the server's highest number, epoch}.
 /// What a server has taken of a budget is set, not added: its figure mends whatever Redis has lost
 /// or was told twice. A Redis that was emptied under servers that knew it begins with empty buckets.
 inline constexpr char kLimitsScript[] = R"lua(
@@ -110,7 +110,7 @@ keep(KEYS[1], rpm, request_level)
 keep(KEYS[2], tpm, token_level)
 if running > 0 or op == "renew" then redis.call("PEXPIRE", KEYS[3], lease_ms + 1000) end
 return {done, limit, math.ceil(wait), math.floor(request_level), math.floor(token_level), used,
-        window, running, epoch}
+        window, running, math.max(number, seen or 0), epoch}
 )lua";
 
 }  // namespace penstock

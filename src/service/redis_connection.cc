@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "base/clock.h"
 #include "base/status_macros.h"
 
 namespace penstock {
@@ -34,7 +34,7 @@ absl::StatusOr<std::unique_ptr<RedisConnection>> RedisConnection::Open(const std
   if (redisSetTimeout(context, limit) != REDIS_OK) return connection->Error();
   if (password.empty()) return connection;
   RETURN_IF_ERROR(connection->Append({"AUTH", password}));
-  ASSIGN_OR_RETURN(const ReplyPtr reply, connection->Next(absl::Now() + patience));
+  ASSIGN_OR_RETURN(const ReplyPtr reply, connection->Next(SystemClock::Get().Now() + patience));
   if (reply->type == REDIS_REPLY_STATUS) return connection;
   return absl::UnavailableError(absl::StrCat("redis: the password is refused: ", TextOf(*reply)));
 }
@@ -51,13 +51,14 @@ absl::Status RedisConnection::Error() const {
 absl::StatusOr<RedisConnection::ReplyPtr> RedisConnection::Next(absl::Time deadline) {
   for (int sent = 0; sent == 0;) {
     if (redisBufferWrite(context_, &sent) != REDIS_OK) return Error();
-    if (absl::Now() > deadline) return absl::UnavailableError("redis: does not read");
+    if (SystemClock::Get().Now() > deadline) return absl::UnavailableError("redis: does not read");
   }
   void* raw = nullptr;
   while (true) {
     if (redisGetReplyFromReader(context_, &raw) != REDIS_OK) return Error();
     if (raw != nullptr) return ReplyPtr(static_cast<redisReply*>(raw));
-    if (absl::Now() > deadline) return absl::UnavailableError("redis: no answer in time");
+    if (SystemClock::Get().Now() > deadline)
+      return absl::UnavailableError("redis: no answer in time");
     if (context_->reader->len > kMaxUnread)
       return absl::UnavailableError("redis: an answer of a wrong form");
     if (redisBufferRead(context_) != REDIS_OK) return Error();

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "metrics/catalogue.h"
+#include "service/call_error.h"
 #include "service/end_metrics.h"
 #include "service/response_stream.h"
 
@@ -29,6 +30,10 @@ void ResponseStream::End() {
     setup_.usage.CountCached(record.usage.cached_tokens);
     setup_.usage.Discount(discount);
   }
+  // The model that is asked next takes a request of its own.
+  const bool asked_elsewhere =
+      !billed && !cancelled && setup_.others_follow && IsServerFailure(*error_);
+  if (asked_elsewhere) setup_.reservation.reset();
   if (setup_.reservation != nullptr)
     setup_.reservation->Settle(
         billed ? record.usage.prompt_tokens - discount + record.usage.completion_tokens : 0);

@@ -56,8 +56,9 @@ struct StreamSetup {
   std::vector<TokenId> first_prompt_ids;  // per choice, where the prompt's log-probs are wanted
   int32_t params_n = 1;
   std::shared_ptr<TenantLimits::Reservation> reservation;  // settled at the end; null: no limits
-  double cached_price = 1;  // of a cached prompt token, in what is settled
-  UsageMeter usage;         // of the tenant
+  bool others_follow = false;  // another model is asked where this one fails before its first word
+  double cached_price = 1;     // of a cached prompt token, in what is settled
+  UsageMeter usage;            // of the tenant
 };
 
 class ResponseStream final : public TextTask,

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "base/clock.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "ledger/usage_book.h"
@@ -22,10 +23,14 @@ constexpr absl::Duration kLease = absl::Seconds(9), kRenewal = absl::Seconds(3);
 constexpr int kMaxAsks = 1024;
 constexpr size_t kMaxTenants = 16384;  // that something is remembered of
 constexpr size_t kMaxSent = 256;       // commands on their way
-constexpr size_t kReplyNumbers = 8;
+constexpr size_t kReplyNumbers = 9;
+constexpr int64_t kMaxNumber = int64_t{1} << 53;  // that Redis can count to
 constexpr char kEpochKey[] = "penstock:epoch";
 
 std::string Number(int64_t value) { return absl::StrCat(value); }
+
+/// Of durations; only windows of budgets follow the time of day.
+absl::Time Monotonic() { return SystemClock::Get().Now(); }
 
 }  // namespace
 
@@ -79,7 +84,7 @@ SharedDecision SharedLimitsLoop::Reserve(const std::string& tenant, const Shared
                                          int64_t tokens) {
   SharedDecision out;
   if (up_ && ++num_asks_ <= kMaxAsks) {
-    const absl::Time began = absl::Now();
+    const absl::Time began = Monotonic();
     Letter message;
     message.ask = std::make_shared<Pending>();
     const std::shared_ptr<Pending> ask = message.ask;
@@ -93,7 +98,7 @@ SharedDecision SharedLimitsLoop::Reserve(const std::string& tenant, const Shared
       ask->abandoned = !ask->decided;
       out = ask->decision;
     }
-    options_.metrics.shared_seconds.Observe(absl::ToDoubleSeconds(absl::Now() - began));
+    options_.metrics.shared_seconds.Observe(absl::ToDoubleSeconds(Monotonic() - began));
   } else if (up_) {
     --num_asks_;
   }
@@ -148,11 +153,11 @@ void SharedLimitsLoop::Run() {
     const absl::Time next = connection_ == nullptr ? next_try_ : next_renewal_;
     messages_.WaitUntil(std::chrono::steady_clock::now() +
                         absl::ToChronoMilliseconds(
-                            std::clamp(next - absl::Now(), absl::Milliseconds(1), kRenewal)));
+                            std::clamp(next - Monotonic(), absl::Milliseconds(1), kRenewal)));
     if (stopped_) break;
-    if (connection_ == nullptr && absl::Now() >= next_try_) Connect();
+    if (connection_ == nullptr && Monotonic() >= next_try_) Connect();
     Work(messages_.TakeAll());
-    if (connection_ != nullptr && absl::Now() >= next_renewal_) Renew();
+    if (connection_ != nullptr && Monotonic() >= next_renewal_) Renew();
   }
   for (Letter& message : messages_.TakeAll()) {
     if (message.ask != nullptr) message.ask->Decide({});
@@ -164,7 +169,7 @@ void SharedLimitsLoop::Connect() {
       RedisConnection::Open(options_.host, options_.port, options_.password, kPatience);
   if (!connection.ok()) return Fail(connection.status());
   absl::StatusOr<std::string> script =
-      (*connection)->LoadScript(kLimitsScript, absl::Now() + kPatience);
+      (*connection)->LoadScript(kLimitsScript, Monotonic() + kPatience);
   if (!script.ok()) return Fail(script.status());
   connection_ = *std::move(connection);
   script_ = *std::move(script);
@@ -183,7 +188,7 @@ void SharedLimitsLoop::Fail(const absl::Status& why) {
   if (up_.exchange(false)) ++outages_;
   options_.metrics.shared_up.Set(0);
   connection_.reset();
-  next_try_ = absl::Now() + pause_;
+  next_try_ = Monotonic() + pause_;
   pause_ = std::min(pause_ * 2, kLongPause);
   if (!complaint_.empty()) return;  // said once for each outage
   complaint_ = std::string(Message(why));
@@ -277,23 +282,33 @@ std::vector<std::string> SharedLimitsLoop::Arguments(const Command& command, boo
 }
 
 /// Sends all and awaits all answers. False: there is no connection any more, and whoever has heard
-/// nothing hears nothing.
+/// nothing hears nothing. What was numbered below what Redis has seen of this server, as after its
+/// time of day was set back, is sent once more.
 bool SharedLimitsLoop::Send(const std::vector<Command>& commands) {
+  std::vector<Command> stale;
+  if (!SendOnce(commands, &stale)) return false;
+  return stale.empty() || SendOnce(stale, nullptr);
+}
+
+bool SharedLimitsLoop::SendOnce(const std::vector<Command>& commands, std::vector<Command>* stale) {
   std::set<std::string> told;
   absl::Status status;
   for (const Command& command : commands) {
     status = connection_->Append(Arguments(command, told.insert(command.tenant).second));
     if (!status.ok()) break;
   }
-  const absl::Time deadline = absl::Now() + kPatience;
+  const absl::Time deadline = Monotonic() + kPatience;
   for (size_t i = 0; i < commands.size() && status.ok(); ++i) {
     const absl::StatusOr<RedisConnection::Reply> reply = connection_->Read(kReplyNumbers, deadline);
     status = reply.status();
     if (status.ok() && (std::any_of(reply->numbers.begin() + 1, reply->numbers.begin() + 3,
                                     [](int64_t n) { return n < 0; }) ||
-                        reply->numbers[0] < 0 || reply->numbers[0] > 2 || reply->text.empty()))
+                        reply->numbers[0] < 0 || reply->numbers[0] > 2 ||
+                        reply->numbers[8] > kMaxNumber || reply->text.empty()))
       status = absl::UnavailableError("redis: an answer of a wrong form");
-    if (status.ok()) TakeReply(commands[i], *reply);
+    if (!status.ok()) break;
+    TakeReply(commands[i], *reply);
+    if (reply->numbers[0] == 2 && stale != nullptr) stale->push_back(commands[i]);
   }
   if (!status.ok()) Fail(status);
   return status.ok();
@@ -303,6 +318,7 @@ void SharedLimitsLoop::TakeReply(const Command& command, const RedisConnection::
   const std::vector<int64_t>& n = reply.numbers;
   Book& book = BookOf(command.tenant);
   epoch_ = reply.text;
+  number_ = std::max(number_, n[8]);
   if (n[6] != book.window) {  // another window has begun, and with it the account
     book.window = n[6];
     book.settled = 0;
@@ -315,7 +331,7 @@ void SharedLimitsLoop::TakeReply(const Command& command, const RedisConnection::
   {
     const std::lock_guard lock(known_mutex_);
     if (known_.size() >= kMaxTenants && !known_.contains(command.tenant)) known_.clear();
-    known_[command.tenant] = {n[3], n[4], n[5], absl::Now()};
+    known_[command.tenant] = {n[3], n[4], n[5], Monotonic()};
   }
   if (command.what == Command::kSettle && command.lease.empty() && n[0] == 1) {
     book.owed_tokens += command.tokens;  // negative, as a rule
@@ -323,7 +339,7 @@ void SharedLimitsLoop::TakeReply(const Command& command, const RedisConnection::
   }
   if (command.what != Command::kReserve) return;
   SharedDecision decision;
-  if (n[0] == 2) return;  // Redis did this after something later: as if it had not answered
+  if (n[0] == 2) return;  // as if it had not answered
   decision.outcome = n[0] == 1 ? SharedDecision::kAdmitted : SharedDecision::kRefused;
   decision.limit = static_cast<SharedDecision::Limit>(std::min<int64_t>(n[1], 4));
   decision.wait = absl::Milliseconds(n[2]);
@@ -342,7 +358,7 @@ void SharedLimitsLoop::TakeReply(const Command& command, const RedisConnection::
 
 /// Leases that are to live on, what was taken without Redis, and, where it has forgotten, the rest.
 void SharedLimitsLoop::Renew() {
-  next_renewal_ = absl::Now() + kRenewal;
+  next_renewal_ = Monotonic() + kRenewal;
   std::vector<Command> commands;
   const std::string epoch_before = epoch_;
   // A tenant that there cannot be, to see whether Redis works and remembers.

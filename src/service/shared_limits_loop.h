@@ -109,6 +109,7 @@ class SharedLimitsLoop {
   void TakeChange(Change& change, std::vector<Command>& commands);
   void Tell(Change change);
   bool Send(const std::vector<Command>& commands);
+  bool SendOnce(const std::vector<Command>& commands, std::vector<Command>* stale);
   void Renew();
   Book& BookOf(const std::string& tenant);
   std::vector<std::string> Arguments(const Command& command, bool with_own);
@@ -129,7 +130,7 @@ class SharedLimitsLoop {
   std::string script_;  // its digest
   std::string epoch_;   // of Redis; empty: none seen
   std::string complaint_;
-  int64_t number_ = 0;  // of the last command
+  int64_t number_ = 0;  // of the last command, or one that Redis has seen after it
   absl::Time next_try_ = absl::InfinitePast(), next_renewal_ = absl::InfinitePast();
   absl::Duration pause_;
   std::map<std::string, Book> books_;

@@ -91,43 +91,42 @@ absl::StatusOr<std::shared_ptr<RunningCall>> GenerationService::Start(
     GenerationCall call, std::shared_ptr<ResponseSink> sink) {
   RETURN_IF_ERROR(CheckOpen());
   const ChainSetPtr chains = parts_.chains == nullptr ? nullptr : *parts_.chains->Get();
-  const std::string& tenant =
-      call.principal == nullptr ? std::string(kAnonymousTenant) : call.principal->tenant;
-  if (chains == nullptr || chains->For(tenant).empty())
-    return StartOnModels(call, std::move(sink), nullptr);
-  return StartInChain(std::move(call), std::move(sink), chains);
+  const TenantPolicy tenant(parts_.config->Get(), call.principal);
+  if (chains == nullptr || chains->For(tenant.name()).empty())
+    return StartOnModels(call, tenant, std::move(sink), nullptr);
+  return StartInChain(std::move(call), tenant, std::move(sink), chains);
 }
 
 absl::StatusOr<std::shared_ptr<RunningCall>> GenerationService::StartInChain(
-    GenerationCall call, std::shared_ptr<ResponseSink> sink, ChainSetPtr chains) {
+    GenerationCall call, const TenantPolicy& tenant, std::shared_ptr<ResponseSink> sink,
+    ChainSetPtr chains) {
   auto chain = std::make_shared<ChainCall>(call, std::move(chains), parts_.loop, parts_.log);
   std::shared_ptr<RunningCall> answered;
-  ASSIGN_OR_RETURN(sink, PassLinks(*chain, call, std::move(sink), &answered));
+  ASSIGN_OR_RETURN(sink, PassLinks(*chain, call, tenant, std::move(sink), &answered));
   if (answered != nullptr) return answered;
   if (chain->filters_output()) {
     RETURN_IF_ERROR(CheckNoTokens(call));
     ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model,
-                     FindToServe(call.model, call.principal));
+                     Named(call.model, tenant, /*to_serve=*/true));
     if (model->tokenizer == nullptr)
       return InvalidField("model", "guards cannot read what a model without a tokenizer says");
   }
   ASSIGN_OR_RETURN(std::shared_ptr<RunningCall> running,
-                   StartOnModels(call, std::move(sink), chain));
+                   StartOnModels(call, tenant, std::move(sink), chain));
   chain->Attach(running);
   return running;
 }
 
 /// The sink behind the last link; or `answered`, where a cache had the answer.
 absl::StatusOr<std::shared_ptr<ResponseSink>> GenerationService::PassLinks(
-    ChainCall& chain, GenerationCall& call, std::shared_ptr<ResponseSink> sink,
-    std::shared_ptr<RunningCall>* answered) {
+    ChainCall& chain, GenerationCall& call, const TenantPolicy& tenant,
+    std::shared_ptr<ResponseSink> sink, std::shared_ptr<RunningCall>* answered) {
   const CpuPart part(FrontPart::kChain);
   for (const std::shared_ptr<ChainLink>& link : chain.links()) {
     // A link may have named another model; whether there is one, whoever starts the call says.
-    const auto found = FindToServe(call.model, call.principal);
+    const auto found = Named(call.model, tenant, /*to_serve=*/true);
     const std::shared_ptr<const ServedModel> model = found.ok() ? *found : nullptr;
     if (link->cache() != nullptr) {
-      const TenantPolicy tenant(parts_.config->Get(), call.principal);
       const std::string owner = tenant.CacheOwner();
       if (model == nullptr || owner.empty() || !IsRepeatable(call, *model)) continue;
       const std::string key = CallKey(call, *model, owner);
@@ -136,7 +135,7 @@ absl::StatusOr<std::shared_ptr<ResponseSink>> GenerationService::PassLinks(
         sink = std::make_shared<KeepingSink>(link, key, parts_.clock, std::move(sink));
         continue;
       }
-      RETURN_IF_ERROR(AnswerAgain(*kept, call, chain, model, *sink));
+      RETURN_IF_ERROR(AnswerAgain(*kept, call, tenant, chain, model, *sink));
       *answered = std::make_shared<AnsweredCall>();
       return sink;
     }
@@ -157,10 +156,9 @@ absl::StatusOr<std::shared_ptr<ResponseSink>> GenerationService::PassLinks(
 }
 
 absl::Status GenerationService::AnswerAgain(const KeptAnswer& kept, const GenerationCall& call,
-                                            ChainCall& chain,
+                                            const TenantPolicy& tenant, ChainCall& chain,
                                             std::shared_ptr<const ServedModel> model,
                                             ResponseSink& sink) {
-  const TenantPolicy tenant(parts_.config->Get(), call.principal);
   ASSIGN_OR_RETURN(const auto reservation, tenant.Reserve(*limits_, 0));
   ResponseStart start;
   start.model = model;
@@ -192,28 +190,31 @@ absl::Status GenerationService::AnswerAgain(const KeptAnswer& kept, const Genera
 }
 
 absl::StatusOr<std::shared_ptr<RunningCall>> GenerationService::StartOnModels(
-    const GenerationCall& call, std::shared_ptr<ResponseSink> sink,
+    const GenerationCall& call, const TenantPolicy& tenant, std::shared_ptr<ResponseSink> sink,
     std::shared_ptr<RequestLog> log) {
-  const auto named = FindModel(call.model, call.principal);
-  const std::shared_ptr<const ServerConfig> config = parts_.config->Get();
+  const auto named = Named(call.model, tenant, /*to_serve=*/false);
+  const auto& models = tenant.config().models;
   std::vector<std::string> others;
   if (named.ok()) {
-    if (const auto entry = config->models.find((*named)->name); entry != config->models.end()) {
+    if (const auto entry = models.find((*named)->name); entry != models.end()) {
       for (const std::string& other : entry->second.fallback) {
-        if (FindModel(other, call.principal).ok()) others.push_back(other);
+        if (Named(other, tenant, /*to_serve=*/false).ok()) others.push_back(other);
       }
     }
   }
-  if (others.empty()) return StartOnce(call, std::move(sink), std::move(log), nullptr);
-  const auto start = [this, call, log, first = (*named)->name](const std::string& name,
-                                                               std::shared_ptr<ResponseSink> to,
-                                                               bool* may_retry) -> Started {
+  if (others.empty()) {
+    bool ignored = false;
+    return StartOnce(call, tenant, std::move(sink), std::move(log), /*last=*/true, &ignored);
+  }
+  const auto start = [this, call, tenant, log, first = (*named)->name](
+                         const std::string& name, std::shared_ptr<ResponseSink> to, bool last,
+                         bool* may_retry) -> Started {
     GenerationCall again = call;
     if (!name.empty()) {
       again.model = name;
       if (parts_.catalogue != nullptr) parts_.catalogue->CountFallback(first);
     }
-    return StartOnce(std::move(again), std::move(to), log, may_retry);
+    return StartOnce(std::move(again), tenant, std::move(to), log, last, may_retry);
   };
   auto running =
       std::make_shared<FallbackCall>(std::move(others), std::move(sink), parts_.loop, start);

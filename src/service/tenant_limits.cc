@@ -88,7 +88,7 @@ void TenantLimits::Reservation::End(int64_t used, bool ran) {
   SharedLimitsLoop* const shared = limits->shared_.get();
   if (shared_.outcome == SharedDecision::kAdmitted)
     return shared->Settle(tenant_, shared_, tokens_, used, ran);
-  limits->Settle(tenant_, tokens_, used, ran);
+  limits->Settle(tenant_, number_, tokens_, used, ran);
   if (shared != nullptr) shared->CountLocal(tenant_, SharedRulesOf(rules_), tokens_, used);
 }
 
@@ -101,6 +101,29 @@ void TenantLimits::Bucket::Refill(double new_size, absl::Time now) {
   size = new_size;
   level = std::min(level, size);
   at = now;
+  while (all_returns > size - level && !returns.empty()) {
+    const auto oldest = returns.begin();
+    const double lost = std::min(oldest->second, all_returns - (size - level));
+    oldest->second -= lost;
+    all_returns -= lost;
+    if (oldest->second <= 0) returns.erase(oldest);
+  }
+}
+
+void TenantLimits::Bucket::Take(int64_t call, double amount) {
+  level -= amount;
+  returns[call] = amount;
+  all_returns += amount;
+}
+
+void TenantLimits::Bucket::GiveBack(int64_t call, double amount) {
+  double most = 0;
+  if (const auto it = returns.find(call); it != returns.end()) {
+    most = it->second;
+    returns.erase(it);
+  }
+  level += std::min(amount, most);
+  all_returns = returns.empty() ? 0 : all_returns - most;
 }
 
 absl::Duration TenantLimits::Bucket::Until(double amount) const {
@@ -151,7 +174,7 @@ TenantLimits::Reserved TenantLimits::ReserveTogether(const std::string& tenant,
   switch (decision.outcome) {
     case SharedDecision::kAdmitted:
       return std::make_unique<Reservation>(shared_from_this(), tenant, rules, tokens, state,
-                                           std::move(decision));
+                                           std::move(decision), /*number=*/0);
     case SharedDecision::kRefused:
       return WithLimits(RefusalOf(tenant, rules, decision), state);
     case SharedDecision::kOutage:
@@ -197,7 +220,7 @@ void TenantLimits::RenewBudget(const std::string& tenant, Account& account,
     account.budget_size = budget;
     return;
   }
-  account.budget_left = static_cast<double>(budget);
+  account.budget_left = static_cast<double>(budget) - account.reserved;  // of calls that still run
   account.budget_size = budget;
   account.budget_end = now + rules.budget_per;
   if (shared_ != nullptr || usage_ == nullptr || budget == 0) return;
@@ -228,7 +251,7 @@ TenantLimits::Reserved TenantLimits::ReserveHere(const std::string& tenant,
   const auto amount = static_cast<double>(tokens);
   const auto take = [&](Bucket& bucket, int64_t limit, double how_much, LimitState& left) {
     if (limit <= 0) return;
-    bucket.level -= how_much;
+    if (how_much > 0) bucket.Take(num_calls_, how_much);
     left = {limit, static_cast<int64_t>(std::max(0.0, bucket.level)), bucket.Until(bucket.size)};
   };
   if (absl::Status refused = Check(tenant, account, rules, tokens, now); !refused.ok()) {
@@ -236,15 +259,18 @@ TenantLimits::Reserved TenantLimits::ReserveHere(const std::string& tenant,
     take(account.tokens, rules.tpm.value, 0, state.tokens);
     return WithLimits(std::move(refused), state);
   }
+  ++num_calls_;
   take(account.requests, rules.rpm.value, 1, state.requests);
   take(account.tokens, rules.tpm.value, amount, state.tokens);
   account.budget_left -= amount;
+  account.reserved += amount;
   ++account.parallel;
   return std::make_unique<Reservation>(shared_from_this(), tenant, rules, tokens, state,
-                                       SharedDecision());
+                                       SharedDecision(), num_calls_);
 }
 
-void TenantLimits::Settle(const std::string& tenant, int64_t reserved, int64_t used, bool ran) {
+void TenantLimits::Settle(const std::string& tenant, int64_t call, int64_t reserved, int64_t used,
+                          bool ran) {
   const absl::Time now = clock_->Now();
   std::lock_guard lock(mutex_);
   const auto it = accounts_.find(tenant);
@@ -252,13 +278,13 @@ void TenantLimits::Settle(const std::string& tenant, int64_t reserved, int64_t u
   Account& account = it->second;
   const auto back = static_cast<double>(reserved - used);
   --account.parallel;
+  account.reserved -= static_cast<double>(reserved);
   const auto budget = static_cast<double>(account.budget_size);
-  account.budget_left = std::min(account.budget_left + back, budget);
+  account.budget_left = std::min(account.budget_left + back, budget - account.reserved);
   account.tokens.Refill(account.tokens.size, now);
-  account.tokens.level = std::min(account.tokens.level + back, account.tokens.size);
-  if (ran) return;
+  account.tokens.GiveBack(call, back);
   account.requests.Refill(account.requests.size, now);
-  account.requests.level = std::min(account.requests.level + 1, account.requests.size);
+  account.requests.GiveBack(call, ran ? 0 : 1);
 }
 
 /// Those of whom nothing is known that a new account would not know too: names come from outside.

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -34,13 +35,14 @@ class TenantLimits : public std::enable_shared_from_this<TenantLimits> {
   class Reservation {
    public:
     Reservation(std::shared_ptr<TenantLimits> limits, std::string tenant, TenantEntry rules,
-                int64_t tokens, TenantState state, SharedDecision shared)
+                int64_t tokens, TenantState state, SharedDecision shared, int64_t number)
         : limits_(std::move(limits)),
           tenant_(std::move(tenant)),
           rules_(std::move(rules)),
           tokens_(tokens),
           state_(state),
-          shared_(std::move(shared)) {}
+          shared_(std::move(shared)),
+          number_(number) {}
     /// Destroyed unsettled it has cost nothing, as a call that never ran.
     ~Reservation();
     Reservation(const Reservation&) = delete;
@@ -59,6 +61,7 @@ class TenantLimits : public std::enable_shared_from_this<TenantLimits> {
     const int64_t tokens_;
     const TenantState state_;
     const SharedDecision shared_;  // kAdmitted: by all servers together
+    const int64_t number_;         // of the call, where this server admitted it alone
   };
   using Reserved = absl::StatusOr<std::unique_ptr<Reservation>>;
 
@@ -75,12 +78,18 @@ class TenantLimits : public std::enable_shared_from_this<TenantLimits> {
     double level = 0;
     double size = 0;  // also what flows in during a minute; 0: never used
     absl::Time at;
+    std::map<int64_t, double> returns;  // what may yet come back of each call, the oldest first
+    double all_returns = 0;
     void Refill(double new_size, absl::Time now);
+    void Take(int64_t call, double amount);
+    /// What comes back after the bucket has refilled would have run over: it does not count.
+    void GiveBack(int64_t call, double amount);
     absl::Duration Until(double amount) const;  // that much is there
   };
   struct Account {
     Bucket requests, tokens;
     int64_t parallel = 0;  // calls that run
+    double reserved = 0;   // tokens of them
     double budget_left = 0;
     int64_t budget_size = 0;
     absl::Time budget_end = absl::InfinitePast();
@@ -96,7 +105,7 @@ class TenantLimits : public std::enable_shared_from_this<TenantLimits> {
   void BeginPart(const std::string& tenant, Account& account, int32_t replicas, absl::Time now);
   void RenewBudget(const std::string& tenant, Account& account, const TenantEntry& rules,
                    absl::Time now);
-  void Settle(const std::string& tenant, int64_t reserved, int64_t used, bool ran);
+  void Settle(const std::string& tenant, int64_t call, int64_t reserved, int64_t used, bool ran);
   void ForgetIdle(absl::Time now);
 
   const Clock* const clock_;
@@ -104,6 +113,7 @@ class TenantLimits : public std::enable_shared_from_this<TenantLimits> {
   const std::shared_ptr<UsageBook> usage_;
   std::mutex mutex_;  // guards from here
   absl::flat_hash_map<std::string, Account> accounts_;
+  int64_t num_calls_ = 0;  // admitted
 };
 
 }  // namespace penstock

@@ -24,6 +24,7 @@ class TenantPolicy {
   TenantPolicy(std::shared_ptr<const ServerConfig> config, const PrincipalPtr& principal);
 
   const std::string& name() const { return tenant_; }
+  const ServerConfig& config() const { return *config_; }
   /// Whether tenant and key may use the model (null: none that is loaded) that it calls `name`.
   bool MayUse(const ServedModel* model, std::string_view name) const;
   /// Of a prompt token that was in the cache, where a token counts 1.

@@ -4,13 +4,20 @@
 #include <utility>
 
 namespace penstock {
+namespace {
+
+thread_local const TextLoop* loop_of_call = nullptr;  // that runs a call on this thread
+
+}  // namespace
 
 TextLoop::TextLoop(int num_threads, size_t max_calls, CpuParts* parts)
-    : max_calls_(max_calls), parts_(parts) {
-  if (num_threads <= 0) num_threads = std::max(2u, std::thread::hardware_concurrency());
-  max_busy_calls_ = std::max(1, num_threads - 1);
-  threads_.reserve(num_threads);
-  for (int i = 0; i < num_threads; ++i) threads_.emplace_back([this] { Work(); });
+    : num_threads_(num_threads > 0 ? num_threads
+                                   : std::max(2u, std::thread::hardware_concurrency())),
+      max_calls_(max_calls),
+      parts_(parts),
+      max_busy_calls_(std::max<size_t>(1, num_threads_ - 1)) {
+  threads_.reserve(num_threads_ + kMaxWaits);
+  for (size_t i = 0; i < num_threads_; ++i) threads_.emplace_back([this] { Work(); });
 }
 
 TextLoop::~TextLoop() { Stop(); }
@@ -34,30 +41,63 @@ void TextLoop::Schedule(std::shared_ptr<TextTask> task) {
   ready_.notify_one();
 }
 
+/// Where calls have come back from waiting more run than there should; tasks have one even then.
+bool TextLoop::MayRunTask() const {
+  return !tasks_.empty() && (running_ < num_threads_ || running_ == busy_calls_);
+}
+
+bool TextLoop::MayRunCall() const { return !calls_.empty() && busy_calls_ < max_busy_calls_; }
+
+bool TextLoop::BeginWait() {
+  if (loop_of_call != this) return true;
+  const std::lock_guard lock(mutex_);
+  if (waiting_ >= kMaxWaits) return false;
+  ++waiting_;
+  --running_;
+  --busy_calls_;
+  if (!stopping_ && threads_.size() < num_threads_ + waiting_)
+    threads_.emplace_back([this] { Work(); });
+  ready_.notify_one();
+  return true;
+}
+
+void TextLoop::EndWait() {
+  if (loop_of_call != this) return;
+  const std::lock_guard lock(mutex_);
+  --waiting_;
+  ++running_;
+  ++busy_calls_;
+}
+
 void TextLoop::Work() {
   const CpuParts::Thread counted(parts_, FrontPart::kAnswers);
   std::unique_lock lock(mutex_);
   while (true) {
-    const auto may_call = [this] { return !calls_.empty() && busy_calls_ < max_busy_calls_; };
-    ready_.wait(lock, [&] { return !tasks_.empty() || may_call() || stopping_; });
-    if (!tasks_.empty()) {
+    ready_.wait(lock, [this] { return MayRunTask() || MayRunCall() || stopping_; });
+    if (MayRunTask()) {
       std::shared_ptr<TextTask> task = std::move(tasks_.front());
       tasks_.pop_front();
+      ++running_;
       lock.unlock();
       task->Run();
       task.reset();
       lock.lock();
-    } else if (may_call()) {
+      --running_;
+    } else if (MayRunCall()) {
       std::function<void()> call = std::move(calls_.front());
       calls_.pop_front();
+      ++running_;
       ++busy_calls_;
       lock.unlock();
       {
         const CpuPart part(FrontPart::kRequests);
+        loop_of_call = this;
         call();
         call = nullptr;
+        loop_of_call = nullptr;
       }
       lock.lock();
+      --running_;
       --busy_calls_;
       if (!calls_.empty()) ready_.notify_one();
     } else {

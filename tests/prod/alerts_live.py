@@ -28,9 +28,9 @@ if not PROMETHEUS or not ALERTMANAGER:
     print("Prometheus or Alertmanager is not installed")
     sys.exit(77)
 PATIENCE = 90  # seconds, on a machine that does other things
-# Needs a machine, a disk or a script that is not sound; rules_unit.py fires them.
-NOT_LIVE = {"PenstockKernelDisabled", "PenstockGuardFails", "PenstockAuditBroken", "PenstockUsageNotWritten",
-            "PenstockGpuLost", "PenstockGpuThrottled", "PenstockGpuMemoryErrors", "PenstockGpuFaults"}
+# Needs a machine that is not sound; rules_unit.py fires them.
+NOT_LIVE = {"PenstockKernelDisabled", "PenstockGpuLost",
+            "PenstockGpuThrottled", "PenstockGpuMemoryErrors", "PenstockGpuFaults"}
 
 
 def wait(condition, what, seconds=PATIENCE):
@@ -114,7 +114,8 @@ def quickened():
     """The rules with seconds in the place of minutes."""
     text = (ROOT / "deploy/prometheus/penstock.rules.yml").read_text()
     text = re.sub(r"for: \w+", "for: 2s", text)
-    text = text.replace("interval: 15s", "interval: 1s").replace("[1h]", "[20s]").replace("[5m]", "[10s]")
+    text = text.replace("interval: 15s", "interval: 1s").replace("[1h]", "[20s]")
+    text = re.sub(r"\[(5|10)m\]", "[10s]", text)
     # The stall's own threshold, which the server's limits.stall must not outrun.
     return text.replace("> 30\n", "> 3\n")
 
@@ -260,6 +261,9 @@ def live(folder, alerts):
                                   "speculation": {"method": "off"}}},
             "files": {"limits": {"max_connections": 4096, "stall": "0s"}},
             "auth": {"auth": {"api_key_file": str(folder / "keys")}},
+            "guard": {"guards": {"out": {"use": "http", "url": f"http://127.0.0.1:{free_port()}", "on_error": "skip"}},
+                      "chain": ["out"]},
+            "disk": {"server": {"state_dir": str(folder / "state")}, "privacy": {"audit": {"enabled": True}}},
             "traces": {"observe": {"otlp": f"http://127.0.0.1:{free_port()}", "trace_sample": "100%"}},
         }.items():
             start(name, **more)
@@ -369,6 +373,17 @@ def incidents(folder, hook, watch, stopper, servers, streams, targets, loading, 
         for one in files:
             one.close()
 
+    def let_no_file_grow():
+        size_limit("1000:unlimited")
+        stream("disk", 1, 4)
+
+    def let_files_grow():
+        size_limit("unlimited")
+        end_stream("disk")
+
+    def size_limit(size):
+        subprocess.run(["prlimit", "--pid", str(servers["disk"].process.pid), f"--fsize={size}"], check=True)
+
     def try_keys():
         def run():
             while not unauthorized.is_set():
@@ -400,6 +415,9 @@ def incidents(folder, hook, watch, stopper, servers, streams, targets, loading, 
         Incident("PenstockCertificateEndsSoon", "cert", lambda: certificate(3), lambda: certificate(29)),
         Incident("PenstockAuthFailures", "auth", try_keys, unauthorized.set),
         Incident("PenstockTracesLost", "traces", lambda: stream("traces", 2, 4), lambda: end_stream("traces")),
+        Incident("PenstockGuardFails", "guard", lambda: stream("guard", 1, 4), lambda: end_stream("guard")),
+        Incident("PenstockAuditBroken", "disk", let_no_file_grow, nothing),
+        Incident("PenstockUsageNotWritten", "disk", nothing, let_files_grow),
         Incident("PenstockFilesRunOut", "files", open_files, close_files),
         Incident("PenstockPreemptionStorm", "memory", lambda: stream("memory", 16, 400),
                  lambda: end_stream("memory")),

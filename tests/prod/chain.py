@@ -6,6 +6,7 @@ import json
 import pathlib
 import re
 import threading
+import time
 
 import rig
 
@@ -280,6 +281,22 @@ def callouts():
                              len(Service.seen) == before)(len(Service.seen)), "the breaker")
         Service.mode = "pass"
         server.wait(lambda: call(server, body)[0] == 200, "the breaker closes")
+        # One call at a time finds out whether it is back, however long that takes.
+        Service.mode = "failing"
+        server.wait(lambda: (lambda before: call(server, body)[0] == 503 and
+                             len(Service.seen) == before)(len(Service.seen)), "the breaker")
+        Service.mode, before = "slow", len(Service.seen)
+        probe = threading.Thread(target=lambda: server.wait(
+            lambda: call(server, body)[0] == 200, "the breaker closes"))
+        probe.start()
+        server.wait(lambda: len(Service.seen) > before, "a call that finds out")
+        end = time.monotonic() + 5  # more than two of the breaker's pauses
+        while time.monotonic() < end:
+            rig.expect(call(server, body)[0] == 503, "asked beside the one that finds out")
+        rig.expect(len(Service.seen) == before + 1, "one at a time", Service.seen[before:])
+        Service.release.set()
+        probe.join()
+        Service.release.clear()
         # Slow: its own time-out; skipped where the guard says so.
         guard.update(timeout="200ms", phases=["request"], on_error="skip")
         reload(server, {"guards": {"out": guard}})
@@ -294,6 +311,49 @@ def callouts():
         guard.update(timeout="10s")
         reload(server, {"guards": {"out": guard}})
         server.wait(lambda: json.loads(call(server, body)[2])["model"] == "small", "route")
+    service.shutdown()
+
+
+def slow_for_one():
+    """A tenant whose call-out hangs stops no other tenant; more than 64 such calls are refused."""
+    service = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Service)
+    service.handle_error = lambda *arguments: None
+    threading.Thread(target=service.serve_forever, daemon=True).start()
+    Service.mode = "slow"
+    Service.release.clear()
+
+    def config(folder):
+        (folder / "pepper").write_text("0123456789abcdef" * 4)
+        return {
+            "server": {"state_dir": str(folder / "state"), "public": {"http": "127.0.0.1:0", "grpc": ""},
+                       "text_threads": 2},
+            "auth": {"api_keys": {"pepper_file": "pepper"}}, "chain": ["tenant:guard"],
+            "guards": {"out": {"use": "http", "url": f"http://127.0.0.1:{service.server_port}/check",
+                               "timeout": "60s"}},
+            "tenants": {"*": {}, "slow": {"guard": ["out"]}},
+        }
+
+    with rig.serving(config) as server:
+        slow = server.keys("create", "--tenant", "slow", "--role", "user")["key"]
+        quick = server.keys("create", "--tenant", "quick", "--role", "user")["key"]
+        server.wait(lambda: call(server, ask("hello"), credential=quick)[0] == 200, "keys")
+        seen, statuses = len(Service.seen), []
+
+        def hang():
+            statuses.append(call(server, ask("hello"), credential=slow)[0])
+
+        threads = [threading.Thread(target=hang) for _ in range(70)]
+        for thread in threads:
+            thread.start()
+        server.wait(lambda: len(Service.seen) - seen == 64 and len(statuses) == 6, "64 that wait")
+        rig.expect(set(statuses) == {503}, statuses)
+        for _ in range(5):
+            rig.expect(call(server, ask("hello"), credential=quick)[0] == 200, "another tenant")
+        rig.expect(len(statuses) == 6, "those of the slow one have not waited", statuses)
+        Service.release.set()
+        for thread in threads:
+            thread.join()
+        rig.expect(statuses.count(200) == 64, statuses)
     service.shutdown()
 
 
@@ -339,5 +399,6 @@ if __name__ == "__main__":
     cache()
     fallback()
     callouts()
+    slow_for_one()
     over_grpc()
     print("ok")

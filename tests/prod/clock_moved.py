@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 
-from rig import Server, expect, run
+from rig import Redis, Server, expect, run
 
 COMPILER = shutil.which("cc") or shutil.which("gcc")
 HERE = pathlib.Path(__file__).parent
@@ -53,9 +53,12 @@ def main(folder):
         os.replace(folder / "next", offset)
 
     move(0)
+    moved = {"LD_PRELOAD": str(library), "MOVED_CLOCK": str(offset)}
+    if shutil.which("redis-server"):
+        leases(folder, move, moved)
+    move(0)
     supervisor = Supervisor(folder / "notify")
-    os.environ |= {"LD_PRELOAD": str(library), "MOVED_CLOCK": str(offset), "NOTIFY_SOCKET": str(folder / "notify"),
-                   "WATCHDOG_USEC": "1000000"}
+    os.environ |= {**moved, "NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": "1000000"}
     home = folder / "server"
     home.mkdir()
     server = Server(home, {"limits": {"stall": "60s", "write_stall": "60s"}, "drain": {"announce": "1s"},
@@ -68,6 +71,57 @@ def main(folder):
         if server.process.poll() is None:
             server.process.kill()
             server.process.wait()
+
+
+def leases(folder, move, moved):
+    """Slots in Redis are kept as long as requests run, and a Redis that is back is found, in whatever year."""
+    home = folder / "redis"
+    home.mkdir()
+    (home / "password").write_text("secret")
+    redis = Redis(home)
+    server = Server(home, {
+        "server": {"public": {"http": "127.0.0.1:0", "grpc": ""}},
+        "engine": {"threads": 1, "max_batch": 1, "max_queue": 8192},
+        "limits": {"shared": {"redis": f"127.0.0.1:{redis.port}", "password_file": "password", "on_outage": "block"}},
+        "tenants": {"*": {"parallel": 4}}}, env=moved)
+    # One sequence at a time: the first of the four is at it for minutes.
+    body = {"model": "demo", "prompt": ["Once"] * 64, "max_tokens": 1500, "ignore_eos": True, "n": 16}
+
+    def begin():
+        connection = server.connect()
+        connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+        return connection
+
+    def running():  # those of the first end one by one
+        return sum(server.metric(f"vllm:num_requests_{what}") for what in ("running", "waiting")) / 1024
+
+    try:
+        server.wait(lambda: server.metric("penstock_shared_limits_up") == 1, "Redis")
+        held = []
+        while running() <= 3:  # a slow machine's Redis is asked again
+            before, sent = running(), time.monotonic()
+            held.append(begin())
+            while running() <= before and time.monotonic() < sent + 3:
+                pass
+        move(-3600)
+        end, statuses = time.monotonic() + 16, []  # a lease that is not renewed lives for nine seconds
+        while time.monotonic() < end or statuses[-1] != 429:
+            statuses.append(begin().getresponse().status)
+            expect(statuses[-1] in (429, 503), "a fifth request beside four", statuses)
+            time.sleep(0.2)
+        for connection in held:
+            connection.close()
+        redis.kill()
+        server.wait(lambda: server.metric("penstock_shared_limits_up") == 0, "no Redis")
+        move(-7200)
+        redis.start()
+        server.wait(lambda: server.metric("penstock_shared_limits_up") == 1, "Redis again")
+        server.stop()
+    finally:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.wait()
+        redis.kill()
 
 
 def moves(server, supervisor, move):

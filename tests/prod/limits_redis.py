@@ -201,6 +201,18 @@ def reloaded(servers):
     expect(700 - each < used <= 700, "the new window is given, and no more", used, each)
 
 
+def other_secrets(servers):
+    """What a file of a secret holds is read at the start: a reload that finds something else there says so."""
+    server = servers.servers[0]
+    for name, field in (("password", "limits.shared.password_file"), ("pepper", "auth.api_keys.pepper_file")):
+        file = server.folder / name
+        before = file.read_text()
+        file.write_text("q" * 40)
+        server.process.send_signal(signal.SIGHUP)
+        server.wait(lambda: f"restart_required: {field}" in server.log, field)
+        file.write_text(before)
+
+
 def killed_server(redis, servers):
     """The slots of a server that is gone come back by themselves."""
     server, key = servers.servers[2], servers.keys[2]["slots"]
@@ -321,9 +333,11 @@ class Liar(threading.Thread):
 
 
 def lies():
-    for answer in (b"+OK\r\n", b"$-1\r\n", b":1\r\n", b"*0\r\n", b"*-1\r\n", b"garbage\r\n", b"*9\r\n" + b":1\r\n" * 9,
-                   b"*9\r\n" + b":-1\r\n" * 8 + b"$1\r\na\r\n", b"$100000000\r\naaaa", b"*1000000\r\n", b"-ERR no\r\n",
-                   b"*9\r\n" + b"$1\r\n1\r\n" * 9):
+    for answer in (b"+OK\r\n", b"$-1\r\n", b":1\r\n", b"*0\r\n", b"*-1\r\n", b"garbage\r\n",
+                   b"*10\r\n" + b":1\r\n" * 10, b"*10\r\n" + b":-1\r\n" * 9 + b"$1\r\na\r\n",
+                   b"*10\r\n" + b":2\r\n" * 8 + b":%d\r\n$1\r\na\r\n" % (2**63 - 1), b"$100000000\r\naaaa",
+                   b"*1000000\r\n", b"-ERR no\r\n",
+                   b"*10\r\n" + b"$1\r\n1\r\n" * 10):
         with tempfile.TemporaryDirectory() as name:
             liar = Liar(answer)
             own, text = config(pathlib.Path(name), liar, 0, "local")
@@ -349,6 +363,7 @@ def main():
     with fleet("block") as (redis, servers):
         exact(redis, servers)
         reloaded(servers)
+        other_secrets(servers)
         killed_server(redis, servers)
         faults(redis, servers)
     with fleet("local") as (redis, servers):

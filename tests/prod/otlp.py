@@ -96,6 +96,19 @@ def requests_become_spans():
     sink.stop()
 
 
+def the_chain_is_a_part():
+    sink = Sink()
+    chain = {"guards": {"words": {"use": "ban", "words": ["bomb"]}}, "chain": ["words"]}
+    with serving(lambda folder: {**config(sink.url)(folder), **chain}) as server:
+        own = ask(server, f"00-{TRACE}-{PARENT}-01")[1].split("-")[2]
+        found = spans(server, sink, TRACE, 5)
+        guard, request = found["guard"], found["text_completion"]
+        expect(guard["parent"] == own and guard["kind"] == 1, guard)
+        expect(request["begin"] == guard["begin"] < guard["end"] <= request["end"], guard, request)
+    expect(not sink.complaints, sink.complaints)
+    sink.stop()
+
+
 def grpc_is_traced_too():
     try:
         import grpc
@@ -227,6 +240,7 @@ def what_is_queued_goes_out_at_the_end():
 
 
 requests_become_spans()
+the_chain_is_a_part()
 grpc_is_traced_too()
 a_share_is_sampled_and_slow_ones_always()
 bad_collectors_disturb_nobody()

@@ -6,6 +6,7 @@ import re
 import time
 
 from rig import ROOT, UnixConnection, expect, serving
+from tokens import Key, token
 
 CHAT = {"model": "demo", "messages": [{"role": "user", "content": "a"}], "max_tokens": 1}
 TEXT = {"model": "demo", "prompt": "a", "max_tokens": 1}
@@ -51,12 +52,25 @@ ADMIN = [
 FAR = {"X-Forwarded-For": "203.0.113.7"}  # as behind a proxy of this machine: not local
 
 
+ISSUER = {"issuer": "https://idp.test", "audience": "penstock", "jwks_file": "jwks.json", "tenant_claim": "org",
+          "roles_claim": "roles"}
+signer = []
+
+
+def jwt(role, ends_in=3600):
+    now = int(time.time())
+    return token(signer[-1], {"iss": ISSUER["issuer"], "aud": "penstock", "sub": "ann", "exp": now + ends_in,
+                              "iat": now - 7200, "org": "a", "roles": [role]})
+
+
 def config(folder):
+    signer.append(Key(folder, "ed", "k-ed"))
+    (folder / "jwks.json").write_text(json.dumps({"keys": [signer[-1].jwk()]}))
     (folder / "pepper").write_text("0123456789abcdef" * 4)
     return {
         "server": {"state_dir": str(folder / "state"), "open_routes": ["/version/open"],
                    "admin": {"unix": str(folder / "admin.sock")}},
-        "auth": {"api_keys": {"pepper_file": "pepper"}},
+        "auth": {"api_keys": {"pepper_file": "pepper"}, "jwt": [ISSUER]},
     }
 
 
@@ -93,6 +107,7 @@ def main():
         make = lambda *options: server.keys("create", *options)
         good = {role: make("--tenant", "a", "--role", role)["key"]
                 for role in ("user", "scraper", "operator", "auditor", "privacy", "admin")}
+        tokens = {role: jwt(role) for role in good}
         other = make("--tenant", "b")["key"]
         elsewhere = make("--tenant", "a", "--role", "admin", "--cidr", "10.0.0.0/8")["key"]
         expired = make("--tenant", "a", "--role", "admin", "--expires-in", "1s")["key"]
@@ -102,7 +117,8 @@ def main():
         shaped = good["admin"][:-1] + ("0" if good["admin"][-1] != "0" else "1")
         bad = {"none": None, "empty": "", "expired": expired, "revoked": revoked["key"],
                "elsewhere": elsewhere, "mistyped": shaped, "unknown": "sk-1", "id": good["admin"][:12],
-               "alg none": "eyJhbGciOiJub25lIn0.e30.", "many": "pst_" * 4000, "nul": "\x01\x7f"}
+               "expired token": jwt("admin", -3600), "alg none": "eyJhbGciOiJub25lIn0.e30.",
+               "many": "pst_" * 4000, "nul": "\x01\x7f"}
         documented = json.loads(server.call("GET", "/openapi.json")[1])["paths"]
         for path in documented:
             expect(any(path.split("{")[0].rstrip("/") in row[1] for row in PUBLIC)
@@ -116,12 +132,13 @@ def main():
                 status, text = server.call(method, path, body, credential, FAR)
                 expect(status == (400 if name == "nul" else 401), method, path, name, status, text)
                 calls += 1
-            status, text = server.call(method, path, body, good[low], FAR)
-            expect(status == 403 and refused(status, text), method, path, low, status, text)
-            for name in (role, "admin"):
-                status, text = server.call(method, path, body, good[name], FAR)
-                expect(not refused(status, text), method, path, name, status, text)
-            calls += 3
+            for credential in (good[low], tokens[low]):
+                status, text = server.call(method, path, body, credential, FAR)
+                expect(status == 403 and refused(status, text), method, path, low, status, text)
+            for credential in (good[role], good["admin"], tokens[role]):
+                status, text = server.call(method, path, body, credential, FAR)
+                expect(not refused(status, text), method, path, role, status, text)
+            calls += 5
         for path in ("/metrics", "/version"):
             expect(server.call("GET", path)[0] == 200, path, "from this machine")
         # What a tenant keeps is not another's, and stays its own when its key changes.
@@ -134,7 +151,7 @@ def main():
         expect(server.call("GET", kept, credential=good["admin"])[0] == 200, "its own")
         # The admin routes are not there for the public, whoever asks.
         for method, path, body in ADMIN:
-            for credential in [None, *good.values()]:
+            for credential in [None, *good.values(), *tokens.values()]:
                 status, _ = server.call(method, path, body, credential)
                 expect(status == 404, method, path, status)
                 calls += 1
@@ -160,7 +177,7 @@ def main():
         expect(admin("DELETE", "/admin/v1/keys/none")[0] == 404, "revoke nothing")
         expect(admin("POST", "/admin/v1/keys", {"tenant": "a", "roles": ["king"]})[0] == 400, "role")
         expect(admin("POST", "/v1/completions", TEXT)[0] == 404, "no models on the admin listener")
-        calls += grpc_calls(server, good, bad)
+        calls += grpc_calls(server, good, tokens, bad)
         # The damaged file of a running server: what was read stays.
         for name in ("state.db-wal", "state.db-shm"):
             (server.folder / "state" / name).unlink(missing_ok=True)
@@ -172,7 +189,7 @@ def main():
         expect(status == 503 and "state.db" in text, "create in a damaged file", status, text)
         lines = [line for line in server.log.splitlines() if "cannot be read" in line]
         expect(len(lines) == 1, "one line, not", lines)
-        for key in [*good.values(), other, expired]:
+        for key in [*good.values(), *tokens.values(), other, expired]:
             expect(key not in server.log, "a key in the log")
     expect(not socket_path.exists(), "the socket is left behind")
     start_on_damaged_state(good["user"])
@@ -198,7 +215,7 @@ def start_on_damaged_state(key):
         expect(about == [False, True] and all("state.db" in line for line in lines), "two lines, not", lines)
 
 
-def grpc_calls(server, good, bad):
+def grpc_calls(server, good, tokens, bad):
     """All methods of penstock.v1.Inference; empty bodies do, since access is judged before them."""
     try:
         import grpc
@@ -228,12 +245,13 @@ def grpc_calls(server, good, bad):
                 got, text = code(method, credential)
                 expect(got == grpc.StatusCode.UNAUTHENTICATED, method, name, got, text)
                 calls += 1
-            got, text = code(method, good["scraper"])
-            expect(got == grpc.StatusCode.PERMISSION_DENIED, method, "scraper", got, text)
-            got, text = code(method, good["user"])
-            expect(got not in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED),
-                   method, "user", got, text)
-            calls += 2
+            for held in (good, tokens):
+                got, text = code(method, held["scraper"])
+                expect(got == grpc.StatusCode.PERMISSION_DENIED, method, "scraper", got, text)
+                got, text = code(method, held["user"])
+                expect(got not in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED),
+                       method, "user", got, text)
+            calls += 4
     return calls
 
 

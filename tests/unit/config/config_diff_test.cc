@@ -56,6 +56,25 @@ TEST(ConfigDiff, KeysCountButAreNotShown) {
   EXPECT_EQ(ConfigChanges(after, other).size(), 1);
 }
 
+TEST(ConfigDiff, WhatAFileOfASecretHoldsNeedsARestart) {
+  ServerConfig before = WithModel();
+  before.auth.key_file.pepper_file = "pepper";
+  before.auth.key_file.pepper = "old pepper";
+  before.limits.shared.password_file = "password";
+  before.limits.shared.password = "old password";
+  EXPECT_TRUE(ConfigChanges(before, before).empty());
+  ServerConfig after = before;
+  after.auth.key_file.pepper = "new pepper";
+  after.limits.shared.password = "new password";
+  const std::vector<ConfigChange> changes = ConfigChanges(before, after);
+  EXPECT_EQ(CheckLive(changes).message(),
+            "restart_required: auth.api_keys.pepper_file, limits.shared.password_file");
+  for (const ConfigChange& change : changes)
+    EXPECT_EQ(change.before + change.after, "a secretanother secret");
+  after.auth.key_file.pepper_file = "elsewhere";  // the path says it
+  EXPECT_EQ(ConfigChanges(before, after).size(), 2);
+}
+
 TEST(ConfigDiff, EveryLivePathIsOne) {
   ServerConfig config = WithModel();
   config.tenants["a"];

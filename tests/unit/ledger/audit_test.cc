@@ -41,6 +41,7 @@ class AuditTest : public testing::Test {
     options.key = key_;
     options.rotate_bytes = rotate;
     options.ttl = [this] { return ttl_; };
+    options.clock = clock_;
     options.log = [this](bool failed, std::string_view line) {
       if (failed) said_ = std::string(line);
     };
@@ -62,6 +63,7 @@ class AuditTest : public testing::Test {
   TempDir keys_, log_;
   std::shared_ptr<const AuditKey> key_;
   absl::Duration ttl_;
+  const Clock* clock_ = &SystemClock::Get();
   std::string said_;
 };
 
@@ -127,6 +129,23 @@ TEST_F(AuditTest, OldFilesGoAndAreNotMissed) {
   EXPECT_GT(Verify().first, 1);
   std::filesystem::remove(files[1]);
   EXPECT_FALSE(Verify().ok());
+}
+
+TEST_F(AuditTest, ATimeOfDayThatIsSetAheadAgesNothing) {
+  {
+    const auto loop = Start(/*rotate=*/64 << 10);
+    for (int i = 0; i < 1500; ++i) Record(*loop, i);
+  }
+  const std::vector<std::string> files = AuditFiles(log_.path() + "/audit");
+  ASSERT_GT(files.size(), 1);
+  const auto before = std::filesystem::file_time_type::clock::now() - std::chrono::hours(48);
+  for (const std::string& file : files) std::filesystem::last_write_time(file, before);
+  FakeClock clock;  // two days behind the time of day, which somebody has changed
+  clock.Advance(absl::Now() - absl::Hours(48) - clock.Now());
+  clock_ = &clock;
+  ttl_ = absl::Hours(24);
+  { Record(*Start(), 1); }
+  for (const std::string& file : files) EXPECT_TRUE(std::filesystem::exists(file)) << file;
 }
 
 TEST_F(AuditTest, AFolderThatCannotBeWrittenIsNoErrorOfTheCaller) {

@@ -52,6 +52,17 @@ TEST(OtlpJson, LaysPartsOutAroundTheFirstToken) {
   }
 }
 
+TEST(OtlpJson, TheChainIsAPartAtTheBeginning) {
+  TracedRequest request = Answered();
+  request.record.chain_time = absl::Milliseconds(5);
+  const Json spans = SpansOf(request);
+  ASSERT_EQ(spans.size(), 5);
+  EXPECT_EQ(NumSpans(request.record), 5);
+  EXPECT_EQ(spans[1]["name"], "guard");
+  EXPECT_EQ(spans[1]["startTimeUnixNano"], spans[0]["startTimeUnixNano"]);
+  EXPECT_EQ(Nanos(spans[1], "endTimeUnixNano") - Nanos(spans[1], "startTimeUnixNano"), 5'000'000);
+}
+
 TEST(OtlpJson, PartsThatMeasureMoreThanTheWholeStayInIt) {
   TracedRequest request = Answered();
   request.record.prefill_time = request.record.decode_time = absl::Hours(1);

@@ -159,6 +159,17 @@ TEST_F(ChainCallTest, WhatFailsBeforeItsFirstByteIsAskedElsewhere) {
   EXPECT_EQ(log_.Wait(2).back().code, 200);
 }
 
+TEST_F(ChainCallTest, ACallThatIsAskedElsewhereIsOneRequest) {
+  config_.tenants["*"].rpm = {1};
+  Serve();
+  big_.set_fault(absl::InternalError("broken"));
+  ASSERT_TRUE(Start("abc", true, 3).ok());
+  StepToEnd(big_);
+  StepToEnd(small_);
+  EXPECT_FALSE(sink_->WaitForEnd().error);
+  EXPECT_EQ(Start("abc").status().code(), absl::StatusCode::kResourceExhausted);  // but one
+}
+
 TEST_F(ChainCallTest, WhatFailsLaterFails) {
   Serve();
   ASSERT_TRUE(Start("abc", true, 3).ok());

@@ -375,6 +375,37 @@ TEST_F(ResponseStreamTest, ManyStreamsAtOnceEndWithTheirOwnText) {
   EXPECT_EQ(talk.metrics.generation_tokens.value(), total);
 }
 
+TEST_F(ResponseStreamTest, AFailedEngineIsPaidForWhatWasSaid) {
+  Talk talk;
+  ServerConfig config = *talk.config.Get();
+  config.tenants["*"].budget_tokens.value = 100;
+  config.tenants["*"].budget_per = absl::Hours(1);
+  talk.config.Set(config);
+  const auto fail_after = [&](int tokens) {
+    sink_ = std::make_shared<RecordingSink>();
+    talk.engine.set_fault(absl::OkStatus());
+    const auto started = talk.service->Start(Ask("abcd", 90), sink_);
+    ASSERT_TRUE(started.ok()) << started.status();
+    for (int i = 0; i < tokens; ++i) talk.engine.Step();
+    talk.engine.set_fault(absl::InternalError("lost"));
+    talk.engine.StepUntilIdle();
+    const ResponseEnd end = sink_->WaitForEnd();
+    ASSERT_TRUE(end.error);
+    EXPECT_EQ(end.usage.completion_tokens, tokens);
+  };
+  fail_after(0);
+  EXPECT_EQ(talk.usage->WindowOf("anonymous").used, 0);
+  fail_after(3);
+  EXPECT_EQ(talk.usage->WindowOf("anonymous").used, 4 + 3);
+  // The limit has settled the same: 93 are left, not 94.
+  for (const auto& [tokens, fits] : {std::pair(90, false), {89, true}}) {
+    talk.engine.set_fault(absl::OkStatus());
+    const auto next = talk.service->Start(Ask("abcd", tokens), std::make_shared<RecordingSink>());
+    EXPECT_EQ(next.ok(), fits) << tokens;
+  }
+  talk.engine.StepUntilIdle();
+}
+
 TEST_F(ResponseStreamTest, SettlesCachedPromptTokensAtTheirPrice) {
   Talk talk;
   talk.engine.set_cached_tokens(10);

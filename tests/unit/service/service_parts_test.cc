@@ -124,5 +124,41 @@ TEST(TextLoop, RefusesCallsOverTheBoundAndKeepsAWorkerForStreams) {
   EXPECT_FALSE(loop.TryCall([] {}));
 }
 
+TEST(TextLoop, CallsThatWaitStopNobodyElse) {
+  TextLoop loop(2, 100);
+  std::latch all(TextLoop::kMaxWaits), release(1), ran(2), back(TextLoop::kMaxWaits);
+  for (size_t i = 0; i < TextLoop::kMaxWaits; ++i) {
+    ASSERT_TRUE(loop.TryCall([&] {
+      {
+        const TextLoop::Wait wait(loop);
+        EXPECT_TRUE(wait.granted());
+        all.count_down();
+        release.wait();
+      }
+      back.count_down();
+    }));
+  }
+  all.wait();
+  struct Task : TextTask {
+    explicit Task(std::latch* ran) : ran(ran) {}
+    void Run() override { ran->count_down(); }
+    std::latch* ran;
+  };
+  loop.Schedule(std::make_shared<Task>(&ran));
+  ASSERT_TRUE(loop.TryCall([&] {
+    EXPECT_FALSE(TextLoop::Wait(loop).granted());
+    ran.count_down();
+  }));
+  ran.wait();
+  release.count_down();
+  back.wait();
+  std::latch again(1);
+  ASSERT_TRUE(loop.TryCall([&] {
+    EXPECT_TRUE(TextLoop::Wait(loop).granted());
+    again.count_down();
+  }));
+  again.wait();
+}
+
 }  // namespace
 }  // namespace penstock

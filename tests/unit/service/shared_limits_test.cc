@@ -17,6 +17,7 @@
 #include "fakes/temp_dir.h"
 #include "ledger/usage_book.h"
 #include "service/call_error.h"
+#include "service/redis_connection.h"
 #include "service/shared_limits_loop.h"
 #include "service/tenant_limits.h"
 
@@ -75,6 +76,16 @@ class SharedLimitsTest : public testing::Test {
       if (decision.outcome != SharedDecision::kOutage) return decision;
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
+  }
+
+  /// Does it in Redis; what the script answers is {`expected`, a text}.
+  void Eval(const char* script, const std::string& key, int64_t expected) {
+    auto redis = RedisConnection::Open("127.0.0.1", port_, "", absl::Seconds(10));
+    ASSERT_TRUE(redis.ok()) << redis.status();
+    ASSERT_TRUE((*redis)->Append({"EVAL", script, "1", key}).ok());
+    const auto reply = (*redis)->Read(1, SystemClock::Get().Now() + absl::Seconds(10));
+    ASSERT_TRUE(reply.ok()) << reply.status();
+    ASSERT_EQ(reply->numbers[0], expected);
   }
 
   TempDir dir_;
@@ -138,6 +149,32 @@ TEST_F(SharedLimitsTest, ABudgetOfAnotherPeriodBeginsAnewForAllServers) {
     loops[i % 2]->Settle("t", decision, 20, 20, true);
   }
   EXPECT_LE(admitted, 200);
+}
+
+/// As after its time of day was set back and it was started again.
+TEST_F(SharedLimitsTest, AServerWhoseNumbersLieBehindGoesOnFromTheHighest) {
+  if (!StartRedis()) GTEST_SKIP() << "no redis-server";
+  const auto loop = Loop();
+  ASSERT_TRUE(WaitFor([&] { return loop->up(); }));
+  const SharedRules rules{.tpm = 100, .parallel = 2};
+  const SharedDecision held = Ask(*loop, rules, 60);
+  ASSERT_EQ(held.outcome, SharedDecision::kAdmitted);
+  const char ahead[] = R"lua(
+local ahead = 0
+for _, field in ipairs(redis.call("HKEYS", KEYS[1])) do
+  if string.sub(field, 1, 7) == "number:" then
+    redis.call("HINCRBY", KEYS[1], field, "3600000000")
+    ahead = ahead + 1
+  end
+end
+return {ahead, "done"})lua";
+  Eval(ahead, "penstock:t:budget", 1);
+  EXPECT_TRUE(
+      WaitFor([&] { return loop->Reserve("t", rules, 1).outcome == SharedDecision::kAdmitted; }));
+  Eval(ahead, "penstock:t:budget", 1);
+  loop->Settle("t", held, 60, 0, /*ran=*/false);
+  EXPECT_TRUE(
+      WaitFor([&] { return loop->Reserve("t", rules, 90).outcome == SharedDecision::kAdmitted; }));
 }
 
 TEST_F(SharedLimitsTest, AnOutageIsNoticedAndEndsByItself) {

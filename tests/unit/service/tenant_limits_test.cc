@@ -108,6 +108,46 @@ TEST_F(TenantLimitsTest, ABudgetEndsAndBeginsAnew) {
   Take(100, 100);
 }
 
+TEST_F(TenantLimitsTest, ACallOverAWindowsEndIsBilledToTheNextBudget) {
+  rules_.budget_tokens = {100};
+  rules_.budget_per = absl::Hours(1);
+  auto over = Reserve(90);
+  ASSERT_TRUE(over.ok());
+  clock_.Advance(absl::Hours(1));
+  EXPECT_FALSE(Reserve(11).ok());
+  auto beside = Reserve(10);
+  ASSERT_TRUE(beside.ok());
+  (*over)->Settle(60);
+  (*beside)->Settle(0);
+  EXPECT_FALSE(Reserve(41).ok());
+  EXPECT_TRUE(Reserve(40).ok());
+}
+
+TEST_F(TenantLimitsTest, ARefundAfterARefillIsNoSecondBucket) {
+  rules_.rpm = {1};
+  rules_.tpm = {100};
+  auto held = Reserve(80);
+  ASSERT_TRUE(held.ok());
+  clock_.Advance(absl::Seconds(60));  // full again
+  Take(100, 100);
+  held->reset();  // never ran: its request and tokens would have run over
+  EXPECT_THAT(Refusal(1), HasSubstr("rpm"));
+  rules_.rpm = {};
+  EXPECT_THAT(Refusal(1), HasSubstr("tpm"));
+  clock_.Advance(absl::Seconds(60));
+  held = Reserve(80);
+  auto second = Reserve(20);
+  ASSERT_TRUE(held.ok() && second.ok());
+  clock_.Advance(absl::Seconds(30));  // 50 of the 100 may still come back
+  Take(50, 50);
+  (*held)->Settle(40);
+  EXPECT_FALSE(Reserve(31).ok());  // the one held longest has lost 50 of its 80
+  Take(30, 30);
+  (*second)->Settle(0);
+  EXPECT_FALSE(Reserve(21).ok());
+  EXPECT_TRUE(Reserve(20).ok());
+}
+
 TEST_F(TenantLimitsTest, AllLimitsOrNone) {
   rules_.rpm = {5};
   rules_.tpm = {10};
