@@ -162,14 +162,16 @@ def main():
         demo = {"path": str(ROOT / "models/demo")}
         server = Server(folder, {
             "models": {"demo": {**demo, "lora": {"adapters": {"one": str(folder / "adapter")}, "max_rank": 4,
-                                                 "max_host_adapters": 1, "max_adapters": 1}},
+                                                 "max_host_adapters": 1, "max_adapters": 1},
+                                # So large that some are preempted, whatever numbers the processor multiplies fast.
+                                "engine": {"kv_dtype": "float32"}},
                        "full": {**demo, "engine": {"max_batch": 1, "max_queue": 1}, "fallback": ["demo"]},
                        "on-gpu": {**demo, "engine": ENGINE}},  # of which nothing is asked
             "server": {"public": {"http": "127.0.0.1:0", "grpc": ""}, "state_dir": str(folder / "state")},
             "auth": {"api_key_file": "key"},
             "privacy": {"audit": {"enabled": True, "sign_key_file": "audit.key"}},
             "tls": {"cert_file": str(cert), "key_file": str(key)},
-            "engine": {"threads": 1, "speculation": {"method": "ngram"}, "max_batch": 4, "max_len": 512, "kv_dtype": "float32",
+            "engine": {"threads": 1, "speculation": {"method": "ngram"}, "max_batch": 4, "max_len": 512,
                        "kv_memory": "4MiB"},
             "observe": {"log": "json", "legacy_names": True, "otlp": f"http://127.0.0.1:{free_port()}"},
             "tenants": {"*": {"rpm": 1000000, "parallel": 7}},
