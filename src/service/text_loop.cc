@@ -1,6 +1,7 @@
 #include "service/text_loop.h"
 
 #include <algorithm>
+#include <system_error>
 #include <utility>
 
 namespace penstock {
@@ -52,11 +53,16 @@ bool TextLoop::BeginWait() {
   if (loop_of_call != this) return true;
   const std::lock_guard lock(mutex_);
   if (waiting_ >= kMaxWaits) return false;
+  if (!stopping_ && threads_.size() <= num_threads_ + waiting_) {
+    try {
+      threads_.emplace_back([this] { Work(); });
+    } catch (const std::system_error&) {  // the machine gives no more threads
+      return false;
+    }
+  }
   ++waiting_;
   --running_;
   --busy_calls_;
-  if (!stopping_ && threads_.size() < num_threads_ + waiting_)
-    threads_.emplace_back([this] { Work(); });
   ready_.notify_one();
   return true;
 }

@@ -50,7 +50,7 @@ class TextLoop {
     }
     Wait(const Wait&) = delete;
     Wait& operator=(const Wait&) = delete;
-    /// False where kMaxWaits wait already: this one has to do without.
+    /// False where kMaxWaits wait already, or no thread is to be had: this one does without.
     bool granted() const { return granted_; }
 
    private:

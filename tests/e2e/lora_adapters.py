@@ -51,8 +51,9 @@ def write_safetensors(path, tensors):
             f.write(values.astype("<f4").tobytes())
 
 
-def make_adapter(folder, seed, rank=4, alpha=8, modules=tuple(MODULES), head=False, **more):
-    """Writes PEFT's two files; returns module -> what it adds to the weight. `head`: also to the head's."""
+def make_adapter(folder, seed, rank=4, alpha=8, modules=tuple(MODULES), head=False, scale=1.0, **more):
+    """Writes PEFT's two files; returns module -> what it adds to the weight. `head`: also to the head's. `scale`: of
+    each factor."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True)
     rng = np.random.Generator(np.random.PCG64(seed))
@@ -61,8 +62,8 @@ def make_adapter(folder, seed, rank=4, alpha=8, modules=tuple(MODULES), head=Fal
     if head:
         sizes["lm_head"] = HEAD
     for name, (n, k) in sizes.items():
-        a = rng.standard_normal((rank, k), dtype=np.float32) / np.float32(k) ** 0.5
-        b = rng.standard_normal((n, rank), dtype=np.float32) / np.float32(rank) ** 0.5 * 0.3
+        a = rng.standard_normal((rank, k), dtype=np.float32) / np.float32(k) ** 0.5 * np.float32(scale)
+        b = rng.standard_normal((n, rank), dtype=np.float32) / np.float32(rank) ** 0.5 * 0.3 * np.float32(scale)
         tensors[f"base_model.model.{name}.lora_A.weight"] = a
         tensors[f"base_model.model.{name}.lora_B.weight"] = b
         deltas[name] = alpha / rank * (b.astype(np.float64) @ a.astype(np.float64))

@@ -23,6 +23,9 @@ import time
 from rig import BINARY, ROOT, Authority, Server, expect, free_port
 from stopper import Stopper, busiest_thread
 
+sys.path.insert(0, str(ROOT / "tests/e2e"))
+from lora_adapters import make_adapter  # noqa: E402
+
 PROMETHEUS, ALERTMANAGER = shutil.which("prometheus"), shutil.which("prometheus-alertmanager")
 if not PROMETHEUS or not ALERTMANAGER:
     print("Prometheus or Alertmanager is not installed")
@@ -225,11 +228,12 @@ def live(folder, alerts):
     watch = Watch(folder, hook)
     servers, others, streams, stopper = {}, [], {}, Stopper()
 
-    def start(name, **more):
+    def start(name, of_model=None, **more):
         home = folder / name
         home.mkdir(exist_ok=True)
         # A model of its own name: rules of latency are about a model, on all servers.
-        servers[name] = Server(home, base(models={name: {"path": str(ROOT / "models/demo")}}, **more))
+        model = {"path": str(ROOT / "models/demo"), **(of_model or {})}
+        servers[name] = Server(home, base(models={name: model}, **more))
         return servers[name]
 
     def reload_with(name, text):
@@ -250,6 +254,7 @@ def live(folder, alerts):
     try:
         certificate(30)
         (folder / "keys").write_text("the-right-key\n")
+        make_adapter(folder / "far", 1, scale=1e37)
         for name, more in {
             "killed": {}, "stopped": {}, "reload": {}, "steady": {},
             "cert": {"tls": {"cert_file": str(folder / "cert/server.crt"),
@@ -263,6 +268,8 @@ def live(folder, alerts):
             "auth": {"auth": {"api_key_file": str(folder / "keys")}},
             "guard": {"guards": {"out": {"use": "http", "url": f"http://127.0.0.1:{free_port()}", "on_error": "skip"}},
                       "chain": ["out"]},
+            # Its numbers are finite, what they yield is not.
+            "numbers": {"of_model": {"lora": {"adapters": {"far": str(folder / "far")}}}},
             "disk": {"server": {"state_dir": str(folder / "state")}, "privacy": {"audit": {"enabled": True}}},
             "traces": {"observe": {"otlp": f"http://127.0.0.1:{free_port()}", "trace_sample": "100%"}},
         }.items():
@@ -416,6 +423,8 @@ def incidents(folder, hook, watch, stopper, servers, streams, targets, loading, 
         Incident("PenstockAuthFailures", "auth", try_keys, unauthorized.set),
         Incident("PenstockTracesLost", "traces", lambda: stream("traces", 2, 4), lambda: end_stream("traces")),
         Incident("PenstockGuardFails", "guard", lambda: stream("guard", 1, 4), lambda: end_stream("guard")),
+        Incident("PenstockNonFiniteLogits", "numbers", lambda: stream("numbers", 1, 4, model="far"),
+                 lambda: end_stream("numbers")),
         Incident("PenstockAuditBroken", "disk", let_no_file_grow, nothing),
         Incident("PenstockUsageNotWritten", "disk", nothing, let_files_grow),
         Incident("PenstockFilesRunOut", "files", open_files, close_files),

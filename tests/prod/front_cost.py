@@ -1,5 +1,5 @@
-"""What access, limits and a chain cost a request, by the server's own clock: CPU time of its front threads from one page
-of metrics to the next. benchmarks/serving/front_cost.py has the other parts and how they grow."""
+"""What access, limits and a chain cost a request, by the server's own clock: CPU time of its front threads from one
+page of metrics to the next. benchmarks/serving/front_cost.py has the other parts and how they grow."""
 
 import json
 

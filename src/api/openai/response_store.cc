@@ -11,7 +11,7 @@ namespace penstock {
 namespace {
 
 constexpr size_t kEntryOverhead = 1024;  // bytes
-constexpr size_t kValueOverhead = 64;  // about what a value takes beside its text
+constexpr size_t kValueOverhead = 64;    // about what a value takes beside its text
 
 /// All that a client can make long, names of members too.
 size_t BytesOf(const nlohmann::ordered_json& value) {
