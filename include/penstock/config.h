@@ -66,7 +66,8 @@ struct LoraConfig {
   std::string dir;                              // of adapters that requests may name; empty: none
   std::map<std::string, std::string> adapters;  // name -> directory: loaded at start
   int32_t max_adapters = 4;                     // different ones computed in one step
-  int32_t max_host_adapters = 8;                // in memory at once
+  int32_t max_host_adapters = 8;                // in the device's memory at once
+  Bytes host_memory{1 << 30};                   // of their files, beside a GPU
   int32_t max_rank = 16;
   bool experts = false;  // memory is kept for adapters of the experts that tokens are routed to
   bool allow_runtime = false;  // clients may load and unload adapters of `dir`

@@ -180,11 +180,15 @@ ConfigSection DescribeLora(LoraConfig& c) {
            1024},
           {"max_host_adapters",
            &c.max_host_adapters,
-           "Adapters in memory at once. Beyond that the one that was not asked for the longest "
-           "goes, until it is named again; where all are in use a request is a 429.",
+           "Adapters in the device's memory at once. Beyond that the one that was not asked for "
+           "the "
+           "longest goes, until it is named again; where all are in use a request is a 429.",
            {},
            1,
            65536},
+          {"host_memory", &c.host_memory,
+           "Bytes of adapters' files that are kept in the host's memory beside a GPU, the least "
+           "recently used go first: one that made room comes back without its disk. 0: none."},
           {"max_rank",
            &c.max_rank,
            "The largest rank of an adapter: memory is kept for it. More is refused.",

@@ -13,8 +13,14 @@ absl::StatusOr<std::shared_ptr<AdapterStore>> AdapterStore::Make(const ModelConf
                                                                  const AdapterOptions& options) {
   if (config.encoder.present)
     return absl::UnimplementedError("lora: encoders cannot be adapted; leave lora out");
-  return std::shared_ptr<AdapterStore>(
-      new AdapterStore(config, std::string(device.name()), options));
+  return std::shared_ptr<AdapterStore>(new AdapterStore(config, device, options));
+}
+
+AdapterStore::AdapterStore(const ModelConfig& config, const Device& device,
+                           const AdapterOptions& options)
+    : config_(config), device_(device.name()), options_(options) {
+  if (!device.shares_host_memory() && options.host_bytes > 0)
+    files_ = std::make_unique<AdapterFilePool>(options.host_bytes);
 }
 
 absl::Status AdapterStore::Load(AdapterId id, const std::string& dir) {
@@ -31,7 +37,8 @@ absl::Status AdapterStore::Load(AdapterId id, const std::string& dir) {
   own.numbers = options_.numbers;
   ASSIGN_OR_RETURN(const OpenedBackend backend, OpenBackend(own));
   ASSIGN_OR_RETURN(AdapterWeights weights,
-                   LoadAdapter(dir, config_, *backend.device, options_.bounds, options_.open_base));
+                   LoadAdapter(dir, config_, *backend.device, options_.bounds, options_.open_base,
+                               files_.get()));
   if (const int64_t most = MaxAdapterBytes(config_, options_.bounds); weights.num_bytes > most) {
     return absl::InvalidArgumentError(
         absl::StrCat(dir, " takes ", weights.num_bytes, " bytes, an adapter has at most ", most));

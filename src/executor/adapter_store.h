@@ -26,6 +26,7 @@ struct AdapterOptions {
   DType numbers = DType::kBFloat16;  // of 16 bits, those of the model's device
   WorkerPool* pool = nullptr;        // outlives the store
   OpenBase open_base;                // the model's own tensors
+  int64_t host_bytes = 0;            // of files kept beside a device with a memory of its own
 };
 
 class AdapterStore {
@@ -49,14 +50,14 @@ class AdapterStore {
   int64_t max_columns() const { return MaxAdapterColumns(config_, options_.bounds.max_rank); }
 
  private:
-  AdapterStore(const ModelConfig& config, std::string device, const AdapterOptions& options)
-      : config_(config), device_(std::move(device)), options_(options) {}
+  AdapterStore(const ModelConfig& config, const Device& device, const AdapterOptions& options);
 
   const ModelConfig config_;
   const std::string device_;  // of the model
   const AdapterOptions options_;
-  std::mutex load_mutex_;     // held while one is read
-  mutable std::mutex mutex_;  // guards adapters_
+  std::mutex load_mutex_;                   // held while one is read; guards files_
+  std::unique_ptr<AdapterFilePool> files_;  // null: the device has the host's memory
+  mutable std::mutex mutex_;                // guards adapters_
   std::map<AdapterId, std::shared_ptr<const AdapterWeights>> adapters_;
 };
 

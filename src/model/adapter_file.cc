@@ -13,9 +13,14 @@
 
 namespace penstock {
 
-absl::StatusOr<AdapterFile> AdapterFile::Open(const std::string& path) {
+absl::StatusOr<AdapterFile> AdapterFile::Open(const std::string& path, AdapterFilePool* pool) {
   AdapterFile file;
   file.path_ = path;
+  if (pool != nullptr) file.pooled_ = pool->Read(path);
+  if (file.pooled_ != nullptr) {
+    RETURN_IF_ERROR(ParseSafetensors(*file.pooled_, path, 0, file.entries_));
+    return file;
+  }
   const auto read = [&](void* to, uint64_t bytes) {
     return bool(file.in_.read(static_cast<char*>(to), static_cast<std::streamsize>(bytes)));
   };
@@ -69,11 +74,17 @@ absl::StatusOr<HostTensor> AdapterFile::Rows(const std::string& name, int64_t be
                                              int64_t count) {
   const SafetensorsEntry& entry = entries_.find(name)->second;
   const uint64_t row_bytes = entry.shape[1] * DTypeSize(entry.dtype);
-  auto bytes = std::make_shared<std::vector<char>>(count * row_bytes);
-  in_.seekg(static_cast<std::streamoff>(data_begin_ + entry.begin + begin * row_bytes));
-  if (!in_.read(bytes->data(), static_cast<std::streamsize>(bytes->size())))
-    return absl::UnavailableError(absl::StrCat(path_, ": tensor \"", name, "\" cannot be read"));
-  HostTensor tensor{entry.dtype, {count, entry.shape[1]}, bytes->data(), bytes};
+  HostTensor tensor{entry.dtype, {count, entry.shape[1]}, nullptr, pooled_};
+  if (pooled_ != nullptr) {
+    tensor.data = entry.data.data() + begin * row_bytes;
+  } else {
+    auto bytes = std::make_shared<std::vector<char>>(count * row_bytes);
+    in_.seekg(static_cast<std::streamoff>(data_begin_ + entry.begin + begin * row_bytes));
+    if (!in_.read(bytes->data(), static_cast<std::streamsize>(bytes->size())))
+      return absl::UnavailableError(absl::StrCat(path_, ": tensor \"", name, "\" cannot be read"));
+    tensor.data = bytes->data();
+    tensor.owner = bytes;
+  }
   for (const float value : Widen(tensor)) {
     if (!std::isfinite(value)) {
       return absl::InvalidArgumentError(

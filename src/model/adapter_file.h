@@ -1,4 +1,5 @@
-// The tensors of an adapter's file, read one by one: one that is written to meanwhile harms nobody.
+// The tensors of an adapter's file, read one by one, or from the host's pool of such files: one that
+// is written to meanwhile harms nobody.
 // Owns the open file. Must not know what a tensor is for.
 // Threads: confined to the loading thread.
 #pragma once
@@ -9,14 +10,16 @@
 
 #include "absl/status/statusor.h"
 #include "format/safetensors.h"
+#include "model/adapter_file_pool.h"
 #include "model/tensor_source.h"
 
 namespace penstock {
 
 class AdapterFile {
  public:
-  /// Reads its header alone. Errors name the file.
-  static absl::StatusOr<AdapterFile> Open(const std::string& path);
+  /// From `pool` where it has room, else its header alone is read. `pool` may be null. Errors name
+  /// the file.
+  static absl::StatusOr<AdapterFile> Open(const std::string& path, AdapterFilePool* pool);
 
   const std::string& path() const { return path_; }
   const Safetensors::Entries& entries() const { return entries_; }
@@ -32,6 +35,7 @@ class AdapterFile {
 
  private:
   std::string path_;
+  AdapterFilePool::Bytes pooled_;  // null: tensors are read from in_
   std::ifstream in_;
   uint64_t data_begin_ = 0;  // of the tensors' bytes in the file
   Safetensors::Entries entries_;

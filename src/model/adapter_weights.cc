@@ -370,11 +370,11 @@ class AdapterLoader {
 
 absl::StatusOr<AdapterWeights> LoadAdapter(const std::string& dir, const ModelConfig& config,
                                            Device& device, const AdapterBounds& bounds,
-                                           const OpenBase& open_base) {
+                                           const OpenBase& open_base, AdapterFilePool* files) {
   const std::string config_path = dir + "/adapter_config.json";
   ASSIGN_OR_RETURN(const std::string json, ReadTextFile(config_path, kMaxConfigBytes));
   ASSIGN_OR_RETURN(const AdapterConfig adapter, AdapterConfig::Parse(json, config_path));
-  ASSIGN_OR_RETURN(AdapterFile file, AdapterFile::Open(dir + "/adapter_model.safetensors"));
+  ASSIGN_OR_RETURN(AdapterFile file, AdapterFile::Open(dir + "/adapter_model.safetensors", files));
   return AdapterLoader(config, adapter, file, device, bounds, open_base).Load();
 }
 

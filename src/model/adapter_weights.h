@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "model/adapter_copies.h"
+#include "model/adapter_file_pool.h"
 #include "model/model_config.h"
 #include "penstock/backend.h"
 
@@ -74,10 +75,10 @@ struct AdapterBounds {
 
 /// Of PEFT's `dir`: adapter_config.json, adapter_model.safetensors. Errors name file and tensor, and
 /// what is not supported by its name; what is beyond `bounds` is one. `open_base` is asked where the
-/// files have copies of the model's own tensors.
+/// files have copies of the model's own tensors; `files` (may be null) keeps their bytes.
 absl::StatusOr<AdapterWeights> LoadAdapter(const std::string& dir, const ModelConfig& config,
                                            Device& device, const AdapterBounds& bounds,
-                                           const OpenBase& open_base);
+                                           const OpenBase& open_base, AdapterFilePool* files);
 
 /// The most bytes that an adapter takes on a device.
 int64_t MaxAdapterBytes(const ModelConfig& config, const AdapterBounds& bounds);

@@ -196,6 +196,7 @@ absl::Status MakeAdapterStore(const ModelEntry& entry, const std::string& dir,
   options.cpu_kernels = entry.engine.cpu_kernels;
   options.numbers = model.abilities.numbers;
   options.pool = parts.pool;
+  options.host_bytes = lora.host_memory.value;
   options.open_base = [dir,
                        weights = entry.weights]() -> absl::StatusOr<std::unique_ptr<TensorSource>> {
     ASSIGN_OR_RETURN(OpenedModel opened, OpenModel(dir, weights));

@@ -42,12 +42,14 @@ std::unique_ptr<LoadedModel> LoadFamily(const std::string& name, WorkerPool* poo
   return *std::move(model);
 }
 
-std::shared_ptr<AdapterStore> MakeStore(const LoadedModel& model, WorkerPool* pool) {
+std::shared_ptr<AdapterStore> MakeStore(const LoadedModel& model, WorkerPool* pool,
+                                        int64_t host_bytes = 64 << 20) {
   AdapterOptions options;
   options.max_adapters = 4;
   options.max_in_step = 4;
   options.bounds = {kMaxAdapterRank, /*experts=*/true};
   options.numbers = model.abilities.numbers;
+  options.host_bytes = host_bytes;
   options.pool = pool;
   auto store = AdapterStore::Make(model.config, *model.device, options);
   EXPECT_TRUE(store.ok()) << store.status();
@@ -158,6 +160,31 @@ INSTANTIATE_TEST_SUITE_P(
       const bool emulated = std::get<0>(info.param) == "cuda-emulated";
       return (emulated ? "cuda_emulated_" : "cuda_") + std::get<1>(info.param);
     });
+
+/// One that made room on a device with a memory of its own comes back from the host's.
+TEST(Adapters, ComeBackWithoutTheirDisk) {
+  WorkerPool pool(2);
+  const auto model = LoadFamily("llama", &pool, "cuda-emulated");
+  if (model == nullptr) GTEST_SKIP() << "this build has no cuda-emulated";
+  namespace fs = std::filesystem;
+  const TempDir dir;
+  const fs::path file = fs::path(dir.path()) / "adapter_model.safetensors";
+  fs::copy(CaseDir("llama"), dir.path(), fs::copy_options::overwrite_existing);
+  const auto spoil = [&] {
+    const auto time = fs::last_write_time(file);
+    dir.Write(file.filename(), std::string(fs::file_size(file), 'x'));
+    fs::last_write_time(file, time);
+  };
+  const auto store = MakeStore(*model, &pool), without = MakeStore(*model, &pool, /*host_bytes=*/0);
+  ASSERT_EQ(store->Load(AdapterId(0), dir.path()), absl::OkStatus());
+  ASSERT_EQ(without->Load(AdapterId(0), dir.path()), absl::OkStatus());
+  store->Remove(AdapterId(0));
+  spoil();
+  EXPECT_EQ(store->Load(AdapterId(1), dir.path()), absl::OkStatus());
+  EXPECT_NE(without->Load(AdapterId(1), dir.path()), absl::OkStatus());
+  fs::last_write_time(file, fs::last_write_time(file) + std::chrono::seconds(1));
+  EXPECT_NE(store->Load(AdapterId(2), dir.path()), absl::OkStatus());
+}
 
 /// Rows without an adapter have the bits of a model that knows of none, whoever is beside them.
 TEST(Adapters, LeaveRowsWithoutOneAsTheyWere) {
