@@ -28,6 +28,8 @@ struct GuardEntry {
   std::string mode = "replace";               // template: replace | add | missing
   std::string file;                           // lua
   std::string url;                            // http
+  std::string cert_file, key_file;            // http: what it shows; empty: nothing
+  std::string ca_file;                        // http: who may answer; empty: the machine's
   int32_t max_tokens = 0;                     // schema, limit, trim; 0: any
   int32_t max_messages = 0, max_n = 0, max_tools = 0;
   int32_t max_prompt = 0;                  // schema, limit: bytes; 0: any

@@ -1,6 +1,7 @@
 #include "chain/http_link.h"
 
 #include <curl/curl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -194,6 +195,12 @@ class HttpLink final : public ChainLink {
     const auto milliseconds = static_cast<long>(absl::ToInt64Milliseconds(settings().timeout));
     curl_easy_setopt(handle, CURLOPT_URL, settings().url.c_str());
     curl_easy_setopt(handle, CURLOPT_PROTOCOLS_STR, "http,https");
+    if (!settings().cert_file.empty()) {
+      curl_easy_setopt(handle, CURLOPT_SSLCERT, settings().cert_file.c_str());
+      curl_easy_setopt(handle, CURLOPT_SSLKEY, settings().key_file.c_str());
+    }
+    if (!settings().ca_file.empty())
+      curl_easy_setopt(handle, CURLOPT_CAINFO, settings().ca_file.c_str());
     curl_easy_setopt(handle, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(handle, CURLOPT_PROXY, "");
     curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L);
@@ -228,6 +235,11 @@ class HttpLink final : public ChainLink {
 
 absl::StatusOr<std::unique_ptr<ChainLink>> MakeHttpLink(const std::string& name,
                                                         const GuardEntry& settings) {
+  for (const std::string* file : {&settings.cert_file, &settings.key_file, &settings.ca_file}) {
+    if (!file->empty() && access(file->c_str(), R_OK) != 0)
+      return absl::InvalidArgumentError(
+          absl::StrCat("guards.", name, ": ", *file, " cannot be read"));
+  }
   return std::unique_ptr<ChainLink>(std::make_unique<HttpLink>(name, settings));
 }
 

@@ -31,6 +31,10 @@ absl::Status ValidateGuard(const std::string& name, const GuardEntry& guard) {
   if (guard.use == "http") {
     if (!guard.url.starts_with("http://") && !guard.url.starts_with("https://"))
       return GuardError(name, ".url: expected http:// or https://");
+    if (guard.cert_file.empty() != guard.key_file.empty())
+      return GuardError(name, ": expected both cert_file and key_file, or neither");
+    if (!(guard.cert_file + guard.ca_file).empty() && !guard.url.starts_with("https://"))
+      return GuardError(name, ".url: expected https:// beside certificates");
     for (const std::string& phase : guard.phases) {
       if (phase != "request" && phase != "response")
         return GuardError(name, ".phases: expected request, response or both");
@@ -91,6 +95,13 @@ ConfigSection DescribeGuard(GuardEntry& c) {
            {"replace", "add", "missing"}},
           {"file", &c.file, "lua: the script, relative to this file; watched."},
           {"url", &c.url, "http: where the call is shown to."},
+          {"cert_file", &c.cert_file,
+           "http: the certificate (PEM) that this server shows the service; read for each new "
+           "connection. Empty: none."},
+          {"key_file", &c.key_file, "http: its key."},
+          {"ca_file", &c.ca_file,
+           "http: the authorities (PEM) whose certificates the service may have. Empty: the "
+           "machine's."},
           {"max_tokens",
            &c.max_tokens,
            "schema: max_tokens beyond it is a 400. limit: it is lowered to this. trim: of the "

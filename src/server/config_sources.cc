@@ -61,7 +61,10 @@ absl::StatusOr<ServerConfig> ReadConfig(const std::string& file,
   beside(config.tls.cert_file);
   beside(config.tls.key_file);
   beside(config.tls.client_ca_file);
-  for (auto& [name, guard] : config.guards) beside(guard.file);
+  for (auto& [name, guard] : config.guards) {
+    for (std::string* path : {&guard.file, &guard.cert_file, &guard.key_file, &guard.ca_file})
+      beside(*path);
+  }
   for (TokenIssuerSection& issuer : config.auth.jwt) beside(issuer.jwks_file);
   if (const std::string& pepper_file = config.auth.key_file.pepper_file; !pepper_file.empty()) {
     ASSIGN_OR_RETURN(const std::string text, ReadFile(Beside(file, pepper_file)));

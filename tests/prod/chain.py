@@ -5,6 +5,8 @@ import http.server
 import json
 import pathlib
 import re
+import ssl
+import tempfile
 import threading
 import time
 
@@ -238,6 +240,32 @@ class Service(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def mutual_tls():
+    """The service and this server know each other, or nothing is shown to anybody."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        ours, other = rig.Authority(folder / "ours"), rig.Authority(folder / "other", "other")
+        service = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Service)
+        service.handle_error = lambda *arguments: None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*map(str, ours.issue("service", "IP:127.0.0.1")))
+        context.load_verify_locations(str(ours.cert))
+        context.verify_mode = ssl.CERT_REQUIRED
+        service.socket = context.wrap_socket(service.socket, server_side=True, do_handshake_on_connect=False)
+        threading.Thread(target=service.serve_forever, daemon=True).start()
+        link = {"use": "http", "url": f"https://127.0.0.1:{service.server_port}/check", "ca_file": str(ours.cert)}
+        known = dict(zip(("cert_file", "key_file"), map(str, ours.issue("penstock", "DNS:penstock"))))
+        strange = dict(zip(("cert_file", "key_file"), map(str, other.issue("penstock", "DNS:penstock"))))
+        Service.mode = "pass"
+        for what, more, wanted in (("known", known, 200), ("nobody", {}, 503), ("a stranger", strange, 503),
+                                   ("a strange service", {**known, "ca_file": str(other.cert)}, 503)):
+            Service.seen.clear()
+            with rig.serving(lambda _: {"guards": {"out": {**link, **more}}, "chain": ["out"]}) as server:
+                status, _, text = call(server, ask("hello"))
+            rig.expect(status == wanted and len(Service.seen) == (wanted == 200), what, status, text, Service.seen)
+        service.shutdown()
+
+
 def callouts():
     service = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Service)
     service.handle_error = lambda *arguments: None  # a peer that goes away is part of it
@@ -398,6 +426,7 @@ if __name__ == "__main__":
     tenants()
     cache()
     fallback()
+    mutual_tls()
     callouts()
     slow_for_one()
     over_grpc()

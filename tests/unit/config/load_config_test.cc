@@ -221,6 +221,32 @@ TEST(ValidateConfig, LooksAtCombinations) {
   EXPECT_THAT(std::string(ValidateConfig(config, false).message()), HasSubstr("cuda:N"));
 }
 
+TEST(ValidateConfig, HoldsWhatAGuardNeedsTogether) {
+  const auto error_of = [](const GuardEntry& guard) {
+    ServerConfig config;
+    config.guards["g"] = guard;
+    return ValidateConfig(config, false).ToString();
+  };
+  GuardEntry call_out;
+  call_out.use = "http";
+  EXPECT_THAT(error_of(call_out), HasSubstr("guards.g.url: expected http:// or https://"));
+  call_out.url = "https://127.0.0.1/check";
+  EXPECT_EQ(error_of(call_out), "OK");
+  call_out.cert_file = "a.crt";
+  EXPECT_THAT(error_of(call_out), HasSubstr("guards.g: expected both cert_file and key_file"));
+  call_out.key_file = "a.key";
+  call_out.ca_file = "ca.crt";
+  EXPECT_EQ(error_of(call_out), "OK");
+  call_out.url = "http://127.0.0.1/check";
+  EXPECT_THAT(error_of(call_out), HasSubstr("guards.g.url: expected https:// beside certificates"));
+  call_out.cert_file = call_out.key_file = "";
+  EXPECT_THAT(error_of(call_out), HasSubstr("https:// beside certificates"));
+  call_out.ca_file.clear();
+  EXPECT_EQ(error_of(call_out), "OK");
+  call_out.phases = {"answer"};
+  EXPECT_THAT(error_of(call_out), HasSubstr("guards.g.phases"));
+}
+
 TEST(ParseHostPort, TakesAddressesAndNothingElse) {
   EXPECT_EQ(ParseHostPort("127.0.0.1:0")->port, 0);
   EXPECT_EQ(ParseHostPort("[::1]:80")->host, "::1");
