@@ -95,6 +95,18 @@ def test_nobodys_body_is_read_before_the_right_to_ask(serve, tmp_path):
         assert read_answer(sock)[0] == 200
 
 
+def test_who_sent_much_ahead_is_seen_to_leave(demo):
+    """More than is read of further requests while one is answered: its end is behind what nobody reads."""
+    aborted = lambda: demo.metric("vllm:request_success_total", finished_reason="abort")
+    before = aborted()
+    with connect(demo) as sock:
+        sock.sendall(post("/v1/completions", {**LONG, "max_tokens": 2000, "n": 16}))
+        demo.until(lambda: demo.metric("vllm:num_requests_running") > 0)
+        sock.sendall(GET_HEALTH * 4000)
+    demo.until(lambda: aborted() > before)
+    demo.until(lambda: demo.metric("vllm:num_requests_running") == 0)
+
+
 def test_a_connection_carries_as_many_requests_as_a_client_likes(demo):
     with connect(demo) as sock:
         for _ in range(1000):

@@ -130,10 +130,12 @@ class Server:
         return answer.status, answer.read().decode()
 
     def metric(self, series, credential=None):
-        """The sum of the series that begin so. A page is kept for a quarter of a second: what is past now is on it."""
+        """The sum of a metric's series, or of those that begin with a name and labels. A page is kept for a quarter of a
+        second: what is past now is on it."""
         time.sleep(0.26)
         text = self.call("GET", "/metrics", credential=credential)[1]
-        return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(series))
+        begins = (series,) if "{" in series else (series + "{", series + " ")
+        return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(begins))
 
     def keys(self, *arguments):
         """Runs `penstock admin keys`; its JSON."""
