@@ -169,7 +169,7 @@ TEST(Adapters, ComeBackWithoutTheirDisk) {
   namespace fs = std::filesystem;
   const TempDir dir;
   const fs::path file = fs::path(dir.path()) / "adapter_model.safetensors";
-  fs::copy(CaseDir("llama"), dir.path(), fs::copy_options::overwrite_existing);
+  fs::copy(CaseDir("llama"), dir.path(), fs::copy_options::recursive);
   const auto spoil = [&] {
     const auto time = fs::last_write_time(file);
     dir.Write(file.filename(), std::string(fs::file_size(file), 'x'));

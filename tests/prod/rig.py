@@ -130,8 +130,8 @@ class Server:
         return answer.status, answer.read().decode()
 
     def metric(self, series, credential=None):
-        """The sum of a metric's series, or of those that begin with a name and labels. A page is kept for a quarter of a
-        second: what is past now is on it."""
+        """The sum of a metric's series, or of those that begin with a name and labels. A page is kept for a quarter of
+        a second: what is past now is on it."""
         time.sleep(0.26)
         text = self.call("GET", "/metrics", credential=credential)[1]
         begins = (series,) if "{" in series else (series + "{", series + " ")
