@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 
 import pytest
 from field_clients import Http
@@ -154,6 +155,23 @@ def test_seventeen_mebibytes_are_too_much(demo, routes):
         status, headers, answer = ask(demo, request(route, body))
         judge(route, status, answer, (413,))
         assert headers["connection"] == "close"
+
+
+def test_chunks_come_in_any_pieces(demo):
+    """The last one too, whose end a client may send byte by byte."""
+    body = json.dumps({"prompt": "The sea", "max_tokens": 1}).encode()
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunks = b"%x\r\n%b\r\n" % (len(body), body)
+    for last, status in ((b"0\r\n\r\n", 200), (b"0\r\nX-After: 1\r\n\r\n", 200), (b"0\r\n\n", None)):
+        with socket.create_connection(("127.0.0.1", demo.port), timeout=60) as sock:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.sendall(head + chunks)
+            for byte in last:
+                time.sleep(0.02)
+                sock.sendall(bytes([byte]))
+            time.sleep(0.02)
+            assert status is None or read_answer(sock)[0] == status, last
+    assert Http(demo).post(COMPLETIONS, ASK[COMPLETIONS]).status == 200
 
 
 def test_chunks_that_are_none(demo, routes):
