@@ -30,6 +30,7 @@ namespace {
 
 constexpr size_t kMaxPipelined = 65536;  // bytes of further requests read while one is answered
 constexpr uint32_t kMaxHeaderBytes = 32768;
+constexpr size_t kUnjudgedBody = 65536;  // of a request whose right to ask was not looked at
 constexpr auto kLinger = std::chrono::milliseconds(1000);
 constexpr auto kIdleLinger = std::chrono::milliseconds(100);  // nothing is on its way to the client
 constexpr int64_t kLeastBodyRate = 4096;                      // bytes a second
@@ -81,7 +82,7 @@ std::optional<Fault> FramingFault(const http::request_header<>& header) {
 
 struct ParserBox {
   http::request_parser<http::string_body> parser;
-  bool header_seen = false;
+  bool header_seen = false, judged = false;
   int64_t max_body = 0;  // bytes
 };
 
@@ -195,13 +196,16 @@ void Connection::Parse() {
       Refuse(400, "the request is no HTTP: " + error.message());
       break;
     }
-    if (header_done && !parser.is_done()) {
+    if (!parser.is_done() && parser.get().body().size() > kUnjudgedBody &&
+        !std::exchange(parser_->judged, true)) {
       // Nobody fills this process's memory who may not ask.
       HttpRequest head = HeadOf(*loop_->shared().options.config->Get());
       if (const Router* router = loop_->shared().router; router->Refuses(head)) {
         BeginAnswer();
         break;
       }
+    }
+    if (header_done && !parser.is_done()) {
       const auto expect = parser.get().find(http::field::expect);
       // A client of HTTP/1.0 knows no such answer (RFC 9110, 10.1.1).
       if (parser.get().version() >= 11 && expect != parser.get().end() &&
