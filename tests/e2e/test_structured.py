@@ -119,9 +119,12 @@ def test_stands_beside_penalties_logprobs_and_min_tokens(client):
     assert "".join(t.token for t in choice.logprobs.content) == choice.message.content
 
 
-def test_preemption_changes_no_answer(serve, client):
+def test_preemption_changes_no_answer(serve, demo, client):
     """Where the cache has no room for all, requests are computed anew, and their forms go on where they were."""
-    small = serve("--set", "engine.max_len=384", "--set", "engine.kv_memory=2MiB", "--set", "engine.prefix_cache=false")
+    ready = next(line for line in demo.log_lines() if line["message"] == "model ready")
+    memory = "2MiB" if ready["kv_dtype"] == "float32" else "1MiB"  # 512 tokens
+    small = serve("--set", "engine.max_len=384", "--set", f"engine.kv_memory={memory}",
+                  "--set", "engine.prefix_cache=false")
 
     def texts(server_client):
         with concurrent.futures.ThreadPoolExecutor(24) as pool:
