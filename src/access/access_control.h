@@ -72,7 +72,7 @@ class AccessControl {
   Found Identify(const Caller& caller) const;
   /// Also PERMISSION_DENIED. Null where the route asks nothing of this caller.
   Found Admit(const Caller& caller, RouteAccess access, std::string_view path) const;
-  /// What Admit would say, of which nobody is told: a request is judged before its body is read.
+  /// What Admit would say, and nobody is told: a large request is judged before all of it is here.
   bool WouldAdmit(const Caller& caller, RouteAccess access, std::string_view path) const;
   /// Calls from now on follow these rules.
   void SetRules(std::shared_ptr<const AccessRules> rules);
