@@ -319,7 +319,7 @@ def test_what_takes_long_to_load_says_how_far_it_is(request, tmp_path, where, re
 
 def test_a_load_run_has_a_bar_on_a_terminal_alone(demo, terminal, tmp_path):
     arguments = ("bench", "serve", "--target", demo.url.removeprefix("http://"), "--output", str(tmp_path / "out.json"),
-                 "--set", "requests=30", "--set", "concurrency=2", "--set", "prompt_words=8", "--set", "max_tokens=24")
+                 "--set", "requests=30", "--set", "rate=10", "--set", "prompt_words=8", "--set", "max_tokens=24")
     one = terminal(*arguments)
     one.until(lambda s: re.search(rb"\r\x1b\[K[^\r]*\[#+ *\] \d+/30, \d in flight, \d+ pieces/s", s))
     assert one.end() == 0
