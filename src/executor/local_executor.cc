@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "executor/rank_loop.h"
+#include "executor/warm_up.h"
 
 namespace penstock {
 namespace {
@@ -184,6 +185,8 @@ absl::StatusOr<std::unique_ptr<Executor>> MakeLocalExecutor(std::unique_ptr<Load
   RunnerOptions whole = options;
   whole.draft = draft.get();
   ASSIGN_OR_RETURN(std::unique_ptr<ModelRunner> runner, ModelRunner::Make(model.get(), whole));
+  if (options.warm_up)
+    RETURN_IF_ERROR(WarmUp(*runner, /*wide=*/!model->device->shares_host_memory()));
   return std::make_unique<LocalExecutor>(std::move(model), std::move(draft), std::move(runner),
                                          whole);
 }

@@ -94,13 +94,14 @@ void RunnerDriver::AddStates(DrivenSequence& s, SequenceSlice& slice) {
 
 void RunnerDriver::AddSlice(const Item& item, StepPlan& plan) {
   DrivenSequence& s = *item.sequence;
+  const bool drafts = runner_->limits().max_model_drafts > 0;
   if (!s.setup_sent) {
     SlotSetup setup;
     setup.slot = s.slot;
     setup.sequence = s.id;
     setup.sampling = s.sampling;
     setup.prompt_tokens = s.num_prompt;
-    if (s.sampling.needs_history()) setup.history = s.tokens;
+    if (s.sampling.needs_history() || drafts) setup.history = s.tokens;
     plan.setups.push_back(std::move(setup));
     s.setup_sent = true;
   }
@@ -113,6 +114,7 @@ void RunnerDriver::AddSlice(const Item& item, StepPlan& plan) {
   slice.adapter = s.adapter;
   slice.begin = s.num_computed;
   slice.num_tokens = item.num_tokens;
+  slice.draft_along = drafts;
   slice.token_offset = static_cast<int32_t>(plan.tokens.size());
   plan.tokens.insert(plan.tokens.end(), s.tokens.begin() + s.num_computed, s.tokens.begin() + end);
   if (!s.logits.empty() && s.num_computed < s.num_prompt) {

@@ -101,10 +101,10 @@ absl::StatusOr<std::unique_ptr<LocalTalk>> LocalTalk::Load(ServerConfig config) 
   auto parts = std::make_unique<Parts>(std::move(config));
   ASSIGN_OR_RETURN(auto rules, MakeAccessRules(*parts->live.Get()));
   parts->access = std::make_unique<AccessControl>(std::move(rules));
-  ASSIGN_OR_RETURN(parts->model,
-                   ModelInstance::Load(name, parts->live.Get()->models.at(name),
-                                       {&parts->pool, &parts->catalogue, &SystemClock::Get(),
-                                        /*progress=*/nullptr, /*on_adapter=*/{}}));
+  ASSIGN_OR_RETURN(parts->model, ModelInstance::Load(
+                                     name, parts->live.Get()->models.at(name),
+                                     {&parts->pool, &parts->catalogue, &SystemClock::Get(),
+                                      /*progress=*/nullptr, /*warm_up=*/false, /*on_adapter=*/{}}));
   parts->registry = std::make_unique<StaticRegistry>(
       std::vector<std::shared_ptr<const ServedModel>>{parts->model->served()});
   ServiceParts service;

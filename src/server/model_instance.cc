@@ -336,21 +336,27 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
   const std::string architecture = model->config.architecture;
   auto served = std::make_shared<ServedModel>();
   SetAbilities(model->config, *served);
-  ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor,
-                   MakeLocalExecutor(std::move(model), runner, std::move(draft)));
+  runner.warm_up = parts.warm_up;
+  if (parts.warm_up && parts.progress != nullptr) parts.progress->BeginWarmUp();
+  absl::StatusOr<std::unique_ptr<Executor>> executor =
+      MakeLocalExecutor(std::move(model), runner, std::move(draft));
+  if (!executor.ok()) {
+    return absl::Status(executor.status().code(), absl::StrCat("model ", name, " (", dir,
+                                                               "): ", executor.status().message()));
+  }
   const int64_t device_bytes = HeldBytes() - held_before;
 
   const CacheConfigInfo cache{
       runner.block_size,
-      executor->limits().groups.empty() ? 0 : executor->limits().groups[0].num_blocks,
+      (*executor)->limits().groups.empty() ? 0 : (*executor)->limits().groups[0].num_blocks,
       entry.engine.prefix_cache, std::string(DTypeName(runner.kv_dtype))};
   const bool guesses = entry.engine.speculation.method != "off" && served->can_generate;
-  if (guesses && !Scheduler::CanDraft(executor->limits())) {
+  if (guesses && !Scheduler::CanDraft((*executor)->limits())) {
     Log(LogLevel::kInfo, "no speculation: a recurrent state cannot be rolled back",
         {{"model", name}});
   }
   instance->engine_ = std::make_unique<EngineLoop>(
-      std::move(executor), MakeEngineOptions(entry.engine, parts, name, dir));
+      *std::move(executor), MakeEngineOptions(entry.engine, parts, name, dir));
   const EngineInfo info = instance->engine_->info();
   parts.catalogue->SetCacheConfig(name, cache);
   instance->metrics_ = parts.catalogue->MakeRequestMetrics(name, info.max_context);

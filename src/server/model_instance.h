@@ -48,6 +48,7 @@ struct InstanceParts {
   Catalogue* catalogue = nullptr;
   const Clock* clock = nullptr;
   BootProgress* progress = nullptr;  // null: nobody asks
+  bool warm_up = false;              // a step of each kind before the model counts as loaded
   /// (what happened, the model, the adapter, its directory); may be empty.
   std::function<void(std::string_view what, const std::string& model, std::string_view adapter,
                      std::string_view dir)>

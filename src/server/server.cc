@@ -280,7 +280,7 @@ absl::Status Server::Parts::LoadModels() {
   std::vector<std::shared_ptr<AdapterPool>> adapters;
   for (const auto& [name, entry] : config.models) {
     progress.Begin(name, models.size(), config.models.size());
-    InstanceParts parts{&pool, &catalogue, &SystemClock::Get(), &progress, nullptr};
+    InstanceParts parts{&pool, &catalogue, &SystemClock::Get(), &progress, true, nullptr};
     if (AuditLoop* const audit = accounts->audit(); audit != nullptr) {
       const auto files = ResolveModel(entry.path, HubOptionsFromEnvironment());
       AuditModel(*audit, "loaded", name, "", files.ok() ? *files : "");

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -77,13 +78,28 @@ def test_says_how_far_loading_is(tmp_path):
                 time.sleep(0.01)
         assert code == 503 and headers["Retry-After"]
         state = json.loads(body)
-        assert state["status"] == "loading" and state["model"] == "model" and state["models"] == 1
+        assert state["status"] == "loading" and state["phase"] == "weights" and state["model"] == "model" and state["models"] == 1
         assert code_and_body(f"http://127.0.0.1:{port}/health")[0] == 503
         code, body, _ = code_and_body(f"http://127.0.0.1:{port}/v1/completions", b"{}")
         assert code == 503 and "loading" in json.loads(body)["error"]["message"]
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_model_whose_numbers_are_none_is_never_ready(tmp_path):
+    folder = tmp_path / "broken"
+    shutil.copytree(DEMO, folder)
+    weights = folder / "model.safetensors"
+    whole = bytearray(weights.read_bytes())
+    size = int.from_bytes(whole[:8], "little")
+    begin, end = json.loads(whole[8 : 8 + size])["model.norm.weight"]["data_offsets"]
+    whole[8 + size + begin : 8 + size + end] = b"\xff" * (end - begin)
+    weights.write_bytes(whole)
+    ended = subprocess.run([BINARY, "serve", str(folder), "--port", "0", "--set", "server.public.grpc="],
+                           capture_output=True, text=True, timeout=120)
+    assert ended.returncode not in (0, -6, -11)
+    assert f"model broken ({folder}): the model computes no finite number" in ended.stderr
 
 
 def test_the_three_phases_of_leaving(serve):

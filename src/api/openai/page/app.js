@@ -107,7 +107,7 @@ async function watchPhase() {
     } else if (body.status === "loading") {
       const part = body.total > 0 ? ` ${Math.floor((100 * body.bytes) / body.total)} % of ${bytes(body.total)}` : "";
       const left = body.eta_s ? `, ${duration(body.eta_s)} left` : "";
-      showPhase("busy", `Loading ${body.model}${part}${left}`);
+      showPhase("busy", body.phase === "warm-up" ? `Warming up ${body.model}` : `Loading ${body.model}${part}${left}`);
       again = 1000;
     } else {
       showPhase("bad", body.error?.message ?? `Not ready (${code})`);
