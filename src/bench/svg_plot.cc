@@ -35,23 +35,27 @@ class PlotScale {
     return begin_ + share * (end_ - begin_);
   }
   std::vector<double> Ticks() const {
-    std::vector<double> out;
     if (log_) {
-      const bool fine = high_ / low_ < 30;  // 1, 2 and 5 of each decade
-      for (double decade = std::pow(10, std::floor(std::log10(low_))); decade <= high_;
-           decade *= 10) {
-        for (const double step : {1.0, 2.0, 5.0}) {
-          const double tick = decade * step;
-          if ((step == 1 || fine) && tick >= low_ * 0.999 && tick <= high_ * 1.001)
-            out.push_back(tick);
-        }
-      }
-      if (out.size() >= 2) return out;  // else all lies within less than a decade
-    }
+      const bool wide = high_ / low_ >= 30;
+      if (std::vector<double> out = LogTicks({1.0}); wide && out.size() >= 2) return out;
+      if (std::vector<double> out = LogTicks({1.0, 2.0, 5.0}); out.size() >= 2) return out;
+    }  // else all lies within less than a decade
     return EvenTicks();
   }
 
  private:
+  /// These of each decade.
+  std::vector<double> LogTicks(const std::vector<double>& steps) const {
+    std::vector<double> out;
+    for (double decade = std::pow(10, std::floor(std::log10(low_))); decade <= high_;
+         decade *= 10) {
+      for (const double step : steps) {
+        const double tick = decade * step;
+        if (tick >= low_ * 0.999 && tick <= high_ * 1.001) out.push_back(tick);
+      }
+    }
+    return out;
+  }
   std::vector<double> EvenTicks() const {
     std::vector<double> out;
     const double rough = (high_ - low_) / kTicks;

@@ -185,8 +185,10 @@ absl::StatusOr<std::unique_ptr<Executor>> MakeLocalExecutor(std::unique_ptr<Load
   RunnerOptions whole = options;
   whole.draft = draft.get();
   ASSIGN_OR_RETURN(std::unique_ptr<ModelRunner> runner, ModelRunner::Make(model.get(), whole));
-  if (options.warm_up)
+  if (options.before_warm_up) {
+    options.before_warm_up();
     RETURN_IF_ERROR(WarmUp(*runner, /*wide=*/!model->device->shares_host_memory()));
+  }
   return std::make_unique<LocalExecutor>(std::move(model), std::move(draft), std::move(runner),
                                          whole);
 }

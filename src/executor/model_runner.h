@@ -35,7 +35,9 @@ struct RunnerOptions {
   DType draft_dtype = DType::kFloat32;     // of its activations
   int32_t max_drafts = 0;                  // of one slice
   std::shared_ptr<AdapterStore> adapters;  // that slices may name; null: none are supported
-  bool warm_up = false;  // an executor makes a first step of each kind before there is any request
+  // An executor makes a first step of each kind, behind this, before it takes any; empty: it does
+  // not.
+  std::function<void()> before_warm_up;
   absl::Duration rank_patience = absl::Seconds(4);  // that ranks have with each other
   std::function<void(int32_t rank)> before_pass;  // on each rank's thread; for tests; may be empty
 };

@@ -54,21 +54,24 @@ absl::Status WarmUpEncoder(ModelRunner& runner) {
   return absl::OkStatus();
 }
 
+/// Of the group that has fewest; a recurrent state is of the slot.
+int32_t LeastBlocks(const ExecutorLimits& limits) {
+  int32_t least = std::numeric_limits<int32_t>::max();
+  for (const CacheGroup& group : limits.groups) {
+    if (group.retention != CacheRetention::kRecurrent) least = std::min(least, group.num_blocks);
+  }
+  return least;
+}
+
 class DecoderWarmUp {
  public:
   DecoderWarmUp(ModelRunner& runner, bool wide)
-      : limits_(runner.limits()), wide_(wide), driver_(&runner) {
-    least_blocks_ = std::numeric_limits<int32_t>::max();
-    for (const CacheGroup& group : limits_.groups) {
-      if (group.retention != CacheRetention::kRecurrent)
-        least_blocks_ = std::min(least_blocks_, group.num_blocks);
-    }
-  }
+      : limits_(runner.limits()), wide_(wide), driver_(&runner) {}
 
   absl::Status Run() {
     RETURN_IF_ERROR(Prefill());
     const int32_t most = std::min({wide_ ? limits_.num_slots : kFewSequences, limits_.num_slots,
-                                   limits_.max_step_tokens, least_blocks_});
+                                   limits_.max_step_tokens, LeastBlocks(limits_)});
     for (int32_t count = 1; count < most; count *= 2) RETURN_IF_ERROR(Decode(count));
     RETURN_IF_ERROR(Decode(most));
     return any_token_ ? absl::OkStatus() : NoNumbers();
@@ -76,7 +79,7 @@ class DecoderWarmUp {
 
  private:
   absl::Status Prefill() {
-    const int64_t room = int64_t{least_blocks_} * limits_.block_size;
+    const int64_t room = int64_t{LeastBlocks(limits_)} * limits_.block_size;
     const auto count = static_cast<int32_t>(
         std::min<int64_t>({room, wide_ ? limits_.max_step_tokens : kShortPrompt,
                            limits_.max_step_tokens, limits_.max_context - 1}));
@@ -110,7 +113,6 @@ class DecoderWarmUp {
   const ExecutorLimits& limits_;
   const bool wide_;
   RunnerDriver driver_;
-  int32_t least_blocks_ = 0;
   bool any_token_ = false;
 };
 

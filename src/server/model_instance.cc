@@ -336,15 +336,20 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
   const std::string architecture = model->config.architecture;
   auto served = std::make_shared<ServedModel>();
   SetAbilities(model->config, *served);
-  runner.warm_up = parts.warm_up;
-  if (parts.warm_up && parts.progress != nullptr) parts.progress->BeginWarmUp();
+  int64_t device_bytes = 0;
+  if (parts.warm_up) {
+    runner.before_warm_up = [&] {
+      device_bytes = HeldBytes() - held_before;
+      if (parts.progress != nullptr) parts.progress->BeginWarmUp();
+    };
+  }
   absl::StatusOr<std::unique_ptr<Executor>> executor =
       MakeLocalExecutor(std::move(model), runner, std::move(draft));
   if (!executor.ok()) {
     return absl::Status(executor.status().code(), absl::StrCat("model ", name, " (", dir,
                                                                "): ", executor.status().message()));
   }
-  const int64_t device_bytes = HeldBytes() - held_before;
+  if (!parts.warm_up) device_bytes = HeldBytes() - held_before;
 
   const CacheConfigInfo cache{
       runner.block_size,

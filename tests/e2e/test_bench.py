@@ -14,7 +14,7 @@ from conftest import BINARY, DEMO, SANITIZED
 
 def bench(*arguments, code=0):
     done = subprocess.run([BINARY, *map(str, arguments)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == code, done.stdout + done.stderr
+    assert code is None or done.returncode == code, done.stdout + done.stderr
     return done
 
 
@@ -199,9 +199,12 @@ def test_a_sweep_finds_a_rate(serve, tmp_path):
     out = tmp_path / "sweep.json"
     # A goal that any answer keeps: the sweep ends where all requests are in flight at once.
     flags = ["--set", "goal_e2e=100", "--set", "rate=20", "--set", "request_timeout=100"]
-    told = bench("bench", "sweep", "--target", address(server), *SMALL, *flags, "--output", out)
-    assert "take more of them" in told.stdout
-    runs = json.loads(out.read_text())["runs"]
+    for _ in range(20):  # where the machine does other things, the generator itself may be late
+        told = bench("bench", "sweep", "--target", address(server), *SMALL, *flags, "--output", out, code=None)
+        runs = json.loads(out.read_text())["runs"]
+        if runs[0]["ended_by"] != "generator":
+            break
+    assert told.returncode == 0 and "take more of them" in told.stdout, told.stdout + told.stderr
     assert runs[0]["kept"] and runs[0]["best_rate"] >= 20
     assert runs[0]["result"]["good_requests_per_second"] > 0
 

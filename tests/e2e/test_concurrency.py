@@ -49,7 +49,7 @@ def read(client, request, cancel_after=None):
 
 
 def test_everyone_gets_the_answer_that_it_gets_alone(serve):
-    few_blocks = ("--set", "engine.kv_memory=8MiB", "--set", "engine.max_batch=24")
+    few_blocks = ("--set", "engine.kv_memory=8MiB", "--set", "engine.max_batch=24", "--set", "engine.cpu_kernels=avx2")
     requests = [make_request(i) for i in range(STREAMS)]
 
     def client_of(server):

@@ -122,7 +122,7 @@ def test_a_served_file_answers_as_its_directory(tmp_path):
     messages = [{"role": "user", "content": "Tell me of the sea."}]
     answers = []
     for model in (str(DEMO), str(tmp_path / "model/some-name.gguf"), str(tmp_path / "model")):
-        server = Server(tmp_path, model=model)
+        server = Server(tmp_path, "--set", "engine.cpu_kernels=avx2", model=model)
         try:
             client = openai.OpenAI(base_url=server.url + "/v1", api_key="none")
             name = client.models.list().data[0].id

@@ -30,10 +30,20 @@ def of_gpu(server):
     return {name: value for name, value in server.metrics().items() if name.startswith("penstock_gpu_")}
 
 
+def once(server, condition):
+    """The figures of the first page that has them so."""
+    pages = []
+
+    def holds():
+        pages.append(of_gpu(server))
+        return condition(pages[-1])
+    server.until(holds)
+    return pages[-1]
+
+
 def test_the_figures_of_the_gpu_that_serves(serve, gpu):
     server = on_gpu(serve, gpu)
-    server.until(lambda: of_gpu(server).get(UP) == 1)  # a page waits for the driver, but not for long
-    told = of_gpu(server)
+    told = once(server, lambda page: page.get(UP) == 1)  # a page waits for the driver, but not for long
     assert told['penstock_gpu_info' + LABELS + ',name="Stand-in",pci_address="ffff:00:00.0",driver="580.1"}'] == 1
     for name, value in {
         "up}": 1, "utilization_ratio}": 0.87, "memory_busy_ratio}": 0.41, "memory_used_bytes}": 400,
@@ -46,8 +56,7 @@ def test_the_figures_of_the_gpu_that_serves(serve, gpu):
         assert told[f"penstock_gpu_{name}{LABELS}{comma}{kind}}}"] == pytest.approx(value), name
     # Each page is of its own moment; what is not supported, or not allowed, is not there.
     gpu.say(temperature="71", power=None, energy="!4", throttle="64", xids="79")
-    server.until(lambda: of_gpu(server).get("penstock_gpu_temperature_celsius" + LABELS + "}") == 71)
-    told = of_gpu(server)
+    told = once(server, lambda page: page.get("penstock_gpu_temperature_celsius" + LABELS + "}") == 71)
     assert told["penstock_gpu_throttled" + LABELS + ',reason="hw_thermal"}'] == 1
     assert told["penstock_gpu_last_xid" + LABELS + "}"] == 79
     assert not [name for name in told if "power_watts" in name or "energy" in name]
@@ -57,8 +66,7 @@ def test_a_gpu_that_is_lost_and_a_driver_that_hangs_delay_nobody(serve, gpu):
     server = on_gpu(serve, gpu)
     server.until(lambda: of_gpu(server).get(UP) == 1)
     gpu.say(memory="!15", xids="79")
-    server.until(lambda: of_gpu(server)[UP] == 0)
-    told = of_gpu(server)
+    told = once(server, lambda page: page[UP] == 0 and page.get("penstock_gpu_xid_errors_total" + LABELS + "}"))
     assert told["penstock_gpu_xid_errors_total" + LABELS + "}"] == 1
     assert not [name for name in told if "temperature" in name or "memory" in name]
     gpu.say()

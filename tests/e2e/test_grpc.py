@@ -131,7 +131,7 @@ def test_a_trace_is_continued_and_bad_words_are_kept_out(demo, stub, stubs):
 def test_a_deadline_is_the_requests_deadline(demo, stub, stubs):
     with pytest.raises(grpc.RpcError) as error:
         stub.Generate(
-            stubs[0].GenerateRequest(prompt="Once", max_tokens=1900, ignore_eos=True), timeout=0.05
+            stubs[0].GenerateRequest(prompt="Once", max_tokens=1900, n=16, ignore_eos=True), timeout=0.05
         )
     assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     demo.until(

@@ -190,7 +190,7 @@ def test_a_field_at_fault_may_have_any_name(demo, stub, stubs):  # noqa: F811
 
 
 def test_a_cancelled_chat_frees_its_blocks(demo, stub, stubs):  # noqa: F811
-    request = chat_request(stubs[0], max_tokens=1500, ignore_eos=True)
+    request = chat_request(stubs[0], max_tokens=1500, ignore_eos=True, n=16)  # longer than a page of metrics takes
     streams = [stub.ChatStream(request) for _ in range(4)]
     for stream in streams:
         next(stream)

@@ -109,8 +109,13 @@ def test_downloads_resumes_and_then_uses_the_cache(serve, tmp_path):
     server = serve(model="org/demo", env=environment(hub, tmp_path))
     assert '"demo"' in server.get("/v1/models") or "org/demo" in server.get("/v1/models")
     assert hub.ranges == [2 * 10**6, 4 * 10**6]
-    told = [re.fullmatch(r"model.safetensors: (\d+) of (\d+) MiB", line["message"]) for line in server.log_lines()]
-    told = [(int(m[1]), int(m[2])) for m in told if m]
+
+    def progress():
+        told = [re.fullmatch(r"model.safetensors: (\d+) of (\d+) MiB", line["message"]) for line in server.log_lines()]
+        return [(int(m[1]), int(m[2])) for m in told if m]
+
+    server.until(lambda: progress() and progress()[-1][0] == progress()[-1][1])
+    told = progress()
     assert told == sorted(told) and len(set(told)) > 3 and told[-1][0] == told[-1][1]
     snapshot = tmp_path / "hf/hub/models--org--demo/snapshots" / COMMIT
     for name in NAMES:

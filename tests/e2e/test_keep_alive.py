@@ -43,6 +43,7 @@ def test_an_idle_connection_is_closed_and_one_that_waits_for_its_answer_is_not(s
         assert status == 200 and headers.get("connection") != "close" and after == b""
         with connect(server) as waiting:
             # While it is answered, all the others come to their end, and it does not.
+            waiting.settimeout(300)
             waiting.sendall(post("/v1/completions", {**LONG, "max_tokens": 2000, "n": MANY}))
             server.until(lambda: server.metric("vllm:num_requests_running") > 0)
             assert rest_of(used) == b"" and rest_of(unused) == b""

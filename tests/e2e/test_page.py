@@ -89,8 +89,12 @@ def test_chat(page, server):
     # Whoever copies it has it.
     page.cdp("Browser.grantPermissions", origin=server.url,
              permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
-    page.run("[...document.querySelectorAll('.meta button')].find(b => b.textContent === 'Copy').click()")
-    page.until("[...document.querySelectorAll('.meta button')].some(b => b.textContent === 'Copied')", "a copy")
+    # It says so for a second and a half, which whoever looks now and then may miss.
+    page.run("""const button = [...document.querySelectorAll('.meta button')].find(b => b.textContent === 'Copy');
+        new MutationObserver(() => { if (button.textContent === 'Copied') window.copied = true; })
+            .observe(button, {childList: true, characterData: true, subtree: true});
+        button.click();""")
+    page.until("window.copied === true", "a copy")
     assert page.run("return navigator.clipboard.readText()") == text
     meta = page.text(".message.assistant .meta")
     assert re.search(r"\d+ tokens", meta) and "first after" in meta, meta

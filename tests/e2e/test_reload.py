@@ -93,6 +93,7 @@ def test_is_read_once_for_each_change(serve, tmp_path):
         time.sleep(0.05)
     replace(config, BASE + "observe: {level: debug}\nlimits: {max_n: 4}\n")
     server.until(lambda: ask(server, 4) == 200)
+    server.until(lambda: len(server.logged(message="configuration taken")) >= 2)
     assert len(server.logged(message="configuration taken")) == 2
 
 
@@ -155,15 +156,19 @@ def test_keys_come_and_go(serve, tmp_path):
 def test_the_level_of_the_log(serve, tmp_path):
     config = tmp_path / "penstock.yaml"
     server = configured(serve, config, "observe: {level: info}\n")
-    ask(server, 1)
-    server.logged(message="request")
-    config.write_text(BASE + "observe: {level: error}\n")
-    server.process.send_signal(signal.SIGHUP)
-    time.sleep(0.3)
-    count = server.log.count('"message":"request"')
-    ask(server, 1)
-    time.sleep(0.3)
-    assert server.log.count('"message":"request"') == count
+
+    def level(text, request_id):
+        before = info(server)
+        config.write_text(BASE + f"observe: {{level: {text}}}\n")
+        server.process.send_signal(signal.SIGHUP)
+        server.until(lambda: info(server) != before)
+        body = {"model": "demo", "prompt": "a", "max_tokens": 1, "request_id": request_id}
+        assert post(server, json.dumps(body)) == 200
+
+    level("error", "quiet")
+    level("info", "loud")
+    server.logged(message="request", request_id="loud")
+    assert not [line for line in server.log_lines() if line.get("request_id") == "quiet"]
 
 
 def test_running_requests_keep_what_they_began_with(serve, tmp_path):
@@ -171,7 +176,7 @@ def test_running_requests_keep_what_they_began_with(serve, tmp_path):
     server = configured(serve, config, "limits: {max_n: 4}\n")
     client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
     stream = client.completions.create(
-        model="demo", prompt="Once", n=4, max_tokens=200, stream=True,
+        model="demo", prompt="Once", n=4, max_tokens=1900, stream=True,
         extra_body={"ignore_eos": True},
     )
     next(stream)

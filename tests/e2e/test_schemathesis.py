@@ -18,6 +18,7 @@ def find_no_fault(server, folder, *paths, examples=15):
     command = [pathlib.Path(sys.executable).with_name("schemathesis"), "run"]
     command += [server.url + "/openapi.json", "--phases", "examples,coverage,fuzzing"]
     command += ["--exclude-checks", NOT_CHECKED, "--seed", "1", "-n", "8" if SANITIZED else str(examples)]
+    command += ["--request-timeout", "120"]
     for path in paths:
         command += ["--include-path", path]
     done = subprocess.run(

@@ -6,10 +6,13 @@ import json
 import os
 import pathlib
 import random
+import resource
 import socket
 
 from conftest import SANITIZED
 
+_, MOST_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_FILES, MOST_FILES))
 STREAMS = 40 if SANITIZED else 1000
 ROUNDS = (0.4, 0.4) if SANITIZED else (0, 0.4, 0.4, 0.4, 0.4)  # shares of bad clients
 PROMPTS = ["Once", "The sea", "A king and", "My dear,", "It was late", "Hello", "Two dogs", "Why"]

@@ -13,7 +13,7 @@ import pytest
 from conftest import BINARY, DEMO
 
 # What every server here computes with: the same bits whatever the machine is busy with.
-ALIKE = ["--dtype", "float32", "--set", "engine.kv_memory=32MiB"]
+ALIKE = ["--set", "engine.dtype=float32", "--set", "engine.cpu_kernels=avx2", "--set", "engine.kv_memory=32MiB"]
 CHAT = [{"role": "user", "content": "Tell me of the sea."}]
 
 
@@ -74,7 +74,7 @@ def test_metrics_and_plan_count_all_ranks(serve):
     assert sorted(name for name in threads if name.startswith("rank-")) == ["rank-0", "rank-1"]
 
     def plan(ranks):
-        made = subprocess.run([BINARY, "plan", DEMO, "--set", "engine.kv_memory=32MiB", "--set",
+        made = subprocess.run([BINARY, "plan", DEMO, *ALIKE, "--set",
                                f"engine.tensor_parallel={ranks}", "--json"],
                               capture_output=True, text=True, timeout=120, check=True)
         return json.loads(made.stdout)["demo"]
@@ -131,17 +131,21 @@ def test_what_it_is_not_served_with_is_said_at_the_start(more, reason):
 PTRACE_SEIZE, PTRACE_INTERRUPT = 0x4206, 0x4207
 
 
-def stop_thread(pid, name):
+def thread_of(pid, name):
+    """The number of a child's thread."""
+    [tid] = [int(task.name) for task in pathlib.Path(f"/proc/{pid}/task").iterdir()
+             if (task / "comm").read_text().strip() == name]
+    return tid
+
+
+def stop_thread(tid):
     """Stops one thread of a child, as nothing within it could."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
     libc.ptrace.restype = ctypes.c_long
-    [tid] = [int(task.name) for task in pathlib.Path(f"/proc/{pid}/task").iterdir()
-             if (task / "comm").read_text().strip() == name]
     for request in (PTRACE_SEIZE, PTRACE_INTERRUPT):
         if libc.ptrace(request, tid, None, None) != 0:
             pytest.skip(f"ptrace: {os.strerror(ctypes.get_errno())}")
-    return tid
 
 
 def has_ended(process, stopped):
@@ -160,7 +164,7 @@ def test_a_rank_that_stands_still_ends_its_requests_and_the_server(serve):
     def ask():
         try:
             pieces = client(server, timeout=120).completions.create(
-                model="demo", prompt="The sea was", max_tokens=1900, temperature=1, stream=True,
+                model="demo", prompt="The sea was", max_tokens=1900, n=16, temperature=1, stream=True,
                 extra_body={"ignore_eos": True})
             for _ in pieces:
                 begun.set()
@@ -168,13 +172,14 @@ def test_a_rank_that_stands_still_ends_its_requests_and_the_server(serve):
         except openai.APIError as error:
             ended.append(error)
 
+    rank = thread_of(server.process.pid, "rank-1")
     thread = threading.Thread(target=ask)
     thread.start()
     assert begun.wait(60)
-    stopped = stop_thread(server.process.pid, "rank-1")
+    stop_thread(rank)
     thread.join(120)
     assert len(ended) == 1 and ended[0] is not None, "the stream ended as if nothing had happened"
-    server.until(lambda: has_ended(server.process, stopped), 120)
+    server.until(lambda: has_ended(server.process, rank), 120)
     assert server.process.returncode == 70, server.log
     last = [line for line in server.log_lines() if "a new one is needed" in line["message"]]
     assert len(last) == 1 and "the engine has failed" in last[0]["error"], server.log

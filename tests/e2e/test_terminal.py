@@ -88,14 +88,15 @@ def terminal():
             pass
 
 
-GREEDY = ("--temperature", "0", "--max-tokens", "12")
+ALIKE = ("--set", "engine.cpu_kernels=avx2")  # two processes may find different ones faster
+GREEDY = (*ALIKE, "--temperature", "0", "--max-tokens", "12")
 
 
 def test_one_prompt(serve):
     """The answer is what the server gives to the same conversation."""
     answer = run("run", DEMO, "Tell me of the sea.", *GREEDY)
     assert answer.returncode == 0, answer.stderr
-    server = serve()
+    server = serve(*ALIKE)
     body = {"messages": [{"role": "user", "content": "Tell me of the sea."}], "temperature": 0, "max_tokens": 12}
     request = urllib.request.Request(server.url + "/v1/chat/completions", json.dumps(body).encode(),
                                      {"Content-Type": "application/json"})
@@ -135,12 +136,17 @@ def test_a_conversation(terminal):
 
 
 def test_ctrl_c_stops_the_answer_and_not_the_program(terminal):
-    one = terminal("run", DEMO, "--set", "engine.threads=1", "--max-tokens", "1900", "--ignore-eos")
+    one = terminal("run", DEMO, "--set", "engine.threads=1", "--set", "engine.speculation.method=off",
+                   "--max-tokens", "1900", "--ignore-eos")
     one.prompt()
-    one.send(b"Tell me a long story of the sea and of all who sailed on it.\r")
-    one.until(lambda s: len(s.partition(b"\x1b[?2004l")[2]) > 20)
-    one.send(CTRL_C)
-    assert "(stopped)" in one.prompt()
+    for _ in range(50):  # until the key comes before the end of the answer
+        one.send(b"Tell me a long story of the sea and of all who sailed on it.\r")
+        one.until(lambda s: len(s.rpartition(b"\x1b[?2004l")[2]) > 20)
+        one.send(CTRL_C)
+        said = one.prompt()
+        if "(stopped)" in said:
+            break
+    assert "(stopped)" in said
     one.send(b"/bye\r")
     assert one.end() == 0
 
@@ -319,7 +325,8 @@ def test_what_takes_long_to_load_says_how_far_it_is(request, tmp_path, where, re
 
 def test_a_load_run_has_a_bar_on_a_terminal_alone(demo, terminal, tmp_path):
     arguments = ("bench", "serve", "--target", demo.url.removeprefix("http://"), "--output", str(tmp_path / "out.json"),
-                 "--set", "requests=30", "--set", "rate=10", "--set", "prompt_words=8", "--set", "max_tokens=24")
+                 "--set", "requests=30", "--set", "rate=10", "--set", "prompt_words=8", "--set", "max_tokens=24",
+                 "--allow-busy-generator")
     one = terminal(*arguments)
     one.until(lambda s: re.search(rb"\r\x1b\[K[^\r]*\[#+ *\] \d+/30, \d in flight, \d+ pieces/s", s))
     assert one.end() == 0

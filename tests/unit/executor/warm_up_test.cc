@@ -118,8 +118,10 @@ TEST_P(WarmUpTest, AnExecutorMakesItWhereItIsToldTo) {
     model->config.norm_eps = std::numeric_limits<float>::quiet_NaN();
     RunnerOptions options = TinyRunnerOptions();
     options.pipeline_depth = GetParam() ? 2 : 1;
-    options.warm_up = warm;
+    int told = 0;
+    if (warm) options.before_warm_up = [&] { ++told; };
     EXPECT_EQ(MakeLocalExecutor(std::move(model), options).ok(), !warm);
+    EXPECT_EQ(told, warm ? 1 : 0);
   }
 }
 
