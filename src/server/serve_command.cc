@@ -18,6 +18,7 @@
 #include "server/model_source.h"
 #include "server/server.h"
 #include "server/supervisor.h"
+#include "server/thread_frames.h"
 
 namespace penstock {
 namespace {
@@ -93,8 +94,12 @@ constexpr int kExitFault = 70;  // an engine has failed: a supervisor should sta
 
 /// The engines have failed: says so, and where the process stands.
 void ReportFault(const absl::Status& fault) {
+  for (const StandingThreads& some : DescribeThreads()) {
+    Log(LogLevel::kError, "where threads stand",
+        {{"threads", some.threads}, {"state", some.state}, {"frames", some.frames}});
+  }
   Log(LogLevel::kError, "the process ends: a new one is needed",
-      {{"error", std::string(fault.message())}, {"threads", DescribeThreads()}});
+      {{"error", std::string(fault.message())}});
   NotifySupervisor(absl::StrCat("STATUS=", fault.message()));
 }
 

@@ -6,24 +6,10 @@
 
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 
 #include "absl/strings/numbers.h"
-#include "absl/strings/str_cat.h"
 
 namespace penstock {
-namespace {
-
-std::string FirstLine(const std::filesystem::path& path) {
-  std::ifstream in(path);
-  std::string line;
-  std::getline(in, line);
-  return line;
-}
-
-}  // namespace
-
 void NotifySupervisor(const std::string& lines) {
   const char* path = std::getenv("NOTIFY_SOCKET");
   sockaddr_un address = {};
@@ -45,20 +31,6 @@ absl::Duration WatchdogPeriod() {
   if (text == nullptr || !absl::SimpleAtoi(text, &micros) || micros <= 0)
     return absl::InfiniteDuration();
   return absl::Microseconds(micros) / 2;
-}
-
-std::string DescribeThreads() {
-  std::string out;
-  std::error_code error;
-  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task", error)) {
-    const std::string stat = FirstLine(task.path() / "stat");  // pid (name) state ...
-    const size_t name_end = stat.rfind(')');
-    const std::string state = name_end + 2 < stat.size() ? stat.substr(name_end + 2, 1) : "?";
-    absl::StrAppend(&out, out.empty() ? "" : "; ", task.path().filename().string(), " ",
-                    FirstLine(task.path() / "comm"), " ", state, " ",
-                    FirstLine(task.path() / "wchan"));
-  }
-  return out;
 }
 
 }  // namespace penstock

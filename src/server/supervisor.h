@@ -1,5 +1,4 @@
-// What is said to the process that supervises this one (systemd's protocol), and what is left behind
-// for people where this one must end.
+// What is said to the process that supervises this one (systemd's protocol).
 // Owns nothing. Must not know models.
 // Threads: thread-safe.
 #pragma once
@@ -16,8 +15,5 @@ void NotifySupervisor(const std::string& lines);
 
 /// Half of what $WATCHDOG_USEC demands; infinite where no watchdog waits.
 absl::Duration WatchdogPeriod();
-
-/// Name, state and kernel function of each thread, one line each: where a stuck process stands.
-std::string DescribeThreads();
 
 }  // namespace penstock
