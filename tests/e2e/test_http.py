@@ -84,8 +84,26 @@ def test_an_idempotency_key_repeats_the_answer(demo):
     assert other["id"] != first["id"]
     status, _, text = ask(demo, "/v1/completions", {**BODY, "max_tokens": 9}, key)
     assert status == 400 and json.loads(text)["error"]["param"] == "Idempotency-Key"
-    status, _, text = ask(demo, "/v1/completions", {**BODY, "stream": True}, key)
-    assert status == 400 and json.loads(text)["error"]["param"] == "Idempotency-Key"
+
+
+def test_a_stream_under_a_key_is_one_for_all_who_ask(demo):
+    before = demo.metric("vllm:request_success_total")
+    streamed = {**BODY, "max_tokens": 400, "ignore_eos": True, "stream": True}
+    for path, body in (("/v1/completions", streamed),
+                       ("/v1/chat/completions", {**streamed, "messages": [{"role": "user", "content": "Hello"}]}),
+                       ("/v1/messages", {"model": "demo", "messages": [{"role": "user", "content": "Hello"}],
+                                         "max_tokens": 400, "stream": True}),
+                       ("/v1/responses", {"model": "demo", "input": "Hello", "max_output_tokens": 400, "stream": True})):
+        body = {name: value for name, value in body.items() if not (name == "prompt" and "messages" in body)}
+        key = {"Idempotency-Key": "e2e-stream"}
+        with ThreadPoolExecutor(10) as pool:
+            answers = list(pool.map(lambda _: ask(demo, path, body, key), range(10)))
+        answers.append(ask(demo, path, body, key))
+        assert {status for status, _, _ in answers} == {200}, answers[0]
+        assert len({text for _, _, text in answers}) == 1 and len(answers[0][2]) > 2000
+        assert answers[-1][1]["Content-Type"].startswith("text/event-stream") and answers[-1][1]["Idempotent-Replayed"]
+        before += 1
+        assert demo.metric("vllm:request_success_total") == before, path
 
 
 def test_requests_under_one_key_at_once_are_one(demo):

@@ -40,7 +40,7 @@ absl::Status ReadBody(HttpRequest& request, Surface surface, GenerationCall& cal
   GiveBack(request.body);
   RETURN_IF_ERROR(ReadCall(body.root(), surface, call));
   TakeRequestId(call);
-  return CheckMayStream(request, call);
+  return absl::OkStatus();
 }
 
 void Generate(GenerationService& service, Surface surface, std::shared_ptr<HttpExchange> exchange) {
@@ -89,13 +89,6 @@ absl::Status StartAnswer(GenerationService& service, const GenerationCall& call,
   exchange.Watch([stream](CancelReason reason) { stream->Cancel(reason); },
                  [stream] { stream->Resume(); });
   return absl::OkStatus();
-}
-
-absl::Status CheckMayStream(const HttpRequest& request, const GenerationCall& call) {
-  if (request.idempotency_key.empty() || !call.stream.value_or(false)) return absl::OkStatus();
-  return InvalidField(
-      "Idempotency-Key",
-      "Idempotency-Key is for answers that do not stream: leave one of the two out");
 }
 
 void RespondStatus(HttpExchange& exchange, const absl::Status& status) {

@@ -25,7 +25,6 @@ absl::Status ReadResponseBody(HttpRequest& request, ResponseStore& store, Genera
   GiveBack(request.body);
   RETURN_IF_ERROR(ReadResponseCall(body.root(), call, wanted));
   TakeRequestId(call);
-  RETURN_IF_ERROR(CheckMayStream(request, call));
   if (!wanted.previous_response_id) return JoinConversation(nullptr, call, wanted);
   const auto before = store.Find(request.owner(), *wanted.previous_response_id);
   if (!before) {

@@ -43,8 +43,6 @@ void TakeRequestId(GenerationCall& call);
 /// Starts a call, to be cancelled and resumed by its client. After an error nobody has answered.
 absl::Status StartAnswer(GenerationService& service, const GenerationCall& call,
                          std::shared_ptr<ResponseSink> answer, HttpExchange& exchange);
-/// A stream cannot be repeated under an Idempotency-Key.
-absl::Status CheckMayStream(const HttpRequest& request, const GenerationCall& call);
 
 /// An endpoint that runs `work` on a text worker, its body inflated where it came compressed; 429
 /// where too much waits.

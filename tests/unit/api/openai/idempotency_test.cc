@@ -38,7 +38,7 @@ TEST(Idempotency, RepeatsTheAnswerOfTheSameRequest) {
   EXPECT_EQ(talk.engine.submitted().size(), 3);
 }
 
-TEST(Idempotency, RefusesAnotherBodyAndALongKeyAndAStream) {
+TEST(Idempotency, RefusesAnotherBodyAndALongKey) {
   HttpTalk talk;
   HttpClient client(talk.port());
   ASSERT_EQ(client.Post(kKeyedPath, kKeyedBody, kKeyed).status, 200);
@@ -50,10 +50,26 @@ TEST(Idempotency, RefusesAnotherBodyAndALongKeyAndAStream) {
       client.Post(kKeyedPath, kKeyedBody, "Idempotency-Key: " + std::string(256, 'k') + "\r\n");
   EXPECT_EQ(longer.status, 400);
   EXPECT_EQ(KeyedError(longer)["param"], "Idempotency-Key");
-  const ClientResponse stream = client.Post(
-      kKeyedPath, R"({"prompt":"abc","max_tokens":4,"stream":true})", "Idempotency-Key: s\r\n");
-  EXPECT_EQ(stream.status, 400);
-  EXPECT_EQ(KeyedError(stream)["param"], "Idempotency-Key");
+  EXPECT_EQ(talk.engine.submitted().size(), 1);
+}
+
+TEST(Idempotency, RepeatsAStreamAndLetsOthersJoinIt) {
+  HttpTalk talk(FakeEngine::Repeat, {}, {}, false);
+  constexpr const char* kStream = R"({"prompt":"abc","max_tokens":3,"stream":true})";
+  HttpClient first(talk.port()), second(talk.port()), third(talk.port());
+  first.Send(HttpClient::PostText(kKeyedPath, kStream, kKeyed));
+  ASSERT_TRUE(talk.engine.WaitFor([](size_t submitted, size_t) { return submitted == 1; }));
+  second.Send(HttpClient::PostText(kKeyedPath, kStream, kKeyed));
+  EXPECT_EQ(third.Post(kKeyedPath, "{}", kKeyed).status, 400);  // so the second has joined
+  talk.engine.StepUntilIdle();
+  const ClientResponse one = first.Read(), two = second.Read();
+  EXPECT_EQ(one.status, 200);
+  EXPECT_THAT(one.body, ::testing::EndsWith("data: [DONE]\n\n"));
+  EXPECT_EQ(one.body, two.body);
+  const ClientResponse later = third.Post(kKeyedPath, kStream, kKeyed);
+  EXPECT_EQ(later.body, one.body);
+  EXPECT_EQ(later.headers.at("content-type"), one.headers.at("content-type"));
+  EXPECT_EQ(later.headers.at("idempotent-replayed"), "true");
   EXPECT_EQ(talk.engine.submitted().size(), 1);
 }
 
