@@ -251,14 +251,21 @@ def live(folder, alerts):
             shutil.copy(source, folder / "cert" / (target + ".new"))
             os.replace(folder / "cert" / (target + ".new"), folder / "cert" / target)
 
+    def revoke_for(seconds):
+        (folder / "cert/revoked.new").write_text(authority.revocations(seconds=seconds))
+        os.replace(folder / "cert/revoked.new", folder / "cert/revoked.pem")
+
     try:
         certificate(30)
+        revoke_for(86400)
         (folder / "keys").write_text("the-right-key\n")
         make_adapter(folder / "far", 1, scale=1e37)
         for name, more in {
             "killed": {}, "stopped": {}, "reload": {}, "steady": {},
             "cert": {"tls": {"cert_file": str(folder / "cert/server.crt"),
-                             "key_file": str(folder / "cert/server.key")}},
+                             "key_file": str(folder / "cert/server.key"),
+                             "client_ca_file": str(authority.cert),
+                             "client_crl_file": str(folder / "cert/revoked.pem")}},
             "drain": {"drain": {"announce": "0s", "finish": "600s"}},
             "queue": {"engine": {"max_batch": 1, "max_step_tokens": 64, "max_queue": 7}},
             "stuck": {}, "slow": {},
@@ -280,7 +287,7 @@ def live(folder, alerts):
         watch.scrape(targets)
         wait(lambda: watch.healthy() == set(servers), lambda: f"scraped: {watch.healthy()} of {set(servers)}")
         incidents(folder, hook, watch, stopper, servers, streams, targets, loading, alerts, start, reload_with,
-                  certificate)
+                  certificate, revoke_for)
     finally:
         stopper.release_all()
         for stream in streams.values():
@@ -293,7 +300,7 @@ def live(folder, alerts):
 
 
 def incidents(folder, hook, watch, stopper, servers, streams, targets, loading, alerts, start, reload_with,
-              certificate):
+              certificate, revoke_for):
     held, files, unauthorized = {}, [], threading.Event()
 
     def stream(name, *arguments, **more):
@@ -420,6 +427,7 @@ def incidents(folder, hook, watch, stopper, servers, streams, targets, loading, 
         Incident("PenstockNotReady", "loading", add_loading, end_loading),
         Incident("PenstockConfigReloadFailed", "reload", break_config, mend_config),
         Incident("PenstockCertificateEndsSoon", "cert", lambda: certificate(3), lambda: certificate(29)),
+        Incident("PenstockRevocationListEndsSoon", "cert", lambda: revoke_for(3600), lambda: revoke_for(86400)),
         Incident("PenstockAuthFailures", "auth", try_keys, unauthorized.set),
         Incident("PenstockTracesLost", "traces", lambda: stream("traces", 2, 4), lambda: end_stream("traces")),
         Incident("PenstockGuardFails", "guard", lambda: stream("guard", 1, 4), lambda: end_stream("guard")),
