@@ -210,6 +210,8 @@ GaugeHandle Catalogue::MakeRevocationListsEnd() {
   return MakeGauge("penstock_tls_crl_next_update_seconds", {});
 }
 
+GaugeHandle Catalogue::MakeBreakGlassKeys() { return MakeGauge("penstock_breakglass_keys", {}); }
+
 TraceMetrics Catalogue::MakeTraceMetrics() {
   const auto spans = [this](const char* outcome) {
     return MakeCounter("penstock_trace_spans_total", {{"outcome", outcome}});

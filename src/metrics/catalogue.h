@@ -147,6 +147,7 @@ class Catalogue {
   TraceMetrics MakeTraceMetrics();
   GaugeHandle MakeCertificateEnd();
   GaugeHandle MakeRevocationListsEnd();
+  GaugeHandle MakeBreakGlassKeys();
   AccountMetrics MakeAccountMetrics();
   /// penstock_tenant_*; whoever asks bounds how many there are.
   TenantMetrics MakeTenantMetrics(const std::string& tenant);

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "access/client_certificates.h"
 #include "access/issuer_source.h"
 #include "access/key_source.h"
@@ -59,6 +60,14 @@ void AccessParts::ShowEnds() {
   }
 }
 
+void AccessParts::ShowBreakGlass(const KeyRecords& records) {
+  const int valid = records == nullptr ? 0 : CountBreakGlassKeys(*records, absl::Now());
+  break_glass_keys_.Set(valid);
+  if (valid == break_glass_told_) return;
+  break_glass_told_ = valid;
+  Log(LogLevel::kWarn, absl::StrCat("break-glass keys that are valid: ", valid));
+}
+
 absl::Status AccessParts::OpenIssuers(const AuthSection& auth) {
   if (auth.jwt.empty()) return absl::OkStatus();
   std::vector<std::string> urls;
@@ -92,6 +101,7 @@ absl::StatusOr<std::unique_ptr<AccessParts>> AccessParts::Open(const ServerConfi
     catalogue->CountAuthFailure(NameOf(call.refusal));
     if (audit != nullptr) AuditRefusal(*audit, call);
   });
+  parts->break_glass_keys_ = catalogue->MakeBreakGlassKeys();
   RETURN_IF_ERROR(parts->OpenTls(config, *catalogue));
   RETURN_IF_ERROR(parts->OpenIssuers(config.auth));
   if (const std::string& pepper = config.auth.key_file.pepper; !pepper.empty()) {
@@ -103,7 +113,10 @@ absl::StatusOr<std::unique_ptr<AccessParts>> AccessParts::Open(const ServerConfi
       source->set_on_change(
           [audit](const auto& before, const auto& after) { AuditKeys(*audit, before, after); });
     }
-    parts->loop_.Add([source] { source->Check(); });
+    parts->loop_.Add([source, self = parts.get()] {
+      source->Check();
+      self->ShowBreakGlass(source->records());
+    });
   }
   parts->loop_.Start();
   return parts;

@@ -100,6 +100,7 @@ constexpr BoardPanel kCache[] = {
 
 constexpr BoardPanel kTenants[] = {
     {"Who calls", "Callers turned away", kRate, "penstock_auth_failures_total", "reason"},
+    {"", "Break-glass keys", kNow, "penstock_breakglass_keys", "instance"},
     {"", "Answers by status", kRate, "penstock_requests_total", "code"},
     {"Tenants of the configuration", "Requests", kRate, "penstock_tenant_requests_total", "tenant"},
     {"", "Turned away", kRate, "penstock_tenant_rejected_total", "tenant"},

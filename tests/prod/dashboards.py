@@ -47,6 +47,7 @@ ZERO = {
     ("rollouts", "Draining"): "it serves",
     ("tenants", "Usage that could not be written"): "it could",
     ("tenants", "Audit lines lost"): "none were",
+    ("tenants", "Break-glass keys"): "none was made",
 }
 
 # What vLLM's boards ask, in the forms that they use: name of the metric, by what.

@@ -62,6 +62,7 @@ TEST(Catalogue, EveryRowAppearsInTheTextOnceAllHandlesAreMade) {
   catalogue.MakeTraceMetrics();
   catalogue.MakeCertificateEnd();
   catalogue.MakeRevocationListsEnd();
+  catalogue.MakeBreakGlassKeys();
   HistogramHandle seconds;
   CounterHandle errors;
   catalogue.AddChainLink("schema", seconds, errors);
