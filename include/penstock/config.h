@@ -146,6 +146,7 @@ struct AuthSection {
 struct TlsSection {
   std::string cert_file, key_file;       // PEM; empty: in clear
   std::string client_ca_file;            // of clients' certificates; empty: none are asked for
+  std::string client_crl_file;           // lists of revoked ones; empty: none is asked
   std::string client_auth = "optional";  // none | optional | require
   std::string min_version = "1.2";       // 1.2 | 1.3
 };

@@ -170,6 +170,11 @@ AccessControl::Found AccessControl::IdentifyBy(const State& state, const Caller&
   };
   const AccessRules& rules = *state.rules;
   if (caller.by_socket) return rules.operators;
+  if (caller.certificate_refused) {
+    return refuse(Refusal::kCertificate,
+                  "the certificate is not good any more: it was revoked, it has ended, or its "
+                  "authority's revocation list has");
+  }
   if (rules.anonymous != nullptr) return rules.anonymous;
   const std::string_view secret = WithoutScheme(caller.credential);
   if (secret.empty()) {

@@ -29,6 +29,7 @@ struct Caller {
   bool local = false;           // on this machine, and not by way of a proxy
   bool by_socket = false;       // by a file that only those can open who may do everything
   const std::vector<std::string>* names = nullptr;  // of a verified certificate; null: none
+  bool certificate_refused = false;  // it was good when the connection began, and is no more
 };
 
 /// A pattern of certificates' names, in which * stands for any text, and who shows them.

@@ -5,11 +5,11 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "access/digest.h"
-#include "access/key_store.h"
 #include "access/key_text.h"
 #include "access/principal.h"
 #include "base/status_macros.h"
@@ -21,6 +21,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr size_t kMaxNote = 256, kMaxListed = 64;
+constexpr int kMaxBreakGlass = 4;  // valid at a time
+constexpr absl::Duration kBreakGlassLife = absl::Hours(1);
 
 absl::Status BadKeyField(std::string_view field, std::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat(ToAbsl(field), ": ", ToAbsl(what)));
@@ -117,6 +119,8 @@ absl::StatusOr<std::string> KeyAdmin::Create(std::string_view body) const {
   ASSIGN_OR_RETURN(record.tenant, TextOf(json, "tenant", ""));
   if (!IsTenantName(record.tenant))
     return BadKeyField("tenant", "expected a name of 1 to 128 letters, digits and signs");
+  if (record.tenant == kBreakGlassTenant)
+    return BadKeyField("tenant", "keys of break-glass are made by penstock admin breakglass alone");
   ASSIGN_OR_RETURN(record.roles, TextsOf(json, "roles"));
   if (record.roles.empty()) record.roles = {"user"};
   const std::shared_ptr<const RoleTable> roles = roles_.Get();
@@ -138,9 +142,38 @@ absl::StatusOr<std::string> KeyAdmin::Create(std::string_view body) const {
   ASSIGN_OR_RETURN(const absl::Duration lifetime, LifetimeOf(json, "expires_in", ""));
   record.created = NowInSeconds();
   record.expires = record.created + lifetime;
-  const std::string text = GiveSecret(pepper_, record);
   ASSIGN_OR_RETURN(const std::unique_ptr<KeyStore> store, KeyStore::Open(state_file_));
-  RETURN_IF_ERROR(store->Insert(record));
+  return Insert(*store, std::move(record));
+}
+
+absl::StatusOr<std::string> KeyAdmin::BreakGlass(std::string_view body) const {
+  ASSIGN_OR_RETURN(const Json json, ParseObject(body, {"reason"}));
+  KeyRecord record;
+  ASSIGN_OR_RETURN(record.note, TextOf(json, "reason", ""));
+  const auto is_control = [](unsigned char c) { return c < ' ' || c == 0x7f; };
+  if (absl::StripAsciiWhitespace(record.note).empty() || record.note.size() > kMaxNote ||
+      std::any_of(record.note.begin(), record.note.end(), is_control))
+    return BadKeyField("reason", "expected why, in one line of 1 to 256 bytes");
+  record.tenant = kBreakGlassTenant;
+  record.roles = {"admin"};
+  if (!roles_.Get()->has(record.roles[0]))
+    return absl::FailedPreconditionError(
+        "roles: there is no role admin, which break-glass keys have");
+  const std::lock_guard lock(break_glass_);
+  ASSIGN_OR_RETURN(const std::unique_ptr<KeyStore> store, KeyStore::Open(state_file_));
+  ASSIGN_OR_RETURN(const std::vector<KeyRecord> all, store->List());
+  record.created = NowInSeconds();
+  record.expires = record.created + kBreakGlassLife;
+  if (CountBreakGlassKeys(all, record.created) >= kMaxBreakGlass) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        kMaxBreakGlass, " break-glass keys are valid: revoke one, or wait for its hour to end"));
+  }
+  return Insert(*store, std::move(record));
+}
+
+absl::StatusOr<std::string> KeyAdmin::Insert(KeyStore& store, KeyRecord record) const {
+  const std::string text = GiveSecret(pepper_, record);
+  RETURN_IF_ERROR(store.Insert(record));
   Json out = WriteKey(record, record.created);
   out["key"] = text;
   return out.dump();
@@ -158,6 +191,8 @@ absl::StatusOr<std::string> KeyAdmin::Rotate(std::string_view body) const {
   const absl::Time now = NowInSeconds();
   if (old->revoked <= now || old->expires <= now)
     return absl::FailedPreconditionError("the key is not valid any more: create another");
+  if (old->tenant == kBreakGlassTenant)
+    return absl::FailedPreconditionError("a break-glass key ends with its hour: make another");
   KeyRecord next = *old;
   next.created = now;
   // As long as the old one was meant to live.

@@ -31,6 +31,8 @@ class KeySource {
           f) {
     on_change_ = std::move(f);
   }
+  /// Those that were read last; null: none were.
+  const KeyRecords& records() const { return records_; }
   /// Where the file cannot be read the keys that were read last stay, and the log says so once.
   void Check();
 

@@ -1,5 +1,6 @@
 #include "access/key_table.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -7,6 +8,13 @@
 #include "access/key_text.h"
 
 namespace penstock {
+
+int CountBreakGlassKeys(const std::vector<KeyRecord>& records, absl::Time now) {
+  return static_cast<int>(
+      std::count_if(records.begin(), records.end(), [&](const KeyRecord& record) {
+        return record.tenant == kBreakGlassTenant && record.expires > now && record.revoked > now;
+      }));
+}
 
 KeyTable::KeyTable(KeyRecords records, std::string pepper, const RoleTable& roles)
     : records_(std::move(records)), pepper_(std::move(pepper)) {

@@ -11,6 +11,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "access/certificates.h"
+#include "access/client_certificates.h"
 #include "access/file_signature.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
@@ -18,8 +20,6 @@
 namespace penstock {
 namespace {
 
-using BioPtr = std::unique_ptr<BIO, decltype(&BIO_free)>;
-using CertificatePtr = std::unique_ptr<X509, decltype(&X509_free)>;
 using PrivateKeyPtr = std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>;
 
 constexpr std::streamsize kMaxFile = 4 << 20;
@@ -35,30 +35,8 @@ absl::StatusOr<std::string> ReadPem(std::string_view field, const std::string& p
   std::string text(std::istreambuf_iterator<char>(in), {});
   if (!in || text.empty()) return Wrong(field, path, "cannot be read");
   if (static_cast<std::streamsize>(text.size()) > kMaxFile)
-    return Wrong(field, path, "is too large for certificates");
+    return Wrong(field, path, "is too large for certificates: expected 4 MiB at most");
   return text;
-}
-
-BioPtr Memory(const std::string& text) {
-  return {BIO_new_mem_buf(text.data(), static_cast<int>(text.size())), BIO_free};
-}
-
-// A key that asks for a password is an error and no question on the terminal.
-int NoPassword(char*, int, int, void*) { return 0; }
-
-std::vector<CertificatePtr> ReadCertificates(const std::string& pem) {
-  std::vector<CertificatePtr> out;
-  const BioPtr bio = Memory(pem);
-  while (X509* one = PEM_read_bio_X509(bio.get(), nullptr, NoPassword, nullptr))
-    out.emplace_back(one, X509_free);
-  ERR_clear_error();
-  return out;
-}
-
-absl::Time TimeOf(const ASN1_TIME* time) {
-  std::tm tm{};
-  if (ASN1_TIME_to_tm(time, &tm) != 1) return absl::InfinitePast();
-  return absl::FromTM(tm, absl::UTCTimeZone());
 }
 
 int ChooseHttp11(SSL*, const unsigned char** out, unsigned char* out_size, const unsigned char* in,
@@ -86,7 +64,7 @@ absl::Status UseCertificate(const TlsSection& tls, TlsMaterial& out) {
   }
   if (TimeOf(X509_get0_notBefore(own)) > now)
     return Wrong("cert_file", tls.cert_file, "the certificate is not valid yet");
-  const BioPtr bio = Memory(out.key_pem);
+  const BioPtr bio = ReadMemory(out.key_pem);
   const PrivateKeyPtr key(PEM_read_bio_PrivateKey(bio.get(), nullptr, NoPassword, nullptr),
                           EVP_PKEY_free);
   if (key == nullptr)
@@ -115,6 +93,12 @@ absl::Status UseAuthorities(const TlsSection& tls, ClientAuth auth, TlsMaterial&
       out.context.get(),
       SSL_VERIFY_PEER | (auth == ClientAuth::kRequire ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
       nullptr);
+  if (tls.client_crl_file.empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const std::string lists, ReadPem("client_crl_file", tls.client_crl_file));
+  const absl::StatusOr<absl::Time> lists_end = AddRevocationLists(lists, all, store);
+  if (!lists_end.ok())
+    return Wrong("client_crl_file", tls.client_crl_file, Message(lists_end.status()));
+  out.clients = std::make_shared<const ClientCertificates>(store, *lists_end);
   return absl::OkStatus();
 }
 
@@ -185,10 +169,22 @@ TlsMaterialPtr TlsFiles::current() const {
 
 std::string TlsFiles::Signature() const {
   return FileSignature(tls_.cert_file) + FileSignature(tls_.key_file) +
-         FileSignature(tls_.client_ca_file);
+         FileSignature(tls_.client_ca_file) + FileSignature(tls_.client_crl_file);
+}
+
+void TlsFiles::TellOfListsThatEnd() {
+  const TlsMaterialPtr now = current();
+  if (now->clients == nullptr || now->clients->lists_end() > absl::Now() || told_end_of_ == now)
+    return;
+  told_end_of_ = now;
+  log_(true,
+       absl::StrCat("tls.client_crl_file: ", tls_.client_crl_file, ": a list has ended on ",
+                    absl::FormatTime(now->clients->lists_end(), absl::UTCTimeZone()),
+                    ": certificates of its authority are refused until its next one is there"));
 }
 
 void TlsFiles::Check() {
+  TellOfListsThatEnd();
   std::string signature = Signature();
   if (signature == seen_ || (signature == wrong_ && told_)) return;
   absl::StatusOr<TlsMaterialPtr> fresh = LoadMaterial(tls_, auth_);

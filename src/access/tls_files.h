@@ -20,10 +20,15 @@ struct ssl_st;
 
 namespace penstock {
 
+class ClientCertificates;
+
 struct TlsMaterial {
   std::string certificate_pem, key_pem, client_ca_pem;
   std::shared_ptr<ssl_ctx_st> context;  // of connections that begin now
   absl::Time not_after;                 // of the certificate
+  /// Judges clients' certificates while connections last; null: there are no revocation lists, and
+  /// they are judged when a connection begins.
+  std::shared_ptr<const ClientCertificates> clients;
 };
 using TlsMaterialPtr = std::shared_ptr<const TlsMaterial>;
 
@@ -37,7 +42,7 @@ std::vector<std::string> PeerNames(const ssl_st* ssl);
 class TlsFiles {
  public:
   /// INVALID_ARGUMENT in one line where a file cannot be read, a certificate is none, is not valid
-  /// now or does not fit its key.
+  /// now or does not fit its key, or a revocation list is not in force.
   static absl::StatusOr<std::unique_ptr<TlsFiles>> Load(const TlsSection& tls, ClientAuth auth,
                                                         AccessLog log);
   TlsMaterialPtr current() const;
@@ -49,6 +54,7 @@ class TlsFiles {
   TlsFiles(const TlsSection& tls, ClientAuth auth, AccessLog log)
       : tls_(tls), auth_(auth), log_(std::move(log)) {}
   std::string Signature() const;
+  void TellOfListsThatEnd();
 
   const TlsSection tls_;
   const ClientAuth auth_;
@@ -56,6 +62,7 @@ class TlsFiles {
   std::string seen_;   // the files that current_ was read from
   std::string wrong_;  // those that were not sound
   bool told_ = false;
+  TlsMaterialPtr told_end_of_;  // whose lists have ended, as the log knows
   mutable std::mutex mutex_;
   TlsMaterialPtr current_;  // guarded by mutex_
 };

@@ -198,6 +198,9 @@ ConfigSection DescribeServer(ServerConfig& c) {
            {"key_file", &c.tls.key_file, "Its private key, without a password."},
            {"client_ca_file", &c.tls.client_ca_file,
             "Authorities of clients' certificates. Empty: clients are not asked for one."},
+           {"client_crl_file", &c.tls.client_crl_file,
+            "Revocation lists (CRLs), one of each authority of client_ca_file; requests on open "
+            "connections are judged by new ones too. Empty: none."},
            {"client_auth",
             &c.tls.client_auth,
             "Whether a client must have a certificate of client_ca_file.",

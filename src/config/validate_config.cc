@@ -128,6 +128,12 @@ absl::Status ValidateAccess(const ServerConfig& config) {
     return error("tls: expected cert_file and key_file, or neither");
   if (tls.cert_file.empty() && !tls.client_ca_file.empty())
     return error("tls.client_ca_file: expected cert_file and key_file beside it");
+  const bool asks = tls.client_auth != "none" || !config.server.admin.http.empty();
+  if (!tls.client_crl_file.empty() && (tls.client_ca_file.empty() || !asks)) {
+    return error(
+        "tls.client_crl_file: expected client_ca_file, and that clients are asked for certificates "
+        "of it");
+  }
   if (tls.client_auth == "require" && tls.client_ca_file.empty())
     return error("tls.client_auth: require needs client_ca_file");
   if (tls.min_version == "1.3" && !tls.cert_file.empty() &&

@@ -206,6 +206,12 @@ GaugeHandle Catalogue::MakeCertificateEnd() {
   return MakeGauge("penstock_tls_cert_not_after_seconds", {});
 }
 
+GaugeHandle Catalogue::MakeRevocationListsEnd() {
+  return MakeGauge("penstock_tls_crl_next_update_seconds", {});
+}
+
+GaugeHandle Catalogue::MakeBreakGlassKeys() { return MakeGauge("penstock_breakglass_keys", {}); }
+
 TraceMetrics Catalogue::MakeTraceMetrics() {
   const auto spans = [this](const char* outcome) {
     return MakeCounter("penstock_trace_spans_total", {{"outcome", outcome}});

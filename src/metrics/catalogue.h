@@ -146,6 +146,8 @@ class Catalogue {
   RequestMetrics MakeRequestMetrics(const std::string& model_name, int32_t max_context);
   TraceMetrics MakeTraceMetrics();
   GaugeHandle MakeCertificateEnd();
+  GaugeHandle MakeRevocationListsEnd();
+  GaugeHandle MakeBreakGlassKeys();
   AccountMetrics MakeAccountMetrics();
   /// penstock_tenant_*; whoever asks bounds how many there are.
   TenantMetrics MakeTenantMetrics(const std::string& tenant);

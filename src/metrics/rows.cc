@@ -179,6 +179,11 @@ constexpr MetricInfo kRows[] = {
      "When the configuration was last read, in seconds since 1970."},
     {"penstock_tls_cert_not_after_seconds", kGauge, "", "",
      "When the certificate in use ends, in seconds since 1970; only with tls."},
+    {"penstock_tls_crl_next_update_seconds", kGauge, "", "",
+     "When the first revocation list of tls.client_crl_file ends, in seconds since 1970; only with "
+     "one."},
+    {"penstock_breakglass_keys", kGauge, "", "",
+     "Keys of penstock admin breakglass that are valid now, in server.state_dir."},
     {"penstock_trace_spans_total", kCounter, "outcome", "",
      "Spans by what became of them: sent, dropped (the queue was full), failed (the collector was "
      "not reached, or did not take them)."},

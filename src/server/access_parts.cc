@@ -3,6 +3,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "access/client_certificates.h"
 #include "access/issuer_source.h"
 #include "access/key_source.h"
 #include "base/clock.h"
@@ -34,15 +36,36 @@ absl::StatusOr<std::string> FetchKeySet(const std::string& url) {
 absl::Status AccessParts::OpenTls(const ServerConfig& config, Catalogue& catalogue) {
   if (config.tls.cert_file.empty()) return absl::OkStatus();
   ASSIGN_OR_RETURN(tls_, TlsFiles::Load(config.tls, ClientAuthOf(config.tls), LogAccess));
+  if (!config.server.admin.http.empty()) {
+    ASSIGN_OR_RETURN(admin_tls_, TlsFiles::Load(config.tls, ClientAuth::kRequire, LogAccess));
+  }
   certificate_end_ = catalogue.MakeCertificateEnd();
+  if (!config.tls.client_crl_file.empty()) lists_end_ = catalogue.MakeRevocationListsEnd();
   loop_.Add([this] {
     tls_->Check();
-    certificate_end_.Set(absl::ToDoubleSeconds(tls_->current()->not_after - absl::UnixEpoch()));
+    if (admin_tls_ != nullptr) admin_tls_->Check();
+    ShowEnds();
   });
-  if (config.server.admin.http.empty()) return absl::OkStatus();
-  ASSIGN_OR_RETURN(admin_tls_, TlsFiles::Load(config.tls, ClientAuth::kRequire, LogAccess));
-  loop_.Add([this] { admin_tls_->Check(); });
   return absl::OkStatus();
+}
+
+void AccessParts::ShowEnds() {
+  const auto show = [](GaugeHandle& gauge, absl::Time end) {
+    gauge.Set(absl::ToDoubleSeconds(end - absl::UnixEpoch()));
+  };
+  show(certificate_end_, tls_->current()->not_after);
+  for (const TlsFiles* files : {tls_.get(), admin_tls_.get()}) {
+    if (files == nullptr) continue;
+    if (const auto clients = files->current()->clients) show(lists_end_, clients->lists_end());
+  }
+}
+
+void AccessParts::ShowBreakGlass(const KeyRecords& records) {
+  const int valid = records == nullptr ? 0 : CountBreakGlassKeys(*records, absl::Now());
+  break_glass_keys_.Set(valid);
+  if (valid == break_glass_told_) return;
+  break_glass_told_ = valid;
+  Log(LogLevel::kWarn, absl::StrCat("break-glass keys that are valid: ", valid));
 }
 
 absl::Status AccessParts::OpenIssuers(const AuthSection& auth) {
@@ -78,6 +101,7 @@ absl::StatusOr<std::unique_ptr<AccessParts>> AccessParts::Open(const ServerConfi
     catalogue->CountAuthFailure(NameOf(call.refusal));
     if (audit != nullptr) AuditRefusal(*audit, call);
   });
+  parts->break_glass_keys_ = catalogue->MakeBreakGlassKeys();
   RETURN_IF_ERROR(parts->OpenTls(config, *catalogue));
   RETURN_IF_ERROR(parts->OpenIssuers(config.auth));
   if (const std::string& pepper = config.auth.key_file.pepper; !pepper.empty()) {
@@ -89,7 +113,10 @@ absl::StatusOr<std::unique_ptr<AccessParts>> AccessParts::Open(const ServerConfi
       source->set_on_change(
           [audit](const auto& before, const auto& after) { AuditKeys(*audit, before, after); });
     }
-    parts->loop_.Add([source] { source->Check(); });
+    parts->loop_.Add([source, self = parts.get()] {
+      source->Check();
+      self->ShowBreakGlass(source->records());
+    });
   }
   parts->loop_.Start();
   return parts;

@@ -36,13 +36,16 @@ class AccessParts {
   const TlsFiles* admin_tls() const { return admin_tls_.get(); }
 
  private:
+  void ShowEnds();
+  void ShowBreakGlass(const KeyRecords& records);
   absl::Status OpenTls(const ServerConfig& config, Catalogue& catalogue);
   absl::Status OpenIssuers(const AuthSection& auth);
 
   std::unique_ptr<AccessControl> control_;
   std::unique_ptr<KeyAdmin> keys_;
   std::unique_ptr<TlsFiles> tls_, admin_tls_;
-  GaugeHandle certificate_end_;
+  GaugeHandle certificate_end_, lists_end_, break_glass_keys_;
+  int break_glass_told_ = 0;                    // keys, as the log knows
   std::unique_ptr<RemoteKeySets> remote_keys_;  // null: no issuer has a URL
   AccessLoop loop_;                             // its thread ends before what it looks at
   std::unique_ptr<AccessLoop> fetches_;         // of remote_keys_; wakes loop_, so it ends first

@@ -95,9 +95,8 @@ void PrintKey(const KeyJson& key) {
               Joined(key["cidrs"]).c_str(), key["note"].get<std::string>().c_str());
 }
 
-int RunKeys(KeyVerb verb, const AdminOptions& options) {
-  absl::StatusOr<std::string> answer =
-      options.socket.empty() ? AskStateFile(verb, options) : AskServer(verb, options);
+/// Prints what was answered about keys; the exit code.
+int ShowKeys(absl::StatusOr<std::string> answer, bool as_json) {
   KeyJson json;
   if (answer.ok()) {
     json = KeyJson::parse(*answer, nullptr, /*allow_exceptions=*/false);
@@ -107,7 +106,7 @@ int RunKeys(KeyVerb verb, const AdminOptions& options) {
     std::fprintf(stderr, "penstock: %s\n", std::string(answer.status().message()).c_str());
     return answer.status().code() == absl::StatusCode::kUnavailable ? 4 : 1;
   }
-  if (options.json) {
+  if (as_json) {
     std::printf("%s\n", json.dump().c_str());
   } else if (json.contains("key")) {
     std::fprintf(stderr, "key %s of tenant %s; it is shown this once:\n",
@@ -119,6 +118,29 @@ int RunKeys(KeyVerb verb, const AdminOptions& options) {
     std::printf("%s is revoked\n", json["id"].get<std::string>().c_str());
   }
   return 0;
+}
+
+int RunKeys(KeyVerb verb, const AdminOptions& options) {
+  return ShowKeys(options.socket.empty() ? AskStateFile(verb, options) : AskServer(verb, options),
+                  options.json);
+}
+
+void AddBreakGlassCommand(CLI::App& admin, int& exit_code) {
+  struct BreakGlassOptions {
+    std::string socket, reason;
+    bool json = false;
+  };
+  auto options = std::make_shared<BreakGlassOptions>();
+  CLI::App* command = admin.add_subcommand(
+      "breakglass", "Make a key that may do everything for an hour, for when nothing else lets in");
+  command->add_option("--socket", options->socket, "server.admin.unix of the server")->required();
+  command->add_option("--reason", options->reason, "Why; it is kept on record")->required();
+  command->add_flag("--json", options->json, "Print JSON");
+  command->callback([options, &exit_code] {
+    exit_code = ShowKeys(CallAdmin(options->socket, "POST", "/admin/v1/keys/breakglass",
+                                   KeyJson{{"reason", options->reason}}.dump()),
+                         options->json);
+  });
 }
 
 /// One call without a body; prints the answer as it is.
@@ -148,6 +170,7 @@ void AddAdminCommand(CLI::App& app, int& exit_code) {
       exit_code = RunCall(*socket, method, path);
     });
   }
+  AddBreakGlassCommand(*admin, exit_code);
   AddLedgerCommands(*admin, exit_code);
   AddAuditCommand(*admin, exit_code);
   CLI::App* keys = admin->add_subcommand("keys", "API keys: create, rotate, revoke, list");

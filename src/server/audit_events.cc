@@ -90,6 +90,7 @@ void AuditAct(AuditLoop& audit, const OperatorAct& act) {
   } else {
     event.fields.emplace_back("address", AddressText(act.address));
   }
+  if (!act.reason.empty()) event.fields.emplace_back("reason", act.reason);
   event.fields.emplace_back("outcome",
                             std::string(act.outcome.ok() ? "done" : Message(act.outcome)));
   audit.Record(std::move(event));

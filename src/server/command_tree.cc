@@ -28,6 +28,8 @@ constexpr std::pair<std::string_view, std::string_view> kExamples[] = {
     {"admin keys rotate", "penstock admin keys rotate ID --overlap 24h --config penstock.yaml"},
     {"admin keys revoke", "penstock admin keys revoke ID --config penstock.yaml"},
     {"admin keys list", "penstock admin keys list --config penstock.yaml --json"},
+    {"admin breakglass",
+     "penstock admin breakglass --socket /run/penstock/admin.sock --reason \"the issuer is down\""},
     {"admin usage", "penstock admin usage --config penstock.yaml --tenant clinic"},
     {"admin backup", "penstock admin backup --config penstock.yaml --to /backup/state.db"},
     {"admin audit", "penstock admin audit verify --config penstock.yaml"},

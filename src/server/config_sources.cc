@@ -61,6 +61,7 @@ absl::StatusOr<ServerConfig> ReadConfig(const std::string& file,
   beside(config.tls.cert_file);
   beside(config.tls.key_file);
   beside(config.tls.client_ca_file);
+  beside(config.tls.client_crl_file);
   for (auto& [name, guard] : config.guards) {
     for (std::string* path : {&guard.file, &guard.cert_file, &guard.key_file, &guard.ca_file})
       beside(*path);

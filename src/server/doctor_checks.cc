@@ -16,6 +16,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+#include "access/client_certificates.h"
 #include "access/key_store.h"
 #include "access/tls_files.h"
 #include "access/token_issuers.h"
@@ -34,6 +35,7 @@ namespace {
 using Findings = std::vector<Diagnosis>;
 
 constexpr absl::Duration kSoon = absl::Hours(24 * 14);  // a certificate's end
+constexpr absl::Duration kListSoon = absl::Hours(2);    // a revocation list's
 constexpr int64_t kLeastSpace = int64_t{1} << 30;       // bytes
 constexpr int kOwnFiles = 64;                           // descriptors beside those of connections
 constexpr int64_t kMiB = 1 << 20;
@@ -47,15 +49,22 @@ std::string FirstLineOf(const std::string& path) {
 
 void ExamineCertificates(const ServerConfig& config, Findings& out) {
   if (config.tls.cert_file.empty()) return;
-  const auto files = TlsFiles::Load(config.tls, ClientAuthOf(config.tls), nullptr);
+  const ClientAuth auth =
+      config.server.admin.http.empty() ? ClientAuthOf(config.tls) : ClientAuth::kRequire;
+  const auto files = TlsFiles::Load(config.tls, auth, nullptr);
   if (!files.ok()) {
     out.push_back({"certificates", Finding::kFault, std::string(Message(files.status()))});
     return;
   }
-  const absl::Time end = (*files)->current()->not_after;
-  out.push_back({"certificates", end - absl::Now() < kSoon ? Finding::kWarning : Finding::kOk,
-                 absl::StrCat(config.tls.cert_file, " is valid until ",
-                              absl::FormatTime("%Y-%m-%d %H:%M UTC", end, absl::UTCTimeZone()))});
+  const auto say = [&](const std::string& file, absl::Time end, absl::Duration soon) {
+    out.push_back({"certificates", end - absl::Now() < soon ? Finding::kWarning : Finding::kOk,
+                   absl::StrCat(file, " is valid until ",
+                                absl::FormatTime("%Y-%m-%d %H:%M UTC", end, absl::UTCTimeZone()))});
+  };
+  const TlsMaterialPtr material = (*files)->current();
+  say(config.tls.cert_file, material->not_after, kSoon);
+  if (material->clients != nullptr)
+    say(config.tls.client_crl_file, material->clients->lists_end(), kListSoon);
 }
 
 void ExamineIssuers(const ServerConfig& config, Findings& out) {

@@ -100,6 +100,7 @@ constexpr BoardPanel kCache[] = {
 
 constexpr BoardPanel kTenants[] = {
     {"Who calls", "Callers turned away", kRate, "penstock_auth_failures_total", "reason"},
+    {"", "Break-glass keys", kNow, "penstock_breakglass_keys", "instance"},
     {"", "Answers by status", kRate, "penstock_requests_total", "code"},
     {"Tenants of the configuration", "Requests", kRate, "penstock_tenant_requests_total", "tenant"},
     {"", "Turned away", kRate, "penstock_tenant_rejected_total", "tenant"},
@@ -134,6 +135,8 @@ constexpr BoardPanel kRollouts[] = {
      "time() - process_start_time_seconds{{S}}", "s"},
     {"", "Certificate ends in", kQuery, "penstock_tls_cert_not_after_seconds", "",
      "penstock_tls_cert_not_after_seconds{{S}} - time()", "s"},
+    {"", "Revocation list ends in", kQuery, "penstock_tls_crl_next_update_seconds", "",
+     "penstock_tls_crl_next_update_seconds{{S}} - time()", "s"},
     {"Before and after", "Errors by version", kQuery, "penstock_build_info", "",
      "sum by (version) (rate(penstock_requests_total{code=~\"5..\",{S}}[$__rate_interval]) * "
      "on (instance) group_left (version) penstock_build_info{{S}})",

@@ -21,6 +21,7 @@ struct OperatorAct {
   PrincipalPtr by;              // null: nobody was asked for
   std::optional<uint32_t> uid;  // of the process at the other end of a socket of this machine
   IpAddress address;
+  std::string reason = {};  // in the operator's words; empty: none is asked for
 };
 
 }  // namespace penstock

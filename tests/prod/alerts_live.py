@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 
-from rig import BINARY, ROOT, Authority, Server, expect, free_port
+from rig import BINARY, ROOT, Authority, Server, expect, free_port, run
 from stopper import Stopper, busiest_thread
 
 sys.path.insert(0, str(ROOT / "tests/e2e"))
@@ -251,14 +251,22 @@ def live(folder, alerts):
             shutil.copy(source, folder / "cert" / (target + ".new"))
             os.replace(folder / "cert" / (target + ".new"), folder / "cert" / target)
 
+    def revoke_for(seconds):
+        (folder / "cert/revoked.new").write_text(authority.revocations(seconds=seconds))
+        os.replace(folder / "cert/revoked.new", folder / "cert/revoked.pem")
+
     try:
         certificate(30)
+        revoke_for(86400)
         (folder / "keys").write_text("the-right-key\n")
+        (folder / "pepper").write_text("0123456789abcdef" * 4)
         make_adapter(folder / "far", 1, scale=1e37)
         for name, more in {
             "killed": {}, "stopped": {}, "reload": {}, "steady": {},
             "cert": {"tls": {"cert_file": str(folder / "cert/server.crt"),
-                             "key_file": str(folder / "cert/server.key")}},
+                             "key_file": str(folder / "cert/server.key"),
+                             "client_ca_file": str(authority.cert),
+                             "client_crl_file": str(folder / "cert/revoked.pem")}},
             "drain": {"drain": {"announce": "0s", "finish": "600s"}},
             "queue": {"engine": {"max_batch": 1, "max_step_tokens": 64, "max_queue": 7}},
             "stuck": {}, "slow": {},
@@ -266,6 +274,9 @@ def live(folder, alerts):
                                   "speculation": {"method": "off"}}},
             "files": {"limits": {"max_connections": 4096, "stall": "0s"}},
             "auth": {"auth": {"api_key_file": str(folder / "keys")}},
+            "glass": {"server": {"state_dir": str(folder / "glass-state"),
+                                 "admin": {"unix": str(folder / "glass.sock")}},
+                      "auth": {"api_keys": {"pepper_file": str(folder / "pepper")}}},
             "guard": {"guards": {"out": {"use": "http", "url": f"http://127.0.0.1:{free_port()}", "on_error": "skip"}},
                       "chain": ["out"]},
             # Its numbers are finite, what they yield is not.
@@ -280,7 +291,7 @@ def live(folder, alerts):
         watch.scrape(targets)
         wait(lambda: watch.healthy() == set(servers), lambda: f"scraped: {watch.healthy()} of {set(servers)}")
         incidents(folder, hook, watch, stopper, servers, streams, targets, loading, alerts, start, reload_with,
-                  certificate)
+                  certificate, revoke_for)
     finally:
         stopper.release_all()
         for stream in streams.values():
@@ -293,7 +304,7 @@ def live(folder, alerts):
 
 
 def incidents(folder, hook, watch, stopper, servers, streams, targets, loading, alerts, start, reload_with,
-              certificate):
+              certificate, revoke_for):
     held, files, unauthorized = {}, [], threading.Event()
 
     def stream(name, *arguments, **more):
@@ -401,6 +412,14 @@ def incidents(folder, hook, watch, stopper, servers, streams, targets, loading, 
                     time.sleep(0.2)
         threading.Thread(target=run, daemon=True).start()
 
+    def operate(*command):
+        done = run(BINARY, "admin", *command, "--json", "--socket", folder / "glass.sock")
+        expect(done.returncode == 0, command, done.stderr)
+        return json.loads(done.stdout)
+
+    def break_glass():
+        held["glass"] = operate("breakglass", "--reason", "the alert is tried")["id"]
+
     def break_config():
         reload_with("reload", "limits: {max_n: many}\n")
 
@@ -420,6 +439,8 @@ def incidents(folder, hook, watch, stopper, servers, streams, targets, loading, 
         Incident("PenstockNotReady", "loading", add_loading, end_loading),
         Incident("PenstockConfigReloadFailed", "reload", break_config, mend_config),
         Incident("PenstockCertificateEndsSoon", "cert", lambda: certificate(3), lambda: certificate(29)),
+        Incident("PenstockRevocationListEndsSoon", "cert", lambda: revoke_for(3600), lambda: revoke_for(86400)),
+        Incident("PenstockBreakGlassKey", "glass", break_glass, lambda: operate("keys", "revoke", held.pop("glass"))),
         Incident("PenstockAuthFailures", "auth", try_keys, unauthorized.set),
         Incident("PenstockTracesLost", "traces", lambda: stream("traces", 2, 4), lambda: end_stream("traces")),
         Incident("PenstockGuardFails", "guard", lambda: stream("guard", 1, 4), lambda: end_stream("guard")),

@@ -41,6 +41,7 @@ OPEN = ["/health", "/ready", "/", "/page/app.js"]  # the page holds nothing of i
 ADMIN = [
     ("GET", "/admin/v1/keys", None),
     ("POST", "/admin/v1/keys", {"tenant": "x"}),
+    ("POST", "/admin/v1/keys/breakglass", {"reason": "x"}),
     ("POST", "/admin/v1/keys/rotate", {"id": "x"}),
     ("DELETE", "/admin/v1/keys/x", None),
     ("GET", "/admin/v1/usage", None),

@@ -23,9 +23,11 @@ def exported():
     with tempfile.TemporaryDirectory() as folder:  # some series are those of TLS, others of guards or of a GPU
         authority = Authority(folder)
         cert, key = authority.issue("server", "DNS:localhost,IP:127.0.0.1")
+        (pathlib.Path(folder) / "revoked.pem").write_text(authority.revocations())
         gpu = StandInGpu(pathlib.Path(folder) / "gpu")
         demo = str(ROOT / "models/demo")
-        config = {"tls": {"cert_file": str(cert), "key_file": str(key)}, "chain": ["schema"],
+        config = {"tls": {"cert_file": str(cert), "key_file": str(key), "client_ca_file": str(authority.cert),
+                          "client_crl_file": f"{folder}/revoked.pem"}, "chain": ["schema"],
                   "models": {"demo": {"path": demo}, "on-gpu": {"path": demo, "engine": ENGINE}}}
         with serving(lambda _: config, env=gpu.environment) as server:
             def page():

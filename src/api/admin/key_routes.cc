@@ -10,6 +10,8 @@ namespace {
 
 using KeyAnswer = absl::StatusOr<std::string>;
 
+constexpr std::string_view kBreakGlass = "key.breakglass";
+
 /// The key that a call was about: the answer's, else the request's.
 std::string KeyOf(const KeyAnswer& answer, const HttpRequest& request) {
   if (!request.path_argument.empty()) return request.path_argument;
@@ -19,6 +21,12 @@ std::string KeyOf(const KeyAnswer& answer, const HttpRequest& request) {
     return json["id"].get<std::string>().substr(0, 64);
   }
   return "";
+}
+
+/// What a break-glass key was made for.
+std::string ReasonOf(std::string_view action, const KeyAnswer& answer) {
+  if (action != kBreakGlass || !answer.ok()) return "";
+  return nlohmann::json::parse(*answer)["note"].get<std::string>();
 }
 
 /// `action`: that is kept on record; empty: it changes nothing.
@@ -35,7 +43,7 @@ Endpoint KeyRoute(GenerationService& service, const AdminParts& parts, std::stri
         const bool changes = !action.empty();
         if (changes) {
           RecordAct(service, exchange->request(), action, KeyOf(answer, exchange->request()),
-                    answer.status());
+                    answer.status(), ReasonOf(action, answer));
         }
         if (!answer.ok()) {
           // A damaged or full state file is the server's fault, and said in the words of the file.
@@ -64,6 +72,11 @@ void AddAdminRoutes(Router& router, GenerationService& service, AdminParts parts
       "POST", "/admin/v1/keys", kKeys,
       KeyRoute(service, parts, "key.create", [](const KeyAdmin& keys, const HttpRequest& request) {
         return keys.Create(request.body);
+      }));
+  router.Add(
+      "POST", "/admin/v1/keys/breakglass", kKeys,
+      KeyRoute(service, parts, kBreakGlass, [](const KeyAdmin& keys, const HttpRequest& request) {
+        return keys.BreakGlass(request.body);
       }));
   router.Add(
       "POST", "/admin/v1/keys/rotate", kKeys,

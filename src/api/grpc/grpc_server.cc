@@ -25,7 +25,8 @@ constexpr int64_t kRoomToRaise = 4;
 
 class GrpcServer::Core {
  public:
-  explicit Core(GenerationService* service) : service_(*service), inference_(service) {}
+  Core(const GrpcServerOptions& options, GenerationService* service)
+      : service_(*service), inference_(service, options.tls) {}
   ~Core() { Drain(absl::ZeroDuration()); }
 
   absl::Status Start(const GrpcServerOptions& options) {
@@ -116,7 +117,7 @@ GrpcServer::~GrpcServer() = default;
 
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(GrpcServerOptions options,
                                                               GenerationService* service) {
-  auto core = std::make_unique<Core>(service);
+  auto core = std::make_unique<Core>(options, service);
   RETURN_IF_ERROR(core->Start(options));
   return std::unique_ptr<GrpcServer>(new GrpcServer(std::move(core)));
 }

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "access/client_certificates.h"
 #include "api/grpc/grpc_answer.h"
 #include "api/grpc/proto_codec.h"
 #include "base/status_macros.h"
@@ -90,6 +91,18 @@ ProtoShape ShapeOf(const GenerationCall& call) {
   return shape;
 }
 
+/// gRPC asks no revocation lists in its handshake: each call is judged by those of now.
+bool AcceptsPeer(const TlsMaterial& now, const grpc::AuthContext& connection) {
+  if (now.clients == nullptr) return true;
+  const auto pem = [&](const char* property) {
+    const std::vector<grpc::string_ref> values = connection.FindPropertyValues(property);
+    return values.empty() ? std::string_view()
+                          : std::string_view(values.front().data(), values.front().size());
+  };
+  return now.clients->Accepts(pem(GRPC_X509_PEM_CERT_PROPERTY_NAME),
+                              pem(GRPC_X509_PEM_CERT_CHAIN_PROPERTY_NAME));
+}
+
 CallError TooManyWait() {
   return {absl::StatusCode::kResourceExhausted, "too many requests are waiting to be read", ""};
 }
@@ -104,8 +117,10 @@ AccessControl::Found InferenceService::Admit(grpc::CallbackServerContext& contex
   caller.address = IpAddress::ParsePeer(context.peer()).value_or(IpAddress{});
   caller.local = caller.address.loopback();
   std::vector<std::string> names;
-  if (const auto connection = context.auth_context();
-      connection != nullptr && connection->IsPeerAuthenticated()) {
+  const auto connection = context.auth_context();
+  if (connection != nullptr && tls_)
+    caller.certificate_refused = !AcceptsPeer(*tls_(), *connection);
+  if (connection != nullptr && connection->IsPeerAuthenticated()) {
     for (const char* kind : {GRPC_PEER_URI_PROPERTY_NAME, GRPC_PEER_DNS_PROPERTY_NAME}) {
       for (const grpc::string_ref& name : connection->FindPropertyValues(kind))
         names.emplace_back(name.data(), name.size());

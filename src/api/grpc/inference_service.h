@@ -6,7 +6,9 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
+#include "access/tls_files.h"
 #include "api/grpc/calls.h"
 #include "penstock/v1/inference.grpc.pb.h"
 #include "service/generation_service.h"
@@ -15,7 +17,9 @@ namespace penstock {
 
 class InferenceService final : public v1::Inference::CallbackService {
  public:
-  explicit InferenceService(GenerationService* service) : service_(*service) {}
+  /// `tls`: what clients' certificates are judged by; null: there are none.
+  InferenceService(GenerationService* service, std::function<TlsMaterialPtr()> tls)
+      : service_(*service), tls_(std::move(tls)) {}
 
   grpc::ServerUnaryReactor* Generate(grpc::CallbackServerContext* context,
                                      const v1::GenerateRequest* request,
@@ -66,6 +70,7 @@ class InferenceService final : public v1::Inference::CallbackService {
                                           std::function<absl::Status(const PrincipalPtr&)> work);
 
   GenerationService& service_;
+  const std::function<TlsMaterialPtr()> tls_;
 };
 
 }  // namespace penstock

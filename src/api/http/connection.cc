@@ -243,6 +243,7 @@ HttpRequest Connection::HeadOf(const ServerConfig& config) const {
   if (request.credential.empty()) request.credential = std::string(View(message["X-Api-Key"]));
   request.content_encoding = std::string(View(message[http::field::content_encoding]));
   request.peer = peer_;
+  if (tls_ != nullptr) request.certificate_refused = !tls_->AcceptsPeer(*shared.options.tls());
   // A proxy on this machine hands on what others ask.
   request.by_socket = by_socket_;
   request.peer_uid = peer_uid_;

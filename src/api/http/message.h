@@ -50,6 +50,7 @@ struct HttpRequest {
   bool by_socket = false;                 // by a file of this machine
   std::optional<uint32_t> peer_uid;       // by_socket: whose process it is
   std::shared_ptr<const std::vector<std::string>> peer_names;  // of its certificate; null: none
+  bool certificate_refused = false;                            // which the connection began with
   absl::Time arrival;  // engine clock; when the request was complete
 
   /// Whose answers and responses are kept: callers that nobody tells apart are told apart by what

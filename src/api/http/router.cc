@@ -15,8 +15,9 @@ namespace penstock {
 namespace {
 
 Caller CallerOf(const HttpRequest& request) {
-  return {request.credential, request.peer, request.is_local, request.by_socket,
-          request.peer_names.get()};
+  return {request.credential,       request.peer,
+          request.is_local,         request.by_socket,
+          request.peer_names.get(), request.certificate_refused};
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <climits>
 #include <utility>
 
+#include "access/client_certificates.h"
 #include "base/status_macros.h"
 
 namespace penstock {
@@ -55,5 +56,9 @@ void TlsSession::End() {
 bool TlsSession::established() const { return SSL_is_init_finished(ssl_) == 1; }
 
 std::vector<std::string> TlsSession::names() const { return PeerNames(ssl_); }
+
+bool TlsSession::AcceptsPeer(const TlsMaterial& now) const {
+  return now.clients == nullptr || now.clients->Accepts(ssl_);
+}
 
 }  // namespace penstock

@@ -32,6 +32,8 @@ class TlsSession {
   bool established() const;
   /// Of the client's certificate; those of an established session.
   std::vector<std::string> names() const;
+  /// Whether the client's certificate, if it has one, is still good by what is in force `now`.
+  bool AcceptsPeer(const TlsMaterial& now) const;
 
  private:
   Moved Result(int result);

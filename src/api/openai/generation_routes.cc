@@ -71,9 +71,12 @@ void BeginCall(const HttpRequest& request, GenerationCall& call) {
 }
 
 void RecordAct(const GenerationService& service, const HttpRequest& request,
-               std::string_view action, std::string object, const absl::Status& outcome) {
-  if (const auto& tell = service.on_act())
-    tell({action, std::move(object), outcome, request.principal, request.peer_uid, request.peer});
+               std::string_view action, std::string object, const absl::Status& outcome,
+               std::string reason) {
+  if (const auto& tell = service.on_act()) {
+    tell({action, std::move(object), outcome, request.principal, request.peer_uid, request.peer,
+          std::move(reason)});
+  }
 }
 
 void TakeRequestId(GenerationCall& call) {

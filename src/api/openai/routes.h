@@ -11,9 +11,10 @@
 
 namespace penstock {
 
-/// Tells the service who did what over HTTP.
+/// Tells the service who did what over HTTP; `reason`: why, in the caller's words.
 void RecordAct(const GenerationService& service, const HttpRequest& request,
-               std::string_view action, std::string object, const absl::Status& outcome);
+               std::string_view action, std::string object, const absl::Status& outcome,
+               std::string reason = "");
 
 /// Those kept under an Idempotency-Key, of all routes together.
 using Answers = std::shared_ptr<IdempotencyStore>;

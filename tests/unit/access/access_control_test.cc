@@ -52,6 +52,18 @@ TEST(AccessControl, TellsSharedKeysApartWithoutNamingThem) {
   EXPECT_EQ(one->key_id.find("one"), std::string::npos);
 }
 
+TEST(AccessControl, ARefusedCertificateIsMadeGoodByNothing) {
+  for (const ServerConfig& config : {WithKeys({"one"}), ServerConfig()}) {
+    const AccessControl control(*MakeAccessRules(config));
+    Caller caller = From("10.0.0.1", "one");
+    EXPECT_TRUE(control.Identify(caller).ok());
+    caller.certificate_refused = true;
+    const absl::Status status = control.Identify(caller).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnauthenticated);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("certificate"));
+  }
+}
+
 TEST(AccessControl, WithoutKeysEverybodyIsOneTenant) {
   const AccessControl control(*MakeAccessRules({}));
   const PrincipalPtr who = *control.Identify(From("10.0.0.1", "Bearer anything"));

@@ -162,6 +162,36 @@ TEST_F(KeysTest, RotateWithTwoValidAtOnce) {
   EXPECT_FALSE(Admin().Rotate(json{{"id", fresh["id"]}}.dump()).ok()) << "it has ended";
 }
 
+TEST_F(KeysTest, BreakGlassForAnHourAndAFewAtATime) {
+  const auto make = [&] { return Admin().BreakGlass(R"({"reason":"the issuer is down"})"); };
+  const json first = json::parse(*make());
+  KeySource source(file, kPepper, &control, log);
+  source.Check();
+  const PrincipalPtr who = *control.Identify(With(first["key"]));
+  EXPECT_EQ(who->permissions, Permissions::All());
+  EXPECT_EQ(who->tenant, kBreakGlassTenant);
+  const std::vector<KeyRecord> records = *source.records();
+  ASSERT_EQ(records.size(), 1);
+  EXPECT_EQ(records[0].note, "the issuer is down");
+  EXPECT_EQ(records[0].expires - records[0].created, absl::Hours(1));
+  EXPECT_EQ(CountBreakGlassKeys(records, absl::Now()), 1);
+  EXPECT_EQ(CountBreakGlassKeys(records, records[0].expires), 0);
+  const std::string rotate = R"({"id":")" + first["id"].get<std::string>() + R"("})";
+  EXPECT_EQ(Admin().Rotate(rotate).status().code(), absl::StatusCode::kFailedPrecondition)
+      << "an hour is an hour";
+  for (int i = 1; i < 4; ++i) EXPECT_TRUE(make().ok());
+  EXPECT_EQ(make().status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(Admin().Revoke(first["id"]).ok());
+  EXPECT_TRUE(make().ok());
+  for (const std::string& bad :
+       {std::string("{}"), std::string(R"({"reason":" "})"), std::string(R"({"reason":"a\nb"})"),
+        R"({"reason":")" + std::string(257, 'a') + R"("})"})
+    EXPECT_THAT(std::string(Admin().BreakGlass(bad).status().message()), HasSubstr("reason: "));
+  const KeyAdmin without(file, kPepper, *RoleTable::Make({{"user", {"infer"}}}));
+  EXPECT_THAT(std::string(without.BreakGlass(R"({"reason":"a"})").status().message()),
+              HasSubstr("no role admin"));
+}
+
 TEST_F(KeysTest, AreSeenByARunningServer) {
   KeySource source(file, kPepper, &control, log);
   source.Check();
@@ -280,6 +310,7 @@ TEST_F(KeysTest, SayWhatIsWrongWithARequest) {
   refused("{}", "tenant");
   refused(R"({"tenant":7})", "tenant: expected a string");
   refused(R"({"tenant":"a b"})", "tenant: expected a name");
+  refused(R"({"tenant":"break-glass"})", "tenant: keys of break-glass");
   refused(R"({"tenant":"a","role":["user"]})", "role: unknown field");
   refused(R"({"tenant":"a","roles":["king"]})", "there is no role king");
   refused(R"({"tenant":"a","roles":"user"})", "roles: expected a list");

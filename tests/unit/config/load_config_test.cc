@@ -168,6 +168,11 @@ TEST(ValidateConfig, HoldsAccessTogether) {
   refused("auth: {api_keys: {pepper_file: p}}", "expected server.state_dir");
   refused("tls: {cert_file: a}", "cert_file and key_file, or neither");
   refused("tls: {client_ca_file: a}", "tls.client_ca_file");
+  refused("tls: {cert_file: a, key_file: b, client_crl_file: c}",
+          "tls.client_crl_file: expected client_ca_file");
+  refused(
+      "tls: {cert_file: a, key_file: b, client_ca_file: c, client_crl_file: d, client_auth: none}",
+      "tls.client_crl_file: expected client_ca_file");
   refused("tls: {cert_file: a, key_file: b, client_auth: require}", "require needs client_ca_file");
   refused("tls: {cert_file: a, key_file: b, min_version: \"1.3\"}", "gRPC takes 1.2 too");
   refused("auth: {mtls: {a: {tenant: b}}}", "auth.mtls: expected tls.client_ca_file");

@@ -61,6 +61,8 @@ TEST(Catalogue, EveryRowAppearsInTheTextOnceAllHandlesAreMade) {
   catalogue.SetServing(true, false);
   catalogue.MakeTraceMetrics();
   catalogue.MakeCertificateEnd();
+  catalogue.MakeRevocationListsEnd();
+  catalogue.MakeBreakGlassKeys();
   HistogramHandle seconds;
   CounterHandle errors;
   catalogue.AddChainLink("schema", seconds, errors);
