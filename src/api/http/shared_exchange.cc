@@ -46,9 +46,14 @@ bool SharedExchange::Join(const std::shared_ptr<HttpExchange>& client) {
   }
   WatchMember(*client);
   Members ended;  // destroyed outside the lock
-  std::lock_guard lock(mutex_);
-  if (Member* const member = Find(client.get()); member != nullptr) member->watched = true;
-  FeedAll(ended);
+  std::function<void()> drained;
+  {
+    std::lock_guard lock(mutex_);
+    if (Member* const member = Find(client.get()); member != nullptr) member->watched = true;
+    FeedAll(ended);
+    drained = WorkMayGoOn();
+  }
+  if (drained) drained();
   return true;
 }
 
@@ -72,6 +77,12 @@ SharedExchange::Member* SharedExchange::Find(const HttpExchange* who) {
 bool SharedExchange::AllFull() const {
   return !members_.empty() &&
          std::all_of(members_.begin(), members_.end(), [](const Member& m) { return m.full; });
+}
+
+std::function<void()> SharedExchange::WorkMayGoOn() {
+  if (!work_waits_ || AllFull()) return nullptr;
+  work_waits_ = false;
+  return drained_;
 }
 
 void SharedExchange::Feed(Member& member) {
@@ -212,10 +223,7 @@ void SharedExchange::Drained(const HttpExchange* who) {
     member->full = false;
     FeedAll(ended);
     if (members_.empty()) self.swap(self_);
-    if (work_waits_ && !AllFull()) {
-      work_waits_ = false;
-      drained = drained_;
-    }
+    drained = WorkMayGoOn();
   }
   if (drained) drained();
 }

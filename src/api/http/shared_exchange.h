@@ -62,6 +62,8 @@ class SharedExchange final : public HttpExchange,
   void Feed(Member& member);
   void FeedAll(Members& ended);
   bool AllFull() const;
+  /// What is to be called then, without the lock; null: it does not wait, or has to wait on.
+  std::function<void()> WorkMayGoOn();
 
   const std::shared_ptr<HttpExchange> first_;  // whose request is answered
   const size_t most_bytes_;

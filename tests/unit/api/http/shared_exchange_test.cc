@@ -146,16 +146,23 @@ TEST_F(SharedExchangeTest, TheFastestSetsThePaceAndTheSlowestIsReadToTheEnd) {
   fast->Drain();
   EXPECT_EQ(drained_, 1);
   EXPECT_FALSE(shared->congested());
+  shared->Write("xxxxxx");
+  EXPECT_TRUE(shared->congested());
+  ASSERT_TRUE(shared->Join(std::make_shared<SharingClient>()));  // who has room
+  EXPECT_EQ(drained_, 2);
+  fast->Drain();
+  EXPECT_FALSE(shared->congested());
   shared->Write("7890");
   shared->EndStream(false);
-  EXPECT_EQ(fast->answer(), "1234567890");
+  EXPECT_EQ(fast->answer(), "123456xxxxxx7890");
   EXPECT_TRUE(fast->ended());
   EXPECT_EQ(slow->answer(), "1234");
   std::weak_ptr<SharedExchange> alive = shared;
   shared.reset();  // the work is over
   ASSERT_FALSE(alive.expired());
   slow->Drain();
-  EXPECT_EQ(slow->answer(), "1234567890");
+  for (int i = 0; i < 4 && !slow->ended(); ++i) slow->Drain();
+  EXPECT_EQ(slow->answer(), "123456xxxxxx7890");
   EXPECT_TRUE(slow->ended());
   EXPECT_TRUE(alive.expired());
   EXPECT_EQ(gone_, 0);
