@@ -3,6 +3,8 @@
 #include <chrono>
 #include <utility>
 
+#include "base/thread_name.h"
+
 namespace penstock {
 
 namespace {
@@ -32,6 +34,7 @@ void AccessLoop::Wake() {
 }
 
 void AccessLoop::Run() {
+  NameThread("access");
   std::unique_lock lock(mutex_);
   while (!stopped_) {
     changed_.wait_for(lock, kPeriod, [this] { return stopped_ || woken_; });

@@ -5,6 +5,7 @@
 
 #include "base/placement.h"
 #include "base/status_macros.h"
+#include "base/thread_name.h"
 
 namespace penstock {
 namespace {
@@ -29,6 +30,7 @@ void SpinUntil(const Done& done) {
 WorkerPool::WorkerPool(int num_threads, std::vector<int> cpus) : cpus_(std::move(cpus)) {
   for (int i = 1; i < num_threads; ++i) {
     threads_.emplace_back([this, i] {
+      NameThread("compute");
       Place(i);
       WorkerLoop();
     });

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "base/thread_name.h"
 #include "base/wall_time.h"
 
 namespace penstock {
@@ -39,6 +40,7 @@ void EngineLoop::Start() {
 }
 
 void EngineLoop::Run() {
+  NameThread("engine");
   if (options_.on_thread_start) options_.on_thread_start();
   while (!stopping_) {
     if (!RunOnce()) WaitForWork();

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <thread>
 
+#include "base/thread_name.h"
 #include "engine/mask_task.h"
 
 namespace penstock {
@@ -28,6 +29,7 @@ class MaskLoop {
 
  private:
   void Run() {
+    NameThread("masks");
     for (;;) {
       const int seen = calls_.load(std::memory_order_acquire);
       if (stopping_) return;

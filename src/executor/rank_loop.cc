@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "base/thread_name.h"
+
 namespace penstock {
 
 RankLoop::RankLoop(ModelRunner* runner, const WorkerPool* pool)
@@ -45,6 +47,7 @@ absl::StatusOr<StepResult> RankLoop::Collect() {
 }
 
 void RankLoop::Run() {
+  NameThread("step");
   std::unique_lock lock(mutex_);
   while (true) {
     changed_.wait(lock, [&] { return stopping_ || steps_.size() > num_computed_; });

@@ -1,7 +1,5 @@
 #include "executor/shard_loop.h"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <chrono>
 #include <exception>
@@ -9,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "base/thread_name.h"
 
 namespace penstock {
 namespace {
@@ -53,7 +52,7 @@ void RunShard(int32_t rank, Collective& collective, ShardProgress& progress) {
 ShardLoop::ShardLoop(int32_t rank, Collective* collective, const WorkerPool* pool,
                      std::shared_ptr<ShardProgress> progress)
     : thread_([=, progress = std::move(progress)] {
-        pthread_setname_np(pthread_self(), absl::StrCat("rank-", rank).c_str());
+        NameThread(absl::StrCat("rank-", rank).c_str());
         if (pool != nullptr) pool->PlaceCaller();
         RunShard(rank, *collective, *progress);
       }) {}

@@ -17,6 +17,7 @@
 #include "absl/time/clock.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "base/thread_name.h"
 
 namespace penstock {
 namespace {
@@ -287,6 +288,7 @@ void AuditLoop::Show(const absl::Status& status) {
 }
 
 void AuditLoop::Run() {
+  NameThread("audit");
   bool last = false;
   while (!last) {
     if (!failing_) {

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "base/thread_name.h"
 
 namespace penstock {
 namespace {
@@ -47,6 +48,7 @@ UsageLoop::~UsageLoop() {
 }
 
 void UsageLoop::Run() {
+  NameThread("usage");
   std::unique_lock lock(mutex_);
   while (!changed_.wait_for(lock, kUsagePeriod, [this] { return stopped_; })) {
     lock.unlock();

@@ -7,6 +7,8 @@
 #include <thread>
 #include <utility>
 
+#include "base/thread_name.h"
+
 namespace penstock {
 
 struct GpuLoop::State {
@@ -22,6 +24,7 @@ struct GpuLoop::State {
 GpuLoop::GpuLoop(Open open, std::function<void(const absl::Status&)> on_failure)
     : state_(std::make_shared<State>()) {
   std::thread([state = state_, open = std::move(open), on_failure = std::move(on_failure)] {
+    NameThread("gpu");
     Run(state, open, on_failure);
     const std::lock_guard lock(state->mutex);
     state->ended = true;

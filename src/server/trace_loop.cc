@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/clock.h"
+#include "base/thread_name.h"
 #include "server/http_call.h"
 #include "server/logging.h"
 #include "service/ids.h"
@@ -94,6 +95,7 @@ std::vector<TracedRequest> TraceLoop::NextBatch() {
 }
 
 void TraceLoop::Run() {
+  NameThread("traces");
   while (true) {
     const std::vector<TracedRequest> batch = NextBatch();
     if (batch.empty()) return;

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "base/thread_name.h"
 #include "ledger/usage_book.h"
 #include "service/ids.h"
 #include "service/limits_script.h"
@@ -149,6 +150,7 @@ std::optional<SharedLimitsLoop::Known> SharedLimitsLoop::LastKnown(
 }
 
 void SharedLimitsLoop::Run() {
+  NameThread("limits");
   while (!stopped_) {
     const absl::Time next = connection_ == nullptr ? next_try_ : next_renewal_;
     messages_.WaitUntil(std::chrono::steady_clock::now() +

@@ -4,6 +4,8 @@
 #include <system_error>
 #include <utility>
 
+#include "base/thread_name.h"
+
 namespace penstock {
 namespace {
 
@@ -76,6 +78,7 @@ void TextLoop::EndWait() {
 }
 
 void TextLoop::Work() {
+  NameThread("text");
   const CpuParts::Thread counted(parts_, FrontPart::kAnswers);
   std::unique_lock lock(mutex_);
   while (true) {

@@ -144,8 +144,9 @@ def test_an_engine_that_stands_still_ends_the_process_with_70(serve, tmp_path):
     assert code == 70 and len(last) == 1, (code, server.log)
     assert "no step for" in last[0]["error"] and "limits.stall" in last[0]["error"]
     standing = [line for line in server.log_lines() if line["message"] == "where threads stand"]
-    for place in ("EngineLoop::", "TextLoop::Work", "epoll_wait"):
-        assert any(place in line["frames"] for line in standing), (place, standing)
+    for name, place in (("engine", "EngineLoop::"), ("text", "TextLoop::Work"), ("http", "epoll")):
+        assert any(re.search(rf"\d {name}\b", line["threads"]) and place in line["frames"] for line in standing), (
+            name, standing)
     assert all(line["threads"] and line["state"] for line in standing), standing
     server.stop = lambda *a, **k: 0  # it has ended as it should
 

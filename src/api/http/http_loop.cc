@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "api/http/connection.h"
+#include "base/thread_name.h"
 
 namespace penstock {
 
@@ -17,6 +18,7 @@ HttpLoop::~HttpLoop() { Stop(); }
 void HttpLoop::Start() {
   SweepSoon();
   thread_ = std::thread([this] {
+    NameThread("http");
     const CpuParts::Thread counted(shared_->options.cpu, FrontPart::kHttp);
     context_.run();
   });
