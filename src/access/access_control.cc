@@ -106,6 +106,10 @@ absl::StatusOr<std::shared_ptr<const AccessRules>> MakeAccessRules(const ServerC
     const std::string where = absl::StrCat("auth.mtls.", pattern);
     if (!IsTenantName(entry.tenant))
       return absl::InvalidArgumentError(absl::StrCat(where, ".tenant: expected a name"));
+    if (entry.tenant == kBreakGlassTenant) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          where, ".tenant: ", kBreakGlassTenant, " is the tenant of keys for emergencies alone"));
+    }
     for (const std::string& role : entry.roles) {
       if (!rules->roles.has(role))
         return absl::InvalidArgumentError(absl::StrCat(where, ".roles: there is no role ", role));

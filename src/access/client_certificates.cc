@@ -135,10 +135,10 @@ bool ClientCertificates::Judge(X509* certificate, STACK_OF(X509) * chain) const 
   unsigned size = 0;
   X509_digest(certificate, EVP_sha256(), reinterpret_cast<unsigned char*>(digest.data()), &size);
   digest.resize(size);
-  const bool lasting = now < lists_end_;
-  if (lasting) {
+  {
     std::lock_guard lock(mutex_);
-    if (const auto it = verdicts_.find(digest); it != verdicts_.end()) return it->second;
+    const auto it = verdicts_.find(digest);
+    if (it != verdicts_.end() && now < it->second.until) return it->second.good;
   }
   const std::unique_ptr<X509_STORE_CTX, decltype(&X509_STORE_CTX_free)> context(
       X509_STORE_CTX_new(), X509_STORE_CTX_free);
@@ -146,11 +146,11 @@ bool ClientCertificates::Judge(X509* certificate, STACK_OF(X509) * chain) const 
                     X509_STORE_CTX_set_default(context.get(), "ssl_client") == 1 &&
                     X509_verify_cert(context.get()) == 1;
   ERR_clear_error();
-  if (lasting) {
-    std::lock_guard lock(mutex_);
-    if (verdicts_.size() >= kMaxVerdicts) verdicts_.clear();
-    verdicts_.insert_or_assign(std::move(digest), good);
-  }
+  // Which list ends first is known, not whose chain needs it: from then on each is looked at again.
+  const absl::Time until = now < lists_end_ ? lists_end_ : now + absl::Seconds(1);
+  std::lock_guard lock(mutex_);
+  if (verdicts_.size() >= kMaxVerdicts) verdicts_.clear();
+  verdicts_.insert_or_assign(std::move(digest), Verdict{good, until});
   return good;
 }
 

@@ -39,13 +39,17 @@ class ClientCertificates {
   bool Accepts(std::string_view certificate_pem, std::string_view chain_pem) const;
 
  private:
+  struct Verdict {
+    bool good = false;
+    absl::Time until;
+  };
   bool Judge(X509* certificate, STACK_OF(X509) * chain) const;
 
   const std::unique_ptr<X509_STORE, decltype(&X509_STORE_free)> store_;
   const absl::Time lists_end_;
   mutable std::mutex mutex_;
   // By the certificate's SHA-256: to verify takes as long as to hash its list. Guarded by mutex_.
-  mutable absl::flat_hash_map<std::string, bool> verdicts_;
+  mutable absl::flat_hash_map<std::string, Verdict> verdicts_;
 };
 
 }  // namespace penstock

@@ -165,7 +165,7 @@ absl::StatusOr<std::string> KeyAdmin::BreakGlass(std::string_view body) const {
   record.created = NowInSeconds();
   record.expires = record.created + kBreakGlassLife;
   if (CountBreakGlassKeys(all, record.created) >= kMaxBreakGlass) {
-    return absl::ResourceExhaustedError(absl::StrCat(
+    return absl::FailedPreconditionError(absl::StrCat(
         kMaxBreakGlass, " break-glass keys are valid: revoke one, or wait for its hour to end"));
   }
   return Insert(*store, std::move(record));

@@ -28,8 +28,6 @@ struct KeyRecord {
   absl::Time revoked = absl::InfiniteFuture();
   std::string note;
 };
-/// The tenant of keys that are made in an emergency, and of no others.
-inline constexpr char kBreakGlassTenant[] = "break-glass";
 /// How many of them are valid.
 int CountBreakGlassKeys(const std::vector<KeyRecord>& records, absl::Time now);
 

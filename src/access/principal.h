@@ -38,6 +38,8 @@ bool IsTenantName(std::string_view name);
 
 using PrincipalPtr = std::shared_ptr<const Principal>;
 
+/// The tenant of keys that are made in an emergency, and of nobody else.
+inline constexpr char kBreakGlassTenant[] = "break-glass";
 /// The tenant of callers who need no credential, and that of keys which name none.
 inline constexpr char kAnonymousTenant[] = "anonymous";
 inline constexpr char kSharedKeyTenant[] = "default";

@@ -23,6 +23,8 @@ namespace {
 using PrivateKeyPtr = std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>;
 
 constexpr std::streamsize kMaxFile = 4 << 20;
+// Of files that are not sound as they are: what is not valid yet will be.
+constexpr int kChecksBetween = 20;
 constexpr char kCiphers12[] = "ECDHE+AESGCM:ECDHE+CHACHA20";
 
 absl::Status Wrong(std::string_view field, const std::string& path, std::string_view what) {
@@ -50,19 +52,19 @@ int ChooseHttp11(SSL*, const unsigned char** out, unsigned char* out_size, const
   return SSL_TLSEXT_ERR_OK;
 }
 
-absl::Status UseCertificate(const TlsSection& tls, TlsMaterial& out) {
+absl::Status UseCertificate(const TlsSection& tls, bool is_new, TlsMaterial& out) {
   SSL_CTX* const context = out.context.get();
   const std::vector<CertificatePtr> chain = ReadCertificates(out.certificate_pem);
   if (chain.empty()) return Wrong("cert_file", tls.cert_file, "holds no certificate in PEM form");
   X509* const own = chain.front().get();
   out.not_after = TimeOf(X509_get0_notAfter(own));
   const absl::Time now = absl::Now();
-  if (out.not_after <= now) {
+  if (is_new && out.not_after <= now) {
     return Wrong("cert_file", tls.cert_file,
                  absl::StrCat("the certificate has expired on ",
                               absl::FormatTime(out.not_after, absl::UTCTimeZone())));
   }
-  if (TimeOf(X509_get0_notBefore(own)) > now)
+  if (is_new && TimeOf(X509_get0_notBefore(own)) > now)
     return Wrong("cert_file", tls.cert_file, "the certificate is not valid yet");
   const BioPtr bio = ReadMemory(out.key_pem);
   const PrivateKeyPtr key(PEM_read_bio_PrivateKey(bio.get(), nullptr, NoPassword, nullptr),
@@ -102,10 +104,17 @@ absl::Status UseAuthorities(const TlsSection& tls, ClientAuth auth, TlsMaterial&
   return absl::OkStatus();
 }
 
-absl::StatusOr<TlsMaterialPtr> LoadMaterial(const TlsSection& tls, ClientAuth auth) {
+/// `old`: whose certificate and key stay, whatever the files have; null: they are read as well.
+absl::StatusOr<TlsMaterialPtr> LoadMaterial(const TlsSection& tls, ClientAuth auth,
+                                            const TlsMaterial* old) {
   auto out = std::make_shared<TlsMaterial>();
-  ASSIGN_OR_RETURN(out->certificate_pem, ReadPem("cert_file", tls.cert_file));
-  ASSIGN_OR_RETURN(out->key_pem, ReadPem("key_file", tls.key_file));
+  if (old != nullptr) {
+    out->certificate_pem = old->certificate_pem;
+    out->key_pem = old->key_pem;
+  } else {
+    ASSIGN_OR_RETURN(out->certificate_pem, ReadPem("cert_file", tls.cert_file));
+    ASSIGN_OR_RETURN(out->key_pem, ReadPem("key_file", tls.key_file));
+  }
   out->context.reset(SSL_CTX_new(TLS_server_method()), SSL_CTX_free);
   SSL_CTX* const context = out->context.get();
   CHECK(context != nullptr);
@@ -120,7 +129,7 @@ absl::StatusOr<TlsMaterialPtr> LoadMaterial(const TlsSection& tls, ClientAuth au
   SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                 SSL_MODE_RELEASE_BUFFERS);
   SSL_CTX_set_alpn_select_cb(context, ChooseHttp11, nullptr);
-  RETURN_IF_ERROR(UseCertificate(tls, *out));
+  RETURN_IF_ERROR(UseCertificate(tls, /*is_new=*/old == nullptr, *out));
   if (auth != ClientAuth::kNone) {
     ASSIGN_OR_RETURN(out->client_ca_pem, ReadPem("client_ca_file", tls.client_ca_file));
     RETURN_IF_ERROR(UseAuthorities(tls, auth, *out));
@@ -158,7 +167,7 @@ absl::StatusOr<std::unique_ptr<TlsFiles>> TlsFiles::Load(const TlsSection& tls, 
                                                          AccessLog log) {
   std::unique_ptr<TlsFiles> files(new TlsFiles(tls, auth, std::move(log)));
   files->seen_ = files->Signature();
-  ASSIGN_OR_RETURN(files->current_, LoadMaterial(tls, auth));
+  ASSIGN_OR_RETURN(files->current_, LoadMaterial(tls, auth, nullptr));
   return files;
 }
 
@@ -183,16 +192,21 @@ void TlsFiles::TellOfListsThatEnd() {
                     ": certificates of its authority are refused until its next one is there"));
 }
 
+void TlsFiles::Publish(TlsMaterialPtr fresh) {
+  std::lock_guard lock(mutex_);
+  current_ = std::move(fresh);
+}
+
 void TlsFiles::Check() {
   TellOfListsThatEnd();
   std::string signature = Signature();
-  if (signature == seen_ || (signature == wrong_ && told_)) return;
-  absl::StatusOr<TlsMaterialPtr> fresh = LoadMaterial(tls_, auth_);
+  if (signature == seen_) return;
+  const bool again = signature == wrong_;
+  if (again && told_ && --checks_left_ > 0) return;
+  checks_left_ = kChecksBetween;
+  absl::StatusOr<TlsMaterialPtr> fresh = LoadMaterial(tls_, auth_, nullptr);
   if (fresh.ok()) {
-    {
-      std::lock_guard lock(mutex_);
-      current_ = *fresh;
-    }
+    Publish(*fresh);
     seen_ = std::move(signature);
     wrong_.clear();
     told_ = false;
@@ -200,12 +214,18 @@ void TlsFiles::Check() {
                              absl::FormatTime((*fresh)->not_after, absl::UTCTimeZone())));
     return;
   }
-  // The key may be on its way while the certificate is there: said where it stays so.
-  told_ = signature == wrong_;
   wrong_ = std::move(signature);
-  if (told_) {
-    log_(true, absl::StrCat("the new certificates are not used, the old ones stay: ",
-                            ToAbsl(Message(fresh.status()))));
+  // The key may be on its way while the certificate is there: said where it stays so.
+  if (!again) told_ = false;
+  if (!again || std::exchange(told_, true)) return;
+  log_(true, absl::StrCat("the new certificates are not used, the old ones stay: ",
+                          ToAbsl(Message(fresh.status()))));
+  // What is wrong with the server's own is no reason to let clients in whose certificates are revoked.
+  const TlsMaterialPtr now = current();
+  if (tls_.client_crl_file.empty() || auth_ == ClientAuth::kNone) return;
+  if (absl::StatusOr<TlsMaterialPtr> kept = LoadMaterial(tls_, auth_, now.get()); kept.ok()) {
+    Publish(*std::move(kept));
+    log_(false, "the revocation lists, as they are now, are in use with the old certificates");
   }
 }
 

@@ -55,6 +55,7 @@ class TlsFiles {
       : tls_(tls), auth_(auth), log_(std::move(log)) {}
   std::string Signature() const;
   void TellOfListsThatEnd();
+  void Publish(TlsMaterialPtr fresh);
 
   const TlsSection tls_;
   const ClientAuth auth_;
@@ -62,6 +63,7 @@ class TlsFiles {
   std::string seen_;   // the files that current_ was read from
   std::string wrong_;  // those that were not sound
   bool told_ = false;
+  int checks_left_ = 0;         // until what is wrong is looked at again
   TlsMaterialPtr told_end_of_;  // whose lists have ended, as the log knows
   mutable std::mutex mutex_;
   TlsMaterialPtr current_;  // guarded by mutex_

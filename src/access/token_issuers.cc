@@ -111,6 +111,8 @@ absl::StatusOr<TokenIssuers::Known> TokenIssuers::VerifyFresh(std::string_view t
     auto principal = std::make_shared<Principal>();
     principal->tenant = TextClaim(claims, section.tenant_claim);
     if (!IsTenantName(principal->tenant)) return BadToken("the token names no tenant");
+    if (principal->tenant == kBreakGlassTenant)
+      return BadToken("the token names the tenant of keys for emergencies");
     principal->roles = RolesOf(claims, section);
     principal->key_id = TextClaim(claims, "sub");
     principal->owner =

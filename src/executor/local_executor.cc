@@ -187,7 +187,9 @@ absl::StatusOr<std::unique_ptr<Executor>> MakeLocalExecutor(std::unique_ptr<Load
   ASSIGN_OR_RETURN(std::unique_ptr<ModelRunner> runner, ModelRunner::Make(model.get(), whole));
   if (options.before_warm_up) {
     options.before_warm_up();
-    RETURN_IF_ERROR(WarmUp(*runner, /*wide=*/!model->device->shares_host_memory()));
+    const absl::Status warm = WarmUp(*runner, /*wide=*/!model->device->shares_host_memory());
+    if (!warm.ok() && runner->abandoned()) KeepForever(std::move(runner), std::move(model));
+    RETURN_IF_ERROR(warm);
   }
   return std::make_unique<LocalExecutor>(std::move(model), std::move(draft), std::move(runner),
                                          whole);

@@ -340,6 +340,7 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
   if (parts.warm_up) {
     runner.before_warm_up = [&] {
       device_bytes = HeldBytes() - held_before;
+      Log(LogLevel::kInfo, "warming up", {{"model", name}});
       if (parts.progress != nullptr) parts.progress->BeginWarmUp();
     };
   }

@@ -41,7 +41,7 @@ def main():
             }
 
         with serving(config) as server:
-            Swaps(server, ours, clients, admin_port).run()
+            Swaps(server, ours, clients, admin_port, pair).run()
 
 
 def bad_starts(folder, ours, theirs, pair):
@@ -126,8 +126,8 @@ def grpc_code(server, ours, pair, key=None):
 
 
 class Swaps:
-    def __init__(self, server, ours, clients, admin_port):
-        self.server, self.ours, self.clients, self.admin_port = server, ours, clients, admin_port
+    def __init__(self, server, ours, clients, admin_port, pair):
+        self.server, self.ours, self.clients, self.admin_port, self.pair = server, ours, clients, admin_port, pair
         self.key = server.keys("create", "--tenant", "a")["key"]
 
     def http(self, who, port=None, path="/v1/models", key=None):
@@ -171,8 +171,8 @@ class Swaps:
         expect(server.call("GET", "/v1/models", connection=held)[0] == 200, "held")
         expect(grpc_ask(channel) in ("OK", None), "held, gRPC")
         self.install(ours.revocations(clients["good"][0]))
-        server.wait(lambda: self.http("bad") == 200, "no more revoked", 10)
-        server.wait(lambda: self.admin("bad") == 200, "no more revoked, admin", 10)
+        server.wait(lambda: self.http("bad") == 200, "no more revoked")
+        server.wait(lambda: self.admin("bad") == 200, "no more revoked, admin")
         self.served("bad")
         self.refused("good")
         for key in (None, self.key):
@@ -183,25 +183,46 @@ class Swaps:
         for text in ("half a list", ours.revocations()[:100]):
             before = server.log.count("tls.client_crl_file: ")
             self.install(text)
-            server.wait(lambda: server.log.count("tls.client_crl_file: ") > before, "a line about the list", 10)
+            server.wait(lambda: server.log.count("tls.client_crl_file: ") > before, "a line about the list")
             self.served("bad")
             self.refused("good")
         self.install(ours.revocations())
-        server.wait(lambda: self.http("good") == 200, "no more revoked", 10)
-        server.wait(lambda: self.admin("good") == 200, "no more revoked, admin", 10)
+        server.wait(lambda: self.http("good") == 200, "no more revoked")
+        server.wait(lambda: self.admin("good") == 200, "no more revoked, admin")
         expect(server.call("GET", "/v1/models", connection=held)[0] == 200, "the open connection is good again")
         expect(grpc_ask(channel) in ("OK", None), "so is that of gRPC")
+        # A list of a clock that is ahead is used once it is valid.
+        before = server.log.count("is not valid yet")
+        self.install(ours.revocations(clients["good"][0], begins=6))
+        server.wait(lambda: server.log.count("is not valid yet") > before, "a list that is not valid yet")
+        server.wait(lambda: self.http("good") is None, "a list that has become valid")
+        self.refused("good")
+        self.install(ours.revocations())
+        server.wait(lambda: self.http("good") == 200, "no more revoked, again")
+        server.wait(lambda: self.admin("good") == 200, "no more revoked, again, admin")
+        # What is wrong with the server's own certificate keeps no list from being used.
+        own = self.pair[0].read_bytes()
+        self.pair[0].write_text("no certificate")
+        self.install(ours.revocations(clients["good"][0]))
+        server.wait(lambda: self.http("good") is None, "a new list beside a broken certificate")
+        server.wait(lambda: self.admin("good") is None, "the same, admin")
+        self.refused("good")
+        self.served("bad")
+        self.pair[0].write_bytes(own)
+        self.install(ours.revocations())
+        server.wait(lambda: self.http("good") == 200, "a sound certificate")
+        server.wait(lambda: self.admin("good") == 200, "a sound certificate, admin")
         # A list that ends while the server runs: nobody's certificate is good.
-        self.install(ours.revocations(seconds=8))
-        server.wait(lambda: "a list has ended on" in server.log, "the end of the list", 30)
+        self.install(ours.revocations(seconds=15))
+        server.wait(lambda: "a list has ended on" in server.log, "the end of the list")
         self.refused("good")
         expect(server.call("GET", "/v1/models", connection=held)[0] == 401, "an open connection")
         expect(server.call("GET", "/v1/models", credential=self.key,
                            connection=server.connect(ours.context()))[0] == 200, "a key without a certificate")
         expect(self.end_told() < time.time(), "the metric of a list that has ended")
         self.install(ours.revocations())
-        server.wait(lambda: self.http("good") == 200, "a new list", 10)
-        server.wait(lambda: self.admin("good") == 200, "a new list, admin", 10)
+        server.wait(lambda: self.http("good") == 200, "a new list")
+        server.wait(lambda: self.admin("good") == 200, "a new list, admin")
         self.served("good")
         if channel is not None:
             channel.close()

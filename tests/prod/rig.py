@@ -194,15 +194,16 @@ class Authority:
                 "-CAcreateserial", "-days", days, "-extfile", extensions, "-out", cert)
         return cert, key
 
-    def revocations(self, *certificates, seconds=86400):
-        """A list of revoked certificates that is in force for some seconds: PEM."""
+    def revocations(self, *certificates, begins=0, seconds=86400):
+        """A list of revoked certificates that is in force from so many seconds on, for some seconds: PEM."""
         base = ["ca", "-config", self.folder / f"{self.name}.cnf", "-cert", self.cert, "-keyfile", self.key]
         index = self.folder / f"{self.name}.index"
         base[2].write_text(f"[ca]\ndefault_ca = own\n[own]\ndatabase = {index}\ndefault_md = sha256\n")
         index.write_text("")
         for certificate in certificates:
             openssl(*base, "-revoke", certificate)
-        return openssl(*base, "-gencrl", "-crlsec", seconds).decode()
+        times = [time.strftime("%Y%m%d%H%M%SZ", time.gmtime(time.time() + after)) for after in (begins, begins + seconds)]
+        return openssl(*base, "-gencrl", "-crl_lastupdate", times[0], "-crl_nextupdate", times[1]).decode()
 
     def context(self, pair=None, version=None):
         context = ssl.create_default_context(cafile=str(self.cert))

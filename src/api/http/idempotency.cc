@@ -4,14 +4,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "api/http/shared_exchange.h"
 #include "service/ids.h"
 
 namespace penstock {
 namespace {
 
 constexpr size_t kMaxKeyBytes = 255;
-constexpr size_t kMostShare = 8;     // of all answers' memory that one stream may take
 constexpr size_t kEntryBytes = 512;  // about what an entry takes beside its answer
 constexpr const char* kField = "Idempotency-Key";
 
@@ -56,10 +54,13 @@ std::shared_ptr<HttpExchange> IdempotencyStore::Admit(std::shared_ptr<HttpExchan
 std::shared_ptr<SharedExchange> IdempotencyStore::FindOrBegin(
     const std::shared_ptr<HttpExchange>& exchange, bool* fresh) {
   const HttpRequest& request = exchange->request();
-  const Hash128 key = SipHash128(
-      secret_, absl::StrCat(request.owner(), "\n", request.path, "\n", request.idempotency_key));
+  // Two keys of a tenant may not use the same models.
+  const std::string key_id = request.principal == nullptr ? "" : request.principal->key_id;
+  const Hash128 key =
+      SipHash128(secret_, absl::StrCat(request.owner(), "\n", key_id, "\n", request.path, "\n",
+                                       request.idempotency_key));
   const Hash128 body = SipHash128(secret_, request.body);
-  const auto most = static_cast<size_t>(config_->Get()->limits.idempotency_memory.value);
+  streams_.most = static_cast<size_t>(config_->Get()->limits.idempotency_memory.value);
   std::shared_ptr<SharedExchange> running;  // destroyed outside the lock, which its end takes
   std::optional<HttpResponse> response;
   {
@@ -71,7 +72,7 @@ std::shared_ptr<SharedExchange> IdempotencyStore::FindOrBegin(
       if (running == nullptr) {
         *fresh = true;
         running = std::make_shared<SharedExchange>(
-            exchange, most / kMostShare,
+            exchange, &streams_,
             [self = shared_from_this(), key](const SharedExchange* who,
                                              const HttpResponse* answer) {
               self->Finish(key, who, answer);

@@ -13,6 +13,7 @@
 
 #include "api/http/message.h"
 #include "api/http/router.h"
+#include "api/http/shared_exchange.h"
 #include "base/clock.h"
 #include "base/expiring_map.h"
 #include "base/live.h"
@@ -20,8 +21,6 @@
 #include "penstock/config.h"
 
 namespace penstock {
-
-class SharedExchange;
 
 class IdempotencyStore final : public std::enable_shared_from_this<IdempotencyStore> {
  public:
@@ -34,7 +33,6 @@ class IdempotencyStore final : public std::enable_shared_from_this<IdempotencySt
   static Endpoint Wrap(std::shared_ptr<IdempotencyStore> store, Endpoint work);
 
  private:
-  friend class SharedExchange;
   struct Running {
     Hash128 body;
     std::weak_ptr<SharedExchange> exchange;
@@ -53,6 +51,7 @@ class IdempotencyStore final : public std::enable_shared_from_this<IdempotencySt
   const Live<ServerConfig>* const config_;
   const Clock* const clock_;
   const std::array<uint64_t, 2> secret_;
+  SharedBytes streams_;
   std::mutex mutex_;  // guards from here
   std::map<Hash128, Running> running_;
   ExpiringMap<Hash128, Done> done_;

@@ -129,6 +129,10 @@ void ResponsePipe::Watch(std::function<void(CancelReason)> gone, std::function<v
   if (state_ == State::kEnded) return;
   gone_ = std::move(gone);
   drained_ = std::move(drained);
+  if (!std::exchange(drained_unheard_, false)) return;
+  const std::function<void()> heard = drained_;
+  lock.unlock();
+  heard();
 }
 
 bool ResponsePipe::Take(std::string& out) {
@@ -147,6 +151,7 @@ void ResponsePipe::Sent(size_t remaining) {
     if (!congested_since_ || ready_.size() + in_flight_ > settings_.stream_buffer / 2) return;
     congested_since_.reset();
     drained = drained_;
+    drained_unheard_ = !drained;
   }
   if (drained) drained();
 }

@@ -68,6 +68,7 @@ class ResponsePipe {
   std::optional<std::chrono::steady_clock::time_point> congested_since_;
   std::function<void(CancelReason)> gone_;
   std::function<void()> drained_;
+  bool drained_unheard_ = false;  // it did while nobody watched
   CancelReason gone_reason_ = CancelReason::kDisconnect;
 };
 

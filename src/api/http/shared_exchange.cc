@@ -6,27 +6,25 @@
 namespace penstock {
 namespace {
 
+constexpr size_t kMostShare = 8;  // of all exchanges' bytes that one may hold
 constexpr size_t kPieceBytes = size_t{64}
                                << 10;  // between two looks at whether a client has enough
 
 }  // namespace
 
-SharedExchange::SharedExchange(std::shared_ptr<HttpExchange> first, size_t most_bytes,
+SharedExchange::SharedExchange(std::shared_ptr<HttpExchange> first, SharedBytes* bytes,
                                FinishFn finish)
-    : first_(std::move(first)), most_bytes_(most_bytes), finish_(std::move(finish)) {}
+    : first_(std::move(first)), bytes_(bytes), finish_(std::move(finish)) {
+  members_.push_back({first_, 0, /*watched=*/true, false});
+}
 
 SharedExchange::~SharedExchange() {
   // Its clients hear that it was dropped.
   if (!told_) finish_(this, nullptr);
+  bytes_->held -= stream_.body.size();
 }
 
-void SharedExchange::Begin() {
-  {
-    std::lock_guard lock(mutex_);
-    members_.push_back({first_, 0, /*watched=*/true, false});
-  }
-  WatchMember(*first_);
-}
+void SharedExchange::Begin() { WatchMember(*first_); }
 
 bool SharedExchange::Join(const std::shared_ptr<HttpExchange>& client) {
   std::optional<HttpResponse> answer;
@@ -46,11 +44,13 @@ bool SharedExchange::Join(const std::shared_ptr<HttpExchange>& client) {
   }
   WatchMember(*client);
   Members ended;  // destroyed outside the lock
+  std::shared_ptr<SharedExchange> self;
   std::function<void()> drained;
   {
     std::lock_guard lock(mutex_);
     if (Member* const member = Find(client.get()); member != nullptr) member->watched = true;
     FeedAll(ended);
+    if (members_.empty()) self.swap(self_);
     drained = WorkMayGoOn();
   }
   if (drained) drained();
@@ -74,13 +74,15 @@ SharedExchange::Member* SharedExchange::Find(const HttpExchange* who) {
   return it == members_.end() ? nullptr : &*it;
 }
 
-bool SharedExchange::AllFull() const {
-  return !members_.empty() &&
-         std::all_of(members_.begin(), members_.end(), [](const Member& m) { return m.full; });
+bool SharedExchange::MustWait() const {
+  const auto full = [](const Member& m) { return m.full; };
+  // What is not kept whole is held for the slowest, which then sets the pace.
+  if (too_long_) return std::any_of(members_.begin(), members_.end(), full);
+  return !members_.empty() && std::all_of(members_.begin(), members_.end(), full);
 }
 
 std::function<void()> SharedExchange::WorkMayGoOn() {
-  if (!work_waits_ || AllFull()) return nullptr;
+  if (!work_waits_ || MustWait() || !drained_) return nullptr;
   work_waits_ = false;
   return drained_;
 }
@@ -118,6 +120,7 @@ void SharedExchange::FeedAll(Members& ended) {
   }
   if (too_long_) {
     stream_.body.erase(0, least - forgotten_);
+    bytes_->held -= least - forgotten_;
     forgotten_ = least;
   }
 }
@@ -161,7 +164,8 @@ void SharedExchange::Write(std::string_view bytes) {
     std::lock_guard lock(mutex_);
     if (!streaming_ || ended_) return;
     stream_.body += bytes;
-    too_long_ = too_long_ || stream_.body.size() > most_bytes_;
+    const size_t held = bytes_->held += bytes.size();
+    too_long_ = too_long_ || stream_.body.size() > bytes_->most / kMostShare || held > bytes_->most;
     FeedAll(ended);
     if (!too_long_ || std::exchange(told_, true)) return;
   }
@@ -195,21 +199,24 @@ bool SharedExchange::started() const {
 
 bool SharedExchange::congested() {
   std::lock_guard lock(mutex_);
-  work_waits_ = AllFull();
+  work_waits_ = MustWait();
   return work_waits_;
 }
 
 void SharedExchange::Watch(std::function<void(CancelReason)> gone, std::function<void()> drained) {
+  std::function<void()> go_on;
   {
     std::lock_guard lock(mutex_);
     if (response_ || ended_) return;
     if (!abandoned_) {
       gone_ = std::move(gone);
       drained_ = std::move(drained);
-      return;
+      go_on = WorkMayGoOn();
+      gone = nullptr;
     }
   }
-  gone(CancelReason::kDisconnect);
+  if (gone) gone(CancelReason::kDisconnect);
+  if (go_on) go_on();
 }
 
 void SharedExchange::Drained(const HttpExchange* who) {

@@ -3,6 +3,7 @@
 // Threads: thread-safe.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <functional>
 #include <memory>
@@ -16,18 +17,24 @@
 
 namespace penstock {
 
+/// What running streams of a server hold of their answers.
+struct SharedBytes {
+  std::atomic<size_t> held{0};
+  std::atomic<size_t> most{0};  // more are not held for whoever comes later
+};
+
 /// Each client gets the whole answer at its own pace, whenever it came; the one that reads fastest
-/// sets the pace of the work. Cancelled when all of them are gone.
+/// sets the pace of the work, or the slowest where the answer is too long to be held whole. Cancelled when all of them are gone.
 class SharedExchange final : public HttpExchange,
                              public std::enable_shared_from_this<SharedExchange> {
  public:
   /// Called once: `answer` is whole, or null where there is none that could be repeated (dropped,
-  /// abandoned, ended by an error, longer than `most_bytes`). Nobody joins afterwards.
+  /// abandoned, ended by an error, too long to be held). Nobody joins afterwards.
   /// Not under a lock of the exchange's.
   using FinishFn = std::function<void(const SharedExchange* who, const HttpResponse* answer)>;
 
-  /// The request is that of `first`, whom Begin lets in.
-  SharedExchange(std::shared_ptr<HttpExchange> first, size_t most_bytes, FinishFn finish);
+  /// The request is that of `first`. `bytes` outlives `finish`; an eighth of the most is one's.
+  SharedExchange(std::shared_ptr<HttpExchange> first, SharedBytes* bytes, FinishFn finish);
   ~SharedExchange() override;
   /// Before the work begins.
   void Begin();
@@ -61,12 +68,12 @@ class SharedExchange final : public HttpExchange,
   Member* Find(const HttpExchange* who);
   void Feed(Member& member);
   void FeedAll(Members& ended);
-  bool AllFull() const;
+  bool MustWait() const;
   /// What is to be called then, without the lock; null: it does not wait, or has to wait on.
   std::function<void()> WorkMayGoOn();
 
   const std::shared_ptr<HttpExchange> first_;  // whose request is answered
-  const size_t most_bytes_;
+  SharedBytes* const bytes_;
   const FinishFn finish_;
   mutable std::mutex mutex_;  // guards from here
   Members members_;

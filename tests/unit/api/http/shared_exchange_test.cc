@@ -95,8 +95,9 @@ class SharedExchangeTest : public ::testing::Test {
  protected:
   std::shared_ptr<SharedExchange> Begin(std::shared_ptr<HttpExchange> first,
                                         size_t most = 1 << 20) {
+    bytes_.most = 8 * most;
     auto shared = std::make_shared<SharedExchange>(
-        std::move(first), most, [this](const SharedExchange*, const HttpResponse* answer) {
+        std::move(first), &bytes_, [this](const SharedExchange*, const HttpResponse* answer) {
           finished_.push_back(answer == nullptr ? "none" : answer->body);
         });
     shared->Begin();
@@ -107,6 +108,7 @@ class SharedExchangeTest : public ::testing::Test {
     shared.Watch([this](CancelReason) { ++gone_; }, [this] { ++drained_; });
   }
 
+  SharedBytes bytes_;
   std::vector<std::string> finished_;
   int gone_ = 0, drained_ = 0;
 };
@@ -225,6 +227,7 @@ TEST_F(SharedExchangeTest, AStreamThatIsTooLongIsReadToItsEndByThoseWhoHaveJoine
   shared->Write("45");
   EXPECT_THAT(finished_, ::testing::ElementsAre("none"));
   EXPECT_FALSE(shared->Join(std::make_shared<SharingClient>()));
+  EXPECT_TRUE(shared->congested());  // the slowest sets the pace now
   shared->Write("67");
   second->Drain();
   shared->Write("89");
@@ -234,6 +237,37 @@ TEST_F(SharedExchangeTest, AStreamThatIsTooLongIsReadToItsEndByThoseWhoHaveJoine
   EXPECT_EQ(second->answer(), "123456789");
   EXPECT_TRUE(second->ended());
   EXPECT_THAT(finished_, SizeIs(1));
+}
+
+TEST_F(SharedExchangeTest, AllTogetherHoldNoMoreThanTheirShare) {
+  bytes_.most = 0;
+  const auto one = Begin(std::make_shared<SharingClient>(), 4);  // 32 for all
+  std::vector<std::shared_ptr<SharedExchange>> others;
+  for (int i = 0; i < 10; ++i) {
+    others.push_back(Begin(std::make_shared<SharingClient>(), 4));
+    others.back()->StartStream("text/event-stream");
+    others.back()->Write("1234");
+  }
+  EXPECT_THAT(finished_, SizeIs(2));
+  EXPECT_LE(bytes_.held, 32);
+  others.clear();
+  EXPECT_EQ(bytes_.held, 0);
+  one->StartStream("text/event-stream");
+  one->Write("1234");
+  one->EndStream(false);
+  EXPECT_EQ(finished_.back(), "1234");
+}
+
+TEST_F(SharedExchangeTest, WhoDrainsBeforeTheWorkWatchesLetsItGoOn) {
+  const auto first = std::make_shared<SharingClient>(1);
+  const auto shared = Begin(first);
+  shared->StartStream("text/event-stream");
+  shared->Write("12");
+  ASSERT_TRUE(shared->congested());
+  first->Drain();
+  EXPECT_EQ(drained_, 0);
+  Work(*shared);
+  EXPECT_EQ(drained_, 1);
 }
 
 TEST_F(SharedExchangeTest, ThatIsDroppedTellsItsClients) {
