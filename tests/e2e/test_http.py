@@ -93,7 +93,8 @@ def test_a_stream_under_a_key_is_one_for_all_who_ask(demo):
                        ("/v1/chat/completions", {**streamed, "messages": [{"role": "user", "content": "Hello"}]}),
                        ("/v1/messages", {"model": "demo", "messages": [{"role": "user", "content": "Hello"}],
                                          "max_tokens": 400, "stream": True}),
-                       ("/v1/responses", {"model": "demo", "input": "Hello", "max_output_tokens": 400, "stream": True})):
+                       ("/v1/responses", {"model": "demo", "input": "Hello", "max_output_tokens": 400,
+                                          "stream": True})):
         body = {name: value for name, value in body.items() if not (name == "prompt" and "messages" in body)}
         key = {"Idempotency-Key": "e2e-stream"}
         with ThreadPoolExecutor(10) as pool:

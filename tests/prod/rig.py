@@ -202,7 +202,8 @@ class Authority:
         index.write_text("")
         for certificate in certificates:
             openssl(*base, "-revoke", certificate)
-        times = [time.strftime("%Y%m%d%H%M%SZ", time.gmtime(time.time() + after)) for after in (begins, begins + seconds)]
+        now = time.time()
+        times = [time.strftime("%Y%m%d%H%M%SZ", time.gmtime(now + after)) for after in (begins, begins + seconds)]
         return openssl(*base, "-gencrl", "-crl_lastupdate", times[0], "-crl_nextupdate", times[1]).decode()
 
     def context(self, pair=None, version=None):
