@@ -1,4 +1,4 @@
-"""Aliases that operators set while the server runs: races, rollbacks under load, restarts, and a state file that fails."""
+"""Aliases that operators set while the server runs: races, rollbacks under load, restarts, a state file that fails."""
 
 import concurrent.futures
 import json
@@ -97,7 +97,8 @@ def names_and_errors(server, admin):
     expect(status == 200 and (made["from"], made["to"]) == ("", "demo"), status, made)
     expect(ask(server, "chat") == 200 and means(server, "chat") == "demo", "the next request finds it")
     row = admin.rows()["chat"]
-    expect(row["to"] == "demo" and row["source"] == "state" and row["active"] and row["who"] == f"uid:{os.getuid()}", row)
+    expect(row["to"] == "demo" and row["source"] == "state" and row["active"], row)
+    expect(row["who"] == f"uid:{os.getuid()}", row)
     expect(admin.rows()["third"] == {"alias": "third", "to": "other", "source": "file", "active": True}, "the file's")
     listed = {one["id"]: one["root"] for one in json.loads(server.call("GET", "/v1/models")[1])["data"]}
     expect(listed == {"demo": "demo", "chat": "demo", "other": "other", "third": "other"}, listed)
@@ -261,7 +262,9 @@ def audited(server):
     acts = [e["action"] for e in events if e["what"] == "act" and e["action"].startswith("alias.")]
     expect({"alias.set", "alias.delete", "alias.rollback"} == set(acts), set(acts))
     live = [(e["from"], e["to"]) for e in events if e["what"] == "alias" and e.get("alias") == "live"]
-    expect(len(live) == 1003 and live[:3] == [("", "demo"), ("demo", "other"), ("other", "demo")], len(live), live[:3])
+    # What kill -9 came right behind may be missing, nothing else.
+    expect(live[:1001] == [("", "demo")] + 500 * [("demo", "other"), ("other", "demo")], len(live), live[:3])
+    expect(live[-1] == ("other", "demo"), live[-1])
 
 
 def life():
@@ -331,7 +334,6 @@ def damaged(folder):
         server.wait(lambda: "lost changes of aliases" in server.log, "said")
         expect(means(server, "chat") == "demo", "served on")
         no_change(admin, "state.db", "lost")
-        server.wait(lambda: server.metric("penstock_usage_write_errors_total") > 0, "the alert's metric")
         server.kill()
         (folder / "state/state.db").write_bytes(b"x" * 8192)
         server = Server(folder, config(folder))
@@ -340,6 +342,7 @@ def damaged(folder):
                "the file's alone")
         no_change(admin, "state.db", "not a database")
         expect(admin.call("GET", "/chat/history")[0] == 503, "no history")
+        expect(server.metric("penstock_usage_write_errors_total") > 0, "PenstockUsageNotWritten")
         (folder / "state/state.db").unlink()
         server.wait(lambda: "aliases of the state file are read again" in server.log, "mended")
         expect(admin.set("chat", "demo")[0] == 200 and ask(server, "chat") == 200, "as before")
