@@ -7,7 +7,7 @@
 namespace penstock {
 
 std::unique_ptr<AliasParts> AliasParts::Open(const ServerConfig& config, AdapterRegistry* registry,
-                                             AuditLoop* audit) {
+                                             Catalogue* catalogue, AuditLoop* audit) {
   auto parts = std::make_unique<AliasParts>();
   if (config.aliases != "local") return parts;
   AliasBook::OnChange on_change;
@@ -17,7 +17,7 @@ std::unique_ptr<AliasParts> AliasParts::Open(const ServerConfig& config, Adapter
     };
   }
   parts->book_ = std::make_unique<AliasBook>(
-      StateFile(config.server), registry,
+      StateFile(config.server), registry, catalogue->MakeAliasesReadable(),
       [](bool failed, std::string_view line) {
         Log(failed ? LogLevel::kError : LogLevel::kInfo, line);
       },

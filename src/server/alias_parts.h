@@ -8,6 +8,7 @@
 
 #include "access/access_loop.h"
 #include "ledger/audit_loop.h"
+#include "metrics/catalogue.h"
 #include "penstock/config.h"
 #include "service/alias_book.h"
 
@@ -18,7 +19,7 @@ class AliasParts {
   /// A state file that cannot be read is logged and no error. `registry` and `audit` (null: none)
   /// outlive this.
   static std::unique_ptr<AliasParts> Open(const ServerConfig& config, AdapterRegistry* registry,
-                                          AuditLoop* audit);
+                                          Catalogue* catalogue, AuditLoop* audit);
 
   AliasBook* book() const { return book_.get(); }  // null: aliases are the configuration's alone
 

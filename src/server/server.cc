@@ -301,7 +301,7 @@ absl::Status Server::Parts::LoadModels() {
     models.push_back(std::move(instance));
   }
   registry = std::make_unique<AdapterRegistry>(std::move(served), std::move(adapters));
-  aliases = AliasParts::Open(config, registry.get(), accounts->audit());
+  aliases = AliasParts::Open(config, registry.get(), &catalogue, accounts->audit());
   return absl::OkStatus();
 }
 

@@ -98,6 +98,7 @@ absl::Status AliasBook::Refresh() {
 }
 
 void AliasBook::Complain(const absl::Status& status) {
+  readable_.Set(status.ok() ? 1 : 0);
   if (!status.ok()) store_.reset();  // to be opened anew: the file may have been replaced
   std::string complaint(status.ok() ? "" : Message(status));
   if (complaint == complaint_) return;

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/live.h"
+#include "metrics/handles.h"
 #include "service/adapter_registry.h"
 #include "service/alias_store.h"
 
@@ -27,10 +28,12 @@ class AliasBook {
   using OnChange =
       std::function<void(const std::string& alias, const std::string& from, const std::string& to)>;
 
-  /// `registry` outlives the book.
-  AliasBook(std::string path, AdapterRegistry* registry, LogLine log, OnChange on_change)
+  /// `registry` outlives the book. `readable`: 1 while the file can be read, else 0.
+  AliasBook(std::string path, AdapterRegistry* registry, GaugeHandle readable, LogLine log,
+            OnChange on_change)
       : path_(std::move(path)),
         registry_(*registry),
+        readable_(readable),
         log_(std::move(log)),
         on_change_(std::move(on_change)) {}
 
@@ -58,6 +61,7 @@ class AliasBook {
 
   const std::string path_;
   AdapterRegistry& registry_;
+  const GaugeHandle readable_;
   const LogLine log_;
   const OnChange on_change_;
   Live<std::vector<AliasPointer>> known_{std::vector<AliasPointer>()};

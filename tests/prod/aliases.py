@@ -327,6 +327,7 @@ def damaged(folder):
         (folder / "state/damaged").write_bytes(b"x" * 8192)
         os.replace(folder / "state/damaged", folder / "state/state.db")
         server.wait(lambda: "aliases of the state file cannot be read" in server.log, "said")
+        expect(server.metric("penstock_aliases_readable") == 0, "PenstockAliasesNotRead")
         expect(ask(server, "chat") == 200 and means(server, "chat") == "demo" and "chat" in admin.rows(), "served on")
         no_change(admin, "state.db", "not a database")
         # A new file has lost the history: it does not take away what is known.
@@ -345,6 +346,7 @@ def damaged(folder):
         expect(server.metric("penstock_usage_write_errors_total") > 0, "PenstockUsageNotWritten")
         (folder / "state/state.db").unlink()
         server.wait(lambda: "aliases of the state file are read again" in server.log, "mended")
+        expect(server.metric("penstock_aliases_readable") == 1, "mended")
         expect(admin.set("chat", "demo")[0] == 200 and ask(server, "chat") == 200, "as before")
         server.stop()
     finally:

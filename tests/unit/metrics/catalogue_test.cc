@@ -61,6 +61,7 @@ TEST(Catalogue, EveryRowAppearsInTheTextOnceAllHandlesAreMade) {
   catalogue.SetServing(true, false);
   catalogue.MakeTraceMetrics();
   catalogue.MakeCertificateEnd();
+  catalogue.MakeAliasesReadable();
   HistogramHandle seconds;
   CounterHandle errors;
   catalogue.AddChainLink("schema", seconds, errors);

@@ -14,6 +14,7 @@
 
 #include "fakes/fake_engine.h"
 #include "fakes/temp_dir.h"
+#include "metrics/catalogue.h"
 #include "service/alias_book.h"
 #include "service/alias_store.h"
 #include "service/call_error.h"
@@ -50,7 +51,8 @@ struct AliasesTest : ::testing::Test {
   }
   std::unique_ptr<AliasBook> Book() {
     auto book = std::make_unique<AliasBook>(
-        file, &registry, [this](bool, std::string_view line) { lines.emplace_back(line); },
+        file, &registry, catalogue.MakeAliasesReadable(),
+        [this](bool, std::string_view line) { lines.emplace_back(line); },
         [this](const std::string& alias, const std::string& from, const std::string& to) {
           changes.push_back(alias + ":" + from + ">" + to);
         });
@@ -83,6 +85,7 @@ struct AliasesTest : ::testing::Test {
   const std::string file = dir.path() + "/state/state.db";
   FakeEngine engine;
   AdapterRegistry registry{{ModelOf(engine, "v1"), ModelOf(engine, "v2", {"stable"})}, {}};
+  Catalogue catalogue{"1"};
   std::vector<std::string> lines, changes;
 };
 
@@ -265,6 +268,7 @@ TEST_F(AliasesTest, StayAsTheyWereWhereTheFileIsDamagedOrLost) {
   const auto stays = [&](const char* why) {
     for (int i = 0; i < 3; ++i) book->Check();
     EXPECT_EQ(Means("a"), "v2");
+    EXPECT_EQ(catalogue.MakeAliasesReadable().value(), 0);
     const absl::Status refused = book->Change(Wish("a", "v1")).status();
     EXPECT_EQ(refused.code(), absl::StatusCode::kUnavailable);
     EXPECT_THAT(std::string(refused.message()), HasSubstr(why));
@@ -279,6 +283,7 @@ TEST_F(AliasesTest, StayAsTheyWereWhereTheFileIsDamagedOrLost) {
   registry.SetPointers({});
   EXPECT_TRUE(Book()->Change(Wish("a", "v1")).ok());
   EXPECT_EQ(Means("a"), "v1");
+  EXPECT_EQ(catalogue.MakeAliasesReadable().value(), 1);
 }
 
 TEST_F(AliasesTest, AreOnlyTheConfigurationsWhereTheFileWasNeverRead) {
