@@ -236,6 +236,7 @@ struct ServerConfig {
   LimitsSection limits;
   EngineConfig engine;
   std::map<std::string, ModelEntry> models;
+  std::string aliases = "file";                // registry.aliases: file | local
   std::map<std::string, TenantEntry> tenants;  // "*": all others
   std::map<std::string, GuardEntry> guards;
   std::vector<std::string> chain;  // names of guards, in the order of the request side

@@ -1,5 +1,5 @@
-// Looks four times a second whether the files have changed that access depends on: state file,
-// token keys, certificates.
+// Looks four times a second whether files have changed: those that access depends on (state file,
+// token keys, certificates), or aliases.
 // Owns its thread and the checks. Must not know what a check looks at.
 // Threads: Add before Start; Wake is thread-safe; checks run on the loop's thread.
 #pragma once

@@ -5,13 +5,13 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "access/key_table.h"
-
-struct sqlite3;
+#include "format/state_db.h"
 
 namespace penstock {
 
@@ -21,7 +21,6 @@ class KeyStore {
   /// reading alone where writing is not possible. Errors are one line: UNAVAILABLE where the file
   /// cannot be opened, DATA_LOSS where it is damaged.
   static absl::StatusOr<std::unique_ptr<KeyStore>> Open(const std::string& path);
-  ~KeyStore();
 
   absl::StatusOr<std::vector<KeyRecord>> List();
   absl::Status Insert(const KeyRecord& record);
@@ -30,18 +29,14 @@ class KeyStore {
   /// Adds `next` and lets `id` expire at `when`, both or none.
   absl::Status Replace(const std::string& id, absl::Time when, const KeyRecord& next);
   /// A number that changes when another connection has changed the file.
-  absl::StatusOr<int64_t> Version();
+  absl::StatusOr<int64_t> Version() { return db_->Version(); }
 
  private:
-  KeyStore(std::string path, sqlite3* db) : path_(std::move(path)), db_(db) {}
-  static int Connect(const std::string& name, int flags, sqlite3** db);
-  absl::Status Run(const char* sql);
+  explicit KeyStore(std::unique_ptr<StateDb> db) : db_(std::move(db)) {}
   bool HasModels();
   absl::Status AddModels();
-  absl::Status Error(int code) const;
 
-  const std::string path_;
-  sqlite3* const db_;
+  const std::unique_ptr<StateDb> db_;
   bool has_models_ = false;  // a column that older files lack
 };
 

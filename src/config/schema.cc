@@ -267,6 +267,16 @@ ConfigSection DescribeServer(ServerConfig& c) {
                           [&c](const std::string& name) { return DescribeGuard(c.guards[name]); },
                           [&c] { return DescribeAll(c.guards, DescribeGuard); }});
   root.sections.push_back(DescribeEngine(c.engine));
+  root.sections.push_back(
+      {"registry",
+       "Who says what the names of models mean.",
+       {
+           {"aliases",
+            &c.aliases,
+            "file: models' own aliases are all there are. local: operators set further ones while "
+            "the server runs (/admin/v1/aliases), which are kept in server.state_dir.",
+            {"file", "local"}},
+       }});
   root.sections.push_back(DescribePrivacy(c.audit));
   root.sections.push_back(DescribeObserve(c.observe));
   root.sections.push_back(

@@ -309,6 +309,10 @@ absl::Status ValidateConfig(const ServerConfig& config, bool serving) {
   }
   RETURN_IF_ERROR(ValidateEngine(config.engine, "engine"));
   RETURN_IF_ERROR(ValidateModels(config));
+  if (config.aliases == "local" && config.server.state_dir.empty()) {
+    return absl::InvalidArgumentError(
+        "registry.aliases: local: expected server.state_dir, which the aliases are kept in");
+  }
   RETURN_IF_ERROR(ValidateGuards(config));
   const LimitsSection& limits = config.limits;
   if (limits.max_body.automatic() || limits.stream_buffer.automatic() ||

@@ -202,6 +202,8 @@ RequestMetrics Catalogue::MakeRequestMetrics(const std::string& model_name, int3
   return m;
 }
 
+GaugeHandle Catalogue::MakeAliasesReadable() { return MakeGauge("penstock_aliases_readable", {}); }
+
 GaugeHandle Catalogue::MakeCertificateEnd() {
   return MakeGauge("penstock_tls_cert_not_after_seconds", {});
 }

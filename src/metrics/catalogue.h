@@ -145,6 +145,7 @@ class Catalogue {
   /// `max_context` bounds the buckets of the token histograms.
   RequestMetrics MakeRequestMetrics(const std::string& model_name, int32_t max_context);
   TraceMetrics MakeTraceMetrics();
+  GaugeHandle MakeAliasesReadable();
   GaugeHandle MakeCertificateEnd();
   GaugeHandle MakeRevocationListsEnd();
   GaugeHandle MakeBreakGlassKeys();

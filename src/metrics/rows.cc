@@ -177,6 +177,9 @@ constexpr MetricInfo kRows[] = {
      "force."},
     {"penstock_config_last_reload_timestamp_seconds", kGauge, "", "",
      "When the configuration was last read, in seconds since 1970."},
+    {"penstock_aliases_readable", kGauge, "", "",
+     "1: the aliases of state.db are read as they change; 0: they cannot be, and those read last "
+     "stay; only with registry.aliases: local."},
     {"penstock_tls_cert_not_after_seconds", kGauge, "", "",
      "When the certificate in use ends, in seconds since 1970; only with tls."},
     {"penstock_tls_crl_next_update_seconds", kGauge, "", "",

@@ -2,10 +2,13 @@
 
 #include <curl/curl.h>
 
+#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "base/status_macros.h"
 
 namespace penstock {
@@ -64,6 +67,23 @@ absl::StatusOr<std::string> CallAdmin(const std::string& socket, const std::stri
   if (status / 100 == 2) return answer;
   const std::string message = MessageOf(answer);
   return status >= 500 ? absl::UnavailableError(message) : absl::InvalidArgumentError(message);
+}
+
+std::string PathSegment(const std::string& text) {
+  std::string out;
+  for (const unsigned char c : text) {
+    if (absl::ascii_isalnum(c) || c == '-' || c == '_' || c == '.') {
+      out += static_cast<char>(c);
+    } else {
+      absl::StrAppendFormat(&out, "%%%02X", c);
+    }
+  }
+  return out;
+}
+
+int AdminFailure(const absl::Status& status) {
+  std::fprintf(stderr, "penstock: %s\n", std::string(status.message()).c_str());
+  return status.code() == absl::StatusCode::kUnavailable ? 4 : 1;
 }
 
 }  // namespace penstock

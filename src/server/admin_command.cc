@@ -102,10 +102,7 @@ int ShowKeys(absl::StatusOr<std::string> answer, bool as_json) {
     json = KeyJson::parse(*answer, nullptr, /*allow_exceptions=*/false);
     if (!json.is_object()) answer = absl::UnavailableError("the server's answer is no JSON");
   }
-  if (!answer.ok()) {
-    std::fprintf(stderr, "penstock: %s\n", std::string(answer.status().message()).c_str());
-    return answer.status().code() == absl::StatusCode::kUnavailable ? 4 : 1;
-  }
+  if (!answer.ok()) return AdminFailure(answer.status());
   if (as_json) {
     std::printf("%s\n", json.dump().c_str());
   } else if (json.contains("key")) {
@@ -146,12 +143,9 @@ void AddBreakGlassCommand(CLI::App& admin, int& exit_code) {
 /// One call without a body; prints the answer as it is.
 int RunCall(const std::string& socket, const char* method, const char* path) {
   const absl::StatusOr<std::string> answer = CallAdmin(socket, method, path, "");
-  if (answer.ok()) {
-    std::printf("%s\n", answer->c_str());
-    return 0;
-  }
-  std::fprintf(stderr, "penstock: %s\n", std::string(answer.status().message()).c_str());
-  return answer.status().code() == absl::StatusCode::kUnavailable ? 4 : 1;
+  if (!answer.ok()) return AdminFailure(answer.status());
+  std::printf("%s\n", answer->c_str());
+  return 0;
 }
 
 }  // namespace
@@ -173,6 +167,7 @@ void AddAdminCommand(CLI::App& app, int& exit_code) {
   AddBreakGlassCommand(*admin, exit_code);
   AddLedgerCommands(*admin, exit_code);
   AddAuditCommand(*admin, exit_code);
+  AddAliasCommands(*admin, exit_code);
   CLI::App* keys = admin->add_subcommand("keys", "API keys: create, rotate, revoke, list");
   keys->require_subcommand(1);
   const auto add = [&](KeyVerb verb, const char* name, const char* what) {

@@ -119,6 +119,12 @@ void AuditAliases(AuditLoop& audit, const ServerConfig& before, const ServerConf
   }
 }
 
+void AuditAlias(AuditLoop& audit, const std::string& alias, const std::string& from,
+                const std::string& to) {
+  audit.Record(
+      {.time = {}, .what = "alias", .fields = {{"alias", alias}, {"from", from}, {"to", to}}});
+}
+
 void AuditDrain(AuditLoop& audit, std::string_view cause) {
   audit.Record({.time = {}, .what = "drain", .fields = {{"cause", std::string(cause)}}});
 }

@@ -30,6 +30,9 @@ void AuditModel(AuditLoop& audit, std::string_view change, std::string_view mode
                 std::string_view adapter, const std::string& files);
 /// Names of models that a reload changed.
 void AuditAliases(AuditLoop& audit, const ServerConfig& before, const ServerConfig& after);
+/// An alias of the state file means something else than before; empty: there was, or is, none.
+void AuditAlias(AuditLoop& audit, const std::string& alias, const std::string& from,
+                const std::string& to);
 /// The server is about to leave; `cause`: a literal.
 void AuditDrain(AuditLoop& audit, std::string_view cause);
 

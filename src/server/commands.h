@@ -23,9 +23,10 @@ void AddRunCommand(CLI::App& app, int& exit_code);
 void AddTopCommand(CLI::App& app, int& exit_code);
 void AddHelpCommands(CLI::App& app, int& exit_code);  // help, completion; last of all
 void AddAdminCommand(CLI::App& app, int& exit_code);
-// Verbs of `admin` about what is kept: usage, backup, audit.
+// Verbs of `admin` about what is kept: usage, backup, audit, alias, rollback.
 void AddLedgerCommands(CLI::App& admin, int& exit_code);
 void AddAuditCommand(CLI::App& admin, int& exit_code);
+void AddAliasCommands(CLI::App& admin, int& exit_code);
 void AddPlanCommand(CLI::App& app, int& exit_code);
 void AddDoctorCommand(CLI::App& app, int& exit_code);
 void AddCheckConfigCommand(CLI::App& app, int& exit_code);

@@ -133,6 +133,7 @@ constexpr BoardPanel kRollouts[] = {
      "time() - penstock_config_last_reload_timestamp_seconds{{S}}", "s"},
     {"", "Up for", kQuery, "process_start_time_seconds", "",
      "time() - process_start_time_seconds{{S}}", "s"},
+    {"", "Aliases read", kNow, "penstock_aliases_readable", "instance"},
     {"", "Certificate ends in", kQuery, "penstock_tls_cert_not_after_seconds", "",
      "penstock_tls_cert_not_after_seconds{{S}} - time()", "s"},
     {"", "Revocation list ends in", kQuery, "penstock_tls_crl_next_update_seconds", "",

@@ -4,7 +4,6 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/status_macros.h"
@@ -23,11 +22,6 @@ struct LedgerOptions {
   bool json = false;
 };
 
-int LedgerFailure(const absl::Status& status) {
-  std::fprintf(stderr, "penstock: %s\n", std::string(status.message()).c_str());
-  return status.code() == absl::StatusCode::kUnavailable ? 4 : 1;
-}
-
 absl::StatusOr<std::string> StateDirOf(const LedgerOptions& options) {
   ASSIGN_OR_RETURN(const ServerConfig config, ReadConfig(options.config, options.assignments));
   if (!config.server.state_dir.empty()) return config.server.state_dir;
@@ -36,25 +30,12 @@ absl::StatusOr<std::string> StateDirOf(const LedgerOptions& options) {
       "socket with --socket");
 }
 
-/// A tenant as a part of a path.
-std::string Escaped(const std::string& text) {
-  std::string out;
-  for (const unsigned char c : text) {
-    if (absl::ascii_isalnum(c) || c == '-' || c == '_' || c == '.') {
-      out += static_cast<char>(c);
-    } else {
-      absl::StrAppendFormat(&out, "%%%02X", c);
-    }
-  }
-  return out;
-}
-
 absl::StatusOr<std::string> UsageReport(const LedgerOptions& options) {
   if (!options.socket.empty()) {
-    return CallAdmin(
-        options.socket, "GET",
-        absl::StrCat("/admin/v1/usage", options.tenant.empty() ? "" : "/", Escaped(options.tenant)),
-        "");
+    return CallAdmin(options.socket, "GET",
+                     absl::StrCat("/admin/v1/usage", options.tenant.empty() ? "" : "/",
+                                  PathSegment(options.tenant)),
+                     "");
   }
   ASSIGN_OR_RETURN(const std::string dir, StateDirOf(options));
   return UsageStore::Report(dir, options.tenant, nullptr);
@@ -62,10 +43,10 @@ absl::StatusOr<std::string> UsageReport(const LedgerOptions& options) {
 
 int RunUsage(const LedgerOptions& options) {
   const absl::StatusOr<std::string> answer = UsageReport(options);
-  if (!answer.ok()) return LedgerFailure(answer.status());
+  if (!answer.ok()) return AdminFailure(answer.status());
   const auto json = nlohmann::ordered_json::parse(*answer, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object() || !json.contains("usage"))
-    return LedgerFailure(absl::UnavailableError("the server's answer is no JSON"));
+    return AdminFailure(absl::UnavailableError("the server's answer is no JSON"));
   if (options.json) {
     std::printf("%s\n", answer->c_str());
     return 0;
@@ -84,7 +65,7 @@ int RunUsage(const LedgerOptions& options) {
 int RunBackup(const LedgerOptions& options, const std::string& to) {
   const absl::StatusOr<std::string> dir = StateDirOf(options);
   const absl::Status status = dir.ok() ? BackUpState(*dir, to) : dir.status();
-  if (!status.ok()) return LedgerFailure(status);
+  if (!status.ok()) return AdminFailure(status);
   std::printf("%s: whole\n", to.c_str());
   return 0;
 }

@@ -29,6 +29,7 @@
 #include "metrics/nvml.h"
 #include "server/access_parts.h"
 #include "server/account_parts.h"
+#include "server/alias_parts.h"
 #include "server/audit_events.h"
 #include "server/boot_routes.h"
 #include "server/gpu_loop.h"
@@ -145,6 +146,7 @@ struct Server::Parts {
   std::unique_ptr<GpuLoop> gpus;  // null: no GPU serves
   TextLoop text;
   std::unique_ptr<AdapterRegistry> registry;
+  std::unique_ptr<AliasParts> aliases;
   std::unique_ptr<GenerationService> service;
   BootProgress progress{&SystemClock::Get()};
   std::unique_ptr<Router> boot_router;
@@ -202,6 +204,7 @@ absl::Status Server::Parts::BindAdmin() {
 absl::Status Server::Parts::ServeAdmin() {
   admin_router = std::make_unique<Router>(&access->control());
   AddAdminRoutes(*admin_router, *service, {access->keys(), [this] { access->CheckFilesNow(); }});
+  AddAliasRoutes(*admin_router, *service, aliases->book());
   AddLedgerRoutes(*admin_router, *service, {config.server.state_dir, accounts->usage()});
   ServerControls controls;
   controls.reload = [this] { return Reload("admin"); };
@@ -298,6 +301,7 @@ absl::Status Server::Parts::LoadModels() {
     models.push_back(std::move(instance));
   }
   registry = std::make_unique<AdapterRegistry>(std::move(served), std::move(adapters));
+  aliases = AliasParts::Open(config, registry.get(), &catalogue, accounts->audit());
   return absl::OkStatus();
 }
 

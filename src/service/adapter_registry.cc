@@ -8,7 +8,7 @@
 
 namespace penstock {
 
-std::shared_ptr<const ServedModel> AdapterRegistry::Find(std::string_view name) const {
+std::shared_ptr<const ServedModel> AdapterRegistry::FindOwn(std::string_view name) const {
   if (auto model = models_.Find(name)) return model;
   for (const auto& pool : pools_) {
     if (auto model = pool->Find(name)) return model;
@@ -16,7 +16,17 @@ std::shared_ptr<const ServedModel> AdapterRegistry::Find(std::string_view name) 
   return nullptr;
 }
 
+std::shared_ptr<const ServedModel> AdapterRegistry::Find(std::string_view name) const {
+  if (auto model = FindOwn(name)) return model;
+  const std::shared_ptr<const Pointers> pointers = pointers_.Get();
+  const auto pointer = pointers->find(name);
+  return pointer == pointers->end() ? nullptr : FindOwn(pointer->second);
+}
+
 ModelRegistry::Found AdapterRegistry::FindToServe(std::string_view name) const {
+  const std::shared_ptr<const Pointers> pointers = pointers_.Get();
+  const auto pointer = pointers->find(name);
+  if (pointer != pointers->end() && FindOwn(name) == nullptr) name = pointer->second;
   if (auto model = models_.Find(name)) return model;
   for (const auto& pool : pools_) {
     ASSIGN_OR_RETURN(auto model, pool->FindToServe(name));
@@ -30,6 +40,19 @@ std::vector<std::shared_ptr<const ServedModel>> AdapterRegistry::List() const {
   for (const auto& pool : pools_) {
     auto adapters = pool->List();
     std::move(adapters.begin(), adapters.end(), std::back_inserter(all));
+  }
+  std::map<std::string, std::vector<std::string>> further;
+  const std::shared_ptr<const Pointers> pointers = pointers_.Get();
+  for (const auto& [name, to] : *pointers) {
+    const auto model = FindOwn(name) == nullptr ? FindOwn(to) : nullptr;
+    if (model != nullptr) further[model->name].push_back(name);
+  }
+  for (auto& model : all) {
+    const auto names = further.find(model->name);
+    if (names == further.end()) continue;
+    auto named = std::make_shared<ServedModel>(*model);
+    named->aliases.insert(named->aliases.end(), names->second.begin(), names->second.end());
+    model = std::move(named);
   }
   return all;
 }
@@ -60,7 +83,7 @@ absl::Status AdapterRegistry::Load(const std::optional<std::string>& base, const
                                    const std::string& path, bool in_place,
                                    AdapterCaller caller) const {
   ASSIGN_OR_RETURN(AdapterPool* const pool, PoolOf(base, caller));
-  bool taken = models_.Find(name) != nullptr;
+  bool taken = models_.Find(name) != nullptr || pointers_.Get()->contains(name);
   for (const auto& other : pools_)
     taken = taken || (other.get() != pool && other->Find(name) != nullptr);
   if (taken)

@@ -109,7 +109,8 @@ absl::StatusOr<std::shared_ptr<const ServedModel>> GenerationService::Named(
   const std::shared_ptr<const ServedModel> known = parts_.models->Find(*name);
   if (tenant.MayUse(known.get(), *name)) {
     ModelRegistry::Found found = to_serve ? parts_.models->FindToServe(*name) : known;
-    if (!found.ok() || *found != nullptr) return found;
+    // An alias may mean another model by now, which the tenant may not use.
+    if (!found.ok() || (*found != nullptr && tenant.MayUse(found->get(), *name))) return found;
   }
   return WithField(
       absl::NotFoundError(absl::StrCat("the model \"", Shown(*name), "\" does not exist")),

@@ -29,11 +29,19 @@ class AnsweredCall final : public RunningCall {
 /// Keeps what passes for the next call of the same kind.
 class KeepingSink final : public ResponseSink {
  public:
-  KeepingSink(std::shared_ptr<ChainLink> link, std::string key, const Clock* clock,
+  /// `model`: that `key` is of.
+  KeepingSink(std::shared_ptr<ChainLink> link, std::string key,
+              std::shared_ptr<const ServedModel> model, const Clock* clock,
               std::shared_ptr<ResponseSink> next)
-      : link_(std::move(link)), key_(std::move(key)), clock_(clock), next_(std::move(next)) {}
+      : link_(std::move(link)),
+        key_(std::move(key)),
+        model_(std::move(model)),
+        clock_(clock),
+        next_(std::move(next)) {}
   void OnStart(ResponseStart start) override {
-    whole_ = start.headers.empty();  // another model's answer is not this one's
+    // Another model's answer is not this one's: of one that stood in, or that the name means by now.
+    whole_ = start.headers.empty() && start.model->engine == model_->engine &&
+             start.model->adapter == model_->adapter;
     warnings_ = start.warnings;
     next_->OnStart(std::move(start));
   }
@@ -64,6 +72,7 @@ class KeepingSink final : public ResponseSink {
  private:
   const std::shared_ptr<ChainLink> link_;
   const std::string key_;
+  const std::shared_ptr<const ServedModel> model_;
   const Clock* const clock_;
   const std::shared_ptr<ResponseSink> next_;
   GatheredAnswer gathered_;
@@ -132,7 +141,7 @@ absl::StatusOr<std::shared_ptr<ResponseSink>> GenerationService::PassLinks(
       const std::string key = CallKey(call, *model, owner);
       const std::shared_ptr<const KeptAnswer> kept = link->cache()->Find(key, parts_.clock->Now());
       if (kept == nullptr) {
-        sink = std::make_shared<KeepingSink>(link, key, parts_.clock, std::move(sink));
+        sink = std::make_shared<KeepingSink>(link, key, model, parts_.clock, std::move(sink));
         continue;
       }
       RETURN_IF_ERROR(AnswerAgain(*kept, call, tenant, chain, model, *sink));

@@ -66,10 +66,11 @@ def test_every_counter_begins_at_zero(serve):
     shown = {re.sub(r"_(bucket|sum|count)$", "", name.split("{")[0]) for name in series_of(page)}
     shown |= {name.split("{")[0] for name in series_of(page)}
     missing = {name for name, _ in rows} - shown
-    # Those of certificates, adapters, links of a chain and GPUs are there where there are such.
+    # Those of certificates, aliases, adapters, links of a chain and GPUs are there where there are such.
     missing -= {name for name in missing if name.startswith("penstock_gpu_")}
     assert missing <= {
-        "penstock_tls_cert_not_after_seconds", "penstock_tls_crl_next_update_seconds", "vllm:lora_requests_info",
+        "penstock_tls_cert_not_after_seconds", "penstock_tls_crl_next_update_seconds", "penstock_aliases_readable",
+        "vllm:lora_requests_info",
         "penstock_chain_seconds", "penstock_chain_errors_total",
     }, missing
     for name, kind in rows:

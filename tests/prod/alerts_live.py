@@ -282,6 +282,7 @@ def live(folder, alerts):
             # Its numbers are finite, what they yield is not.
             "numbers": {"of_model": {"lora": {"adapters": {"far": str(folder / "far")}}}},
             "disk": {"server": {"state_dir": str(folder / "state")}, "privacy": {"audit": {"enabled": True}}},
+            "names": {"server": {"state_dir": str(folder / "names" / "state")}, "registry": {"aliases": "local"}},
             "traces": {"observe": {"otlp": f"http://127.0.0.1:{free_port()}", "trace_sample": "100%"}},
         }.items():
             start(name, **more)
@@ -399,6 +400,16 @@ def incidents(folder, hook, watch, stopper, servers, streams, targets, loading, 
         size_limit("unlimited")
         end_stream("disk")
 
+    def damage_state():
+        state = folder / "names" / "state"
+        for extra in ("-wal", "-shm"):  # they would mend it
+            (state / f"state.db{extra}").unlink(missing_ok=True)
+        (state / "damaged").write_bytes(b"x" * 8192)
+        os.replace(state / "damaged", state / "state.db")
+
+    def mend_state():
+        (folder / "names" / "state" / "state.db").unlink()  # another is made
+
     def size_limit(size):
         subprocess.run(["prlimit", "--pid", str(servers["disk"].process.pid), f"--fsize={size}"], check=True)
 
@@ -448,6 +459,7 @@ def incidents(folder, hook, watch, stopper, servers, streams, targets, loading, 
                  lambda: end_stream("numbers")),
         Incident("PenstockAuditBroken", "disk", let_no_file_grow, nothing),
         Incident("PenstockUsageNotWritten", "disk", nothing, let_files_grow),
+        Incident("PenstockAliasesNotRead", "names", damage_state, mend_state),
         Incident("PenstockFilesRunOut", "files", open_files, close_files),
         Incident("PenstockPreemptionStorm", "memory", lambda: stream("memory", 16, 400),
                  lambda: end_stream("memory")),

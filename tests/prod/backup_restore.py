@@ -18,13 +18,25 @@ def config(folder):
         "server": {"state_dir": str(folder / "state"), "admin": {"unix": str(folder / "admin.sock")},
                    "public": {"http": "127.0.0.1:0", "grpc": ""}},
         "auth": {"api_keys": {"pepper_file": "pepper"}},
+        "registry": {"aliases": "local"},
         "tenants": {"t": {"budget": {"tokens": "1M", "per": "1000h"}}},
     }
 
 
-def complete(server, key):
-    body = {"model": "demo", "prompt": "a", "max_tokens": 2, "ignore_eos": True}
+def complete(server, key, model="demo"):
+    body = {"model": model, "prompt": "a", "max_tokens": 2, "ignore_eos": True}
     return server.call("POST", "/v1/completions", body, key, {"Content-Type": "application/json"})[0]
+
+
+def aliases(folder, path="", **change):
+    """The answer of the admin routes; of a change where there is one."""
+    method, body = ("POST", change) if change else ("GET", None)
+    connection = admin(folder)
+    connection.request(method, "/admin/v1/aliases" + path, json.dumps(body) if body else None)
+    answer = connection.getresponse()
+    text = answer.read()
+    expect(answer.status == 200, answer.status, text)
+    return json.loads(text)
 
 
 def usage(server, tenant="t"):
@@ -63,6 +75,7 @@ def drill():
             thread.start()
             for i in range(5):
                 copy = folder / f"copy{i}.db"
+                aliases(folder, f"/a{i % 2}", to="demo", reason=f"before {i}")
                 least = usage(server)
                 began = time.monotonic()
                 done = run(BINARY, "admin", "backup", "--to", copy, "--config", server.config_path)
@@ -72,6 +85,7 @@ def drill():
                 expect(again.returncode == 1 and "already" in again.stderr, again.stderr)
                 with sqlite3.connect(copy) as db:
                     expect(db.execute("PRAGMA integrity_check").fetchone() == ("ok",), "integrity")
+                    expect(db.execute("SELECT count(*) FROM aliases").fetchone() == (min(i + 1, 2),), "aliases")
             seconds = time.monotonic() - began
             stop.set()
             thread.join()
@@ -87,6 +101,10 @@ def drill():
         try:
             server.wait(lambda: complete(server, key) == 200, "the key is valid there")
             restored = usage(server)
+            rows = [(row["alias"], row["to"], row["active"]) for row in aliases(fresh)["aliases"]]
+            expect(rows == [("a0", "demo", True), ("a1", "demo", True)], rows)
+            expect([line["reason"] for line in aliases(fresh, "/a1/history")["history"]] == ["before 1"], "history")
+            expect(complete(server, key, "a1") == 200, "an alias serves there")
             print(f"a backup in {seconds:.2f} s under load; restored and serving in {time.monotonic() - began:.1f} s:"
                   f" {restored['requests']} requests, at least {least['requests']} when it was made", flush=True)
             expect(restored["requests"] >= least["requests"] + 1, least, restored)

@@ -171,6 +171,7 @@ def main():
                        "on-gpu": {**demo, "engine": ENGINE}},  # of which nothing is asked
             "server": {"public": {"http": "127.0.0.1:0", "grpc": ""}, "state_dir": str(folder / "state")},
             "auth": {"api_key_file": "key"},
+            "registry": {"aliases": "local"},
             "privacy": {"audit": {"enabled": True, "sign_key_file": "audit.key"}},
             "tls": {"cert_file": str(cert), "key_file": str(key), "client_ca_file": str(authority.cert),
                     "client_crl_file": "revoked.pem"},

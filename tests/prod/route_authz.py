@@ -49,6 +49,11 @@ ADMIN = [
     ("GET", "/admin/v1/config", None),
     ("POST", "/admin/v1/config/reload", None),
     ("POST", "/admin/v1/drain", None),
+    ("GET", "/admin/v1/aliases", None),
+    ("GET", "/admin/v1/aliases/a/history", None),
+    ("POST", "/admin/v1/aliases/a", {"to": "demo"}),
+    ("POST", "/admin/v1/aliases/a/rollback", None),
+    ("DELETE", "/admin/v1/aliases/a", None),
 ]
 FAR = {"X-Forwarded-For": "203.0.113.7"}  # as behind a proxy of this machine: not local
 

@@ -20,7 +20,7 @@ def series(text):
 
 
 def exported():
-    with tempfile.TemporaryDirectory() as folder:  # some series are those of TLS, others of guards or of a GPU
+    with tempfile.TemporaryDirectory() as folder:  # some series are of TLS, others of aliases, guards or a GPU
         authority = Authority(folder)
         cert, key = authority.issue("server", "DNS:localhost,IP:127.0.0.1")
         (pathlib.Path(folder) / "revoked.pem").write_text(authority.revocations())
@@ -28,6 +28,7 @@ def exported():
         demo = str(ROOT / "models/demo")
         config = {"tls": {"cert_file": str(cert), "key_file": str(key), "client_ca_file": str(authority.cert),
                           "client_crl_file": f"{folder}/revoked.pem"}, "chain": ["schema"],
+                  "server": {"state_dir": str(pathlib.Path(folder) / "state")}, "registry": {"aliases": "local"},
                   "models": {"demo": {"path": demo}, "on-gpu": {"path": demo, "engine": ENGINE}}}
         with serving(lambda _: config, env=gpu.environment) as server:
             def page():

@@ -14,6 +14,8 @@
 
 namespace penstock {
 
+class AliasBook;
+
 /// What operators work on; all of it outlives the router.
 struct AdminParts {
   const KeyAdmin* keys = nullptr;      // null: /admin/v1/keys answers that there are none
@@ -32,6 +34,9 @@ struct LedgerParts {
 
 /// /admin/v1/usage and /admin/v1/usage/{tenant}.
 void AddLedgerRoutes(Router& router, GenerationService& service, const LedgerParts& parts);
+
+/// /admin/v1/aliases and what is below it. `book` null: aliases are the configuration's alone.
+void AddAliasRoutes(Router& router, GenerationService& service, AliasBook* book);
 
 /// What operators do to the whole server; both are thread-safe.
 struct ServerControls {

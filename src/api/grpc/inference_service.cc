@@ -295,7 +295,9 @@ grpc::ServerUnaryReactor* InferenceService::GetModel(grpc::CallbackServerContext
   if (!principal.ok()) return Finish(context, principal.status());
   const auto model = service_.FindModel(ModelName(*request), *principal);
   if (!model.ok()) return Finish(context, model.status());
-  WriteModel(**model, *row);
+  for (const auto& listed : service_.models().List()) {  // with all of its aliases
+    if (listed->name == (*model)->name) WriteModel(*listed, *row);
+  }
   return Finish(context, absl::OkStatus());
 }
 

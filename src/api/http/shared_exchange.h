@@ -24,7 +24,8 @@ struct SharedBytes {
 };
 
 /// Each client gets the whole answer at its own pace, whenever it came; the one that reads fastest
-/// sets the pace of the work, or the slowest where the answer is too long to be held whole. Cancelled when all of them are gone.
+/// sets the pace of the work, or the slowest where the answer is too long to be held whole.
+/// Cancelled when all of them are gone.
 class SharedExchange final : public HttpExchange,
                              public std::enable_shared_from_this<SharedExchange> {
  public:

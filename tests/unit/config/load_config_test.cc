@@ -86,8 +86,8 @@ TEST(LoadConfig, NamesFileLineKeyAndTheNearestName) {
   EXPECT_THAT(ErrorOf(Load("server:\n  public:\n    htp: x\n")),
               HasSubstr("p.yaml:3: server.public.htp: unknown key, did you mean 'http'?"));
   EXPECT_THAT(ErrorOf(Load("modells: {}\n")), HasSubstr("did you mean 'models'?"));
-  EXPECT_THAT(ErrorOf(Load("registry: {}\n")),
-              HasSubstr("p.yaml:1: registry: unknown key; known: roles, chain, server, "));
+  EXPECT_THAT(ErrorOf(Load("warehouse: {}\n")),
+              HasSubstr("p.yaml:1: warehouse: unknown key; known: roles, chain, server, "));
   EXPECT_THAT(ErrorOf(Load("", {"engine.blok_size=16"})),
               HasSubstr("engine.blok_size: blok_size: unknown key, did you mean 'block_size'?"));
   EXPECT_THAT(ErrorOf(Load("", {}, {{"PENSTOCK_ENGINE_MAX_BATHC", "3"}})),
@@ -156,6 +156,7 @@ TEST(LoadConfig, ReadsListsAndMappingsOfSections) {
   EXPECT_THAT(ErrorOf(Load("auth: {mtls: [x]}")), HasSubstr("auth.mtls: expected a mapping"));
   EXPECT_THAT(ErrorOf(Load("auth: {mtls: {a: {tenant: x}, a: {}}}")), HasSubstr("given twice"));
   EXPECT_THAT(ErrorOf(Load("auth: {api_keys: [a]}")), HasSubstr("auth.api_keys: expected"));
+  EXPECT_THAT(ErrorOf(Load("registry: {aliases: remote}")), HasSubstr("registry.aliases"));
   EXPECT_THAT(ErrorOf(Load("roles: {user: {infer: 1}}")), HasSubstr("roles.user: expected"));
 }
 
@@ -166,6 +167,7 @@ TEST(ValidateConfig, HoldsAccessTogether) {
     EXPECT_THAT(std::string(ValidateConfig(*config, false).message()), HasSubstr(why)) << text;
   };
   refused("auth: {api_keys: {pepper_file: p}}", "expected server.state_dir");
+  refused("registry: {aliases: local}", "registry.aliases: local: expected server.state_dir");
   refused("tls: {cert_file: a}", "cert_file and key_file, or neither");
   refused("tls: {client_ca_file: a}", "tls.client_ca_file");
   refused("tls: {cert_file: a, key_file: b, client_crl_file: c}",

@@ -63,6 +63,7 @@ TEST(Catalogue, EveryRowAppearsInTheTextOnceAllHandlesAreMade) {
   catalogue.MakeCertificateEnd();
   catalogue.MakeRevocationListsEnd();
   catalogue.MakeBreakGlassKeys();
+  catalogue.MakeAliasesReadable();
   HistogramHandle seconds;
   CounterHandle errors;
   catalogue.AddChainLink("schema", seconds, errors);

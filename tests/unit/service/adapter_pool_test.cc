@@ -294,5 +294,25 @@ TEST_F(AdapterPoolTest, ARegistryHasModelsAndTheirAdapters) {
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
 }
 
+TEST_F(AdapterPoolTest, AliasesOfOperatorsMeanAdaptersToo) {
+  const auto pool = Make();
+  AdapterRegistry registry({base_}, {pool});
+  ASSERT_EQ(registry.Load(std::nullopt, "x", "a", false), absl::OkStatus());
+  registry.SetPointers({{"live", "x"}, {"c", "x"}, {"later", "b"}});
+  EXPECT_EQ(*registry.FindToServe("live"), pool->Find("x"));
+  EXPECT_EQ(registry.Find("live"), pool->Find("x"));
+  EXPECT_THAT(registry.List().back()->aliases, ElementsAre("c", "live"));
+  // The alias goes before what lies in lora.dir under its name, but not before what is loaded.
+  EXPECT_EQ((*registry.FindToServe("c"))->name, "x");
+  EXPECT_EQ(FieldOf(registry.Load(std::nullopt, "live", "b", false)), "lora_name");
+  EXPECT_EQ(registry.Find("later"), nullptr);
+  EXPECT_EQ((*registry.FindToServe("later"))->name, "b") << "brought for the alias";
+  EXPECT_EQ(registry.Find("later")->name, "b");
+  registry.Unload("live", [](absl::Status s) { EXPECT_EQ(s.code(), absl::StatusCode::kNotFound); });
+  registry.Unload("x", [](const absl::Status& s) { EXPECT_EQ(s, absl::OkStatus()); });
+  EXPECT_EQ(registry.Find("live"), nullptr);
+  EXPECT_EQ((*registry.FindToServe("x")), nullptr);
+}
+
 }  // namespace
 }  // namespace penstock

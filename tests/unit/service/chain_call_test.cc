@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <condition_variable>
 
 #include "fakes/fake_engine.h"
@@ -65,6 +66,26 @@ class ChainedSink final : public ResponseSink {
   int starts_ = 0, ends_ = 0;
 };
 
+/// A name means `small` in one look-up of those that are to serve, as an alias that is changed.
+class SwitchedRegistry final : public ModelRegistry {
+ public:
+  explicit SwitchedRegistry(std::vector<std::shared_ptr<const ServedModel>> models)
+      : models_(std::move(models)) {}
+  void set_switched(int number) { switched_ = number; }
+  std::shared_ptr<const ServedModel> Find(std::string_view name) const override {
+    return models_.Find(name);
+  }
+  Found FindToServe(std::string_view name) const override {
+    return models_.Find(++num_found_ == switched_ ? "small" : name);
+  }
+  std::vector<std::shared_ptr<const ServedModel>> List() const override { return models_.List(); }
+
+ private:
+  const StaticRegistry models_;
+  int switched_ = 0;
+  mutable std::atomic<int> num_found_{0};
+};
+
 class ChainCallTest : public ::testing::Test {
  protected:
   ChainCallTest() {
@@ -80,6 +101,7 @@ class ChainCallTest : public ::testing::Test {
          {std::pair("big", &big_), std::pair("small", &small_), std::pair("tiny", &tiny_)}) {
       auto model = std::make_shared<ServedModel>();
       model->name = name;
+      model->aliases = {model->name + "-now"};
       model->engine = engine;
       model->tokenizer = &tokenizer_;
       model->max_context = 4096;
@@ -87,7 +109,7 @@ class ChainCallTest : public ::testing::Test {
       model->defaults.eos_token_ids = {FakeTokenizer::kEos};
       models.push_back(std::move(model));
     }
-    registry_ = std::make_unique<StaticRegistry>(std::move(models));
+    registry_ = std::make_unique<SwitchedRegistry>(std::move(models));
     live_.Set(config_);
     auto made = ChainSet::Make(config_, nullptr, nullptr);
     ASSERT_TRUE(made.ok()) << made.status();
@@ -128,7 +150,7 @@ class ChainCallTest : public ::testing::Test {
   FakeTokenizer tokenizer_;
   RecordingLog log_;
   std::unique_ptr<AccessControl> access_;
-  std::unique_ptr<StaticRegistry> registry_;
+  std::unique_ptr<SwitchedRegistry> registry_;
   TextLoop loop_{2, 64};
   std::unique_ptr<GenerationService> service_;
   std::shared_ptr<ChainedSink> sink_ = std::make_shared<ChainedSink>();
@@ -204,6 +226,34 @@ TEST_F(ChainCallTest, ACancelReachesTheModelThatStandsIn) {
   EXPECT_EQ(small_.num_cancelled(), 1u);
   StepToEnd(small_);
   EXPECT_TRUE(sink_->WaitForEnd().error);
+}
+
+TEST_F(ChainCallTest, WhatAnAliasMeansByNowIsJudgedAsWell) {
+  config_.tenants["*"].models = {"tiny"};
+  Serve();
+  registry_->set_switched(1);
+  EXPECT_EQ(service_->FindToServe("tiny-now", nullptr).status().code(), absl::StatusCode::kNotFound)
+      << "it meant tiny, and means small";
+  EXPECT_TRUE(service_->FindToServe("tiny-now", nullptr).ok());
+}
+
+TEST_F(ChainCallTest, AnAnswerIsNotKeptForTheModelThatAnAliasMeantBefore) {
+  config_.chain = {"cache:exact"};
+  config_.models["big"].fallback.clear();
+  Serve();
+  registry_->set_switched(2);  // first by the link, then to begin
+  ASSERT_TRUE(Start("abc", true, 3).ok());
+  StepToEnd(small_);
+  EXPECT_FALSE(sink_->WaitForEnd().error);
+  EXPECT_TRUE(big_.submitted().empty());
+  for (int i = 0; i < 2; ++i) {  // what big says is kept for it
+    sink_ = std::make_shared<ChainedSink>();
+    ASSERT_TRUE(Start("abc", true, 3).ok());
+    if (i == 0) StepToEnd(big_);
+    EXPECT_FALSE(sink_->WaitForEnd().error);
+    EXPECT_EQ(sink_->Header("x-cache"), i == 0 ? "" : "hit");
+  }
+  EXPECT_EQ(big_.submitted().size(), 1u);
 }
 
 TEST_F(ChainCallTest, ADeniedAnswerStopsItsEngineAndIsLogged) {
