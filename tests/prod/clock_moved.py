@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 
-from rig import Redis, Server, expect, run
+from rig import LONG, LONG_QUEUE, Redis, Server, expect, run
 
 COMPILER = shutil.which("cc") or shutil.which("gcc")
 HERE = pathlib.Path(__file__).parent
@@ -81,17 +81,10 @@ def leases(folder, move, moved):
     redis = Redis(home)
     server = Server(home, {
         "server": {"public": {"http": "127.0.0.1:0", "grpc": ""}},
-        "engine": {"threads": 1, "max_batch": 1, "max_queue": 8192},
+        "engine": {"threads": 1, "max_batch": 1, "max_queue": LONG_QUEUE},
         "limits": {"shared": {"redis": f"127.0.0.1:{redis.port}", "password_file": "password", "on_outage": "block"}},
         "tenants": {"*": {"parallel": 4}}}, env=moved)
     # One sequence at a time: the first of the four is at it for minutes.
-    body = {"model": "demo", "prompt": ["Once"] * 64, "max_tokens": 1500, "ignore_eos": True, "n": 16}
-
-    def begin():
-        connection = server.connect()
-        connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
-        return connection
-
     def running():  # those of the first end one by one
         return sum(server.metric(f"vllm:num_requests_{what}") for what in ("running", "waiting")) / 1024
 
@@ -100,13 +93,13 @@ def leases(folder, move, moved):
         held = []
         while running() <= 3:  # a slow machine's Redis is asked again
             before, sent = running(), time.monotonic()
-            held.append(begin())
+            held.append(server.begin(LONG))
             while running() <= before and time.monotonic() < sent + 3:
                 pass
         move(-3600)
         end, statuses = time.monotonic() + 16, []  # a lease that is not renewed lives for nine seconds
         while time.monotonic() < end or statuses[-1] != 429:
-            statuses.append(begin().getresponse().status)
+            statuses.append(server.begin(LONG).getresponse().status)
             expect(statuses[-1] in (429, 503), "a fifth request beside four", statuses)
             time.sleep(0.2)
         for connection in held:
