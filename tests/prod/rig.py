@@ -21,12 +21,17 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("PENSTOCK_BINARY", str(ROOT / "build/release/bin/penstock"))
 # Nothing else runs on the machine: what is said of time holds (./dev test --prod).
 QUIET = bool(os.environ.get("PENSTOCK_QUIET"))
-# A completion of 1024 sequences, which no machine ends while a test lasts; the engine needs a `max_queue` of LONG_QUEUE.
+# A completion of 1024 sequences, which no machine ends while a test lasts; an engine needs a max_queue of LONG_QUEUE.
 LONG = {"model": "demo", "prompt": ["Once"] * 64, "n": 16, "max_tokens": 1500, "ignore_eos": True}
 LONG_QUEUE = 8192
 
 # Of servers whose numbers are compared: each start chooses among the processor's kernels by what it measures.
 ALIKE = {"engine": {"cpu_kernels": "avx2"}}
+
+
+def bound(seconds):
+    """How long to wait for what is promised within `seconds`, which a quiet machine is held to."""
+    return seconds if QUIET else 60
 
 
 def expect(condition, *what):
