@@ -41,8 +41,8 @@ struct GrpcTalk : Talk {
   std::unique_ptr<v1::Inference::Stub> stub;
 };
 
-/// Makes `call(context)`, which ends with its deadline, with one of 300 ms, of twice that and so on until one has reached
-/// the engine: a busy machine takes longer than any. What that call had.
+/// Makes `call(context)`, which ends with its deadline, with one of 300 ms, of twice that and so on
+/// until one has reached the engine: a busy machine takes longer than any. What that call had.
 template <typename Call>
 absl::Duration WithDeadlines(const FakeEngine& engine, Call call) {
   for (auto timeout = std::chrono::milliseconds(300);; timeout *= 2) {

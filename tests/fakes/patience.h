@@ -7,7 +7,7 @@
 
 namespace penstock {
 
-/// A guard against waiting for ever, and no bound of anything: a busy machine with a sanitizer takes its time.
+/// A guard against waiting for ever, and no bound: a busy machine with a sanitizer is slow.
 inline constexpr std::chrono::seconds kPatience{120};
 
 }  // namespace penstock

@@ -24,8 +24,8 @@ def main():
 
     @functools.cache  # made once: those of one tenant are asked quicker than its limit grows
     def of(org):
-        return token(keys[0], {"iss": "https://idp.test", "aud": "penstock", "sub": "ann", "org": org, "roles": ["user"],
-                               "exp": int(time.time()) + 3600})
+        return token(keys[0], {"iss": "https://idp.test", "aud": "penstock", "sub": "ann", "org": org,
+                               "exp": int(time.time()) + 3600, "roles": ["user"]})
 
     with serving(config) as server:
         def ask(org, **more):
