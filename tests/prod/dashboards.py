@@ -125,7 +125,6 @@ LOAD = [  # (path, body); of each kind of request
     ("/v1/completions", {"model": "demo", "prompt": 5}),
     ("/v1/completions", {"model": "demo", "prompt": "FAIL", "max_tokens": 1}),
     ("/v1/completions", {"model": "full", "prompt": TEXT, "max_tokens": 40, "ignore_eos": True}),
-    ("/v1/completions", {"model": "demo", "prompt": TEXT, "max_tokens": 400, "ignore_eos": True, "timeout_ms": 5}),
 ]
 # At all times beside those, so that some wait, are preempted and find a model full on the quickest machine.
 BESIDE = [{"model": "demo", "prompt": TEXT, "max_tokens": 400, "ignore_eos": True, "n": 16},
@@ -138,6 +137,17 @@ def load(server, context, over):
         for path, body in LOAD:
             server.call("POST", path, body, KEY, connection=server.connect(context))
         server.call("GET", "/v1/models", connection=server.connect(context))
+        leave(server, context)
+
+
+def leave(server, context):
+    """A client that goes away while it is answered."""
+    connection = server.connect(context)
+    connection.request("POST", "/v1/completions", json.dumps({**BESIDE[0], "stream": True}),
+                       {"Authorization": "Bearer " + KEY})
+    with connection.getresponse() as answer:
+        answer.readline()
+        connection.close()
 
 
 def beside(server, context, body, over):
