@@ -50,9 +50,9 @@ class Farm:
             expect(not ended and time.monotonic() < end, open(log.name).read())
             time.sleep(0.05)
 
-    def ask(self, text, tokens, timeout=60, on_first=lambda: None, **more):
+    def ask(self, text, tokens, timeout=60, on_first=lambda: None):
         """Whether it ended well. What comes is not looked at, so that many may ask at once."""
-        body = {"model": "demo", "prompt": text, "max_tokens": tokens, "stream": True, "ignore_eos": True, **more}
+        body = {"model": "demo", "prompt": text, "max_tokens": tokens, "stream": True, "ignore_eos": True}
         end = b""
         with post(self.port, "/v1/completions", body, timeout) as answer:
             while piece := answer.read1(1 << 20):
@@ -82,8 +82,8 @@ class Load:
     """Streams without end until stopped; each has its beginning, its end and whether it ended well. What the next ones
     ask for may be changed meanwhile."""
 
-    def __init__(self, farm, clients=6, timeout=60, tokens=40, n=1):
-        self.farm, self.timeout, self.tokens, self.n = farm, timeout, tokens, n
+    def __init__(self, farm, clients=6, timeout=60, tokens=40):
+        self.farm, self.timeout, self.tokens = farm, timeout, tokens
         self.ended, self.running, self.lock = [], 0, threading.Lock()
         self.stopping = threading.Event()
         self.threads = [threading.Thread(target=self.run, args=(i,)) for i in range(clients)]
@@ -103,7 +103,7 @@ class Load:
 
             began = time.monotonic()
             try:
-                well = self.farm.ask(f"client {client} turn {count}", self.tokens, self.timeout, first, n=self.n)
+                well = self.farm.ask(f"client {client} turn {count}", self.tokens, self.timeout, first)
             except OSError:
                 well = False
             except Exception as error:  # noqa: BLE001: http.client has many words for a connection that broke

@@ -11,7 +11,7 @@ import time
 
 from rig import LONG, LONG_QUEUE, QUIET, expect, serving
 
-BATCH, POLLERS, HERTZ = 4, 4, 20
+BATCH, WAITING, POLLERS, HERTZ = 4, 3, 4, 20
 ROUNDS, SECONDS = 5, 1
 SEQUENCES = len(LONG["prompt"]) * LONG["n"]
 SERIES = ["vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc",
@@ -123,16 +123,26 @@ def percentile(values, share):
     return sorted(values)[int(len(values) * share)]
 
 
-def streams_beside_pollers(server):
-    streams = Streams(server, BATCH)
+def told(seen):
+    """The 99th percentiles of what a page takes and of the age of its last step."""
+    took, _, ages = zip(*seen)
+    print(f"{len(seen)} pages: p50 {percentile(took, 0.5) * 1e3:.2f} ms, p99 {percentile(took, 0.99) * 1e3:.2f} ms;"
+          f" age of the last step p50 {percentile(ages, 0.5) * 1e3:.1f} ms, p99 {percentile(ages, 0.99) * 1e3:.1f} ms",
+          flush=True)
+    return percentile(took, 0.99), percentile(ages, 0.99)
+
+
+def beside_streams(server):
+    """Of which on a quick machine not always one runs: they are ended before their clients have read them."""
+    streams = Streams(server, BATCH + WAITING)
     try:
-        ratios = []
+        ratios, seen = [], []
         for turn in range(ROUNDS):
             rates = {}
             for with_pollers in (True, False) if turn % 2 else (False, True):
                 streams.gaps.clear()
                 if with_pollers:
-                    polled(server, SECONDS)
+                    seen += polled(server, SECONDS)
                 else:
                     time.sleep(SECONDS)
                 gaps = list(streams.gaps)
@@ -143,6 +153,7 @@ def streams_beside_pollers(server):
         streams.stop()
     print("time between pieces beside pollers / without", *(f"{percentile(ratios, 0.5):.3f}" for _ in ratios[:1]),
           flush=True)
+    return told(seen)[0]
 
 
 def beside_a_full_batch(server):
@@ -157,25 +168,22 @@ def beside_a_full_batch(server):
     seen = polled(server, ROUNDS * SECONDS)
     work.close()
     server.wait(lambda: page.read()["vllm:num_requests_running"] == 0, "the end of it")
-    took, pages, ages = zip(*seen)
-    print(f"{len(seen)} pages: p50 {percentile(took, 0.5) * 1e3:.2f} ms, p99 {percentile(took, 0.99) * 1e3:.2f} ms;"
-          f" age of the last step p50 {percentile(ages, 0.5) * 1e3:.1f} ms, p99 {percentile(ages, 0.99) * 1e3:.1f} ms",
-          flush=True)
+    age = told(seen)[1]
+    expect(not QUIET or age < 0.1, "older than 100 ms", age)
+    pages = [values for _, values, _ in seen]
     running, waiting = ([p[f"vllm:num_requests_{what}"] for p in pages] for what in ("running", "waiting"))
     expect(max(running) == BATCH and percentile(running, 0.1) == BATCH, "running", running)
     expect(0 < min(waiting) and max(waiting) <= SEQUENCES - BATCH, "waiting", waiting)
     # Those of a batch end with one step: for a moment none runs.
     expect(all(p["penstock_ready"] == 1 and 0 < p["vllm:kv_cache_usage_perc"] <= 1
                for p in pages if p["vllm:num_requests_running"] == BATCH), "ready, usage", pages)
-    expect(not QUIET or percentile(ages, 0.99) < 0.1, "older than 100 ms", percentile(ages, 0.99))
-    return percentile(took, 0.99)
 
 
 with serving(config) as server:
     cheap(server)
-    streams_beside_pollers(server)
+    beside_a_full_batch(server)
     for attempt in range(3):  # a page waits where the machine has other work
-        took = beside_a_full_batch(server)
+        took = beside_streams(server)
         if not QUIET or took <= 0.002:
             break
     expect(not QUIET or took <= 0.002, "a page takes", took)
