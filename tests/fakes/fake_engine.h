@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "fakes/patience.h"
 #include "penstock/engine.h"
 
 namespace penstock {
@@ -151,11 +152,10 @@ class FakeEngine final : public Engine {
     paused_ = paused;
     changed_.notify_all();
   }
-  /// Waits until `done(num_submitted, num_live)` holds; false after ten seconds.
+  /// Waits until `done(num_submitted, num_live)` holds; false after kPatience.
   bool WaitFor(const std::function<bool(size_t num_submitted, size_t num_live)>& done) {
     std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, std::chrono::seconds(10),
-                             [&] { return done(num_submitted_, live_.size()); });
+    return changed_.wait_for(lock, kPatience, [&] { return done(num_submitted_, live_.size()); });
   }
 
   /// What requests for a vector get; before the first request.

@@ -6,6 +6,7 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <utility>
@@ -39,6 +40,18 @@ struct GrpcTalk : Talk {
   std::unique_ptr<GrpcServer> server;
   std::unique_ptr<v1::Inference::Stub> stub;
 };
+
+/// Makes `call(context)`, which ends with its deadline, with one of 300 ms, of twice that and so on
+/// until one has reached the engine: a busy machine takes longer than any. What that call had.
+template <typename Call>
+absl::Duration WithDeadlines(const FakeEngine& engine, Call call) {
+  for (auto timeout = std::chrono::milliseconds(300);; timeout *= 2) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + timeout);
+    call(context);
+    if (!engine.submitted().empty()) return absl::FromChrono(timeout);
+  }
+}
 
 /// The field that an ended call's trailing metadata names; "": none.
 inline std::string FieldAtFault(const grpc::ClientContext& context) {

@@ -18,6 +18,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "fakes/patience.h"
 
 namespace penstock {
 
@@ -33,7 +34,7 @@ class HttpClient {
     fd_ = socket(AF_INET, SOCK_STREAM, 0);
     if (receive_buffer > 0)
       setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
-    const timeval limit{10, 0};
+    const timeval limit{kPatience.count(), 0};
     setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     sockaddr_in address{};
     address.sin_family = AF_INET;
@@ -71,7 +72,7 @@ class HttpClient {
                       "\r\n"));
     return Read();
   }
-  /// More bytes into the buffer; false at the end of the connection or after ten seconds.
+  /// More bytes into the buffer; false at the end of the connection or after kPatience.
   bool Fill() {
     char bytes[4096];
     const ssize_t count = recv(fd_, bytes, sizeof bytes, 0);

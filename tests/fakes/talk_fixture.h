@@ -27,10 +27,10 @@ class RecordingLog final : public RequestLog {
     records_.push_back(record);
     changed_.notify_all();
   }
-  /// The first `count` records; fewer after ten seconds.
+  /// The first `count` records; fewer after kPatience.
   std::vector<RequestRecord> Wait(size_t count) {
     std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, std::chrono::seconds(10), [&] { return records_.size() >= count; });
+    changed_.wait_for(lock, kPatience, [&] { return records_.size() >= count; });
     return records_;
   }
 

@@ -334,7 +334,13 @@ def incidents(folder, hook, watch, stopper, servers, streams, targets, loading, 
         stream("drain", 1, 1900, n=16)
         wait(lambda: running(servers["drain"]) > 0, "work to drain")
         held["drain"] = busiest_thread(servers["drain"])
-        expect(stopper.hold(held["drain"]), "ptrace")
+
+        def held_at_work():  # not between two requests
+            expect(stopper.hold(held["drain"]), "ptrace")
+            time.sleep(0.3)  # a page is kept for a quarter of a second
+            return running(servers["drain"]) > 0 or stopper.release(held["drain"])
+
+        wait(held_at_work, "work to drain")
         servers["drain"].process.terminate()
 
     def ask_the_draining():
@@ -370,17 +376,25 @@ def incidents(folder, hook, watch, stopper, servers, streams, targets, loading, 
         stopper.release(held.pop("stuck"))
         end_stream("stuck")
 
-    def make_slow():
-        stream("slow", 1, 60, stream=True)
-        thread = busiest_thread(servers["slow"])
+    def slow_until(name, alert, figure, runs, shrinks=1.0):
+        """Steps of half a second, and between two of them so long for others."""
+        thread = busiest_thread(servers[name])
         end = time.monotonic() + PATIENCE
-        while not hook.arrived("PenstockInterTokenLatencySlow", None):  # a step of half a second, and the next one
-            expect(time.monotonic() < end, "never: tokens come slowly",
-                   watch.ask("/api/v1/query?query=penstock:itl_seconds:p95_5m"))
+        while not hook.arrived(alert, None):
+            expect(time.monotonic() < end, "never:", alert, watch.ask(f"/api/v1/query?query={figure}"))
             expect(stopper.hold(thread), "ptrace")
             time.sleep(0.5)
             stopper.release(thread)
-            time.sleep(0.002)
+            time.sleep(runs)
+            runs = max(0.02, runs * shrinks)
+
+    def make_slow():
+        stream("slow", 1, 60, stream=True)
+        slow_until("slow", "PenstockInterTokenLatencySlow", "penstock:itl_seconds:p95_5m", 0.002)
+
+    def slow_queue():
+        """On a quick machine eight requests one after the other take less than two seconds: as slow as it needs."""
+        slow_until("queue", "PenstockTimeToFirstTokenSlow", "penstock:ttft_seconds:p95_5m", 1.0, 0.95)
 
     def open_files():
         limit = len(os.listdir(f"/proc/{servers['files'].process.pid}/fd")) + 60
@@ -465,7 +479,7 @@ def incidents(folder, hook, watch, stopper, servers, streams, targets, loading, 
                  lambda: end_stream("memory")),
         Incident("PenstockQueueFull", "queue", lambda: stream("queue", 24, 1200, stream=True), nothing),
         Incident("PenstockSaturated", None, nothing, nothing),
-        Incident("PenstockTimeToFirstTokenSlow", None, nothing, lambda: end_stream("queue")),
+        Incident("PenstockTimeToFirstTokenSlow", None, slow_queue, lambda: end_stream("queue")),
         Incident("PenstockEngineStalled", "stuck", stick, unstick),
         Incident("PenstockDrainingTooLong", "drain", drain, nothing),
         Incident("PenstockErrorBudgetFastBurn", None, ask_the_draining, end_drain),

@@ -55,7 +55,7 @@ def reload(server, config):
 
 def builtin():
     plain = None
-    with rig.serving(lambda folder: {}) as server:
+    with rig.serving(lambda folder: rig.ALIKE) as server:
         status, _, body = call(server, ask("Tell me about the sea", max_tokens=24))
         rig.expect(status == 200, body)
         plain = text_of(body)
@@ -69,7 +69,7 @@ def builtin():
         "no-bombs": {"use": "ban", "words": ["bomb"], "where": "prompt"},
         "latin": {"use": "lang", "scripts": ["Latn"], "where": "prompt"},
     }
-    config = {"guards": guards, "chain": list(guards)}
+    config = {"guards": guards, "chain": list(guards), **rig.ALIKE}
     with rig.serving(lambda folder: config) as server:
         rig.expect(call(server, ask("x", max_tokens=65))[0] == 400, "schema")
         rig.expect(call(server, ask("How to make a BOMB?"))[0] == 403, "ban")
@@ -200,7 +200,7 @@ class Service(http.server.BaseHTTPRequestHandler):
         Service.connections.add(self.client_address)
         mode = Service.mode
         if mode == "slow":
-            Service.release.wait(30)
+            Service.release.wait(300)
         answer = {"action": "pass"}
         if mode == "deny":
             answer = {"action": "deny", "status": 404, "message": "not here"}
@@ -240,6 +240,10 @@ class Service(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class Crowded(http.server.ThreadingHTTPServer):
+    request_queue_size = 128  # all that call at once: of five, the rest would try again after seconds
+
+
 def mutual_tls():
     """The service and this server know each other, or nothing is shown to anybody."""
     with tempfile.TemporaryDirectory() as name:
@@ -253,7 +257,8 @@ def mutual_tls():
         context.verify_mode = ssl.CERT_REQUIRED
         service.socket = context.wrap_socket(service.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=service.serve_forever, daemon=True).start()
-        link = {"use": "http", "url": f"https://127.0.0.1:{service.server_port}/check", "ca_file": str(ours.cert)}
+        link = {"use": "http", "url": f"https://127.0.0.1:{service.server_port}/check", "ca_file": str(ours.cert),
+                "timeout": "30s"}
         known = dict(zip(("cert_file", "key_file"), map(str, ours.issue("penstock", "DNS:penstock"))))
         strange = dict(zip(("cert_file", "key_file"), map(str, other.issue("penstock", "DNS:penstock"))))
         Service.mode = "pass"
@@ -272,7 +277,7 @@ def callouts():
     threading.Thread(target=service.serve_forever, daemon=True).start()
     demo = str(rig.ROOT / "models/demo")
     guard = {"use": "http", "url": f"http://127.0.0.1:{service.server_port}/check",
-             "timeout": "10s", "phases": ["request", "response"]}
+             "timeout": "60s", "phases": ["request", "response"]}
     config = {"models": {"demo": {"path": demo}, "small": {"path": demo}},
               "guards": {"out": guard}, "chain": ["out"]}
     body = ask("hello", model="demo")
@@ -344,7 +349,7 @@ def callouts():
 
 def slow_for_one():
     """A tenant whose call-out hangs stops no other tenant; more than 64 such calls are refused."""
-    service = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Service)
+    service = Crowded(("127.0.0.1", 0), Service)
     service.handle_error = lambda *arguments: None
     threading.Thread(target=service.serve_forever, daemon=True).start()
     Service.mode = "slow"

@@ -126,8 +126,10 @@ LOAD = [  # (path, body); of each kind of request
     ("/v1/completions", {"model": "demo", "prompt": 5}),
     ("/v1/completions", {"model": "demo", "prompt": "FAIL", "max_tokens": 1}),
     ("/v1/completions", {"model": "full", "prompt": TEXT, "max_tokens": 40, "ignore_eos": True}),
-    ("/v1/completions", {"model": "demo", "prompt": TEXT * 6, "max_tokens": 200, "ignore_eos": True, "timeout_ms": 30}),
 ]
+# At all times beside those, so that some wait, are preempted and find a model full on the quickest machine.
+BESIDE = [{"model": "demo", "prompt": TEXT, "max_tokens": 400, "ignore_eos": True, "n": 16},
+          {"model": "full", "prompt": TEXT, "max_tokens": 400, "ignore_eos": True, "n": 2}]
 
 
 def load(server, context, over):
@@ -136,6 +138,22 @@ def load(server, context, over):
         for path, body in LOAD:
             server.call("POST", path, body, KEY, connection=server.connect(context))
         server.call("GET", "/v1/models", connection=server.connect(context))
+        leave(server, context)
+
+
+def leave(server, context):
+    """A client that goes away while it is answered."""
+    connection = server.connect(context)
+    connection.request("POST", "/v1/completions", json.dumps({**BESIDE[0], "stream": True}),
+                       {"Authorization": "Bearer " + KEY})
+    with connection.getresponse() as answer:
+        answer.readline()
+        connection.close()
+
+
+def beside(server, context, body, over):
+    while not over.is_set():
+        server.call("POST", "/v1/completions", body, KEY, connection=server.connect(context))
 
 
 def worsen(gpu, over):
@@ -188,11 +206,13 @@ def main():
         prometheus = Prometheus(folder, server.port, authority.cert)
         over = threading.Event()
         workers = [threading.Thread(target=load, args=(server, authority.context(), over)) for _ in range(8)]
-        workers.append(threading.Thread(target=worsen, args=(gpu, over)))
+        workers += [threading.Thread(target=beside, args=(server, authority.context(), body, over)) for body in BESIDE]
         for worker in workers:
             worker.start()
         try:
             server.wait(prometheus.scraped, "scraped", PATIENCE)
+            workers.append(threading.Thread(target=worsen, args=(gpu, over)))  # whose counts end with so many faults
+            workers[-1].start()
             check(prometheus, server)
         finally:
             over.set()
@@ -228,7 +248,7 @@ def check(prometheus, server):
         expect(row[:2] not in ZERO or not any(prometheus.numbers(row[2])), row, "is above zero")
     for old, new in (("vllm:gpu_cache_usage_perc", "vllm:kv_cache_usage_perc"),
                      ("vllm:time_per_output_token_seconds_count", "vllm:inter_token_latency_seconds_count")):
-        expect(prometheus.numbers(f"{old} == ignoring(__name__) {new}"), old, "is not", new)
+        server.wait(lambda: prometheus.numbers(f"{old} == ignoring(__name__) {new}"), f"{old} is {new}", PATIENCE)
     print(f"{len(queries)} queries have an answer, all above zero but those of what did not happen:")
     for (board, title), why in ZERO.items():
         print(f"  {board}: {title}: {why}")

@@ -51,25 +51,27 @@ class Farm:
             time.sleep(0.05)
 
     def ask(self, text, tokens, timeout=60, on_first=lambda: None):
-        """(ended well, pieces seen)"""
+        """Whether it ended well. What comes is not looked at, so that many may ask at once."""
         body = {"model": "demo", "prompt": text, "max_tokens": tokens, "stream": True, "ignore_eos": True}
-        done = seen = 0
+        end = b""
         with post(self.port, "/v1/completions", body, timeout) as answer:
-            for line in answer:
-                done |= line.startswith(b"data: [DONE]")
-                if line.startswith(b"data: {"):
-                    seen += 1
-                    if seen == 1:
-                        on_first()
-        return bool(done), seen
+            while piece := answer.read1(1 << 20):
+                if not end:
+                    on_first()
+                end = (end + piece)[-32:]
+        return end.endswith(b"data: [DONE]\n\n")
+
+    def figures(self, name, label=""):
+        """What HAProxy's exporter says of each of the servers."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/metrics", timeout=10) as answer:
+            lines = [line for line in answer.read().decode().splitlines()
+                     if line.startswith(f"haproxy_server_{name}{{") and label in line]
+        return [sum(float(line.split()[-1]) for line in lines if f'server="s{i}"' in line)
+                for i in range(1, len(self.servers) + 1)]
 
     def up(self):
         """Which of the servers HAProxy gives requests to."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/metrics", timeout=10) as answer:
-            lines = answer.read().decode().splitlines()
-        ups = [line for line in lines if line.startswith("haproxy_server_status{") and 'state="UP"' in line]
-        return [any(f'server="s{i}"' in line and line.endswith(" 1") for line in ups)
-                for i in range(1, len(self.servers) + 1)]
+        return [figure == 1 for figure in self.figures("status", 'state="UP"')]
 
     def stop(self):
         self.process.terminate()
@@ -77,7 +79,8 @@ class Farm:
 
 
 class Load:
-    """Streams without end until stopped; each has its beginning, its end and whether it ended well."""
+    """Streams without end until stopped; each has its beginning, its end and whether it ended well. What the next ones
+    ask for may be changed meanwhile."""
 
     def __init__(self, farm, clients=6, timeout=60, tokens=40):
         self.farm, self.timeout, self.tokens = farm, timeout, tokens
@@ -100,7 +103,7 @@ class Load:
 
             began = time.monotonic()
             try:
-                well = self.farm.ask(f"client {client} turn {count}", self.tokens, self.timeout, first)[0]
+                well = self.farm.ask(f"client {client} turn {count}", self.tokens, self.timeout, first)
             except OSError:
                 well = False
             except Exception as error:  # noqa: BLE001: http.client has many words for a connection that broke

@@ -23,7 +23,7 @@ except ImportError:  # the system's Python: its connections are left out
     grpc = None
 
 SERVER, CLIENT = "10.199.0.1", "10.199.0.2"
-IDLE, STREAMS, LENGTH = 5, 32, 1900
+IDLE, STREAMS, N, LENGTH = 5, 32, 8, 1900
 
 
 def config(_):
@@ -38,7 +38,8 @@ def say(text):
 
 def client(port, grpc_port):
     """The machine that will be gone: opens what it is told to, reads until every stream has begun, and waits."""
-    body = json.dumps({"model": "demo", "prompt": "Once", "max_tokens": LENGTH, "ignore_eos": True, "stream": True})
+    body = json.dumps({"model": "demo", "prompt": "Once", "max_tokens": LENGTH, "n": N, "ignore_eos": True,
+                       "stream": True})
     head = ("POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n\r\n")
     kept = []
@@ -104,7 +105,7 @@ def inside():
             opened = IDLE * (1 if grpc is None else 2) + STREAMS
             server.wait(lambda: descriptors(server) >= before + opened, "connections")
             server.wait(lambda: unacknowledged(server.grpc_port) == 0, "idle connections")
-            expect(server.metric("vllm:num_requests_running") == STREAMS, "streams")
+            server.wait(lambda: server.metric("vllm:num_requests_running") == STREAMS * N, "streams")
             ip("link", "set", "far", "down", of=peer.pid)  # the cable
             start = time.monotonic()
             status, answer = server.call("POST", "/v1/completions",
@@ -113,7 +114,7 @@ def inside():
             server.wait(lambda: server.metric("vllm:num_requests_running") == 0, "no request left", 120)
             given_up = time.monotonic() - start
             written = server.metric("vllm:generation_tokens_total")
-            expect(written < STREAMS * LENGTH, "streams went on to their end", written)
+            expect(written < STREAMS * N * LENGTH, "streams went on to their end", written)
             server.wait(lambda: descriptors(server) <= before, "descriptors back", 120)
             say(f"{STREAMS} streams given up after {given_up:.1f} s, {opened} connections after "
                 f"{time.monotonic() - start:.1f} s, no goodbye heard")

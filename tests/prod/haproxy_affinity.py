@@ -9,7 +9,8 @@ import farm
 from rig import QUIET, expect
 
 # As many clients as are no multiple of the servers: in step, they would keep their servers also where turns go round.
-CHATS, PLAIN_CHATS, TURNS, CLIENTS = (200, 60, 7, 20) if QUIET else (28, 14, 5, 7)
+# Outside quiet runs one client asks for all chats in turn: no server has more than its part, and each chat goes round.
+CHATS, PLAIN_CHATS, TURNS, CLIENTS = (200, 60, 7, 20) if QUIET else (28, 14, 5, 1)
 BLOCK = 16  # tokens; what is cached is whole blocks
 # The first turn finds nothing but what all chats begin with, and none finds its own: of seven 0.86 can be had.
 SYSTEM = "You tell stories to children, shortly and kindly, and never of war. " * 10
@@ -26,20 +27,21 @@ def figures(servers):
     return rows
 
 
-def converse(port, name, chat):
-    """How many of the turns after the first found what the one before them left."""
-    found, before = 0, None
+def converse(one, name, chat):
+    """One turn after the other; for each but the first, whether it found what the one before left."""
+    before = None
     messages = [{"role": "system", "content": SYSTEM},
                 {"role": "user", "content": f"{name} {chat}: a story of a boat and of a dog, please. " * 20}]
     for _ in range(TURNS):
         body = {"model": "demo", "messages": messages, "max_tokens": 1, "temperature": 0}
-        with farm.post(port, "/v1/chat/completions", body) as answer:
+        while not QUIET and any(one.figures("current_sessions")):  # an answer comes before it is counted as over
+            pass
+        with farm.post(one.port, "/v1/chat/completions", body) as answer:
             reply = json.load(answer)
         usage, reply = reply["usage"], reply["choices"][0]["message"]
-        found += before is not None and usage["prompt_tokens_details"]["cached_tokens"] >= before - 2 * BLOCK
+        yield before is not None and usage["prompt_tokens_details"]["cached_tokens"] >= before - 2 * BLOCK
         before = usage["prompt_tokens"]
         messages += [{"role": "assistant", "content": reply["content"]}, {"role": "user", "content": MORE}]
-    return found
 
 
 def measure(servers, name, text, chats):
@@ -49,8 +51,9 @@ def measure(servers, name, text, chats):
         before = figures(servers)
         one = farm.Farm(servers, folder, text)
         try:
+            talks = [converse(one, name, chat) for chat in range(chats)]
             with ThreadPoolExecutor(CLIENTS) as pool:
-                found = sum(pool.map(lambda chat: converse(one.port, name, chat), range(chats)))
+                found = sum(pool.map(sum, talks) if QUIET else map(sum, zip(*talks)))
         finally:
             one.stop()
     rows = [[b - a for a, b in zip(*pair)] for pair in zip(before, figures(servers))]
@@ -70,7 +73,8 @@ def main():
     with farm.three() as servers:
         _, plain, _ = measure(servers, "round robin", robin, PLAIN_CHATS)
         share, found, load = measure(servers, "as deployed", farm.DEPLOYED, CHATS)
-    expect(found >= 1.5 * plain, "hits", found, plain)
+    # All and none, but where a server missed two checks on a busy machine.
+    expect(found >= 1.5 * plain if QUIET else (found >= 0.9 and plain <= 0.1), "hits", found, plain)
     # Few chats are spread unevenly.
     expect(not QUIET or (share >= 0.80 and load <= 1.5), "share", share, "load", load)
 

@@ -7,26 +7,27 @@ import tempfile
 import threading
 import time
 
-from rig import BINARY, expect, run, serving
+from rig import BINARY, expect, free_port, run, serving
 from tokens import Key, token
 
 
 class Issuer:
-    """Says `body` with `status` after `delay` seconds, and counts."""
+    """Answers with a body and a status after so many seconds, and counts."""
 
-    def __init__(self, port=0):
-        self.body, self.status, self.delay, self.calls = b"{}", 200, 0, 0
+    def __init__(self, port):
+        self.answer, self.calls = (b"{}", 200, 0), 0
         issuer = self
 
         class Answer(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
+                body, status, delay = issuer.answer  # all of it at one moment
                 issuer.calls += 1
-                time.sleep(issuer.delay)
-                self.send_response(issuer.status)
+                time.sleep(delay)
+                self.send_response(status)
                 self.send_header("Location", "http://127.0.0.1:1/")
-                self.send_header("Content-Length", str(len(issuer.body)))
+                self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(issuer.body)
+                self.wfile.write(body)
 
             def log_message(self, *_):
                 pass
@@ -37,8 +38,8 @@ class Issuer:
         self.port = self.server.server_port
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def publish(self, *keys):
-        self.body = json.dumps({"keys": [key.jwk() for key in keys]}).encode()
+    def publish(self, *keys, body=None, status=200, delay=0):
+        self.answer = body or json.dumps({"keys": [key.jwk() for key in keys]}).encode(), status, delay
 
     def stop(self):
         self.server.shutdown()
@@ -54,7 +55,7 @@ def main(folder):
     old, new, thief = (Key(folder, kind, kid) for kind, kid in (("ec", "k-old"), ("ed", "k-new"), ("ed", "k-thief")))
     claims = {"iss": "https://idp.test", "aud": "penstock", "sub": "ann", "org": "clinic",
               "exp": int(time.time()) + 3600}
-    issuer = Issuer()
+    issuer = Issuer(free_port())
     issuer.publish(old)
     with serving(config(issuer.port)) as server:
         def ask(key, **header):
@@ -83,9 +84,7 @@ def main(folder):
             "elsewhere": {"status": 302}, "huge": {"body": b" " * (2 << 20)}, "slow": {"delay": 30},
         }.items():
             before = issuer.calls
-            issuer.publish(thief)
-            issuer.status, issuer.delay = 200, 0
-            vars(issuer).update(change)
+            issuer.publish(thief, **change)
             server.wait(lambda: ask(thief) == 401 and issuer.calls > before, f"a call to an issuer that is {name}")
             if name == "slow":
                 began = time.monotonic()

@@ -13,7 +13,7 @@ import threading
 import time
 import pathlib
 
-from rig import BINARY, ROOT, Redis, Server, expect, run
+from rig import BINARY, LONG, LONG_QUEUE, Redis, Server, expect, run
 
 if shutil.which("redis-server") is None:
     print("no redis-server")
@@ -37,7 +37,7 @@ def config(folder, redis, n, on_outage):
         "server": {"state_dir": str(own / "state"), "admin": {"unix": str(own / "admin.sock")},
                    "public": {"http": "127.0.0.1:0", "grpc": ""}},
         "auth": {"api_keys": {"pepper_file": "pepper"}},
-        "engine": {"max_batch": 16, "threads": 1},
+        "engine": {"max_batch": 16, "max_queue": LONG_QUEUE, "threads": 1},
         "limits": {"shared": {"redis": f"127.0.0.1:{redis.port}", "password_file": "password",
                               "on_outage": on_outage, "replicas": 3}},
         "tenants": TENANTS,
@@ -131,7 +131,7 @@ def fleet(on_outage):
             redis.kill()
 
 
-def exact(redis, servers):
+def exact(servers):
     """Without faults: what is admitted is what the limits say, whichever server is asked."""
     for tenant, tokens, size in (("requests", 1, 60), ("tokens", 20, 3000)):
         began = time.monotonic()
@@ -139,50 +139,65 @@ def exact(redis, servers):
         seconds = time.monotonic() - began
         taken = statuses.count(200) if tenant == "requests" else used
         most = size + size / 60 * seconds
+        asked = len(statuses) * (1 if tenant == "requests" else used / max(1, statuses.count(200)))
         print(f"{tenant}: {taken} of {size} a minute in {seconds:.1f} s ({most:.0f} at most), {len(statuses)} asked",
               flush=True)
         expect(taken <= most, "over-admission")
-        expect(429 in statuses or seconds > 60, "not limited", statuses)
+        expect(429 in statuses or asked <= most, "not limited", statuses)
     statuses, used = servers.crowd("budget", 20, 12)
     each = used // max(1, statuses.count(200))
     print(f"budget: {used} of 700 tokens, {each} a request", flush=True)
     expect(700 - each < used <= 700, "the budget is given, and no more", used, each)
     # A window lasts 1000 h: if another has begun in between, both were seen.
 
-    peak, now, lock = [0], [0], threading.Lock()
 
-    def slot(i):
-        for turn in range(6):
-            n = (i + turn) % 3
-            connection = servers.servers[n].connect()
-            body = {"model": "demo", "prompt": "a", "max_tokens": 400, "ignore_eos": True, "stream": True}
-            connection.request("POST", "/v1/completions", json.dumps(body),
-                               {"Authorization": "Bearer " + servers.keys[n]["slots"],
-                                "Content-Type": "application/json"})
-            answer = connection.getresponse()
-            if answer.status == 200:
-                with lock:
-                    now[0] += 1
-                    peak[0] = max(peak[0], now[0])
-                # Well before its end: what is counted has not been given back.
-                for _ in range(200):
-                    answer.readline()
-                with lock:
-                    now[0] -= 1
-                answer.read()
-            else:
-                answer.read()
+def slots_held(redis):
+    return int(redis.ask("ZCARD", "penstock:slots:parallel"))
 
-    threads = [threading.Thread(target=slot, args=(i,)) for i in range(8)]
+
+def slots(redis, servers):
+    """Of twelve clients that ask without end for what takes minutes, four hold the slots and hear nothing; all others
+    are refused, also while some of the four leave."""
+    clients, over = 12, threading.Event()
+    refusals, connections = [0] * clients, [None] * clients
+
+    def client(i):
+        turn = i
+        while not over.is_set():
+            turn += 1
+            n = turn % 3
+            connections[i] = servers.servers[n].begin(LONG, servers.keys[n]["slots"])
+            with contextlib.suppress(OSError, http.client.HTTPException):  # it was made to leave
+                refusals[i] += connections[i].getresponse().status in (429, 503)
+            connections[i].close()
+            time.sleep(0.01)
+
+    def leave(i):
+        with contextlib.suppress(OSError, AttributeError):  # it is between two requests
+            connections[i].sock.shutdown(socket.SHUT_RDWR)
+
+    threads = [threading.Thread(target=client, args=(i,)) for i in range(clients)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
-    print(f"slots: at most {peak[0]} of 4 at a time", flush=True)
-    expect(1 <= peak[0] <= 4, "slots", peak)
-    # A client hears of its last byte before the slot is back; Redis then has none.
-    end = time.monotonic() + 30
-    while redis.ask("ZCARD", "penstock:slots:parallel") != "0":
+    for turn in range(6):
+        end, holders = time.monotonic() + 60, []
+        while len(holders) != 4:  # fewer: one was refused, and then admitted
+            before = list(refusals)
+            while (holders := [i for i in range(clients) if refusals[i] == before[i]]) and len(holders) > 4:
+                expect(time.monotonic() < end, "slots are given to", holders)
+                time.sleep(0.01)
+            expect(time.monotonic() < end, "slots are given to", holders, slots_held(redis), "in Redis")
+        expect(slots_held(redis) == 4, slots_held(redis), "slots in Redis")
+        for i in holders[: turn % 4 + 1]:
+            leave(i)
+    over.set()
+    while any(thread.is_alive() for thread in threads):
+        for i in range(clients):
+            leave(i)
+        time.sleep(0.05)
+    print(f"slots: 4 at a time, {sum(refusals)} times refused", flush=True)
+    end = time.monotonic() + 60
+    while slots_held(redis) != 0:
         expect(time.monotonic() < end, "a slot never came back")
         time.sleep(0.05)
 
@@ -215,19 +230,12 @@ def other_secrets(servers):
 
 def killed_server(redis, servers):
     """The slots of a server that is gone come back by themselves."""
-    server, key = servers.servers[2], servers.keys[2]["slots"]
-    held = []
-    for _ in range(4):
-        connection = server.connect()
-        connection.request("POST", "/v1/completions",
-                           json.dumps({"model": "demo", "prompt": "a", "max_tokens": 1500, "ignore_eos": True,
-                                       "stream": True}),
-                           {"Authorization": "Bearer " + key, "Content-Type": "application/json"})
-        answer = connection.getresponse()
-        expect(answer.status in (200, 503), answer.status)
-        answer.readline()
-        held.append((connection, answer))
-    leases = int(redis.ask("ZCARD", "penstock:slots:parallel"))
+    server, held, leases = servers.servers[2], [], 0
+    while leases < 4:  # a slow machine's Redis is asked again
+        held.append(server.begin(LONG, servers.keys[2]["slots"]))
+        before, sent = leases, time.monotonic()
+        while leases <= before and time.monotonic() < sent + 3:
+            leases = slots_held(redis)
     server.kill()
     end = time.monotonic() + 60
     while servers.ask(0, "slots", 1)[0] != 200:
@@ -347,9 +355,11 @@ def lies():
                 server.wait(lambda: server.call("GET", "/v1/models", credential=key)[0] == 200, "keys")
                 server.wait(lambda: liar.seen > 0, "asked")
                 body = {"model": "demo", "prompt": "a", "max_tokens": 1}
+                began = time.monotonic()
                 codes = [server.call("POST", "/v1/completions", body, key, {"Content-Type": "application/json"})[0]
                          for _ in range(30)]
-                expect(20 <= codes.count(200) <= 25 and set(codes) == {200, 429}, answer, codes)  # 60 / 3
+                most = 21 + (time.monotonic() - began) / 3
+                expect(20 <= codes.count(200) <= most and set(codes) == {200, 429}, answer, codes)  # 60 / 3
                 expect(server.metric("penstock_shared_limits_up") == 0, "up")
                 server.stop()
             finally:
@@ -361,7 +371,8 @@ def lies():
 
 def main():
     with fleet("block") as (redis, servers):
-        exact(redis, servers)
+        exact(servers)
+        slots(redis, servers)
         reloaded(servers)
         other_secrets(servers)
         killed_server(redis, servers)

@@ -205,9 +205,9 @@ def works():
 
     def config(folder):
         (folder / "house.lua").write_text(script)
-        return {"guards": {"house": {"use": "lua", "file": "house.lua"}}, "chain": ["house"]}
+        return {"guards": {"house": {"use": "lua", "file": "house.lua"}}, "chain": ["house"], **rig.ALIKE}
 
-    with rig.serving(lambda folder: {}) as server:
+    with rig.serving(lambda folder: rig.ALIKE) as server:
         plain = text_of(call(server, ask("call 45/123 now", max_tokens=8))[2])
     with rig.serving(config) as server:
         status, _, body = call(server, ask("call 123-45 now", max_tokens=30))

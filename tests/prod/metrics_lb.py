@@ -9,10 +9,11 @@ import pathlib
 import threading
 import time
 
-from rig import QUIET, expect, serving
+from rig import LONG, LONG_QUEUE, QUIET, expect, serving
 
 BATCH, WAITING, POLLERS, HERTZ = 4, 3, 4, 20
 ROUNDS, SECONDS = 5, 1
+SEQUENCES = len(LONG["prompt"]) * LONG["n"]
 SERIES = ["vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc",
           "vllm:cache_config_info", "vllm:lora_requests_info", "penstock_ready", "penstock_draining",
           "penstock_queue_predicted_wait_seconds", "penstock_last_step_timestamp_seconds"]
@@ -20,7 +21,7 @@ SERIES = ["vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cac
 
 def config(_):
     return {"server": {"public": {"http": "127.0.0.1:0", "grpc": ""}},
-            "engine": {"max_batch": BATCH, "threads": 1, "speculation": {"method": "off"}},
+            "engine": {"max_batch": BATCH, "max_queue": LONG_QUEUE, "threads": 1, "speculation": {"method": "off"}},
             "observe": {"log": "json", "level": "warn"}}
 
 
@@ -42,21 +43,25 @@ class Page:
         text = answer.read().decode()
         expect(answer.status == 200, answer.status, text)
         return {line.split("{")[0].split(" ")[0]: float(line.rsplit(" ", 1)[1])
-                for line in text.splitlines() if not line.startswith("#")}
+                for line in text.splitlines() if line[0] not in "#{"}
 
 
 def cheap(server):
     page = Page(server)
-    best = 1
+    best = {"/health": 1, "/metrics/lb": 1}
     for _ in range(3):  # the least of them: what else the machine does is no cost of the page
-        before = cpu(server)
-        for _ in range(2000):
-            values = page.read()
-        best = min(best, (cpu(server) - before) / 2000)
-    share = best * POLLERS * HERTZ
-    print(f"{best * 1e6:.0f} us of CPU a page: {share:.2%} of a core", flush=True)
+        for path in best:
+            before = cpu(server)
+            for _ in range(2000):
+                values = page.read(path)
+            best[path] = min(best[path], (cpu(server) - before) / 2000)
+    health, lb = best.values()
+    share = lb * POLLERS * HERTZ
+    print(f"{lb * 1e6:.0f} us of CPU a page, {health * 1e6:.0f} us an answer of /health: {share:.2%} of a core",
+          flush=True)
     expect(sorted(values) == sorted(SERIES), values)
-    expect(share <= 0.01, "what pages take", share)
+    # On a slow machine: little more than another answer takes.
+    expect(share <= 0.01 or (not QUIET and lb <= 3 * health), "what pages take", best)
 
 
 class Streams:
@@ -118,16 +123,19 @@ def percentile(values, share):
     return sorted(values)[int(len(values) * share)]
 
 
-def beside_a_full_batch(server):
+def told(seen):
+    """The 99th percentiles of what a page takes and of the age of its last step."""
+    took, _, ages = zip(*seen)
+    print(f"{len(seen)} pages: p50 {percentile(took, 0.5) * 1e3:.2f} ms, p99 {percentile(took, 0.99) * 1e3:.2f} ms;"
+          f" age of the last step p50 {percentile(ages, 0.5) * 1e3:.1f} ms, p99 {percentile(ages, 0.99) * 1e3:.1f} ms",
+          flush=True)
+    return percentile(took, 0.99), percentile(ages, 0.99)
+
+
+def beside_streams(server):
+    """Of which on a quick machine not always one runs: they are ended before their clients have read them."""
     streams = Streams(server, BATCH + WAITING)
     try:
-        page = Page(server)
-
-        def full():
-            values = page.read()
-            return values["vllm:num_requests_running"] == BATCH and values["vllm:num_requests_waiting"] == WAITING
-
-        server.wait(full, "a full batch")
         ratios, seen = [], []
         for turn in range(ROUNDS):
             rates = {}
@@ -137,29 +145,45 @@ def beside_a_full_batch(server):
                     seen += polled(server, SECONDS)
                 else:
                     time.sleep(SECONDS)
-                rates[with_pollers] = sum(streams.gaps) / len(streams.gaps)
-            ratios.append(rates[True] / rates[False])
+                gaps = list(streams.gaps)
+                rates[with_pollers] = sum(gaps) / max(1, len(gaps))
+            if rates[False] > 0:
+                ratios.append(rates[True] / rates[False])
     finally:
         streams.stop()
-    took, pages, ages = zip(*seen)
-    ratio = percentile(ratios, 0.5)
-    print(f"{len(seen)} pages: p50 {percentile(took, 0.5) * 1e3:.2f} ms, p99 {percentile(took, 0.99) * 1e3:.2f} ms;"
-          f" age of the last step p50 {percentile(ages, 0.5) * 1e3:.1f} ms, p99 {percentile(ages, 0.99) * 1e3:.1f} ms;"
-          f" time between pieces beside pollers / without {ratio:.3f}", flush=True)
-    whole = [p["vllm:num_requests_running"] + p["vllm:num_requests_waiting"] for p in pages]
-    # A stream that has ended begins again: for a moment there is one less.
-    expect(all(p["vllm:num_requests_running"] <= BATCH for p in pages) and max(whole) == BATCH + WAITING, max(whole))
-    expect(percentile([p["vllm:num_requests_running"] for p in pages], 0.1) == BATCH, "running")
-    expect(percentile([p["vllm:num_requests_waiting"] for p in pages], 0.1) >= WAITING - 1, "waiting")
-    expect(all(p["penstock_ready"] == 1 and 0 < p["vllm:kv_cache_usage_perc"] <= 1 for p in pages), "ready, usage")
-    expect(not QUIET or percentile(ages, 0.99) < 0.1, "older than 100 ms", percentile(ages, 0.99))
-    return percentile(took, 0.99)
+    print("time between pieces beside pollers / without", *(f"{percentile(ratios, 0.5):.3f}" for _ in ratios[:1]),
+          flush=True)
+    return told(seen)[0]
+
+
+def beside_a_full_batch(server):
+    work = server.begin(LONG)
+    page = Page(server)
+
+    def full():
+        values = page.read()
+        return values["vllm:num_requests_running"] == BATCH and values["vllm:num_requests_waiting"] > 0
+
+    server.wait(full, "a full batch")
+    seen = polled(server, ROUNDS * SECONDS)
+    work.close()
+    server.wait(lambda: page.read()["vllm:num_requests_running"] == 0, "the end of it")
+    age = told(seen)[1]
+    expect(not QUIET or age < 0.1, "older than 100 ms", age)
+    pages = [values for _, values, _ in seen]
+    running, waiting = ([p[f"vllm:num_requests_{what}"] for p in pages] for what in ("running", "waiting"))
+    expect(max(running) == BATCH and percentile(running, 0.1) == BATCH, "running", running)
+    expect(0 < min(waiting) and max(waiting) <= SEQUENCES - BATCH, "waiting", waiting)
+    # Those of a batch end with one step: for a moment none runs.
+    expect(all(p["penstock_ready"] == 1 and 0 < p["vllm:kv_cache_usage_perc"] <= 1
+               for p in pages if p["vllm:num_requests_running"] == BATCH), "ready, usage", pages)
 
 
 with serving(config) as server:
     cheap(server)
+    beside_a_full_batch(server)
     for attempt in range(3):  # a page waits where the machine has other work
-        took = beside_a_full_batch(server)
+        took = beside_streams(server)
         if not QUIET or took <= 0.002:
             break
     expect(not QUIET or took <= 0.002, "a page takes", took)

@@ -14,7 +14,7 @@ import threading
 import time
 import warnings
 
-from rig import BINARY, ROOT, Authority, expect, run, serving
+from rig import BINARY, ROOT, Authority, bound, expect, free_port, run, serving
 
 ROTATIONS = int(os.environ.get("PENSTOCK_ROTATIONS", "200"))
 SERVER = "DNS:localhost,IP:127.0.0.1"
@@ -22,10 +22,13 @@ COMPLETION = {"model": "demo", "prompt": "a", "max_tokens": 24, "stream": True, 
 
 
 def install(pair, folder):
-    """As certbot and ConfigMaps do it: each file by a rename."""
+    """As certbot and ConfigMaps do it: each file by a rename. The seconds that these lie apart."""
+    renamed = []
     for source, name in zip(pair, ("server.crt", "server.key")):
         shutil.copy(source, folder / (name + ".new"))
+        renamed.append(time.monotonic())
         os.replace(folder / (name + ".new"), folder / name)
+    return time.monotonic() - renamed[0]
 
 
 def handshake(port, context):
@@ -62,9 +65,7 @@ def main():
         }
         bad_starts(folder, ours, pairs)
         without_client_certificates(ours, pairs[0])
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            admin_port = free.getsockname()[1]
+        admin_port = free_port()
 
         def config(home):
             install(pairs[0], home)
@@ -209,7 +210,7 @@ def operators(server, ours, clients, port):
     expect(ask("batch")[0] == 403, "admin, batch")
     expect(ask("stranger")[0] == 401, "admin, stranger")
     key = server.keys("create", "--tenant", "a", "--role", "user")["key"]
-    server.wait(lambda: ask("stranger", key)[0] == 403, "a key without the role", 2)
+    server.wait(lambda: ask("stranger", key)[0] == 403, "a key without the role", bound(2))
 
 
 def rotate(server, ours, clients, pairs):
@@ -247,8 +248,9 @@ def rotate(server, ours, clients, pairs):
     threads = [threading.Thread(target=task) for task in tasks]
     for thread in threads:
         thread.start()
+    longest = 0
     for i in range(ROTATIONS):
-        install(pairs[(i + 1) % len(pairs)], server.folder)
+        longest = max(longest, install(pairs[(i + 1) % len(pairs)], server.folder))
         time.sleep(0.12)
     stop.set()
     for thread in threads:
@@ -256,26 +258,27 @@ def rotate(server, ours, clients, pairs):
     last = int(run("openssl", "x509", "-in", server.folder / "server.crt", "-noout",
                    "-serial").stdout.split("=")[1], 16)
     server.wait(lambda: int(handshake(server.port, ours.context())[1], 16) == last,
-                "the last certificate is used", 2)
+                "the last certificate is used", bound(2))
     print(f"{ROTATIONS} rotations, {len(serials)} certificates seen, {done[0]} streams, "
           f"{done[1]} handshakes, {done[2]} gRPC calls: {len(broken)} broken")
     expect(not broken, broken[:5])
     expect(len(serials) >= min(5, ROTATIONS // 4), "certificates change", serials)
-    expect("the old ones stay" not in server.log, server.log[-2000:])
+    # Between two looks of a quarter of a second the files may be those of two pairs; a busy machine stands longer.
+    expect(longest > 0.2 or "the old ones stay" not in server.log, server.log[-2000:])
 
 
 def broken_reload(server, ours, pairs):
     before = handshake(server.port, ours.context())[1]
+    told = server.log.count("the old ones stay")
     (server.folder / "server.crt").write_text("half a certif")
-    server.wait(lambda: "the old ones stay" in server.log, "a line about the broken file", 3)
+    server.wait(lambda: server.log.count("the old ones stay") > told, "a line about the broken file", bound(3))
     expect(handshake(server.port, ours.context())[1] == before, "the old certificate stays")
-    lines = [line for line in server.log.splitlines() if "the old ones stay" in line]
+    lines = server.log.count("the old ones stay")
     time.sleep(0.8)
-    expect(len([line for line in server.log.splitlines() if "the old ones stay" in line])
-           == len(lines) <= 2, "said once", lines)
+    expect(server.log.count("the old ones stay") == lines <= told + 2, "said once", server.log[-2000:])
     install(pairs[1], server.folder)
     server.wait(lambda: handshake(server.port, ours.context())[1] != before or
-                pairs[1] == pairs[0], "a sound certificate is used again", 3)
+                pairs[1] == pairs[0], "a sound certificate is used again", bound(3))
 
 
 main()

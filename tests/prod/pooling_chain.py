@@ -83,8 +83,8 @@ def built_in():
         "system": {"use": "template", "system": "Be brief."},
     }
     chain = ["bounds", "words", "mask", "latin", "system", "cache:exact"]
-    with rig.serving(lambda folder: {"models": models()}) as plain, rig.serving(
-        lambda folder: {"models": models(), "guards": guards, "chain": chain}
+    with rig.serving(lambda folder: {"models": models(), **rig.ALIKE}) as plain, rig.serving(
+        lambda folder: {"models": models(), "guards": guards, "chain": chain, **rig.ALIKE}
     ) as server:
         for text in ("the sea", ["the sea", "an old ship"]):
             rig.expect(vector(server, text) == vector(plain, text), "what no guard minds is as without one")
@@ -119,9 +119,10 @@ def fields():
 def script():
     def config(folder):
         (folder / "house.lua").write_text(LUA)
-        return {"models": models(), "guards": {"house": {"use": "lua", "file": "house.lua"}}, "chain": ["house"]}
+        return {"models": models(), "guards": {"house": {"use": "lua", "file": "house.lua"}}, "chain": ["house"],
+                **rig.ALIKE}
 
-    with rig.serving(lambda folder: {"models": models()}) as plain, rig.serving(config) as server:
+    with rig.serving(lambda folder: {"models": models(), **rig.ALIKE}) as plain, rig.serving(config) as server:
         rig.expect(vector(server, "the river") == vector(plain, "the sea"), "Lua changes texts")
         changed = scores(plain, "sea", ["the sea", "x"])
         rig.expect(scores(server, "river", ["the river", "x"]) == changed, "of a rerank too")

@@ -4,12 +4,14 @@ from elsewhere are not this machine, which reads metrics without a key."""
 import json
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 
 import farm
 from rig import expect, serving
 
+PATIENCE = 60
 LOCAL = ["/metrics", "/metrics/lb", "/version", "/openapi.json"]
 OPEN = ["/health", "/ready"]
 
@@ -30,16 +32,24 @@ def status(port, path, headers=None):
         return error.code
 
 
+def answered(port, path, headers=None):
+    """A proxy whose checks a busy machine was too slow for says 503, and is asked again."""
+    end = time.monotonic() + PATIENCE
+    while (seen := status(port, path, headers)) == 503 and time.monotonic() < end:
+        time.sleep(0.1)
+    return seen
+
+
 def check(name, port, key):
     # What a client says of itself changes nothing.
     for headers, wanted in (({}, 401), ({"X-Forwarded-For": "127.0.0.1"}, 401),
                             ({"Authorization": f"Bearer {key}"}, 200)):
         for path in LOCAL:
-            seen = status(port, path, headers)
+            seen = answered(port, path, headers)
             expect(seen == wanted, name, path, headers, seen)
     for path in OPEN:
-        expect(status(port, path) == 200, name, path)
-    expect(status(port, "/metrics/haproxy") == 404, name)
+        expect(answered(port, path) == 200, name, path)
+    expect(answered(port, "/metrics/haproxy") == 404, name)
     print(f"{name}: {len(LOCAL)} routes are closed", flush=True)
 
 

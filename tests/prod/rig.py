@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import pathlib
+import random
 import socket
 import ssl
 import subprocess
@@ -20,6 +21,17 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("PENSTOCK_BINARY", str(ROOT / "build/release/bin/penstock"))
 # Nothing else runs on the machine: what is said of time holds (./dev test --prod).
 QUIET = bool(os.environ.get("PENSTOCK_QUIET"))
+# A completion of 1024 sequences, which no machine ends while a test lasts; an engine needs a max_queue of LONG_QUEUE.
+LONG = {"model": "demo", "prompt": ["Once"] * 64, "n": 16, "max_tokens": 1500, "ignore_eos": True}
+LONG_QUEUE = 8192
+
+# Of servers whose numbers are compared: each start chooses among the processor's kernels by what it measures.
+ALIKE = {"engine": {"cpu_kernels": "avx2"}}
+
+
+def bound(seconds):
+    """How long to wait for what is promised within `seconds`, which a quiet machine is held to."""
+    return seconds if QUIET else 60
 
 
 def expect(condition, *what):
@@ -39,9 +51,12 @@ def openssl(*arguments, **options):
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Below those that systems give to whoever asks for any, so that nobody else is given it before its use."""
+    while True:
+        port = random.SystemRandom().randrange(12000, 32000)
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return port
 
 
 class Redis:
@@ -128,6 +143,13 @@ class Server:
         connection.request(method, path, payload, headers)
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
+
+    def begin(self, body, credential=None):
+        """The connection of a completion whose answer nobody has read."""
+        connection = self.connect()
+        headers = {"Authorization": "Bearer " + credential} if credential else {}
+        connection.request("POST", "/v1/completions", json.dumps(body), headers)
+        return connection
 
     def metric(self, series, credential=None):
         """The sum of a metric's series, or of those that begin with a name and labels. A page is kept for a quarter of

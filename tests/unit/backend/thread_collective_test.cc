@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <functional>
+#include <latch>
 #include <thread>
 #include <vector>
 
@@ -80,8 +81,11 @@ TEST_P(ThreadCollectiveTest, ARankThatNeverComesIsNamedAndTheOthersLeave) {
   const int32_t size = GetParam();
   ThreadCollective collective(size, absl::Milliseconds(200));
   std::vector<absl::Status> left(size);
+  std::latch come(size - 1);  // a thread that starts late would be named too
   OnRanks(size, [&](int32_t rank) {
-    if (rank != size - 1) left[rank] = collective.Barrier(rank);
+    if (rank == size - 1) return;
+    come.arrive_and_wait();
+    left[rank] = collective.Barrier(rank);
   });
   for (int32_t r = 0; r < size - 1; ++r) {
     EXPECT_EQ(left[r].code(), absl::StatusCode::kDeadlineExceeded);

@@ -36,12 +36,11 @@ class RecordingSink final : public ResponseSink {
 
   bool WaitForDeltas(size_t count) {
     std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, std::chrono::seconds(10),
-                             [&] { return deltas_.size() >= count; });
+    return changed_.wait_for(lock, kPatience, [&] { return deltas_.size() >= count; });
   }
   ResponseEnd WaitForEnd() {
     std::unique_lock lock(mutex_);
-    EXPECT_TRUE(changed_.wait_for(lock, std::chrono::seconds(10), [&] { return num_ends_ > 0; }));
+    EXPECT_TRUE(changed_.wait_for(lock, kPatience, [&] { return num_ends_ > 0; }));
     EXPECT_EQ(num_ends_, 1);
     return end_;
   }

@@ -294,17 +294,16 @@ TEST_F(GrpcChat, ACancelledChatCancelsTheRequest) {
 }
 
 TEST_F(GrpcChat, ACallsDeadlineIsTheChats) {
-  grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(300));
   v1::ChatRequest request = Say("x", 1000);
   request.set_timeout_ms(60'000);
-  v1::ChatResponse response;
-  EXPECT_EQ(talk_.stub->Chat(&context, request, &response).error_code(),
-            grpc::StatusCode::DEADLINE_EXCEEDED);
-  ASSERT_TRUE(talk_.engine.WaitFor([](size_t submitted, size_t) { return submitted == 1; }));
+  const absl::Duration timeout = WithDeadlines(talk_.engine, [&](grpc::ClientContext& context) {
+    v1::ChatResponse response;
+    EXPECT_EQ(talk_.stub->Chat(&context, request, &response).error_code(),
+              grpc::StatusCode::DEADLINE_EXCEEDED);
+  });
   const auto deadline = talk_.engine.submitted()[0].deadline;
   ASSERT_TRUE(deadline);
-  EXPECT_LE(*deadline, SystemClock::Get().Now() + absl::Milliseconds(300));
+  EXPECT_LE(*deadline, SystemClock::Get().Now() + timeout);
   while (talk_.engine.num_cancelled() == 0) std::this_thread::yield();
   talk_.engine.StepUntilIdle();
 }

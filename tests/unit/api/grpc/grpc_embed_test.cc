@@ -127,12 +127,11 @@ TEST_F(GrpcEmbedHeld, ACancelledCallCancelsItsRequests) {
 }
 
 TEST_F(GrpcEmbedHeld, ACallsDeadlineIsTheRequests) {
-  grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(300));
-  v1::EmbedResponse response;
-  EXPECT_EQ(talk_.stub->Embed(&context, Texts({"a"}), &response).error_code(),
-            grpc::StatusCode::DEADLINE_EXCEEDED);
-  ASSERT_TRUE(talk_.engine.WaitFor([](size_t submitted, size_t) { return submitted == 1; }));
+  WithDeadlines(talk_.engine, [&](grpc::ClientContext& context) {
+    v1::EmbedResponse response;
+    EXPECT_EQ(talk_.stub->Embed(&context, Texts({"a"}), &response).error_code(),
+              grpc::StatusCode::DEADLINE_EXCEEDED);
+  });
   ASSERT_TRUE(talk_.engine.submitted()[0].deadline);
   while (talk_.engine.num_cancelled() == 0) std::this_thread::yield();
   talk_.engine.StepUntilIdle();

@@ -133,14 +133,17 @@ TEST(Grpc, ACancelledStreamCancelsTheRequest) {
 
 TEST(Grpc, ACallsDeadlineIsTheRequests) {
   GrpcTalk talk(FakeEngine::Repeat, {}, {}, false);
-  grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(300));
-  const auto reader = talk.stub->GenerateStream(&context, Ask("x", 1000));
-  ASSERT_TRUE(talk.engine.WaitFor([](size_t submitted, size_t) { return submitted == 1; }));
+  absl::Time submitted;
+  const absl::Duration timeout = WithDeadlines(talk.engine, [&](grpc::ClientContext& context) {
+    const auto reader = talk.stub->GenerateStream(&context, Ask("x", 1000));
+    while (talk.engine.submitted().empty() && context.deadline() > std::chrono::system_clock::now())
+      std::this_thread::yield();
+    submitted = SystemClock::Get().Now();
+    EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  });
   const auto deadline = talk.engine.submitted()[0].deadline;
   ASSERT_TRUE(deadline);
-  EXPECT_LE(*deadline, SystemClock::Get().Now() + absl::Milliseconds(300));
-  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_LE(*deadline, submitted + timeout);
   while (talk.engine.num_cancelled() == 0) std::this_thread::yield();
   talk.engine.StepUntilIdle();
 }
