@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <filesystem>
-#include <map>
 #include <memory>
 #include <vector>
 
@@ -60,11 +59,9 @@ absl::Status Copy(const std::string& from, const std::string& to) {
 
 /// Figures that the state file has not got yet.
 absl::Status AddBooks(const std::string& state_dir, const std::string& to) {
-  std::map<std::string, std::vector<UsageRow>> by_server;
-  for (auto& [server, row] : UsageBook::ReadAll(state_dir)) by_server[server].push_back(row);
   ASSIGN_OR_RETURN(const std::unique_ptr<UsageStore> store, UsageStore::Open(to));
-  for (const auto& [server, rows] : by_server)
-    RETURN_IF_ERROR(store->Write(/*number=*/-1, server, rows));
+  for (const UsageBook::File& file : UsageBook::ReadAll(state_dir))
+    RETURN_IF_ERROR(store->Write(file.number, file.server, file.rows));
   return absl::OkStatus();
 }
 

@@ -234,20 +234,22 @@ std::vector<UsageRow> UsageBook::Rows() const {
   return out;
 }
 
-std::vector<std::pair<std::string, UsageRow>> UsageBook::ReadAll(const std::string& dir) {
-  std::vector<std::pair<std::string, UsageRow>> out;
+std::vector<UsageBook::File> UsageBook::ReadAll(const std::string& dir) {
+  std::vector<File> out;
   for (int n = 0; n < kMaxFiles; ++n) {
     std::ifstream in(absl::StrCat(dir, "/usage.", n, ".live"), std::ios::binary);
     std::vector<char> bytes(kBookSize);
     if (!in.read(bytes.data(), kBookSize) || !Check(bytes.data()).ok()) continue;
     BookHeader header;
     std::memcpy(&header, bytes.data(), sizeof header);
+    File& file = out.emplace_back();
+    file.number = n;
+    file.server = std::string(NameIn(header.server, sizeof header.server));
     for (size_t i = 1; i <= kNumSlots; ++i) {
       Slot slot;
       std::memcpy(static_cast<void*>(&slot), bytes.data() + i * kSlotSize, sizeof slot);
       if (!slot.taken()) break;
-      if (slot.sound())
-        out.emplace_back(std::string(NameIn(header.server, sizeof header.server)), slot.Row());
+      if (slot.sound()) file.rows.push_back(slot.Row());
     }
   }
   return out;

@@ -68,8 +68,13 @@ class UsageBook {
   /// Before anything is counted: the name that the file had before it was lost.
   void set_server_id(const std::string& id);
 
-  /// Rows of files in `dir`, of books that live as of those that do not: (server, row).
-  static std::vector<std::pair<std::string, UsageRow>> ReadAll(const std::string& dir);
+  /// A file in `dir`, of a book that lives or of one that does not.
+  struct File {
+    int number = 0;
+    std::string server;
+    std::vector<UsageRow> rows;
+  };
+  static std::vector<File> ReadAll(const std::string& dir);
 
  private:
   UsageBook() = default;

@@ -184,7 +184,9 @@ absl::StatusOr<std::string> UsageStore::Report(const std::string& state_dir,
   }
   if (!state_dir.empty()) {
     status = ReadState((std::filesystem::path(state_dir) / "state.db").string(), add);
-    for (const auto& [server, row] : UsageBook::ReadAll(state_dir)) add(server, row);
+    for (const UsageBook::File& file : UsageBook::ReadAll(state_dir)) {
+      for (const UsageRow& row : file.rows) add(file.server, row);
+    }
   }
   if (!status.ok() && rows.empty()) return status;
 

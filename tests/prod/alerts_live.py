@@ -6,7 +6,6 @@ What the test changes of the rules are times: `for`, the windows of rates and th
 
 import contextlib
 import http.client
-import http.server
 import json
 import os
 import pathlib
@@ -22,6 +21,7 @@ import time
 
 from rig import BINARY, ROOT, Authority, Server, expect, free_port, run
 from stopper import Stopper, busiest_thread
+from webhook import Webhook
 
 sys.path.insert(0, str(ROOT / "tests/e2e"))
 from lora_adapters import make_adapter  # noqa: E402
@@ -41,42 +41,6 @@ def wait(condition, what, seconds=PATIENCE):
     while not condition():
         expect(time.monotonic() < end, "never", what() if callable(what) else what)
         time.sleep(0.05)
-
-
-class Webhook:
-    """What Alertmanager sends: the last state of each (alert, instance), and all that ever fired."""
-
-    def __init__(self):
-        self.state, self.fired, self.lock = {}, {}, threading.Lock()
-        hook = self
-
-        class Receiver(http.server.BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with hook.lock:
-                    for alert in body["alerts"]:
-                        labels = alert["labels"]
-                        key = labels["alertname"], labels.get("instance")
-                        hook.state[key] = alert["status"]
-                        if alert["status"] == "firing":
-                            hook.fired.setdefault(key, labels)
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def arrived(self, name, instance):
-        with self.lock:
-            return self.state.get((name, instance)) == "firing"
-
-    def resolved(self, name, instance):
-        with self.lock:
-            return self.state.get((name, instance)) == "resolved"
 
 
 class Streams:

@@ -11,6 +11,7 @@
 
 #include "absl/time/clock.h"
 #include "fakes/temp_dir.h"
+#include "ledger/state_backup.h"
 #include "ledger/usage_book.h"
 #include "ledger/usage_loop.h"
 #include "ledger/usage_store.h"
@@ -100,6 +101,22 @@ TEST_F(UsageTest, FiguresGoOnOverRestartsAndWithoutEitherFile) {
   EXPECT_EQ(Report()[0]["requests"], 4);
   EXPECT_EQ(Report()[0]["budget_used"], 109);
   EXPECT_EQ(complaint_, "");
+}
+
+TEST_F(UsageTest, ABackupThatIsMadeAtOnceHasTheWindowAndWhoseItIs) {
+  const TempDir kept;
+  const std::string copy = kept.path() + "/copy.db";
+  {
+    const auto loop = Loop();  // which writes to the state file in a second
+    loop->book()->BeginWindow("a", absl::Now() + absl::Hours(1));
+    Count(loop->book(), "a", 100, 5);
+    ASSERT_TRUE(BackUpState(dir(), copy).ok());
+  }
+  for (const auto& file : std::filesystem::directory_iterator(dir())) std::filesystem::remove(file);
+  std::filesystem::copy_file(copy, dir() + "/state.db");
+  const auto loop = Loop();
+  EXPECT_EQ(loop->book()->WindowOf("a").used, 105);
+  EXPECT_GT(loop->book()->WindowOf("a").end, absl::Now());
 }
 
 TEST_F(UsageTest, ADamagedStateFileIsSaidAndCountingGoesOn) {
