@@ -73,6 +73,8 @@ class ModelRegistry {
   using Found = absl::StatusOr<std::shared_ptr<const ServedModel>>;
   /// As Find, of a model that requests can name at once: loads adapters, which takes long.
   virtual Found FindToServe(std::string_view name) const { return Find(name); }
+  /// The model or adapter, there or not, that operators say `name` means; else `name`.
+  virtual std::string Meaning(std::string_view name) const { return std::string(name); }
   virtual std::vector<std::shared_ptr<const ServedModel>> List() const = 0;
 };
 
@@ -96,6 +98,12 @@ struct GenerationCall {
   absl::Time arrival;                          // engine clock
   std::shared_ptr<const Principal> principal;  // access/principal.h; null: nobody was asked for
   std::optional<std::string> model;
+  // What `model` meant when it was looked up for the call, however it was called: the same model is
+  // judged by all, and serves it, whatever an alias means by then.
+  struct {
+    std::optional<std::string> name;
+    std::shared_ptr<const ServedModel> model;  // null: not looked up
+  } found;
 
   bool chat = false;
   std::vector<PromptInput> prompts;                         // not chat

@@ -23,13 +23,18 @@ std::shared_ptr<const ServedModel> AdapterRegistry::Find(std::string_view name) 
   return pointer == pointers->end() ? nullptr : FindOwn(pointer->second);
 }
 
-ModelRegistry::Found AdapterRegistry::FindToServe(std::string_view name) const {
+std::string AdapterRegistry::Meaning(std::string_view name) const {
   const std::shared_ptr<const Pointers> pointers = pointers_.Get();
   const auto pointer = pointers->find(name);
-  if (pointer != pointers->end() && FindOwn(name) == nullptr) name = pointer->second;
-  if (auto model = models_.Find(name)) return model;
+  return pointer != pointers->end() && FindOwn(name) == nullptr ? pointer->second
+                                                                : std::string(name);
+}
+
+ModelRegistry::Found AdapterRegistry::FindToServe(std::string_view name) const {
+  const std::string meant = Meaning(name);
+  if (auto model = models_.Find(meant)) return model;
   for (const auto& pool : pools_) {
-    ASSIGN_OR_RETURN(auto model, pool->FindToServe(name));
+    ASSIGN_OR_RETURN(auto model, pool->FindToServe(meant));
     if (model != nullptr) return model;
   }
   return std::shared_ptr<const ServedModel>();
@@ -83,7 +88,8 @@ absl::Status AdapterRegistry::Load(const std::optional<std::string>& base, const
                                    const std::string& path, bool in_place,
                                    AdapterCaller caller) const {
   ASSIGN_OR_RETURN(AdapterPool* const pool, PoolOf(base, caller));
-  bool taken = models_.Find(name) != nullptr || pointers_.Get()->contains(name);
+  bool taken = models_.Find(name) != nullptr ||
+               (pointers_.Get()->contains(name) && FindOwn(name) == nullptr);
   for (const auto& other : pools_)
     taken = taken || (other.get() != pool && other->Find(name) != nullptr);
   if (taken)

@@ -26,6 +26,7 @@ class AdapterRegistry final : public ModelRegistry {
 
   std::shared_ptr<const ServedModel> Find(std::string_view name) const override;
   Found FindToServe(std::string_view name) const override;
+  std::string Meaning(std::string_view name) const override;
   /// Pointers are among the aliases.
   std::vector<std::shared_ptr<const ServedModel>> List() const override;
 

@@ -22,6 +22,9 @@ constexpr char kAliasTables[] =
     "CREATE INDEX IF NOT EXISTS alias_history_of ON alias_history(alias, number);"
     "CREATE TRIGGER IF NOT EXISTS alias_history_stays BEFORE UPDATE ON alias_history "
     "BEGIN SELECT RAISE(ABORT, 'alias_history is only added to'); END;"
+    "CREATE TRIGGER IF NOT EXISTS alias_history_is_not_replaced BEFORE INSERT ON alias_history "
+    "WHEN EXISTS(SELECT 1 FROM alias_history WHERE number = NEW.number) "
+    "BEGIN SELECT RAISE(ABORT, 'alias_history is only added to'); END;"
     "CREATE TRIGGER IF NOT EXISTS alias_history_is_kept BEFORE DELETE ON alias_history "
     "BEGIN SELECT RAISE(ABORT, 'alias_history is only added to'); END;";
 

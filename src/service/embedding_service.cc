@@ -176,8 +176,7 @@ absl::StatusOr<std::shared_ptr<EmbeddingStream>> GenerationService::StartEmbeddi
     if (chain->links().empty()) chain = nullptr;
   }
   if (chain != nullptr) RETURN_IF_ERROR(PassPoolingLinks(*this, *chain, call));
-  ASSIGN_OR_RETURN(std::shared_ptr<const ServedModel> model,
-                   FindToServe(call.base.model, call.base.principal));
+  ASSIGN_OR_RETURN(std::shared_ptr<const ServedModel> model, FindToServe(call.base));
   RETURN_IF_ERROR(CheckFieldRanges(call.base));
   RETURN_IF_ERROR(CheckAbility(call, *model));
   const TenantPolicy tenant(parts_.config->Get(), call.base.principal);

@@ -107,7 +107,9 @@ absl::StatusOr<std::shared_ptr<const ServedModel>> GenerationService::Named(
     return InvalidField("model", "model is missing: say which of the served models is meant");
   }
   const std::shared_ptr<const ServedModel> known = parts_.models->Find(*name);
-  if (tenant.MayUse(known.get(), *name)) {
+  const bool by_meaning = known == nullptr && to_serve &&  // an adapter that is not loaded
+                          tenant.MayUse(nullptr, parts_.models->Meaning(*name));
+  if (by_meaning || tenant.MayUse(known.get(), *name)) {
     ModelRegistry::Found found = to_serve ? parts_.models->FindToServe(*name) : known;
     // An alias may mean another model by now, which the tenant may not use.
     if (!found.ok() || (*found != nullptr && tenant.MayUse(found->get(), *name))) return found;
@@ -115,6 +117,14 @@ absl::StatusOr<std::shared_ptr<const ServedModel>> GenerationService::Named(
   return WithField(
       absl::NotFoundError(absl::StrCat("the model \"", Shown(*name), "\" does not exist")),
       "model");
+}
+
+absl::StatusOr<std::shared_ptr<const ServedModel>> GenerationService::Found(
+    GenerationCall& call, const TenantPolicy& tenant) const {
+  if (call.found.model != nullptr && call.found.name == call.model) return call.found.model;
+  ASSIGN_OR_RETURN(auto model, Named(call.model, tenant, /*to_serve=*/true));
+  call.found = {call.model, model};
+  return model;
 }
 
 absl::Status GenerationService::Ready() const {
@@ -191,8 +201,7 @@ absl::Status GenerationService::Submit(ResponseStream& stream, const GenerationC
 absl::StatusOr<std::shared_ptr<RunningCall>> GenerationService::StartOnce(
     GenerationCall call, const TenantPolicy& tenant, std::shared_ptr<ResponseSink> sink,
     std::shared_ptr<RequestLog> log, bool last, bool* engine_refused) {
-  ASSIGN_OR_RETURN(std::shared_ptr<const ServedModel> model,
-                   Named(call.model, tenant, /*to_serve=*/true));
+  ASSIGN_OR_RETURN(std::shared_ptr<const ServedModel> model, Found(call, tenant));
   if (!model->can_generate) {
     return InvalidField("model", absl::StrCat("the model \"", model->name,
                                               "\" is an encoder, it generates no text: use ",

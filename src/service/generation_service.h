@@ -73,6 +73,10 @@ class GenerationService {
   /// The same to submit requests to: loads an adapter, which takes long.
   absl::StatusOr<std::shared_ptr<const ServedModel>> FindToServe(
       const std::optional<std::string>& name, const PrincipalPtr& caller) const;
+  /// The same of a call's model, once for the name that it has.
+  absl::StatusOr<std::shared_ptr<const ServedModel>> FindToServe(GenerationCall& call) const {
+    return Found(call, TenantPolicy(parts_.config->Get(), call.principal));
+  }
 
   /// Whether the caller's tenant may use the model that it calls `name`.
   bool MayUse(const PrincipalPtr& caller, const ServedModel& model, std::string_view name) const {
@@ -117,6 +121,8 @@ class GenerationService {
   absl::StatusOr<std::shared_ptr<const ServedModel>> Named(const std::optional<std::string>& name,
                                                            const TenantPolicy& tenant,
                                                            bool to_serve) const;
+  absl::StatusOr<std::shared_ptr<const ServedModel>> Found(GenerationCall& call,
+                                                           const TenantPolicy& tenant) const;
   using Started = absl::StatusOr<std::shared_ptr<RunningCall>>;
   /// Through the chain, in service/start_call.cc. `tenant`: by the configuration that was in force
   /// when the call came, which it keeps.

@@ -47,7 +47,7 @@ absl::Status PassPoolingLinks(const GenerationService& service, ChainCall& chain
   const size_t sent = call.base.prompts.size();
   for (const std::shared_ptr<ChainLink>& link : chain.links()) {
     if (link->cache() != nullptr) continue;  // keeps texts
-    const auto found = service.FindToServe(call.base.model, call.base.principal);
+    const auto found = service.FindToServe(call.base);
     LinkView view = chain.OutView();
     view.call = &call.base;
     view.model = found.ok() ? found->get() : nullptr;

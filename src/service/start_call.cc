@@ -115,8 +115,7 @@ absl::StatusOr<std::shared_ptr<RunningCall>> GenerationService::StartInChain(
   if (answered != nullptr) return answered;
   if (chain->filters_output()) {
     RETURN_IF_ERROR(CheckNoTokens(call));
-    ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model,
-                     Named(call.model, tenant, /*to_serve=*/true));
+    ASSIGN_OR_RETURN(const std::shared_ptr<const ServedModel> model, Found(call, tenant));
     if (model->tokenizer == nullptr)
       return InvalidField("model", "guards cannot read what a model without a tokenizer says");
   }
@@ -133,7 +132,7 @@ absl::StatusOr<std::shared_ptr<ResponseSink>> GenerationService::PassLinks(
   const CpuPart part(FrontPart::kChain);
   for (const std::shared_ptr<ChainLink>& link : chain.links()) {
     // A link may have named another model; whether there is one, whoever starts the call says.
-    const auto found = Named(call.model, tenant, /*to_serve=*/true);
+    const auto found = Found(call, tenant);
     const std::shared_ptr<const ServedModel> model = found.ok() ? *found : nullptr;
     if (link->cache() != nullptr) {
       const std::string owner = tenant.CacheOwner();
@@ -201,7 +200,10 @@ absl::Status GenerationService::AnswerAgain(const KeptAnswer& kept, const Genera
 absl::StatusOr<std::shared_ptr<RunningCall>> GenerationService::StartOnModels(
     const GenerationCall& call, const TenantPolicy& tenant, std::shared_ptr<ResponseSink> sink,
     std::shared_ptr<RequestLog> log) {
-  const auto named = Named(call.model, tenant, /*to_serve=*/false);
+  using Model = absl::StatusOr<std::shared_ptr<const ServedModel>>;
+  const Model named = call.found.model != nullptr && call.found.name == call.model
+                          ? Model(call.found.model)
+                          : Named(call.model, tenant, /*to_serve=*/false);
   const auto& models = tenant.config().models;
   std::vector<std::string> others;
   if (named.ok()) {

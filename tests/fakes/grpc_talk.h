@@ -46,6 +46,7 @@ struct GrpcTalk : Talk {
 template <typename Call>
 absl::Duration WithDeadlines(const FakeEngine& engine, Call call) {
   for (auto timeout = std::chrono::milliseconds(300);; timeout *= 2) {
+    CHECK(timeout < std::chrono::minutes(4));
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + timeout);
     call(context);

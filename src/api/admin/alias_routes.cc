@@ -90,8 +90,16 @@ void RespondHistory(HttpExchange& exchange, AliasBook* book) {
   RespondJson(exchange, out + "]}");
 }
 
+/// As the history has it: the process at the other end of a socket, else tenant and key.
+std::string WhoAsks(const HttpRequest& request) {
+  if (request.peer_uid) return absl::StrCat("uid:", *request.peer_uid);
+  const Principal& caller = *request.principal;
+  return caller.key_id.empty() ? caller.tenant : absl::StrCat(caller.tenant, "/", caller.key_id);
+}
+
 absl::Status ReadWish(AliasVerb verb, const HttpRequest& request, AliasWish& wish) {
   wish.alias = request.path_argument;
+  wish.who = WhoAsks(request);
   if (verb == AliasVerb::kDelete) wish.to = "";
   if (!request.body.empty()) {
     ASSIGN_OR_RETURN(const WireDocument document, WireDocument::Parse(request.body));
@@ -110,34 +118,27 @@ absl::Status ReadWish(AliasVerb verb, const HttpRequest& request, AliasWish& wis
   return InvalidField("to", "to: expected the name of a model or an adapter that is served");
 }
 
-/// As the history has it: the process at the other end of a socket, else tenant and key.
-std::string WhoAsks(const HttpRequest& request) {
-  if (request.peer_uid) return absl::StrCat("uid:", *request.peer_uid);
-  const Principal& caller = *request.principal;
-  return caller.key_id.empty() ? caller.tenant : absl::StrCat(caller.tenant, "/", caller.key_id);
-}
-
-absl::StatusOr<AliasChange> ChangeAlias(AliasVerb verb, const HttpRequest& request,
-                                        AliasBook* book) {
-  AliasWish wish;
-  RETURN_IF_ERROR(ReadWish(verb, request, wish));
+absl::StatusOr<AliasChange> ChangeAlias(const AliasWish& wish, AliasBook* book) {
   if (book == nullptr) {
     return absl::FailedPreconditionError(
         "managed_by_file: aliases are those of the configuration (registry.aliases: file)");
   }
-  wish.who = WhoAsks(request);
   return book->Change(wish);
 }
 
 Endpoint AliasRoute(GenerationService& service, AliasBook* book, AliasVerb verb) {
   return OnTextWorker(service, [&service, book, verb](std::shared_ptr<HttpExchange> exchange) {
     const HttpRequest& request = exchange->request();
-    const absl::StatusOr<AliasChange> change = ChangeAlias(verb, request, book);
+    AliasWish wish;
+    const absl::StatusOr<AliasChange> change = [&]() -> absl::StatusOr<AliasChange> {
+      RETURN_IF_ERROR(ReadWish(verb, request, wish));
+      const TextLoop::Wait wait(service.loop());  // of a disk that is slow, and whoever uses it
+      return ChangeAlias(wish, book);
+    }();
+    const std::string to = change.ok() ? change->to : wish.to.value_or("");
     RecordAct(service, request, kAliasActions[static_cast<size_t>(verb)],
-              change.ok() && !change->to.empty()
-                  ? absl::StrCat(request.path_argument, " -> ", change->to)
-                  : request.path_argument,
-              change.status());
+              to.empty() ? request.path_argument : absl::StrCat(request.path_argument, " -> ", to),
+              change.status(), wish.reason);
     if (!change.ok()) return RespondAliasError(*exchange, change.status());
     RespondJson(*exchange, ChangeJson(*change));
   });
@@ -147,19 +148,22 @@ Endpoint AliasRoute(GenerationService& service, AliasBook* book, AliasVerb verb)
 
 void AddAliasRoutes(Router& router, GenerationService& service, AliasBook* book) {
   constexpr RouteAccess kModel = RouteAccess::Needs(Permission::kModel);
+  // Not `model`, which every client of a server without made keys has: it moves all tenants.
+  constexpr RouteAccess kRollout = RouteAccess::Needs(Permission::kRollout);
   router.Add("GET", "/admin/v1/aliases", kModel,
              OnTextWorker(service, [&service, book](std::shared_ptr<HttpExchange> exchange) {
                RespondJson(*exchange, AliasList(*service.config().Get(), book));
              }));
   router.Add("GET", "/admin/v1/aliases/{alias}/history", kModel,
-             OnTextWorker(service, [book](std::shared_ptr<HttpExchange> exchange) {
+             OnTextWorker(service, [&service, book](std::shared_ptr<HttpExchange> exchange) {
+               const TextLoop::Wait wait(service.loop());
                RespondHistory(*exchange, book);
              }));
-  router.Add("POST", "/admin/v1/aliases/{alias}/rollback", kModel,
+  router.Add("POST", "/admin/v1/aliases/{alias}/rollback", kRollout,
              AliasRoute(service, book, AliasVerb::kRollback));
-  router.Add("POST", "/admin/v1/aliases/{alias}", kModel,
+  router.Add("POST", "/admin/v1/aliases/{alias}", kRollout,
              AliasRoute(service, book, AliasVerb::kSet));
-  router.Add("DELETE", "/admin/v1/aliases/{alias}", kModel,
+  router.Add("DELETE", "/admin/v1/aliases/{alias}", kRollout,
              AliasRoute(service, book, AliasVerb::kDelete));
 }
 

@@ -157,9 +157,13 @@ TEST_F(AliasesTest, OneOfManyThatSawTheSameWins) {
     std::vector<std::thread> threads;
     for (int i = 0; i < kThreads; ++i) {
       threads.emplace_back([&] {
-        const auto store = Store();
-        const auto change =
-            store->Change(Wish("a", std::to_string(round + 1), std::to_string(round)), AnyTarget);
+        absl::StatusOr<AliasChange> change = absl::UnavailableError("");
+        while (change.status().code() == absl::StatusCode::kUnavailable) {  // a slow disk
+          const auto store = Store();
+          if (store == nullptr) continue;
+          change =
+              store->Change(Wish("a", std::to_string(round + 1), std::to_string(round)), AnyTarget);
+        }
         if (change.ok()) ++won;
         if (change.status().code() == absl::StatusCode::kAborted) ++lost;
       });
@@ -180,6 +184,9 @@ TEST_F(AliasesTest, KeepTheirHistoryAsItWasWritten) {
   ASSERT_TRUE(Store()->Change(Wish("a", "v1"), AnyTarget).ok());
   EXPECT_THAT(Say("UPDATE alias_history SET who = 'bob'"), HasSubstr("only added to"));
   EXPECT_THAT(Say("DELETE FROM alias_history"), HasSubstr("only added to"));
+  EXPECT_THAT(Say("INSERT OR REPLACE INTO alias_history SELECT number, alias, \"from\", \"to\", "
+                  "'bob', \"when\", reason FROM alias_history"),
+              HasSubstr("only added to"));
   EXPECT_EQ(Store()->History("a", 9)->front().who, "ann");
   struct stat mode {};
   ASSERT_EQ(stat(file.c_str(), &mode), 0);

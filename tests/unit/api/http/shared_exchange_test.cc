@@ -8,6 +8,9 @@
 #include <random>
 #include <thread>
 
+#include "absl/time/clock.h"
+#include "fakes/patience.h"
+
 namespace penstock {
 namespace {
 
@@ -308,8 +311,10 @@ TEST_F(SharedExchangeTest, EveryoneGetsAllInOrderWhoeverComesAndGoes) {
       if (i % 4 == 3) clients[i]->Leave();
     }
     work.join();
+    const absl::Time end = absl::Now() + absl::FromChrono(kPatience);
     for (size_t i = 0; i < clients.size(); ++i) {
-      while (joined[i] && i % 4 != 3 && !clients[i]->ended()) std::this_thread::yield();
+      while (joined[i] && i % 4 != 3 && !clients[i]->ended() && absl::Now() < end)
+        std::this_thread::yield();
     }
     over = true;
     drain.join();
