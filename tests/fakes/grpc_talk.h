@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "api/grpc/grpc_server.h"
+#include "base/status_macros.h"
 #include "fakes/talk_fixture.h"
 #include "penstock/v1/inference.grpc.pb.h"
 
