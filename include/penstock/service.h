@@ -98,12 +98,8 @@ struct GenerationCall {
   absl::Time arrival;                          // engine clock
   std::shared_ptr<const Principal> principal;  // access/principal.h; null: nobody was asked for
   std::optional<std::string> model;
-  // What `model` meant when it was looked up for the call, however it was called: the same model is
-  // judged by all, and serves it, whatever an alias means by then.
-  struct {
-    std::optional<std::string> name;
-    std::shared_ptr<const ServedModel> model;  // null: not looked up
-  } found;
+  // (name, what it meant when it was looked up): who judges the call judges what serves it.
+  std::pair<std::optional<std::string>, std::shared_ptr<const ServedModel>> found;
 
   bool chat = false;
   std::vector<PromptInput> prompts;                         // not chat
@@ -120,8 +116,7 @@ struct GenerationCall {
   std::optional<int64_t> reasoning_budget;     // thinking_token_budget
   std::shared_ptr<const GrammarSpec> grammar;  // what the answer must match
   std::string grammar_field;                   // the field that says so
-  std::optional<std::string> chat_template;
-  std::optional<std::string> reasoning_effort;
+  std::optional<std::string> chat_template, reasoning_effort;
   std::optional<bool> add_generation_prompt, continue_final_message, add_special_tokens;
 
   std::optional<int64_t> max_tokens, max_completion_tokens, min_tokens, n, best_of, seed, top_k,
@@ -155,9 +150,7 @@ struct CallError {
 };
 
 struct UsageTotals {
-  int64_t prompt_tokens = 0;
-  int64_t completion_tokens = 0;
-  int64_t cached_tokens = 0;
+  int64_t prompt_tokens = 0, completion_tokens = 0, cached_tokens = 0;
   int64_t reasoning_tokens = 0;  // of completion_tokens
 };
 

@@ -121,7 +121,7 @@ absl::StatusOr<std::shared_ptr<const ServedModel>> GenerationService::Named(
 
 absl::StatusOr<std::shared_ptr<const ServedModel>> GenerationService::Found(
     GenerationCall& call, const TenantPolicy& tenant) const {
-  if (call.found.model != nullptr && call.found.name == call.model) return call.found.model;
+  if (call.found.second != nullptr && call.found.first == call.model) return call.found.second;
   ASSIGN_OR_RETURN(auto model, Named(call.model, tenant, /*to_serve=*/true));
   call.found = {call.model, model};
   return model;

@@ -201,8 +201,8 @@ absl::StatusOr<std::shared_ptr<RunningCall>> GenerationService::StartOnModels(
     const GenerationCall& call, const TenantPolicy& tenant, std::shared_ptr<ResponseSink> sink,
     std::shared_ptr<RequestLog> log) {
   using Model = absl::StatusOr<std::shared_ptr<const ServedModel>>;
-  const Model named = call.found.model != nullptr && call.found.name == call.model
-                          ? Model(call.found.model)
+  const Model named = call.found.second != nullptr && call.found.first == call.model
+                          ? Model(call.found.second)
                           : Named(call.model, tenant, /*to_serve=*/false);
   const auto& models = tenant.config().models;
   std::vector<std::string> others;
