@@ -101,7 +101,7 @@ def test_a_stream_under_a_key_is_one_for_all_who_ask(demo):
             answers = list(pool.map(lambda _: ask(demo, path, body, key), range(10)))
         answers.append(ask(demo, path, body, key))
         assert {status for status, _, _ in answers} == {200}, answers[0]
-        assert len({text for _, _, text in answers}) == 1 and len(answers[0][2]) > 2000
+        assert len({text for _, _, text in answers}) == 1 and b"data: " in answers[0][2]
         assert answers[-1][1]["Content-Type"].startswith("text/event-stream") and answers[-1][1]["Idempotent-Replayed"]
         before += 1
         assert demo.metric("vllm:request_success_total") == before, path
