@@ -102,7 +102,10 @@ def test_rounds_are_compared_and_reported(serve, tmp_path):
     targets = ["--target", f"127.0.0.1:{port}", "--target", f"localhost:{port}"]
     bench("bench", "serve", *targets, *SMALL, "--rounds", 3, "--output", out, "--allow-busy-generator")
     rows = json.loads(bench("bench", "compare", out, "--json").stdout)
-    assert rows["interleaved"] and all(row["rounds"] == 3 for row in rows["ratios"])
+    # Where all of a round's answers came in one piece each, nothing is between their tokens.
+    rounds = {row["metric"]: row["rounds"] for row in rows["ratios"]}
+    assert rows["interleaved"] and max(rounds.values()) == 3
+    assert {metric for metric, n in rounds.items() if n < 3 and not metric.startswith("itl_")} == set(), rounds
     assert not [w for w in rows["warnings"] if w["kind"] != "generator"]
     assert {"ttft_seconds.p50", "output_tokens_per_second"} <= {row["metric"] for row in rows["ratios"]}
     bench("bench", "report", out, "--output", page)
