@@ -141,7 +141,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(terminal):
     one.prompt()
     for _ in range(50):  # until the key comes before the end of the answer
         one.send(b"Tell me a long story of the sea and of all who sailed on it.\r")
-        one.until(lambda s: len(s.rpartition(b"\x1b[?2004l")[2]) > 20)
+        one.until(lambda s: len(s.partition(b"\x1b[?2004l")[2]) > 20)
         one.send(CTRL_C)
         said = one.prompt()
         if "(stopped)" in said:
