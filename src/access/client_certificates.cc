@@ -123,7 +123,7 @@ bool ClientCertificates::Accepts(std::string_view certificate_pem,
   const ChainPtr chain(sk_X509_new_null(),
                        [](STACK_OF(X509) * all) { sk_X509_pop_free(all, X509_free); });
   for (CertificatePtr& one : ReadCertificates(chain_pem)) {
-    if (sk_X509_push(chain.get(), one.get()) > 0) one.release();
+    if (sk_X509_push(chain.get(), one.get()) > 0) static_cast<void>(one.release());
   }
   return Judge(own.front().get(), chain.get());
 }
