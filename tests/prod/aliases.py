@@ -4,7 +4,6 @@ import concurrent.futures
 import json
 import os
 import pathlib
-import signal
 import sqlite3
 import tempfile
 import threading
@@ -228,33 +227,24 @@ def streams_stay(server, admin):
     expect((model_of("the-stream"), model_of("the-next")) == ("demo", "other"), "who answered")
 
 
-def reload(server, edit):
-    changed = json.loads(server.config_path.read_text())
-    edit(changed)
-    hashes = server.log.count("configuration taken")
-    server.config_path.write_text(json.dumps(changed))
-    server.process.send_signal(signal.SIGHUP)
-    server.wait(lambda: server.log.count("configuration taken") > hashes, "a reload")
-
-
 def the_file_wins(server, admin):
     admin.set("shadowed", "demo")
-    reload(server, lambda c: c["models"]["other"].update(aliases=["third", "shadowed"]))
+    server.edit_config(lambda c: c["models"]["other"].update(aliases=["third", "shadowed"]))
     expect(means(server, "shadowed") == "other", "the configuration's")
     server.wait(lambda: 'alias \\"shadowed\\" of the state file serves nobody' in server.log, "said")
     row = [row for row in admin.call("GET")[1]["aliases"] if row["alias"] == "shadowed" and row["source"] == "state"]
     expect(len(row) == 1 and not row[0]["active"] and "an alias of the model other" in row[0]["why"], row)
     is_refused(admin.set("shadowed", "other"), 409, "managed_by_file")
-    reload(server, lambda c: c["models"]["other"].update(aliases=["third"]))
+    server.edit_config(lambda c: c["models"]["other"].update(aliases=["third"]))
     expect(means(server, "shadowed") == "demo" and admin.rows()["shadowed"]["active"], "its own again")
     # Who may use the alias, or the model that it means, is served; others are not told of either.
-    reload(server, lambda c: c.update(tenants={"anonymous": {"models": ["shadowed"]}}))
+    server.edit_config(lambda c: c.update(tenants={"anonymous": {"models": ["shadowed"]}}))
     expect(ask(server, "shadowed") == 200 and ask(server, "demo") == 404, "by the alias's name")
-    reload(server, lambda c: c.update(tenants={"anonymous": {"models": ["other"]}}))
+    server.edit_config(lambda c: c.update(tenants={"anonymous": {"models": ["other"]}}))
     expect(ask(server, "shadowed") == 404, "it means another")
     admin.set("shadowed", "other")
     expect(ask(server, "shadowed") == 200, "by the model's name")
-    reload(server, lambda c: c.pop("tenants"))
+    server.edit_config(lambda c: c.pop("tenants"))
 
 
 def audited(server):

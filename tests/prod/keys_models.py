@@ -1,7 +1,6 @@
 """Keys that may use some models only, roles that a reload adds, and a limit of gRPC that a reload changes."""
 
 import json
-import signal
 import sqlite3
 
 from rig import BINARY, ROOT, expect, run, serving
@@ -27,15 +26,6 @@ def may(server, key, model):
 
 def listed(server, key):
     return sorted(row["id"] for row in json.loads(server.call("GET", "/v1/models", credential=key)[1])["data"])
-
-
-def change(server, edit):
-    config = json.loads(server.config_path.read_text())
-    edit(config)
-    hashes = server.log.count("configuration taken")
-    server.config_path.write_text(json.dumps(config))
-    server.process.send_signal(signal.SIGHUP)
-    server.wait(lambda: server.log.count("configuration taken") > hashes, "a reload")
 
 
 def models_of_keys(server):
@@ -70,12 +60,12 @@ def roles_of_a_reload(server):
               "--tenant", "clinic", "--role", "reader"]
     done = run(*create)
     expect(done.returncode == 1 and "there is no role reader" in done.stderr, done.stderr)
-    change(server, lambda c: c.update(roles={"user": ["infer"], "reader": ["infer"]}))
+    server.edit_config(lambda c: c.update(roles={"user": ["infer"], "reader": ["infer"]}))
     done = run(*create)
     expect(done.returncode == 0, "a role that the running server has learned", done.stderr)
     key = json.loads(done.stdout)["key"]
     server.wait(lambda: server.call("GET", "/v1/models", credential=key)[0] == 200, "its permission")
-    change(server, lambda c: c.update(roles={"user": ["infer"], "other": ["infer"]}))
+    server.edit_config(lambda c: c.update(roles={"user": ["infer"], "other": ["infer"]}))
     expect(run(*create).returncode == 1, "a role that is gone")
     expect(server.call("GET", "/v1/models", credential=key)[0] == 403, "a key of a role that is gone")
 
@@ -120,12 +110,12 @@ def grpc_follows_max_body(server):
 
         most = grpc.StatusCode.RESOURCE_EXHAUSTED
         expect(send("Tokenize", 60_000)[0] == grpc.StatusCode.OK, "below the limit")
-        change(server, lambda c: c.update(limits={"max_body": "50KiB"}))
+        server.edit_config(lambda c: c.update(limits={"max_body": "50KiB"}))
         for name in ("Tokenize", "Generate"):
             code, details = send(name, 60_000)
             expect(code == most and "limits.max_body" in details, name, code, details)
         expect(send("Tokenize", 40_000)[0] == grpc.StatusCode.OK, "below the new limit")
-        change(server, lambda c: c.update(limits={"max_body": "32MiB"}))
+        server.edit_config(lambda c: c.update(limits={"max_body": "32MiB"}))
         code, details = send("Generate", 20 << 20)  # more than the limit at the start, and than the model's context
         expect(code == grpc.StatusCode.INVALID_ARGUMENT, code, details)
 

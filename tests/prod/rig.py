@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import random
+import signal
 import socket
 import ssl
 import subprocess
@@ -120,6 +121,15 @@ class Server:
     @property
     def log(self):
         return self.log_path.read_text()
+
+    def edit_config(self, edit):
+        """Has `edit` change the configuration in its place, and waits until the server has taken it."""
+        config = json.loads(self.config_path.read_text())
+        edit(config)
+        taken = self.log.count("configuration taken")
+        self.config_path.write_text(json.dumps(config))
+        self.process.send_signal(signal.SIGHUP)
+        self.wait(lambda: self.log.count("configuration taken") > taken, "a reload")
 
     def wait(self, condition, what, seconds=60):
         end = time.monotonic() + seconds
