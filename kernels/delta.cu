@@ -30,6 +30,7 @@ __device__ float InputBefore(const DeltaRuleArgs& a, const DeltaSequence& s, int
 /// The convolution over time and SiLU, then unit length of q and k heads, q over sqrt(key_dim).
 template <class T>
 __global__ void __launch_bounds__(kConvWarps * 32) DeltaConvKernel(DeltaRuleArgs a) {
+  PdlTrigger();
   PdlWait();
   const int lane = threadIdx.x % 32;
   const int32_t head = blockIdx.y * kConvWarps + threadIdx.x / 32;
@@ -66,6 +67,7 @@ __global__ void __launch_bounds__(kConvWarps * 32) DeltaConvKernel(DeltaRuleArgs
 /// The last conv_width - 1 positions become what the next step convolves with.
 template <class T>
 __global__ void __launch_bounds__(kHistoryThreads) DeltaHistoryKernel(DeltaRuleArgs a) {
+  PdlTrigger();
   PdlWait();
   const int32_t c = blockIdx.x * kHistoryThreads + threadIdx.x;
   if (c >= a.channels()) return;
@@ -84,6 +86,7 @@ __device__ float Softplus(float x) { return x > 20.0f ? x : log1pf(Exp(x)); }
 /// state, in registers, over all rows of a sequence.
 template <class T, int kKeys>
 __global__ void __launch_bounds__(kScanThreads) DeltaScanKernel(DeltaRuleArgs a) {
+  PdlTrigger();
   PdlWait();
   constexpr int kRuns = kKeys / (kScanParts * kKeysAtOnce);
   const int lane = threadIdx.x % 32;

@@ -88,6 +88,7 @@ __device__ float ElementAt(const EmbedCodesArgs& a, int32_t row, int32_t column)
 
 template <class T>
 __global__ void __launch_bounds__(kDequantThreads) EmbedCodesKernel(EmbedCodesArgs a) {
+  PdlTrigger();
   PdlWait();
   const int32_t id = a.ids[blockIdx.x];
   const auto* bytes = static_cast<const int8_t*>(a.codes) + id * PlainRowBytes(a.k, 1);

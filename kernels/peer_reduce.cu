@@ -8,7 +8,7 @@ namespace {
 template <ReduceForm kForm>
 __global__ void __launch_bounds__(kReduceThreads, 1)
     PeerReduceKernel(const __grid_constant__ PeerReduceArgs a) {
-  PdlWait();
+  PdlWait();  // and no PdlTrigger: ranks of one GPU need the room that the next kernel would take
   ReduceGroup group;
   group.block = static_cast<int>(blockIdx.x);
   group.blocks = static_cast<int>(gridDim.x);

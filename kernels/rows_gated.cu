@@ -46,6 +46,7 @@ __device__ float ClampedSwiglu(float gate, float up, float limit, float alpha) {
 
 template <class T, bool kBytes, int kCount>
 __global__ void __launch_bounds__(kRowThreads) GatedKernel(GatedArgs a) {
+  PdlTrigger();
   PdlWait();
   const int64_t row = blockIdx.x;
   RowWriter<T, kBytes> writer(a.y, row, static_cast<T*>(DynamicShared()));

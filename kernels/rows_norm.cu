@@ -8,6 +8,7 @@ namespace {
 
 template <class From, class T, int kCount>
 __global__ void __launch_bounds__(kRowThreads) EmbedKernel(EmbedArgs a) {
+  PdlTrigger();
   PdlWait();
   const int64_t row = blockIdx.x;
   const int64_t id = a.ids == nullptr ? row : a.ids[row];
@@ -45,6 +46,7 @@ __device__ void LoadAndAdd(const NormArgs& a, int64_t row, int32_t i, float (&v)
 
 template <class T, bool kBytes, int kCount>
 __global__ void __launch_bounds__(kRowThreads) NormKernel(NormArgs a) {
+  PdlTrigger();
   PdlWait();
   const int64_t row = blockIdx.x;
   T* x = static_cast<T*>(DynamicShared());  // [width]

@@ -88,6 +88,7 @@ __device__ void WarpCache(const RopeArgs& a, int64_t row, Part part, int32_t kv_
 
 template <class T, class Kv>
 __global__ void __launch_bounds__(kWarps * 32) RopeKernel(RopeArgs a, int32_t num_all_heads) {
+  PdlTrigger();
   PdlWait();
   SHARED_ARRAY(float, heads, kWarps* kMaxDim);
   const int warp = threadIdx.x / 32;

@@ -10,6 +10,7 @@ constexpr int kThreads = 256;
 
 /// One part of one row: four neighbouring ids a thread at a time, which share a block of noise.
 __global__ void __launch_bounds__(kThreads) ScanKernel(ScanArgs a) {
+  PdlTrigger();
   PdlWait();
   SHARED_ARRAY(ScanBest, warps, kScanRules * kThreads / kWarpLanes);
   const ScanRow row = a.rows[blockIdx.y];
@@ -45,6 +46,7 @@ __global__ void __launch_bounds__(kThreads) ScanKernel(ScanArgs a) {
 
 /// The parts of a row, by one warp.
 __global__ void __launch_bounds__(kWarpLanes) ScanMergeKernel(ScanArgs a, int32_t num_parts) {
+  PdlTrigger();
   PdlWait();
   const ScanBest* partial = a.partial + int64_t{blockIdx.x} * num_parts * kScanRules;
   int32_t token = -1;

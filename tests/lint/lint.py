@@ -145,6 +145,23 @@ def threads():
             yield f"{path.relative_to(ROOT)}: no sleeping in src"
 
 
+def kernels():
+    """A kernel may begin before the one before it has ended, and lets the one after it begin (docs/adding-a-kernel.md)."""
+    begins_late = {"peer_reduce.cu"}  # waits for other ranks, which may need what the next kernel would take
+    within = {"WalkSteps": "gemm_skinny.cuh", "AttentionTile16": "attention_tile16.cuh"}  # what kernels call
+    for path in sources("kernels"):
+        if path.suffix not in (".cu", ".cuh"):
+            continue
+        for kernel in re.finditer(r"__global__[^;{]*?(\w+Kernel)\(.*?\n}\n", path.read_text(), re.S):
+            body = kernel[0]
+            for name, file in within.items():
+                if name in body:
+                    body += (ROOT / "kernels" / file).read_text()
+            for call in ("PdlWait", "PdlTrigger"):
+                if f"{call}();" not in body and not (call == "PdlTrigger" and path.name in begins_late):
+                    yield f"{path.relative_to(ROOT)}: {kernel[1]} does not execute {call}"
+
+
 def journey():
     """The files that pages name exist, those of the README's journey among them."""
     for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
@@ -156,7 +173,7 @@ def journey():
                 yield f"{page}: {name} does not exist"
 
 
-CHECKS = {f.__name__: f for f in (layers, sizes, headers, words, threads, journey)}
+CHECKS = {f.__name__: f for f in (layers, sizes, headers, words, threads, kernels, journey)}
 
 if __name__ == "__main__":
     problems = list(CHECKS[sys.argv[1]]())
