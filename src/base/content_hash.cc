@@ -74,6 +74,7 @@ absl::StatusOr<uint64_t> HashFile(const std::string& path, WorkerPool& pool, int
   pool.ParallelFor(static_cast<int64_t>(hashes.size()), [&](int64_t i) {
     hashes[i] = ContentHash(all.subspan(i * kHashChunk, kHashChunk));
   });
+  RETURN_IF_ERROR(file.Intact());
   return JoinHashes(hashes);
 }
 

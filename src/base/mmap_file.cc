@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "base/lost_pages.h"
 
 namespace penstock {
 
@@ -21,33 +22,64 @@ absl::StatusOr<MmapFile> MmapFile::Open(const std::string& path) {
     ::close(fd);
     return absl::InvalidArgumentError(absl::StrCat(path, " is not a regular file"));
   }
+  MmapFile file;
+  file.path_ = path;
+  file.device_ = info.st_dev;
+  file.inode_ = info.st_ino;
+  file.written_ = WrittenOf(info);
   const auto size = static_cast<size_t>(info.st_size);
   if (size == 0) {
     ::close(fd);
-    return MmapFile(nullptr, 0);
+    return file;
   }
   void* data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
   const int error = errno;
   ::close(fd);
   if (data == MAP_FAILED) return absl::ErrnoToStatus(error, absl::StrCat("cannot map ", path));
-  return MmapFile(static_cast<const std::byte*>(data), size);
+  file.data_ = static_cast<const std::byte*>(data);
+  file.size_ = size;
+  WatchMapping(data, size, path, LostPage::kIsZeros);
+  return file;
 }
 
-MmapFile::MmapFile(MmapFile&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+MmapFile::Written MmapFile::WrittenOf(const struct stat& info) {
+  return {info.st_size, info.st_mtim.tv_sec, info.st_mtim.tv_nsec};
+}
+
+MmapFile::MmapFile(MmapFile&& other) noexcept { *this = std::move(other); }
 
 MmapFile& MmapFile::operator=(MmapFile&& other) noexcept {
+  std::swap(path_, other.path_);
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
+  std::swap(device_, other.device_);
+  std::swap(inode_, other.inode_);
+  std::swap(written_, other.written_);
   return *this;
 }
 
-void MmapFile::DropPages() const {
-  if (data_ != nullptr) ::madvise(const_cast<std::byte*>(data_), size_, MADV_DONTNEED);
+absl::Status MmapFile::Intact() const {
+  struct stat now;
+  const bool same =
+      ::stat(path_.c_str(), &now) == 0 && now.st_dev == device_ && now.st_ino == inode_;
+  if ((data_ != nullptr && HasLostPages(data_)) || (same && WrittenOf(now) != written_)) {
+    return absl::DataLossError(absl::StrCat(
+        path_,
+        " was written or cut while it was read; put a new file in its place by renaming it"));
+  }
+  return absl::OkStatus();
+}
+
+void MmapFile::KeepForUse() const {
+  if (data_ == nullptr) return;
+  SetLostPage(data_, LostPage::kEndsIt);
+  ::madvise(const_cast<std::byte*>(data_), size_, MADV_DONTNEED);
 }
 
 MmapFile::~MmapFile() {
-  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+  if (data_ == nullptr) return;
+  UnwatchMapping(data_);
+  ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
 }  // namespace penstock

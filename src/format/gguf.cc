@@ -198,8 +198,13 @@ absl::StatusOr<std::vector<std::string_view>> Gguf::Strings(std::string_view key
   return out;
 }
 
-void Gguf::DropPages() const {
-  for (const MmapFile& file : files_) file.DropPages();
+void Gguf::KeepForUse() const {
+  for (const MmapFile& file : files_) file.KeepForUse();
+}
+
+absl::Status Gguf::Intact() const {
+  for (const MmapFile& file : files_) RETURN_IF_ERROR(file.Intact());
+  return absl::OkStatus();
 }
 
 }  // namespace penstock

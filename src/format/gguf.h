@@ -88,7 +88,9 @@ class Gguf {
   const GgufContents& contents() const { return contents_; }
   const std::vector<std::string>& paths() const { return paths_; }
   /// Lets resident pages go.
-  void DropPages() const;
+  void KeepForUse() const;
+  /// Of all files, as MmapFile's.
+  absl::Status Intact() const;
 
  private:
   absl::Status AddFile(const std::string& path, int64_t shard, int64_t num_shards);

@@ -70,7 +70,9 @@ absl::StatusOr<std::string> ReadTextFile(const std::string& path, size_t max_byt
     return absl::InvalidArgumentError(
         absl::StrCat(path, " has ", file.bytes().size(), " bytes, expected at most ", max_bytes));
   }
-  return std::string(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
+  std::string text(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
+  RETURN_IF_ERROR(file.Intact());
+  return text;
 }
 
 }  // namespace penstock

@@ -259,8 +259,13 @@ absl::StatusOr<Safetensors> Safetensors::OpenModel(const std::string& dir) {
   return result;
 }
 
-void Safetensors::DropPages() const {
-  for (const MmapFile& file : files_) file.DropPages();
+void Safetensors::KeepForUse() const {
+  for (const MmapFile& file : files_) file.KeepForUse();
+}
+
+absl::Status Safetensors::Intact() const {
+  for (const MmapFile& file : files_) RETURN_IF_ERROR(file.Intact());
+  return absl::OkStatus();
 }
 
 const SafetensorsEntry* Safetensors::Find(std::string_view name) const {

@@ -37,7 +37,9 @@ class Safetensors {
   static absl::StatusOr<Safetensors> OpenModel(const std::string& dir);
 
   /// Lets resident pages go, for when most tensors were copied elsewhere.
-  void DropPages() const;
+  void KeepForUse() const;
+  /// Of all files, as MmapFile's.
+  absl::Status Intact() const;
   /// nullptr where there is no tensor of that name.
   const SafetensorsEntry* Find(std::string_view name) const;
   const Entries& entries() const { return entries_; }

@@ -25,6 +25,7 @@ absl::StatusOr<std::vector<DenseModule>> LoadDenseModules(const std::string& dir
       ASSIGN_OR_RETURN(const HostTensor bias, source->Get("linear.bias", {dense.out_size}));
       module.bias = Widen(bias);
     }
+    RETURN_IF_ERROR(source->Intact());
     modules.push_back(std::move(module));
   }
   return modules;

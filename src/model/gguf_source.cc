@@ -71,7 +71,7 @@ absl::StatusOr<std::unique_ptr<GgufSource>> GgufSource::Make(std::shared_ptr<con
   return std::unique_ptr<GgufSource>(new GgufSource(std::move(file), arch, heads));
 }
 
-GgufSource::~GgufSource() { file_->DropPages(); }
+GgufSource::~GgufSource() { file_->KeepForUse(); }
 
 absl::Status GgufSource::Problem(const GgufTensor* tensor, const std::string& name,
                                  const std::string& problem) const {

@@ -26,6 +26,7 @@ class GgufSource final : public TensorSource {
   bool Has(const std::string& name) const override;
   std::vector<StoredTensor> Stored() const override;
   std::vector<std::string> Files() const override { return file_->paths(); }
+  absl::Status Intact() const override { return file_->Intact(); }
   /// Quantised tensors as float32.
   absl::StatusOr<HostTensor> Get(const std::string& name, absl::Span<const int64_t> shape) override;
   /// Quantised layers as codes, in no more memory than the file's.

@@ -35,6 +35,7 @@ class QuantizingSource final : public TensorSource {
   bool Has(const std::string& name) const override { return source_->Has(name); }
   std::vector<StoredTensor> Stored() const override { return source_->Stored(); }
   std::vector<std::string> Files() const override { return source_->Files(); }
+  absl::Status Intact() const override { return source_->Intact(); }
 
   absl::StatusOr<HostTensor> Get(const std::string& name,
                                  absl::Span<const int64_t> shape) override {

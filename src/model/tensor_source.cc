@@ -20,7 +20,7 @@ class FileSource final : public TensorSource {
         quantization_(std::move(quantization)) {}
 
   ~FileSource() override {
-    files_->DropPages();
+    files_->KeepForUse();
   }  // weights are packed by now; a table that stays is read again
 
   bool Has(const std::string& name) const override { return files_->Find(name) != nullptr; }
@@ -33,6 +33,7 @@ class FileSource final : public TensorSource {
   }
 
   std::vector<std::string> Files() const override { return files_->paths(); }
+  absl::Status Intact() const override { return files_->Intact(); }
 
   absl::StatusOr<HostTensor> Get(const std::string& name,
                                  absl::Span<const int64_t> shape) override {

@@ -46,6 +46,8 @@ class TensorSource {
   virtual std::vector<StoredTensor> Stored() const { return {}; }
   /// That are read; empty where there are none.
   virtual std::vector<std::string> Files() const { return {}; }
+  /// DATA_LOSS where a file was written or cut since it was opened: nothing that was read counts.
+  virtual absl::Status Intact() const { return absl::OkStatus(); }
   /// NOT_FOUND, or INVALID_ARGUMENT where the shape or the kind of number is not the expected one;
   /// names file and tensor.
   virtual absl::StatusOr<HostTensor> Get(const std::string& name,

@@ -127,9 +127,11 @@ ModelNames FindNames(Layout layout, const TensorSource& source) {
   return names;
 }
 
-absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, TensorSource& source,
-                                         Device& device, const LoadProgress& progress,
-                                         const ModelShard& shard) {
+namespace {
+
+absl::StatusOr<ModelWeights> LoadAll(const ModelConfig& config, TensorSource& source,
+                                     Device& device, const LoadProgress& progress,
+                                     const ModelShard& shard) {
   WeightLoader loader(source, device);
   if (config.encoder.present) {
     ModelWeights encoder;
@@ -168,6 +170,16 @@ absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, TensorSource
                    loader.Linear(std::move(tokens), config.hidden_size, config.head_bias));
   told.Done(config.layers.size() + 1);
   return out;
+}
+
+}  // namespace
+
+absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, TensorSource& source,
+                                         Device& device, const LoadProgress& progress,
+                                         const ModelShard& shard) {
+  auto weights = LoadAll(config, source, device, progress, shard);
+  RETURN_IF_ERROR(source.Intact());  // also where what is gone was found to be wrong otherwise
+  return weights;
 }
 
 }  // namespace penstock

@@ -70,6 +70,7 @@ absl::StatusOr<TextAssets> LoadGgufTextAssets(const std::string& path,
   if (!templates.ok())
     return Annotate(templates.status(), chat_template.empty() ? path : "--chat-template");
   assets.chat_templates = *std::move(templates);
+  RETURN_IF_ERROR(file.Intact());
   return assets;
 }
 

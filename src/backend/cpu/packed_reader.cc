@@ -16,6 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "base/content_hash.h"
+#include "base/lost_pages.h"
 #include "base/status_macros.h"
 
 namespace penstock {
@@ -46,25 +47,30 @@ struct Section {
 /// The file, mapped until its parts are handed out or it is copied.
 class Mapping {
  public:
-  Mapping(int fd, int64_t bytes) : bytes_(bytes) {
+  Mapping(int fd, int64_t bytes, const std::string& path) : path_(path), bytes_(bytes) {
     void* data = ::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (data != MAP_FAILED) data_ = static_cast<std::byte*>(data);
+    if (data == MAP_FAILED) return;
+    data_ = static_cast<std::byte*>(data);
+    WatchMapping(data, bytes, path, LostPage::kIsZeros);
   }
   ~Mapping() {
-    if (data_ != nullptr) ::munmap(data_, bytes_);
+    if (data_ != nullptr) Unmap(data_, bytes_);
   }
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
 
   std::byte* data() const { return data_; }
+  bool has_lost_pages() const { return HasLostPages(data_); }
 
   /// Each section keeps its pages; all others are unmapped.
   void HandOut(absl::Span<const Section> sections) {
     int64_t at = 0;
+    UnwatchMapping(data_);
     for (const Section& s : sections) {
       if (s.bytes == 0) continue;
       if (s.begin > at) ::munmap(data_ + at, s.begin - at);
-      *s.buffer = DeviceBuffer(data_ + s.begin, s.bytes, [](void* p, size_t n) { ::munmap(p, n); });
+      WatchMapping(data_ + s.begin, s.bytes, path_, LostPage::kEndsIt);
+      *s.buffer = DeviceBuffer(data_ + s.begin, s.bytes, Unmap);
       at = s.begin + s.bytes;
     }
     if (bytes_ > at) ::munmap(data_ + at, bytes_ - at);
@@ -72,6 +78,12 @@ class Mapping {
   }
 
  private:
+  static void Unmap(void* data, size_t bytes) {
+    UnwatchMapping(data);
+    ::munmap(data, bytes);
+  }
+
+  const std::string& path_;
   std::byte* data_ = nullptr;
   int64_t bytes_;
 };
@@ -174,7 +186,7 @@ absl::StatusOr<StoredLayers> ReadStoredLayers(const PackedFile& file, CpuDevice&
       at += sections.back().bytes;
     }
   }
-  Mapping mapping(open.fd(), info.st_size);
+  Mapping mapping(open.fd(), info.st_size, file.path);
   if (mapping.data() == nullptr) return absl::ErrnoToStatus(errno, "it cannot be mapped");
   RETURN_IF_ERROR(CheckSections(mapping.data(), sections, pool));
   const auto huge = static_cast<double>(BytesInHugePages(mapping.data()));
@@ -183,6 +195,7 @@ absl::StatusOr<StoredLayers> ReadStoredLayers(const PackedFile& file, CpuDevice&
     mapping.HandOut(sections);
   } else {
     RETURN_IF_ERROR(CopySections(mapping.data(), sections, device, pool));
+    if (mapping.has_lost_pages()) return absl::DataLossError("it was cut while it was read");
   }
   return stored;
 }
