@@ -14,9 +14,14 @@ __device__ float NumberOf(const CodeLayout& layout, const unsigned char* codes, 
                           int column) {
   const CodeSpot spot = SpotOfCode(layout.bits, row, column);
   const int stored = codes[spot.byte];
-  if (layout.bits == 4) return static_cast<float>((stored >> spot.shift & 15) - layout.center);
+  if (layout.bits == 4) {
+    const int code = stored >> spot.shift & 15;
+    if (!layout.floats) return static_cast<float>(code - layout.center);
+    const auto bits = static_cast<uint32_t>(code);  // as a float whose exponent is too small by 126
+    return __fmul_rn(__uint_as_float((bits & 8) << 28 | (bits & 7) << 22), 0x1p126f);
+  }
   const int code = stored ^ 0x80;
-  if (!layout.e4m3) return static_cast<float>(code - layout.center);
+  if (!layout.floats) return static_cast<float>(code - layout.center);
   const auto bits = static_cast<uint32_t>(code);  // as a float whose exponent is too small by 120
   return __fmul_rn(__uint_as_float((bits & 0x80) << 24 | (bits & 0x7f) << 20), 0x1p120f);
 }

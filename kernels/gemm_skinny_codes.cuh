@@ -56,6 +56,18 @@ __device__ inline uint32_t PairOfNibbles(__half, uint32_t codes, int i, int32_t 
   return SubtractPair(__half(), (codes >> 4 * i & 0x000f000fu) | 0x64006400u, less);
 }
 
+/// The same of numbers in e2m1, as PairOfE4m3 has it.
+__device__ inline uint32_t PairOfE2m1(__nv_bfloat16, uint32_t codes, int i) {
+  const uint32_t two = codes >> 4 * i & 0x000f000fu;
+  const uint32_t bits = (two & 0x00080008u) << 12 | (two & 0x00070007u) << 6;
+  return MultiplyPair(__nv_bfloat16(), bits, 0x7e807e80u);  // 2^126
+}
+__device__ inline uint32_t PairOfE2m1(__half, uint32_t codes, int i) {
+  const uint32_t two = codes >> 4 * i & 0x000f000fu;
+  const uint32_t bits = (two & 0x00080008u) << 12 | (two & 0x00070007u) << 9;
+  return MultiplyPair(__half(), bits, 0x74007400u);  // 2^14
+}
+
 __device__ inline uint32_t OnesOf(__nv_bfloat16) { return 0x3f803f80u; }
 __device__ inline uint32_t OnesOf(__half) { return 0x3c003c00u; }
 
@@ -116,10 +128,13 @@ struct CodeTiles {
       const uint32_t word =
           of_four < 2 ? (of_four == 0 ? codes.x : codes.y) : (of_four == 2 ? codes.z : codes.w);
 #pragma unroll
-      for (int i = 0; i < 4; ++i) w[i] = PairOfNibbles(T(), word, i, layout.center);
+      for (int i = 0; i < 4; ++i) {
+        w[i] =
+            layout.floats ? PairOfE2m1(T(), word, i) : PairOfNibbles(T(), word, i, layout.center);
+      }
     } else {
       const auto pairs = [&](uint32_t four) {
-        return layout.e4m3 ? PairsOfE4m3(T(), four) : PairsOfBytes(T(), four, layout.center);
+        return layout.floats ? PairsOfE4m3(T(), four) : PairsOfBytes(T(), four, layout.center);
       };
       const TwoPairs upper = pairs(of_four == 0 ? codes.x : codes.z);
       const TwoPairs lower = pairs(of_four == 0 ? codes.y : codes.w);

@@ -34,14 +34,14 @@ constexpr int32_t kWarpCodeBytes = 1024;   // of its 16 rows in a step
 /// order in which lanes multiply them, then scales [groups][kTileRows], then offsets likewise, each
 /// row's group after group; one contiguous run that is copied whole. Rows and columns that are not
 /// there are 0. value = scale * (code - center) + offset, or scale * number + offset of numbers in
-/// e4m3; of that, the codes that are no numbers count as 480.
+/// e4m3 or e2m1; of e4m3, the codes that are no numbers count as 480.
 struct CodeLayout {
   int32_t bits = 8;
   int32_t center = 0;                       // of 8 bits 0 to 256, of 4 bits 0 to 16
   int32_t group = 0;                        // columns; 0: a scale per row, which lies elsewhere
   ScaleKind scale_kind = ScaleKind::kNone;  // kNone: where group is 0
   ScaleKind offset_kind = ScaleKind::kNone;
-  bool e4m3 = false;  // of 8 bits; the center is 0
+  bool floats = false;  // codes of 8 bits are e4m3, of 4 bits e2m1; the center is 0
 
   PENSTOCK_EVERYWHERE constexpr int32_t step_columns() const {
     return kCodeBytes * 8 / bits / kTileRows;
@@ -69,8 +69,7 @@ struct CodeLayout {
         (group % kMultiplied == 0 &&
          (group < step_columns() ? step_columns() % group == 0 : group % step_columns() == 0));
     return (bits == 4 || bits == 8) && center >= 0 && center <= 1 << bits && whole &&
-           (!e4m3 || (bits == 8 && center == 0)) &&
-           (group != 0 || offset_kind == ScaleKind::kNone) &&
+           (!floats || center == 0) && (group != 0 || offset_kind == ScaleKind::kNone) &&
            step_bytes() <= kCodeBytes + kMostScaleBytes;
   }
 };

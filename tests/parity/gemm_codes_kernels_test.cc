@@ -215,6 +215,24 @@ TEST_F(CodesGemmTest, MultipliesNumbersInE4m3) {
   }
 }
 
+TEST_F(CodesGemmTest, MultipliesNumbersInE2m1) {
+  QuantizedForm form;
+  for (const float factor : {1.0f, 2.0f}) {
+    form.book.clear();
+    for (const float sign : {1.0f, -1.0f}) {
+      for (const float number : {0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f})
+        form.book.push_back(sign * factor * number);
+    }
+    for (const int32_t group : {16, 32, 128, 1000}) {
+      form.group = group;
+      form.has_offset = Below(2) == 1;
+      for (const int32_t k : {24, 160, 584}) {
+        RunForm(1 + Below(300), k, form, Numbers(Below(3)), CudaWeightKind::kTiles);
+      }
+    }
+  }
+}
+
 TEST_F(CodesGemmTest, TakesOtherFormsAsNumbers) {
   QuantizedForm book;
   book.group = 32;

@@ -19,7 +19,7 @@ inline CodeLayout CodeLayoutOf(const LinearSegment& segment) {
   layout.bits = segment.format == WeightFormat::kCodes4 ? 4 : 8;
   layout.center = segment.center;
   layout.group = static_cast<int32_t>(segment.group);
-  layout.e4m3 = segment.has_book;
+  layout.floats = segment.has_book;
   if (segment.group != 0) layout.scale_kind = ScaleKindOf(segment.scale_type);
   if (segment.has_offset) layout.offset_kind = ScaleKindOf(segment.offset_type);
   return layout;

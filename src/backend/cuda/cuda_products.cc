@@ -26,7 +26,7 @@ std::string FormOfProduct(const GemmArgs& a) {
   std::string form = a.element == Element::kBFloat16 ? "bf16" : "fp16";
   if (a.has_codes) {
     const CodeLayout& l = a.layout;
-    absl::StrAppend(&form, l.e4m3 ? "-e4m3" : "-codes", l.bits, "-", l.group,
+    absl::StrAppend(&form, l.floats ? "-floats" : "-codes", l.bits, "-", l.group,
                     l.offset_kind == ScaleKind::kNone ? "" : "-offsets");
   }
   if (a.y_element == Element::kFloat32) form += "-out32";

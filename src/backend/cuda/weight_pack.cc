@@ -43,11 +43,29 @@ bool IsE4m3(const std::vector<float>& book) {
   return true;
 }
 
+/// What numbers in e2m1 are multiplied by to be those of the book: 1, or 2 where the file's scales
+/// are half of the numbers' (GGUF); 0: the book is another.
+float FactorOfE2m1(const std::vector<float>& book) {
+  constexpr float kMagnitudes[] = {0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f};
+  if (book.size() != 16) return 0.0f;
+  const float factor = book[2];
+  for (int code = 0; code < 16; ++code) {
+    const float number = factor * kMagnitudes[code & 7];
+    if (book[code] != (code < 8 ? number : -number)) return 0.0f;
+  }
+  return factor == 1.0f || factor == 2.0f ? factor : 0.0f;
+}
+
+/// Of codes that kernels take as they are.
+bool IsFloats(const QuantizedForm& form) {
+  return form.bits == 4 ? FactorOfE2m1(form.book) != 0.0f : IsE4m3(form.book);
+}
+
 /// Makes a segment of codes what the kernels take, or of numbers.
 void FitSegment(const QuantizedForm& form, int64_t k, WeightFormat element,
                 LinearSegment& segment) {
   constexpr int64_t kMostColumns = 132104;  // that 32 bits can sum
-  const bool plain = (!segment.has_book || IsE4m3(form.book)) && !segment.has_column_order;
+  const bool plain = (!segment.has_book || IsFloats(form)) && !segment.has_column_order;
   const bool one_scale = segment.group >= k;
   segment.scale_type = CudaScaleType(segment.scale_type);
   segment.offset_type = CudaScaleType(segment.offset_type);
@@ -119,6 +137,11 @@ struct CodeRows {
         offsets(has_offset ? scales.size() : 0) {
     ReadQuantizedRows(parts, rows, codes.data(), scales.data(),
                       has_offset ? offsets.data() : nullptr);
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const float factor = FactorOfE2m1(parts[rows[i].part].codes->form().book);
+      if (factor <= 1.0f) continue;
+      for (int64_t g = 0; g < num_groups; ++g) scales[i * num_groups + g] *= factor;
+    }
   }
   int64_t num_groups;
   int64_t group;

@@ -35,7 +35,7 @@ CudaWeightPlace PlaceOf(const LinearSegment& segment, int64_t k);
 
 /// The segments of `parts`, placed one after the other. `element`: of x, kBFloat16 or kFloat16;
 /// numbers are rounded to it. Of segments of codes, `group` is 0 where a row has one scale beside its
-/// codes, else as CodeLayout has it; has_book says e4m3; scales and offsets are float32, bfloat16 or float16.
+/// codes, else as CodeLayout has it; has_book says e4m3 or e2m1; scales and offsets are float32, bfloat16 or float16.
 std::vector<LinearSegment> PlanCudaWeights(absl::Span<const LinearPart> parts, int64_t k,
                                            WeightFormat element, WorkerPool& pool);
 size_t CudaWeightBytes(absl::Span<const LinearSegment> segments, int64_t k);

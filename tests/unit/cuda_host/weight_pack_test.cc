@@ -167,6 +167,33 @@ TEST_F(WeightPack, WhatNoKernelTakesBecomesNumbers) {
   EXPECT_EQ(CudaKindOf(Pack(RandomCodes(book))), CudaWeightKind::kRows);
 }
 
+TEST_F(WeightPack, KeepsTheCodesOfE2m1AndDoublesTheScalesOfADoubledBook) {
+  QuantizedForm form;
+  form.group = 32;
+  for (const float sign : {1.0f, -1.0f}) {
+    for (const float number : {0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f})
+      form.book.push_back(sign * number);
+  }
+  std::vector<uint8_t> codes(kRows * kColumns);
+  for (uint8_t& code : codes) code = static_cast<uint8_t>(random_() % 16);
+  std::vector<float> scales(kRows * ((kColumns + 31) / 32));
+  for (float& scale : scales) scale = std::exp2(static_cast<float>(random_() % 40) - 30.0f);
+  const LinearSegment segment = Pack(CodesInMemory(kRows, kColumns, form, codes, scales, scales));
+  ASSERT_EQ(CudaKindOf(segment), CudaWeightKind::kTiles);
+  EXPECT_EQ(CudaWeightBytes({&segment, 1}, kColumns),
+            CodeLayout({.bits = 4, .group = 32, .scale_kind = ScaleKind::kBFloat16})
+                .bytes(kRows, kColumns));
+  const std::vector<std::byte> packed = bytes_;
+  for (float& number : form.book) number *= 2;
+  for (float& scale : scales) scale /= 2;
+  EXPECT_EQ(CudaKindOf(Pack(CodesInMemory(kRows, kColumns, form, codes, scales, scales))),
+            CudaWeightKind::kTiles);
+  EXPECT_EQ(bytes_, packed);
+  form.book[3] *= 1.5f;
+  EXPECT_EQ(CudaKindOf(Pack(CodesInMemory(kRows, kColumns, form, codes, scales, scales))),
+            CudaWeightKind::kRows);
+}
+
 TEST_F(WeightPack, TakesRowsInAnyOrderFromNumbersOfAnyType) {
   std::vector<uint16_t> halves(kRows * kColumns);
   for (uint16_t& h : halves) h = FloatToFp16(std::normal_distribution<float>()(random_));
