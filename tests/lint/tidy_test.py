@@ -73,7 +73,7 @@ def main():
         (repository.folder / "src/a/user.cc").write_text("int k;")
         expect(repository.chosen()[0] == "src/a/user.cc", "what is not committed comes first", repository.chosen())
         repository.commit(**{f"many__f{n}_cc": "int k;" for n in range(100)})
-        expect(len(repository.chosen()) == 70, "no more than 60 and 10:", len(repository.chosen()))
+        expect(len(repository.chosen()) == 60, "no more than 50 and 10:", len(repository.chosen()))
         repository.commit(many__fault_cc="double Mean(int a, int b) { return (a + b) / 2; }",
                           many__one_cc="namespace { int n; }\nint One() { return n; }",
                           many__other_cc="namespace { int n; }\nint Other() { return n; }")
