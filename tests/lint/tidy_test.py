@@ -37,12 +37,14 @@ class Repository:
 
     def looks(self, *files):
         """(the exit code, what is said) where these are looked at, all of one library"""
-        (self.folder / ".clang-tidy").write_text("Checks: '-*,bugprone-*'\nHeaderFilterRegex: '/src/'\nWarningsAsErrors: '*'\n")
+        (self.folder / ".clang-tidy").write_text(
+            "Checks: '-*,bugprone-*'\nHeaderFilterRegex: '/src/'\nWarningsAsErrors: '*'\n")
         unity = str(self.folder / "unity.cc")
         (self.folder / "compile_commands.json").write_text(json.dumps([
-            {"directory": str(self.folder), "file": unity, "command": f"c++ -o src/penstock_many.dir/unity.o -c {unity}"}]))
-        done = subprocess.run([self.folder / "tests/lint/tidy", self.folder, *(self.folder / "src/many" / f for f in files)],
-                              capture_output=True, text=True)
+            {"directory": str(self.folder), "file": unity,
+             "command": f"c++ -o src/penstock_many.dir/unity.o -c {unity}"}]))
+        paths = (self.folder / "src/many" / file for file in files)
+        done = subprocess.run([self.folder / "tests/lint/tidy", self.folder, *paths], capture_output=True, text=True)
         return done.returncode, done.stdout + done.stderr
 
 

@@ -1,5 +1,5 @@
-"""docker/compose.yaml and the files that it mounts: each is there, its program can read it, names fit each other. And what
-docker/build takes."""
+"""docker/compose.yaml and the files that it mounts: each is there, its program can read it, names fit each other.
+And what docker/build takes."""
 
 import os
 import pathlib

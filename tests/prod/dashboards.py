@@ -1,5 +1,5 @@
-"""Every query of deploy/grafana in a real Prometheus that scrapes a loaded server, those that vLLM's boards ask, and the
-recording rules.
+"""Every query of deploy/grafana in a real Prometheus that scrapes a loaded server, those that vLLM's boards ask, and
+the recording rules.
 
 An empty answer, or one without a number, is a fault, and so is one that is never above zero, but for what is named
 below: the server has adapters, a chain with a link that fails, a Redis for its tenants' limits, an audit log, a
@@ -245,7 +245,8 @@ def check(prometheus, server):
                 queries.append((board, panel["title"], target["expr"]))
     expect(len(queries) > 60, len(queries), "queries")
     queries += [("vLLM", query, query) for query in VLLM]
-    recorded = [rule["name"] for group in prometheus.ask("/api/v1/rules", type="record")["groups"] for rule in group["rules"]]
+    groups = prometheus.ask("/api/v1/rules", type="record")["groups"]
+    recorded = [rule["name"] for group in groups for rule in group["rules"]]
     expect(len(set(recorded)) == RULES.read_text().count("- record:") >= 6, "recording rules:", recorded)
     queries += [("recording rules", name, name) for name in recorded]
     rows = {row[:2] for row in queries}
