@@ -262,7 +262,7 @@ exec penstock serve "$@"
 def not_built(block, folder):
     """Programs of the benchmarks that the block calls, which not every build has (CI's has them)."""
     found = re.findall(r"build/release/benchmarks/\w+/\w+", block.text)
-    return [program for program in found if not (folder / program).exists()]
+    return [program for program in dict.fromkeys(found) if not (folder / program).exists()]
 
 
 def run_page(binary, folder, blocks, tell):
