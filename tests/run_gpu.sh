@@ -146,13 +146,14 @@ ops_tests() {
 
 # Reference logits, in every way in which a prompt is computed.
 check_models() {
-  local dir passed=0 bad= status on=$device
-  local list=(models/demo "$models"/families/* "$models"/quantized/*)
-  [ -n "$rehearse" ] && list=(models/demo) on=cpu   # the emulator would take minutes
+  local dir weights passed=0 bad= status on=$device
+  local list=(models/demo "$models"/families/* "$models"/quantized/* tests/goldens/families/*)
+  [ -n "$rehearse" ] && list=(models/demo tests/goldens/families/arcee) on=cpu   # the emulator would take minutes
   for dir in "${list[@]}"; do
     [ -f "$dir/golden.safetensors" ] || continue
     [ $((SECONDS - begin)) -ge "$stage_end" ] && { bad+=" no-time-for:$dir"; break; }
-    within $((stage_end - (SECONDS - begin) + 1)) "$penstock" check-model "$dir" --device $on >"$logs/model.txt" 2>&1
+    [[ $dir = tests/goldens/* ]] && weights=formula || weights=file
+    within $((stage_end - (SECONDS - begin) + 1)) "$penstock" check-model "$dir" --weights $weights --device $on >"$logs/model.txt" 2>&1
     status=$?
     echo "$dir: $status $(tail -n 1 "$logs/model.txt")"
     # What the device has no kernels for is refused with a line that says so.

@@ -13,6 +13,7 @@
 #include "absl/strings/str_split.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
+#include "metrics/exposition.h"
 #include "metrics/process_figures.h"
 
 namespace penstock {
@@ -337,7 +338,7 @@ std::string Catalogue::Text() {
         families.push_back(std::move(family));
   }
   if (legacy_names_) AddLegacyNames(families);
-  return prometheus::TextSerializer().Serialize(families);
+  return WithPythonBounds(prometheus::TextSerializer().Serialize(families));
 }
 
 }  // namespace penstock

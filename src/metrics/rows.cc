@@ -248,7 +248,8 @@ absl::Span<const MetricInfo> MetricCatalogue() { return kRows; }
 std::string CatalogueMarkdown() {
   std::string page =
       "# Metrics\n\nGenerated from `src/metrics/rows.cc`. `GET /metrics` serves them as Prometheus "
-      "text.\n\n"
+      "text; bounds of buckets are written as Python's client does (`le=\"1.0\"`, "
+      "`le=\"1e+06\"`).\n\n"
       "| name | type | labels | meaning | buckets |\n|---|---|---|---|---|\n";
   for (const MetricInfo& row : kRows) {
     absl::StrAppend(&page, "| `", ToAbsl(row.name), "` | ", ToAbsl(TypeName(row.type)), " | ",

@@ -19,6 +19,7 @@ struct CheckModelFlags {
   std::string dtype;  // empty: float32, or what the device has instead
   std::string device = "cpu";
   std::string golden;
+  std::string weights = "file";
   std::string quantize = "none";
   int tensor_parallel = 1;
   bool integer_inputs = false;
@@ -67,6 +68,7 @@ absl::StatusOr<bool> CheckModel(const CheckModelFlags& flags) {
   WorkerPool pool(static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
   LoadOptions load;
   load.model_dir = flags.dir;
+  load.weights = flags.weights;
   load.device = flags.device;
   load.quantize = flags.quantize;
   if (!flags.dtype.empty()) load.dtype = flags.dtype;
@@ -109,6 +111,9 @@ void AddCheckModelCommand(CLI::App& app, int& exit_code) {
       ->capture_default_str();
   command->add_option("--golden", flags->golden,
                       "Reference logits (default: DIR/golden.safetensors)");
+  command->add_option("--weights", flags->weights, "file, or formula: of config.json alone")
+      ->check(CLI::IsMember({"file", "formula"}))
+      ->capture_default_str();
   command
       ->add_option("--quantize", flags->quantize,
                    "Round weights at load: none | int8 | int8-channel | int4 | int4-128")

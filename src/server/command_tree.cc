@@ -11,6 +11,7 @@ namespace penstock {
 namespace {
 
 constexpr std::pair<std::string_view, std::string_view> kExamples[] = {
+    {"", "penstock serve models/demo"},
     {"serve", "penstock serve org/name --port 8000 --set engine.max_len=8192"},
     {"run", "penstock run models/demo \"Tell me of the sea.\" --max-tokens 60"},
     {"top", "penstock top --target http://127.0.0.1:8000"},
@@ -117,14 +118,12 @@ void Describe(const CLI::App& app, std::vector<std::string> path, std::vector<Co
   }
 }
 
-void AddExamplesBelow(CLI::App& app, const std::string& path) {
-  for (CLI::App* child : app.get_subcommands(nullptr)) {
-    const std::string name = path.empty() ? child->get_name() : path + " " + child->get_name();
-    const std::string_view example = ExampleFor(name);
-    if (child->get_footer().empty() && !example.empty())
-      child->footer(absl::StrCat("Example:\n  ", ToAbsl(example)));
-    AddExamplesBelow(*child, name);
-  }
+void AddExamplesFrom(CLI::App& app, const std::string& path) {
+  const std::string_view example = ExampleFor(path);
+  if (app.get_footer().empty() && !example.empty())
+    app.footer(absl::StrCat("Example:\n  ", ToAbsl(example)));
+  for (CLI::App* child : app.get_subcommands(nullptr))
+    AddExamplesFrom(*child, path.empty() ? child->get_name() : path + " " + child->get_name());
 }
 
 std::string Nearest(std::string_view word, const std::vector<std::string>& known) {
@@ -147,7 +146,7 @@ std::vector<CommandInfo> DescribeCommands(const CLI::App& app) {
   return out;
 }
 
-void AddExamples(CLI::App& app) { AddExamplesBelow(app, ""); }
+void AddExamples(CLI::App& app) { AddExamplesFrom(app, ""); }
 
 std::string ExplainWords(const CLI::App& app, const std::vector<std::string>& words) {
   const CLI::App* at = &app;

@@ -37,6 +37,9 @@ std::vector<CommandInfo> DescribeCommands(const CLI::App& app);
 /// Gives each command its example, which --help shows below; one that has a footer keeps it.
 void AddExamples(CLI::App& app);
 
+/// Makes --help of `app`, and of the commands that it is given after this, fit 80 columns.
+void FitScreen(CLI::App& app);
+
 /// What is said of a command line that could not be read: of a word that is no command or option,
 /// which one is near; "" where all words are known.
 std::string ExplainWords(const CLI::App& app, const std::vector<std::string>& words);

@@ -13,6 +13,7 @@ namespace penstock {
 
 int RunCommand(int argc, char** argv) {
   CLI::App app{"Penstock: an LLM inference server", "penstock"};
+  FitScreen(app);
   app.require_subcommand(1);
   int exit_code = 0;
   AddServeCommand(app, exit_code);
@@ -27,22 +28,21 @@ int RunCommand(int argc, char** argv) {
   AddCheckModelCommand(app, exit_code);
   AddInspectCommand(app, exit_code);
   AddTextCommands(app, exit_code);
-  app.add_subcommand("version", "Print the version and the speed of the CPU's kernels")
-      ->callback([] {
-        std::printf("penstock %s\ncommit: %s\ngrpc: %s\n", PENSTOCK_VERSION, PENSTOCK_COMMIT,
-                    PENSTOCK_HAVE_GRPC ? "yes" : "no");
-        for (const CpuKernelSpeed& set : CpuKernelSpeeds()) {
-          if (set.agrees) {
-            const std::string bf16 =
-                set.bf16_gops > 0 ? absl::StrFormat("bfloat16 %.0f, ", set.bf16_gops) : "";
-            std::printf("%s: plain %.0f, %scodes %.0f, integers %.0f GOP/s of one thread\n",
-                        set.name.c_str(), set.plain_gops, bf16.c_str(), set.codes_gops,
-                        set.integers_gops);
-          } else {
-            std::printf("%s: failed its self-test\n", set.name.c_str());
-          }
-        }
-      });
+  app.add_subcommand("version", "Print the version and the CPU kernels' speed")->callback([] {
+    std::printf("penstock %s\ncommit: %s\ngrpc: %s\n", PENSTOCK_VERSION, PENSTOCK_COMMIT,
+                PENSTOCK_HAVE_GRPC ? "yes" : "no");
+    for (const CpuKernelSpeed& set : CpuKernelSpeeds()) {
+      if (set.agrees) {
+        const std::string bf16 =
+            set.bf16_gops > 0 ? absl::StrFormat("bfloat16 %.0f, ", set.bf16_gops) : "";
+        std::printf("%s: plain %.0f, %scodes %.0f, integers %.0f GOP/s of one thread\n",
+                    set.name.c_str(), set.plain_gops, bf16.c_str(), set.codes_gops,
+                    set.integers_gops);
+      } else {
+        std::printf("%s: failed its self-test\n", set.name.c_str());
+      }
+    }
+  });
   AddHelpCommands(app, exit_code);
   AddExamples(app);
   try {

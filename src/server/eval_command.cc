@@ -187,17 +187,14 @@ void AddEvalCommand(CLI::App& app, int& exit_code) {
       "Perplexity of a model or server on a text, its divergence from a reference, kept answers");
   command->add_option("MODEL", flags->model, "Model directory, .gguf file or org/name");
   command->add_option("--text", flags->text, "A text file");
-  command->add_option("--server", flags->server,
-                      "host:port of an OpenAI-compatible server, in place of MODEL");
+  command->add_option("--server", flags->server, "host:port of a server, in place of MODEL");
   command->add_option("--reference-server", flags->reference_server, "What it is compared with");
   command->add_option("--api-key", flags->api_key, "The servers' key");
-  command->add_option("--ca", flags->ca_file,
-                      "PEM file of the authorities that https targets are held to (default: the "
-                      "system's)");
+  command->add_option("--ca", flags->ca_file, "CA file (PEM) of https (default: the system's)");
   command->add_option("--served-model", flags->served.model,
-                      "As the server calls it (default: the first that it lists)");
+                      "Its name there (default: the first of its list)");
   command->add_option("--reference-served-model", flags->served.reference_model,
-                      "As the reference server calls it");
+                      "The reference's name there");
   command
       ->add_option("--windows", flags->served.max_windows, "With --server: at most so many of 2 KB")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
@@ -206,18 +203,15 @@ void AddEvalCommand(CLI::App& app, int& exit_code) {
       ->check(CLI::Range(1, 20))
       ->capture_default_str();
   command->add_option("--probes", flags->probes,
-                      "With --server: JSON lines of prompt, max_tokens, check and answer "
-                      "(docs/bench.md); exit code "
-                      "2 where too few pass");
-  command->add_option("--floor", flags->floor, "The least share of probes that has to pass")
+                      "With --server: prompts and what is expected (docs/bench.md); exit code 2 "
+                      "where too few pass");
+  command->add_option("--floor", flags->floor, "Least share of probes that must pass")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
-  command->add_option(
-      "--keep-probes", flags->keep_probes,
-      "Write the probes to this file with the exact answers and token hashes of now");
+  command->add_option("--keep-probes", flags->keep_probes,
+                      "Write probes with the answers of now to this file");
   command->add_option("--reference", flags->reference,
-                      "The model to compare with, in float32 (default: the model itself, as its "
-                      "file has it)");
+                      "What MODEL is compared with, in float32 (default: itself as its file is)");
   command
       ->add_option("--quantize", flags->quantize,
                    "Round weights at load: none | int8 | int8-channel | int4 | int4-128")
@@ -226,16 +220,14 @@ void AddEvalCommand(CLI::App& app, int& exit_code) {
                     "Multiply every layer of integer codes in integers");
   command->add_option("--dtype", flags->dtype, "Activations: float32 | bfloat16 | float16")
       ->capture_default_str();
-  command
-      ->add_option("--kv-dtype", flags->kv_dtype,
-                   "KV cache: auto | float32 | bfloat16 | float16 | int8")
+  command->add_option("--kv-dtype", flags->kv_dtype, "auto | float32 | bfloat16 | float16 | int8")
       ->capture_default_str();
   command->add_option("--device", flags->device, "auto | cpu | cuda:N | cuda-emulated")
       ->capture_default_str();
   command->add_option("--tokens", flags->max_tokens, "At most so many tokens of the text")
       ->check(CLI::Range(int64_t{2}, int64_t{1} << 40))
       ->capture_default_str();
-  command->add_option("--window", flags->window, "Tokens computed together; half are predicted")
+  command->add_option("--window", flags->window, "Tokens at once; half are predicted")
       ->check(CLI::Range(2, 1 << 20))
       ->capture_default_str();
   command->add_flag("--json", flags->json, "Print JSON");

@@ -16,7 +16,7 @@ void AddHelpCommands(CLI::App& app, int& exit_code) {
     std::string shell;
   };
   auto options = std::make_shared<Options>();
-  CLI::App* help = app.add_subcommand("help", "Say what a command does, as --help; or all of them");
+  CLI::App* help = app.add_subcommand("help", "As --help of a command; or of all of them");
   help->add_option("COMMAND", options->words, "As in: help admin keys");
   help->add_flag("--man", options->man, "Print the man page of all commands");
   help->callback([options, &app, &exit_code] {

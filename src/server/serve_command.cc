@@ -232,7 +232,7 @@ void AddServeCommand(CLI::App& app, int& exit_code) {
       ->check(CLI::Range(1, 1 << 24));
   command
       ->add_option("--tp,--tensor-parallel-size", options->tensor_parallel,
-                   "Ranks that share each layer, 1 to 8")
+                   "Ranks that share each layer")
       ->check(CLI::Range(1, 8));
   command->callback([options, &exit_code] { exit_code = Serve(*options); });
 }

@@ -51,6 +51,11 @@ CASES = {
     "```sh\ncurl http://127.0.0.1:8000/v1/models\n```\n": None,
     "```sh\ncurl http://127.0.0.1:8000/v1/no-such-route\n```\n": "ended with 22",
     "```python\nimport no_such_module\n```\n": "No module named",
+    "<!-- file: a.yaml -->\n```yaml\nmodels: {a: {path: models/demo}, b: {path: models/demo}}\n```\n\n"
+    "<!-- served: a.yaml -->\n" + COMMAND: None,  # the first of several models answers
+    "```sh\nopenssl rand -hex 32 >pepper\n```\n\n<!-- file: a.yaml -->\n```yaml\nmodels: {a: {path: models/demo}}\n"
+    "server: {state_dir: state}\nauth: {api_keys: {pepper_file: pepper}}\n```\n\n"
+    "<!-- served: a.yaml -->\n" + COMMAND: None,  # a server that wants a key
     "<!-- serves -->\n```sh\n./dev serve\npenstock serve no/such --port 8000\n```\n": "ended with",
 }
 

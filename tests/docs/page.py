@@ -7,7 +7,8 @@ A mark is a comment, which no reader sees, on the lines right before a block:
     <!-- file: NAME -->               the block is the content of a file beside the commands
     <!-- prints: TEXT -->             what it prints has this text
     <!-- fails: REASON -->            it must end with an error
-    <!-- served: MODEL -->            a server of this model, or under this configuration (.yaml), is there
+    <!-- served: MODEL -->            a server of this model, or under this configuration (.yaml), is there, and wants a
+                                      key where the configuration has `auth`
     <!-- left: CONFIG -->             one under this configuration was there, has answered a request, and has ended
     <!-- serves -->                   each command is a server, which must become ready, and end well
 """

@@ -21,7 +21,8 @@ SIZES = ["phone", "desktop"]
 def config(folder, **more):
     path = folder / "penstock.yaml"
     model = {"path": str(ROOT / "models/demo"), "tool_parser": "hermes"}
-    path.write_text(json.dumps({"models": {"demo": model, "other": {**model, "aliases": [EVIL]}}, **more}))
+    one_at_a_time = {**model, "engine": {"max_batch": 1}}
+    path.write_text(json.dumps({"models": {"demo": one_at_a_time, "other": {**model, "aliases": [EVIL]}}, **more}))
     return "--config", str(path)
 
 
@@ -135,8 +136,12 @@ def once_it_streams(page, script):
     }).observe(document.getElementById('columns'), {subtree: true, childList: true, characterData: true})""" % script)
 
 
-def test_stop(page, server):
-    once_it_streams(page, "document.getElementById('stop').click()")
+@pytest.mark.parametrize("how", [
+    "document.getElementById('stop').click()",
+    "document.getElementById('prompt').dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape', bubbles: true}))",
+], ids=["button", "escape"])
+def test_stop(page, server, how):
+    once_it_streams(page, how)
     page.send("Count.")
     text = page.answers()
     assert "stopped" in page.text(".message.assistant .meta")
@@ -220,6 +225,9 @@ def test_tokens_and_their_odds(page):
     page.send("The old house")
     text = page.answers()
     assert len(page.all(".tokens span")) > 3
+    colours = page.run("""return [...document.querySelectorAll('.tokens span')]
+        .map(token => getComputedStyle(token).backgroundColor)""")
+    assert len(set(colours)) >= 2, colours  # likely ones look unlike those that are not
     page.run("document.querySelector('.tokens').focus()")
     page.find(".tokens").send_keys("\ue014\ue014")  # the right arrow, twice
     odds = page.text(".odds")
@@ -315,6 +323,7 @@ def test_status(page, server):
     try:
         value = lambda n: f"document.querySelectorAll('.tile .value')[{n}].textContent"  # noqa: E731
         page.until(f"parseFloat({value(0)}) > 0", "requests that run")
+        page.until(f"parseFloat({value(1)}) > 0", "requests that wait")
         page.until(f"parseFloat({value(2)}) > 0", "use of the KV cache")
         page.until(f"parseFloat({value(3)}) > 0", "tokens per second")
         page.until(f"{value(5)} !== '–' && {value(6)} !== '–'", "latencies")

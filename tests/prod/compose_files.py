@@ -1,5 +1,7 @@
-"""docker/compose.yaml and the files that it mounts: each is there, its program can read it, names fit each other."""
+"""docker/compose.yaml and the files that it mounts: each is there, its program can read it, names fit each other.
+And what docker/build takes."""
 
+import os
 import pathlib
 import re
 import shutil
@@ -83,4 +85,25 @@ command = services["penstock"]["command"]
 expect(command[command.index("--api-key") + 1] == compose["configs"]["key"]["content"], "two keys")
 expect(command[command.index("--config") + 1] == "/etc/penstock/penstock.yaml", command)
 mounted("penstock")
+
+# docker/build takes the newest of several packages.
+with tempfile.TemporaryDirectory() as folder:
+    root = pathlib.Path(folder)
+    packages = root / "build/package/package"
+    for place in (packages, root / "docker", root / "bin"):
+        place.mkdir(parents=True)
+    shutil.copy(DOCKER / "build", root / "docker/build")
+    for program in ("dev", "docker/make_rootfs", "bin/docker", "bin/nvcc"):  # what they are told goes into a file
+        (root / program).write_text(f'#!/bin/sh\necho "{program} $*" >>{folder}/said\n')
+        (root / program).chmod(0o755)
+    for age, version in enumerate(("0.10.0", "0.2.0")):
+        (packages / f"penstock_{version}_amd64.deb").write_text(version)
+        os.utime(packages / f"penstock_{version}_amd64.deb", (1000 - age, 1000 - age))
+    for kind in ("cpu", "cuda"):
+        done = run(root / "docker/build", kind, env={**os.environ, "PATH": f"{folder}/bin:{os.environ['PATH']}"})
+        expect(done.returncode == 0, kind, done.stdout, done.stderr)
+    said = (root / "said").read_text()
+    expect("docker/make_rootfs build/package/package/penstock_0.10.0_amd64.deb build/image/rootfs.tar\n" in said, said)
+    expect((root / "build/image/penstock.deb").read_text() == "0.10.0", "an older package")
+    expect(said.count("bin/docker build ") == 2, said)
 print(f"{len(services)} services")

@@ -1,4 +1,5 @@
-"""Every query of deploy/grafana in a real Prometheus that scrapes a loaded server, and those that vLLM's boards ask.
+"""Every query of deploy/grafana in a real Prometheus that scrapes a loaded server, those that vLLM's boards ask, and
+the recording rules.
 
 An empty answer, or one without a number, is a fault, and so is one that is never above zero, but for what is named
 below: the server has adapters, a chain with a link that fails, a Redis for its tenants' limits, an audit log, a
@@ -36,6 +37,7 @@ except ImportError as error:
 if not has_emulated_gpu(BINARY, ROOT / "models/demo"):
     print("this build has no emulated GPU, which one of the dashboards shows")
     sys.exit(77)
+RULES = ROOT / "deploy/prometheus/penstock.rules.yml"
 PATIENCE = 120  # seconds, on a machine that does other things
 WINDOW = "20s"
 KEY = "the-key-of-this-test"
@@ -79,6 +81,15 @@ VLLM = [
       for name in ("request_prompt_tokens", "request_generation_tokens", "iteration_tokens_total",
                    "request_params_n", "request_params_max_tokens")),
     f"sum by (finished_reason) (increase(vllm:request_success_total{MODEL}[$__rate_interval]))",
+    # The share within an objective: a bound is chosen by its text, as Python's client writes it.
+    *(f'sum(rate(vllm:{name}_bucket{{model_name="demo", le="{bound}"}}[$__rate_interval])) / '
+      f"(sum(rate(vllm:{name}_count{MODEL}[$__rate_interval])) > 0)"
+      for name, bound in (("time_to_first_token_seconds", "10.0"), ("request_time_per_output_token_seconds", "1.0"),
+                          ("e2e_request_latency_seconds", "60.0"), ("request_prompt_tokens", "500.0"))),
+    *(f'count(vllm:time_to_first_token_seconds_bucket{{model_name="demo", le="{bound}"}})'
+      for bound in ("0.1", "0.25", "0.5", "0.75", "1.0", "2.5", "5.0", "10.0")),
+    *(f'count(vllm:request_time_per_output_token_seconds_bucket{{model_name="demo", le="{bound}"}})'
+      for bound in ("0.025", "0.05", "0.075", "0.1", "0.15", "0.2", "0.3", "0.5")),
 ]
 
 
@@ -87,7 +98,8 @@ class Prometheus:
         self.port = free_port()
         self.log = folder / "prometheus.log"
         (folder / "prometheus.yml").write_text(json.dumps({
-            "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+            "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+            "rule_files": [str(RULES)],
             "scrape_configs": [{"job_name": "penstock", "scheme": "https", "tls_config": {"ca_file": str(ca)},
                                 "authorization": {"credentials": KEY},
                                 "static_configs": [{"targets": [f"localhost:{port}"]}]}],
@@ -233,6 +245,10 @@ def check(prometheus, server):
                 queries.append((board, panel["title"], target["expr"]))
     expect(len(queries) > 60, len(queries), "queries")
     queries += [("vLLM", query, query) for query in VLLM]
+    groups = prometheus.ask("/api/v1/rules", type="record")["groups"]
+    recorded = [rule["name"] for group in groups for rule in group["rules"]]
+    expect(len(set(recorded)) == RULES.read_text().count("- record:") >= 6, "recording rules:", recorded)
+    queries += [("recording rules", name, name) for name in recorded]
     rows = {row[:2] for row in queries}
     expect(set(ZERO) <= rows, "no such panel:", set(ZERO) - rows)
     missing, flat = queries, [row for row in queries if row[:2] not in ZERO]

@@ -98,13 +98,14 @@ TEST(Catalogue, TokenBucketsEndAtTheContext) {
   const std::string text = catalogue.Text();
   EXPECT_THAT(
       text,
-      HasSubstr("vllm:request_prompt_tokens_bucket{engine=\"0\",model_name=\"m\",le=\"1000\"} 0"));
+      HasSubstr(
+          "vllm:request_prompt_tokens_bucket{engine=\"0\",model_name=\"m\",le=\"1000.0\"} 0"));
   EXPECT_THAT(
       text,
-      HasSubstr("vllm:request_prompt_tokens_bucket{engine=\"0\",model_name=\"m\",le=\"500\"} 0"));
-  EXPECT_THAT(text,
-              Not(HasSubstr(
-                  "vllm:request_prompt_tokens_bucket{engine=\"0\",model_name=\"m\",le=\"2000\"}")));
+      HasSubstr("vllm:request_prompt_tokens_bucket{engine=\"0\",model_name=\"m\",le=\"500.0\"} 0"));
+  EXPECT_THAT(
+      text, Not(HasSubstr(
+                "vllm:request_prompt_tokens_bucket{engine=\"0\",model_name=\"m\",le=\"2000.0\"}")));
 }
 
 TEST(Catalogue, HandlesOfOneSeriesAddUp) {
