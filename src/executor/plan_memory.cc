@@ -91,6 +91,8 @@ absl::StatusOr<MemoryPlan> PlanMemory(
   };
   MemoryPlan plan;
   plan.device = std::string(model->device->name());
+  plan.note = model->note;
+  plan.absent = model->absent;
   plan.ranks = std::max<int32_t>(1, static_cast<int32_t>(model->ranks.size()));
   plan.weight_bytes = planned();
   ASSIGN_OR_RETURN(const RunnerOptions options, options_of(*model, guesses.get()));

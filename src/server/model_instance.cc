@@ -324,10 +324,12 @@ absl::StatusOr<MemoryPlan> PlanInstance(const ModelEntry& entry, WorkerPool* poo
     ASSIGN_OR_RETURN(draft.model_dir, Resolve(entry.engine.speculation.draft_model));
   }
   const auto options_of = [&](LoadedModel& model, LoadedModel* guesses) {
-    if (gpu_memory > 0 && !model.device->shares_host_memory()) {
-      const int64_t held = PlannedBytes(model) + (guesses != nullptr ? PlannedBytes(*guesses) : 0);
-      const int64_t all = gpu_memory * model.num_devices;
-      model.memory = [all, held] { return DeviceMemory{all - held, all}; };
+    DeviceMemory memory = model.memory ? model.memory() : DeviceMemory{};
+    if (gpu_memory > 0 && !model.device->shares_host_memory())
+      memory.free = memory.total = gpu_memory * model.num_devices;
+    if (memory.total > 0) {
+      memory.free -= PlannedBytes(model) + (guesses != nullptr ? PlannedBytes(*guesses) : 0);
+      model.memory = [memory] { return memory; };
     }
     return MakeRunnerOptions(entry.engine, model, guesses, pool);
   };
