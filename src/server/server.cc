@@ -400,8 +400,10 @@ absl::Status Server::CheckEngines() {
   for (const auto& model : p.models) {
     const std::string& name = model->served()->name;
     const EngineLoad load = model->engine().load();
-    if (!load.healthy)
-      status = absl::UnavailableError(absl::StrCat(name, ": the engine has failed"));
+    if (!load.healthy) {
+      status = absl::UnavailableError(
+          absl::StrCat(name, ": the engine has failed: ", model->engine().fault().message()));
+    }
     const absl::Duration stalled = p.stalls.Observe(name, load, SystemClock::Get().Now());
     if (most <= absl::ZeroDuration() || stalled <= most) continue;
     status = absl::UnavailableError(absl::StrCat(

@@ -135,3 +135,27 @@ def test_out_of_memory_at_load_says_what_to_do(emulated, memory):
     line = refusal(*EMULATED, "--set", "engine.kv_memory=4MiB", PENSTOCK_EMULATED_GPU=f"memory={memory}")
     assert "device cuda-emulated: no room for " in line and f" of {memory} bytes are free" in line, line
     assert "lower engine.kv_memory or engine.memory_fraction, see penstock plan; other processes" in line
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_fault_in_mid_step_ends_requests_and_the_process(serve, emulated, tmp_path, depth):
+    trigger = tmp_path / "fault"
+    server = serve(*EMULATED, "--set", "engine.kv_memory=2MiB", "--set", f"engine.pipeline_depth={depth}",
+                   env={"PENSTOCK_EMULATED_GPU": f"fault_file={trigger}"})
+    client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
+    assert server.get("/ready")
+    stream = client.completions.create(model="demo", prompt="The sea", max_tokens=100, stream=True,
+                                       extra_body={"ignore_eos": True})
+    next(stream)
+    trigger.write_text("")
+    with pytest.raises((openai.APIError, openai.APIConnectionError)) as ended:
+        for _ in stream:
+            pass
+    assert "the device failed: device cuda-emulated: " in str(ended.value), ended.value
+    with pytest.raises((urllib.error.URLError, ConnectionError)):  # not ready, then gone
+        while True:
+            server.get("/ready")
+    assert server.process.wait(60) == 70
+    [line] = [line for line in server.log_lines() if line["level"] == "error" and "the process ends" in line["message"]]
+    assert line["error"].startswith("demo: the engine has failed: the device failed: device cuda-emulated: "), line
+    assert str(trigger) in line["error"]
