@@ -183,7 +183,7 @@ void MeasureLinears(GpuBench& bench) {
 }
 
 void MeasureLibraryLinears(GpuBench& bench) {
-  absl::StatusOr<std::unique_ptr<CublasLt>> library = CublasLt::Load();
+  absl::StatusOr<std::unique_ptr<CublasLt>> library = CublasLt::Load(CublasLt::Places());
   if (!library.ok()) {
     std::fprintf(stderr, "cuBLASLt: %s\n", std::string(library.status().message()).c_str());
     return;
