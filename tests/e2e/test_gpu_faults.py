@@ -3,6 +3,7 @@ PENSTOCK_EMULATED_GPU (kernels/emulator/emulator.h); a driver that is too old is
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import urllib.error
@@ -53,6 +54,18 @@ def test_more_memory_than_there_is_is_one_line():
     assert planned.returncode == 1 and planned.stderr == f"penstock: models.demo: {line}\n", planned.stderr
     code, found = doctor(*flags)
     assert code == 2 and found["memory", "fault"] == f"models.demo: {line}", found
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer reserves more of the address space than that")
+def test_memory_that_is_not_given_is_one_line():
+    """Less than the process may have, but more than its limit of address space."""
+    done = subprocess.run(
+        [BINARY, "serve", DEMO, "--port", "0", "--set", "engine.device=cpu", "--set", "engine.kv_memory=3GiB"],
+        capture_output=True, text=True, timeout=120,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30)))
+    lines = [line for line in done.stderr.splitlines() if line.startswith("penstock: ")]
+    assert done.returncode == 1 and len(lines) == 1, (done.returncode, done.stderr)
+    assert "no memory for 3221225472 bytes" in lines[0] and "lower engine.kv_memory, see penstock plan" in lines[0]
 
 
 def test_more_memory_than_a_gpu_has_is_one_line(emulated):
