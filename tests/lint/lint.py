@@ -156,8 +156,8 @@ def journey():
                 yield f"{page}: {name} does not exist"
 
 
-def kernels():
-    """They need nothing of the toolkit's libraries: what they use is compiled by the emulator too."""
+def toolkit():
+    """kernels/ needs nothing of the toolkit's libraries: what they use is compiled by the emulator too."""
     library = re.compile(r'\s*#\s*include\s*[<"](cub|cuda|thrust|cooperative_groups|cute|cutlass|nv)\b[/.]')
     for path in sources("kernels"):
         for number, line in enumerate(path.read_text().splitlines(), 1):
@@ -165,7 +165,7 @@ def kernels():
                 yield f"{path.relative_to(ROOT)}:{number}: kernels/ includes nothing of {match[1]}"
 
 
-CHECKS = {f.__name__: f for f in (layers, sizes, headers, words, threads, journey, kernels)}
+CHECKS = {f.__name__: f for f in (layers, sizes, headers, words, threads, journey, toolkit)}
 
 if __name__ == "__main__":
     problems = list(CHECKS[sys.argv[1]]())
