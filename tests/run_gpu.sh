@@ -297,12 +297,12 @@ if [ -z "$rehearse" ]; then
   stage kernel_tests 40 kernels_tests
 fi
 stage ops 50 ops_tests
-stage models 70 check_models
+stage models 90 check_models
 stage memcheck 45 memcheck
 stage racecheck 45 racecheck
 stage kernels 65 kernels
 stage serving 50 serving
-stage tables 80 tables
+stage tables 60 tables
 stage own 15 own_kernels
 stage pdl_off 10 without_pdl
 stage clocks 20 clocks
