@@ -25,6 +25,7 @@ constexpr Layer kLayers[] = {  // of Llama 3.1 8B
     {"lm_head", 128256, 4096, false}};
 constexpr Layer kTinyLayers[] = {{"o", 136, 128, true}, {"down", 64, 272, true}};
 constexpr int64_t kRows[] = {1, 8, 16, 32, 64, 128, 512, 2048};
+constexpr int64_t kLibraryRows[] = {1, 8, 16, 32, 64, 128, 512, 2048, 8192};
 constexpr int64_t kTinyRows[] = {1, 70};
 constexpr size_t kInTurn = size_t{128} << 20;  // of weights: more than an L2 cache holds
 
@@ -96,8 +97,9 @@ void MeasureLayer(GpuBench& bench, const Layer& layer, const std::string& form) 
 void MeasureLibrary(GpuBench& bench, const Layer& layer, CublasLt& library) {
   constexpr size_t kWorkspace = size_t{64} << 20;
   constexpr int kMostTried = 4;
-  const auto all =
-      bench.options().tiny ? absl::MakeConstSpan(kTinyRows) : absl::MakeConstSpan(kRows);
+  auto all =
+      bench.options().tiny ? absl::MakeConstSpan(kTinyRows) : absl::MakeConstSpan(kLibraryRows);
+  if (!layer.in_every_form) all.remove_suffix(1);  // of a head no step asks for so many
   const int64_t most = all.back();
   const auto weights = static_cast<int64_t>(
       std::max<size_t>(1, kInTurn / static_cast<size_t>(2 * layer.n * layer.k)));
@@ -183,7 +185,7 @@ void MeasureLinears(GpuBench& bench) {
 }
 
 void MeasureLibraryLinears(GpuBench& bench) {
-  absl::StatusOr<std::unique_ptr<CublasLt>> library = CublasLt::Load();
+  absl::StatusOr<std::unique_ptr<CublasLt>> library = CublasLt::Load(CublasLt::Places());
   if (!library.ok()) {
     std::fprintf(stderr, "cuBLASLt: %s\n", std::string(library.status().message()).c_str());
     return;

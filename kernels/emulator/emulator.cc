@@ -45,7 +45,15 @@ void SettleLaunches() {
   TheMachine().SettleLaunches();
 }
 
+size_t FreeMemory() {
+  const std::scoped_lock lock(turn);
+  const Options& options = TheMachine().options;
+  const size_t taken = options.others + TheMachine().global.bytes();
+  return options.memory - std::min(options.memory, taken);
+}
+
 void* Allocate(size_t bytes) {
+  if (Configured().memory > 0 && bytes > FreeMemory()) return nullptr;
   const std::scoped_lock lock(turn);
   return TheMachine().global.Allocate(bytes);
 }

@@ -17,7 +17,18 @@ using Where = std::source_location;
 struct Options {
   uint64_t seed = 1;                // of the order of blocks, warps and lanes
   size_t shared_bytes = 99 * 1024;  // that a block may have
+  // What the run time says of the machine.
+  int gpus = 1;
+  int major = 8, minor = 0;  // compute capability
+  int driver = 13000;        // the newest version of CUDA that it knows; 0: there is none
+  size_t memory = 0;         // bytes of the GPU; 0: it is the host's
+  size_t others = 0;         // bytes of it that other processes have
+  std::string fault_file;    // once it is there every launch fails; empty: none does
 };
+/// The defaults, but for what the variable PENSTOCK_EMULATED_GPU says, for tests of whole programs:
+/// "gpus=0 capability=7.5 driver=11080 memory=1073741824 others=0 fault_file=/path". Ends the process
+/// where it says something else.
+Options OptionsFromEnvironment();
 void Configure(const Options& options);
 const Options& Configured();
 
@@ -46,7 +57,10 @@ bool Run(const LaunchShape& shape, void (*body)(const void* parameters), const v
 void SettleLaunches();
 
 // Device memory, poisoned when it is fresh.
+/// Null: there is no more.
 void* Allocate(size_t bytes);
+/// Of Options::memory, what nobody has.
+size_t FreeMemory();
 /// False: not such memory.
 bool Free(void* data);
 /// Where [data, data + bytes) is not all of one allocation: a fault, and false.

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <numeric>
 #include <utility>
 
@@ -63,6 +64,11 @@ void Machine::FailHost(const std::string& message) {
 bool Machine::Run(const LaunchShape& shape, void (*body)(const void*), const void* parameters,
                   size_t parameter_bytes) {
   if (!fault.empty()) return false;
+  if (!options.fault_file.empty() && std::filesystem::exists(options.fault_file)) {
+    FailHost("kernel " + std::string(shape.name) + ": a fault that " + options.fault_file +
+             " asks for");
+    return false;
+  }
   shape_ = shape;
   body_ = body;
   parameters_ = reinterpret_cast<uintptr_t>(parameters);

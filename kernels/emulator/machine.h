@@ -95,7 +95,7 @@ class Machine {
   Thread* current() { return current_; }
   uint32_t FullMask() const;
 
-  Options options;
+  Options options = OptionsFromEnvironment();
   GlobalMemory global;
   std::string fault;
   std::byte* dynamic_shared = nullptr;

@@ -8,20 +8,25 @@
 namespace penstock::PENSTOCK_KERNELS {
 namespace {
 
+constexpr int kToolkit = 13000;  // the version of CUDA that the kernels are built with
+
 cudaError_t State() { return emulator::IsFaulted() ? cudaErrorLaunchFailure : cudaSuccess; }
 
 }  // namespace
 
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
-  return cudaSuccess;
+  const emulator::Options& said = emulator::Configured();
+  *count = said.gpus;
+  if (said.driver < kToolkit) return cudaErrorInsufficientDriver;
+  return said.gpus > 0 ? cudaSuccess : cudaErrorNoDevice;
 }
 
 cudaError_t cudaSetDevice(int device) { return device == 0 ? State() : cudaErrorInvalidValue; }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   if (device != 0) return cudaErrorInvalidValue;
-  *properties = {"emulator", 8, 0, 2};  // multiprocessors: many would only take more time
+  const emulator::Options& said = emulator::Configured();
+  *properties = {"emulator", said.major, said.minor, 2};  // more would only take more time
   return cudaSuccess;
 }
 
@@ -32,12 +37,13 @@ cudaError_t cudaDeviceGetPCIBusId(char* address, int bytes, int device) {
 }
 
 cudaError_t cudaDriverGetVersion(int* version) {
-  *version = 13000;
+  *version = emulator::Configured().driver;
   return cudaSuccess;
 }
 
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
-  *free = *total = 0;  // it is the host's memory
+  *free = emulator::FreeMemory();
+  *total = emulator::Configured().memory;
   return cudaSuccess;
 }
 
@@ -92,7 +98,8 @@ cudaError_t cudaMemsetAsync(void* data, int value, size_t bytes, cudaStream_t) {
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   *stream = nullptr;
-  return cudaSuccess;
+  const bool full = emulator::Configured().memory > 0 && emulator::FreeMemory() == 0;
+  return full ? cudaErrorMemoryAllocation : cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
 cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaDeviceSynchronize(); }
@@ -144,6 +151,8 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "out of memory";
     case cudaErrorInsufficientDriver:
       return "driver too old";
+    case cudaErrorNoDevice:
+      return "no CUDA-capable device is detected";
     case cudaErrorPeerAccessAlreadyEnabled:
       return "peer access is enabled already";
     case cudaErrorLaunchFailure:

@@ -4,7 +4,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <iterator>
-#include <new>
 
 namespace penstock::emulator {
 namespace {
@@ -16,9 +15,7 @@ size_t RoundUp(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
 template <class T>
 T* Zeroed(size_t count) {
-  auto* p = static_cast<T*>(std::calloc(std::max<size_t>(count, 1), sizeof(T)));
-  if (p == nullptr) throw std::bad_alloc();
-  return p;
+  return static_cast<T*>(std::calloc(std::max<size_t>(count, 1), sizeof(T)));
 }
 
 }  // namespace
@@ -66,9 +63,15 @@ GlobalMemory::~GlobalMemory() {
 std::byte* GlobalMemory::Allocate(size_t bytes) {
   const size_t all = RoundUp(kGap + bytes + kGap, kGap);
   auto* block = static_cast<std::byte*>(std::aligned_alloc(kGap, all));
-  if (block == nullptr) return nullptr;
-  std::memset(block, kPoison, all);
   Buffer buffer{block + kGap, bytes, Zeroed<ByteState>(bytes), Zeroed<GlobalRecord>(bytes)};
+  if (block == nullptr || buffer.states == nullptr || buffer.writes == nullptr) {
+    std::free(block);
+    std::free(buffer.states);
+    std::free(buffer.writes);
+    return nullptr;
+  }
+  std::memset(block, kPoison, all);
+  bytes_ += bytes;
   std::fill_n(buffer.states, bytes, ByteState::kPoison);
   buffers_[reinterpret_cast<uintptr_t>(buffer.data)] = buffer;
   return buffer.data;
@@ -78,6 +81,7 @@ bool GlobalMemory::Free(void* data) {
   const auto found = buffers_.find(reinterpret_cast<uintptr_t>(data));
   if (found == buffers_.end()) return false;
   last_found_ = nullptr;
+  bytes_ -= found->second.bytes;
   std::free(found->second.data - kGap);
   std::free(found->second.states);
   std::free(found->second.writes);

@@ -94,8 +94,11 @@ struct Buffer {
 class GlobalMemory {
  public:
   ~GlobalMemory();
+  /// Null: the host has no memory for it.
   std::byte* Allocate(size_t bytes);
   bool Free(void* data);
+  /// Of all allocations.
+  size_t bytes() const { return bytes_; }
   /// The allocation that holds `address`; null: none.
   Buffer* Find(uintptr_t address);
   /// The allocation nearest to `address`; null: there is none at all.
@@ -104,6 +107,7 @@ class GlobalMemory {
  private:
   std::map<uintptr_t, Buffer> buffers_;
   Buffer* last_found_ = nullptr;
+  size_t bytes_ = 0;
 };
 
 }  // namespace penstock::emulator

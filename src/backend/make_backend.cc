@@ -49,6 +49,19 @@ absl::StatusOr<OpenedBackend> OpenGpu([[maybe_unused]] const CudaOptions& option
 #endif
 }
 
+/// The CPU in the place of a GPU that cannot be used: worth a word only where there is a driver.
+absl::StatusOr<OpenedBackend> OpenInstead([[maybe_unused]] const absl::Status& gpu,
+                                          const BackendOptions& options) {
+  ASSIGN_OR_RETURN(OpenedBackend cpu, OpenCpu(options));
+#if defined(PENSTOCK_HAVE_CUDA)
+  if (kernels::HasDriver()) {
+    absl::StrAppend(&cpu.note, cpu.note.empty() ? "" : "; ",
+                    "device auto is the CPU: ", gpu.message());
+  }
+#endif
+  return cpu;
+}
+
 absl::StatusOr<OpenedBackend> OpenEmulated([[maybe_unused]] const CudaOptions& options) {
 #if defined(PENSTOCK_HAVE_EMULATED_CUDA)
   return OpenedOf(kernels_emulated::OpenCuda(options));
@@ -83,30 +96,32 @@ OpenedBackend PlanOn(const std::string& name, bool on_host, PlanningDevice::Pack
 
 absl::StatusOr<OpenedBackend> PlanBackend(const BackendOptions& options) {
   WorkerPool& pool = *options.pool;
-  std::string device = options.device;
-  if (device == "auto") {
-    ASSIGN_OR_RETURN(const OpenedBackend opened, OpenBackend(options));
-    device = std::string(opened.device->name());
-  }
+  const absl::StatusOr<OpenedBackend> opened = OpenBackend(options);
+  const std::string device = opened.ok() ? std::string(opened->device->name()) : options.device;
   if (IsCudaDevice(device)) {
+    if (!opened.ok() && !absl::IsUnavailable(opened.status())) return opened.status();
     OpenedBackend planned = PlanOn(
         device, false, [&pool, numbers = options.numbers](int64_t k, auto parts, auto& segments) {
           return PlanCudaPacking(k, parts, numbers, pool, segments);
         });
     planned.abilities = CudaAbilities(options.numbers);
+    planned.absent = opened.status();
+    if (opened.ok()) {
+      planned.note = opened->note;
+      planned.memory = [now = opened->memory()] { return now; };
+    }
     return planned;
   }
-  BackendOptions own = options;
-  own.device = device;
-  ASSIGN_OR_RETURN(const OpenedBackend opened, OpenBackend(own));
-  const KernelChoice kernels = static_cast<const CpuDevice&>(*opened.device).kernels();
+  RETURN_IF_ERROR(opened.status());
+  const KernelChoice kernels = static_cast<const CpuDevice&>(*opened->device).kernels();
   OpenedBackend planned =
       PlanOn(device, true, [&pool, kernels](int64_t k, auto parts, auto& segments) {
         segments = PlanSegments(parts, kernels, pool);
         return PlaceSegments(k, kernels, segments);
       });
-  planned.kernels = opened.kernels;
-  planned.fast_bf16 = opened.fast_bf16;
+  planned.kernels = opened->kernels;
+  planned.note = opened->note;
+  planned.fast_bf16 = opened->fast_bf16;
   return planned;
 }
 
@@ -122,7 +137,7 @@ absl::StatusOr<OpenedBackend> OpenBackend(const BackendOptions& options) {
   if (options.device == "auto") {
     cuda.name = "cuda";
     absl::StatusOr<OpenedBackend> gpu = OpenGpu(cuda);
-    return gpu.ok() ? std::move(gpu) : OpenCpu(options);
+    return gpu.ok() ? std::move(gpu) : OpenInstead(gpu.status(), options);
   }
   const bool numbered = absl::StartsWith(options.device, "cuda:") &&
                         absl::SimpleAtoi(options.device.substr(5), &cuda.device) &&

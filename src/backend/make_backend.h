@@ -36,12 +36,13 @@ struct OpenedBackend {
   std::string note;        // what an operator should know; empty: nothing
   bool fast_bf16 = false;  // bfloat16 weights meet bfloat16 inputs clearly faster than float32 ones
   std::function<DeviceMemory()> memory = {};  // while the device lives; empty: the host's
+  absl::Status absent;  // of a PlanningDevice: why what it stands for cannot be opened; OK: it can
 };
 
 /// UNAVAILABLE where this machine or build has no such device; `auto` is then the CPU.
 absl::StatusOr<OpenedBackend> OpenBackend(const BackendOptions& options);
-/// The same with a PlanningDevice in the device's place; a GPU need not be there. `auto` is what
-/// OpenBackend would take.
+/// The same with a PlanningDevice in the device's place; a GPU need not be there, and where it is,
+/// `memory` is what it has now. `auto` is what OpenBackend would take.
 absl::StatusOr<OpenedBackend> PlanBackend(const BackendOptions& options);
 
 /// The device of one of the ranks that share a model on `device`, a name without `auto`: "cuda" is a

@@ -51,6 +51,8 @@ class EngineLoop final : public Engine {
   void Control(Command command, DoneCallback done) override;
   EngineLoad load() const override;
   EngineInfo info() const override;
+  /// Why load() is not healthy; OK while it is.
+  absl::Status fault() const { return healthy_ ? absl::OkStatus() : fault_; }
   void Drain(absl::Duration grace) override;
 
   /// For tests; on the engine's thread, or before Start.
@@ -112,7 +114,7 @@ class EngineLoop final : public Engine {
   };
   std::deque<Launched> in_flight_;  // steps, oldest first
   absl::Time last_collect_ = absl::InfinitePast();
-  absl::Status fault_;          // sticky
+  absl::Status fault_;          // sticky; others may read it where healthy_ says so
   SchedulerCounters exported_;  // what the metrics already hold
 
   std::atomic<bool> stopping_{false};

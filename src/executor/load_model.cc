@@ -73,9 +73,10 @@ std::unique_ptr<WorkerPool> PoolOf(const WorkerPool& all, const ModelShard& shar
 
 /// On the CPU each rank has a part of the threads; on a GPU all of them pack its weights, and rank 0
 /// is `first`, where tokens are drawn.
-absl::Status OpenRank(const LoadOptions& options, const ModelShard& shard,
-                      const ModelConfig& config, Device& first, LoadedRank& own) {
-  own.config = ShardOf(config, shard);
+absl::Status OpenRank(const LoadOptions& options, const ModelShard& shard, Device& first,
+                      LoadedModel& model) {
+  LoadedRank& own = model.ranks.emplace_back();
+  own.config = ShardOf(model.config, shard);
   LoadOptions mine = options;
   mine.device = DeviceOfRank(std::string(first.name()), shard.rank);
   if (first.shares_host_memory()) {
@@ -85,7 +86,8 @@ absl::Status OpenRank(const LoadOptions& options, const ModelShard& shard,
     own.device = &first;
     return absl::OkStatus();
   }
-  ASSIGN_OR_RETURN(OpenedBackend backend, OpenFor(config, mine));
+  ASSIGN_OR_RETURN(OpenedBackend backend, OpenFor(model.config, mine));
+  model.absent.Update(backend.absent);
   own.own_device = std::move(backend.device);
   own.device = own.own_device.get();
   own.memory = std::move(backend.memory);
@@ -110,9 +112,9 @@ absl::Status LoadRanks(const LoadOptions& options, TensorSource& source, Device&
       return absl::Status(why.code(), absl::StrCat("tensor_parallel: ", size, ", rank ", rank, ": ",
                                                    why.message()));
     };
-    LoadedRank& own = model.ranks.emplace_back();
-    const absl::Status opened = OpenRank(options, shard, model.config, first, own);
+    const absl::Status opened = OpenRank(options, shard, first, model);
     if (!opened.ok()) return refuse(opened);
+    LoadedRank& own = model.ranks.back();
     const auto progress = [&](std::string_view what, int64_t done, int64_t total) {
       options.progress(what, rank * total + done, size * total);
     };
@@ -182,6 +184,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& option
   }
   model->kernels = backend.kernels;
   model->note = backend.note;
+  model->absent = backend.absent;
   RETURN_IF_ERROR(CheckRanks(options, model->config));
   // The file holds what lies in the host's memory.
   const bool cached =

@@ -47,6 +47,7 @@ struct LoadedModel {
   int64_t packed_bytes = 0;  // of that file
   std::function<DeviceMemory()> memory;  // of the devices; empty: it is the host's
   int32_t num_devices = 1;               // that ranks share or have
+  absl::Status absent;  // loaded in planning: why a device cannot be opened; OK: all can
 };
 
 struct LoadOptions {

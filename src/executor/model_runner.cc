@@ -10,12 +10,6 @@
 #include "base/status_macros.h"
 
 namespace penstock {
-namespace {
-
-constexpr int32_t kSlabRows = 256;  // rows of prompt log-probs whose logits exist at once
-
-}  // namespace
-
 absl::Status ModelRunner::Forward(const StepPlan& plan) {
   RETURN_IF_ERROR(fault_);
   plan_ = &plan;
@@ -251,8 +245,8 @@ absl::Status ModelRunner::ScorePrompt(size_t index) {
   RequestOutput& output = piece.result.output;
   output.kind = OutputKind::kPromptLogprobs;
   output.begin = piece.begin + first + 1;
-  for (int32_t begin = first; begin < slice.num_tokens; begin += kSlabRows) {
-    const int32_t end = std::min(begin + kSlabRows, slice.num_tokens);
+  for (int32_t begin = first; begin < slice.num_tokens; begin += kScoreRows) {
+    const int32_t end = std::min(begin + kScoreRows, slice.num_tokens);
     std::vector<int32_t> rows;
     std::vector<TokenId> next;
     for (int32_t i = begin; i < end; ++i) {

@@ -21,6 +21,9 @@
 
 namespace penstock {
 
+/// Rows of prompt log-probs whose logits exist at once.
+inline constexpr int32_t kScoreRows = 256;
+
 struct RunnerOptions {
   DType dtype = DType::kFloat32;     // activations: float32, bfloat16 or float16
   DType kv_dtype = DType::kFloat32;  // float32, int8, bfloat16 or float16

@@ -6,6 +6,8 @@
 
 #include "backend/planning_device.h"
 #include "base/status_macros.h"
+#include "model/decoder.h"
+#include "model/model_shard.h"
 
 namespace penstock {
 namespace {
@@ -50,14 +52,29 @@ int64_t PlannedBytes(const LoadedModel& model) {
 
 int64_t MostStepBytes(const ModelConfig& config, const RunnerOptions& runner, int32_t on_gpus) {
   const auto element = static_cast<int64_t>(DTypeSize(runner.dtype));
-  const int64_t rows = int64_t{runner.num_slots} * (1 + runner.max_drafts);
-  int64_t bytes = rows * (int64_t{config.vocab_size} * 4 + config.hidden_size * element);
+  const int64_t drawn = int64_t{runner.num_slots} * (1 + runner.max_drafts);
+  const int64_t scored = std::min(kScoreRows, runner.max_step_tokens);
+  const int64_t pooled =
+      config.pooling == Pooling::kLast ? 0 : std::max(runner.max_step_tokens, runner.max_len);
+  const int64_t bytes = (drawn + scored) * config.vocab_size * 4 +
+                        std::max({drawn, scored, pooled}) * config.hidden_size * element;
   // Partial sums of products, rows rounded to bytes, plans, what the driver has for itself.
-  constexpr int64_t kOfDriver = int64_t{640} << 20;
   constexpr int64_t kOfProducts = int64_t{256} << 20;
   const int64_t of_rank =
-      kOfDriver + kOfProducts + int64_t{4} * runner.max_step_tokens * config.hidden_size;
+      kGpuDriverBytes + kOfProducts + int64_t{4} * runner.max_step_tokens * config.hidden_size;
   return bytes + on_gpus * of_rank;
+}
+
+absl::StatusOr<int64_t> ActivationBytes(const ModelConfig& config, const RunnerOptions& runner,
+                                        int32_t ranks) {
+  if (config.encoder.present) return 0;
+  const ModelConfig own = ranks > 1 ? ShardOf(config, {0, ranks}) : config;
+  const ModelWeights none;
+  PlanningDevice nothing("", false, nullptr);
+  RETURN_IF_ERROR(
+      Decoder::Make(&own, &none, &nothing, runner.dtype, runner.max_step_tokens, runner.max_len, 0)
+          .status());
+  return ranks * nothing.bytes();
 }
 
 absl::StatusOr<MemoryPlan> PlanMemory(
@@ -74,6 +91,8 @@ absl::StatusOr<MemoryPlan> PlanMemory(
   };
   MemoryPlan plan;
   plan.device = std::string(model->device->name());
+  plan.note = model->note;
+  plan.absent = model->absent;
   plan.ranks = std::max<int32_t>(1, static_cast<int32_t>(model->ranks.size()));
   plan.weight_bytes = planned();
   ASSIGN_OR_RETURN(const RunnerOptions options, options_of(*model, guesses.get()));

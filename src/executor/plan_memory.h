@@ -25,14 +25,23 @@ struct MemoryPlan {
   int32_t max_len = 0;
   int64_t kv_tokens = 0;  // positions that fit the cache
   int64_t sequences = 0;  // of max_len at once, at least; 0: the model has no cache
+  std::string note;       // what an operator should know about the device; empty: nothing
+  absl::Status absent;    // why a device cannot be opened, its memory asked for; OK: all can
 
   int64_t at_start() const { return weight_bytes + kv_bytes + activation_bytes; }
   int64_t total() const { return at_start() + step_bytes; }
 };
 
+/// Of the bytes of a step, what a GPU's driver has for itself, which nobody here allocates.
+inline constexpr int64_t kGpuDriverBytes = int64_t{640} << 20;
+
 /// What steps need beyond what is there at start, at most. `on_gpus`: ranks that GPUs compute, 0: none
 /// does.
 int64_t MostStepBytes(const ModelConfig& config, const RunnerOptions& runner, int32_t on_gpus);
+
+/// What the rows of a step and the tables of rotations take from the start, of all ranks together.
+absl::StatusOr<int64_t> ActivationBytes(const ModelConfig& config, const RunnerOptions& runner,
+                                        int32_t ranks);
 
 /// What a model that was loaded in planning takes so far.
 int64_t PlannedBytes(const LoadedModel& model);

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -109,7 +110,8 @@ struct WatchedGpu {
 
 class LoadedNvml final : public NvmlReader {
  public:
-  explicit LoadedNvml(const NvmlFunctions& functions) : f_(functions) {}
+  LoadedNvml(const NvmlFunctions& functions, OnXid on_xid)
+      : f_(functions), on_xid_(std::move(on_xid)) {}
   ~LoadedNvml() override {
     if (events_ != nullptr) f_.FreeEvents(events_);
     f_.Shutdown();
@@ -142,6 +144,10 @@ class LoadedNvml final : public NvmlReader {
 
   std::vector<GpuFigures> Read() override {
     ReadXids();
+    for (const auto& [fault, times] : fresh_xids_) {
+      if (on_xid_) on_xid_(gpus_[fault.first].identity, fault.second, times);
+    }
+    fresh_xids_.clear();
     std::vector<GpuFigures> out;
     for (WatchedGpu& gpu : gpus_) out.push_back(ReadOne(gpu));
     return out;
@@ -168,8 +174,10 @@ class LoadedNvml final : public NvmlReader {
     NvmlEvent event;
     for (int i = 0; events_ != nullptr && i < kMostAtOnce; ++i) {
       if (f_.WaitForEvent(events_, &event, 0) != kNvmlSuccess) return;
-      for (WatchedGpu& gpu : gpus_) {
+      for (size_t g = 0; g < gpus_.size(); ++g) {
+        WatchedGpu& gpu = gpus_[g];
         if (gpu.device != event.device || event.type != kNvmlXidEvent) continue;
+        ++fresh_xids_[{g, static_cast<int64_t>(event.data)}];
         gpu.xids += 1;
         gpu.last_xid = static_cast<double>(event.data);
       }
@@ -233,14 +241,16 @@ class LoadedNvml final : public NvmlReader {
 
   const NvmlFunctions f_;
   NvmlEvents events_ = nullptr;
+  const OnXid on_xid_;
   std::vector<WatchedGpu> gpus_;
+  std::map<std::pair<size_t, int64_t>, int64_t> fresh_xids_;  // (GPU, number) -> how often
   std::string note_;
 };
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<NvmlReader>> NvmlReader::Open(
-    const std::vector<std::string>& pci_addresses, const std::string& library) {
+    const std::vector<std::string>& pci_addresses, const std::string& library, OnXid on_xid) {
   void* const handle = ::dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);  // stays loaded
   if (handle == nullptr) return absl::NotFoundError(absl::StrCat("there is no ", library));
   NvmlFunctions functions;
@@ -248,7 +258,7 @@ absl::StatusOr<std::unique_ptr<NvmlReader>> NvmlReader::Open(
     return absl::NotFoundError(absl::StrCat(library, " has no ", missing));
   if (const NvmlCode code = functions.Init(); code != kNvmlSuccess)
     return absl::UnavailableError(absl::StrCat(library, ": ", functions.ErrorString(code)));
-  auto reader = std::make_unique<LoadedNvml>(functions);
+  auto reader = std::make_unique<LoadedNvml>(functions, std::move(on_xid));
   if (const absl::Status status = reader->Watch(pci_addresses); !status.ok())
     return absl::UnavailableError(absl::StrCat(library, ": ", status.message()));
   return reader;

@@ -4,6 +4,8 @@
 // Threads: confined to one thread at a time. A call may take as long as the driver likes.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,10 +19,15 @@ inline constexpr char kNvmlLibrary[] = "libnvidia-ml.so.1";  // as the loader fi
 
 class NvmlReader {
  public:
+  /// A GPU, of which only who it is counts, had this fault so often since the last reading.
+  using OnXid = std::function<void(const GpuFigures& gpu, int64_t xid, int64_t times)>;
+
   /// Of the GPUs at these PCI addresses (0000:3b:00.0). NOT_FOUND: there is no library; UNAVAILABLE:
-  /// it does not work here, or knows none of the GPUs; the message has its words.
+  /// it does not work here, or knows none of the GPUs; the message has its words. on_xid, where there
+  /// is one, is called while Read runs.
   static absl::StatusOr<std::unique_ptr<NvmlReader>> Open(
-      const std::vector<std::string>& pci_addresses, const std::string& library = kNvmlLibrary);
+      const std::vector<std::string>& pci_addresses, const std::string& library = kNvmlLibrary,
+      OnXid on_xid = nullptr);
   virtual ~NvmlReader() = default;
 
   /// What each GPU tells now. What it does not support or may not tell is left out; one that is lost

@@ -233,6 +233,15 @@ void ExamineMemory(const ServerConfig& config, Findings& out) {
       continue;
     }
     if (plan->device == "cpu") host += plan->total();
+    if (!plan->note.empty()) {
+      out.push_back({"device", Finding::kWarning, absl::StrCat("models.", name, ": ", plan->note)});
+    }
+    if (!plan->absent.ok()) {  // as serve says it
+      complete = false;
+      out.push_back({"device", Finding::kFault,
+                     absl::StrCat("models.", name, ": ", ToAbsl(Message(plan->absent)))});
+      continue;
+    }
     out.push_back(
         {"memory", Finding::kOk,
          absl::StrCat("models.", name, ": ", plan->total() / kMiB, " MiB of ", plan->device,

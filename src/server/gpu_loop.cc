@@ -21,11 +21,12 @@ struct GpuLoop::State {
   std::vector<GpuFigures> last;
 };
 
-GpuLoop::GpuLoop(Open open, std::function<void(const absl::Status&)> on_failure)
+GpuLoop::GpuLoop(Open open, std::function<void(const absl::Status&)> on_failure,
+                 absl::Duration period)
     : state_(std::make_shared<State>()) {
-  std::thread([state = state_, open = std::move(open), on_failure = std::move(on_failure)] {
+  std::thread([state = state_, open = std::move(open), on_failure = std::move(on_failure), period] {
     NameThread("gpu");
-    Run(state, open, on_failure);
+    Run(state, open, on_failure, period);
     const std::lock_guard lock(state->mutex);
     state->ended = true;
     state->changed.notify_all();
@@ -40,13 +41,15 @@ GpuLoop::~GpuLoop() {
 }
 
 void GpuLoop::Run(const std::shared_ptr<State>& state, const Open& open,
-                  const std::function<void(const absl::Status&)>& on_failure) {
+                  const std::function<void(const absl::Status&)>& on_failure,
+                  absl::Duration period) {
   const absl::StatusOr<Read> read = open();
   std::unique_lock lock(state->mutex);
   if (!read.ok() && !state->stopping) on_failure(read.status());
   if (!read.ok()) return;
   while (true) {
-    state->changed.wait(lock, [&] { return state->stopping || state->asked > state->answered; });
+    state->changed.wait_for(lock, absl::ToChronoNanoseconds(period),
+                            [&] { return state->stopping || state->asked > state->answered; });
     if (state->stopping) return;
     const int64_t question = state->asked;
     lock.unlock();

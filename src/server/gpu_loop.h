@@ -19,9 +19,9 @@ class GpuLoop {
   using Read = std::function<std::vector<GpuFigures>()>;
   using Open = std::function<absl::StatusOr<Read>()>;
 
-  /// Both are called on the loop's thread: `open` once, `read` whenever somebody asks. Where `open`
-  /// fails nothing is ever told of GPUs, and on_failure says why, once.
-  GpuLoop(Open open, std::function<void(const absl::Status&)> on_failure);
+  /// Both are called on the loop's thread: `open` once, `read` whenever somebody asks, and where nobody
+  /// does for `period`. Where `open` fails nothing is ever told of GPUs, and on_failure says why, once.
+  GpuLoop(Open open, std::function<void(const absl::Status&)> on_failure, absl::Duration period);
   /// Waits for an answer for as long as Get does, then leaves the thread to itself.
   ~GpuLoop();
   GpuLoop(const GpuLoop&) = delete;
@@ -33,7 +33,8 @@ class GpuLoop {
  private:
   struct State;
   static void Run(const std::shared_ptr<State>& state, const Open& open,
-                  const std::function<void(const absl::Status&)>& on_failure);
+                  const std::function<void(const absl::Status&)>& on_failure,
+                  absl::Duration period);
 
   const std::shared_ptr<State> state_;  // the thread may outlive the loop
 };

@@ -1,6 +1,7 @@
 #include "server/model_instance.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -115,23 +116,42 @@ absl::Status CheckTensorParallel(const ModelEntry& entry) {
   return absl::OkStatus();
 }
 
+/// What is there for engine.kv_memory at most; of a GPU that is not there it is not known.
+int64_t MemoryForKv(const LoadedModel& loaded, const DeviceMemory& memory) {
+  if (memory.total > 0) return memory.total;
+  const bool of_host = loaded.memory || loaded.device->shares_host_memory();
+  return of_host ? AllowedMemory() : std::numeric_limits<int64_t>::max();
+}
+
 /// engine.kv_memory; auto: a quarter of what the cgroup allows, or what memory_fraction leaves of a
-/// GPU.
-int64_t MostKvBytes(const EngineConfig& engine, const LoadedModel& loaded,
-                    const RunnerOptions& runner) {
-  if (!engine.kv_memory.automatic()) return engine.kv_memory.value;
+/// GPU. RESOURCE_EXHAUSTED where it is more than there is.
+absl::StatusOr<int64_t> MostKvBytes(const EngineConfig& engine, const LoadedModel& loaded,
+                                    const RunnerOptions& runner) {
   const DeviceMemory memory = loaded.memory ? loaded.memory() : DeviceMemory{};
+  if (!engine.kv_memory.automatic()) {
+    const int64_t there = MemoryForKv(loaded, memory);
+    if (engine.kv_memory.value <= there) return engine.kv_memory.value;
+    return absl::ResourceExhaustedError(
+        absl::StrCat("engine.kv_memory is ", engine.kv_memory.value >> 20, " MiB, ",
+                     memory.total > 0 ? "the device has " : "this process may have ", there >> 20,
+                     " MiB (`penstock doctor` says more): lower it, or let it be auto"));
+  }
   if (memory.total <= 0) return AllowedMemory() / 4;
   const auto whole = static_cast<double>(memory.total);
   const auto kept = static_cast<int64_t>((1 - engine.memory_fraction) * whole);
   const int64_t step = MostStepBytes(loaded.config, runner, engine.tensor_parallel);
-  return std::max<int64_t>(0, memory.free - kept - step);
+  ASSIGN_OR_RETURN(int64_t rows, ActivationBytes(loaded.config, runner, engine.tensor_parallel));
+  if (runner.draft != nullptr) {
+    ASSIGN_OR_RETURN(const int64_t drafts, ActivationBytes(runner.draft->config, runner, 1));
+    rows += drafts;
+  }
+  return std::max<int64_t>(0, memory.free - kept - step - rows);
 }
 
 /// Of auto no more than a full batch of full length needs.
-int64_t KvBytes(const EngineConfig& engine, const LoadedModel& loaded,
-                const RunnerOptions& runner) {
-  const int64_t most = MostKvBytes(engine, loaded, runner);
+absl::StatusOr<int64_t> KvBytes(const EngineConfig& engine, const LoadedModel& loaded,
+                                const RunnerOptions& runner) {
+  ASSIGN_OR_RETURN(const int64_t most, MostKvBytes(engine, loaded, runner));
   if (!engine.kv_memory.automatic()) return most;
   const ModelConfig& model = loaded.config;
   int64_t per_token = CacheBytesPerToken(model, runner.kv_dtype, engine.tensor_parallel);
@@ -179,7 +199,7 @@ absl::StatusOr<RunnerOptions> MakeRunnerOptions(const EngineConfig& engine,
   runner.max_step_tokens = engine.max_step_tokens;
   runner.max_len = engine.max_len > 0 ? engine.max_len : model.context();
   runner.pipeline_depth = engine.pipeline_depth;
-  runner.kv_bytes = KvBytes(engine, loaded, runner);
+  ASSIGN_OR_RETURN(runner.kv_bytes, KvBytes(engine, loaded, runner));
   return runner;
 }
 
@@ -202,7 +222,7 @@ absl::Status MakeAdapterStore(const ModelEntry& entry, const std::string& dir,
     ASSIGN_OR_RETURN(OpenedModel opened, OpenModel(dir, weights));
     return std::move(opened.source);
   };
-  const int64_t budget = MostKvBytes(entry.engine, model, runner);
+  ASSIGN_OR_RETURN(const int64_t budget, MostKvBytes(entry.engine, model, runner));
   ASSIGN_OR_RETURN(runner.adapters, AdapterStore::Make(model.config, *model.device, options));
   const int64_t bytes = runner.adapters->MaxBytes(runner.max_step_tokens);
   if (bytes >= budget) {
@@ -304,10 +324,12 @@ absl::StatusOr<MemoryPlan> PlanInstance(const ModelEntry& entry, WorkerPool* poo
     ASSIGN_OR_RETURN(draft.model_dir, Resolve(entry.engine.speculation.draft_model));
   }
   const auto options_of = [&](LoadedModel& model, LoadedModel* guesses) {
-    if (gpu_memory > 0 && !model.device->shares_host_memory()) {
-      const int64_t held = PlannedBytes(model) + (guesses != nullptr ? PlannedBytes(*guesses) : 0);
-      const int64_t all = gpu_memory * model.num_devices;
-      model.memory = [all, held] { return DeviceMemory{all - held, all}; };
+    DeviceMemory memory = model.memory ? model.memory() : DeviceMemory{};
+    if (gpu_memory > 0 && !model.device->shares_host_memory())
+      memory.free = memory.total = gpu_memory * model.num_devices;
+    if (memory.total > 0) {
+      memory.free -= PlannedBytes(model) + (guesses != nullptr ? PlannedBytes(*guesses) : 0);
+      model.memory = [memory] { return memory; };
     }
     return MakeRunnerOptions(entry.engine, model, guesses, pool);
   };

@@ -61,7 +61,7 @@ class ModelInstance {
   static absl::StatusOr<std::unique_ptr<ModelInstance>> Load(const std::string& name,
                                                              const ModelEntry& entry,
                                                              const InstanceParts& parts);
-  Engine& engine() { return *engine_; }
+  EngineLoop& engine() { return *engine_; }
   std::shared_ptr<const ServedModel> served() const { return served_; }
   std::shared_ptr<AdapterPool> adapters() const { return adapters_; }  // null: none are configured
 

@@ -36,10 +36,12 @@ nlohmann::ordered_json PlanJson(const MemoryPlan& plan) {
           {"rank_bytes", plan.rank_bytes},
           {"max_len", plan.max_len},
           {"kv_tokens", plan.kv_tokens},
-          {"sequences", plan.sequences}};
+          {"sequences", plan.sequences},
+          {"note", plan.note},
+          {"absent", std::string(plan.absent.message())}};
 }
 
-void PrintPlan(const std::string& name, const MemoryPlan& plan) {
+void PrintPlan(const std::string& name, const MemoryPlan& plan, bool gpu_memory_said) {
   const auto line = [](const char* what, int64_t bytes) {
     std::printf("  %-12s %15lld bytes %10.1f MiB\n", what, static_cast<long long>(bytes),
                 static_cast<double>(bytes) / (1 << 20));
@@ -54,6 +56,11 @@ void PrintPlan(const std::string& name, const MemoryPlan& plan) {
   line("steps, most", plan.step_bytes);
   line("total", plan.total());
   if (plan.ranks > 1) line("a rank, most", plan.rank_bytes);
+  if (!plan.absent.ok() && !gpu_memory_said) {
+    std::printf("  its memory is not known, --gpu-memory says it: %s\n",
+                std::string(plan.absent.message()).c_str());
+  }
+  if (!plan.note.empty()) std::printf("  %s\n", plan.note.c_str());
   std::printf("  besides, of the host's memory: grammars of structured answers, up to %lld MiB\n",
               static_cast<long long>(GrammarCompiler::kMostBytes >> 20));
   std::printf("  the cache holds %lld positions: %lld sequences of %d\n",
@@ -92,7 +99,7 @@ absl::Status PlanAll(const PlanFlags& flags) {
     if (flags.json) {
       out[name] = PlanJson(*plan);
     } else {
-      PrintPlan(name, *plan);
+      PrintPlan(name, *plan, gpu_memory > 0);
     }
   }
   if (flags.json) std::printf("%s\n", out.dump(2).c_str());
@@ -112,8 +119,10 @@ void AddPlanCommand(CLI::App& app, int& exit_code) {
       ->expected(1)
       ->allow_extra_args(false);
   command->add_option("--weights", flags->weights, "With MODEL: file or formula");
-  command->add_option("--gpu-memory", flags->gpu_memory,
-                      "Of a GPU that is not there (80GiB): what kv_memory: auto counts with");
+  command->add_option(
+      "--gpu-memory", flags->gpu_memory,
+      "Of a GPU that is not there (80GiB): what kv_memory: auto counts with. Of one "
+      "that is, it is asked");
   command->add_flag("--json", flags->json, "Print JSON");
   command->callback([flags, &exit_code] {
     const absl::Status done = PlanAll(*flags);

@@ -27,6 +27,7 @@
 #include "chain/chain_set.h"
 #include "config/config_diff.h"
 #include "metrics/nvml.h"
+#include "metrics/xid.h"
 #include "server/access_parts.h"
 #include "server/account_parts.h"
 #include "server/alias_parts.h"
@@ -50,6 +51,7 @@ namespace {
 
 constexpr size_t kMaxWaitingCalls = 4096;  // requests whose JSON nobody has read yet
 constexpr int kMaxTextThreads = 4;
+constexpr absl::Duration kGpuPeriod = absl::Seconds(10);  // within it a GPU's fault is in the log
 
 /// Compute threads of the process: what any model asks for, else one for each of `cpus`, else what
 /// the cgroup allows.
@@ -58,6 +60,17 @@ int ComputeThreads(const ServerConfig& config, const std::vector<int>& cpus) {
   for (const auto& [name, model] : config.models) threads = std::max(threads, model.engine.threads);
   if (threads > 0) return threads;
   return cpus.empty() ? AllowedCpus() : static_cast<int>(cpus.size());
+}
+
+void LogXid(const GpuFigures& gpu, int64_t xid, int64_t times) {
+  const XidMeaning meaning = MeaningOfXid(xid);
+  Log(LogLevel::kError, "a GPU's driver reports a fault (Xid)",
+      {{"gpu", gpu.index},
+       {"uuid", gpu.uuid},
+       {"xid", xid},
+       {"times", times},
+       {"what", std::string(meaning.what)},
+       {"what_to_do", std::string(meaning.what_to_do)}});
 }
 
 /// Before anything is allocated or started. The CPUs of compute threads; empty: any.
@@ -313,11 +326,12 @@ void Server::Parts::WatchGpus() {
   };
   gpus = std::make_unique<GpuLoop>(
       [in_use, log]() -> absl::StatusOr<GpuLoop::Read> {
-        ASSIGN_OR_RETURN(const std::shared_ptr<NvmlReader> reader, NvmlReader::Open(in_use));
+        ASSIGN_OR_RETURN(const std::shared_ptr<NvmlReader> reader,
+                         NvmlReader::Open(in_use, kNvmlLibrary, LogXid));
         if (!reader->note().empty()) log(reader->note());
         return [reader] { return reader->Read(); };
       },
-      [log](const absl::Status& status) { log(std::string(status.message())); });
+      [log](const absl::Status& status) { log(std::string(status.message())); }, kGpuPeriod);
   catalogue.SetGpus([this] { return gpus->Get(); });
 }
 
@@ -400,8 +414,10 @@ absl::Status Server::CheckEngines() {
   for (const auto& model : p.models) {
     const std::string& name = model->served()->name;
     const EngineLoad load = model->engine().load();
-    if (!load.healthy)
-      status = absl::UnavailableError(absl::StrCat(name, ": the engine has failed"));
+    if (!load.healthy) {
+      status = absl::UnavailableError(
+          absl::StrCat(name, ": the engine has failed: ", model->engine().fault().message()));
+    }
     const absl::Duration stalled = p.stalls.Observe(name, load, SystemClock::Get().Now());
     if (most <= absl::ZeroDuration() || stalled <= most) continue;
     status = absl::UnavailableError(absl::StrCat(

@@ -30,6 +30,8 @@ def few(tokens):
     return min(tokens, 4) if DEVICE else tokens
 
 
+MANY = 400 if DEVICE else 1900  # tokens: more than a client waits for
+
 HAS_GRPC = "grpc: yes" in subprocess.run([BINARY, "version"], capture_output=True, text=True).stdout
 
 

@@ -7,11 +7,11 @@ import re
 import threading
 
 import openai
-from conftest import SANITIZED
+from conftest import DEVICE, MANY, SANITIZED, few
 
-STREAMS = 64
+STREAMS = 8 if DEVICE else 64
 NAMES = ["sea", "house", "night", "king", "garden", "letter", "road", "winter"]
-CANCELLED = set(random.Random(7).sample(range(STREAMS), STREAMS // 10))
+CANCELLED = set(random.Random(7).sample(range(STREAMS), max(2, STREAMS // 10)))
 
 # What a client knows of its answer: `tokens` as far as it read, `finish` None where it hung up.
 Answer = collections.namedtuple("Answer", "id text prompt_tokens tokens finish")
@@ -19,16 +19,16 @@ Answer = collections.namedtuple("Answer", "id text prompt_tokens tokens finish")
 
 def make_request(index):
     random_ = random.Random(index)
-    words = " ".join(random_.choice(NAMES) for _ in range(random_.randint(1, 120)))
+    words = " ".join(random_.choice(NAMES) for _ in range(random_.randint(1, 6 if DEVICE else 120)))
     shared = (
         "The story that follows was told to me by an old man who lived beside the river. "
         if index % 3 == 0
         else ""
     )
-    max_tokens = random_.randint(4, 24 if SANITIZED else 90)
+    max_tokens = few(random_.randint(4, 24 if SANITIZED else 90))
     request = dict(model="demo", prompt=shared + words, max_tokens=max_tokens, temperature=0)
     if index in CANCELLED:  # longer than the client will wait for
-        request.update(max_tokens=1500, extra_body={"ignore_eos": True})
+        request.update(max_tokens=MANY if DEVICE else 1500, extra_body={"ignore_eos": True})
     return request
 
 
@@ -50,15 +50,18 @@ def read(client, request, cancel_after=None):
 
 def test_everyone_gets_the_answer_that_it_gets_alone(serve):
     few_blocks = ("--set", "engine.kv_memory=8MiB", "--set", "engine.max_batch=24", "--set", "engine.cpu_kernels=avx2")
+    if DEVICE:  # has few already
+        few_blocks = ()
     requests = [make_request(i) for i in range(STREAMS)]
 
     def client_of(server):
         return openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=300)
 
     quiet = serve(*few_blocks)
-    alone = [read(client_of(quiet), {**r, "max_tokens": 40} if i in CANCELLED else r) for i, r in enumerate(requests)]
+    short = {"max_tokens": few(40)}
+    alone = [read(client_of(quiet), {**r, **short} if i in CANCELLED else r) for i, r in enumerate(requests)]
     quiet.stop()
-    assert {a.finish for a in alone} == {"stop", "length"}
+    assert {a.finish for a in alone} == {"stop", "length"} or DEVICE  # so few tokens may not come to a stop
 
     server = serve(*few_blocks)  # whose cache is empty, and whose counters are 0
     client, barrier = client_of(server), threading.Barrier(STREAMS)
@@ -103,7 +106,7 @@ def test_everyone_gets_the_answer_that_it_gets_alone(serve):
             assert (line["code"], line["finish"]) == (200, answer.finish), line
         reasons[line["finish"]] += 1
         tokens[line["code"]] += line["completion_tokens"]
-    assert reasons["abort"] > 0 and reasons["stop"] > 0 and reasons["length"] > 0
+    assert reasons["abort"] > 0 and (reasons["stop"] > 0 and reasons["length"] > 0 or DEVICE)
 
     page = server.metrics()
 

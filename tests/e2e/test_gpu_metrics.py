@@ -81,6 +81,19 @@ def test_a_gpu_that_is_lost_and_a_driver_that_hangs_delay_nobody(serve, gpu):
     assert server.stop() == 0  # the driver still hangs
 
 
+def test_every_new_fault_is_a_line_that_says_what_to_do(serve, gpu):
+    server = on_gpu(serve, gpu)
+    once(server, lambda page: page.get(UP) == 1)
+    gpu.say(xids="79 31 31")
+    once(server, lambda page: page.get("penstock_gpu_xid_errors_total" + LABELS + "}") == 3)
+    lines = [line for line in server.log_lines() if "(Xid)" in line["message"]]
+    assert [(line["level"], line["gpu"], line["uuid"], line["xid"], line["times"]) for line in lines] == [
+        ("error", "0", "GPU-5f0c", 31, 2), ("error", "0", "GPU-5f0c", 79, 1)], lines
+    assert "fallen off its bus" in lines[1]["what"] and "start the machine again" in lines[1]["what_to_do"]
+    of_gpu(server)  # and no second one
+    assert len([line for line in server.log_lines() if "(Xid)" in line["message"]]) == 2
+
+
 def test_without_a_driver_that_answers_there_is_one_line_and_no_series(serve, gpu):
     gpu.say(init="!9")
     server = on_gpu(serve, gpu)

@@ -8,7 +8,7 @@ import urllib.error
 
 import grpc
 import pytest
-from conftest import DEMO, ROOT
+from conftest import DEMO, MANY, ROOT
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from lora_adapters import make_adapter
@@ -131,7 +131,7 @@ def test_a_trace_is_continued_and_bad_words_are_kept_out(demo, stub, stubs):
 def test_a_deadline_is_the_requests_deadline(demo, stub, stubs):
     with pytest.raises(grpc.RpcError) as error:
         stub.Generate(
-            stubs[0].GenerateRequest(prompt="Once", max_tokens=1900, n=16, ignore_eos=True), timeout=0.05
+            stubs[0].GenerateRequest(prompt="Once", max_tokens=MANY, n=16, ignore_eos=True), timeout=0.05
         )
     assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     demo.until(
@@ -143,7 +143,7 @@ def test_a_deadline_is_the_requests_deadline(demo, stub, stubs):
 def test_a_cancelled_call_frees_its_blocks(demo, stub, stubs):
     calls = [
         stub.GenerateStream(
-            stubs[0].GenerateRequest(prompt="Once", max_tokens=1900, ignore_eos=True)
+            stubs[0].GenerateRequest(prompt="Once", max_tokens=MANY, ignore_eos=True)
         )
         for _ in range(8)
     ]

@@ -15,7 +15,7 @@ import urllib.request
 
 import openai
 import pytest
-from conftest import BINARY, DEMO, SANITIZED, Server
+from conftest import BINARY, DEMO, MANY, SANITIZED, Server
 
 
 def code_and_body(url, data=None):
@@ -152,7 +152,7 @@ def test_behind_the_announcement_it_takes_none_and_ends_those_that_run(serve):
 
 def test_what_outlasts_the_drain_ends_with_an_error(serve):
     server = serve("--set", "drain.finish=10ms", "--set", "engine.speculation.method=off")
-    stream = iter(stream_of(server, 1900, n=16))
+    stream = iter(stream_of(server, MANY, n=16))
     next(stream)
     server.process.send_signal(signal.SIGTERM)
     with pytest.raises(openai.APIError, match="shutting down"):

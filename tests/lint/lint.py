@@ -173,7 +173,16 @@ def journey():
                 yield f"{page}: {name} does not exist"
 
 
-CHECKS = {f.__name__: f for f in (layers, sizes, headers, words, threads, kernels, journey)}
+def toolkit():
+    """kernels/ needs nothing of the toolkit's libraries: what they use is compiled by the emulator too."""
+    library = re.compile(r'\s*#\s*include\s*[<"](cub|cuda|thrust|cooperative_groups|cute|cutlass|nv)\b[/.]')
+    for path in sources("kernels"):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if match := library.match(line):
+                yield f"{path.relative_to(ROOT)}:{number}: kernels/ includes nothing of {match[1]}"
+
+
+CHECKS = {f.__name__: f for f in (layers, sizes, headers, words, threads, kernels, toolkit, journey)}
 
 if __name__ == "__main__":
     problems = list(CHECKS[sys.argv[1]]())

@@ -13,6 +13,7 @@
 #include "fakes/safetensors_writer.h"
 #include "format/json_text.h"
 #include "model/adapter_config.h"
+#include "parity/missing_device.h"
 
 namespace penstock {
 namespace {
@@ -125,7 +126,7 @@ TEST_P(DeviceAdapterGolden, MeetsTheMergedModel) {
   const auto& [device, name] = GetParam();
   WorkerPool pool(2);
   const auto model = LoadFamily(name, &pool, device);
-  if (model == nullptr) GTEST_SKIP() << "this build or machine has no " << device;
+  PENSTOCK_NEEDS_DEVICE(device, model == nullptr, "this build or machine has no " + device);
   GoldenAdapters adapters;
   ASSERT_NO_FATAL_FAILURE(LoadWithStranger(name, *model, &pool, adapters));
   auto prompts = LoadGolden(CaseDir(name) + "/golden.safetensors", model->config.vocab_size);

@@ -77,8 +77,10 @@ TEST_P(ManyRows, BitsOfARowDependOnNoOtherWhereThatIsPromised) {
   }
 }
 
-TEST_P(ManyRows, AKeptChoiceIsTakenAndExpandedCodesAreMultiplied) {
-  if (GetParam() != "cuda-emulated") GTEST_SKIP() << "a GPU measures its own choice";
+/// On the emulator alone: a GPU measures its own choice.
+class KeptChoice : public ManyRows {};
+
+TEST_P(KeptChoice, IsTakenAndExpandedCodesAreMultiplied) {
   BackendOptions options{GetParam(), &pool_};
   const TempDir dir;
   options.tuning_folder = dir.path();
@@ -104,6 +106,18 @@ TEST_P(ManyRows, AKeptChoiceIsTakenAndExpandedCodesAreMultiplied) {
   }
 }
 
+/// As where NVIDIA's library is missing that was there when the choice was made.
+TEST_P(KeptChoice, OfALibraryThatIsNotThereIsNotTaken) {
+  BackendOptions options{GetParam(), &pool_};
+  const TempDir dir;
+  options.tuning_folder = dir.path();
+  LinearTable table(options.tuning_folder, "emulator 2 SMs, no library");
+  const LinearKey key{"bf16-codes4-32-finished", kN, kK, 128};
+  ASSERT_TRUE(table.Set(key, {LinearPath::kExpandLibrary}).ok());
+  EXPECT_EQ(Multiply(options, kM, false).values, Multiply({GetParam(), &pool_}, kM, false).values);
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, KeptChoice, ::testing::Values("cuda-emulated"), NameOfDevice);
 INSTANTIATE_TEST_SUITE_P(Devices, ManyRows, ::testing::Values("cuda-emulated", "cuda"),
                          NameOfDevice);
 

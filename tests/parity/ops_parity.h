@@ -19,6 +19,7 @@
 
 #include "backend/make_backend.h"
 #include "base/half.h"
+#include "parity/missing_device.h"
 #include "test_seed.h"
 
 namespace penstock {
@@ -79,11 +80,7 @@ class OpsParity : public ::testing::TestWithParam<std::string> {
   void SetUp() override {
     random_.seed(static_cast<uint32_t>(TestSeed()));
     auto device = OpenBackend({GetParam(), &pool_});
-    if (absl::IsUnavailable(device.status())) {
-      if (GetParam() == "cuda" && std::getenv("PENSTOCK_REQUIRE_GPU") != nullptr)
-        FAIL() << "PENSTOCK_REQUIRE_GPU is set: " << device.status();
-      GTEST_SKIP() << device.status();
-    }
+    PENSTOCK_NEEDS_DEVICE(GetParam(), absl::IsUnavailable(device.status()), device.status());
     ASSERT_TRUE(device.ok()) << device.status();
     device_ = std::move(device->device);
     abilities_ = device->abilities;

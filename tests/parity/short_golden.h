@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "executor/golden_check.h"
+#include "parity/missing_device.h"
 
 namespace penstock {
 
@@ -37,7 +38,7 @@ inline void ExpectGoldenOf(LoadOptions load, const std::vector<ShortRun>& runs, 
   load.pool = &pool;
   if (dtype == DType::kFloat16) load.dtype = "float16";
   const auto model = LoadModel(load);
-  if (absl::IsUnavailable(model.status())) GTEST_SKIP() << model.status();
+  PENSTOCK_NEEDS_DEVICE(load.device, absl::IsUnavailable(model.status()), model.status());
   ASSERT_TRUE(model.ok()) << model.status();
   const auto prompts =
       LoadGolden(load.model_dir + "/golden.safetensors", (*model)->config.vocab_size);

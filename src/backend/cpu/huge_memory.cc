@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "absl/strings/str_cat.h"
+#include "base/machine.h"
 #include "base/status_macros.h"
 
 namespace penstock {
@@ -36,7 +37,10 @@ void* MapAligned(size_t bytes, size_t alignment) {
 }
 
 absl::Status NoMemory(size_t bytes) {
-  return absl::ResourceExhaustedError(absl::StrCat("no memory for ", bytes, " bytes"));
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "no memory for ", bytes, " bytes, this process holds ", HeldHostBytes(), " and may have ",
+      AllowedMemory(),
+      ", less where it is limited (ulimit -v): lower engine.kv_memory, see penstock plan"));
 }
 
 }  // namespace

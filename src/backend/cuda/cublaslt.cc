@@ -28,9 +28,16 @@ bool CublasLt::CanDo(const GemmArgs& a) {
          a.y_stride * (a.y_element == Element::kFloat32 ? 4 : 2) % kLibraryAlign == 0;
 }
 
+std::string WithoutCublasLt(const absl::Status& why) {
+  return absl::StrCat("cuBLASLt: ", why.message(),
+                      "; prompts are multiplied by slower kernels of our own");
+}
+
 #if defined(PENSTOCK_EMULATE)
 
-absl::StatusOr<std::unique_ptr<CublasLt>> CublasLt::Load() {
+std::vector<std::string> CublasLt::Places() { return {}; }
+
+absl::StatusOr<std::unique_ptr<CublasLt>> CublasLt::Load(const std::vector<std::string>&) {
   return absl::NotFoundError("the emulator has no library");
 }
 
@@ -54,7 +61,7 @@ struct CublasLtFunctions {
     std::string missing;
 #define PENSTOCK_FIND(Name)                                                               \
   Name = reinterpret_cast<decltype(&cublasLt##Name)>(::dlsym(library, "cublasLt" #Name)); \
-  if (Name == nullptr) missing = "cublasLt" #Name;
+  if (Name == nullptr && missing.empty()) missing = "cublasLt" #Name;
     PENSTOCK_EACH_CUBLASLT(PENSTOCK_FIND)
 #undef PENSTOCK_FIND
     return missing;
@@ -167,15 +174,21 @@ class LoadedCublasLt final : public CublasLt {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<CublasLt>> CublasLt::Load() {
+std::vector<std::string> CublasLt::Places() {
   const std::string name = absl::StrCat("libcublasLt.so.", CUBLAS_VER_MAJOR);
   std::vector<std::string> places;
   const char* asked = std::getenv("PENSTOCK_CUDA_LIBDIR");
   if (asked != nullptr && *asked != '\0') places.push_back(absl::StrCat(asked, "/", name));
   places.push_back(name);
   places.push_back(absl::StrCat("/usr/local/cuda/lib64/", name));
+  return places;
+}
+
+absl::StatusOr<std::unique_ptr<CublasLt>> CublasLt::Load(const std::vector<std::string>& places) {
   void* library = nullptr;
+  std::string name;
   for (const std::string& place : places) {
+    name = place;
     library = ::dlopen(place.c_str(), RTLD_NOW | RTLD_LOCAL);  // stays loaded
     if (library != nullptr) break;
   }

@@ -19,9 +19,11 @@ using LibraryAlgorithm = std::array<uint64_t, 8>;
 
 class CublasLt {
  public:
-  /// NOT_FOUND where there is none; the message names the places where it was looked for: the folder
-  /// that PENSTOCK_CUDA_LIBDIR names, the loader's own, the toolkit's.
-  static absl::StatusOr<std::unique_ptr<CublasLt>> Load();
+  /// Where it is looked for: the folder that PENSTOCK_CUDA_LIBDIR names, the loader's own, the toolkit's.
+  static std::vector<std::string> Places();
+  /// The first that is there. NOT_FOUND where none is, or where it cannot be used; the message says
+  /// where it was looked for, or what it lacks.
+  static absl::StatusOr<std::unique_ptr<CublasLt>> Load(const std::vector<std::string>& places);
   virtual ~CublasLt() = default;
 
   virtual const std::string& version() const = 0;
@@ -35,5 +37,8 @@ class CublasLt {
   virtual cudaError_t Multiply(const GemmArgs& args, const LibraryAlgorithm& algorithm,
                                void* workspace, size_t workspace_bytes, cudaStream_t stream) = 0;
 };
+
+/// What an operator is told where Load said `why`.
+std::string WithoutCublasLt(const absl::Status& why);
 
 }  // namespace penstock::PENSTOCK_KERNELS

@@ -52,11 +52,13 @@ size_t PlanCudaPacking(int64_t k, absl::Span<const LinearPart> parts, DType numb
 size_t PeerCollectiveBytes(int32_t size);
 
 // OpenCuda: UNAVAILABLE where there is no such device; the message says why and what to do.
+// HasDriver: whether a GPU is meant to be used here, even where none can be.
 // HeldDeviceBytes: of device memory that this process holds. GpusInUse: see backend/make_backend.h.
 // MakePeerCollective: of ranks whose devices OpenCuda opened, which outlive it; UNAVAILABLE where they
 // cannot reach each other's memory.
 namespace kernels {
 absl::StatusOr<OpenedCuda> OpenCuda(const CudaOptions& options);
+bool HasDriver();
 int64_t HeldDeviceBytes();
 std::vector<std::string> GpusInUse();
 absl::StatusOr<std::unique_ptr<Collective>> MakePeerCollective(absl::Span<Device* const> ranks,
@@ -64,6 +66,7 @@ absl::StatusOr<std::unique_ptr<Collective>> MakePeerCollective(absl::Span<Device
 }  // namespace kernels
 namespace kernels_emulated {
 absl::StatusOr<OpenedCuda> OpenCuda(const CudaOptions& options);
+bool HasDriver();
 int64_t HeldDeviceBytes();
 std::vector<std::string> GpusInUse();
 absl::StatusOr<std::unique_ptr<Collective>> MakePeerCollective(absl::Span<Device* const> ranks,

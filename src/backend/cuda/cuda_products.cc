@@ -67,13 +67,12 @@ CudaProducts::CudaProducts(CudaStream* stream, const CudaOptions& options)
       at_once_(stream->properties().multiProcessorCount),
       table_("", "") {
   if (determinism_ != Determinism::kStrict) {
-    absl::StatusOr<std::unique_ptr<CublasLt>> found = CublasLt::Load();
+    absl::StatusOr<std::unique_ptr<CublasLt>> found = CublasLt::Load(CublasLt::Places());
     if (found.ok()) {
       library_ = *std::move(found);
       library_version_ = library_->version();
     } else if (kCanMeasure) {
-      note_ = absl::StrCat("cuBLASLt: ", found.status().message(),
-                           "; prompts are multiplied by slower kernels of our own");
+      note_ = WithoutCublasLt(found.status());
     }
   }
   if (determinism_ == Determinism::kOff)

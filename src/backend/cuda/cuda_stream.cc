@@ -39,7 +39,8 @@ std::string WhyNone(cudaError_t error) {
     return absl::StrCat("the NVIDIA driver is for CUDA ", version / 1000, ".", version % 1000 / 10,
                         ", which is too old for this build: update it");
   }
-  return error == cudaSuccess ? "this machine has no NVIDIA GPU" : TextOf(error);
+  if (error == cudaSuccess || error == cudaErrorNoDevice) return "this machine has no NVIDIA GPU";
+  return TextOf(error);
 }
 
 /// How many streams are open on each GPU.
@@ -62,6 +63,11 @@ void CountStream(const std::string& address, int change) {
 }  // namespace
 
 int64_t HeldDeviceBytes() { return held_bytes; }
+
+bool HasDriver() {
+  int version = 0;
+  return cudaDriverGetVersion(&version) == cudaSuccess && version > 0;
+}
 
 std::vector<std::string> GpusInUse() {
   const std::lock_guard lock(Opened().mutex);
@@ -86,13 +92,19 @@ absl::StatusOr<std::unique_ptr<CudaStream>> CudaStream::Open(const std::string& 
   s->Enqueue("open",
              [&](cudaStream_t) { return cudaGetDeviceProperties(&s->properties_, device); });
   if (s->ok() && s->properties_.major < kLeastMajor) {
-    return unavailable("a ", s->properties_.name, " has compute capability ", s->properties_.major,
-                       ".", s->properties_.minor, ", the kernels need ", kLeastMajor, ".0");
+    return unavailable("a GPU named ", s->properties_.name, " has compute capability ",
+                       s->properties_.major, ".", s->properties_.minor, ", the kernels need ",
+                       kLeastMajor, ".0");
   }
   s->Enqueue("open", [&](cudaStream_t) {
     return cudaStreamCreateWithFlags(&s->stream_, cudaStreamNonBlocking);
   });
-  if (!s->ok()) return absl::UnavailableError(s->fault_.message());
+  if (!s->ok()) {
+    return absl::UnavailableError(
+        absl::StrCat(s->fault_.message(),
+                     " (nvidia-smi says how it is and what other processes have of its memory); "
+                     "use another, or device: cpu"));
+  }
   char address[32] = "";
   if (cudaDeviceGetPCIBusId(address, sizeof address, device) == cudaSuccess) s->address_ = address;
   CountStream(s->address_, 1);
@@ -136,7 +148,9 @@ absl::StatusOr<DeviceBuffer> CudaStream::Allocate(size_t bytes) {
     cudaMemGetInfo(&free, &total);
     return absl::ResourceExhaustedError(absl::StrCat(
         "device ", name_, ": no room for ", bytes, " bytes (", TextOf(error), "; ", free, " of ",
-        total, " bytes are free, this process holds ", HeldDeviceBytes(), ")"));
+        total, " bytes are free, this process holds ", HeldDeviceBytes(),
+        "): lower engine.kv_memory or engine.memory_fraction, see penstock plan; other processes "
+        "may have the rest (nvidia-smi)"));
   }
   held_bytes += static_cast<int64_t>(bytes);
   DeviceBuffer buffer(data, bytes, FreeDeviceMemory);

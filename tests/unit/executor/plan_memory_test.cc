@@ -4,6 +4,8 @@
 #include <string>
 
 #include "backend/make_backend.h"
+#include "executor/runner_driver.h"
+#include "executor/warm_up.h"
 #include "gtest/gtest.h"
 
 namespace penstock {
@@ -81,6 +83,53 @@ TEST(PlanMemory, IsWhatTheEmulatedGpuHoldsAtStart) {
   }
 }
 
+/// Steps as wide as they may be, of prompts, of decodes and of log-probs, take no more than was
+/// planned; `besides`: of the plan, what nobody here allocates.
+void ExpectStepsWithin(LoadOptions load, int64_t besides) {
+  WorkerPool pool(2);
+  load.pool = &pool;
+  const absl::StatusOr<MemoryPlan> plan = PlanMemory(load, nullptr, SmallRunner);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  const auto model = LoadModel(load);
+  ASSERT_TRUE(model.ok()) << model.status();
+  const auto options = SmallRunner(**model, nullptr);
+  EXPECT_EQ(*ActivationBytes((*model)->config, *options, 1), plan->activation_bytes);
+  const auto runner = ModelRunner::Make(model->get(), *options);
+  ASSERT_TRUE(runner.ok()) << runner.status();
+  const int64_t before = HeldBytes();
+  ASSERT_TRUE(WarmUp(**runner, /*wide=*/true).ok());
+  RunnerDriver driver(runner->get());
+  DrivenSequence scored = driver.Begin(std::vector<TokenId>(options->max_step_tokens, 5), true);
+  ASSERT_TRUE(driver.Step({{&scored, options->max_step_tokens}}).ok());
+  const int64_t logits = int64_t{(*model)->config.vocab_size} * 4;
+  EXPECT_GE(HeldBytes() - before, (options->max_step_tokens + options->num_slots) * logits);
+  EXPECT_LE(HeldBytes() - before, plan->step_bytes - besides);
+}
+
+TEST(PlanMemory, CoversTheWidestStepsOfTheCpu) {
+  for (const char* quantize : {"none", "int8"}) {
+    SCOPED_TRACE(quantize);
+    LoadOptions load;
+    load.model_dir = kRoot + "/models/demo";
+    load.quantize = quantize;
+    ExpectStepsWithin(load, 0);
+  }
+}
+
+TEST(PlanMemory, CoversTheWidestStepsOfTheEmulatedGpu) {
+  WorkerPool pool(1);
+  if (absl::IsUnavailable(OpenBackend({"cuda-emulated", &pool}).status()))
+    GTEST_SKIP() << "no emulated device in this build";
+  for (const char* quantize : {"none", "int8-channel"}) {
+    SCOPED_TRACE(quantize);
+    LoadOptions load;
+    load.model_dir = kRoot + "/models/demo";
+    load.device = "cuda-emulated";
+    load.quantize = quantize;
+    ExpectStepsWithin(load, kGpuDriverBytes);
+  }
+}
+
 TEST(PlanMemory, OfAGpuNeedsNone) {
   WorkerPool pool(1);
   LoadOptions load;
@@ -91,6 +140,7 @@ TEST(PlanMemory, OfAGpuNeedsNone) {
   ASSERT_TRUE(plan.ok()) << plan.status();
   EXPECT_EQ(plan->device, "cuda");
   EXPECT_GT(plan->step_bytes, 0);
+  EXPECT_EQ(plan->absent, OpenBackend({"cuda", &pool}).status());
   EXPECT_EQ(plan->sequences, plan->kv_tokens / 128);
 }
 

@@ -12,6 +12,7 @@
 #include "base/strings.h"
 #include "fakes/temp_dir.h"
 #include "metrics/catalogue.h"
+#include "metrics/xid.h"
 
 namespace penstock {
 namespace {
@@ -149,6 +150,30 @@ TEST_F(Nvml, FaultsAreCountedForTheGpuThatHasThem) {
   EXPECT_EQ(Told(gpus[0])["penstock_gpu_xid_errors_total"], 0);
   EXPECT_EQ(Told(gpus[1])["penstock_gpu_xid_errors_total"], 2);
   EXPECT_EQ(Told(gpus[1])["penstock_gpu_last_xid"], 63);
+}
+
+TEST_F(Nvml, EveryNewFaultIsToldOnce) {
+  Say(Named(kFirst, 0) + Named(kSecond, 1) + "0000:3b:00.0 xids 0\n0000:d8:00.0 xids 0\n");
+  std::vector<std::string> told;
+  const auto reader = NvmlReader::Open(
+      {kFirst, kSecond}, NVML_STAND_IN, [&](const GpuFigures& gpu, int64_t xid, int64_t times) {
+        told.push_back(absl::StrCat(gpu.uuid, " ", xid, " x", times));
+      });
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  (*reader)->Read();
+  EXPECT_THAT(told, ElementsAre());
+  Say(Named(kFirst, 0) + Named(kSecond, 1) + "0000:3b:00.0 xids 79\n0000:d8:00.0 xids 13 63 13\n");
+  (*reader)->Read();
+  EXPECT_THAT(told, ElementsAre("GPU-0 79 x1", "GPU-1 13 x2", "GPU-1 63 x1"));
+  (*reader)->Read();
+  EXPECT_EQ(told.size(), 3u);
+}
+
+TEST(Xid, SaysWhatToDo) {
+  EXPECT_EQ(MeaningOfXid(79).what, "the GPU has fallen off its bus");
+  EXPECT_THAT(std::string(MeaningOfXid(79).what_to_do), HasSubstr("start the machine again"));
+  EXPECT_THAT(std::string(MeaningOfXid(64).what_to_do), HasSubstr("replace the GPU"));
+  EXPECT_THAT(std::string(MeaningOfXid(12345).what_to_do), HasSubstr("NVIDIA's list"));
 }
 
 TEST_F(Nvml, SaysWhatKeepsItFromReading) {

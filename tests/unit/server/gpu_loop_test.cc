@@ -54,7 +54,7 @@ GpuLoop::Open Opens(const std::shared_ptr<HeldDriver>& driver) {
 
 TEST(GpuLoop, EveryAnswerIsReadAfterItsQuestion) {
   const auto driver = std::make_shared<HeldDriver>();
-  GpuLoop loop(Opens(driver), NoFailure);
+  GpuLoop loop(Opens(driver), NoFailure, kForever);
   for (int i = 1; i <= 50; ++i) {
     const std::vector<GpuFigures> gpus = loop.Get(kForever);
     ASSERT_EQ(gpus.size(), 1u);
@@ -63,9 +63,18 @@ TEST(GpuLoop, EveryAnswerIsReadAfterItsQuestion) {
   }
 }
 
+TEST(GpuLoop, ReadsWhereNobodyAsks) {
+  const auto driver = std::make_shared<HeldDriver>();
+  const GpuLoop loop(Opens(driver), NoFailure, absl::Milliseconds(1));
+  for (int reads = 0; reads < 3; std::this_thread::yield()) {
+    const std::lock_guard lock(driver->mutex);
+    reads = driver->reads;
+  }
+}
+
 TEST(GpuLoop, NobodyWaitsForALateDriverASecondTime) {
   const auto driver = std::make_shared<HeldDriver>();
-  GpuLoop loop(Opens(driver), NoFailure);
+  GpuLoop loop(Opens(driver), NoFailure, kForever);
   EXPECT_TRUE(loop.Get(kForever)[0].up);
   driver->Hold(true);
   const std::vector<GpuFigures> late = loop.Get(absl::Milliseconds(1));
@@ -83,7 +92,7 @@ TEST(GpuLoop, ADriverThatNeverAnswersKeepsNobodyFromEnding) {
   const auto driver = std::make_shared<HeldDriver>();
   driver->Hold(true);
   {
-    GpuLoop loop(Opens(driver), NoFailure);
+    GpuLoop loop(Opens(driver), NoFailure, kForever);
     EXPECT_TRUE(loop.Get(absl::Milliseconds(1)).empty());
     driver->AwaitReader();
   }
@@ -96,7 +105,8 @@ TEST(GpuLoop, WhatCannotBeOpenedIsToldOnceAndThenNothing) {
                [&](const absl::Status& status) {
                  EXPECT_EQ(status.message(), "none");
                  ++told;
-               });
+               },
+               kForever);
   EXPECT_TRUE(loop.Get(kForever).empty());
   EXPECT_TRUE(loop.Get(kForever).empty());
   EXPECT_EQ(told, 1);
