@@ -26,10 +26,11 @@ using SteadyClock = std::chrono::steady_clock;
 using Messages = nlohmann::json;
 
 constexpr double kProgressSeconds = 0.2;
-constexpr double kBusyShare = 0.9;     // of a core: the generator had little time left
-constexpr double kLateSeconds = 0.02;  // that requests of an open loop may leave late
-constexpr size_t kShownBytes = 300;    // of a failed answer
-constexpr int kMostStarts = 64;        // before sockets, progress and the run's time are looked at
+constexpr double kBusyShare = 0.9;      // of a core: the generator had little time left
+constexpr double kLateSeconds = 0.02;   // that requests of an open loop may leave late
+constexpr double kRaceSeconds = 0.005;  // in which a kept connection's end may cross a request
+constexpr size_t kShownBytes = 300;     // of a failed answer
+constexpr int kMostStarts = 64;         // before sockets, progress and the run's time are looked at
 
 double LoadNow() {
   return std::chrono::duration<double>(SteadyClock::now().time_since_epoch()).count();
@@ -50,6 +51,7 @@ struct Client {
   User* user = nullptr;
   std::string out;
   size_t sent = 0;
+  double sent_at = 0;  // the last of it, in seconds since the run began
   HttpStream http;
   AnswerReader answer;
   // Seconds since the run began.
@@ -186,6 +188,7 @@ class LoadRun {
       deadlines_.emplace(Since() + scenario_.request_timeout,
                          std::make_pair(client.ticket, &client));
     }
+    if (client.connection != nullptr && client.connection->Ended()) client.connection.reset();
     client.reused = client.connection != nullptr;
     if (client.reused || Dial(client)) Send(client);
   }
@@ -216,9 +219,14 @@ class LoadRun {
   }
 
   /// A server may close a kept connection just as a request leaves for it: clients then ask again
-  /// on a new one (RFC 9112, section 9.3.1). False: it is not to be asked again.
+  /// on a new one (RFC 9112, section 9.3.1). So does this one where the server cannot have read the
+  /// request, or the end came at once. False: it is not to be asked again.
   bool AskAgain(Client& client) {
     if (!client.busy || !client.reused || client.heard) return false;
+    const bool crossed = client.sent < client.out.size() || client.connection->Unread() ||
+                         Since() - client.sent_at < kRaceSeconds;
+    if (!crossed) return false;
+    ++result_.asked_again;
     client.connection.reset();
     client.reused = false;
     client.sent = 0;
@@ -233,6 +241,7 @@ class LoadRun {
       if (n < 0 && errno == ECONNREFUSED) HangUp(client, errno);  // told once
       if (n <= 0) return;  // EAGAIN: the socket tells when; other errors show when reading
       client.sent += n;
+      client.sent_at = Since();
     }
   }
 

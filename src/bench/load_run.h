@@ -36,7 +36,8 @@ inline constexpr char kGeneratorFault[] = "generator";
 
 struct LoadResult {
   int64_t num_ok = 0, num_failed = 0;
-  int64_t num_good = 0;                     // of num_ok: within the goal
+  int64_t num_good = 0;     // of num_ok: within the goal
+  int64_t asked_again = 0;  // sent twice, as a kept connection ended while they left; counted once
   std::map<std::string, int64_t> failures;  // by kind
   std::string first_failure;                // in words
   double seconds = 0;                       // first arrival to last end

@@ -93,7 +93,7 @@ ReportTable LoadTable(const Json& file) {
                 "good/s",     "tokens out/s", "TTFT p50 ms",  "TTFT p99 ms",    "TTFT p99.9 ms",
                 "ITL p50 ms", "ITL p99 ms",   "ITL p99.9 ms", "TPOT p50 ms",    "TPOT p99.9 ms",
                 "end p50 ms", "end p99 ms",   "end p99.9 ms", "CPU ms/request", "memory MiB",
-                "generator"};
+                "generator",  "asked again"};
   const auto ms = [](const Json& run, const char* at) {
     return absl::StrFormat("%.2f", 1e3 * NumberAt(run, at));
   };
@@ -126,7 +126,8 @@ ReportTable LoadTable(const Json& file) {
          ms(run, "/result/e2e_seconds/p999"),
          known(run, "/result/server_cpu_ms_per_request", 1),
          known(run, "/result/server_rss_bytes", 1 << 20),
-         bound ? "the bottleneck" : "had time"});
+         bound ? "the bottleneck" : "had time",
+         absl::StrFormat("%.0f", NumberAt(run, "/result/asked_again"))});
   }
   return table;
 }

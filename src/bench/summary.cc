@@ -89,6 +89,7 @@ Json RunJson(const Scenario& scenario, const std::string& target, int round,
                {{"ok", result.num_ok},
                 {"failed", result.num_failed},
                 {"failures", result.failures},
+                {"asked_again", result.asked_again},
                 {"seconds", result.seconds},
                 {"out_of_time", result.out_of_time},
                 {"requests_per_second", per_second(result.num_ok)},
@@ -194,6 +195,10 @@ std::string SummaryNotes(const LoadResult& r) {
     out += "  failures:";
     for (const auto& [kind, count] : r.failures) absl::StrAppend(&out, " ", kind, " ", count);
     absl::StrAppend(&out, "\n  the first: ", r.first_failure, "\n");
+  }
+  if (r.asked_again > 0) {
+    absl::StrAppend(&out, "  asked again: ", r.asked_again,
+                    " requests that left as the server closed their kept connections\n");
   }
   if (r.out_of_time) {
     out +=

@@ -6,11 +6,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <fstream>
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
 
+#include "bench/summary.h"
 #include "bench/workload.h"
 #include "fakes/temp_dir.h"
 #include "gmock/gmock.h"
@@ -97,24 +100,46 @@ absl::StatusOr<LoadResult> RunAgainst(const Scenario& scenario,
 }
 
 TEST(RunLoad, AsksAgainWhereAKeptConnectionWasClosed) {
-  const auto result = RunAgainst(Requests(3), [](const ScriptedServer& server) {
-    int client = server.Accept();
-    EXPECT_TRUE(ScriptedServer::ReadRequest(client));
-    ScriptedServer::Say(client, Answer(kGood));
-    EXPECT_TRUE(ScriptedServer::ReadRequest(client));
-    close(client);  // without a word
-    client = server.Accept();
-    for (int i = 0; i < 2; ++i) {
+  absl::StatusOr<LoadResult> result = LoadResult();
+  // A busy machine may see the end too late to call it a race: that is a failure, and tried again.
+  for (int attempt = 0; attempt < 50 && result->num_ok < 3; ++attempt) {
+    result = RunAgainst(Requests(3), [](const ScriptedServer& server) {
+      int client = server.Accept();
       EXPECT_TRUE(ScriptedServer::ReadRequest(client));
       ScriptedServer::Say(client, Answer(kGood));
-    }
-    close(client);
-  });
-  ASSERT_TRUE(result.ok()) << result.status();
+      EXPECT_TRUE(ScriptedServer::ReadRequest(client));
+      close(client);  // without a word
+      client = server.Accept();
+      while (ScriptedServer::ReadRequest(client)) ScriptedServer::Say(client, Answer(kGood));
+      close(client);
+    });
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_EQ(result->asked_again + result->num_failed, 1);
+  }
   EXPECT_EQ(result->first_failure, "");
   EXPECT_EQ(result->num_ok, 3);
+  EXPECT_EQ(result->asked_again, 1);
+  EXPECT_THAT(SummaryNotes(*result), HasSubstr("asked again: 1 "));
+  EXPECT_EQ(RunJson(Requests(3), "t", 0, *result)["result"]["asked_again"], 1);
   EXPECT_EQ(result->completion_tokens, 12);
   EXPECT_EQ(result->ttft.count(), 3);
+}
+
+TEST(RunLoad, CountsAResetOfAKeptConnectionThatHadTheRequest) {
+  for (const bool at_once : {true, false}) {  // RST or FIN
+    const auto result = RunAgainst(Requests(2), [&](const ScriptedServer& server) {
+      const int client = server.Accept();
+      EXPECT_TRUE(ScriptedServer::ReadRequest(client));
+      ScriptedServer::Say(client, Answer(kGood));
+      EXPECT_TRUE(ScriptedServer::ReadRequest(client));
+      std::this_thread::sleep_for(std::chrono::milliseconds(300));
+      at_once ? ScriptedServer::Reset(client) : (void)close(client);
+    });
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_THAT(result->failures, ElementsAre(Pair("reset", 1)));
+    EXPECT_EQ(result->num_ok, 1);
+    EXPECT_EQ(result->asked_again, 0);
+  }
 }
 
 // What the first of two requests gets, and the kind of failure that it must be counted as.

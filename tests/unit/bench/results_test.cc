@@ -357,6 +357,7 @@ TEST(Report, HasTheLastOfAThousandWhatFailedAndWhatTheServerTook) {
                                   {"e2e_seconds", 0.00444}})
     result[key]["p999"] = p999;
   result["failures"] = {{"timeout", 2}, {"cut", 1}};
+  result["asked_again"] = 7;
   result["server_cpu_ms_per_request"] = 5.55;
   result["server_rss_bytes"] = 3 << 20;
   file["runs"][1]["result"]["server_cpu_ms_per_request"] = -1;
@@ -366,10 +367,11 @@ TEST(Report, HasTheLastOfAThousandWhatFailedAndWhatTheServerTook) {
        {"| failures |", "| TTFT p99.9 ms |", "| ITL p99.9 ms |", "| TPOT p99.9 ms |",
         "| end p99.9 ms |", "| CPU ms/request | memory MiB |"})
     EXPECT_THAT(markdown, HasSubstr(head));
-  for (const char* cell :
-       {"| timeout 2, cut 1 |", "| 1.11 |", "| 2.22 |", "| 3.33 |", "| 4.44 | 5.55 | 3.00 |"})
+  for (const char* cell : {"| timeout 2, cut 1 |", "| 1.11 |", "| 2.22 |", "| 3.33 |",
+                           "| 4.44 | 5.55 | 3.00 |", "| had time | 7 |"})
     EXPECT_THAT(markdown, HasSubstr(cell));
-  EXPECT_THAT(markdown, HasSubstr("|  |  | had time |")) << "of an unknown process there is none";
+  EXPECT_THAT(markdown, HasSubstr("|  |  | had time | 0 |"))
+      << "of an unknown process there is none";
   EXPECT_THAT(markdown, Not(HasSubstr("| -")));
 }
 
