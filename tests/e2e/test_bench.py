@@ -222,12 +222,29 @@ def test_the_machine_and_the_engine_are_measured(tmp_path):
     assert measured == ["linear/int8/gate_up/m:1", "attention/int8/decode:1/context:512"]
     for run in file["runs"]:
         result = run["result"]
-        assert result["of_float"] == pytest.approx(result["gops"] / file["limits"]["float_gops"], rel=1e-6)
+        roof = file["limits"][f"{result['arithmetic']}_gops"]
+        assert result["of_arithmetic"] == pytest.approx(result["gops"] / roof, rel=1e-6)
+    arithmetic = [run["result"]["arithmetic"] for run in file["runs"]]
+    assert arithmetic[0] in ("byte", "word") and arithmetic[1] in ("float", "bf16")
+    # Widest vectors: no limit of what is summed by two or four is below that of single products.
+    assert min(file["limits"][f"{kind}_gops"] for kind in ("word", "byte")) > file["limits"]["float_gops"]
     assert "nothing is called" in bench("bench", "kernels", "--filter", "nothing", code=1).stderr
     bench("bench", "offline", DEMO, "--requests", 8, "--output-tokens", 8, "--rounds", 2, "--output", out)
     rounds = json.loads(out.read_text())["runs"]
     assert [r["result"]["ok"] for r in rounds] == [8, 8]
     assert "expected at most" in bench("bench", "offline", DEMO, "--prompt-tokens", 99999, code=1).stderr
+
+
+@pytest.mark.skipif(not os.environ.get("PENSTOCK_QUIET"), reason="times are judged where nothing else runs")
+def test_no_kernel_is_above_its_roof(tmp_path):
+    out = tmp_path / "kernels.json"
+    names = "^linear/.*/(gate_up|o)/m:(1|256)$|^attention/"
+    bench("bench", "kernels", "--filter", names, "--seconds", 0.1, "--output", out)
+    file = json.loads(out.read_text())
+    shares = {run["scenario"]["name"]: (run["result"]["of_arithmetic"], run["result"]["of_memory"])
+              for run in file["runs"]}
+    assert len(shares) >= 35
+    assert not {name: pair for name, pair in shares.items() if max(pair) > 1.15}, file["limits"]
 
 
 def test_quality_of_servers(serve, tmp_path):

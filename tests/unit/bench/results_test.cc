@@ -377,12 +377,23 @@ TEST(Report, HasTheLastOfAThousandWhatFailedAndWhatTheServerTook) {
 
 TEST(Report, DrawsARoofline) {
   Json runs = Json::array();
-  runs.push_back({{"scenario", {{"name", "k"}}},
-                  {"result", {{"gops", 50.0}, {"intensity", 2.0}, {"of_float", 0.5}}}});
+  runs.push_back(
+      {{"scenario", {{"name", "k"}}},
+       {"result",
+        {{"gops", 50.0}, {"intensity", 2.0}, {"arithmetic", "byte"}, {"of_arithmetic", 0.5}}}});
   Json file = ResultFile("kernels", "test", std::move(runs));
   EXPECT_THAT(HtmlReport({{"k", &file}}), Not(HasSubstr("Roofline")));
-  file["limits"] = {{"float_gops", 100}, {"memory_gbs", 30}};
-  EXPECT_THAT(HtmlReport({{"k", &file}}), HasSubstr("Roofline"));
+  file["limits"] = {{"float_gops", 100}, {"byte_gops", 400}, {"memory_gbs", 30}};
+  const std::string html = HtmlReport({{"k", &file}});
+  EXPECT_THAT(html, HasSubstr("Roofline"));
+  for (const char* series : {"float_gops", "byte_gops", "measured, byte"})
+    EXPECT_THAT(html, HasSubstr(absl::StrCat(">", series, "</li>")));
+  const char* const limits = "float 100.0 Gop/s, byte 400.0 Gop/s, memory 30.0 GB/s";
+  EXPECT_THAT(html, HasSubstr(limits));
+  const std::string markdown = MarkdownReport({{"k", &file}});
+  EXPECT_THAT(markdown, HasSubstr(limits));
+  EXPECT_THAT(markdown, HasSubstr("| arithmetic | of_arithmetic |"));
+  EXPECT_THAT(markdown, HasSubstr("| byte | 0.5 |"));
 }
 
 TEST(Report, GivesRoundsOneColourAndOneMark) {
