@@ -7,16 +7,18 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "bench/compare.h"
 #include "bench/report.h"
 #include "bench/summary.h"
+#include "server/build_info.h"
 #include "server/commands.h"
 
 namespace penstock {
 
-std::string BenchVersion() { return PENSTOCK_VERSION "+" PENSTOCK_COMMIT; }
+std::string BenchVersion() { return absl::StrCat(PENSTOCK_VERSION, "+", BuildCommit()); }
 
 void EndBench(const absl::Status& status, int& exit_code) {
   if (status.ok()) return;
