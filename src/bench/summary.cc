@@ -127,13 +127,18 @@ Json MachineJson() {
           {"host", std::string(system.nodename)}};
 }
 
-Json ResultFile(const std::string& kind, const std::string& version, Json runs) {
+Json ResultHead(const std::string& kind, const std::string& version) {
   return {{"schema", kResultSchema},
           {"kind", kind},
           {"version", version},
           {"time", absl::FormatTime(absl::RFC3339_sec, absl::Now(), absl::UTCTimeZone())},
-          {"machine", MachineJson()},
-          {"runs", std::move(runs)}};
+          {"machine", MachineJson()}};
+}
+
+Json ResultFile(const std::string& kind, const std::string& version, Json runs) {
+  Json file = ResultHead(kind, version);
+  file["runs"] = std::move(runs);
+  return file;
 }
 
 absl::StatusOr<Json> ReadResultFile(const std::string& path) {

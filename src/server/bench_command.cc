@@ -32,6 +32,14 @@ absl::Status KeepResults(const std::string& path, const std::string& kind,
   return WriteResultFile(path, ResultFile(kind, BenchVersion(), std::move(runs)));
 }
 
+void PrintResults(const std::string& kind, const nlohmann::ordered_json& body) {
+  nlohmann::ordered_json out = ResultHead(kind, BenchVersion());
+  out.update(body);
+  const std::string text =
+      out.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+  std::fputs(text.c_str(), stdout);
+}
+
 namespace {
 
 struct CompareFiles {
@@ -47,12 +55,11 @@ absl::Status CompareFilesOf(const CompareFiles& files) {
   }
   ASSIGN_OR_RETURN(const Comparison comparison,
                    CompareResults(a, files.a, files.b.empty() ? nullptr : &b, files.b));
-  const std::string text =
-      files.json ? ComparisonJson(comparison)
-                           .dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) +
-                       "\n"
-                 : ComparisonTable(comparison);
-  std::fputs(text.c_str(), stdout);
+  if (files.json) {
+    PrintResults("compare", ComparisonJson(comparison));
+  } else {
+    std::fputs(ComparisonTable(comparison).c_str(), stdout);
+  }
   return absl::OkStatus();
 }
 

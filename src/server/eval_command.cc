@@ -77,18 +77,17 @@ absl::Status EvaluateModel(const EvalFlags& flags) {
   const int32_t window = std::min(flags.window, model->config.max_positions);
   ASSIGN_OR_RETURN(const TextQuality q, MeasureTextQuality(tested, {reference.get()}, ids, window));
   if (flags.json) {
-    const nlohmann::ordered_json out = {{"model", flags.model},
-                                        {"quantize", flags.quantize},
-                                        {"dtype", DTypeName(tested.dtype)},
-                                        {"kv_dtype", DTypeName(tested.kv_dtype)},
-                                        {"reference", flags.reference},
-                                        {"predictions", q.num_predictions},
-                                        {"perplexity", q.perplexity},
-                                        {"reference_perplexity", q.reference_perplexity},
-                                        {"mean_kl", q.mean_kl},
-                                        {"p99_kl", q.p99_kl},
-                                        {"same_top1", q.same_top1}};
-    std::printf("%s\n", out.dump(2).c_str());
+    PrintResults("eval", {{"model", flags.model},
+                          {"quantize", flags.quantize},
+                          {"dtype", DTypeName(tested.dtype)},
+                          {"kv_dtype", DTypeName(tested.kv_dtype)},
+                          {"reference", flags.reference},
+                          {"predictions", q.num_predictions},
+                          {"perplexity", q.perplexity},
+                          {"reference_perplexity", q.reference_perplexity},
+                          {"mean_kl", q.mean_kl},
+                          {"p99_kl", q.p99_kl},
+                          {"same_top1", q.same_top1}});
     return absl::OkStatus();
   }
   std::printf(
@@ -128,7 +127,7 @@ absl::Status EvaluateServed(const EvalFlags& flags) {
       out["least_p99_kl"] = q.least_p99_kl;
       out["same_top1"] = q.same_top1;
     }
-    std::printf("%s\n", out.dump(2).c_str());
+    PrintResults("eval", out);
     return absl::OkStatus();
   }
   std::printf("%lld predictions\nperplexity    %.4f", static_cast<long long>(q.num_predictions),
@@ -152,11 +151,9 @@ absl::Status EvaluateProbes(const EvalFlags& flags) {
   ASSIGN_OR_RETURN(const ProbeResult result, RunProbes(server, flags.served.model, keep, probes));
   if (keep) RETURN_IF_ERROR(WriteProbes(flags.keep_probes, probes));
   if (flags.json) {
-    const nlohmann::ordered_json out = {{"probes", result.num_probes},
-                                        {"passed", result.num_passed},
-                                        {"first_failure", result.first_failure}};
-    std::printf("%s\n",
-                out.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace).c_str());
+    PrintResults("eval", {{"probes", result.num_probes},
+                          {"passed", result.num_passed},
+                          {"first_failure", result.first_failure}});
   } else {
     std::printf("%lld of %lld probes passed\n", static_cast<long long>(result.num_passed),
                 static_cast<long long>(result.num_probes));

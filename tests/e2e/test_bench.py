@@ -9,7 +9,7 @@ import subprocess
 import threading
 
 import pytest
-from conftest import BINARY, DEMO, SANITIZED
+from conftest import BINARY, DEMO, ROOT, SANITIZED
 
 
 def bench(*arguments, code=0):
@@ -245,6 +245,33 @@ def test_no_kernel_is_above_its_roof(tmp_path):
               for run in file["runs"]}
     assert len(shares) >= 35
     assert not {name: pair for name, pair in shares.items() if max(pair) > 1.15}, file["limits"]
+
+
+def test_every_result_has_one_head(serve, tmp_path, monkeypatch):
+    server, out, text = serve(), tmp_path / "out.json", tmp_path / "text.txt"
+    text.write_text("The sea was calm. " * 200)
+    bench("bench", "serve", "--target", address(server), *SMALL, "--rounds", 2, "--output", out, "--allow-busy-generator")
+    file = json.loads(out.read_text())
+
+    def check(result, *schema):  # and kind
+        head = ["schema", "kind"][:len(schema)]
+        assert list(result)[:len(head) + 3] == [*head, "version", "time", "machine"]
+        assert [result[key] for key in head] == list(schema) and result["version"] == file["version"]
+        assert list(result["machine"]) == ["cpu", "cores", "memory_bytes", "kernel", "host"]
+        assert all(result["machine"][key] == file["machine"][key] for key in ("cpu", "kernel", "host"))
+    check(file, "penstock.bench/1", "serve")
+    check(json.loads(bench("bench", "compare", out, out, "--json").stdout), "penstock.bench/1", "compare")
+    whole = ["eval", DEMO, "--text", text, "--tokens", 64, "--window", 32, "--json"]
+    served = ["eval", "--server", address(server), "--text", text, "--windows", 1, "--json"]
+    for command in (whole, served):
+        check(json.loads(bench(*command).stdout), "penstock.bench/1", "eval")
+    monkeypatch.syspath_prepend(ROOT / "benchmarks/serving")
+    from head import keep
+    keep(out, "some", BINARY, {"rows": [1]})
+    kept = json.loads(out.read_text())
+    check(kept, "penstock.benchmarks.some/1")
+    assert kept["rows"] == [1]
+    assert "its schema is \"penstock.benchmarks.some/1\"" in bench("bench", "report", out, code=1).stderr
 
 
 def test_quality_of_servers(serve, tmp_path):
