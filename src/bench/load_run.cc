@@ -6,8 +6,10 @@
 
 #include <cerrno>
 #include <chrono>
+#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <queue>
 #include <vector>
 
@@ -28,12 +30,22 @@ using Messages = nlohmann::json;
 constexpr double kProgressSeconds = 0.2;
 constexpr double kBusyShare = 0.9;      // of a core: the generator had little time left
 constexpr double kLateSeconds = 0.02;   // that requests of an open loop may leave late
+constexpr double kWaitOfRequest = 0.5;  // then most that is measured is the generator's own wait
+constexpr double kWaitOfPiece = 0.1;
 constexpr double kRaceSeconds = 0.005;  // in which a kept connection's end may cross a request
 constexpr size_t kShownBytes = 300;     // of a failed answer
 constexpr int kMostStarts = 64;         // before sockets, progress and the run's time are looked at
 
 double LoadNow() {
   return std::chrono::duration<double>(SteadyClock::now().time_since_epoch()).count();
+}
+
+/// How long the calling thread has waited for a processor; none where the kernel does not count it.
+std::optional<absl::Duration> ThreadQueueTime() {
+  int64_t computed = 0, waited = 0;  // nanoseconds
+  if (!(std::ifstream("/proc/thread-self/schedstat") >> computed >> waited) || computed == 0)
+    return std::nullopt;
+  return absl::Nanoseconds(waited);
 }
 
 /// Who asks, one question after the other, in a closed loop.
@@ -87,6 +99,7 @@ class LoadRun {
     }
     const ProcessUse before = UseOfProcess(target_.pid);
     const absl::Duration own_before = ThreadCpuTime();
+    const std::optional<absl::Duration> queued_before = ThreadQueueTime();
     begin_ = LoadNow();
     Drive();
     result_.seconds = LoadNow() - begin_;
@@ -94,8 +107,15 @@ class LoadRun {
     if (before.cpu_seconds >= 0 && after.cpu_seconds >= 0) {
       result_.server = {after.cpu_seconds - before.cpu_seconds, after.rss_bytes};
     }
+    GeneratorWaits waits;
+    const std::optional<absl::Duration> queued = ThreadQueueTime();
+    if (queued.has_value() && queued_before.has_value())
+      waits.seconds = absl::ToDoubleSeconds(*queued - *queued_before);
+    waits.wakes = num_wakes_;
+    waits.per_piece = result_.itl.mean();
+    waits.per_request = result_.e2e.mean();
     result_.generator = JudgeGenerator(absl::ToDoubleSeconds(ThreadCpuTime() - own_before),
-                                       result_.seconds, result_.pieces, lateness_);
+                                       result_.seconds, result_.pieces, lateness_, waits);
     if (result_.failures.contains(kGeneratorFault)) result_.generator.bottleneck = true;
     if (workload_->trace_faults() != nullptr) result_.trace_faults = *workload_->trace_faults();
     return std::move(result_);
@@ -126,6 +146,7 @@ class LoadRun {
       const timespec until{0, std::min<int64_t>(wait, 999999999)};
       const int n = epoll_pwait2(epoll_->fd(), events.data(), static_cast<int>(events.size()),
                                  &until, nullptr);
+      if (n > 0) ++num_wakes_;
       for (int i = 0; i < n; ++i) {
         Client& client = *static_cast<Client*>(events[i].data.ptr);
         Send(client);  // TLS may have to read before it can write
@@ -394,7 +415,7 @@ class LoadRun {
   std::optional<PlannedRequest> planned_;            // the next of an open loop
   Earliest<std::pair<int64_t, Client*>> deadlines_;  // of requests, by their tickets
   std::vector<char> buffer_ = std::vector<char>(65536);
-  int64_t num_started_ = 0, num_active_ = 0, num_done_ = 0;
+  int64_t num_started_ = 0, num_active_ = 0, num_done_ = 0, num_wakes_ = 0;
   double begin_ = 0;
   Distribution lateness_;
   LoadResult result_;
@@ -403,12 +424,20 @@ class LoadRun {
 }  // namespace
 
 GeneratorUse JudgeGenerator(double cpu_seconds, double seconds, int64_t pieces,
-                            const Distribution& lateness) {
+                            const Distribution& lateness, const GeneratorWaits& waits) {
   GeneratorUse use;
   use.cpu_share = seconds > 0 ? cpu_seconds / seconds : 0;
   use.cpu_us_per_piece = pieces > 0 ? cpu_seconds * 1e6 / static_cast<double>(pieces) : 0;
   use.late_p99 = lateness.Quantile(0.99);
-  use.bottleneck = use.cpu_share > kBusyShare || use.late_p99 > kLateSeconds;
+  if (waits.seconds >= 0 && waits.wakes > 0) {
+    const double wait = waits.seconds / static_cast<double>(waits.wakes);
+    use.wait_us = wait * 1e6;
+    if (waits.per_piece > 0) use.wait_of_piece = wait / waits.per_piece;
+    if (waits.per_request > 0) use.wait_of_request = wait / waits.per_request;
+  }
+  use.blurs_latencies = use.wait_of_piece > kWaitOfPiece || use.wait_of_request > kWaitOfPiece;
+  use.bottleneck = use.cpu_share > kBusyShare || use.late_p99 > kLateSeconds ||
+                   use.wait_of_request > kWaitOfRequest;
   return use;
 }
 

@@ -250,7 +250,8 @@ def test_no_kernel_is_above_its_roof(tmp_path):
 def test_every_result_has_one_head(serve, tmp_path, monkeypatch):
     server, out, text = serve(), tmp_path / "out.json", tmp_path / "text.txt"
     text.write_text("The sea was calm. " * 200)
-    bench("bench", "serve", "--target", address(server), *SMALL, "--rounds", 2, "--output", out, "--allow-busy-generator")
+    flags = ["--rounds", 2, "--output", out, "--allow-busy-generator"]
+    bench("bench", "serve", "--target", address(server), *SMALL, *flags)
     file = json.loads(out.read_text())
 
     def check(result, *schema):  # and kind
