@@ -220,20 +220,24 @@ std::vector<KernelCase> CasesOf(Device& device, const KernelOptions& options) {
 
 absl::StatusOr<std::vector<KernelFigure>> MeasureKernels(
     Device& device, const KernelOptions& options,
-    const std::function<void(const KernelFigure&)>& measured) {
+    const std::function<void(const KernelFigure&)>& measured, const StepProgress& progress) {
   ASSIGN_OR_RETURN(const Regex filter, Regex::Compile(options.filter));
-  std::vector<KernelFigure> out;
-  for (const KernelCase& one : CasesOf(device, options)) {
+  std::vector<KernelCase> cases = CasesOf(device, options);
+  std::erase_if(cases, [&](const KernelCase& one) {
     Regex::Match found;
-    if (!options.filter.empty() && !filter.Find(one.name, 0, &found)) continue;
+    return !options.filter.empty() && !filter.Find(one.name, 0, &found);
+  });
+  if (cases.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("filter: nothing is called like '", options.filter, "'"));
+  }
+  std::vector<KernelFigure> out;
+  for (const KernelCase& one : cases) {
+    if (progress) progress(static_cast<int64_t>(out.size()), static_cast<int64_t>(cases.size()));
     ASSIGN_OR_RETURN(KernelFigure figure, one.measure());
     figure.name = one.name;
     measured(figure);
     out.push_back(std::move(figure));
-  }
-  if (out.empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("filter: nothing is called like '", options.filter, "'"));
   }
   return out;
 }

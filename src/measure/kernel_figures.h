@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "base/step_progress.h"
 #include "measure/roofline.h"
 #include "penstock/backend.h"
 
@@ -34,6 +35,6 @@ struct KernelOptions {
 /// INVALID_ARGUMENT: the filter is no expression, or fits nothing.
 absl::StatusOr<std::vector<KernelFigure>> MeasureKernels(
     Device& device, const KernelOptions& options,
-    const std::function<void(const KernelFigure&)>& measured);
+    const std::function<void(const KernelFigure&)>& measured, const StepProgress& progress = {});
 
 }  // namespace penstock

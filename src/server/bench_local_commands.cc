@@ -18,6 +18,7 @@
 #include "server/bench_command.h"
 #include "server/config_sources.h"
 #include "server/model_instance.h"
+#include "server/progress_line.h"
 
 namespace penstock {
 namespace {
@@ -51,7 +52,9 @@ absl::Status BenchKernels(const KernelFlags& flags) {
   std::printf("%-44s %12s %9s %8s %14s %10s\n", "operation", "us", "Gop/s", "GB/s", "of arithmetic",
               "of memory");
   Json runs = Json::array();
+  const ProgressLine line("kernels");
   const auto show = [&](const KernelFigure& f) {
+    line.Clear();
     const double gops = f.operations / f.seconds * 1e-9, gbs = f.bytes / f.seconds * 1e-9;
     const double share = gops / limits.Of(f.arithmetic);
     std::printf("%-44s %12.1f %9.1f %8.1f %7.0f%% %5s %9.0f%%\n", f.name.c_str(), f.seconds * 1e6,
@@ -72,7 +75,7 @@ absl::Status BenchKernels(const KernelFlags& flags) {
   KernelOptions options = flags.options;
   options.fast_bf16 = backend.fast_bf16;
   options.byte_products = backend.byte_products;
-  RETURN_IF_ERROR(MeasureKernels(*backend.device, options, show).status());
+  RETURN_IF_ERROR(MeasureKernels(*backend.device, options, show, line.Steps()).status());
   if (flags.output.empty()) return absl::OkStatus();
   Json file = ResultFile("kernels", BenchVersion(), std::move(runs));
   file["kernels"] = backend.kernels;
@@ -133,9 +136,13 @@ absl::Status BenchOffline(const OfflineFlags& flags) {
   std::printf("%-10s %6s %8s %12s %12s %10s %10s\n", "round", "ok", "failed", "tok out/s",
               "tok in/s", "cached", "seconds");
   Json runs = Json::array();
-  const absl::Status status = RunOfflineRounds(
-      instance->engine(), flags.options, flags.rounds,
-      [&](int round, const OfflineResult& r) { runs.push_back(OfflineRow(flags, round, r)); });
+  const ProgressLine line("offline");
+  const auto show = [&](int round, const OfflineResult& r) {
+    line.Clear();
+    runs.push_back(OfflineRow(flags, round, r));
+  };
+  const absl::Status status =
+      RunOfflineRounds(instance->engine(), flags.options, flags.rounds, show, line.Steps());
   if (!runs.empty()) RETURN_IF_ERROR(KeepResults(flags.output, "offline", std::move(runs)));
   return status;
 }

@@ -16,6 +16,7 @@
 #include "server/commands.h"
 #include "server/model_instance.h"
 #include "server/model_source.h"
+#include "server/progress_line.h"
 
 namespace penstock {
 namespace {
@@ -75,7 +76,10 @@ absl::Status EvaluateModel(const EvalFlags& flags) {
       tested.kv_dtype,
       ParseCacheDType(flags.kv_dtype, flags.dtype == "auto" ? model->auto_kv_dtype : tested.dtype));
   const int32_t window = std::min(flags.window, model->config.max_positions);
-  ASSIGN_OR_RETURN(const TextQuality q, MeasureTextQuality(tested, {reference.get()}, ids, window));
+  const ProgressLine line("eval");
+  ASSIGN_OR_RETURN(const TextQuality q,
+                   MeasureTextQuality(tested, {reference.get()}, ids, window, line.Steps()));
+  line.Clear();
   if (flags.json) {
     PrintResults("eval", {{"model", flags.model},
                           {"quantize", flags.quantize},
@@ -113,9 +117,11 @@ absl::Status EvaluateServed(const EvalFlags& flags) {
   }
   ASSIGN_OR_RETURN(const MmapFile file, MmapFile::Open(flags.text));
   const std::string text(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
-  ASSIGN_OR_RETURN(
-      const ServerQuality q,
-      EvaluateServer(server, reference.has_value() ? &*reference : nullptr, text, flags.served));
+  const ProgressLine line("eval");
+  ASSIGN_OR_RETURN(const ServerQuality q,
+                   EvaluateServer(server, reference.has_value() ? &*reference : nullptr, text,
+                                  flags.served, line.Steps()));
+  line.Clear();
   if (flags.json) {
     nlohmann::ordered_json out = {{"server", server.name()},
                                   {"predictions", q.num_predictions},
@@ -148,7 +154,10 @@ absl::Status EvaluateProbes(const EvalFlags& flags) {
   ASSIGN_OR_RETURN(const Target server, TargetOf(flags, flags.server));
   ASSIGN_OR_RETURN(std::vector<Probe> probes, ReadProbes(flags.probes));
   const bool keep = !flags.keep_probes.empty();
-  ASSIGN_OR_RETURN(const ProbeResult result, RunProbes(server, flags.served.model, keep, probes));
+  const ProgressLine line("probes");
+  ASSIGN_OR_RETURN(const ProbeResult result,
+                   RunProbes(server, flags.served.model, keep, probes, line.Steps()));
+  line.Clear();
   if (keep) RETURN_IF_ERROR(WriteProbes(flags.keep_probes, probes));
   if (flags.json) {
     PrintResults("eval", {{"probes", result.num_probes},

@@ -4,6 +4,7 @@ import http.server
 import json
 import os
 import pathlib
+import pty
 import re
 import subprocess
 import threading
@@ -245,6 +246,44 @@ def test_no_kernel_is_above_its_roof(tmp_path):
               for run in file["runs"]}
     assert len(shares) >= 35
     assert not {name: pair for name, pair in shares.items() if max(pair) > 1.15}, file["limits"]
+
+
+def on_a_terminal(*arguments):
+    """What a command writes to standard error where that is a terminal; standard output is none."""
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as ours:
+        with subprocess.Popen([BINARY, *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=theirs) as process:
+            os.close(theirs)
+            told = b""
+            try:
+                while some := ours.read(65536):
+                    told += some
+            except OSError:  # EIO: the last writer is gone
+                pass
+        assert process.returncode == 0, told
+    return told.decode()
+
+
+def test_what_takes_long_shows_how_far_it_is(serve, tmp_path):
+    server, text, probes = serve(), tmp_path / "text.txt", tmp_path / "probes.jsonl"
+    text.write_text("The sea was calm. " * 300)
+    probes.write_text('{"prompt": "a", "max_tokens": 2, "check": "regex", "answer": ".*"}\n' * 2)
+    measured = {
+        "kernels": ["bench", "kernels", "--filter", "linear/int8/o/m:[14]$", "--seconds", 0.001],
+        "offline": ["bench", "offline", DEMO, "--requests", 4, "--output-tokens", 4, "--rounds", 1],
+        "eval": ["eval", DEMO, "--text", text, "--tokens", 64, "--window", 32],
+        "eval ": ["eval", "--server", address(server), "--text", text, "--windows", 2],
+        "probes": ["eval", "--server", address(server), "--probes", probes],
+    }
+    for name, command in measured.items():
+        total = 4 if name == "offline" else 2
+        told = on_a_terminal(*command)
+        assert f"\r\x1b[K{name.strip()} [{'':24}] 0/{total}" in told, (name, told)
+        assert told.endswith("\r\x1b[K"), "the line is gone at the end"
+        if name != "offline":
+            assert f"[{'#' * 12:24}] 1/2" in told, (name, told)
+    for command in measured.values():
+        assert bench(*command).stderr == "", "nothing where it is no terminal"
 
 
 def test_every_result_has_one_head(serve, tmp_path, monkeypatch):
