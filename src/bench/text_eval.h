@@ -31,7 +31,8 @@ struct ServerEvalOptions {
 };
 
 /// `reference` may be null. INVALID_ARGUMENT: the text has no window, or the servers cut it into
-/// different tokens. `progress` counts windows. UNAVAILABLE: a server does not answer, or not with log-probs of the prompt.
+/// different tokens. UNAVAILABLE: a server does not answer, or not with log-probs of the prompt.
+/// `progress` counts windows.
 absl::StatusOr<ServerQuality> EvaluateServer(const Target& server, const Target* reference,
                                              const std::string& text,
                                              const ServerEvalOptions& options,
