@@ -9,27 +9,35 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <vector>
 
 #include "base/cpu_features.h"
 
 namespace penstock {
 namespace {
 
-constexpr int kRuns = 7;
+constexpr int kLeastRuns = 20;
+constexpr auto kPatience = std::chrono::milliseconds(150);  // for each limit
 constexpr int kChains = 12;  // independent sums: more than latency times units
-constexpr int64_t kSteps = 2'000'000;
-constexpr size_t kStreamBytes = size_t{256} << 20;  // far beyond any cache
+constexpr int64_t kSteps = 500'000;
+constexpr size_t kStreamBytes = size_t{256} << 20;  // of a thread, far beyond any cache
+constexpr size_t kLine = 64 / sizeof(size_t);
+constexpr size_t kPartBytes = size_t{16} << 20;  // of it, that a run reads
 
-/// Seconds of the fastest run.
+/// Seconds of the fastest run. They are short, so that in one of them all threads have a processor
+/// also where others want them.
 double Best(WorkerPool& pool, const std::function<void(int64_t)>& work) {
-  double best = 1e9;
-  for (int run = 0; run < kRuns; ++run) {
-    const auto begin = std::chrono::steady_clock::now();
+  using SteadyClock = std::chrono::steady_clock;
+  auto best = SteadyClock::duration::max();
+  const auto begin = SteadyClock::now();
+  auto before = begin;
+  for (int run = 0; run < kLeastRuns || before - begin < kPatience; ++run) {
     pool.ParallelFor(pool.num_threads(), work);
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-    best = std::min(best, took.count());
+    const auto after = SteadyClock::now();
+    best = std::min(best, after - before);
+    before = after;
   }
-  return best;
+  return std::chrono::duration<double>(best).count();
 }
 
 using Vector256 = __m256i;
@@ -81,11 +89,14 @@ double MeasureMemory(WorkerPool& pool) {
   ::madvise(data, bytes, MADV_HUGEPAGE);
   std::memset(data, 1, bytes);
   std::atomic<int64_t> sink{0};
+  std::vector<size_t> parts(pool.num_threads() * kLine);  // that each thread has read
   const double seconds = Best(pool, [&](int64_t thread) {
-    sink += ReadStream(static_cast<const char*>(data) + thread * kStreamBytes, kStreamBytes);
+    const size_t part = parts[thread * kLine]++ % (kStreamBytes / kPartBytes);
+    sink += ReadStream(static_cast<const char*>(data) + thread * kStreamBytes + part * kPartBytes,
+                       kPartBytes);
   });
   ::munmap(data, bytes);
-  return static_cast<double>(bytes) / seconds / 1e9;
+  return static_cast<double>(kPartBytes * pool.num_threads()) / seconds / 1e9;
 }
 
 }  // namespace
