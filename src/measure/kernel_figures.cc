@@ -88,8 +88,18 @@ std::vector<LinearForm> FormsOf(const KernelOptions& options) {
   return forms;
 }
 
-absl::StatusOr<KernelFigure> MeasureLinear(Device& device, const Shape& shape,
-                                           const LinearForm& form, int64_t m, double seconds) {
+/// As many layers as the caches do not hold, as in a model; packing them takes longer than measuring.
+struct ManyLayers {
+  std::string of;  // form and shape
+  std::vector<PackedLinear> packed;
+  size_t bytes = 0;
+};
+
+absl::Status PackLayers(Device& device, const Shape& shape, const LinearForm& form,
+                        ManyLayers& layers) {
+  const std::string of = absl::StrCat(form.name, "/", shape.name);
+  if (layers.of == of) return absl::OkStatus();
+  layers = ManyLayers();
   std::vector<uint16_t> weights = Halves(shape.n * shape.k);
   ASSIGN_OR_RETURN(const RoundingRule rule, ParseRoundingRule(form.rounding));
   const HostTensor plain{DType::kBFloat16, {shape.n, shape.k}, weights.data(), nullptr};
@@ -99,15 +109,20 @@ absl::StatusOr<KernelFigure> MeasureLinear(Device& device, const Shape& shape,
     codes = std::make_unique<RoundedRows>(plain, rule);
     part = {.rows = shape.n, .codes = codes.get(), .integer_input = true};
   }
-  // As many layers as the caches do not hold, as in a model.
   const size_t enough = BeyondCaches();
-  std::vector<PackedLinear> layers;
-  size_t bytes = 0;
-  while (bytes < enough) {
+  while (layers.bytes < enough) {
     ASSIGN_OR_RETURN(PackedLinear packed, device.Pack(shape.k, {part}));
-    layers.push_back(std::move(packed));
-    bytes += layers.back().weight.bytes();
+    layers.packed.push_back(std::move(packed));
+    layers.bytes += layers.packed.back().weight.bytes();
   }
+  layers.of = of;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<KernelFigure> MeasureLinear(Device& device, const Shape& shape,
+                                           const LinearForm& form, int64_t m, double seconds,
+                                           ManyLayers& layers) {
+  RETURN_IF_ERROR(PackLayers(device, shape, form, layers));
   std::vector<float> x(m * shape.k, 0.25f), y(m * shape.n);
   std::vector<uint16_t> halves(m * shape.k, 0x3e80);  // the same
   const bool of_halves = form.inputs == DType::kBFloat16;
@@ -116,11 +131,11 @@ absl::StatusOr<KernelFigure> MeasureLinear(Device& device, const Shape& shape,
   const Tensor out{y.data(), form.inputs, m, shape.n, shape.n};
   size_t next = 0;
   KernelFigure figure = TimeCalls(seconds, [&] {
-    device.ops().Linear({.x = in, .w = &layers[next], .y = out});
-    next = (next + 1) % layers.size();
+    device.ops().Linear({.x = in, .w = &layers.packed[next], .y = out});
+    next = (next + 1) % layers.packed.size();
   });
   figure.operations = 2.0 * static_cast<double>(m * shape.n * shape.k);
-  figure.bytes = static_cast<double>(bytes) / static_cast<double>(layers.size());
+  figure.bytes = static_cast<double>(layers.bytes) / static_cast<double>(layers.packed.size());
   figure.arithmetic = form.arithmetic;
   return figure;
 }
@@ -186,11 +201,13 @@ struct KernelCase {
 std::vector<KernelCase> CasesOf(Device& device, const KernelOptions& options) {
   std::vector<KernelCase> cases;
   const double seconds = options.seconds;
+  const auto layers = std::make_shared<ManyLayers>();  // of the case before, or the next's
   for (const LinearForm& form : FormsOf(options)) {
     for (const Shape& shape : kShapes) {
       for (const int64_t m : {1, 4, 16, 64, 256, 512}) {
-        cases.push_back({absl::StrCat("linear/", form.name, "/", shape.name, "/m:", m),
-                         [=, &device] { return MeasureLinear(device, shape, form, m, seconds); }});
+        cases.push_back(
+            {absl::StrCat("linear/", form.name, "/", shape.name, "/m:", m),
+             [=, &device] { return MeasureLinear(device, shape, form, m, seconds, *layers); }});
       }
     }
   }
