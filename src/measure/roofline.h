@@ -21,12 +21,12 @@ struct Roofline {
   double bf16_gops = 0;   // bfloat16, summed in pairs into float32; 0: the processor has none
   double word_gops = 0;   // 16-bit words, summed in pairs into 32 bits
   double byte_gops = 0;   // bytes, summed by four into 32 bits, or without VNNI in pairs into 16
-  double memory_gbs = 0;  // reading a linear stream per thread, in 2 MiB pages
+  double memory_gbs = 0;  // reading one to four streams per thread, in 2 MiB pages
 
   double Of(Arithmetic arithmetic) const;
 };
 
-/// The best of several runs of each; takes about a second.
+/// The best of many short runs of each; takes some seconds.
 Roofline MeasureRoofline(WorkerPool& pool);
 
 }  // namespace penstock
