@@ -98,11 +98,12 @@ class LoadRun {
       for (User& user : users_) thinking_.emplace(0, &user);
     }
     const ProcessUse before = UseOfProcess(target_.pid);
-    const absl::Duration own_before = ThreadCpuTime();
     const std::optional<absl::Duration> queued_before = ThreadQueueTime();
+    const absl::Duration own_before = ThreadCpuTime();
     begin_ = LoadNow();
     Drive();
     result_.seconds = LoadNow() - begin_;
+    const double own_seconds = absl::ToDoubleSeconds(ThreadCpuTime() - own_before);
     const ProcessUse after = UseOfProcess(target_.pid);
     if (before.cpu_seconds >= 0 && after.cpu_seconds >= 0) {
       result_.server = {after.cpu_seconds - before.cpu_seconds, after.rss_bytes};
@@ -114,8 +115,8 @@ class LoadRun {
     waits.wakes = num_wakes_;
     waits.per_piece = result_.itl.mean();
     waits.per_request = result_.e2e.mean();
-    result_.generator = JudgeGenerator(absl::ToDoubleSeconds(ThreadCpuTime() - own_before),
-                                       result_.seconds, result_.pieces, lateness_, waits);
+    result_.generator =
+        JudgeGenerator(own_seconds, result_.seconds, result_.pieces, lateness_, waits);
     if (result_.failures.contains(kGeneratorFault)) result_.generator.bottleneck = true;
     if (workload_->trace_faults() != nullptr) result_.trace_faults = *workload_->trace_faults();
     return std::move(result_);
