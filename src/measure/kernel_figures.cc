@@ -17,10 +17,12 @@ namespace {
 
 constexpr int64_t kLeastCalls = 5;
 
-/// So many bytes are not in the caches when they are read again, one after the other.
+/// Of so many bytes little is in the caches when they are read again, one after the other: caches keep
+/// some of what is larger than they are.
 size_t BeyondCaches() {
   const long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);  // NOLINT(runtime/int): as it has it
-  return std::max(size_t{96} << 20, 3 * static_cast<size_t>(std::max(0L, cache)));
+  return std::clamp(10 * static_cast<size_t>(std::max(0L, cache)), size_t{256} << 20,
+                    size_t{1} << 30);
 }
 
 /// Weights that are neither zero nor all alike.
@@ -88,11 +90,12 @@ std::vector<LinearForm> FormsOf(const KernelOptions& options) {
   return forms;
 }
 
-/// As many layers as the caches do not hold, as in a model; packing them takes longer than measuring.
+/// As many layers as the caches do not hold, as in a model; packed once for all numbers
+/// of rows.
 struct ManyLayers {
-  std::string of;  // form and shape
+  std::string of;       // form and shape
+  DeviceBuffer memory;  // of their weights
   std::vector<PackedLinear> packed;
-  size_t bytes = 0;
 };
 
 absl::Status PackLayers(Device& device, const Shape& shape, const LinearForm& form,
@@ -109,11 +112,20 @@ absl::Status PackLayers(Device& device, const Shape& shape, const LinearForm& fo
     codes = std::make_unique<RoundedRows>(plain, rule);
     part = {.rows = shape.n, .codes = codes.get(), .integer_input = true};
   }
-  const size_t enough = BeyondCaches();
-  while (layers.bytes < enough) {
-    ASSIGN_OR_RETURN(PackedLinear packed, device.Pack(shape.k, {part}));
-    layers.packed.push_back(std::move(packed));
-    layers.bytes += layers.packed.back().weight.bytes();
+  ASSIGN_OR_RETURN(const PackedLinear first, device.Pack(shape.k, {part}));
+  constexpr size_t kLine = 64;
+  const size_t bytes = first.weight.bytes();
+  const size_t stride = (bytes + kLine - 1) / kLine * kLine;
+  const size_t count = BeyondCaches() / stride + 1;
+  ASSIGN_OR_RETURN(layers.memory, device.Allocate(count * stride));
+  for (size_t i = 0; i < count; ++i) {
+    char* const weight = static_cast<char*>(layers.memory.data()) + i * stride;
+    device.CopyOnDevice(weight, first.weight.data(), bytes);
+    PackedLinear& layer = layers.packed.emplace_back();
+    layer.n = first.n;
+    layer.k = first.k;
+    layer.segments = first.segments;
+    layer.weight = DeviceBuffer(weight, bytes, [](void*, size_t) {});
   }
   layers.of = of;
   return absl::OkStatus();
@@ -135,7 +147,7 @@ absl::StatusOr<KernelFigure> MeasureLinear(Device& device, const Shape& shape,
     next = (next + 1) % layers.packed.size();
   });
   figure.operations = 2.0 * static_cast<double>(m * shape.n * shape.k);
-  figure.bytes = static_cast<double>(layers.bytes) / static_cast<double>(layers.packed.size());
+  figure.bytes = static_cast<double>(layers.packed.front().weight.bytes());
   figure.arithmetic = form.arithmetic;
   return figure;
 }

@@ -30,8 +30,8 @@ struct KernelOptions {
   bool fast_bf16 = false, byte_products = false;
 };
 
-/// Shapes are those of Qwen2.5-0.5B. Calls go round copies of weights and caches that are thrice the
-/// last-level cache, so that they come from memory. `measured` is told each figure when it is there.
+/// Shapes are those of Qwen2.5-0.5B. Calls go round copies of weights and caches that are ten times
+/// the last-level cache (256 MiB to 1 GiB), so that they come from memory. `measured` is told each figure when it is there.
 /// INVALID_ARGUMENT: the filter is no expression, or fits nothing.
 absl::StatusOr<std::vector<KernelFigure>> MeasureKernels(
     Device& device, const KernelOptions& options,
