@@ -31,7 +31,8 @@ struct KernelOptions {
 };
 
 /// Shapes are those of Qwen2.5-0.5B. Calls go round copies of weights and caches that are ten times
-/// the last-level cache (256 MiB to 1 GiB), so that they come from memory. `measured` is told each figure when it is there.
+/// the last-level cache (256 MiB to 1 GiB), so that they come from memory. `measured` is told each
+/// figure when it is there.
 /// INVALID_ARGUMENT: the filter is no expression, or fits nothing.
 absl::StatusOr<std::vector<KernelFigure>> MeasureKernels(
     Device& device, const KernelOptions& options,
