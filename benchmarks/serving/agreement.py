@@ -21,6 +21,8 @@ import urllib.request
 import aiohttp
 import openai
 
+from head import keep
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 REQUESTS, TOKENS = 20, 32
 
@@ -131,8 +133,7 @@ def main():
                           "us_per_token": result["generator"]["cpu_us_per_piece"]})
     print("generator, us per token at tokens/s:",
           ", ".join(f"{c['us_per_token']:.1f} at {c['tokens_per_second']:.0f}" for c in costs))
-    if options.output:
-        options.output.write_text(json.dumps({"clients": table, "generator": costs}, indent=1) + "\n")
+    keep(options.output, "agreement", options.build / "bin/penstock", {"clients": table, "generator": costs})
 
 
 main()

@@ -11,12 +11,10 @@ round swapping; figures are medians over rounds.
 import argparse
 import asyncio
 import contextlib
-import json
 import multiprocessing
 import os
 import pathlib
 import random
-import re
 import statistics
 import sys
 import tempfile
@@ -26,7 +24,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/e2e"))
 
 import test_streams as streams  # noqa: E402
-from conftest import Server  # noqa: E402
+from conftest import BINARY, Server  # noqa: E402
+from head import keep  # noqa: E402
 
 KINDS = ("vanishes", "never_finishes", "reads_slowly")
 STAYS = 3.0  # seconds, of one that does not go by itself
@@ -141,9 +140,7 @@ def main():
               for key in ("gap_p50_ms", "gap_p99_ms", "token_p50_ms", "token_p99_ms")}
     report = {
         "what": "time between two arrivals of a healthy stream, and per token of it, beside bad clients and without",
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": {"cpu": re.search(r"model name\s*: (.*)", open("/proc/cpuinfo").read())[1],
-                    "threads": len(os.sched_getaffinity(0)), "load": os.getloadavg()},
+        "load": os.getloadavg(),
         "healthy": options.healthy, "bad": options.bad, "tokens": options.tokens, "cancelled": cancelled,
         "server_arguments": [*streams.OPTIONS, *arguments],
         "without": medians(rounds["without"]), "with": medians(rounds["with"]),
@@ -153,8 +150,7 @@ def main():
     }
     for name in ("without", "with", "ratio"):
         print(f"{name:8}", report[name])
-    if options.output:
-        options.output.write_text(json.dumps(report, indent=1) + "\n")
+    keep(options.output, "bad_clients", BINARY, report)
 
 
 main()

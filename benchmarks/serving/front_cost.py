@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 
+from head import keep
 from server import running
 
 SMALL, LARGE = 256, 256 + 2 * 1024
@@ -130,8 +131,7 @@ def main():
                 for what, parts in result.items():
                     share = ", ".join(f"{p} {v:.1f}" for p, v in parts.items() if abs(v) >= 0.05)
                     print(f"  {what:15} {sum(parts.values()):8.1f} us  ({share})", flush=True)
-    if options.output:
-        pathlib.Path(options.output).write_text(json.dumps(results, indent=1) + "\n")
+    keep(options.output, "front_cost", options.binary, {"rows": results})
 
 
 if __name__ == "__main__":

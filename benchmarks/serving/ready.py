@@ -2,7 +2,7 @@
 """Seconds from the start of a server to its being ready: by the clock, and of CPU time, which other work on the machine
 does not move as much. The first start is not counted: it reads the files into memory.
 
-  ready.py PENSTOCK MODEL_DIR [--starts N] [--machine TEXT] [--output FILE]
+  ready.py PENSTOCK MODEL_DIR [--starts N] [--output FILE]
 """
 
 import argparse
@@ -41,21 +41,18 @@ def main():
     parser.add_argument("penstock")
     parser.add_argument("model")
     parser.add_argument("--starts", type=int, default=20)
-    parser.add_argument("--machine", default="")
     parser.add_argument("--output", type=pathlib.Path)
     options = parser.parse_args()
     starts = [start_once(options.penstock, options.model) for _ in range(options.starts + 1)][1:]
     wall, cpu = zip(*starts)
     result = {
-        "what": "seconds from a server's start to its being ready", "machine": options.machine,
+        "what": "seconds from a server's start to its being ready",
         "model": options.model, "starts": len(starts), "load": os.getloadavg()[0],
         "seconds": {"median": statistics.median(wall), "least": min(wall), "most": max(wall)},
         "cpu_seconds": {"median": statistics.median(cpu), "least": min(cpu), "most": max(cpu)},
     }
-    text = json.dumps(result, indent=1) + "\n"
-    print(text, end="")
-    if options.output:
-        options.output.write_text(text)
+    print(json.dumps(result, indent=1))
+    keep(options.output, "ready", options.penstock, result)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import statistics
 import threading
 import time
 
+from head import keep
 from server import running
 
 TEXT = {"type": "string", "minLength": 60}
@@ -85,8 +86,7 @@ def main():
                     figures = compare(port, grammar, temperature, options)
                     results.append({"speculation": method, "temperature": temperature, "grammar": name, **figures})
                     print(" ".join(f"{key}={value}" for key, value in results[-1].items()), flush=True)
-    if options.output:
-        pathlib.Path(options.output).write_text(json.dumps(results, indent=1) + "\n")
+    keep(options.output, "schema_cost", options.binary, {"rows": results})
 
 
 if __name__ == "__main__":

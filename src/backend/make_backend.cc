@@ -21,6 +21,7 @@ absl::StatusOr<OpenedBackend> OpenCpu(const BackendOptions& options) {
   opened.device = std::make_unique<CpuDevice>(options.pool, choice);
   opened.kernels = choice.Describe();
   opened.fast_bf16 = choice.bf16_products;
+  opened.byte_products = !choice.integers->word_inputs;
   for (const MeasuredKernels& one : measured) {
     if (one.agrees) continue;
     absl::StrAppend(&opened.note, opened.note.empty() ? "" : "; ", "the ", one.table->name,

@@ -35,6 +35,9 @@ struct OpenedBackend {
   std::string kernels;     // which of them compute what; layouts of packed weights follow it
   std::string note;        // what an operator should know; empty: nothing
   bool fast_bf16 = false;  // bfloat16 weights meet bfloat16 inputs clearly faster than float32 ones
+  bool byte_products =
+      false;  // of the CPU: 8-bit codes and inputs are multiplied as bytes, else as
+              // words
   std::function<DeviceMemory()> memory = {};  // while the device lives; empty: the host's
   absl::Status absent;  // of a PlanningDevice: why what it stands for cannot be opened; OK: it can
 };

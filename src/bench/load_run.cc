@@ -6,8 +6,10 @@
 
 #include <cerrno>
 #include <chrono>
+#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <queue>
 #include <vector>
 
@@ -26,13 +28,24 @@ using SteadyClock = std::chrono::steady_clock;
 using Messages = nlohmann::json;
 
 constexpr double kProgressSeconds = 0.2;
-constexpr double kBusyShare = 0.9;     // of a core: the generator had little time left
-constexpr double kLateSeconds = 0.02;  // that requests of an open loop may leave late
-constexpr size_t kShownBytes = 300;    // of a failed answer
-constexpr int kMostStarts = 64;        // before sockets, progress and the run's time are looked at
+constexpr double kBusyShare = 0.9;      // of a core: the generator had little time left
+constexpr double kLateSeconds = 0.02;   // that requests of an open loop may leave late
+constexpr double kWaitOfRequest = 0.5;  // then most that is measured is the generator's own wait
+constexpr double kWaitOfPiece = 0.1;
+constexpr double kRaceSeconds = 0.005;  // in which a kept connection's end may cross a request
+constexpr size_t kShownBytes = 300;     // of a failed answer
+constexpr int kMostStarts = 64;         // before sockets, progress and the run's time are looked at
 
 double LoadNow() {
   return std::chrono::duration<double>(SteadyClock::now().time_since_epoch()).count();
+}
+
+/// How long the calling thread has waited for a processor; none where the kernel does not count it.
+std::optional<absl::Duration> ThreadQueueTime() {
+  int64_t computed = 0, waited = 0;  // nanoseconds
+  if (!(std::ifstream("/proc/thread-self/schedstat") >> computed >> waited) || computed == 0)
+    return std::nullopt;
+  return absl::Nanoseconds(waited);
 }
 
 /// Who asks, one question after the other, in a closed loop.
@@ -50,6 +63,7 @@ struct Client {
   User* user = nullptr;
   std::string out;
   size_t sent = 0;
+  double sent_at = 0;  // the last of it, in seconds since the run began
   HttpStream http;
   AnswerReader answer;
   // Seconds since the run began.
@@ -84,16 +98,25 @@ class LoadRun {
       for (User& user : users_) thinking_.emplace(0, &user);
     }
     const ProcessUse before = UseOfProcess(target_.pid);
+    const std::optional<absl::Duration> queued_before = ThreadQueueTime();
     const absl::Duration own_before = ThreadCpuTime();
     begin_ = LoadNow();
     Drive();
     result_.seconds = LoadNow() - begin_;
+    const double own_seconds = absl::ToDoubleSeconds(ThreadCpuTime() - own_before);
     const ProcessUse after = UseOfProcess(target_.pid);
     if (before.cpu_seconds >= 0 && after.cpu_seconds >= 0) {
       result_.server = {after.cpu_seconds - before.cpu_seconds, after.rss_bytes};
     }
-    result_.generator = JudgeGenerator(absl::ToDoubleSeconds(ThreadCpuTime() - own_before),
-                                       result_.seconds, result_.pieces, lateness_);
+    GeneratorWaits waits;
+    const std::optional<absl::Duration> queued = ThreadQueueTime();
+    if (queued.has_value() && queued_before.has_value())
+      waits.seconds = absl::ToDoubleSeconds(*queued - *queued_before);
+    waits.wakes = num_wakes_;
+    waits.per_piece = result_.itl.mean();
+    waits.per_request = result_.e2e.mean();
+    result_.generator =
+        JudgeGenerator(own_seconds, result_.seconds, result_.pieces, lateness_, waits);
     if (result_.failures.contains(kGeneratorFault)) result_.generator.bottleneck = true;
     if (workload_->trace_faults() != nullptr) result_.trace_faults = *workload_->trace_faults();
     return std::move(result_);
@@ -124,6 +147,7 @@ class LoadRun {
       const timespec until{0, std::min<int64_t>(wait, 999999999)};
       const int n = epoll_pwait2(epoll_->fd(), events.data(), static_cast<int>(events.size()),
                                  &until, nullptr);
+      if (n > 0) ++num_wakes_;
       for (int i = 0; i < n; ++i) {
         Client& client = *static_cast<Client*>(events[i].data.ptr);
         Send(client);  // TLS may have to read before it can write
@@ -186,6 +210,7 @@ class LoadRun {
       deadlines_.emplace(Since() + scenario_.request_timeout,
                          std::make_pair(client.ticket, &client));
     }
+    if (client.connection != nullptr && client.connection->Ended()) client.connection.reset();
     client.reused = client.connection != nullptr;
     if (client.reused || Dial(client)) Send(client);
   }
@@ -216,9 +241,14 @@ class LoadRun {
   }
 
   /// A server may close a kept connection just as a request leaves for it: clients then ask again
-  /// on a new one (RFC 9112, section 9.3.1). False: it is not to be asked again.
+  /// on a new one (RFC 9112, section 9.3.1). So does this one where the server cannot have read the
+  /// request, or the end came at once. False: it is not to be asked again.
   bool AskAgain(Client& client) {
     if (!client.busy || !client.reused || client.heard) return false;
+    const bool crossed = client.sent < client.out.size() || client.connection->Unread() ||
+                         Since() - client.sent_at < kRaceSeconds;
+    if (!crossed) return false;
+    ++result_.asked_again;
     client.connection.reset();
     client.reused = false;
     client.sent = 0;
@@ -233,6 +263,7 @@ class LoadRun {
       if (n < 0 && errno == ECONNREFUSED) HangUp(client, errno);  // told once
       if (n <= 0) return;  // EAGAIN: the socket tells when; other errors show when reading
       client.sent += n;
+      client.sent_at = Since();
     }
   }
 
@@ -385,7 +416,7 @@ class LoadRun {
   std::optional<PlannedRequest> planned_;            // the next of an open loop
   Earliest<std::pair<int64_t, Client*>> deadlines_;  // of requests, by their tickets
   std::vector<char> buffer_ = std::vector<char>(65536);
-  int64_t num_started_ = 0, num_active_ = 0, num_done_ = 0;
+  int64_t num_started_ = 0, num_active_ = 0, num_done_ = 0, num_wakes_ = 0;
   double begin_ = 0;
   Distribution lateness_;
   LoadResult result_;
@@ -394,12 +425,20 @@ class LoadRun {
 }  // namespace
 
 GeneratorUse JudgeGenerator(double cpu_seconds, double seconds, int64_t pieces,
-                            const Distribution& lateness) {
+                            const Distribution& lateness, const GeneratorWaits& waits) {
   GeneratorUse use;
   use.cpu_share = seconds > 0 ? cpu_seconds / seconds : 0;
   use.cpu_us_per_piece = pieces > 0 ? cpu_seconds * 1e6 / static_cast<double>(pieces) : 0;
   use.late_p99 = lateness.Quantile(0.99);
-  use.bottleneck = use.cpu_share > kBusyShare || use.late_p99 > kLateSeconds;
+  if (waits.seconds >= 0 && waits.wakes > 0) {
+    const double wait = waits.seconds / static_cast<double>(waits.wakes);
+    use.wait_us = wait * 1e6;
+    if (waits.per_piece > 0) use.wait_of_piece = wait / waits.per_piece;
+    if (waits.per_request > 0) use.wait_of_request = wait / waits.per_request;
+  }
+  use.blurs_latencies = use.wait_of_piece > kWaitOfPiece || use.wait_of_request > kWaitOfPiece;
+  use.bottleneck = use.cpu_share > kBusyShare || use.late_p99 > kLateSeconds ||
+                   use.wait_of_request > kWaitOfRequest;
   return use;
 }
 

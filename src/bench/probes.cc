@@ -274,10 +274,11 @@ std::string JudgeAnswer(const Probe& probe, std::string_view content) {
 }
 
 absl::StatusOr<ProbeResult> RunProbes(const Target& server, const std::string& model, bool keep,
-                                      std::vector<Probe>& probes) {
+                                      std::vector<Probe>& probes, const StepProgress& progress) {
   ASSIGN_OR_RETURN(const EvalServer asked, EvalServer::Open(server, model));
   ProbeResult out;
   for (Probe& probe : probes) {
+    if (progress) progress(out.num_probes, static_cast<int64_t>(probes.size()));
     ASSIGN_OR_RETURN(const std::string failure, AskProbe(asked, keep, probe));
     ++out.num_probes;
     if (failure.empty()) {

@@ -11,6 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/regex.h"
+#include "base/step_progress.h"
 #include "bench/target.h"
 
 namespace penstock {
@@ -51,6 +52,7 @@ struct ProbeResult {
 /// Asks greedily. With `keep`, exact answers and hashes of tokens become those of now.
 /// UNAVAILABLE: no answer, or not with what a check needs (log-probs of a prompt, token ids).
 absl::StatusOr<ProbeResult> RunProbes(const Target& server, const std::string& model, bool keep,
-                                      std::vector<Probe>& probes);
+                                      std::vector<Probe>& probes,
+                                      const StepProgress& progress = {});
 
 }  // namespace penstock

@@ -93,7 +93,7 @@ ReportTable LoadTable(const Json& file) {
                 "good/s",     "tokens out/s", "TTFT p50 ms",  "TTFT p99 ms",    "TTFT p99.9 ms",
                 "ITL p50 ms", "ITL p99 ms",   "ITL p99.9 ms", "TPOT p50 ms",    "TPOT p99.9 ms",
                 "end p50 ms", "end p99 ms",   "end p99.9 ms", "CPU ms/request", "memory MiB",
-                "generator"};
+                "generator",  "asked again"};
   const auto ms = [](const Json& run, const char* at) {
     return absl::StrFormat("%.2f", 1e3 * NumberAt(run, at));
   };
@@ -126,25 +126,27 @@ ReportTable LoadTable(const Json& file) {
          ms(run, "/result/e2e_seconds/p999"),
          known(run, "/result/server_cpu_ms_per_request", 1),
          known(run, "/result/server_rss_bytes", 1 << 20),
-         bound ? "the bottleneck" : "had time"});
+         bound ? "the bottleneck" : "had time",
+         absl::StrFormat("%.0f", NumberAt(run, "/result/asked_again"))});
   }
   return table;
 }
 
-/// Of offline and kernels: every number of every result.
+/// Of offline and kernels: every number and word of every result.
 ReportTable PlainTable(const Json& file) {
   ReportTable table;
   table.head = {"scenario"};
   for (const auto& [key, value] : file["runs"][0]["result"].items()) {
-    if (value.is_number()) table.head.push_back(key);
+    if (value.is_number() || value.is_string()) table.head.push_back(key);
   }
   for (const Json& run : file["runs"]) {
     std::vector<std::string> row = {NameOf(run)};
     for (size_t i = 1; i < table.head.size(); ++i) {
       const auto found = run["result"].find(table.head[i]);
-      row.push_back(found != run["result"].end() && found->is_number()
-                        ? absl::StrFormat("%.4g", found->get<double>())
-                        : "");
+      const Json cell = found == run["result"].end() ? Json() : *found;
+      row.push_back(cell.is_number()   ? absl::StrFormat("%.4g", cell.get<double>())
+                    : cell.is_string() ? cell.get<std::string>()
+                                       : "");
     }
     table.rows.push_back(std::move(row));
   }
@@ -197,15 +199,19 @@ std::string ThroughputPlot(const Json& file) {
 }
 
 std::string RooflinePlot(const Json& file) {
-  if (!file.contains("limits")) return "";
+  if (!file.contains("limits") || !file["limits"].is_object()) return "";
   Plot plot{"Roofline", {"operations per byte", true}, {"billion operations per second", true}, {}};
-  PlotSeries points{"measured", {}, true, false};
+  std::map<std::string, PlotSeries>
+      points;  // by the arithmetic, the limit above which none can lie
   double low = 1e9, high = 0;
   for (const Json& run : file["runs"]) {
     const double intensity = NumberAt(run, "/result/intensity");
     if (intensity <= 0) continue;
     low = std::min(low, intensity), high = std::max(high, intensity);
-    points.points.push_back({intensity, NumberAt(run, "/result/gops"), NameOf(run)});
+    const std::string of = StringAt(run, "/result/arithmetic", "");
+    const std::string name = of.empty() ? "measured" : "measured, " + of;
+    points.try_emplace(of, PlotSeries{name, {}, true, false})
+        .first->second.points.push_back({intensity, NumberAt(run, "/result/gops"), NameOf(run)});
   }
   if (high <= 0) return "";
   const double memory = NumberAt(file, "/limits/memory_gbs");
@@ -219,8 +225,14 @@ std::string RooflinePlot(const Json& file) {
     }
     plot.series.push_back(std::move(roof));
   }
-  plot.series.push_back(std::move(points));
+  for (auto& [of, series] : points) plot.series.push_back(std::move(series));
   return SvgOf(plot);
+}
+
+/// What the machine can do, where the file has it.
+std::string MachineLimits(const Json& file) {
+  if (!file.contains("limits") || !file["limits"].is_object()) return "";
+  return absl::StrCat("The machine's limits: ", LimitsText(file["limits"]), ".");
 }
 
 std::string About(const Json& file) {
@@ -276,6 +288,16 @@ std::string HtmlTable(const ReportTable& table, const std::string& name) {
 
 }  // namespace
 
+std::string LimitsText(const Json& limits) {
+  std::vector<std::string> parts;
+  for (const auto& [name, value] : limits.items()) {
+    if (!value.is_number()) continue;
+    parts.push_back(absl::StrFormat("%s %.1f %s", name.substr(0, name.rfind('_')),
+                                    value.get<double>(), name == "memory_gbs" ? "GB/s" : "Gop/s"));
+  }
+  return absl::StrJoin(parts, ", ");
+}
+
 std::string HtmlReport(const std::vector<NamedResults>& results) {
   std::string out = absl::StrCat(
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
@@ -284,7 +306,7 @@ std::string HtmlReport(const std::vector<NamedResults>& results) {
       kStyle, "</style></head>\n<body><main><h1>Penstock benchmark</h1>\n");
   for (const NamedResults& one : results) {
     const Json& file = *one.file;
-    const std::string found = FoundRates(file);
+    const std::string found = absl::StrCat(FoundRates(file), MachineLimits(file));
     absl::StrAppend(&out, "<h2>", EscapeHtml(one.name), " (",
                     EscapeHtml(file["kind"].get<std::string>()), ")</h2>\n<p class=\"about\">",
                     EscapeHtml(About(file)), "</p>\n", found.empty() ? "" : "<p>",
@@ -311,7 +333,7 @@ std::string MarkdownReport(const std::vector<NamedResults>& results) {
     const Json& file = *one.file;
     absl::StrAppend(&out, "\n## ", one.name, " (", file["kind"].get<std::string>(), ")\n\n",
                     About(file), "\n\n");
-    const std::string found = FoundRates(file);
+    const std::string found = absl::StrCat(FoundRates(file), MachineLimits(file));
     if (!found.empty()) absl::StrAppend(&out, found, "\n\n");
     const ReportTable table = TableOf(file);
     row(table.head);

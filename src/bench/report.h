@@ -17,5 +17,7 @@ struct NamedResults {
 /// Tables, latency distributions, throughput against latency, rooflines; no script, no request.
 std::string HtmlReport(const std::vector<NamedResults>& results);
 std::string MarkdownReport(const std::vector<NamedResults>& results);
+/// "float 150.0 Gop/s, byte 610.2 Gop/s, memory 40.1 GB/s", of the `limits` of results of kernels.
+std::string LimitsText(const nlohmann::ordered_json& limits);
 
 }  // namespace penstock

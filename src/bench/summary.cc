@@ -89,6 +89,7 @@ Json RunJson(const Scenario& scenario, const std::string& target, int round,
                {{"ok", result.num_ok},
                 {"failed", result.num_failed},
                 {"failures", result.failures},
+                {"asked_again", result.asked_again},
                 {"seconds", result.seconds},
                 {"out_of_time", result.out_of_time},
                 {"requests_per_second", per_second(result.num_ok)},
@@ -108,6 +109,9 @@ Json RunJson(const Scenario& scenario, const std::string& target, int round,
                  {{"cpu_share", result.generator.cpu_share},
                   {"cpu_us_per_piece", result.generator.cpu_us_per_piece},
                   {"late_p99_seconds", result.generator.late_p99},
+                  {"wait_us", result.generator.wait_us},
+                  {"wait_of_piece", result.generator.wait_of_piece},
+                  {"wait_of_request", result.generator.wait_of_request},
                   {"bottleneck", result.generator.bottleneck}}}}}};
   if (result.trace_faults.first_line > 0) {
     out["result"]["trace_rows"] = {{"unreadable", result.trace_faults.unreadable},
@@ -126,13 +130,18 @@ Json MachineJson() {
           {"host", std::string(system.nodename)}};
 }
 
-Json ResultFile(const std::string& kind, const std::string& version, Json runs) {
+Json ResultHead(const std::string& kind, const std::string& version) {
   return {{"schema", kResultSchema},
           {"kind", kind},
           {"version", version},
           {"time", absl::FormatTime(absl::RFC3339_sec, absl::Now(), absl::UTCTimeZone())},
-          {"machine", MachineJson()},
-          {"runs", std::move(runs)}};
+          {"machine", MachineJson()}};
+}
+
+Json ResultFile(const std::string& kind, const std::string& version, Json runs) {
+  Json file = ResultHead(kind, version);
+  file["runs"] = std::move(runs);
+  return file;
 }
 
 absl::StatusOr<Json> ReadResultFile(const std::string& path) {
@@ -195,6 +204,10 @@ std::string SummaryNotes(const LoadResult& r) {
     for (const auto& [kind, count] : r.failures) absl::StrAppend(&out, " ", kind, " ", count);
     absl::StrAppend(&out, "\n  the first: ", r.first_failure, "\n");
   }
+  if (r.asked_again > 0) {
+    absl::StrAppend(&out, "  asked again: ", r.asked_again,
+                    " requests that left as the server closed their kept connections\n");
+  }
   if (r.out_of_time) {
     out +=
         "  timeout_seconds ended the run: what was in flight failed as timeout, what had not left "
@@ -206,12 +219,21 @@ std::string SummaryNotes(const LoadResult& r) {
                     " lie before the row above and are sent with it; the first is in line ",
                     r.trace_faults.first_line, "\n");
   }
+  if (r.generator.blurs_latencies) {
+    absl::StrAppendFormat(
+        &out,
+        "  latencies have %.2f ms of the load generator in them, the mean that it "
+        "waited for a processor when something had come\n",
+        1e-3 * r.generator.wait_us);
+  }
   if (r.generator.bottleneck) {
     absl::StrAppendFormat(
         &out,
-        "  the load generator was the bottleneck: %.0f %% of a core, requests left "
-        "up to %.1f ms late (p99), %d not at all: these are not the server's figures\n",
-        100 * r.generator.cpu_share, 1e3 * r.generator.late_p99,
+        "  the load generator was the bottleneck: %.0f %% of a core, %.0f %% of a request's time "
+        "waiting for one, requests left up to %.1f ms late (p99), %d not at all: these are not the "
+        "server's figures\n",
+        100 * r.generator.cpu_share, 100 * std::max(0.0, r.generator.wait_of_request),
+        1e3 * r.generator.late_p99,
         r.failures.contains(kGeneratorFault) ? r.failures.at(kGeneratorFault) : 0);
   }
   return out;

@@ -18,7 +18,9 @@ inline constexpr char kResultSchema[] = "penstock.bench/1";
 /// seconds, with their mean, p50, p90, p95, p99, p99.9, and a curve of 101 quantiles.
 nlohmann::ordered_json RunJson(const Scenario& scenario, const std::string& target, int round,
                                const LoadResult& result);
-/// {"schema", "kind", "version", "time", "machine", "runs"}. `kind`: serve, sweep, offline, kernels.
+/// {"schema", "kind", "version", "time", "machine"}, the head of all results. `version` has the commit.
+nlohmann::ordered_json ResultHead(const std::string& kind, const std::string& version);
+/// The head and "runs". `kind`: serve, sweep, offline, kernels.
 nlohmann::ordered_json ResultFile(const std::string& kind, const std::string& version,
                                   nlohmann::ordered_json runs);
 /// What this machine is: processor, cores allowed, memory, kernel.

@@ -1,8 +1,8 @@
 #include "bench/target_connection.h"
 
 #include <arpa/inet.h>
+#include <linux/tcp.h>  // glibc's tcp_info is shorter
 #include <netdb.h>
-#include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <poll.h>
@@ -121,9 +121,28 @@ ssize_t TargetConnection::Read(char* data, size_t size) {
 
 ssize_t TargetConnection::Write(const char* data, size_t size) {
   awaits_ = POLLOUT;
-  if (session_ == nullptr) return send(fd(), data, size, MSG_NOSIGNAL);
+  if (session_ == nullptr) {
+    const ssize_t n = send(fd(), data, size, MSG_NOSIGNAL);
+    if (n > 0) written_ += static_cast<uint64_t>(n);
+    return n;
+  }
   ERR_clear_error();
   return Result(SSL_write(session_.get(), data, static_cast<int>(size)));
+}
+
+bool TargetConnection::Ended() const {
+  pollfd one{fd(), POLLRDHUP, 0};
+  return poll(&one, 1, 0) == 1;
+}
+
+bool TargetConnection::Unread() const {
+  tcp_info info{};
+  socklen_t size = sizeof(info);
+  if (getsockopt(fd(), IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return false;
+  const uint64_t written =
+      session_ == nullptr ? written_ : BIO_number_written(SSL_get_wbio(session_.get()));
+  // The SYN counts as a byte; 0: an old kernel.
+  return info.tcpi_bytes_acked > 0 && info.tcpi_bytes_acked - 1 < written;
 }
 
 ssize_t TargetConnection::Result(int result) {

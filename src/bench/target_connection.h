@@ -50,6 +50,12 @@ class TargetConnection {
   ssize_t Read(char* data, size_t size);
   ssize_t Write(const char* data, size_t size);
 
+  /// Whether the peer has ended the connection: nothing that is written now is answered.
+  bool Ended() const;
+  /// Whether the peer cannot have read all that was written: its TCP has not acknowledged it. False
+  /// where the system does not tell.
+  bool Unread() const;
+
   /// What to poll for after EAGAIN.
   short awaits() const { return awaits_; }  // NOLINT(runtime/int): as poll(2) has it
   int fd() const { return socket_.fd(); }
@@ -59,7 +65,8 @@ class TargetConnection {
   explicit TargetConnection(int fd) : socket_(fd), session_(nullptr, nullptr) {}
   ssize_t Result(int result);
 
-  short awaits_ = 0;  // NOLINT(runtime/int)
+  short awaits_ = 0;      // NOLINT(runtime/int)
+  uint64_t written_ = 0;  // bytes in clear; a session's are counted by its BIO
   Socket socket_;
   std::unique_ptr<SSL, void (*)(SSL*)> session_;  // null: in clear
   std::string fault_;

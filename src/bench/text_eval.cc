@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
@@ -54,7 +55,8 @@ std::vector<std::string> WindowsOf(const std::string& text, const ServerEvalOpti
 
 absl::StatusOr<ServerQuality> EvaluateServer(const Target& server, const Target* reference,
                                              const std::string& text,
-                                             const ServerEvalOptions& options) {
+                                             const ServerEvalOptions& options,
+                                             const StepProgress& progress) {
   if (!IsValidUtf8(text)) return absl::InvalidArgumentError("the text is not UTF-8");
   const std::vector<std::string> windows = WindowsOf(text, options);
   if (windows.empty()) {
@@ -71,7 +73,9 @@ absl::StatusOr<ServerQuality> EvaluateServer(const Target& server, const Target*
   int64_t same = 0;
   Distribution kl;
   ServerQuality out;
+  int64_t begun = 0;
   for (const std::string& window : windows) {
+    if (progress) progress(begun++, static_cast<int64_t>(windows.size()));
     ASSIGN_OR_RETURN(const std::vector<PredictedToken> ours, tested.Predict(window, options.top));
     std::vector<PredictedToken> theirs;
     if (other.has_value()) {

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "base/step_progress.h"
 #include "bench/target.h"
 
 namespace penstock {
@@ -31,8 +32,10 @@ struct ServerEvalOptions {
 
 /// `reference` may be null. INVALID_ARGUMENT: the text has no window, or the servers cut it into
 /// different tokens. UNAVAILABLE: a server does not answer, or not with log-probs of the prompt.
+/// `progress` counts windows.
 absl::StatusOr<ServerQuality> EvaluateServer(const Target& server, const Target* reference,
                                              const std::string& text,
-                                             const ServerEvalOptions& options);
+                                             const ServerEvalOptions& options,
+                                             const StepProgress& progress = {});
 
 }  // namespace penstock

@@ -63,7 +63,8 @@ size_t Best(absl::Span<const double> values) {
 
 absl::StatusOr<TextQuality> MeasureTextQuality(const ModelUnderTest& tested,
                                                const ModelUnderTest& reference,
-                                               absl::Span<const TokenId> ids, int32_t window) {
+                                               absl::Span<const TokenId> ids, int32_t window,
+                                               const StepProgress& progress) {
   const int64_t vocab = tested.model->config.vocab_size;
   const bool compared = reference.model != nullptr;
   if (compared && reference.model->config.vocab_size != vocab) {
@@ -87,6 +88,7 @@ absl::StatusOr<TextQuality> MeasureTextQuality(const ModelUnderTest& tested,
   int64_t same = 0;
   std::vector<double> divergences;
   for (int64_t w = 0; w < num_windows; ++w) {
+    if (progress) progress(w, num_windows);
     const auto part = ids.subspan(w * window, window);
     ASSIGN_OR_RETURN(const std::vector<float> logits, model->Logits(part));
     std::vector<float> expected;

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "base/step_progress.h"
 #include "executor/load_model.h"
 #include "penstock/types.h"
 
@@ -31,9 +32,10 @@ struct ModelUnderTest {
 
 /// Cuts `ids` into windows of `window` tokens, each computed on its own; within one the second half
 /// is predicted from all before. `reference.model` may be null. INVALID_ARGUMENT where the
-/// vocabularies differ or there is not one window.
+/// vocabularies differ or there is not one window. `progress` counts windows.
 absl::StatusOr<TextQuality> MeasureTextQuality(const ModelUnderTest& tested,
                                                const ModelUnderTest& reference,
-                                               absl::Span<const TokenId> ids, int32_t window);
+                                               absl::Span<const TokenId> ids, int32_t window,
+                                               const StepProgress& progress = {});
 
 }  // namespace penstock

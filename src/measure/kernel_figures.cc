@@ -1,7 +1,10 @@
 #include "measure/kernel_figures.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <memory>
 
 #include "absl/strings/str_cat.h"
@@ -13,6 +16,14 @@ namespace penstock {
 namespace {
 
 constexpr int64_t kLeastCalls = 5;
+
+/// Of so many bytes little is in the caches when they are read again, one after the other: caches keep
+/// some of what is larger than they are.
+size_t BeyondCaches() {
+  const long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);  // NOLINT(runtime/int): as it has it
+  return std::clamp(10 * static_cast<size_t>(std::max(0L, cache)), size_t{256} << 20,
+                    size_t{1} << 30);
+}
 
 /// Weights that are neither zero nor all alike.
 std::vector<uint16_t> Halves(int64_t size) {
@@ -59,10 +70,41 @@ KernelFigure TimeCalls(double seconds, const std::function<void()>& call) {
   return figure;
 }
 
-absl::StatusOr<KernelFigure> MeasureLinear(Device& device, const Shape& shape,
-                                           const std::string& form, int64_t m, double seconds) {
+/// A form of weights, and of the inputs that they meet.
+struct LinearForm {
+  const char* name;
+  const char* rounding;
+  DType inputs;
+  Arithmetic arithmetic;
+};
+
+std::vector<LinearForm> FormsOf(const KernelOptions& options) {
+  const Arithmetic codes8 = options.byte_products ? Arithmetic::kBytes : Arithmetic::kWords;
+  std::vector<LinearForm> forms = {{"bf16", "none", DType::kFloat32, Arithmetic::kFloat}};
+  if (options.fast_bf16)
+    forms.push_back({"bf16-inputs", "none", DType::kBFloat16, Arithmetic::kBFloat16});
+  for (const char* name : {"int8-channel", "int8"})
+    forms.push_back({name, name, DType::kFloat32, codes8});
+  for (const char* name : {"int4", "int4-128"})
+    forms.push_back({name, name, DType::kFloat32, Arithmetic::kBytes});
+  return forms;
+}
+
+/// As many layers as the caches do not hold, as in a model; packed once for all numbers
+/// of rows.
+struct ManyLayers {
+  std::string of;       // form and shape
+  DeviceBuffer memory;  // of their weights
+  std::vector<PackedLinear> packed;
+};
+
+absl::Status PackLayers(Device& device, const Shape& shape, const LinearForm& form,
+                        ManyLayers& layers) {
+  const std::string of = absl::StrCat(form.name, "/", shape.name);
+  if (layers.of == of) return absl::OkStatus();
+  layers = ManyLayers();
   std::vector<uint16_t> weights = Halves(shape.n * shape.k);
-  ASSIGN_OR_RETURN(const RoundingRule rule, ParseRoundingRule(form == "bf16" ? "none" : form));
+  ASSIGN_OR_RETURN(const RoundingRule rule, ParseRoundingRule(form.rounding));
   const HostTensor plain{DType::kBFloat16, {shape.n, shape.k}, weights.data(), nullptr};
   std::unique_ptr<RoundedRows> codes;
   LinearPart part{.weight = weights.data(), .rows = shape.n, .format = WeightFormat::kBFloat16};
@@ -70,24 +112,43 @@ absl::StatusOr<KernelFigure> MeasureLinear(Device& device, const Shape& shape,
     codes = std::make_unique<RoundedRows>(plain, rule);
     part = {.rows = shape.n, .codes = codes.get(), .integer_input = true};
   }
-  // As many layers as the caches do not hold, as in a model.
-  std::vector<PackedLinear> layers;
-  size_t bytes = 0;
-  while (layers.empty() || (bytes < size_t{96} << 20 && layers.size() < 64)) {
-    ASSIGN_OR_RETURN(PackedLinear packed, device.Pack(shape.k, {part}));
-    layers.push_back(std::move(packed));
-    bytes += layers.back().weight.bytes();
+  ASSIGN_OR_RETURN(const PackedLinear first, device.Pack(shape.k, {part}));
+  constexpr size_t kLine = 64;
+  const size_t bytes = first.weight.bytes();
+  const size_t stride = (bytes + kLine - 1) / kLine * kLine;
+  const size_t count = BeyondCaches() / stride + 1;
+  ASSIGN_OR_RETURN(layers.memory, device.Allocate(count * stride));
+  for (size_t i = 0; i < count; ++i) {
+    char* const weight = static_cast<char*>(layers.memory.data()) + i * stride;
+    device.CopyOnDevice(weight, first.weight.data(), bytes);
+    PackedLinear& layer = layers.packed.emplace_back();
+    layer.n = first.n;
+    layer.k = first.k;
+    layer.segments = first.segments;
+    layer.weight = DeviceBuffer(weight, bytes, [](void*, size_t) {});
   }
+  layers.of = of;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<KernelFigure> MeasureLinear(Device& device, const Shape& shape,
+                                           const LinearForm& form, int64_t m, double seconds,
+                                           ManyLayers& layers) {
+  RETURN_IF_ERROR(PackLayers(device, shape, form, layers));
   std::vector<float> x(m * shape.k, 0.25f), y(m * shape.n);
-  const Tensor in{x.data(), DType::kFloat32, m, shape.k, shape.k};
-  const Tensor out{y.data(), DType::kFloat32, m, shape.n, shape.n};
+  std::vector<uint16_t> halves(m * shape.k, 0x3e80);  // the same
+  const bool of_halves = form.inputs == DType::kBFloat16;
+  const Tensor in{of_halves ? static_cast<void*>(halves.data()) : x.data(), form.inputs, m, shape.k,
+                  shape.k};
+  const Tensor out{y.data(), form.inputs, m, shape.n, shape.n};
   size_t next = 0;
   KernelFigure figure = TimeCalls(seconds, [&] {
-    device.ops().Linear({.x = in, .w = &layers[next], .y = out});
-    next = (next + 1) % layers.size();
+    device.ops().Linear({.x = in, .w = &layers.packed[next], .y = out});
+    next = (next + 1) % layers.packed.size();
   });
   figure.operations = 2.0 * static_cast<double>(m * shape.n * shape.k);
-  figure.bytes = static_cast<double>(bytes) / static_cast<double>(layers.size());
+  figure.bytes = static_cast<double>(layers.packed.front().weight.bytes());
+  figure.arithmetic = form.arithmetic;
   return figure;
 }
 
@@ -104,8 +165,10 @@ absl::StatusOr<KernelFigure> MeasureAttention(Device& device, DType kv, const At
   cache.head_stride = kBlock * kHeads.head_dim + (kv == DType::kInt8 ? 4 * kBlock : 0);
   cache.kv_stride = kHeads.num_kv_heads * cache.head_stride;
   cache.block_stride = 2 * cache.kv_stride;
-  ASSIGN_OR_RETURN(const DeviceBuffer memory, device.Allocate(int64_t{sequences} * blocks *
-                                                              cache.block_stride * DTypeSize(kv)));
+  const size_t bytes = size_t(sequences) * blocks * cache.block_stride * DTypeSize(kv);
+  const size_t copies = std::max<size_t>(1, BeyondCaches() / bytes);
+  ASSIGN_OR_RETURN(const DeviceBuffer memory, device.Allocate(copies * bytes));
+  std::memset(memory.data(), 0x3c, copies * bytes);  // 0.01, as a float and as a bfloat16
   std::vector<BlockId> tables(sequences * blocks);
   std::vector<SequenceRows> slices;
   std::vector<int32_t> positions;
@@ -130,7 +193,11 @@ absl::StatusOr<KernelFigure> MeasureAttention(Device& device, DType kv, const At
   batch.num_rows = sequences * rows;
   batch.positions = positions.data();
   batch.sequences = slices;
-  KernelFigure figure = TimeCalls(seconds, [&] { device.ops().Attention(a, batch); });
+  size_t next = 0;
+  KernelFigure figure = TimeCalls(seconds, [&] {
+    a.cache.data = static_cast<char*>(memory.data()) + next++ % copies * bytes;
+    device.ops().Attention(a, batch);
+  });
   const double pairs = sequences * (double{1} * rows * context + rows * (rows + 1) / 2.0);
   figure.operations = 4.0 * pairs * static_cast<double>(width);
   figure.bytes = double{1} * sequences * (context + rows) * 2 * kHeads.num_kv_heads *
@@ -143,13 +210,16 @@ struct KernelCase {
   std::function<absl::StatusOr<KernelFigure>()> measure;
 };
 
-std::vector<KernelCase> CasesOf(Device& device, double seconds) {
+std::vector<KernelCase> CasesOf(Device& device, const KernelOptions& options) {
   std::vector<KernelCase> cases;
-  for (const char* form : {"bf16", "int8-channel", "int8", "int4", "int4-128"}) {
+  const double seconds = options.seconds;
+  const auto layers = std::make_shared<ManyLayers>();  // of the case before, or the next's
+  for (const LinearForm& form : FormsOf(options)) {
     for (const Shape& shape : kShapes) {
       for (const int64_t m : {1, 4, 16, 64, 256, 512}) {
-        cases.push_back({absl::StrCat("linear/", form, "/", shape.name, "/m:", m),
-                         [=, &device] { return MeasureLinear(device, shape, form, m, seconds); }});
+        cases.push_back(
+            {absl::StrCat("linear/", form.name, "/", shape.name, "/m:", m),
+             [=, &device] { return MeasureLinear(device, shape, form, m, seconds, *layers); }});
       }
     }
   }
@@ -160,10 +230,16 @@ std::vector<KernelCase> CasesOf(Device& device, double seconds) {
       {"decode:16/context:512", {16, 1, 512}},
       {"decode:16/context:2048", {16, 1, 2048}}};
   for (const DType kv : {DType::kFloat32, DType::kBFloat16, DType::kInt8}) {
+    const bool halves = options.fast_bf16 && kv != DType::kFloat32;
     for (const auto& [what, of] : kAttention) {
       const AttentionCase one = of;
       cases.push_back({absl::StrCat("attention/", std::string(DTypeName(kv)), "/", what),
-                       [=, &device] { return MeasureAttention(device, kv, one, seconds); }});
+                       [=, &device]() -> absl::StatusOr<KernelFigure> {
+                         ASSIGN_OR_RETURN(KernelFigure figure,
+                                          MeasureAttention(device, kv, one, seconds));
+                         if (halves) figure.arithmetic = Arithmetic::kBFloat16;
+                         return figure;
+                       }});
     }
   }
   return cases;
@@ -173,20 +249,24 @@ std::vector<KernelCase> CasesOf(Device& device, double seconds) {
 
 absl::StatusOr<std::vector<KernelFigure>> MeasureKernels(
     Device& device, const KernelOptions& options,
-    const std::function<void(const KernelFigure&)>& measured) {
+    const std::function<void(const KernelFigure&)>& measured, const StepProgress& progress) {
   ASSIGN_OR_RETURN(const Regex filter, Regex::Compile(options.filter));
-  std::vector<KernelFigure> out;
-  for (const KernelCase& one : CasesOf(device, options.seconds)) {
+  std::vector<KernelCase> cases = CasesOf(device, options);
+  std::erase_if(cases, [&](const KernelCase& one) {
     Regex::Match found;
-    if (!options.filter.empty() && !filter.Find(one.name, 0, &found)) continue;
+    return !options.filter.empty() && !filter.Find(one.name, 0, &found);
+  });
+  if (cases.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("filter: nothing is called like '", options.filter, "'"));
+  }
+  std::vector<KernelFigure> out;
+  for (const KernelCase& one : cases) {
+    if (progress) progress(static_cast<int64_t>(out.size()), static_cast<int64_t>(cases.size()));
     ASSIGN_OR_RETURN(KernelFigure figure, one.measure());
     figure.name = one.name;
     measured(figure);
     out.push_back(std::move(figure));
-  }
-  if (out.empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("filter: nothing is called like '", options.filter, "'"));
   }
   return out;
 }

@@ -13,9 +13,13 @@ namespace {
 
 using SteadyClock = std::chrono::steady_clock;
 
+constexpr auto kProgressPeriod = std::chrono::milliseconds(200);
+
 /// What all requests come to; each of its requests has one sink.
 class OfflineTotals {
  public:
+  OfflineTotals(int64_t total, const StepProgress& progress) : total_(total), progress_(progress) {}
+
   void Token() {
     const std::lock_guard lock(mutex_);
     if (!first_.has_value()) first_ = SteadyClock::now();
@@ -32,7 +36,14 @@ class OfflineTotals {
   /// Until all but `most` of `submitted` are done.
   void Wait(int64_t submitted, int64_t most) {
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return submitted - result_.num_ok - result_.num_failed <= most; });
+    const auto few = [&] { return submitted - result_.num_ok - result_.num_failed <= most; };
+    while (!changed_.wait_for(lock, kProgressPeriod, few)) {
+      if (!progress_) continue;
+      const int64_t done = result_.num_ok + result_.num_failed;
+      lock.unlock();
+      progress_(done, total_);
+      lock.lock();
+    }
   }
   OfflineResult Take(SteadyClock::time_point begin) {
     const std::lock_guard lock(mutex_);
@@ -45,6 +56,8 @@ class OfflineTotals {
   }
 
  private:
+  const int64_t total_;
+  const StepProgress& progress_;
   std::mutex mutex_;
   std::condition_variable changed_;
   OfflineResult result_;
@@ -76,14 +89,16 @@ std::vector<TokenId> OfflinePrompt(const OfflineOptions& options, int32_t vocab,
 
 }  // namespace
 
-absl::StatusOr<OfflineResult> RunOffline(Engine& engine, const OfflineOptions& options) {
+absl::StatusOr<OfflineResult> RunOffline(Engine& engine, const OfflineOptions& options,
+                                         const StepProgress& progress) {
   const EngineInfo info = engine.info();
   if (options.prompt_tokens + options.output_tokens > info.max_context) {
     return absl::InvalidArgumentError(
         absl::StrCat("prompt and output: ", options.prompt_tokens + options.output_tokens,
                      " tokens, expected at most ", info.max_context));
   }
-  OfflineTotals totals;
+  OfflineTotals totals(options.requests, progress);
+  if (progress) progress(0, options.requests);
   const auto begin = SteadyClock::now();
   for (int32_t i = 0; i < options.requests; ++i) {
     GenerateRequest request;
@@ -109,11 +124,12 @@ absl::StatusOr<OfflineResult> RunOffline(Engine& engine, const OfflineOptions& o
 
 absl::Status RunOfflineRounds(
     Engine& engine, const OfflineOptions& options, int rounds,
-    const std::function<void(int round, const OfflineResult& result)>& show) {
+    const std::function<void(int round, const OfflineResult& result)>& show,
+    const StepProgress& progress) {
   for (int round = 0; round < rounds; ++round) {
     OfflineOptions one = options;
     one.seed += static_cast<uint64_t>(round) * 1000003;  // nothing of before is cached
-    ASSIGN_OR_RETURN(const OfflineResult result, RunOffline(engine, one));
+    ASSIGN_OR_RETURN(const OfflineResult result, RunOffline(engine, one, progress));
     show(round, result);
     if (result.num_failed > 0)
       return absl::InternalError(absl::StrCat(result.num_failed, " requests failed"));

@@ -7,6 +7,7 @@
 #include <functional>
 
 #include "absl/status/statusor.h"
+#include "base/step_progress.h"
 #include "penstock/engine.h"
 
 namespace penstock {
@@ -25,13 +26,16 @@ struct OfflineResult {
   double first_seconds = 0;  // until the first token of all
 };
 
-/// INVALID_ARGUMENT where the lengths do not fit the engine's context.
-absl::StatusOr<OfflineResult> RunOffline(Engine& engine, const OfflineOptions& options);
+/// INVALID_ARGUMENT where the lengths do not fit the engine's context. `progress` is told a few times
+/// a second.
+absl::StatusOr<OfflineResult> RunOffline(Engine& engine, const OfflineOptions& options,
+                                         const StepProgress& progress = {});
 
 /// So many, each with prompts of its own. `show` gets each that ended, also where a later one fails.
 /// Errors as of RunOffline; INTERNAL after a round of which requests failed.
 absl::Status RunOfflineRounds(
     Engine& engine, const OfflineOptions& options, int rounds,
-    const std::function<void(int round, const OfflineResult& result)>& show);
+    const std::function<void(int round, const OfflineResult& result)>& show,
+    const StepProgress& progress = {});
 
 }  // namespace penstock

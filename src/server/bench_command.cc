@@ -7,16 +7,18 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "bench/compare.h"
 #include "bench/report.h"
 #include "bench/summary.h"
+#include "server/build_info.h"
 #include "server/commands.h"
 
 namespace penstock {
 
-std::string BenchVersion() { return PENSTOCK_VERSION "+" PENSTOCK_COMMIT; }
+std::string BenchVersion() { return absl::StrCat(PENSTOCK_VERSION, "+", BuildCommit()); }
 
 void EndBench(const absl::Status& status, int& exit_code) {
   if (status.ok()) return;
@@ -28,6 +30,14 @@ absl::Status KeepResults(const std::string& path, const std::string& kind,
                          nlohmann::ordered_json runs) {
   if (path.empty()) return absl::OkStatus();
   return WriteResultFile(path, ResultFile(kind, BenchVersion(), std::move(runs)));
+}
+
+void PrintResults(const std::string& kind, const nlohmann::ordered_json& body) {
+  nlohmann::ordered_json out = ResultHead(kind, BenchVersion());
+  out.update(body);
+  const std::string text =
+      out.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+  std::fputs(text.c_str(), stdout);
 }
 
 namespace {
@@ -45,12 +55,11 @@ absl::Status CompareFilesOf(const CompareFiles& files) {
   }
   ASSIGN_OR_RETURN(const Comparison comparison,
                    CompareResults(a, files.a, files.b.empty() ? nullptr : &b, files.b));
-  const std::string text =
-      files.json ? ComparisonJson(comparison)
-                           .dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) +
-                       "\n"
-                 : ComparisonTable(comparison);
-  std::fputs(text.c_str(), stdout);
+  if (files.json) {
+    PrintResults("compare", ComparisonJson(comparison));
+  } else {
+    std::fputs(ComparisonTable(comparison).c_str(), stdout);
+  }
   return absl::OkStatus();
 }
 

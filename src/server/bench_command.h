@@ -19,6 +19,9 @@ void EndBench(const absl::Status& status, int& exit_code);
 absl::Status KeepResults(const std::string& path, const std::string& kind,
                          nlohmann::ordered_json runs);
 
+/// Prints `body` as JSON below the head of results of `kind`. Bytes that are no UTF-8 are replaced.
+void PrintResults(const std::string& kind, const nlohmann::ordered_json& body);
+
 void AddBenchServeCommand(CLI::App& bench, int& exit_code);
 void AddBenchSweepCommand(CLI::App& bench, int& exit_code);
 void AddBenchCompareCommand(CLI::App& bench, int& exit_code);

@@ -1,6 +1,4 @@
 // penstock bench serve and sweep: loads on a server.
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <memory>
@@ -14,6 +12,7 @@
 #include "bench/summary.h"
 #include "bench/sweep.h"
 #include "server/bench_command.h"
+#include "server/progress_line.h"
 
 namespace penstock {
 namespace {
@@ -74,37 +73,15 @@ absl::StatusOr<std::vector<Target>> TargetsOf(const LoadFlags& flags) {
   return targets;
 }
 
-/// A line on a terminal that is written over: bar, requests, pieces per second.
-class ProgressLine {
- public:
-  ProgressLine(std::string name, bool quiet)
-      : name_(std::move(name)), shown_(!quiet && isatty(STDERR_FILENO) == 1) {}
-  ~ProgressLine() {
-    if (shown_) std::fputs("\r\033[K", stderr);
-  }
-  void Show(const RunProgress& p) const {
-    if (!shown_) return;
-    constexpr int kWidth = 24;
-    const double share =
-        p.total > 0 ? static_cast<double>(p.done) / static_cast<double>(p.total) : 0;
-    const std::string bar(static_cast<size_t>(share * kWidth), '#');
-    const double rate = p.seconds > 0 ? static_cast<double>(p.pieces) / p.seconds : 0;
-    std::fprintf(stderr, "\r\033[K%s [%-*s] %ld/%ld, %ld in flight, %.0f pieces/s%s", name_.c_str(),
-                 kWidth, bar.c_str(), static_cast<long>(p.done), static_cast<long>(p.total),
-                 static_cast<long>(p.in_flight), rate,
-                 p.failed > 0 ? absl::StrCat(", ", p.failed, " failed").c_str() : "");
-    std::fflush(stderr);
-  }
-
- private:
-  const std::string name_;
-  const bool shown_;
-};
-
 absl::StatusOr<LoadResult> MeasureLoad(const Scenario& scenario, const Target& target,
                                        const LoadFlags& flags) {
   const ProgressLine line(scenario.name, flags.quiet);
-  return RunLoad(scenario, target, [&](const RunProgress& progress) { line.Show(progress); });
+  return RunLoad(scenario, target, [&](const RunProgress& p) {
+    const double rate = p.seconds > 0 ? static_cast<double>(p.pieces) / p.seconds : 0;
+    line.Show(p.done, p.total,
+              absl::StrFormat(", %d in flight, %.0f pieces/s%s", p.in_flight, rate,
+                              p.failed > 0 ? absl::StrCat(", ", p.failed, " failed") : ""));
+  });
 }
 
 absl::Status BusyGenerator() {

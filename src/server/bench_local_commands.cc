@@ -9,6 +9,7 @@
 #include "backend/make_backend.h"
 #include "base/machine.h"
 #include "base/status_macros.h"
+#include "bench/report.h"
 #include "bench/summary.h"
 #include "measure/kernel_figures.h"
 #include "measure/offline_run.h"
@@ -17,6 +18,7 @@
 #include "server/bench_command.h"
 #include "server/config_sources.h"
 #include "server/model_instance.h"
+#include "server/progress_line.h"
 
 namespace penstock {
 namespace {
@@ -29,22 +31,35 @@ struct KernelFlags {
   int threads = 0;
 };
 
+/// The limits as results have them; an arithmetic that the processor lacks is left out.
+Json LimitsJson(const Roofline& limits) {
+  Json out;
+  for (const Arithmetic one :
+       {Arithmetic::kFloat, Arithmetic::kBFloat16, Arithmetic::kBytes, Arithmetic::kWords}) {
+    if (limits.Of(one) > 0) out[absl::StrCat(ArithmeticName(one), "_gops")] = limits.Of(one);
+  }
+  out["memory_gbs"] = limits.memory_gbs;
+  return out;
+}
+
 absl::Status BenchKernels(const KernelFlags& flags) {
   WorkerPool pool(flags.threads > 0 ? flags.threads : AllowedCpus());
   ASSIGN_OR_RETURN(OpenedBackend backend, OpenBackend({"cpu", &pool}));
   const Roofline limits = MeasureRoofline(pool);
-  std::printf(
-      "%d threads, kernels %s\nlimits: %.0f Gop/s float, %.0f Gop/s 16-bit words, %.1f GB/s\n",
-      pool.num_threads(), backend.kernels.c_str(), limits.float_gflops, limits.word_gops,
-      limits.memory_gbs);
-  std::printf("%-44s %12s %9s %8s %9s %8s %8s\n", "operation", "us", "Gop/s", "GB/s", "of float",
-              "of word", "of memory");
+  const Json limits_json = LimitsJson(limits);
+  std::printf("%d threads, kernels %s\nlimits: %s\n", pool.num_threads(), backend.kernels.c_str(),
+              LimitsText(limits_json).c_str());
+  std::printf("%-44s %12s %9s %8s %14s %10s\n", "operation", "us", "Gop/s", "GB/s", "of arithmetic",
+              "of memory");
   Json runs = Json::array();
+  const ProgressLine line("kernels");
   const auto show = [&](const KernelFigure& f) {
+    line.Clear();
     const double gops = f.operations / f.seconds * 1e-9, gbs = f.bytes / f.seconds * 1e-9;
-    std::printf("%-44s %12.1f %9.1f %8.1f %8.0f%% %7.0f%% %8.0f%%\n", f.name.c_str(),
-                f.seconds * 1e6, gops, gbs, 100 * gops / limits.float_gflops,
-                100 * gops / limits.word_gops, 100 * gbs / limits.memory_gbs);
+    const double share = gops / limits.Of(f.arithmetic);
+    std::printf("%-44s %12.1f %9.1f %8.1f %7.0f%% %5s %9.0f%%\n", f.name.c_str(), f.seconds * 1e6,
+                gops, gbs, 100 * share, ArithmeticName(f.arithmetic),
+                100 * gbs / limits.memory_gbs);
     std::fflush(stdout);
     runs.push_back({{"scenario", {{"name", f.name}}},
                     {"result",
@@ -53,18 +68,19 @@ absl::Status BenchKernels(const KernelFlags& flags) {
                       {"gops", gops},
                       {"gbs", gbs},
                       {"intensity", f.operations / f.bytes},
-                      {"of_float", gops / limits.float_gflops},
-                      {"of_word", gops / limits.word_gops},
+                      {"arithmetic", ArithmeticName(f.arithmetic)},
+                      {"of_arithmetic", share},
                       {"of_memory", gbs / limits.memory_gbs}}}});
   };
-  RETURN_IF_ERROR(MeasureKernels(*backend.device, flags.options, show).status());
+  KernelOptions options = flags.options;
+  options.fast_bf16 = backend.fast_bf16;
+  options.byte_products = backend.byte_products;
+  RETURN_IF_ERROR(MeasureKernels(*backend.device, options, show, line.Steps()).status());
   if (flags.output.empty()) return absl::OkStatus();
   Json file = ResultFile("kernels", BenchVersion(), std::move(runs));
   file["kernels"] = backend.kernels;
   file["threads"] = pool.num_threads();
-  file["limits"] = {{"float_gops", limits.float_gflops},
-                    {"word_gops", limits.word_gops},
-                    {"memory_gbs", limits.memory_gbs}};
+  file["limits"] = limits_json;
   return WriteResultFile(flags.output, file);
 }
 
@@ -120,9 +136,13 @@ absl::Status BenchOffline(const OfflineFlags& flags) {
   std::printf("%-10s %6s %8s %12s %12s %10s %10s\n", "round", "ok", "failed", "tok out/s",
               "tok in/s", "cached", "seconds");
   Json runs = Json::array();
-  const absl::Status status = RunOfflineRounds(
-      instance->engine(), flags.options, flags.rounds,
-      [&](int round, const OfflineResult& r) { runs.push_back(OfflineRow(flags, round, r)); });
+  const ProgressLine line("offline");
+  const auto show = [&](int round, const OfflineResult& r) {
+    line.Clear();
+    runs.push_back(OfflineRow(flags, round, r));
+  };
+  const absl::Status status =
+      RunOfflineRounds(instance->engine(), flags.options, flags.rounds, show, line.Steps());
   if (!runs.empty()) RETURN_IF_ERROR(KeepResults(flags.output, "offline", std::move(runs)));
   return status;
 }

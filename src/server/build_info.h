@@ -7,6 +7,9 @@
 
 namespace penstock {
 
+/// The first 12 digits of the commit, with "-dirty" where files differed from it; "unknown" outside a
+/// checkout.
+const char* BuildCommit();
 /// Version and commit.
 std::string BuildName();
 

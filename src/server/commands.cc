@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_format.h"
 #include "backend/make_backend.h"
+#include "server/build_info.h"
 #include "server/command_tree.h"
 
 namespace penstock {
@@ -29,7 +30,7 @@ int RunCommand(int argc, char** argv) {
   AddInspectCommand(app, exit_code);
   AddTextCommands(app, exit_code);
   app.add_subcommand("version", "Print the version and the CPU kernels' speed")->callback([] {
-    std::printf("penstock %s\ncommit: %s\ngrpc: %s\n", PENSTOCK_VERSION, PENSTOCK_COMMIT,
+    std::printf("penstock %s\ncommit: %s\ngrpc: %s\n", PENSTOCK_VERSION, BuildCommit(),
                 PENSTOCK_HAVE_GRPC ? "yes" : "no");
     for (const CpuKernelSpeed& set : CpuKernelSpeeds()) {
       if (set.agrees) {

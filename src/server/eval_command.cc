@@ -16,6 +16,7 @@
 #include "server/commands.h"
 #include "server/model_instance.h"
 #include "server/model_source.h"
+#include "server/progress_line.h"
 
 namespace penstock {
 namespace {
@@ -75,20 +76,22 @@ absl::Status EvaluateModel(const EvalFlags& flags) {
       tested.kv_dtype,
       ParseCacheDType(flags.kv_dtype, flags.dtype == "auto" ? model->auto_kv_dtype : tested.dtype));
   const int32_t window = std::min(flags.window, model->config.max_positions);
-  ASSIGN_OR_RETURN(const TextQuality q, MeasureTextQuality(tested, {reference.get()}, ids, window));
+  const ProgressLine line("eval");
+  ASSIGN_OR_RETURN(const TextQuality q,
+                   MeasureTextQuality(tested, {reference.get()}, ids, window, line.Steps()));
+  line.Clear();
   if (flags.json) {
-    const nlohmann::ordered_json out = {{"model", flags.model},
-                                        {"quantize", flags.quantize},
-                                        {"dtype", DTypeName(tested.dtype)},
-                                        {"kv_dtype", DTypeName(tested.kv_dtype)},
-                                        {"reference", flags.reference},
-                                        {"predictions", q.num_predictions},
-                                        {"perplexity", q.perplexity},
-                                        {"reference_perplexity", q.reference_perplexity},
-                                        {"mean_kl", q.mean_kl},
-                                        {"p99_kl", q.p99_kl},
-                                        {"same_top1", q.same_top1}};
-    std::printf("%s\n", out.dump(2).c_str());
+    PrintResults("eval", {{"model", flags.model},
+                          {"quantize", flags.quantize},
+                          {"dtype", DTypeName(tested.dtype)},
+                          {"kv_dtype", DTypeName(tested.kv_dtype)},
+                          {"reference", flags.reference},
+                          {"predictions", q.num_predictions},
+                          {"perplexity", q.perplexity},
+                          {"reference_perplexity", q.reference_perplexity},
+                          {"mean_kl", q.mean_kl},
+                          {"p99_kl", q.p99_kl},
+                          {"same_top1", q.same_top1}});
     return absl::OkStatus();
   }
   std::printf(
@@ -114,9 +117,11 @@ absl::Status EvaluateServed(const EvalFlags& flags) {
   }
   ASSIGN_OR_RETURN(const MmapFile file, MmapFile::Open(flags.text));
   const std::string text(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
-  ASSIGN_OR_RETURN(
-      const ServerQuality q,
-      EvaluateServer(server, reference.has_value() ? &*reference : nullptr, text, flags.served));
+  const ProgressLine line("eval");
+  ASSIGN_OR_RETURN(const ServerQuality q,
+                   EvaluateServer(server, reference.has_value() ? &*reference : nullptr, text,
+                                  flags.served, line.Steps()));
+  line.Clear();
   if (flags.json) {
     nlohmann::ordered_json out = {{"server", server.name()},
                                   {"predictions", q.num_predictions},
@@ -128,7 +133,7 @@ absl::Status EvaluateServed(const EvalFlags& flags) {
       out["least_p99_kl"] = q.least_p99_kl;
       out["same_top1"] = q.same_top1;
     }
-    std::printf("%s\n", out.dump(2).c_str());
+    PrintResults("eval", out);
     return absl::OkStatus();
   }
   std::printf("%lld predictions\nperplexity    %.4f", static_cast<long long>(q.num_predictions),
@@ -149,14 +154,15 @@ absl::Status EvaluateProbes(const EvalFlags& flags) {
   ASSIGN_OR_RETURN(const Target server, TargetOf(flags, flags.server));
   ASSIGN_OR_RETURN(std::vector<Probe> probes, ReadProbes(flags.probes));
   const bool keep = !flags.keep_probes.empty();
-  ASSIGN_OR_RETURN(const ProbeResult result, RunProbes(server, flags.served.model, keep, probes));
+  const ProgressLine line("probes");
+  ASSIGN_OR_RETURN(const ProbeResult result,
+                   RunProbes(server, flags.served.model, keep, probes, line.Steps()));
+  line.Clear();
   if (keep) RETURN_IF_ERROR(WriteProbes(flags.keep_probes, probes));
   if (flags.json) {
-    const nlohmann::ordered_json out = {{"probes", result.num_probes},
-                                        {"passed", result.num_passed},
-                                        {"first_failure", result.first_failure}};
-    std::printf("%s\n",
-                out.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace).c_str());
+    PrintResults("eval", {{"probes", result.num_probes},
+                          {"passed", result.num_passed},
+                          {"first_failure", result.first_failure}});
   } else {
     std::printf("%lld of %lld probes passed\n", static_cast<long long>(result.num_passed),
                 static_cast<long long>(result.num_probes));

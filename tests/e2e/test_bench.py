@@ -4,12 +4,13 @@ import http.server
 import json
 import os
 import pathlib
+import pty
 import re
 import subprocess
 import threading
 
 import pytest
-from conftest import BINARY, DEMO, SANITIZED
+from conftest import BINARY, DEMO, ROOT, SANITIZED
 
 
 def bench(*arguments, code=0):
@@ -222,12 +223,94 @@ def test_the_machine_and_the_engine_are_measured(tmp_path):
     assert measured == ["linear/int8/gate_up/m:1", "attention/int8/decode:1/context:512"]
     for run in file["runs"]:
         result = run["result"]
-        assert result["of_float"] == pytest.approx(result["gops"] / file["limits"]["float_gops"], rel=1e-6)
+        roof = file["limits"][f"{result['arithmetic']}_gops"]
+        assert result["of_arithmetic"] == pytest.approx(result["gops"] / roof, rel=1e-6)
+    arithmetic = [run["result"]["arithmetic"] for run in file["runs"]]
+    assert arithmetic[0] in ("byte", "word") and arithmetic[1] in ("float", "bf16")
+    assert file["limits"]["byte_gops"] > file["limits"]["float_gops"], "an instruction multiplies more of them"
     assert "nothing is called" in bench("bench", "kernels", "--filter", "nothing", code=1).stderr
     bench("bench", "offline", DEMO, "--requests", 8, "--output-tokens", 8, "--rounds", 2, "--output", out)
     rounds = json.loads(out.read_text())["runs"]
     assert [r["result"]["ok"] for r in rounds] == [8, 8]
     assert "expected at most" in bench("bench", "offline", DEMO, "--prompt-tokens", 99999, code=1).stderr
+
+
+@pytest.mark.skipif(not os.environ.get("PENSTOCK_QUIET"), reason="times are judged where nothing else runs")
+def test_no_kernel_is_above_its_roof(tmp_path):
+    out = tmp_path / "kernels.json"
+    names = "^linear/.*/(gate_up|o)/m:(1|256)$|^attention/"
+    bench("bench", "kernels", "--filter", names, "--seconds", 0.1, "--output", out)
+    file = json.loads(out.read_text())
+    shares = {run["scenario"]["name"]: (run["result"]["of_arithmetic"], run["result"]["of_memory"])
+              for run in file["runs"]}
+    assert len(shares) >= 35
+    assert not {name: pair for name, pair in shares.items() if max(pair) > 1.15}, file["limits"]
+
+
+def on_a_terminal(*arguments):
+    """What a command writes to standard error where that is a terminal; standard output is none."""
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as ours:
+        with subprocess.Popen([BINARY, *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=theirs) as process:
+            os.close(theirs)
+            told = b""
+            try:
+                while some := ours.read(65536):
+                    told += some
+            except OSError:  # EIO: the last writer is gone
+                pass
+        assert process.returncode == 0, told
+    return told.decode()
+
+
+def test_what_takes_long_shows_how_far_it_is(serve, tmp_path):
+    server, text, probes = serve(), tmp_path / "text.txt", tmp_path / "probes.jsonl"
+    text.write_text("The sea was calm. " * 300)
+    probes.write_text('{"prompt": "a", "max_tokens": 2, "check": "regex", "answer": ".*"}\n' * 2)
+    measured = {
+        "kernels": ["bench", "kernels", "--filter", "linear/int8/o/m:[14]$", "--seconds", 0.001],
+        "offline": ["bench", "offline", DEMO, "--requests", 4, "--output-tokens", 4, "--rounds", 1],
+        "eval": ["eval", DEMO, "--text", text, "--tokens", 64, "--window", 32],
+        "eval ": ["eval", "--server", address(server), "--text", text, "--windows", 2],
+        "probes": ["eval", "--server", address(server), "--probes", probes],
+    }
+    for name, command in measured.items():
+        total = 4 if name == "offline" else 2
+        told = on_a_terminal(*command)
+        assert f"\r\x1b[K{name.strip()} [{'':24}] 0/{total}" in told, (name, told)
+        assert told.endswith("\r\x1b[K"), "the line is gone at the end"
+        if name != "offline":
+            assert f"[{'#' * 12:24}] 1/2" in told, (name, told)
+    for command in measured.values():
+        assert bench(*command).stderr == "", "nothing where it is no terminal"
+
+
+def test_every_result_has_one_head(serve, tmp_path, monkeypatch):
+    server, out, text = serve(), tmp_path / "out.json", tmp_path / "text.txt"
+    text.write_text("The sea was calm. " * 200)
+    flags = ["--rounds", 2, "--output", out, "--allow-busy-generator"]
+    bench("bench", "serve", "--target", address(server), *SMALL, *flags)
+    file = json.loads(out.read_text())
+
+    def check(result, *schema):  # and kind
+        head = ["schema", "kind"][:len(schema)]
+        assert list(result)[:len(head) + 3] == [*head, "version", "time", "machine"]
+        assert [result[key] for key in head] == list(schema) and result["version"] == file["version"]
+        assert list(result["machine"]) == ["cpu", "cores", "memory_bytes", "kernel", "host"]
+        assert all(result["machine"][key] == file["machine"][key] for key in ("cpu", "kernel", "host"))
+    check(file, "penstock.bench/1", "serve")
+    check(json.loads(bench("bench", "compare", out, out, "--json").stdout), "penstock.bench/1", "compare")
+    whole = ["eval", DEMO, "--text", text, "--tokens", 64, "--window", 32, "--json"]
+    served = ["eval", "--server", address(server), "--text", text, "--windows", 1, "--json"]
+    for command in (whole, served):
+        check(json.loads(bench(*command).stdout), "penstock.bench/1", "eval")
+    monkeypatch.syspath_prepend(ROOT / "benchmarks/serving")
+    from head import keep
+    keep(out, "some", BINARY, {"rows": [1]})
+    kept = json.loads(out.read_text())
+    check(kept, "penstock.benchmarks.some/1")
+    assert kept["rows"] == [1]
+    assert "its schema is \"penstock.benchmarks.some/1\"" in bench("bench", "report", out, code=1).stderr
 
 
 def test_quality_of_servers(serve, tmp_path):

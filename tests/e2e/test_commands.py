@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 
 import pytest
@@ -19,6 +20,51 @@ def run(*arguments, **keywords):
 
 def test_version():
     assert run("version").stdout.startswith("penstock ")
+
+
+def git(folder, *arguments):
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    done = subprocess.run(["git", "-C", folder, *who, *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_the_commit_is_that_of_the_build(tmp_path):
+    source, out = tmp_path / "source", tmp_path / "build_commit.cc"
+    source.mkdir()
+
+    def built():
+        script = ROOT / "cmake/BuildCommit.cmake"
+        subprocess.run(["cmake", f"-DSOURCE={source}", f"-DOUT={out}", "-P", script], check=True)
+        return re.search('return "(.*)";', out.read_text())[1]
+
+    assert built() == "unknown"
+    git(source, "init", "-q")
+    assert built() == "unknown", "nothing is committed"
+    for text in ("one", "two"):
+        (source / "file").write_text(text)
+        git(source, "add", "file")
+        git(source, "commit", "-qm", text)
+        git(source, "tag", text)
+        assert built() == git(source, "rev-parse", "HEAD")[:12]
+    before = out.stat().st_mtime_ns
+    built()
+    assert out.stat().st_mtime_ns == before, "nothing compiles where nothing changed"
+    (source / "file").write_text("three")
+    assert built() == git(source, "rev-parse", "HEAD")[:12] + "-dirty"
+    inner = source / "unpacked"
+    inner.mkdir()
+    source = inner
+    assert built() == "unknown", "of another's repository"
+
+
+def test_the_version_has_the_commit_of_the_checkout():
+    if ROOT not in pathlib.Path(BINARY).resolve().parents or not (ROOT / ".git").exists():
+        pytest.skip("the program was not built in a checkout")
+    moves = ROOT / git(ROOT, "rev-parse", "--git-path", "logs/HEAD")
+    if not moves.exists() or moves.stat().st_mtime >= pathlib.Path(BINARY).stat().st_mtime:
+        pytest.skip("the checkout has moved since the program was built")
+    commit = re.search("^commit: (.*)$", run("version").stdout, re.M)[1]
+    assert commit.removesuffix("-dirty") == git(ROOT, "rev-parse", "HEAD")[:12]
 
 
 def test_usage_errors_exit_1():

@@ -146,7 +146,7 @@ def threads():
 
 
 def kernels():
-    """A kernel may begin before the one before it has ended, and lets the one after it begin (docs/adding-a-kernel.md)."""
+    """A kernel may begin before the one before it has ended, and lets the next begin (docs/adding-a-kernel.md)."""
     begins_late = {"peer_reduce.cu"}  # waits for other ranks, which may need what the next kernel would take
     within = {"WalkSteps": "gemm_skinny.cuh", "AttentionTile16": "attention_tile16.cuh"}  # what kernels call
     for path in sources("kernels"):

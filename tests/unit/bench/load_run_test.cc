@@ -1,17 +1,17 @@
 // The load generator against a server that behaves as told.
 #include "bench/load_run.h"
 
-#include <netinet/in.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <fstream>
-#include <functional>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
 
+#include "bench/summary.h"
 #include "bench/workload.h"
+#include "fakes/scripted_load.h"
 #include "fakes/temp_dir.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -23,98 +23,47 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Pair;
 
-/// A server that reads requests of one connection after the other, and answers as told.
-class ScriptedServer {
- public:
-  ScriptedServer() : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    EXPECT_EQ(bind(fd_, reinterpret_cast<sockaddr*>(&address), size), 0);
-    EXPECT_EQ(listen(fd_, 8), 0);
-    EXPECT_EQ(getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &size), 0);
-    port_ = ntohs(address.sin_port);
-  }
-  ~ScriptedServer() { close(fd_); }
-
-  int port() const { return port_; }
-  int Accept() const { return accept(fd_, nullptr, nullptr); }
-  /// Until its last byte, which is that of a JSON body or of a head. False: the client hung up.
-  static bool ReadRequest(int client, char last = '}') {
-    std::string got;
-    char buffer[4096];
-    while (got.find("\r\n\r\n") == got.npos || got.back() != last) {
-      const ssize_t n = read(client, buffer, sizeof buffer);
-      if (n <= 0) return false;
-      got.append(buffer, static_cast<size_t>(n));
-    }
-    return true;
-  }
-  static void Say(int client, std::string_view bytes) {
-    EXPECT_EQ(send(client, bytes.data(), bytes.size(), MSG_NOSIGNAL),
-              static_cast<ssize_t>(bytes.size()));
-  }
-  static void Reset(int client) {
-    const linger at_once{1, 0};
-    setsockopt(client, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-    close(client);
-  }
-
- private:
-  int fd_;
-  int port_ = 0;
-};
-
-std::string Answer(std::string_view body, int status = 200) {
-  return "HTTP/1.1 " + std::to_string(status) +
-         " X\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + std::string(body);
-}
-
-constexpr char kGood[] =
-    R"({"choices":[{"text":"a"}],"usage":{"prompt_tokens":3,"completion_tokens":4}})";
-
-Scenario Requests(int count, bool stream = false) {
-  Scenario scenario;
-  scenario.model = "m";
-  scenario.requests = count;
-  scenario.concurrency = 1;
-  scenario.stream = stream;
-  scenario.max_tokens = 4;
-  scenario.timeout_seconds = 60;
-  return scenario;
-}
-
-absl::StatusOr<LoadResult> RunAgainst(const Scenario& scenario,
-                                      const std::function<void(const ScriptedServer&)>& serve) {
-  const ScriptedServer server;
-  std::thread serving([&] { serve(server); });
-  Target target;
-  target.port = static_cast<uint16_t>(server.port());
-  auto result = RunLoad(scenario, target);
-  serving.join();
-  return result;
-}
-
 TEST(RunLoad, AsksAgainWhereAKeptConnectionWasClosed) {
-  const auto result = RunAgainst(Requests(3), [](const ScriptedServer& server) {
-    int client = server.Accept();
-    EXPECT_TRUE(ScriptedServer::ReadRequest(client));
-    ScriptedServer::Say(client, Answer(kGood));
-    EXPECT_TRUE(ScriptedServer::ReadRequest(client));
-    close(client);  // without a word
-    client = server.Accept();
-    for (int i = 0; i < 2; ++i) {
+  absl::StatusOr<LoadResult> result = LoadResult();
+  // A busy machine may see the end too late to call it a race: that is a failure, and tried again.
+  for (int attempt = 0; attempt < 50 && result->num_ok < 3; ++attempt) {
+    result = RunAgainst(Requests(3), [](const ScriptedServer& server) {
+      int client = server.Accept();
       EXPECT_TRUE(ScriptedServer::ReadRequest(client));
       ScriptedServer::Say(client, Answer(kGood));
-    }
-    close(client);
-  });
-  ASSERT_TRUE(result.ok()) << result.status();
+      EXPECT_TRUE(ScriptedServer::ReadRequest(client));
+      close(client);  // without a word
+      client = server.Accept();
+      while (ScriptedServer::ReadRequest(client)) ScriptedServer::Say(client, Answer(kGood));
+      close(client);
+    });
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_EQ(result->asked_again + result->num_failed, 1);
+  }
   EXPECT_EQ(result->first_failure, "");
   EXPECT_EQ(result->num_ok, 3);
+  EXPECT_EQ(result->asked_again, 1);
+  EXPECT_THAT(SummaryNotes(*result), HasSubstr("asked again: 1 "));
+  EXPECT_EQ(RunJson(Requests(3), "t", 0, *result)["result"]["asked_again"], 1);
   EXPECT_EQ(result->completion_tokens, 12);
   EXPECT_EQ(result->ttft.count(), 3);
+}
+
+TEST(RunLoad, CountsAResetOfAKeptConnectionThatHadTheRequest) {
+  for (const bool at_once : {true, false}) {  // RST or FIN
+    const auto result = RunAgainst(Requests(2), [&](const ScriptedServer& server) {
+      const int client = server.Accept();
+      EXPECT_TRUE(ScriptedServer::ReadRequest(client));
+      ScriptedServer::Say(client, Answer(kGood));
+      EXPECT_TRUE(ScriptedServer::ReadRequest(client));
+      std::this_thread::sleep_for(std::chrono::milliseconds(300));
+      at_once ? ScriptedServer::Reset(client) : (void)close(client);
+    });
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_THAT(result->failures, ElementsAre(Pair("reset", 1)));
+    EXPECT_EQ(result->num_ok, 1);
+    EXPECT_EQ(result->asked_again, 0);
+  }
 }
 
 // What the first of two requests gets, and the kind of failure that it must be counted as.
@@ -313,41 +262,6 @@ TEST(RunLoad, LooksUpWhileMoreIsDueThanItCanSend) {
   EXPECT_EQ(result->failures.count("connect"), 1u) << "sockets were looked at";
 }
 
-/// Leaves the process `more` descriptors, until it is gone.
-class FewDescriptors {
- public:
-  explicit FewDescriptors(int more) {
-    getrlimit(RLIMIT_NOFILE, &before_);
-    const rlimit few{64, before_.rlim_max};
-    EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
-    for (int fd = dup(0); fd >= 0; fd = dup(0)) held_.push_back(fd);
-    for (; more > 0; --more, held_.pop_back()) close(held_.back());
-  }
-  ~FewDescriptors() {
-    for (const int fd : held_) close(fd);
-    setrlimit(RLIMIT_NOFILE, &before_);
-  }
-
- private:
-  rlimit before_{};
-  std::vector<int> held_;
-};
-
-TEST(RunLoad, DoesNotBlameTheServerForDescriptorsItLacks) {
-  const ScriptedServer server;  // takes connections, and never answers
-  Target target;
-  target.port = static_cast<uint16_t>(server.port());
-  Scenario scenario = Requests(8);
-  scenario.concurrency = 4;
-  scenario.timeout_seconds = 1;
-  const FewDescriptors few(3);  // one of them is the run's own
-  const auto result = RunLoad(scenario, target);
-  ASSERT_TRUE(result.ok()) << result.status();
-  EXPECT_THAT(result->failures, ElementsAre(Pair("generator", 6), Pair("timeout", 2)));
-  EXPECT_EQ(result->first_failure, "generator: Too many open files");
-  EXPECT_TRUE(result->generator.bottleneck);
-}
-
 TEST(RunLoad, DoesNotWaitForAListOfModelsForLongerThanForAnAnswer) {
   Scenario scenario = Requests(1);
   scenario.model = "";
@@ -462,28 +376,6 @@ TEST(RunLoad, ConversationsSayWhatWasSaid) {
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->num_ok, 2);
   EXPECT_THAT(second, HasSubstr(R"({"content":"my word","role":"assistant"})"));
-}
-
-TEST(Generator, IsTheBottleneckWhereItHasNoTimeLeftOrIsLate) {
-  const Distribution closed_loop;
-  const GeneratorUse idle = JudgeGenerator(0.5, 10, 1000, closed_loop);
-  EXPECT_FALSE(idle.bottleneck);
-  EXPECT_DOUBLE_EQ(idle.cpu_share, 0.05);
-  EXPECT_DOUBLE_EQ(idle.cpu_us_per_piece, 500);
-  EXPECT_EQ(idle.late_p99, 0);
-  EXPECT_FALSE(JudgeGenerator(8.9, 10, 1000, closed_loop).bottleneck);
-  EXPECT_TRUE(JudgeGenerator(9.1, 10, 1000, closed_loop).bottleneck);
-  // One late request of a thousand is the machine's, one of fifty is the generator's.
-  Distribution once, often;
-  for (int i = 0; i < 1000; ++i) {
-    once.Add(i == 500 ? 0.5 : 0.001);
-    often.Add(i % 50 == 0 ? 0.5 : 0.001);
-  }
-  EXPECT_FALSE(JudgeGenerator(0.5, 10, 1000, once).bottleneck);
-  EXPECT_TRUE(JudgeGenerator(0.5, 10, 1000, often).bottleneck);
-  EXPECT_GT(JudgeGenerator(0.5, 10, 1000, often).late_p99, 0.4);
-  // Nothing came at all.
-  EXPECT_FALSE(JudgeGenerator(0, 0, 0, closed_loop).bottleneck);
 }
 
 TEST(RunLoad, SaysWhereNobodyAnswers) {

@@ -357,6 +357,7 @@ TEST(Report, HasTheLastOfAThousandWhatFailedAndWhatTheServerTook) {
                                   {"e2e_seconds", 0.00444}})
     result[key]["p999"] = p999;
   result["failures"] = {{"timeout", 2}, {"cut", 1}};
+  result["asked_again"] = 7;
   result["server_cpu_ms_per_request"] = 5.55;
   result["server_rss_bytes"] = 3 << 20;
   file["runs"][1]["result"]["server_cpu_ms_per_request"] = -1;
@@ -366,21 +367,33 @@ TEST(Report, HasTheLastOfAThousandWhatFailedAndWhatTheServerTook) {
        {"| failures |", "| TTFT p99.9 ms |", "| ITL p99.9 ms |", "| TPOT p99.9 ms |",
         "| end p99.9 ms |", "| CPU ms/request | memory MiB |"})
     EXPECT_THAT(markdown, HasSubstr(head));
-  for (const char* cell :
-       {"| timeout 2, cut 1 |", "| 1.11 |", "| 2.22 |", "| 3.33 |", "| 4.44 | 5.55 | 3.00 |"})
+  for (const char* cell : {"| timeout 2, cut 1 |", "| 1.11 |", "| 2.22 |", "| 3.33 |",
+                           "| 4.44 | 5.55 | 3.00 |", "| had time | 7 |"})
     EXPECT_THAT(markdown, HasSubstr(cell));
-  EXPECT_THAT(markdown, HasSubstr("|  |  | had time |")) << "of an unknown process there is none";
+  EXPECT_THAT(markdown, HasSubstr("|  |  | had time | 0 |"))
+      << "of an unknown process there is none";
   EXPECT_THAT(markdown, Not(HasSubstr("| -")));
 }
 
 TEST(Report, DrawsARoofline) {
   Json runs = Json::array();
-  runs.push_back({{"scenario", {{"name", "k"}}},
-                  {"result", {{"gops", 50.0}, {"intensity", 2.0}, {"of_float", 0.5}}}});
+  runs.push_back(
+      {{"scenario", {{"name", "k"}}},
+       {"result",
+        {{"gops", 50.0}, {"intensity", 2.0}, {"arithmetic", "byte"}, {"of_arithmetic", 0.5}}}});
   Json file = ResultFile("kernels", "test", std::move(runs));
   EXPECT_THAT(HtmlReport({{"k", &file}}), Not(HasSubstr("Roofline")));
-  file["limits"] = {{"float_gops", 100}, {"memory_gbs", 30}};
-  EXPECT_THAT(HtmlReport({{"k", &file}}), HasSubstr("Roofline"));
+  file["limits"] = {{"float_gops", 100}, {"byte_gops", 400}, {"memory_gbs", 30}};
+  const std::string html = HtmlReport({{"k", &file}});
+  EXPECT_THAT(html, HasSubstr("Roofline"));
+  for (const char* series : {"float_gops", "byte_gops", "measured, byte"})
+    EXPECT_THAT(html, HasSubstr(absl::StrCat(">", series, "</li>")));
+  const char* const limits = "float 100.0 Gop/s, byte 400.0 Gop/s, memory 30.0 GB/s";
+  EXPECT_THAT(html, HasSubstr(limits));
+  const std::string markdown = MarkdownReport({{"k", &file}});
+  EXPECT_THAT(markdown, HasSubstr(limits));
+  EXPECT_THAT(markdown, HasSubstr("| arithmetic | of_arithmetic |"));
+  EXPECT_THAT(markdown, HasSubstr("| byte | 0.5 |"));
 }
 
 TEST(Report, GivesRoundsOneColourAndOneMark) {

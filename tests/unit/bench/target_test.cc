@@ -1,9 +1,16 @@
 // What may be given as a target.
 #include "bench/target.h"
 
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <functional>
 #include <set>
 #include <string>
 
+#include "bench/target_connection.h"
 #include "gtest/gtest.h"
 
 namespace penstock {
@@ -49,6 +56,38 @@ TEST(Target, RequestsNameHostAndPrefix) {
   const std::string bytes = HttpRequestBytes(*target, "GET", "/v1/models", "");
   EXPECT_TRUE(bytes.starts_with("GET /openai/v1/models HTTP/1.1\r\nHost: llm.example:80\r\n"))
       << bytes;
+}
+
+/// Until it holds: packets of this machine take some microseconds.
+void WaitFor(const std::function<bool()>& holds) {
+  while (!holds()) poll(nullptr, 0, 1);
+}
+
+TEST(TargetConnection, KnowsWhatItsPeerCannotHaveRead) {
+  const Socket server(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  TargetAddress address;
+  auto* const at = reinterpret_cast<sockaddr_in*>(&address.storage);
+  at->sin_family = AF_INET;
+  at->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.size = sizeof(sockaddr_in);
+  ASSERT_EQ(bind(server.fd(), reinterpret_cast<sockaddr*>(at), address.size), 0);
+  ASSERT_EQ(listen(server.fd(), 1), 0);
+  ASSERT_EQ(getsockname(server.fd(), reinterpret_cast<sockaddr*>(at), &address.size), 0);
+  const auto connection = TargetConnection::To(address);
+  ASSERT_TRUE(connection.ok()) << connection.status();
+  {
+    const Socket peer(accept(server.fd(), nullptr, nullptr));
+    WaitFor([&] { return (*connection)->Write("one", 3) == 3; });
+    WaitFor([&] { return !(*connection)->Unread(); });  // acknowledged, so that it may be read
+    EXPECT_FALSE((*connection)->Ended());
+    char bytes[3];
+    EXPECT_EQ(read(peer.fd(), bytes, sizeof bytes), 3);
+  }
+  WaitFor([&] { return (*connection)->Ended(); });
+  EXPECT_FALSE((*connection)->Unread());
+  EXPECT_EQ((*connection)->Write("two", 3), 3);  // the system takes it; nobody reads it
+  WaitFor([&] { return (*connection)->Write("three", 5) < 0; });
+  EXPECT_TRUE((*connection)->Unread());
 }
 
 }  // namespace
