@@ -31,6 +31,7 @@ constexpr double kProgressSeconds = 0.2;
 constexpr double kBusyShare = 0.9;      // of a core: the generator had little time left
 constexpr double kLateSeconds = 0.02;   // that requests of an open loop may leave late
 constexpr double kWaitOfRequest = 0.5;  // then most that is measured is the generator's own wait
+constexpr double kWaitOfRun = 0.5;
 constexpr double kWaitOfPiece = 0.1;
 constexpr double kRaceSeconds = 0.005;  // in which a kept connection's end may cross a request
 constexpr size_t kShownBytes = 300;     // of a failed answer
@@ -438,7 +439,7 @@ GeneratorUse JudgeGenerator(double cpu_seconds, double seconds, int64_t pieces,
   }
   use.blurs_latencies = use.wait_of_piece > kWaitOfPiece || use.wait_of_request > kWaitOfPiece;
   use.bottleneck = use.cpu_share > kBusyShare || use.late_p99 > kLateSeconds ||
-                   use.wait_of_request > kWaitOfRequest;
+                   (use.wait_of_request > kWaitOfRequest && waits.seconds > kWaitOfRun * seconds);
   return use;
 }
 

@@ -84,6 +84,8 @@ TEST(Generator, IsTheBottleneckWhereItHasNoTimeLeftOrIsLate) {
   EXPECT_TRUE(waiting(2.1).blurs_latencies);
   EXPECT_FALSE(waiting(49).bottleneck) << "what it sends is the server's to answer";
   EXPECT_TRUE(waiting(51).bottleneck) << "half of every request is its own wait";
+  EXPECT_FALSE(JudgeGenerator(0.5, 10, 9, closed_loop, {4, 1000, 0, 0.005}).bottleneck)
+      << "which it had time for besides";
   // Without streams there are requests alone.
   EXPECT_TRUE(JudgeGenerator(0.5, 10, 9, closed_loop, {2, 1000, 0, 0.01}).blurs_latencies);
   EXPECT_EQ(JudgeGenerator(0.5, 10, 9, closed_loop, {2, 1000, 0, 0.01}).wait_of_piece, -1);
