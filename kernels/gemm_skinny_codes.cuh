@@ -127,10 +127,12 @@ struct CodeTiles {
     if constexpr (kBits == 4) {
       const uint32_t word =
           of_four < 2 ? (of_four == 0 ? codes.x : codes.y) : (of_four == 2 ? codes.z : codes.w);
+      if (layout.floats) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        w[i] =
-            layout.floats ? PairOfE2m1(T(), word, i) : PairOfNibbles(T(), word, i, layout.center);
+        for (int i = 0; i < 4; ++i) w[i] = PairOfE2m1(T(), word, i);
+      } else {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) w[i] = PairOfNibbles(T(), word, i, layout.center);
       }
     } else {
       const auto pairs = [&](uint32_t four) {
