@@ -8,17 +8,13 @@ MODEL_DIR is one of openvino_model.py. Settings are those with which it is faste
 bfloat16: a hint of float32, activations rounded in groups of 128; --set names others (KV_CACHE_PRECISION,
 ...). Tokens are drawn greedily and answers never end by themselves. Needs openvino-genai from PyPI.
 """
-import argparse
-import json
-import statistics
-import time
-
 import numpy
 import openvino
 import openvino_genai
+import stepped
 
 
-class Bench:
+class OpenVino(stepped.Engine):
     def __init__(self, args):
         scheduler = openvino_genai.SchedulerConfig()
         scheduler.cache_size = 1                     # GiB
@@ -29,66 +25,32 @@ class Bench:
         settings |= dict(entry.split("=", 1) for entry in args.set)
         self.pipeline = openvino_genai.ContinuousBatchingPipeline(args.model, scheduler, "CPU", settings)
         self.random = numpy.random.default_rng(7)
+        self.handles = []   # a request lives as long as its handle
         self.next_id = 0
 
     def add(self, length, tokens):
+        if not self.is_busy():
+            self.handles.clear()
         config = openvino_genai.GenerationConfig()
         config.max_new_tokens = tokens
         config.ignore_eos = True
         config.do_sample = False
-        ids = self.random.integers(0, 32000, (1, length), dtype=numpy.int64)
+        ids = openvino.Tensor(self.random.integers(0, 32000, (1, length), dtype=numpy.int64))
         self.next_id += 1
-        return self.pipeline.add_request(self.next_id, openvino.Tensor(ids), config)
+        self.handles.append(self.pipeline.add_request(self.next_id, ids, config))
 
-    def drain(self):
-        while self.pipeline.has_non_finished_requests():
-            self.pipeline.step()
+    def step(self):
+        self.pipeline.step()
 
-    def prefill(self, length, seconds):
-        times, start = [], time.monotonic()
-        while len(times) < 2 or time.monotonic() - start < 2 * seconds:
-            handle = self.add(length, 1)
-            begin = time.monotonic()
-            self.drain()
-            times.append(time.monotonic() - begin)
-            del handle
-        return length / statistics.median(times), len(times)
-
-    def decode(self, batch, context, seconds):
-        steps = 100
-        handles = [self.add(context, steps + 8) for _ in range(batch)]
-        for _ in range(4 + batch * context // 2048):   # prompts, and what the first steps set up
-            self.pipeline.step()
-        times, start = [], time.monotonic()
-        while len(times) < 5 or (time.monotonic() - start < seconds and len(times) < steps - batch):
-            begin = time.monotonic()
-            self.pipeline.step()
-            times.append(time.monotonic() - begin)
-        self.drain()
-        del handles
-        return batch / statistics.median(times), len(times)
+    def is_busy(self):
+        return self.pipeline.has_non_finished_requests()
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--prefills", default="512,2048")
-    parser.add_argument("--batches", default="1,4,16,32")
-    parser.add_argument("--context", type=int, default=128)
-    parser.add_argument("--seconds", type=float, default=3)
+    parser = stepped.parser_of(__doc__)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     args = parser.parse_args()
-    bench = Bench(args)
-    bench.prefill(64, 0)
-
-    def row(name, result):
-        print(json.dumps({"name": name, "tok_per_s": round(result[0], 1), "runs": result[1]}), flush=True)
-
-    for length in filter(None, args.prefills.split(",")):
-        row(f"prefill {length}", bench.prefill(int(length), args.seconds))
-    for batch in filter(None, args.batches.split(",")):
-        row(f"decode {batch}", bench.decode(int(batch), args.context, args.seconds))
+    stepped.measure(OpenVino(args), args)
 
 
 if __name__ == "__main__":
