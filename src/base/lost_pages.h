@@ -16,7 +16,7 @@ enum class LostPage : uint8_t {
 };
 
 /// Watches [data, data + bytes), a mapping of the file `path`, until it is unwatched. Of more than
-/// 1,024 mappings at a time the rest are not watched.
+/// 16,384 mappings at a time the rest are not watched.
 void WatchMapping(const void* data, size_t bytes, const std::string& path, LostPage then);
 /// From now on. Nothing where it is not watched, as below.
 void SetLostPage(const void* data, LostPage then);

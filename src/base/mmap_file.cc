@@ -62,10 +62,17 @@ absl::Status MmapFile::Intact() const {
   struct stat now;
   const bool same =
       ::stat(path_.c_str(), &now) == 0 && now.st_dev == device_ && now.st_ino == inode_;
-  if ((data_ != nullptr && HasLostPages(data_)) || (same && WrittenOf(now) != written_)) {
+  if (same && WrittenOf(now) != written_) {
+    return absl::DataLossError(absl::StrCat(
+        path_, now.st_size != written_.bytes ? " has another size" : " was written at another time",
+        " than when it was opened: it changed while it was read; put a new file in its place by "
+        "renaming it"));
+  }
+  if (data_ != nullptr && HasLostPages(data_)) {
     return absl::DataLossError(absl::StrCat(
         path_,
-        " was written or cut while it was read; put a new file in its place by renaming it"));
+        ": some of its bytes were not there when they were read: it was cut meanwhile, or "
+        "its disk or network does not give them (dmesg says which)"));
   }
   return absl::OkStatus();
 }

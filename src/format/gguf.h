@@ -87,7 +87,7 @@ class Gguf {
   const GgufTensor* FindTensor(std::string_view name) const;
   const GgufContents& contents() const { return contents_; }
   const std::vector<std::string>& paths() const { return paths_; }
-  /// Lets resident pages go.
+  /// As MmapFile's: a file that is cut then ends the process.
   void KeepForUse() const;
   /// Of all files, as MmapFile's.
   absl::Status Intact() const;

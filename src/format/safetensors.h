@@ -36,7 +36,8 @@ class Safetensors {
   /// one, or else the only file of the kind in `dir`.
   static absl::StatusOr<Safetensors> OpenModel(const std::string& dir);
 
-  /// Lets resident pages go, for when most tensors were copied elsewhere.
+  /// For when most tensors were copied elsewhere; as MmapFile's: a file that is cut then ends the
+  /// process.
   void KeepForUse() const;
   /// Of all files, as MmapFile's.
   absl::Status Intact() const;

@@ -61,6 +61,7 @@ absl::StatusOr<std::vector<TokenId>> ReadIds(const EvalFlags& flags) {
   const std::string_view bytes(reinterpret_cast<const char*>(file.bytes().data()),
                                file.bytes().size());
   std::vector<TokenId> ids = assets.tokenizer->Encode(bytes, false);
+  RETURN_IF_ERROR(file.Intact());
   if (static_cast<int64_t>(ids.size()) > flags.max_tokens) ids.resize(flags.max_tokens);
   return ids;
 }
@@ -117,6 +118,7 @@ absl::Status EvaluateServed(const EvalFlags& flags) {
   }
   ASSIGN_OR_RETURN(const MmapFile file, MmapFile::Open(flags.text));
   const std::string text(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
+  RETURN_IF_ERROR(file.Intact());
   const ProgressLine line("eval");
   ASSIGN_OR_RETURN(const ServerQuality q,
                    EvaluateServer(server, reference.has_value() ? &*reference : nullptr, text,

@@ -323,8 +323,11 @@ absl::StatusOr<MemoryPlan> PlanInstance(const ModelEntry& entry, WorkerPool* poo
   if (drafts) {
     ASSIGN_OR_RETURN(draft.model_dir, Resolve(entry.engine.speculation.draft_model));
   }
+  constexpr int64_t kMiB = 1 << 20;
+  DeviceMemory found;
   const auto options_of = [&](LoadedModel& model, LoadedModel* guesses) {
     DeviceMemory memory = model.memory ? model.memory() : DeviceMemory{};
+    found = memory;
     if (gpu_memory > 0 && !model.device->shares_host_memory())
       memory.free = memory.total = gpu_memory * model.num_devices;
     if (memory.total > 0) {
@@ -333,7 +336,14 @@ absl::StatusOr<MemoryPlan> PlanInstance(const ModelEntry& entry, WorkerPool* poo
     }
     return MakeRunnerOptions(entry.engine, model, guesses, pool);
   };
-  return PlanMemory(load, drafts ? &draft : nullptr, options_of);
+  absl::StatusOr<MemoryPlan> plan = PlanMemory(load, drafts ? &draft : nullptr, options_of);
+  if (absl::IsResourceExhausted(plan.status()) && gpu_memory == 0 && found.free < found.total) {
+    return absl::UnavailableError(absl::StrCat(
+        Message(plan.status()), "; ", (found.total - found.free) / kMiB, " MiB of the device's ",
+        found.total / kMiB,
+        " MiB are held by other processes (nvidia-smi), of which a server that runs is one"));
+  }
+  return plan;
 }
 
 absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::string& name,

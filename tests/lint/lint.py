@@ -152,7 +152,8 @@ def kernels():
     for path in sources("kernels"):
         if path.suffix not in (".cu", ".cuh"):
             continue
-        for kernel in re.finditer(r"__global__[^;{]*?(\w+Kernel)\(.*?\n}\n", path.read_text(), re.S):
+        code = re.sub(r"//.*", "", path.read_text())
+        for kernel in re.finditer(r"__global__ void (?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(.*?\n}\n", code, re.S):
             body = kernel[0]
             for name, file in within.items():
                 if name in body:

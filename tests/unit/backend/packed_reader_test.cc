@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 
 #include "fakes/safetensors_writer.h"
 
@@ -44,6 +46,26 @@ TEST(PackedReader, MappedAndCopiedLayersAreAlike) {
     EXPECT_EQ(std::memcmp(stored->layers[0].bias.data(), bias.data(), 400), 0);
     EXPECT_EQ(stored->layers[1].bias.data(), nullptr);
   }
+}
+
+TEST(PackedReaderDeathTest, AMappedFileThatIsCutEndsTheProcessWithALine) {
+  const TempDir dir;
+  WorkerPool pool(1);
+  const auto backend = OpenBackend({"cpu", &pool});
+  const PackedFile file{dir.path() + "/packed", {1, 2}};
+  const std::vector<float> numbers(64 * 3000, 1.0f);
+  LinearPart part;
+  part.weight = numbers.data();
+  part.rows = 64;
+  auto writing = WritePacked(*backend, file, pool);
+  ASSERT_TRUE((*writing)->Pack(3000, {part}).ok() && (*writing)->Finish().ok());
+  auto stored = ReadStoredLayers(file, static_cast<CpuDevice&>(*backend->device), pool, 0.0);
+  ASSERT_TRUE(stored.ok() && stored->mapped) << stored.status();
+  const auto use = [&] {
+    std::filesystem::resize_file(file.path, 0);
+    std::exit(std::to_integer<int>(static_cast<std::byte*>(stored->layers[0].weight.data())[9]));
+  };
+  EXPECT_EXIT(use(), testing::ExitedWithCode(70), "packed: bytes that are in use are gone");
 }
 
 TEST(PackedReader, RefusesLayersThatAreNotTheModels) {

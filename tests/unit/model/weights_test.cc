@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 
 #include "backend/make_backend.h"
 #include "base/half.h"
@@ -76,6 +77,25 @@ TEST(Weights, LoadingSaysHowManyBytesAreDone) {
   load.weights = "formula";
   ASSERT_TRUE(LoadModel(load).ok());
   EXPECT_EQ(told, (std::vector<int64_t>{0, 0, 0, 0}));
+}
+
+TEST(Weights, OfAFileThatIsCutMeanwhileAreRefusedAndNotKept) {
+  const TempDir dir;
+  dir.Write("config.json", TinyConfig());
+  const std::string path = dir.Write("model.safetensors", SafetensorsFile(TinyTensors()));
+  WorkerPool pool(1);
+  LoadOptions load;
+  load.model_dir = dir.path();
+  load.pool = &pool;
+  load.packed_cache = dir.path() + "/packed";
+  load.progress = [&](std::string_view, int64_t done, int64_t) {
+    if (done == 0) std::filesystem::resize_file(path, std::filesystem::file_size(path) / 8);
+  };
+  const absl::Status status = LoadModel(load).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr(path + " has another size"));
+  for (const auto& kept : std::filesystem::directory_iterator(load.packed_cache))
+    ADD_FAILURE() << kept.path();
 }
 
 TensorToWrite& Named(std::vector<TensorToWrite>& tensors, const std::string& name) {
