@@ -148,7 +148,7 @@ class LoadRun {
       const timespec until{0, std::min<int64_t>(wait, 999999999)};
       const int n = epoll_pwait2(epoll_->fd(), events.data(), static_cast<int>(events.size()),
                                  &until, nullptr);
-      if (n > 0) ++num_wakes_;
+      ++num_wakes_;
       for (int i = 0; i < n; ++i) {
         Client& client = *static_cast<Client*>(events[i].data.ptr);
         Send(client);  // TLS may have to read before it can write
@@ -246,8 +246,9 @@ class LoadRun {
   /// request, or the end came at once. False: it is not to be asked again.
   bool AskAgain(Client& client) {
     if (!client.busy || !client.reused || client.heard) return false;
-    const bool crossed = client.sent < client.out.size() || client.connection->Unread() ||
-                         Since() - client.sent_at < kRaceSeconds;
+    const bool crossed =
+        client.sent < client.out.size() || client.connection->Unread() ||
+        Since() - client.sent_at < std::max(kRaceSeconds, 2 * client.connection->RoundTrip());
     if (!crossed) return false;
     ++result_.asked_again;
     client.connection.reset();

@@ -36,7 +36,7 @@ struct GeneratorUse {
 /// The waits of a run for a processor, and what they are held to.
 struct GeneratorWaits {
   double seconds = -1;     // of all; -1: not known
-  int64_t wakes = 0;       // when something had come
+  int64_t wakes = 0;       // of its thread
   double per_piece = 0;    // seconds between two pieces of a stream, the mean; 0: there were none
   double per_request = 0;  // seconds of a request, the mean
 };

@@ -135,10 +135,22 @@ bool TargetConnection::Ended() const {
   return poll(&one, 1, 0) == 1;
 }
 
-bool TargetConnection::Unread() const {
+namespace {
+
+/// All 0 where the system does not tell.
+tcp_info TcpInfoOf(int fd) {
   tcp_info info{};
   socklen_t size = sizeof(info);
-  if (getsockopt(fd(), IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return false;
+  if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return {};
+  return info;
+}
+
+}  // namespace
+
+double TargetConnection::RoundTrip() const { return TcpInfoOf(fd()).tcpi_rtt * 1e-6; }
+
+bool TargetConnection::Unread() const {
+  const tcp_info info = TcpInfoOf(fd());
   const uint64_t written =
       session_ == nullptr ? written_ : BIO_number_written(SSL_get_wbio(session_.get()));
   // The SYN counts as a byte; 0: an old kernel.

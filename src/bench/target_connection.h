@@ -55,6 +55,8 @@ class TargetConnection {
   /// Whether the peer cannot have read all that was written: its TCP has not acknowledged it. False
   /// where the system does not tell.
   bool Unread() const;
+  /// Seconds, as TCP has measured it; 0: not yet.
+  double RoundTrip() const;
 
   /// What to poll for after EAGAIN.
   short awaits() const { return awaits_; }  // NOLINT(runtime/int): as poll(2) has it

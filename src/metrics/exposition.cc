@@ -35,7 +35,7 @@ std::string WithPythonBounds(std::string_view text) {
     const size_t close = line.rfind("\"} ");
     const size_t label = close == line.npos ? line.npos : line.rfind(kLabel, close - 1);
     if (line[0] == '#' || label == line.npos || label == 0 ||
-        (line[label - 1] != ',' && line[label - 1] != '{')) {
+        (line[label - 1] != ',' && line[label - 1] != '{') || label + kLabel.size() > close) {
       out += line;
       continue;
     }

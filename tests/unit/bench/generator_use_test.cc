@@ -94,9 +94,10 @@ TEST(Generator, IsTheBottleneckWhereItHasNoTimeLeftOrIsLate) {
 }
 
 TEST(RunLoad, CountsItsOwnWaitsForAProcessor) {
-  if (!std::ifstream("/proc/thread-self/schedstat"))
+  int64_t computed = 0;
+  if (!(std::ifstream("/proc/thread-self/schedstat") >> computed) || computed == 0)
     GTEST_SKIP() << "this kernel does not count them";
-  // Its thread shares one processor with threads that always compute.
+  // Its thread shares one processor with one that always computes.
   cpu_set_t allowed, one;
   ASSERT_EQ(sched_getaffinity(0, sizeof allowed, &allowed), 0);
   CPU_ZERO(&one);
@@ -110,26 +111,23 @@ TEST(RunLoad, CountsItsOwnWaitsForAProcessor) {
     close(client);
   });
   std::atomic<bool> done = false;
-  std::vector<std::thread> computing;
-  for (int i = 0; i < 3; ++i) {
-    computing.emplace_back([&] {
-      sched_setaffinity(0, sizeof one, &one);
-      while (!done) {
-      }
-    });
-  }
+  std::thread computing([&] {
+    sched_setaffinity(0, sizeof one, &one);
+    while (!done) {
+    }
+  });
   absl::StatusOr<LoadResult> result = LoadResult();
   std::thread([&] {
     sched_setaffinity(0, sizeof one, &one);
     Target target;
     target.port = static_cast<uint16_t>(server.port());
-    result = RunLoad(Requests(300), target);
+    result = RunLoad(Requests(100), target);
   }).join();
   done = true;
-  for (std::thread& thread : computing) thread.join();
+  computing.join();
   serving.join();
   ASSERT_TRUE(result.ok()) << result.status();
-  EXPECT_EQ(result->num_ok, 300);
+  EXPECT_EQ(result->num_ok, 100);
   EXPECT_GT(result->generator.wait_us, 0);
   EXPECT_GT(result->generator.wait_of_request, 0);
   EXPECT_EQ(result->generator.wait_of_piece, -1);

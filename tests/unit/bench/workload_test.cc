@@ -14,6 +14,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "base/sanitizers.h"
 #include "bench/target.h"
 #include "fakes/temp_dir.h"
 #include "gmock/gmock.h"
@@ -197,13 +198,8 @@ TEST(Workload, LeavesOutRowsThatAreTooLong) {
               HasSubstr("trace.txt:1: expected names of columns in at most 1048576 bytes"));
 }
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr int kLongTrace = 300'000;
-constexpr bool kCountsMemory = false;  // what is freed is kept
-#else
-constexpr int kLongTrace = 3'000'000;
-constexpr bool kCountsMemory = true;
-#endif
+constexpr int kLongTrace = kSanitized ? 300'000 : 3'000'000;
+constexpr bool kCountsMemory = !kSanitized;  // sanitizers keep what is freed
 
 TEST(Workload, TakesALongTraceARowAtATime) {
   constexpr int kRows = kLongTrace;

@@ -29,9 +29,9 @@ TEST(Exposition, BoundsAreWrittenAsPythonsClientDoes) {
 }
 
 TEST(Exposition, NothingElseIsChanged) {
-  for (const char* text :
-       {"", "# HELP a Of le=\"1\"} 5\n", "a 1\n", "a_sum{model=\"m\"} 1\n", "a{file=\"1\"} 5\n",
-        "a{model=\"x,le=\",rank=\"1\"} 5\n", "a{model=\"x,le=\\\"1\"} 5\n"}) {
+  for (const char* text : {"", "# HELP a Of le=\"1\"} 5\n", "a 1\n", "a_sum{model=\"m\"} 1\n",
+                           "a{file=\"1\"} 5\n", "a{model=\"x,le=\",rank=\"1\"} 5\n",
+                           "a{model=\"x,le=\\\"1\"} 5\n", "a_total{tenant=\"x,le=\"} 5\n"}) {
     EXPECT_EQ(WithPythonBounds(text), text);
   }
 }
