@@ -14,6 +14,8 @@ import subprocess
 import tempfile
 import time
 
+from head import keep
+
 
 def start_once(binary, model):
     """(seconds by the clock, seconds of CPU time) until the ready file is there."""
