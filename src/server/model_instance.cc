@@ -339,8 +339,8 @@ absl::StatusOr<MemoryPlan> PlanInstance(const ModelEntry& entry, WorkerPool* poo
   absl::StatusOr<MemoryPlan> plan = PlanMemory(load, drafts ? &draft : nullptr, options_of);
   if (absl::IsResourceExhausted(plan.status()) && gpu_memory == 0 && found.free < found.total) {
     return absl::UnavailableError(absl::StrCat(
-        ToAbsl(Message(plan.status())), "; ", (found.total - found.free) / kMiB, " MiB of the device's ",
-        found.total / kMiB,
+        ToAbsl(Message(plan.status())), "; ", (found.total - found.free) / kMiB,
+        " MiB of the device's ", found.total / kMiB,
         " MiB are held by other processes (nvidia-smi), of which a server that runs is one"));
   }
   return plan;
