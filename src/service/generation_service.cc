@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <mutex>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -136,6 +137,11 @@ absl::Status GenerationService::Ready() const {
     if (load.healthy && !load.draining) return absl::OkStatus();
   }
   return absl::UnavailableError("no model can serve");
+}
+
+void GenerationService::set_phase(ServingPhase phase) {
+  phase_ = phase;
+  const std::unique_lock none(submitting_);
 }
 
 absl::Status GenerationService::CheckOpen() const {
@@ -303,6 +309,9 @@ absl::StatusOr<std::shared_ptr<RunningCall>> GenerationService::StartOnce(
   start.prompt_tokens = setup.record.usage.prompt_tokens;
   start.prompt_ids = std::move(prompts);
   if (setup.reservation != nullptr) start.limits = setup.reservation->state();
+  // An engine that drains between two choices of a call would cut off what the first has sent.
+  const std::shared_lock taken(submitting_);
+  RETURN_IF_ERROR(CheckOpen());
   sink->OnStart(std::move(start));
 
   auto stream = std::make_shared<ResponseStream>(std::move(setup));

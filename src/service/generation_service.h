@@ -8,6 +8,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <shared_mutex>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -105,7 +106,8 @@ class GenerationService {
 
   /// OK while new calls are taken; otherwise UNAVAILABLE says why.
   absl::Status Ready() const;
-  void set_phase(ServingPhase phase) { phase_ = phase; }
+  /// When it returns, calls of the phase before have all their choices with the engine, or none.
+  void set_phase(ServingPhase phase);
   ServingPhase phase() const { return phase_; }
 
   const Live<ServerConfig>& config() const { return *parts_.config; }
@@ -156,6 +158,7 @@ class GenerationService {
   absl::Status CheckOpen() const;
 
   std::atomic<ServingPhase> phase_{ServingPhase::kServing};
+  std::shared_mutex submitting_;  // shared while the choices of one call are submitted
   std::atomic<uint64_t> next_id_{1};
 };
 

@@ -61,7 +61,9 @@ def main(folder):
     os.environ |= {**moved, "NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": "1000000"}
     home = folder / "server"
     home.mkdir()
-    server = Server(home, {"limits": {"stall": "60s", "write_stall": "60s"}, "drain": {"announce": "10s"},
+    # A stream that nobody reads while the time is set is no slow reader's: all of it has room.
+    server = Server(home, {"limits": {"stall": "60s", "write_stall": "60s", "stream_buffer": "64MiB"},
+                           "drain": {"announce": "10s"},
                            "engine": {"threads": 1}})
     for name in ("LD_PRELOAD", "MOVED_CLOCK", "NOTIFY_SOCKET", "WATCHDOG_USEC"):
         del os.environ[name]

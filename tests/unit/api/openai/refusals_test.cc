@@ -2,7 +2,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <chrono>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "fakes/http_talk.h"
 
@@ -243,6 +246,32 @@ TEST(Refusals, DrainingIsA503WithRetryAfter) {
     EXPECT_EQ(response.headers.count("retry-after"), 1);
   }
   EXPECT_EQ(client.Get("/health").status, 200);
+}
+
+TEST(Refusals, DrainingWaitsForTheOtherChoicesOfACall) {
+  HttpTalk* server = nullptr;
+  std::thread draining;
+  std::atomic<bool> drains = false;
+  std::atomic<int> submitted = 0, before = -1;
+  HttpTalk talk([&](const GenerateRequest& request) {
+    if (++submitted ==
+        1) {  // under way, and half of the call is not: an engine may drain from here on
+      draining = std::thread([&] {
+        server->service->set_phase(ServingPhase::kDraining);
+        before = submitted.load();
+        drains = true;
+      });
+      const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(100);
+      while (!drains && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+    }
+    return FakeEngine::Repeat(request);
+  });
+  server = &talk;
+  HttpClient client(talk.port());
+  EXPECT_EQ(client.Post("/v1/completions", R"({"prompt":"x","n":8})").status, 200);
+  draining.join();
+  EXPECT_EQ(before, 8);
+  EXPECT_EQ(client.Post("/v1/completions", R"({"prompt":"x"})").status, 503);
 }
 
 TEST(Refusals, ACallThatWouldWaitTooLongIsA429ThatSaysHowLong) {
