@@ -18,8 +18,8 @@
 namespace penstock {
 
 /// What the load generator itself did. It is the bottleneck where its thread had no time left, where
-/// requests of an open loop left late, or where half of a request's time and more is its wait for a
-/// processor; also where some requests could not leave at all.
+/// requests of an open loop left late, or where its waits for a processor are half and more of a
+/// request's time and of the run; also where some requests could not leave at all.
 struct GeneratorUse {
   double cpu_share = 0;  // of one core, over the run
   double cpu_us_per_piece = 0;
