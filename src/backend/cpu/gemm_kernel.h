@@ -5,6 +5,7 @@
 // Threads: any, on disjoint outputs.
 #pragma once
 
+#include "backend/cpu/ahead.h"
 #include "backend/cpu/code_kernel.h"
 #include "backend/cpu/int_kernel.h"
 #include "backend/cpu/kernels.h"
@@ -61,9 +62,9 @@ inline __attribute__((always_inline)) void AddColumn(const float* x, const float
   }
 }
 
-template <int kRows, class W>
+template <int kRows, class W, class A>
 void GemmTile(const float* x, int64_t x_stride, const W* panel, int64_t depth, float* sums,
-              bool first) {
+              bool first, A) {
   // With 16 registers the sums leave room for one x: the compiler must read it again for the second
   // pair, not keep it.
   const float* again = x;
@@ -118,9 +119,9 @@ inline __attribute__((always_inline)) void AddTwoColumns(const uint16_t* x, int6
 }
 
 /// As above, of bfloat16 inputs.
-template <int kRows>
-void GemmTile(const uint16_t* x, int64_t x_stride, const Bf16* panel, int64_t depth, float* sums,
-              bool first) {
+template <int kRows, class A>
+__attribute__((noinline)) void GemmTile(const uint16_t* x, int64_t x_stride, const Bf16* panel,
+                                        int64_t depth, float* sums, bool first, A ahead) {
   V acc[kRows][kPanelVectors];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
@@ -131,6 +132,7 @@ void GemmTile(const uint16_t* x, int64_t x_stride, const Bf16* panel, int64_t de
   }
   int64_t k = 0;
   for (; k + 2 <= depth; k += 2) {
+    ahead.Fetch(k / 2);
     AddTwoColumns<4>(x + k, x_stride, panel + k * kPanelRows, acc);
   }
   if (k < depth) {  // the panel is zero beyond
@@ -146,23 +148,23 @@ void GemmTile(const uint16_t* x, int64_t x_stride, const Bf16* panel, int64_t de
 constexpr bool kBf16Products = false;
 #endif
 
-template <class X, class W>
+template <class X, class W, class A>
 void GemmRows(int64_t rows, const X* x, int64_t x_stride, const W* panel, int64_t depth,
-              float* sums, bool first) {
+              float* sums, bool first, A ahead) {
   switch (rows) {
     case 1:
-      return GemmTile<1>(x, x_stride, panel, depth, sums, first);
+      return GemmTile<1>(x, x_stride, panel, depth, sums, first, ahead);
     case 2:
-      return GemmTile<2>(x, x_stride, panel, depth, sums, first);
+      return GemmTile<2>(x, x_stride, panel, depth, sums, first, ahead);
     case 3:
-      return GemmTile<3>(x, x_stride, panel, depth, sums, first);
+      return GemmTile<3>(x, x_stride, panel, depth, sums, first, ahead);
 #if defined(__AVX512F__)
     case 4:
-      return GemmTile<4>(x, x_stride, panel, depth, sums, first);
+      return GemmTile<4>(x, x_stride, panel, depth, sums, first, ahead);
     case 5:
-      return GemmTile<5>(x, x_stride, panel, depth, sums, first);
+      return GemmTile<5>(x, x_stride, panel, depth, sums, first, ahead);
     case 6:
-      return GemmTile<6>(x, x_stride, panel, depth, sums, first);
+      return GemmTile<6>(x, x_stride, panel, depth, sums, first, ahead);
 #endif
     default:
       __builtin_unreachable();
@@ -172,15 +174,26 @@ void GemmRows(int64_t rows, const X* x, int64_t x_stride, const W* panel, int64_
 /// `part(k, depth)` are the panel's weights [depth, kPanelRows] from k on, for x of a.m rows.
 template <class X, class Part>
 void GemmSums(const GemmPanelArgs& a, const X* x, int64_t x_stride, const Part& part) {
-  const int64_t num_tiles = (a.m + kMaxTileRows - 1) / kMaxTileRows;
-  for (int64_t k = 0; k < a.k || k == 0; k += kGemmDepth) {
-    const int64_t depth = a.k - k < kGemmDepth ? a.k - k : kGemmDepth;
+  constexpr bool kFetches = __is_same(X, uint16_t);  // two columns are a unit
+  constexpr int64_t kUnitLines = kFetches ? kPanelRows * 4 / kLineBytes : 0;
+  constexpr int64_t kDepth = kFetches ? 128 : kGemmDepth;
+  const int64_t num_tiles = NumTiles(a.m, kMaxTileRows, kUnitLines);
+  for (int64_t k = 0; k < a.k || k == 0; k += kDepth) {
+    const int64_t depth = a.k - k < kDepth ? a.k - k : kDepth;
     const auto* panel = part(k, depth);
+    const auto* next = reinterpret_cast<const char*>(panel + depth * kPanelRows);
     for (int64_t tile = 0, row = 0; tile < num_tiles;
          ++tile) {  // rows spread evenly over the tiles
       const int64_t rows = (a.m - row + num_tiles - tile - 1) / (num_tiles - tile);
-      GemmRows(rows, x + row * x_stride + k, x_stride, panel, depth, a.sums + row * kPanelRows,
-               k == 0);
+      const auto multiply = [&](auto ahead) {
+        GemmRows(rows, x + row * x_stride + k, x_stride, panel, depth, a.sums + row * kPanelRows,
+                 k == 0, ahead);
+      };
+      if (kFetches && num_tiles > 1 && tile < kUnitLines) {
+        multiply(Ahead{next + tile * (depth / 2) * kLineBytes});
+      } else {
+        multiply(NothingAhead());
+      }
       row += rows;
     }
   }

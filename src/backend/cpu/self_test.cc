@@ -27,8 +27,8 @@ bool Close(const std::vector<float>& got, const std::vector<double>& expected, d
 }
 
 bool LinearAgrees(const CpuKernels& kernels, WeightFormat format, bool bf16_inputs = false) {
-  constexpr int64_t kRows = 7;
-  constexpr int64_t kDepth = 77;
+  constexpr int64_t kRows = 23;
+  constexpr int64_t kDepth = kGemmDepth + 45;
   const int64_t n = kernels.panel_rows - 3;
   uint32_t state = 1;
   std::vector<float> x(kRows * kDepth), w(n * kDepth), y(kRows * n);
@@ -213,11 +213,12 @@ void MultiplyRow(const float* x, int64_t k, int64_t group, const std::vector<int
   }
 }
 
-/// Bit for bit, at the ends of the codes' range, with a short last group, for one row and many.
+/// Bit for bit, at the ends of the codes' range, with a short last group, over several blocks of
+/// columns, for one row and many.
 bool IntegersAgree(const CpuKernels& kernels, int bits, int64_t group) {
-  constexpr int64_t kRows = 17;
-  constexpr int64_t kColumns = 331;
-  constexpr int64_t kStride = 336;
+  constexpr int64_t kRows = 23;
+  constexpr int64_t kColumns = 587;
+  constexpr int64_t kStride = 592;
   const int64_t num_groups = (kColumns + group - 1) / group;
   const int64_t n = kernels.panel_rows;
   uint32_t state = 8;
@@ -258,7 +259,7 @@ bool IntegersAgree(const CpuKernels& kernels, int bits, int64_t group) {
     MultiplyRow(&x[r * kColumns], kColumns, group, all, scales, offsets,
                 absl::MakeSpan(expected).subspan(r * n, n));
   }
-  for (const int64_t m : {int64_t{1}, int64_t{2}, int64_t{3}, int64_t{7}, kRows}) {
+  for (const int64_t m : {int64_t{1}, int64_t{2}, int64_t{3}, int64_t{7}, int64_t{17}, kRows}) {
     std::fill(y.begin(), y.end(), NAN);
     a.m = m;
     kernels.gemm_panel(a);
@@ -269,7 +270,7 @@ bool IntegersAgree(const CpuKernels& kernels, int bits, int64_t group) {
 
 bool AllIntegersAgree(const CpuKernels& kernels) {
   for (const int bits : {4, 8}) {
-    for (const int64_t group : {32, 128, 331}) {
+    for (const int64_t group : {32, 128, 320, 587}) {
       if (!IntegersAgree(kernels, bits, group)) return false;
     }
   }

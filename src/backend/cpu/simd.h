@@ -43,6 +43,7 @@ inline V KeepWhereAtLeast(V a, V x, V limit) {
   return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, limit, _CMP_GE_OQ), a);
 }
 inline VBits LoadBits(const void* p) { return _mm512_loadu_si512(p); }
+inline void StoreBits(void* p, VBits v) { _mm512_storeu_si512(p, v); }
 /// A byte a lane.
 inline VBits LoadBytes(const uint8_t* p) {
   return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
@@ -126,6 +127,7 @@ inline V KeepWhereAtLeast(V a, V x, V limit) {
   return _mm256_and_ps(_mm256_cmp_ps(x, limit, _CMP_GE_OQ), a);
 }
 inline VBits LoadBits(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+inline void StoreBits(void* p, VBits v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
 inline VBits LoadBytes(const uint8_t* p) {
   return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
 }
