@@ -19,6 +19,7 @@
 #include "server/server.h"
 #include "server/supervisor.h"
 #include "server/thread_frames.h"
+#include "server/watchdog_loop.h"
 
 namespace penstock {
 namespace {
@@ -179,8 +180,11 @@ int Serve(const ServeOptions& options) {
   if (announces) Announce(**server, control);
   Log(LogLevel::kInfo, "draining; a second signal ends at once");
   control.StopWaiting();
-  (*server)->Drain();
-  server->reset();
+  {
+    const WatchdogLoop alive;
+    (*server)->Drain();
+    server->reset();
+  }
   Log(LogLevel::kInfo, "stopped");
   if (!StopLogging()) std::_Exit(0);
   return 0;
