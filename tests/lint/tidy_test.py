@@ -89,7 +89,7 @@ def main():
             (repository.folder / "kernels").mkdir()
             (repository.folder / "kernels/runtime.h").write_text("#include <no_toolkit.h>\n")
             code, text = repository.looks("one.cc", "device.cc")
-            expect(code == 0 and "no CUDA toolkit: src/many/device.cc" in text, "a file of a toolkit that is missing:", text)
+            expect(code == 0 and "no CUDA toolkit: src/many/device.cc" in text, "a toolkit is missing:", text)
         shutil.rmtree(repository.folder / ".git")
         expect(len(repository.chosen()) == 10, "without a history:", repository.chosen())
 
