@@ -1,10 +1,13 @@
 #include "config/config_diff.h"
 
+#include <optional>
 #include <set>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "base/content_hash.h"
 #include "base/strings.h"
 #include "config/schema.h"
@@ -43,6 +46,20 @@ void AddValues(const ConfigSection& section, const std::string& prefix,
     for (const auto& [name, entry] : entries.all())
       AddValues(entry, absl::StrCat(prefix, ToAbsl(entries.name), ".", name, "."), out);
   }
+}
+
+/// "models.NAME (new)" or "(gone)" where `path` is of a model that one of two configurations lacks:
+/// its keys would be a page.
+std::optional<std::string> WholeModel(std::string_view path,
+                                      absl::Span<const ConfigChange> changes) {
+  for (const ConfigChange& change : changes) {
+    absl::string_view model = change.path;  // each has a path, which is never empty
+    if (!absl::StartsWith(model, "models.") || !absl::ConsumeSuffix(&model, ".path")) continue;
+    if (!change.before.empty() && !change.after.empty()) continue;
+    if (!path.starts_with(absl::StrCat(model, "."))) continue;
+    return absl::StrCat(model, change.before.empty() ? " (new)" : " (gone)");
+  }
+  return std::nullopt;
 }
 
 /// A file that is named as before and holds something else.
@@ -115,7 +132,9 @@ std::vector<ConfigChange> ConfigChanges(const ServerConfig& before, const Server
 absl::Status CheckLive(absl::Span<const ConfigChange> changes) {
   std::vector<std::string> fixed;
   for (const ConfigChange& change : changes) {
-    if (!change.live) fixed.push_back(change.path);
+    if (change.live) continue;
+    const std::string name = WholeModel(change.path, changes).value_or(change.path);
+    if (fixed.empty() || fixed.back() != name) fixed.push_back(name);
   }
   if (fixed.empty()) return absl::OkStatus();
   return absl::FailedPreconditionError(

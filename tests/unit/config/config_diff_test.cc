@@ -37,8 +37,10 @@ TEST(ConfigDiff, NamesEachChange) {
   EXPECT_TRUE(changes[0].live);
   EXPECT_EQ(changes[1].path, "models.chat.engine.max_batch");
   EXPECT_FALSE(changes[1].live);
-  EXPECT_THAT(CheckLive(changes).message(), HasSubstr("restart_required: models.chat.engine.max_"));
-  EXPECT_THAT(CheckLive(changes).message(), HasSubstr("models.small.path"));
+  EXPECT_EQ(CheckLive(changes).message(),
+            "restart_required: models.chat.engine.max_batch, models.small (new)");
+  EXPECT_EQ(CheckLive(ConfigChanges(after, WithModel())).message(),
+            "restart_required: models.chat.engine.max_batch, models.small (gone)");
   EXPECT_TRUE(CheckLive({changes[0]}).ok());
 }
 
