@@ -79,6 +79,8 @@ struct RequestMetrics {
   CounterHandle prompt_tokens;
   CounterHandle cached_prompt_tokens;
   CounterHandle generation_tokens;
+  CounterHandle computed_prompt_tokens;    // by source
+  CounterHandle prompt_tokens_from_cache;  // likewise
   CounterHandle success_stop;
   CounterHandle success_length;
   CounterHandle success_abort;
@@ -103,6 +105,9 @@ struct RequestMetrics {
   HistogramHandle params_max_tokens;
   HistogramHandle params_n;
 };
+
+  /// The prompt of an answered request, in tokens; `cached` of them were in the prefix cache.
+  void CountPrompt(int64_t tokens, int64_t cached) const;
 
 /// What became of spans.
 struct TraceMetrics {

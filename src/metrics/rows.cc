@@ -45,6 +45,9 @@ constexpr MetricInfo kRows[] = {
      "Prompt tokens of answered requests."},
     {"vllm:prompt_tokens_cached_total", kCounter, kEngineLabels, "",
      "Of these, found in the prefix cache."},
+    {"vllm:prompt_tokens_by_source_total", kCounter, "model_name,engine,source", "",
+     "The same prompt tokens by source: local_compute; local_cache_hit, found in the prefix cache; "
+     "external_kv_transfer, from another server: none."},
     {"vllm:generation_tokens_total", kCounter, kEngineLabels, "",
      "Generated tokens handed to clients, up to the stop."},
     {"vllm:request_success_total", kCounter, "model_name,engine,finished_reason", "",

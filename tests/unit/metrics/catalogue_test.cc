@@ -124,6 +124,22 @@ TEST(Catalogue, UnknownCodesShareOneSeries) {
   EXPECT_THAT(catalogue.Text(), HasSubstr("penstock_requests_total{code=\"200\"} 1\n"));
 }
 
+TEST(Catalogue, SourcesOfPromptTokensAddUpToAllOfThem) {
+  Catalogue catalogue("1");
+  const RequestMetrics metrics = catalogue.MakeRequestMetrics("m", 4096);
+  metrics.CountPrompt(100, 64);
+  metrics.CountPrompt(7, 0);
+  const std::string text = catalogue.Text();
+  const std::string model = "{engine=\"0\",model_name=\"m\"";
+  EXPECT_THAT(text, HasSubstr("vllm:prompt_tokens_total" + model + "} 107\n"));
+  EXPECT_THAT(text, HasSubstr("vllm:prompt_tokens_cached_total" + model + "} 64\n"));
+  for (const auto& [source, tokens] :
+       {std::pair("local_compute", 43), {"local_cache_hit", 64}, {"external_kv_transfer", 0}}) {
+    EXPECT_THAT(text, HasSubstr("vllm:prompt_tokens_by_source_total" + model + ",source=\"" +
+                                source + "\"} " + std::to_string(tokens) + "\n"));
+  }
+}
+
 TEST(Catalogue, KernelSetsThatFailedTheirSelfTestAreOne) {
   Catalogue catalogue("1");
   catalogue.SetKernelSelfTest("avx2", false);
