@@ -193,7 +193,7 @@ void RequestRig::Serve(bool chained) {
   parts.clock = &SystemClock::Get();
   parts.catalogue = &catalogue_;
   service_ = std::make_unique<GenerationService>(std::move(parts));
-  router_ = std::make_unique<Router>(access_.get());
+  router_ = std::make_unique<Router>(access_.get(), &catalogue_);
   AddOpenAiRoutes(*router_, *service_,
                   std::make_shared<IdempotencyStore>(&config_, &SystemClock::Get()));
   HttpServerOptions options;

@@ -174,6 +174,10 @@ RequestMetrics Catalogue::MakeRequestMetrics(const std::string& model_name, int3
   RequestMetrics m;
   m.prompt_tokens = MakeCounter("vllm:prompt_tokens_total", base);
   m.cached_prompt_tokens = MakeCounter("vllm:prompt_tokens_cached_total", base);
+  constexpr std::string_view kBySource = "vllm:prompt_tokens_by_source_total";
+  m.computed_prompt_tokens = MakeCounter(kBySource, with("source", "local_compute"));
+  m.prompt_tokens_from_cache = MakeCounter(kBySource, with("source", "local_cache_hit"));
+  MakeCounter(kBySource, with("source", "external_kv_transfer"));
   m.generation_tokens = MakeCounter("vllm:generation_tokens_total", base);
   m.success_stop = MakeCounter("vllm:request_success_total", with("finished_reason", "stop"));
   m.success_length = MakeCounter("vllm:request_success_total", with("finished_reason", "length"));
@@ -201,6 +205,13 @@ RequestMetrics Catalogue::MakeRequestMetrics(const std::string& model_name, int3
   m.params_n = MakeHistogram("vllm:request_params_n", base);
   MakeCounter("penstock_fallbacks_total", {{"model_name", model_name}});  // begins at 0
   return m;
+}
+
+void RequestMetrics::CountPrompt(int64_t tokens, int64_t cached) const {
+  prompt_tokens.Add(static_cast<double>(tokens));
+  cached_prompt_tokens.Add(static_cast<double>(cached));
+  computed_prompt_tokens.Add(static_cast<double>(tokens - cached));
+  prompt_tokens_from_cache.Add(static_cast<double>(cached));
 }
 
 GaugeHandle Catalogue::MakeAliasesReadable() { return MakeGauge("penstock_aliases_readable", {}); }

@@ -18,6 +18,7 @@
 #include "base/cpu_parts.h"
 #include "metrics/gpu_figures.h"
 #include "metrics/handles.h"
+#include "metrics/http_metrics.h"
 
 namespace prometheus {
 class Registry;
@@ -78,6 +79,8 @@ struct EngineMetrics {
 struct RequestMetrics {
   CounterHandle prompt_tokens;
   CounterHandle cached_prompt_tokens;
+  CounterHandle computed_prompt_tokens;    // by source
+  CounterHandle prompt_tokens_from_cache;  // likewise
   CounterHandle generation_tokens;
   CounterHandle success_stop;
   CounterHandle success_length;
@@ -102,6 +105,9 @@ struct RequestMetrics {
   HistogramHandle max_num_generation_tokens;
   HistogramHandle params_max_tokens;
   HistogramHandle params_n;
+
+  /// The prompt of an answered request, in tokens; `cached` of them were in the prefix cache.
+  void CountPrompt(int64_t tokens, int64_t cached) const;
 };
 
 /// What became of spans.
@@ -144,6 +150,9 @@ class Catalogue {
   EngineMetrics MakeEngineMetrics(const std::string& model_name);
   /// `max_context` bounds the buckets of the token histograms.
   RequestMetrics MakeRequestMetrics(const std::string& model_name, int32_t max_context);
+  /// http_*, of requests that the route of this template and method answers; empty handles for what
+  /// probes and scrapers ask.
+  HttpRouteMetrics MakeHttpRouteMetrics(const std::string& handler, const std::string& method);
   TraceMetrics MakeTraceMetrics();
   GaugeHandle MakeAliasesReadable();
   GaugeHandle MakeCertificateEnd();

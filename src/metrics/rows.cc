@@ -45,6 +45,9 @@ constexpr MetricInfo kRows[] = {
      "Prompt tokens of answered requests."},
     {"vllm:prompt_tokens_cached_total", kCounter, kEngineLabels, "",
      "Of these, found in the prefix cache."},
+    {"vllm:prompt_tokens_by_source_total", kCounter, "model_name,engine,source", "",
+     "The same prompt tokens by source: local_compute; local_cache_hit, found in the prefix cache; "
+     "external_kv_transfer, from another server: none."},
     {"vllm:generation_tokens_total", kCounter, kEngineLabels, "",
      "Generated tokens handed to clients, up to the stop."},
     {"vllm:request_success_total", kCounter, "model_name,engine,finished_reason", "",
@@ -109,6 +112,16 @@ constexpr MetricInfo kRows[] = {
      "What began as a call of a function, was none and became content."},
     {"penstock_requests_total", kCounter, "code", "",
      "Answered requests by HTTP status; 499: the client went away."},
+    {"http_requests_total", kCounter, "handler,method,status", "",
+     "HTTP requests of the public port that have ended, by the path of their route (none: no "
+     "route, or none that could be read), its method (none: another) and 2xx to 5xx; a client that "
+     "left before its answer began is 4xx. Without /health, /ready, /metrics, /metrics/lb and "
+     "/version."},
+    {"http_request_duration_seconds", kHistogram, "handler,method", ".1,.5,1",
+     "First byte of these requests to the last of the answer, or until the client left."},
+    {"http_request_duration_highr_seconds", kHistogram, "",
+     ".01,.025,.05,.075,.1,.25,.5,.75,1,1.5,2,2.5,3,3.5,4,4.5,5,7.5,10,30,60",
+     "The same of all routes together, with more buckets."},
     {"penstock_front_cpu_seconds_total", kCounter, "part", "",
      "CPU time of the threads in front of the engines, by part: http, access, json, chain (on the "
      "way in), limits, template, tokenizer, requests (what else they take), answers. gRPC's own "

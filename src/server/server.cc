@@ -243,7 +243,7 @@ absl::Status Server::Parts::StartHttp() {
   }
   progress.Begin(config.models.empty() ? "" : config.models.begin()->first, 0,
                  config.models.size());
-  boot_router = std::make_unique<Router>(&access->control());
+  boot_router = std::make_unique<Router>(&access->control(), &catalogue);
   AddBootRoutes(*boot_router, progress, &catalogue);
   if (config.server.page) AddStartPage(*boot_router);
   return http->Serve(boot_router.get());
@@ -363,7 +363,7 @@ absl::Status Server::Parts::Serve() {
   if (AuditLoop* const audit = accounts->audit(); audit != nullptr)
     parts.on_act = [audit](const OperatorAct& act) { AuditAct(*audit, act); };
   service = std::make_unique<GenerationService>(std::move(parts));
-  router = std::make_unique<Router>(&access->control());
+  router = std::make_unique<Router>(&access->control(), &catalogue);
   const auto answers = std::make_shared<IdempotencyStore>(&live, &SystemClock::Get());
   AddOpenAiRoutes(*router, *service, answers);
   AddAnthropicRoutes(*router, *service, answers);

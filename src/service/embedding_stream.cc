@@ -190,8 +190,7 @@ void EmbeddingStream::ObserveEnd(RequestRecord& record) const {
     record.queue_time = std::max(record.queue_time, usage.queue_time);
     record.prefill_time = std::max(record.prefill_time, usage.prefill_time);
   }
-  metrics.prompt_tokens.Add(static_cast<double>(record.usage.prompt_tokens));
-  metrics.cached_prompt_tokens.Add(static_cast<double>(record.usage.cached_tokens));
+  metrics.CountPrompt(record.usage.prompt_tokens, record.usage.cached_tokens);
   metrics.request_prompt_tokens.Observe(static_cast<double>(record.usage.prompt_tokens));
   metrics.e2e_latency.Observe(absl::ToDoubleSeconds(record.total_time));
 }

@@ -47,10 +47,8 @@ void ResponseStream::End() {
     }
   }
   // A request that was given up before its first token has told its client nothing.
-  if (first_token_ || (!cancelled && !error_)) {
-    metrics.prompt_tokens.Add(static_cast<double>(record.usage.prompt_tokens));
-    metrics.cached_prompt_tokens.Add(static_cast<double>(record.usage.cached_tokens));
-  }
+  if (first_token_ || (!cancelled && !error_))
+    metrics.CountPrompt(record.usage.prompt_tokens, record.usage.cached_tokens);
   if (!cancelled && !error_) ObserveEnd(record);
   RequestLog* const log = setup_.call_log != nullptr ? setup_.call_log.get() : setup_.log;
   if (log != nullptr) log->Record(record);

@@ -108,7 +108,7 @@ class Server:
         time.sleep(0.26)
         return {
             m[1]: float(m[2])
-            for m in re.finditer(r"^([a-zA-Z_:]+(?:\{[^}]*\})?) (\S+)$", self.get("/metrics"), re.M)
+            for m in re.finditer(r"^([a-zA-Z_:]+(?:\{.*\})?) (\S+)$", self.get("/metrics"), re.M)
         }
 
     def metric(self, name, **labels):

@@ -92,6 +92,10 @@ def test_a_load_is_what_the_server_counted(serve, tmp_path):
     assert run["result"]["ok"] == 12 and run["result"]["cached_tokens"] > 0
     cached = result["cached_tokens"] + run["result"]["cached_tokens"]
     server.until(lambda: server.metric("vllm:prompt_tokens_cached_total", model_name="demo") == cached)
+    by_source = {source: server.metric("vllm:prompt_tokens_by_source_total", model_name="demo", source=source)
+                 for source in ("local_compute", "local_cache_hit", "external_kv_transfer")}
+    whole = server.metric("vllm:prompt_tokens_total", model_name="demo")
+    assert by_source == {"local_compute": whole - cached, "local_cache_hit": cached, "external_kv_transfer": 0}
     # Without --pid nothing is known of the server's process.
     assert (run["result"]["server_cpu_ms_per_request"], run["result"]["server_rss_bytes"]) == (-1, -1)
 

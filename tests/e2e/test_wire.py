@@ -283,6 +283,7 @@ def test_the_metrics_page_has_the_names_of_the_contract(demo):
         "vllm:engine_sleep_state",
         "vllm:prompt_tokens_total",
         "vllm:prompt_tokens_cached_total",
+        "vllm:prompt_tokens_by_source_total",
         "vllm:generation_tokens_total",
         "vllm:request_success_total",
         "vllm:num_preemptions_total",
@@ -293,6 +294,8 @@ def test_the_metrics_page_has_the_names_of_the_contract(demo):
         "vllm:e2e_request_latency_seconds_bucket",
         "vllm:iteration_tokens_total_bucket",
         "penstock_step_seconds_bucket",
+        "http_requests_total",
+        "http_request_duration_seconds_bucket",
         "penstock_build_info",
     ):
         assert name in page, name

@@ -19,7 +19,7 @@ struct HttpTalk : Talk {
                     std::vector<std::string> cors_origins = {}, AddRoutes add = AddOpenAiRoutes,
                     const RecentErrors* errors = nullptr)
       : Talk(std::move(script), limits, std::move(keys), &SystemClock::Get(), errors),
-        router(access.get()) {
+        router(access.get(), &catalogue) {
     ServerConfig with_origins = *config.Get();
     with_origins.server.cors_origins = std::move(cors_origins);
     config.Set(std::move(with_origins));

@@ -90,6 +90,24 @@ VLLM = [
       for bound in ("0.1", "0.25", "0.5", "0.75", "1.0", "2.5", "5.0", "10.0")),
     *(f'count(vllm:request_time_per_output_token_seconds_bucket{{model_name="demo", le="{bound}"}})'
       for bound in ("0.025", "0.05", "0.075", "0.1", "0.15", "0.2", "0.3", "0.5")),
+    # Prompt tokens by where they came from, and what the web framework counts.
+    *(f'sum(rate(vllm:prompt_tokens_by_source_total{{model_name="demo",source="{source}"}}[$__rate_interval]))'
+      for source in ("local_compute", "local_cache_hit")),
+    f"sum by (source) (rate(vllm:prompt_tokens_by_source_total{MODEL}[$__rate_interval]))",
+    "sum by (handler, method) (rate(http_requests_total[$__rate_interval]))",
+    "sum(increase(http_requests_total[$__rate_interval])) by (status)",
+    *(f'sum(rate(http_requests_total{{handler="/v1/completions",method="POST",status="{status}"}}[$__rate_interval]))'
+      for status in ("2xx", "4xx", "5xx")),
+    'sum(rate(http_requests_total{status=~"5.."}[$__rate_interval])) / '
+    "sum(rate(http_requests_total[$__rate_interval]))",
+    'sum(rate(http_requests_total{status!~"2..|3.."}[$__rate_interval]))',
+    "sum(rate(http_request_duration_seconds_sum[$__rate_interval])) by (handler) / "
+    "sum(rate(http_request_duration_seconds_count[$__rate_interval])) by (handler)",
+    "histogram_quantile(0.9, sum by (le, handler) (rate(http_request_duration_seconds_bucket[$__rate_interval])))",
+    *('sum(rate(http_request_duration_seconds_bucket{handler="/v1/completions",'
+      f'le="{bound}"}}[$__rate_interval]))' for bound in ("1.0", "+Inf")),
+    *(f"histogram_quantile({q}, sum by (le) (rate(http_request_duration_highr_seconds_bucket[$__rate_interval])))"
+      for q in (0.5, 0.95, 0.99)),
 ]
 
 

@@ -290,6 +290,7 @@ void Connection::BeginAnswer() {
   settings.request_id = request.request_id;
   settings.closing = &shared.closing;
   settings.on_answer = &shared.options.on_answer;
+  settings.began = request_began_;
   settings.flush = [self = shared_from_this()] {
     asio::post(self->socket_.get_executor(), [self] { self->Flush(); });
   };
@@ -311,8 +312,11 @@ void Connection::Refuse(int status, std::string_view message) {
   out_ += body;
   parser_.reset();
   close_after_send_ = true;
-  const auto& on_answer = loop_->shared().options.on_answer;
-  if (on_answer) on_answer(status);
+  const HttpShared& shared = loop_->shared();
+  if (shared.options.on_answer) shared.options.on_answer(status);
+  const Router* router = shared.router;
+  router->unread().Count(status,
+                         absl::FromChrono(std::chrono::steady_clock::now() - request_began_));
   Flush();
 }
 

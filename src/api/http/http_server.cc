@@ -160,6 +160,8 @@ class HttpServer::Core {
       socket.write_some(asio::buffer(answer), error);
     socket.shutdown(StreamSocket::shutdown_send, error);
     if (shared_.options.on_answer) shared_.options.on_answer(503);
+    const Router* router = shared_.router;
+    router->unread().Count(503, absl::ZeroDuration());
   }
 
   HttpShared shared_;

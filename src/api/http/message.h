@@ -22,6 +22,7 @@ namespace penstock {
 
 struct HttpRequest;
 struct HttpResponse;
+struct HttpRouteMetrics;
 
 /// How an API writes an error: fills in body and headers of a response whose status is set. `param`
 /// empty: no field is at fault.
@@ -79,6 +80,8 @@ class HttpExchange {
  public:
   virtual ~HttpExchange() = default;
   virtual HttpRequest& request() = 0;
+  /// Where the request is counted when it ends; outlives the exchange. Before anything is answered.
+  virtual void CountAs(const HttpRouteMetrics&) {}
   virtual void Respond(HttpResponse response) = 0;
   /// A body of unknown length; leaves together with what is written at once after it.
   virtual void StartStream(std::string_view content_type, const HttpHeaders& headers) = 0;

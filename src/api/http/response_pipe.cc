@@ -5,11 +5,18 @@
 #include "api/http/content_encoding.h"
 #include "api/http/json_text.h"
 #include "api/http/response_head.h"
+#include "metrics/http_metrics.h"
 
 namespace penstock {
 
 bool ResponsePipe::WantsClose() const {
   return !settings_.keep_alive || close_ || (settings_.closing != nullptr && *settings_.closing);
+}
+
+// When the request ends, with the lock held.
+void ResponsePipe::Count(int status) const {
+  if (metrics_ == nullptr) return;
+  metrics_->Count(status, absl::FromChrono(std::chrono::steady_clock::now() - settings_.began));
 }
 
 // Releases the lock.
@@ -19,6 +26,11 @@ void ResponsePipe::FlushSoon(std::unique_lock<std::mutex>& lock) {
   const std::function<void()> flush = settings_.flush;
   lock.unlock();
   if (flush) flush();
+}
+
+void ResponsePipe::CountAs(const HttpRouteMetrics& metrics) {
+  std::lock_guard lock(mutex_);
+  metrics_ = &metrics;
 }
 
 void ResponsePipe::Respond(HttpResponse response) {
@@ -43,6 +55,7 @@ void ResponsePipe::Respond(HttpResponse response) {
   if (!settings_.head_only) ready_ += response.body;
   if (settings_.on_answer != nullptr && *settings_.on_answer)
     (*settings_.on_answer)(response.status);
+  Count(response.status);
   FlushSoon(lock);
 }
 
@@ -88,6 +101,7 @@ void ResponsePipe::EndStream(bool close) {
   state_ = State::kEnded;
   close_ = close || WantsClose();
   if (!settings_.http_1_0) ready_ += "0\r\n\r\n";
+  Count(200);
   FlushSoon(lock);
 }
 
@@ -171,6 +185,7 @@ void ResponsePipe::Gone(CancelReason reason) {
     } else {
       if (!started_ && settings_.on_answer != nullptr && *settings_.on_answer)
         (*settings_.on_answer)(499);
+      Count(started_ ? 200 : 499);
       state_ = State::kGone;
       gone_reason_ = reason;
     }

@@ -28,10 +28,12 @@ class ResponsePipe {
     HttpHeaders headers;  // of every answer
     const std::atomic<bool>* closing = nullptr;
     const std::function<void(int)>* on_answer = nullptr;
-    std::function<void()> flush;  // asks the connection to Take; any thread
+    std::chrono::steady_clock::time_point began;  // of the request
+    std::function<void()> flush;                  // asks the connection to Take; any thread
   };
   explicit ResponsePipe(Settings settings) : settings_(std::move(settings)) {}
 
+  void CountAs(const HttpRouteMetrics& metrics);
   void Respond(HttpResponse response);
   void AddHeader(std::string name, std::string value);
   void StartStream(std::string_view content_type, const HttpHeaders& headers);
@@ -56,9 +58,11 @@ class ResponsePipe {
   enum class State : uint8_t { kWaiting, kStreaming, kEnded, kGone };
   void FlushSoon(std::unique_lock<std::mutex>& lock);
   bool WantsClose() const;
+  void Count(int status) const;
 
   Settings settings_;
-  mutable std::mutex mutex_;  // guards from here
+  mutable std::mutex mutex_;                   // guards from here
+  const HttpRouteMetrics* metrics_ = nullptr;  // null: not counted
   State state_ = State::kWaiting;
   bool started_ = false;
   bool close_ = false;
@@ -79,6 +83,7 @@ class LiveExchange final : public HttpExchange {
       : request_(std::move(request)), pipe_(std::move(pipe)) {}
   ~LiveExchange() override { pipe_->Abandon(); }
   HttpRequest& request() override { return request_; }
+  void CountAs(const HttpRouteMetrics& metrics) override { pipe_->CountAs(metrics); }
   void Respond(HttpResponse response) override { pipe_->Respond(std::move(response)); }
   void AddHeader(std::string name, std::string value) override {
     pipe_->AddHeader(std::move(name), std::move(value));

@@ -1,6 +1,7 @@
 #include "api/http/router.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -8,11 +9,19 @@
 #include "api/http/json_text.h"
 #include "base/cpu_parts.h"
 #include "base/strings.h"
+#include "metrics/catalogue.h"
 #include "service/call_error.h"
 
 namespace penstock {
 
 namespace {
+
+constexpr std::string_view kCountedMethods[] = {"GET", "POST", "DELETE", "none"};
+
+/// HEAD is asked of the route of GET.
+std::string_view RoutedMethod(const HttpRequest& request) {
+  return request.method == "HEAD" ? "GET" : std::string_view(request.method);
+}
 
 Caller CallerOf(const HttpRequest& request) {
   return {request.credential,       request.peer,
@@ -41,19 +50,28 @@ void RespondError(HttpExchange& exchange, int status, std::string_view message,
   exchange.Respond(std::move(response));
 }
 
+Router::Router(const AccessControl* control, Catalogue* catalogue)
+    : control_(*control), catalogue_(catalogue) {
+  static_assert(std::size(kCountedMethods) == std::tuple_size_v<decltype(unrouted_)>);
+  if (catalogue == nullptr) return;
+  for (size_t i = 0; i < unrouted_.size(); ++i)
+    unrouted_[i] = catalogue->MakeHttpRouteMetrics("none", std::string(kCountedMethods[i]));
+}
+
 void Router::Add(std::string method, std::string path, RouteAccess access, Endpoint endpoint,
                  ErrorForm error_form) {
+  HttpRouteMetrics metrics;
+  if (catalogue_ != nullptr) metrics = catalogue_->MakeHttpRouteMetrics(path, method);
   const size_t brace = path.find('{');
   const bool has_argument = brace != std::string::npos;
   std::string suffix = has_argument ? path.substr(path.find('}', brace) + 1) : "";
   if (has_argument) path.resize(brace);
   routes_.push_back({std::move(method), std::move(path), has_argument, std::move(suffix), access,
-                     std::move(endpoint), error_form});
+                     std::move(endpoint), error_form, metrics});
 }
 
 const Router::Route* Router::Find(HttpRequest& request, std::string* allowed) const {
-  const std::string_view method =
-      request.method == "HEAD" ? "GET" : std::string_view(request.method);
+  const std::string_view method = RoutedMethod(request);
   const std::string_view path = request.path;
   const Route* form = nullptr;
   for (const Route& route : routes_) {
@@ -76,6 +94,11 @@ const Router::Route* Router::Find(HttpRequest& request, std::string* allowed) co
   return nullptr;
 }
 
+const HttpRouteMetrics& Router::Unrouted(std::string_view method) const {
+  const auto* const end = std::end(kCountedMethods) - 1;
+  return unrouted_[std::find(std::begin(kCountedMethods), end, method) - kCountedMethods];
+}
+
 bool Router::Refuses(HttpRequest& head) const {
   std::string allowed;
   const Route* route = Find(head, &allowed);
@@ -88,6 +111,7 @@ void Router::Serve(std::shared_ptr<HttpExchange> exchange) const {
   HttpRequest& request = exchange->request();
   std::string allowed;
   const Route* route = Find(request, &allowed);
+  exchange->CountAs(route != nullptr ? route->metrics : Unrouted(RoutedMethod(request)));
   if (request.wrong_host) {
     return RespondError(
         *exchange, 421,

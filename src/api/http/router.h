@@ -3,6 +3,7 @@
 // Threads: immutable once the server runs.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <memory>
 #include <string>
@@ -11,16 +12,20 @@
 
 #include "access/access_control.h"
 #include "api/http/message.h"
+#include "metrics/http_metrics.h"
 
 namespace penstock {
+
+class Catalogue;
 
 /// Called on an I/O thread: must not block, so anything long is handed to a text worker.
 using Endpoint = std::function<void(std::shared_ptr<HttpExchange>)>;
 
 class Router {
  public:
-  /// `control` judges callers and outlives the router.
-  explicit Router(const AccessControl* control) : control_(*control) {}
+  /// `control` judges callers and outlives the router; so does `catalogue`, which counts requests
+  /// by route; null: nobody counts them.
+  explicit Router(const AccessControl* control, Catalogue* catalogue = nullptr);
   /// `path`: exact, or with a segment {name} that stands for all the rest, or for all up to what
   /// follows it. Of two forms that fit a path the one that was added first counts.
   /// `error_form`: of what is refused under this path; null: OpenAI's.
@@ -32,6 +37,8 @@ class Router {
   void Serve(std::shared_ptr<HttpExchange> exchange) const;
   /// Whether Serve would refuse a request with this head, whatever its body.
   bool Refuses(HttpRequest& head) const;
+  /// Where what never became a request is counted.
+  const HttpRouteMetrics& unread() const { return unrouted_.back(); }
 
  private:
   struct Route {
@@ -41,10 +48,14 @@ class Router {
     RouteAccess access;
     Endpoint endpoint;
     ErrorForm error_form = nullptr;
+    HttpRouteMetrics metrics;
   };
   const Route* Find(HttpRequest& request, std::string* allowed) const;
+  const HttpRouteMetrics& Unrouted(std::string_view method) const;
 
   const AccessControl& control_;
+  Catalogue* const catalogue_;
+  std::array<HttpRouteMetrics, 4> unrouted_;  // in the order of kCountedMethods
   std::vector<Route> routes_;
   Endpoint fallback_;
 };

@@ -55,6 +55,7 @@ TEST(Catalogue, EveryRowAppearsInTheTextOnceAllHandlesAreMade) {
   catalogue.MakeRequestMetrics("m", 4096);
   catalogue.MakeAccountMetrics();
   catalogue.MakeTenantMetrics("clinic");
+  catalogue.MakeHttpRouteMetrics("/v1/models/{id}", "GET");
   catalogue.SetCacheConfig(
       "m", {.block_size = 16, .num_blocks = 10, .prefix_cache = true, .kv_dtype = "float32"});
   catalogue.SetKernelSelfTest("avx2", false);
@@ -122,6 +123,50 @@ TEST(Catalogue, UnknownCodesShareOneSeries) {
   catalogue.CountRequest(200);
   EXPECT_THAT(catalogue.Text(), HasSubstr("penstock_requests_total{code=\"other\"} 1\n"));
   EXPECT_THAT(catalogue.Text(), HasSubstr("penstock_requests_total{code=\"200\"} 1\n"));
+}
+
+TEST(Catalogue, ARequestOfARouteIsCountedByTheClassOfItsStatus) {
+  Catalogue catalogue("1");
+  const HttpRouteMetrics route = catalogue.MakeHttpRouteMetrics("/v1/models/{id}", "GET");
+  for (int status : {200, 204, 304, 404, 499, 503, 700}) route.Count(status, absl::Seconds(status));
+  route.Count(400, absl::Milliseconds(100));
+  catalogue.MakeHttpRouteMetrics("none", "POST").Count(404, absl::Milliseconds(101));
+  const std::string text = catalogue.Text();
+  const std::string labels = "{handler=\"/v1/models/{id}\",method=\"GET\"";
+  for (const auto& [status, count] : {std::pair("2xx", 2), {"3xx", 1}, {"4xx", 3}, {"5xx", 2}}) {
+    EXPECT_THAT(text, HasSubstr("http_requests_total" + labels + ",status=\"" + status + "\"} " +
+                                std::to_string(count) + "\n"));
+  }
+  for (const auto& [bound, count] : {std::pair("0.1", 1), {"0.5", 1}, {"1.0", 1}, {"+Inf", 8}}) {
+    EXPECT_THAT(text, HasSubstr("http_request_duration_seconds_bucket" + labels + ",le=\"" + bound +
+                                "\"} " + std::to_string(count) + "\n"));
+  }
+  EXPECT_THAT(text, HasSubstr("http_request_duration_highr_seconds_bucket{le=\"0.1\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("http_request_duration_highr_seconds_bucket{le=\"0.25\"} 2\n"));
+  EXPECT_THAT(text, HasSubstr("http_request_duration_highr_seconds_count 9\n"));
+}
+
+TEST(Catalogue, WhatProbesAskIsNotCountedByRoute) {
+  Catalogue catalogue("1");
+  for (const char* path : {"/health", "/ready", "/metrics", "/metrics/lb", "/version"})
+    catalogue.MakeHttpRouteMetrics(path, "GET").Count(200, absl::ZeroDuration());
+  EXPECT_THAT(catalogue.Text(), Not(HasSubstr("http_requests_total")));
+}
+
+TEST(Catalogue, SourcesOfPromptTokensAddUpToAllOfThem) {
+  Catalogue catalogue("1");
+  const RequestMetrics metrics = catalogue.MakeRequestMetrics("m", 4096);
+  metrics.CountPrompt(100, 64);
+  metrics.CountPrompt(7, 0);
+  const std::string text = catalogue.Text();
+  const std::string model = "{engine=\"0\",model_name=\"m\"";
+  EXPECT_THAT(text, HasSubstr("vllm:prompt_tokens_total" + model + "} 107\n"));
+  EXPECT_THAT(text, HasSubstr("vllm:prompt_tokens_cached_total" + model + "} 64\n"));
+  for (const auto& [source, tokens] :
+       {std::pair("local_compute", 43), {"local_cache_hit", 64}, {"external_kv_transfer", 0}}) {
+    EXPECT_THAT(text, HasSubstr("vllm:prompt_tokens_by_source_total" + model + ",source=\"" +
+                                source + "\"} " + std::to_string(tokens) + "\n"));
+  }
 }
 
 TEST(Catalogue, KernelSetsThatFailedTheirSelfTestAreOne) {
