@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "backend/cpu/kernels.h"
+
 namespace penstock {
 namespace {
 
@@ -25,6 +27,15 @@ struct NothingAhead {
   inline __attribute__((always_inline)) void Fetch(int64_t) const {}
   void Skip(int64_t) {}
 };
+
+/// Asks for the outputs of rows [row, row + rows), which will be written when the sums are whole.
+inline void FetchOutputs(const GemmPanelArgs& a, int64_t row, int64_t rows) {
+  const int64_t element = a.bf16 ? 2 : 4;
+  for (int64_t r = row; r < row + rows; ++r) {
+    const char* y = static_cast<const char*>(a.y) + r * a.y_stride * element;
+    for (int64_t at = 0; at < a.n * element; at += kLineBytes) __builtin_prefetch(y + at, 1);
+  }
+}
 
 /// Tiles for m rows of at most `most` each: not fewer than take all lines of the next units.
 inline int64_t NumTiles(int64_t m, int64_t most, int64_t unit_lines) {

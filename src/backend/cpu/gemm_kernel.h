@@ -189,6 +189,7 @@ void GemmSums(const GemmPanelArgs& a, const X* x, int64_t x_stride, const Part& 
         GemmRows(rows, x + row * x_stride + k, x_stride, panel, depth, a.sums + row * kPanelRows,
                  k == 0, ahead);
       };
+      if (num_tiles > 1 && k + depth == a.k) FetchOutputs(a, row, rows);
       if (kFetches && num_tiles > 1 && tile < kUnitLines) {
         multiply(Ahead{next + tile * (depth / 2) * kLineBytes});
       } else {

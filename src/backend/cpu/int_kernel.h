@@ -448,6 +448,7 @@ void IntegerSumsOf(const GemmPanelArgs& a) {
                        b.num_units * kPanelRows * kUnitBytes + b.num_groups * a.codes.group_gap;
     for (int64_t tile = 0, row = 0; tile < num_tiles; ++tile) {
       const int64_t rows = (a.m - row + num_tiles - tile - 1) / (num_tiles - tile);
+      if (num_tiles > 1 && b.last) FetchOutputs(a, row, rows);
       if (num_tiles > 1 && tile < kUnitLines) {
         IntegerRows<kBits>(a, row, rows, b, Ahead{next + tile * b.num_units * kLineBytes});
       } else {
