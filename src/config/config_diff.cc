@@ -48,15 +48,16 @@ void AddValues(const ConfigSection& section, const std::string& prefix,
   }
 }
 
-/// "models.NAME (new)" or "(gone)" where `path` is of a model that one of two configurations lacks:
+/// "models.NAME (new)" or "(gone)" where `of` is of a model that one of two configurations lacks:
 /// its keys would be a page.
-std::optional<std::string> WholeModel(std::string_view path,
+std::optional<std::string> WholeModel(const ConfigChange& of,
                                       absl::Span<const ConfigChange> changes) {
+  if (!of.before.empty() && !of.after.empty()) return std::nullopt;
   for (const ConfigChange& change : changes) {
     absl::string_view model = change.path;  // each has a path, which is never empty
     if (!absl::StartsWith(model, "models.") || !absl::ConsumeSuffix(&model, ".path")) continue;
     if (!change.before.empty() && !change.after.empty()) continue;
-    if (!path.starts_with(absl::StrCat(model, "."))) continue;
+    if (!of.path.starts_with(absl::StrCat(model, "."))) continue;
     return absl::StrCat(model, change.before.empty() ? " (new)" : " (gone)");
   }
   return std::nullopt;
@@ -133,7 +134,7 @@ absl::Status CheckLive(absl::Span<const ConfigChange> changes) {
   std::vector<std::string> fixed;
   for (const ConfigChange& change : changes) {
     if (change.live) continue;
-    const std::string name = WholeModel(change.path, changes).value_or(change.path);
+    const std::string name = WholeModel(change, changes).value_or(change.path);
     if (fixed.empty() || fixed.back() != name) fixed.push_back(name);
   }
   if (fixed.empty()) return absl::OkStatus();

@@ -4,8 +4,6 @@
 // Threads: any, on disjoint outputs.
 #pragma once
 
-#include <algorithm>
-
 #include "backend/cpu/ahead.h"
 #include "backend/cpu/code_kernel.h"
 #include "backend/cpu/kernels.h"
@@ -436,7 +434,8 @@ void IntegerSumsOf(const GemmPanelArgs& a) {
   if (num_tiles > 1 && num_groups == 1) {
     units = kBlockUnits;
   } else if (num_tiles > 1) {
-    groups = std::max<int64_t>(1, kBlockUnits * UnitColumns(kBits) / a.codes.group);
+    groups = kBlockUnits * UnitColumns(kBits) / a.codes.group;
+    if (groups == 0) groups = 1;
     units = groups * a.codes.group / UnitColumns(kBits);
   }
   UnitBlock b;

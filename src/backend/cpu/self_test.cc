@@ -215,10 +215,10 @@ void MultiplyRow(const float* x, int64_t k, int64_t group, const std::vector<int
 
 /// Bit for bit, at the ends of the codes' range, with a short last group, over several blocks of
 /// columns, for one row and many.
-bool IntegersAgree(const CpuKernels& kernels, int bits, int64_t group) {
+bool IntegersAgree(const CpuKernels& kernels, int bits, int64_t group, int64_t gap) {
   constexpr int64_t kRows = 23;
-  constexpr int64_t kColumns = 587;
-  constexpr int64_t kStride = 592;
+  constexpr int64_t kColumns = 1099;
+  constexpr int64_t kStride = 1104;
   const int64_t num_groups = (kColumns + group - 1) / group;
   const int64_t n = kernels.panel_rows;
   uint32_t state = 8;
@@ -230,6 +230,9 @@ bool IntegersAgree(const CpuKernels& kernels, int bits, int64_t group) {
   for (uint8_t& code : codes) {
     code = Pseudo(state) > 0.8f ? 0 : static_cast<uint8_t>(Pseudo(state) * 128 + 128);
   }
+  std::vector<uint8_t> spread(codes.size() + num_groups * gap);
+  const int64_t group_bytes = CodeUnits(bits, group) * n * kUnitBytes;
+  for (size_t i = 0; i < codes.size(); ++i) spread[i + i / group_bytes * gap] = codes[i];
   std::vector<int8_t> q(kRows * kStride);
   std::vector<float> x_scales(kRows * num_groups), sums(kRows * n + 16);
   std::vector<int32_t> x_sums(kRows * num_groups), starts(kRows * num_groups);
@@ -238,7 +241,8 @@ bool IntegersAgree(const CpuKernels& kernels, int bits, int64_t group) {
   GemmPanelArgs a;
   a.format = bits == 4 ? WeightFormat::kCodes4 : WeightFormat::kCodes8;
   a.k = kColumns;
-  a.codes.codes = codes.data();
+  a.codes.codes = spread.data();
+  a.codes.group_gap = gap;
   a.codes.scales = scales.data();
   a.codes.offsets = offsets.data();
   a.codes.scales_stride = n * static_cast<int64_t>(sizeof(float));
@@ -270,8 +274,9 @@ bool IntegersAgree(const CpuKernels& kernels, int bits, int64_t group) {
 
 bool AllIntegersAgree(const CpuKernels& kernels) {
   for (const int bits : {4, 8}) {
-    for (const int64_t group : {32, 128, 320, 587}) {
-      if (!IntegersAgree(kernels, bits, group)) return false;
+    for (const int64_t group : {32, 128, 320, 1099}) {
+      const int64_t gap = group == 128 ? 0 : 64;
+      if (!IntegersAgree(kernels, bits, group, gap)) return false;
     }
   }
   return true;

@@ -41,6 +41,13 @@ TEST(ConfigDiff, NamesEachChange) {
             "restart_required: models.chat.engine.max_batch, models.small (new)");
   EXPECT_EQ(CheckLive(ConfigChanges(after, WithModel())).message(),
             "restart_required: models.chat.engine.max_batch, models.small (gone)");
+  ServerConfig dotted;
+  dotted.models["chat.2"].path = "models/chat.2";
+  ServerConfig both = dotted;
+  both.models["chat.2"].engine.max_batch = 8;
+  both.models["chat"].path = "models/chat";
+  EXPECT_THAT(CheckLive(ConfigChanges(dotted, both)).message(),
+              HasSubstr("models.chat.2.engine.max_batch"));
   EXPECT_TRUE(CheckLive({changes[0]}).ok());
 }
 
