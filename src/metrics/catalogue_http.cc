@@ -14,9 +14,13 @@ constexpr int kFirstClass = 2, kLastClass = 5;  // 2xx to 5xx
 
 }  // namespace
 
-void HttpRouteMetrics::Count(int status, absl::Duration time) const {
+void HttpRouteMetrics::CountUnread(int status) const {
   requests[static_cast<size_t>(std::clamp(status / 100, kFirstClass, kLastClass) - kFirstClass)]
       .Add();
+}
+
+void HttpRouteMetrics::Count(int status, absl::Duration time) const {
+  CountUnread(status);
   const double elapsed = absl::ToDoubleSeconds(time);
   seconds.Observe(elapsed);
   seconds_of_all.Observe(elapsed);

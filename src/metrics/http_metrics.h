@@ -17,6 +17,8 @@ struct HttpRouteMetrics {
 
   /// One request that has ended: answered with `status` (200 to 599), `time` after it began.
   void Count(int status, absl::Duration time) const;
+  /// One that was refused before it was a request, and took no time that would tell anything.
+  void CountUnread(int status) const;
 };
 
 }  // namespace penstock

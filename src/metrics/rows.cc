@@ -118,7 +118,8 @@ constexpr MetricInfo kRows[] = {
      "left before its answer began is 4xx. Without /health, /ready, /metrics, /metrics/lb and "
      "/version."},
     {"http_request_duration_seconds", kHistogram, "handler,method", ".1,.5,1",
-     "First byte of these requests to the last of the answer, or until the client left."},
+     "First byte of these requests until their answer was whole, or the client left; without what "
+     "was refused before it was a request."},
     {"http_request_duration_highr_seconds", kHistogram, "",
      ".01,.025,.05,.075,.1,.25,.5,.75,1,1.5,2,2.5,3,3.5,4,4.5,5,7.5,10,30,60",
      "The same of all routes together, with more buckets."},

@@ -315,8 +315,7 @@ void Connection::Refuse(int status, std::string_view message) {
   const HttpShared& shared = loop_->shared();
   if (shared.options.on_answer) shared.options.on_answer(status);
   const Router* router = shared.router;
-  router->unread().Count(status,
-                         absl::FromChrono(std::chrono::steady_clock::now() - request_began_));
+  router->unread().CountUnread(status);
   Flush();
 }
 

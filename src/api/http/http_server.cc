@@ -161,7 +161,7 @@ class HttpServer::Core {
     socket.shutdown(StreamSocket::shutdown_send, error);
     if (shared_.options.on_answer) shared_.options.on_answer(503);
     const Router* router = shared_.router;
-    router->unread().Count(503, absl::ZeroDuration());
+    router->unread().CountUnread(503);
   }
 
   HttpShared shared_;
