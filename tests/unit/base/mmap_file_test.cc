@@ -4,7 +4,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <chrono>
 #include <filesystem>
 
@@ -120,8 +119,10 @@ TEST(MmapFile, InUseForGoodEndsTheProcess) {
     _exit(SumOf(*file) != 0 ? 1 : 2);
   }
   close(ends[1]);
-  std::string said(1000, '\0');
-  said.resize(std::max<ssize_t>(0, read(ends[0], said.data(), said.size())));
+  std::string said;  // which comes in pieces
+  char piece[1000];
+  for (ssize_t size; (size = read(ends[0], piece, sizeof piece)) > 0;)
+    said.append(piece, static_cast<size_t>(size));
   close(ends[0]);
   int status = 0;
   ASSERT_EQ(waitpid(child, &status, 0), child);
