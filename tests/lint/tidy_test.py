@@ -84,6 +84,12 @@ def main():
             expect(code == 1 and "many/fault.cc:1:" in text, "a fault among several files:", code, text)
             code, text = repository.looks("one.cc", "other.cc")
             expect(code == 0, "two files' own names are at odds:", text)
+            repository.commit(many__device_h='#include "kernels/runtime.h"\n',
+                              many__device_cc='#include "many/device.h"\ndouble Half(int a) { return a / 2; }')
+            (repository.folder / "kernels").mkdir()
+            (repository.folder / "kernels/runtime.h").write_text("#include <no_toolkit.h>\n")
+            code, text = repository.looks("one.cc", "device.cc")
+            expect(code == 0 and "no CUDA toolkit: src/many/device.cc" in text, "a toolkit is missing:", text)
         shutil.rmtree(repository.folder / ".git")
         expect(len(repository.chosen()) == 10, "without a history:", repository.chosen())
 

@@ -176,7 +176,7 @@ template <class X, class Part>
 void GemmSums(const GemmPanelArgs& a, const X* x, int64_t x_stride, const Part& part) {
   constexpr bool kFetches = __is_same(X, uint16_t);  // two columns are a unit
   constexpr int64_t kUnitLines = kFetches ? kPanelRows * 4 / kLineBytes : 0;
-  constexpr int64_t kDepth = kFetches ? 128 : kGemmDepth;
+  constexpr int64_t kDepth = kFetches ? kGemmDepth / 2 : kGemmDepth;  // L1 holds the next part too
   const int64_t num_tiles = NumTiles(a.m, kMaxTileRows, kUnitLines);
   for (int64_t k = 0; k < a.k || k == 0; k += kDepth) {
     const int64_t depth = a.k - k < kDepth ? a.k - k : kDepth;
