@@ -276,19 +276,42 @@ CachedUnit<Kv> UnitAt(const AttentionTileArgs& a, int base) {
   return unit;
 }
 
+/// Asks for a unit that is read soon: blocks lie anywhere, and each is too short for the processor to
+/// guess what follows. Inlined, or the compiler leaves out what seems to do nothing.
+template <class Kv>
+inline __attribute__((always_inline)) void FetchUnit(const AttentionTileArgs& a, int base) {
+  constexpr int64_t kLine = 64;  // bytes
+  const CachedUnit<Kv> unit = UnitAt<Kv>(a, base);
+  const auto bytes = static_cast<int64_t>(kUnit * sizeof(Kv)) * a.head_dim;
+  for (int64_t i = 0; i < bytes; i += kLine) {
+    __builtin_prefetch(reinterpret_cast<const char*>(unit.keys) + i);
+    if (a.kv_stride > 0) __builtin_prefetch(reinterpret_cast<const char*>(unit.values) + i);
+  }
+  __builtin_prefetch(unit.k_scales);
+  __builtin_prefetch(unit.v_scales);
+}
+
 /// Walks the spans that the tile sees; read(unit, index, span) says where unit `index` of the span
 /// lies.
 template <class P, class T, class Kv, class Read>
 void WalkSpans(const AttentionTileArgs& a, float* scratch, const Read& read) {
-  const TileState<P> s = StartTile<P, T>(a, scratch);
   const int last = (a.visible > 0 ? a.visible : a.position_begin + a.num_rows) - 1;
   const int first =
       a.window > 0 && a.position_begin >= a.window ? a.position_begin - a.window + 1 : 0;
-  for (int base = first / kAttentionSpan * kAttentionSpan; base <= last; base += kAttentionSpan) {
+  const int begin = first / kAttentionSpan * kAttentionSpan;
+  // Of many vectors, and of float32, the products take longer than the memory.
+  const bool waits = sizeof(Kv) < sizeof(float) && a.num_rows * a.group <= kLanes;
+  const auto fetch = [&](int at) __attribute__((always_inline)) {
+    if (waits && at <= last && at + kUnit > first) FetchUnit<Kv>(a, at);
+  };
+  for (int u = 0; u < kSpanUnits; ++u) fetch(begin + u * kUnit);
+  const TileState<P> s = StartTile<P, T>(a, scratch);
+  for (int base = begin; base <= last; base += kAttentionSpan) {
     const int num_units = std::min(kSpanUnits, (last - base) / kUnit + 1);
     Span<P> span;
     for (int u = 0; u < num_units; ++u) {
       if (base + u * kUnit + kUnit <= first) continue;  // nobody sees it, and it may be gone
+      fetch(base + kAttentionSpan + u * kUnit);
       const CachedUnit<Kv> unit = UnitAt<Kv>(a, base + u * kUnit);
       span.k_scales[u] = unit.k_scales;
       span.v_scales[u] = unit.v_scales;
