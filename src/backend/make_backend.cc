@@ -172,6 +172,14 @@ absl::StatusOr<std::unique_ptr<Collective>> MakeCollective(absl::Span<Device* co
 #endif
 }
 
+std::string_view BuiltCuda() {
+#if defined(PENSTOCK_HAVE_CUDA)
+  return PENSTOCK_HAVE_CUDA;
+#else
+  return "no";
+#endif
+}
+
 int64_t HeldBytes() {
   int64_t bytes = HeldHostBytes();
 #if defined(PENSTOCK_HAVE_CUDA)

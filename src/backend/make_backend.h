@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -55,6 +56,9 @@ std::string DeviceOfRank(const std::string& device, int32_t rank);
 /// they have with each other; the emulated device's have more.
 absl::StatusOr<std::unique_ptr<Collective>> MakeCollective(absl::Span<Device* const> ranks,
                                                            absl::Duration patience);
+
+/// The CUDA toolkit that this build was compiled with, as "13.0"; "no": none.
+std::string_view BuiltCuda();
 
 /// Bytes of all devices' buffers that this process holds.
 int64_t HeldBytes();

@@ -30,8 +30,8 @@ int RunCommand(int argc, char** argv) {
   AddInspectCommand(app, exit_code);
   AddTextCommands(app, exit_code);
   app.add_subcommand("version", "Print the version and the CPU kernels' speed")->callback([] {
-    std::printf("penstock %s\ncommit: %s\ngrpc: %s\n", PENSTOCK_VERSION, BuildCommit(),
-                PENSTOCK_HAVE_GRPC ? "yes" : "no");
+    std::printf("penstock %s\ncommit: %s\ngrpc: %s\ncuda: %s\n", PENSTOCK_VERSION, BuildCommit(),
+                PENSTOCK_HAVE_GRPC ? "yes" : "no", std::string(BuiltCuda()).c_str());
     for (const CpuKernelSpeed& set : CpuKernelSpeeds()) {
       if (set.agrees) {
         const std::string bf16 =

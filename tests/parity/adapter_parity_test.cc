@@ -37,6 +37,7 @@ std::unique_ptr<LoadedModel> LoadFamily(const std::string& name, WorkerPool* poo
                    ReadJsonFile(CaseDir(name) + "/case.json")["family"].get<std::string>();
   load.weights = "formula";
   load.pool = pool;
+  load.deterministic = "strict";  // every way gives equal bits
   auto model = LoadModel(load);
   if (absl::IsUnavailable(model.status())) return nullptr;
   EXPECT_TRUE(model.ok()) << model.status();

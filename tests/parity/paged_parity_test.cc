@@ -1,6 +1,7 @@
 // Operations on the paged cache against plain arithmetic in double; blocks in random order.
 #include <cstring>
 
+#include "model/network.h"
 #include "parity/ops_parity.h"
 
 namespace penstock {
@@ -378,7 +379,58 @@ TEST_P(PagedParity, EightBitCache) {
   }
 }
 
+/// On devices that promise a row's bits for steps of few rows alone.
+class ManyRowsAttention : public PagedParity {
+ protected:
+  /// Rows [begin, begin + count) of `q`, a sequence of its own, under `deterministic`.
+  Matrix Attend(const std::string& deterministic, const Matrix& q, Paged& cache, int32_t begin,
+                int32_t count) {
+    BackendOptions options{GetParam(), &pool_};
+    options.deterministic = deterministic;
+    auto opened = OpenBackend(options);
+    EXPECT_TRUE(opened.ok()) << opened.status();
+    std::swap(device_, opened->device);
+    Matrix y = Poisoned(count, q.cols, DType::kBFloat16);
+    {
+      Rows rows;
+      rows.Add(0, begin, count);
+      const Tensor out = OnDevice(y);
+      ops().Attention({.q = RowsOfTensor(OnDevice(q), begin, count),
+                       .heads = cache.heads,
+                       .cache = OnDevice(cache),
+                       .scale = 0.2f,
+                       .y = out},
+                      rows.batch());
+      Read(out, y);
+      buffers_.clear();
+    }
+    std::swap(device_, opened->device);
+    return y;
+  }
+};
+
+TEST_P(ManyRowsAttention, TakesWideTilesWhereBitsAreNotPromised) {
+  const HeadShape heads{4, 2, 32};
+  const int32_t m = 100, few = 9;
+  Paged cache = MakePaged(heads, 16, DType::kBFloat16, 1, m, false);
+  const Matrix q = Random(m, 4 * 32, DType::kBFloat16);
+  Rows rows;
+  rows.Add(0, 0, m);
+  const std::vector<double> expected = ExpectedAttention(q, cache, rows, {0.2f, 0, 0, false}, {});
+  const Matrix strict = Attend("strict", q, cache, 0, m);
+  const std::vector<float> last(strict.values.end() - few * q.cols, strict.values.end());
+  ExpectClose(strict, expected, AttentionTolerance(DType::kBFloat16, DType::kBFloat16));
+  for (const std::string fast : {"off", "run"}) {
+    const Matrix y = Attend(fast, q, cache, 0, m);
+    ExpectClose(y, expected, AttentionTolerance(DType::kBFloat16, DType::kBFloat16));
+    EXPECT_NE(y.values, strict.values) << fast;
+    EXPECT_EQ(Attend(fast, q, cache, m - few, few).values, last) << fast;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Devices, PagedParity, ::testing::Values("cpu", "cuda-emulated", "cuda"),
+                         NameOfDevice);
+INSTANTIATE_TEST_SUITE_P(Devices, ManyRowsAttention, ::testing::Values("cuda-emulated", "cuda"),
                          NameOfDevice);
 
 }  // namespace

@@ -115,17 +115,31 @@ bool IsPlain(const SampleRow& row) {
          row.prompt_output_counts.empty() && row.banned.empty();
 }
 
-/// The highest logit, the lowest id on ties; -1 where there is no number.
+/// The highest logit, the lowest id on ties; -1 where there is no number. 32 lanes at a time: greedy
+/// decoding does this for every token.
 TokenId Argmax(absl::Span<const float> logits) {
-  TokenId best = -1;
-  float highest = kImpossible;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if (logits[i] > highest) {  // false for NaN
-      highest = logits[i];
-      best = static_cast<TokenId>(i);
-    }
+  constexpr size_t kLanes = 32;
+  std::array<float, kLanes> lanes;
+  lanes.fill(kImpossible);
+  const size_t whole = logits.size() / kLanes * kLanes;
+  for (size_t i = 0; i < whole; i += kLanes) {
+    const float* x = &logits[i];
+    for (size_t k = 0; k < kLanes; ++k)
+      lanes[k] = x[k] > lanes[k] ? x[k] : lanes[k];  // not for NaN
   }
-  return best;
+  float highest = *std::max_element(lanes.begin(), lanes.end());
+  for (size_t i = whole; i < logits.size(); ++i) {
+    if (logits[i] > highest) highest = logits[i];
+  }
+  if (highest == kImpossible) return -1;
+  for (size_t i = 0; i < whole; i += kLanes) {
+    const float* x = &logits[i];
+    uint32_t found = 0;
+    for (size_t k = 0; k < kLanes; ++k) found |= static_cast<uint32_t>(x[k] == highest) << k;
+    if (found != 0) return static_cast<TokenId>(i + std::countr_zero(found));
+  }
+  const auto it = std::find(logits.begin() + whole, logits.end(), highest);
+  return static_cast<TokenId>(it - logits.begin());
 }
 
 /// Of those that `mask` allows; -1 where none of them is a number. Words of 32 tokens, eight lanes at

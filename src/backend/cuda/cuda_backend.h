@@ -21,8 +21,8 @@
 
 namespace penstock {
 
-/// What may decide how a product is computed: the fastest way that was measured (kOff), the same in
-/// every run (kRun), or the same whatever the number of rows (kStrict).
+/// What may decide how a step of many rows is computed: the fastest way that was measured (kOff), the
+/// same in every run (kRun), or the same whatever the number of rows (kStrict).
 enum class Determinism : uint8_t { kOff, kRun, kStrict };
 
 struct CudaOptions {

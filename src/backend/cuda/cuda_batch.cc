@@ -4,14 +4,15 @@
 #include <cstring>
 
 #include "backend/cuda/cuda_types.h"
+#include "backend/cuda/linear_table.h"
 
 namespace penstock::PENSTOCK_KERNELS {
 namespace {
 
 constexpr size_t kMostTables = 2 * kMaxCacheGroups;
 constexpr size_t kMostPlans = 8;
-// With wider ones a row's last bits would depend on the rows beside it.
-constexpr int32_t kWidestTile = 16;
+// With wider ones a row's last bits depend on the rows beside it.
+constexpr int32_t kInvariantTile = 16;
 
 template <class T>
 bool SameBytes(const T& a, const T& b) {
@@ -106,9 +107,10 @@ void CudaBatch::Fill(const BatchRows& batch, const KvLayer& cache, int32_t num_c
   options.window = args.window;
   options.num_ctas = num_ctas;
   options.sees_all = sees_all ? 1 : 0;
-  options.widest_tile =
-      std::min(kWidestTile, WidestAttentionTile(args.head_dim, args.cache.key_unit));
-  options.chunk = kDeterministicChunk;
+  const bool invariant = determinism_ == Determinism::kStrict || BucketOfRows(batch.num_rows) == 0;
+  const int32_t widest = WidestAttentionTile(args.head_dim, args.cache.key_unit);
+  options.widest_tile = invariant ? std::min(kInvariantTile, widest) : widest;
+  options.chunk = invariant || determinism_ == Determinism::kRun ? kDeterministicChunk : 0;
   Plan& p = PlanOf(options, std::move(sequences));
   upload_.Clear();
   const auto num_merges = static_cast<int32_t>(p.plan.merges.size());

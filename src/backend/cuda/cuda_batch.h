@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "backend/cuda/attention_plan.h"
+#include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/cuda_staging.h"
 #include "kernels/attention_work.h"
 
@@ -16,12 +17,14 @@ namespace penstock::PENSTOCK_KERNELS {
 
 class CudaBatch {
  public:
-  explicit CudaBatch(CudaStaging* staging) : staging_(*staging) {}
+  CudaBatch(CudaStaging* staging, Determinism determinism)
+      : staging_(*staging), determinism_(determinism) {}
 
   /// Fills positions, rope_rows, slots and cache.
   void Fill(const BatchRows& batch, const KvLayer& cache, RopeArgs& args);
   /// Fills cache, the plan and room for partial results; args says group, window, heads and dim.
-  /// sees_all: rows see their whole sequence, all of which is in the batch.
+  /// sees_all: rows see their whole sequence, all of which is in the batch. In batches of few rows, or
+  /// where that is promised of all, a row's bits depend on no other.
   void Fill(const BatchRows& batch, const KvLayer& cache, int32_t num_ctas, bool sees_all,
             AttentionArgs& args);
 
@@ -49,6 +52,7 @@ class CudaBatch {
   Plan& PlanOf(const AttentionPlanOptions& options, std::vector<SequenceRows> sequences);
 
   CudaStaging& staging_;
+  Determinism determinism_;
   SentArray positions_;
   SentArray rope_rows_;
   std::vector<std::unique_ptr<Tables>> tables_;

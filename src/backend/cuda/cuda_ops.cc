@@ -36,7 +36,7 @@ Gate GateOf(Activation f) {
 CudaOps::CudaOps(CudaStream* stream, const CudaOptions& options)
     : stream_(*stream),
       staging_(stream),
-      batch_(&staging_),
+      batch_(&staging_, options.determinism),
       sampler_(&staging_),
       products_(stream, options),
       numbers_(options.numbers),

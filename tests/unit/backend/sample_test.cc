@@ -86,6 +86,23 @@ TEST(Sample, PassesOverNanAndMinusInfinity) {
 
 TEST(Sample, TakesInfinityAsTheHighest) { EXPECT_EQ(Draw({0, kInf, 5}, Greedy()), 1); }
 
+TEST(Sample, GreedyIsTheFirstOfTheHighestWhereverItLies) {
+  std::mt19937 random(11);
+  for (int run = 0; run < 400; ++run) {
+    std::vector<float> logits = RandomLogits(1 + random() % 150, run, 1.0f);
+    for (float& x : logits) x = std::round(2 * x);  // ties
+    for (const float strange : {kNan, kNan, kInf, -kInf}) {
+      if (random() % 3 == 0) logits[random() % logits.size()] = strange;
+    }
+    TokenId expected = -1;
+    for (size_t i = 0; i < logits.size(); ++i) {
+      if (std::isnan(logits[i]) || logits[i] == -kInf) continue;
+      if (expected < 0 || logits[i] > logits[expected]) expected = static_cast<TokenId>(i);
+    }
+    ASSERT_EQ(Draw(logits, Greedy()), expected) << run;
+  }
+}
+
 TEST(Sample, SaysThatARowHoldsNoNumber) {
   EXPECT_EQ(Draw({kNan, kNan}, Greedy()), -1);
   EXPECT_EQ(Draw({-kInf, kNan}, SamplingParams()), -1);
