@@ -6,6 +6,7 @@
 // Threads: confined to the test's thread (or the engine thread).
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <functional>
 #include <map>
@@ -22,6 +23,7 @@ class FakeExecutor final : public Executor {
   explicit FakeExecutor(ExecutorLimits limits) : limits_(std::move(limits)) {
     for (const CacheGroup& group : limits_.groups) {
       storage_.emplace_back(static_cast<size_t>(group.num_blocks) * limits_.block_size, Cell{});
+      tier_.emplace_back(static_cast<size_t>(group.tier_blocks) * limits_.block_size, Cell{});
       if (Recurrent(group)) snapshots_.resize(group.num_blocks);
     }
     slots_.resize(limits_.num_slots);
@@ -32,8 +34,10 @@ class FakeExecutor final : public Executor {
   std::function<absl::Status(const StepPlan&)> on_launch;
   AdapterId fault_of = kNoAdapter;  // whose sequences get a fault of their own
   int64_t num_steps = 0;
-  int64_t num_computed = 0;  // positions
-  int64_t num_accepted = 0;  // drafts
+  int64_t num_computed = 0;    // positions
+  int64_t num_accepted = 0;    // drafts
+  int64_t num_imported = 0;    // blocks
+  absl::Duration import_time;  // what each takes
   StepPlan last_plan;
 
   /// The token that follows `history` under these limits.
@@ -123,7 +127,26 @@ class FakeExecutor final : public Executor {
     return end > static_cast<size_t>(group.window) ? end - group.window : 0;
   }
 
+  void Move(const BlockMove& move) {
+    const auto size = static_cast<size_t>(limits_.block_size);
+    std::vector<Cell>& blocks = storage_.at(move.group);
+    std::vector<Cell>& places = tier_.at(move.group);
+    CHECK(move.block >= 0 && (move.block + 1) * size <= blocks.size());
+    CHECK(move.place >= 0 && (move.place + 1) * size <= places.size());
+    const auto block = blocks.begin() + static_cast<int64_t>(move.block * size);
+    const auto place = places.begin() + static_cast<int64_t>(move.place * size);
+    if (!move.to_block) {
+      std::copy_n(block, size, place);
+      return;
+    }
+    std::copy_n(place, size, block);
+    ++num_imported;
+  }
+
   void Execute(const StepPlan& plan, StepResult& result) {
+    const int64_t imported_before = num_imported;
+    for (const BlockMove& move : plan.moves) Move(move);
+    result.importing = static_cast<double>(num_imported - imported_before) * import_time;
     for (const SlotSetup& setup : plan.setups) {
       Slot& slot = slots_.at(setup.slot.value);
       // The state of whoever had the slot before stays: a slice says what it starts from.
@@ -269,6 +292,7 @@ class FakeExecutor final : public Executor {
 
   const ExecutorLimits limits_;
   std::vector<std::vector<Cell>> storage_;
+  std::vector<std::vector<Cell>> tier_;
   std::vector<State> snapshots_;
   std::vector<Slot> slots_;
   TokenId last_token_ = -1;  // that the last Hash has read

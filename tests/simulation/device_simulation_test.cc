@@ -14,6 +14,7 @@
 #include "engine/engine_loop.h"
 #include "executor/local_executor.h"
 #include "fakes/fake_executor.h"
+#include "fakes/temp_dir.h"
 #include "gtest/gtest.h"
 #include "test_seed.h"
 
@@ -28,6 +29,9 @@ struct DeviceScenario {
   int32_t num_requests;
   int32_t depth;
   bool drafts;
+  DType kv_dtype = DType::kBFloat16;
+  bool tier = false;  // a second one of the prefix cache
+  bool disk = false;  // where it lies
 };
 
 /// What a request asks for; equal kinds have equal answers.
@@ -63,12 +67,15 @@ class DeviceSimulation : public ::testing::TestWithParam<DeviceScenario> {
     options.load.model_dir = std::string(PENSTOCK_SOURCE_DIR) + "/models/demo";
     options.load.device = GetParam().device;
     options.load.pool = &pool_;
-    options.runner.dtype = options.runner.kv_dtype = DType::kBFloat16;
+    options.runner.dtype = DType::kBFloat16;
+    options.runner.kv_dtype = GetParam().kv_dtype;
     options.runner.kv_bytes = kv_bytes;
     options.runner.block_size = kDeviceBlock;
     options.runner.num_slots = 3;
     options.runner.max_step_tokens = 24;
     options.runner.max_len = 48;
+    if (!alone && GetParam().tier)
+      options.runner.tier = {int64_t{24} * 32 << 10, GetParam().disk ? dir_.path() : ""};
     options.runner.pipeline_depth = alone ? 1 : GetParam().depth;
     options.runner.pool = &pool_;
     auto executor = MakeLocalExecutor(options);
@@ -94,6 +101,7 @@ class DeviceSimulation : public ::testing::TestWithParam<DeviceScenario> {
     return ids = sink->ids;
   }
 
+  TempDir dir_;
   WorkerPool pool_{2};
   FakeClock clock_;
   std::unique_ptr<EngineLoop> alone_;
@@ -169,16 +177,22 @@ TEST_P(DeviceSimulation, EveryAnswerIsThatOfTheRequestAlone) {
     EXPECT_GT(counters.prefix_hit_tokens, 0);
     EXPECT_GT(counters.num_preemptions, 0);
     if (GetParam().drafts) EXPECT_GT(counters.num_draft_tokens, 0);
+    EXPECT_EQ(counters.tier_hit_tokens > 0, GetParam().tier);
   }
+  EXPECT_EQ(engine->scheduler().tables().tier().num_held(), 0);
   EXPECT_EQ(engine->scheduler().tables().pool(0).num_held(), 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(
     Depths, DeviceSimulation,
-    ::testing::Values(DeviceScenario{"CpuDepth1", "cpu", 200, 1, false},
-                      DeviceScenario{"CpuDepth2Drafts", "cpu", 200, 2, true},
-                      DeviceScenario{"EmulatedDepth1", "cuda-emulated", 8, 1, false},
-                      DeviceScenario{"EmulatedDepth2Drafts", "cuda-emulated", 8, 2, true}),
+    ::testing::Values(
+        DeviceScenario{"CpuDepth1", "cpu", 200, 1, false},
+        DeviceScenario{"CpuDepth2Drafts", "cpu", 200, 2, true},
+        DeviceScenario{"CpuTier", "cpu", 200, 1, false, DType::kBFloat16, true},
+        DeviceScenario{"CpuTierOfBytesOnDisk", "cpu", 200, 2, true, DType::kInt8, true, true},
+        DeviceScenario{"EmulatedTier", "cuda-emulated", 8, 2, false, DType::kBFloat16, true},
+        DeviceScenario{"EmulatedDepth1", "cuda-emulated", 8, 1, false},
+        DeviceScenario{"EmulatedDepth2Drafts", "cuda-emulated", 8, 2, true}),
     [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace

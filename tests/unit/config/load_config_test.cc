@@ -113,6 +113,21 @@ TEST(LoadConfig, RefusesValuesOfTheWrongTypeOrRange) {
   EXPECT_THAT(ErrorOf(Load("- a")), HasSubstr("expected a mapping"));
 }
 
+TEST(ValidateConfig, RefusesASecondTierOfNothing) {
+  const auto error = [](const std::string& engine) {
+    const auto config = Load("engine: {" + engine + "}");
+    EXPECT_TRUE(config.ok()) << config.status();
+    return std::string(ValidateConfig(*config, false).message());
+  };
+  EXPECT_EQ(error("kv_offload: 1GiB"), "");
+  EXPECT_EQ(error("kv_offload: 1GiB, kv_offload_path: /tmp"), "");
+  EXPECT_EQ(error("kv_offload: auto"), "engine.kv_offload: expected a size, not auto");
+  EXPECT_EQ(error("kv_offload: 1GiB, prefix_cache: false"),
+            "engine.kv_offload: expected prefix_cache: true, of which it is the second tier");
+  EXPECT_EQ(error("kv_offload_path: /tmp"),
+            "engine.kv_offload_path: expected the bytes of it in kv_offload");
+}
+
 TEST(LoadConfig, RefusesAKeyGivenTwice) {
   EXPECT_EQ(ErrorOf(Load("engine:\n  max_len: 1\n  max_len: 2\n")),
             "p.yaml:3: engine.max_len: the key is given twice");
