@@ -1,7 +1,7 @@
 // The second tier of the prefix cache: which blocks it holds that the device has had to forget, and
 // what is to be copied between the two.
-// Owns counts, the index of hashes and the copies to make; the bytes belong to the executor. Must
-// not know sequences.
+// Owns counts, the index of hashes and the copies to make; the bytes belong to the executor.
+// Must not know sequences.
 // Threads: confined to the engine thread.
 #pragma once
 

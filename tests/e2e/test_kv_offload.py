@@ -28,7 +28,7 @@ def test_a_conversation_comes_back(serve, tmp_path, place, depth):
     folder.mkdir()
     server = serve(*SMALL, "--set", "engine.kv_offload=8MiB", "--set", f"engine.pipeline_depth={depth}",
                    *(["--set", f"engine.kv_offload_path={folder}"] if place == "disk" else []))
-    (ready,) = server.logged(msg="model ready")
+    (ready,) = server.logged(message="model ready")
     assert ready["kv_offload_mib"] in (7, 8)
     first, found = ask(server, 1)
     assert found == 0
@@ -79,9 +79,9 @@ def test_what_cannot_be_had_ends_the_start(settings, told):
 def test_a_model_with_a_draft_model_has_none_and_says_so(serve):
     server = serve(*SMALL, "--set", "engine.kv_offload=8MiB", "--set", "engine.speculation.method=draft",
                    "--set", f"engine.speculation.draft_model={DEMO}", "--set", "engine.kv_memory=4MiB")
-    (line,) = server.logged(msg="no second tier of the prefix cache (engine.kv_offload)")
+    (line,) = server.logged(message="no second tier of the prefix cache (engine.kv_offload)")
     assert line["why"] == "what guesses for the model has blocks of its own"
-    assert server.logged(msg="model ready")[0]["kv_offload_mib"] == 0
+    assert server.logged(message="model ready")[0]["kv_offload_mib"] == 0
 
 
 def test_the_plan_counts_it():
