@@ -75,7 +75,7 @@ class DeviceSimulation : public ::testing::TestWithParam<DeviceScenario> {
     options.runner.max_step_tokens = 24;
     options.runner.max_len = 48;
     if (!alone && GetParam().tier)
-      options.runner.tier = {int64_t{24} * 32 << 10, GetParam().disk ? dir_.path() : ""};
+      options.runner.tier = {24 * BlockBytes(), GetParam().disk ? dir_.path() : ""};
     options.runner.pipeline_depth = alone ? 1 : GetParam().depth;
     options.runner.pool = &pool_;
     auto executor = MakeLocalExecutor(options);
@@ -88,6 +88,12 @@ class DeviceSimulation : public ::testing::TestWithParam<DeviceScenario> {
     engine.scheduler.speculation.ngram = !alone && GetParam().drafts;
     engine.scheduler.speculation.min_match = 2;
     return std::make_unique<EngineLoop>(*std::move(executor), engine);
+  }
+
+  /// Of keys and values in 4 layers of 4 heads of 32; of bytes each with a scale.
+  static int64_t BlockBytes() {
+    const int64_t vector = GetParam().kv_dtype == DType::kInt8 ? 32 + 4 : 32 * 2;
+    return int64_t{2} * 4 * 4 * kDeviceBlock * vector;
   }
 
   /// The tokens of a kind, drawn with nobody beside it.
@@ -114,8 +120,8 @@ TEST_P(DeviceSimulation, EveryAnswerIsThatOfTheRequestAlone) {
   if (alone_ == nullptr) GTEST_SKIP() << "this build has no " << GetParam().device;
   int num_requests = GetParam().num_requests;
   if (kSanitized) num_requests /= 4;
-  // 4 layers of 4 heads of 32: 32 KiB for a block; five of them, for requests of three.
-  const auto engine = MakeEngine(false, int64_t{5} * 32 << 10);
+  // Five blocks, for requests of three.
+  const auto engine = MakeEngine(false, 5 * BlockBytes());
   ASSERT_NE(engine, nullptr);
   std::mt19937_64 random(TestSeed());
   struct Live {
@@ -185,14 +191,13 @@ TEST_P(DeviceSimulation, EveryAnswerIsThatOfTheRequestAlone) {
 
 INSTANTIATE_TEST_SUITE_P(
     Depths, DeviceSimulation,
-    ::testing::Values(
-        DeviceScenario{"CpuDepth1", "cpu", 200, 1, false},
-        DeviceScenario{"CpuDepth2Drafts", "cpu", 200, 2, true},
-        DeviceScenario{"CpuTier", "cpu", 200, 1, false, DType::kBFloat16, true},
-        DeviceScenario{"CpuTierOfBytesOnDisk", "cpu", 200, 2, true, DType::kInt8, true, true},
-        DeviceScenario{"EmulatedTier", "cuda-emulated", 8, 2, false, DType::kBFloat16, true},
-        DeviceScenario{"EmulatedDepth1", "cuda-emulated", 8, 1, false},
-        DeviceScenario{"EmulatedDepth2Drafts", "cuda-emulated", 8, 2, true}),
+    ::testing::Values(DeviceScenario{"CpuDepth1", "cpu", 200, 1, false},
+                      DeviceScenario{"CpuDepth2Drafts", "cpu", 200, 2, true},
+                      DeviceScenario{"CpuTier", "cpu", 200, 1, false, DType::kBFloat16, true},
+                      DeviceScenario{"CpuTierOfBytesOnDisk", "cpu", 200, 2, true, DType::kInt8,
+                                     true, true},
+                      DeviceScenario{"EmulatedDepth1", "cuda-emulated", 8, 1, false},
+                      DeviceScenario{"EmulatedDepth2Drafts", "cuda-emulated", 8, 2, true}),
     [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace
