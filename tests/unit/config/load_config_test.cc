@@ -110,6 +110,7 @@ TEST(LoadConfig, RefusesValuesOfTheWrongTypeOrRange) {
               HasSubstr("expected auto | float32 | bfloat16 | float16, got 'int3'"));
   EXPECT_THAT(ErrorOf(Load("engine: {max_batch: [1]}")), HasSubstr("expected a single value"));
   EXPECT_THAT(ErrorOf(Load("engine: 3")), HasSubstr("engine: expected a mapping"));
+  EXPECT_THAT(ErrorOf(Load("roles: 1")), HasSubstr("expected name=value value"));
   EXPECT_THAT(ErrorOf(Load("- a")), HasSubstr("expected a mapping"));
 }
 
