@@ -132,9 +132,9 @@ struct SliceResult {
 
 struct StepResult {
   StepId step;
-  std::vector<SliceResult> slices;     // those with num_outputs > 0, in plan order
-  std::vector<absl::Status> controls;  // of the Control calls since the step before
-  absl::Duration importing;            // what moves to blocks took
+  std::vector<SliceResult> slices;      // those with num_outputs > 0, in plan order
+  std::vector<absl::Status> controls;   // of the Control calls since the step before
+  absl::Duration importing, exporting;  // what moves to blocks took, and those to the tier
 };
 
 /// Runs steps in launch order: a block may be reused as soon as the plan that frees it is made.

@@ -22,6 +22,8 @@ class CacheTables {
 
   /// Call before each plan: snapshots of the one before can be loaded from here on.
   void StartPlan() { fresh_states_.clear(); }
+  /// Whether blocks that lose what they hold are copied to the second tier from here on.
+  void AllowExports(bool allowed) { tier_.AllowExports(allowed); }
   /// Whether the group's blocks hold positions (a recurrent group's hold states).
   bool holds_positions(size_t group) const {
     return groups_[group].retention != CacheRetention::kRecurrent;

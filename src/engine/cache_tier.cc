@@ -23,8 +23,11 @@ void CacheTier::Export(size_t group, BlockId block, const Hash128& hash) {
     return;
   }
   const bool evicts = places.NextForgotten() != nullptr;
-  const std::optional<BlockId> place = places.Allocate();
-  if (!place) return;
+  const std::optional<BlockId> place = may_export_ ? places.Allocate() : std::nullopt;
+  if (!place) {
+    ++num_lost_;
+    return;
+  }
   places.Register(*place, hash);
   places.Release(*place);
   moves_.push_back({static_cast<int32_t>(group), block, *place, /*to_block=*/false});

@@ -163,10 +163,13 @@ void EngineLoop::CollectOldest() {
   // A step begins when the one before it ends.
   const Launched step = std::move(in_flight_.front());
   in_flight_.pop_front();
-  scheduler_.ObserveStep(step.plan, now - std::max(step.at, last_collect_), result->importing);
+  scheduler_.ObserveStep(step.plan, now - std::max(step.at, last_collect_), result->importing,
+                         result->exporting);
   last_collect_ = now;
   if (result->importing > absl::ZeroDuration())
     options_.metrics.tier_import_seconds.Add(absl::ToDoubleSeconds(result->importing));
+  if (result->exporting > absl::ZeroDuration())
+    options_.metrics.tier_export_seconds.Add(absl::ToDoubleSeconds(result->exporting));
   last_step_nanos_ = absl::ToUnixNanos(now);
   for (const absl::Status& status : result->controls) {
     CHECK(!controls_.empty());
@@ -278,6 +281,7 @@ void EngineLoop::ExportTierMetrics() {
   add(m.tier_exported, tier.num_exported(), exported_tier_.num_exported);
   add(m.tier_imported, tier.num_imported(), exported_tier_.num_imported);
   add(m.tier_evicted, tier.num_evicted(), exported_tier_.num_evicted);
+  add(m.tier_lost, tier.num_lost(), exported_tier_.num_lost);
   add(m.tier_exported_bytes, tier.exported_bytes(), exported_tier_.exported_bytes);
   add(m.tier_imported_bytes, tier.imported_bytes(), exported_tier_.imported_bytes);
 }

@@ -134,6 +134,7 @@ StepPlan Scheduler::Plan(absl::Time now) {
   if (AwaitsVerification()) return plan;
   planning_ = true;
   tables_.StartPlan();
+  tables_.AllowExports(export_credit_ > absl::ZeroDuration());
   AdmitHigherPriority();  // before anything is planned, when everyone can still be preempted
   AdmitIdleTenant();
   PlanDecodes(plan, now);

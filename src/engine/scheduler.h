@@ -32,6 +32,9 @@
 
 namespace penstock {
 
+/// What exports to the second tier may take at once, where they took nothing for a while.
+inline constexpr absl::Duration kMostExportCredit = absl::Milliseconds(100);
+
 struct SchedulerOptions {
   QueuePolicy policy = QueuePolicy::kPriority;
   bool prefix_cache = true;
@@ -89,9 +92,10 @@ class Scheduler {
   MaskTasks& mask_tasks() { return mask_tasks_; }
   /// Called when there are such, once a step.
   void SetMaskMaker(std::function<void()> wake) { wake_mask_maker_ = std::move(wake); }
-  /// A planned step took so long; `importing` of it copied blocks of the second tier.
+  /// A planned step took so long; parts of it copied blocks from and to the second tier.
   void ObserveStep(const StepPlan& plan, absl::Duration took,
-                   absl::Duration importing = absl::ZeroDuration());
+                   absl::Duration importing = absl::ZeroDuration(),
+                   absl::Duration exporting = absl::ZeroDuration());
   /// Whether drafts are proposed at all: what was computed for a wrong one must leave no trace.
   static bool CanDraft(const ExecutorLimits& limits);
   /// Requests may name an adapter from AddAdapter on until RetireAdapter; those that live then go
@@ -134,7 +138,8 @@ class Scheduler {
   bool TakeCached(Sequence& seq);
   bool TakeFromTier(Sequence& seq);
   void ReconsiderImports(Sequence& seq);
-  void ObserveImports(const StepPlan& plan, absl::Duration importing);
+  void ObserveMoves(const StepPlan& plan, absl::Duration took, absl::Duration importing,
+                    absl::Duration exporting);
   bool Admit(Sequence& seq);
   /// `without`: whose demand does not count, though its blocks are not yet free; or null.
   bool HasRoomFor(const Sequence& seq, const Sequence* without = nullptr) const;
@@ -183,6 +188,7 @@ class Scheduler {
   int32_t num_model_drafts_ = 0;          // of each sequence in the plan being made
   StepBudget step_budget_;
   ImportPace import_pace_;
+  absl::Duration export_credit_ = kMostExportCredit;  // what exports may yet take
   double import_debt_ = 0;  // positions' time that copies took and budget_ did not pay, below 1
   LiveMap live_;
   absl::flat_hash_map<RequestId, Sequence*> by_request_;

@@ -53,7 +53,11 @@ void Scheduler::ReconsiderImports(Sequence& seq) {
   counters_.tier_hit_tokens -= left.num_positions;
 }
 
-void Scheduler::ObserveImports(const StepPlan& plan, absl::Duration importing) {
+void Scheduler::ObserveMoves(const StepPlan& plan, absl::Duration took, absl::Duration importing,
+                             absl::Duration exporting) {
+  // Nobody knows whether what is exported will be wanted: a tenth of all time goes there at most.
+  constexpr double kExportShare = 0.1;
+  export_credit_ = std::min(export_credit_ + kExportShare * took - exporting, kMostExportCredit);
   int64_t bytes = 0;
   for (const BlockMove& move : plan.moves) {
     if (move.to_block) bytes += limits_.groups[move.group].block_bytes;

@@ -138,8 +138,9 @@ void Scheduler::SettleDrafts(Sequence& seq, const SliceResult& slice) {
   if (draft_pace_) draft_pace_->ObserveGuesses(num_drafts, slice.num_accepted, seq.draft_rate);
 }
 
-void Scheduler::ObserveStep(const StepPlan& plan, absl::Duration took, absl::Duration importing) {
-  ObserveImports(plan, importing);
+void Scheduler::ObserveStep(const StepPlan& plan, absl::Duration took, absl::Duration importing,
+                            absl::Duration exporting) {
+  ObserveMoves(plan, took, importing, exporting);
   if (plan.slices.empty()) return;
   int32_t decodes = 0;
   int32_t prompts = 0;

@@ -88,22 +88,20 @@ absl::Status BlockTier::Import(const BlockMove& move) {
   return absl::OkStatus();
 }
 
-absl::Status BlockTier::Run(absl::Span<const BlockMove> moves, absl::Duration& importing) {
+absl::Status BlockTier::Run(absl::Span<const BlockMove> moves, Times& times) {
   for (const BlockMove& move : moves) RETURN_IF_ERROR(Check(move));
   for (size_t i = 0; i < moves.size();) {
-    if (!moves[i].to_block) {
-      RETURN_IF_ERROR(Export(moves[i++]));
-      continue;
-    }
+    const bool to_blocks = moves[i].to_block;
     const auto begin = std::chrono::steady_clock::now();
-    size_t end = i;
-    for (; end < moves.size() && moves[end].to_block; ++end) {
-      if (file_ != nullptr)
+    size_t end = i;  // of those alike
+    for (; end < moves.size() && moves[end].to_block == to_blocks; ++end) {
+      if (to_blocks && file_ != nullptr)
         file_->WillRead(OffsetOf(moves[end]), groups_[moves[end].group].block_bytes);
     }
-    for (; i < end; ++i) RETURN_IF_ERROR(Import(moves[i]));
+    for (; i < end; ++i) RETURN_IF_ERROR(to_blocks ? Import(moves[i]) : Export(moves[i]));
     RETURN_IF_ERROR(device_.Synchronize());
-    importing += absl::FromChrono(std::chrono::steady_clock::now() - begin);
+    (to_blocks ? times.importing : times.exporting) +=
+        absl::FromChrono(std::chrono::steady_clock::now() - begin);
   }
   return absl::OkStatus();
 }

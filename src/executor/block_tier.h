@@ -34,9 +34,13 @@ class BlockTier {
                                                          const KvCache* cache, Device* device,
                                                          std::vector<CacheGroup>& groups);
 
-  /// Makes copies in their order. INVALID_ARGUMENT: a broken plan. Adds to `importing` what those to
-  /// blocks took.
-  absl::Status Run(absl::Span<const BlockMove> moves, absl::Duration& importing);
+  /// What copies took.
+  struct Times {
+    absl::Duration importing;  // to blocks
+    absl::Duration exporting;  // to the tier
+  };
+  /// Makes copies in their order. INVALID_ARGUMENT: a broken plan.
+  absl::Status Run(absl::Span<const BlockMove> moves, Times& times);
 
  private:
   struct Places {

@@ -22,7 +22,7 @@ absl::Status ModelRunner::Forward(const StepPlan& plan) {
   sequences_.clear();
   adapted_.clear();
   step_adapters_.clear();
-  importing_ = absl::ZeroDuration();
+  moving_ = {};
   if (!plan.moves.empty()) RETURN_IF_ERROR(MoveBlocks());
   for (const SlotSetup& setup : plan.setups) RETURN_IF_ERROR(slots_->Setup(setup));
   for (const size_t index : SliceOrder()) RETURN_IF_ERROR(AddSlice(index));
@@ -48,7 +48,7 @@ absl::Status ModelRunner::Forward(const StepPlan& plan) {
 absl::Status ModelRunner::MoveBlocks() {
   if (tier_ == nullptr)
     return absl::InvalidArgumentError("broken plan: copies of blocks without a second tier");
-  return tier_->Run(plan_->moves, importing_);
+  return tier_->Run(plan_->moves, moving_);
 }
 
 absl::Status ModelRunner::RunDrafts() {
@@ -338,7 +338,8 @@ absl::StatusOr<StepResult> ModelRunner::Sample(absl::Span<const OwnedMask> masks
   RETURN_IF_ERROR(fault_);
   StepResult result;
   result.step = plan_->step;
-  result.importing = importing_;
+  result.importing = moving_.importing;
+  result.exporting = moving_.exporting;
   std::vector<Piece*> in_plan_order(pieces_.size());
   for (Piece& piece : pieces_) in_plan_order[piece.index] = &piece;
   for (Piece* piece : in_plan_order) {

@@ -145,7 +145,7 @@ class ModelRunner {
   std::vector<SequenceRows> sequences_;
   std::vector<AdaptedRows> adapted_;
   std::vector<std::shared_ptr<const AdapterWeights>> step_adapters_;  // keep adapted_'s alive
-  absl::Duration importing_;   // what blocks of the second tier took
+  BlockTier::Times moving_;                                           // what copies of blocks took
   DeviceBuffer gathered_;      // [rows, hidden], grown on demand
   DeviceBuffer draw_logits_;   // float32 [rows, vocab], grown on demand
   DeviceBuffer score_logits_;  // float32 [<= 256, vocab], grown on demand

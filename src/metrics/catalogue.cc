@@ -155,9 +155,13 @@ EngineMetrics Catalogue::MakeEngineMetrics(const std::string& model_name) {
   m.tier_exported = MakeCounter(kMoves, with("move", "exported"));
   m.tier_imported = MakeCounter(kMoves, with("move", "imported"));
   m.tier_evicted = MakeCounter(kMoves, with("move", "evicted"));
+  m.tier_lost = MakeCounter(kMoves, with("move", "lost"));
   m.tier_exported_bytes = MakeCounter("penstock_kv_offload_bytes_total", with("move", "exported"));
   m.tier_imported_bytes = MakeCounter("penstock_kv_offload_bytes_total", with("move", "imported"));
-  m.tier_import_seconds = MakeCounter("penstock_kv_offload_import_seconds_total", base);
+  m.tier_export_seconds =
+      MakeCounter("penstock_kv_offload_seconds_total", with("move", "exported"));
+  m.tier_import_seconds =
+      MakeCounter("penstock_kv_offload_seconds_total", with("move", "imported"));
   m.iteration_tokens = MakeHistogram("vllm:iteration_tokens_total", base);
   m.step_plan = MakeHistogram("penstock_step_seconds", with("phase", "plan"));
   m.step_launch = MakeHistogram("penstock_step_seconds", with("phase", "launch"));

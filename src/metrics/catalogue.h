@@ -57,14 +57,14 @@ struct EngineMetrics {
   GaugeHandle kv_blocks_free;
   CounterHandle num_preemptions;
   CounterHandle corrupted_requests;
-  CounterHandle prefix_cache_queries;                        // tokens
-  CounterHandle prefix_cache_hits;                           // tokens
-  CounterHandle tier_queries;                                // tokens, of the second tier
-  CounterHandle tier_hits;                                   // tokens
-  GaugeHandle tier_used, tier_free;                          // blocks
-  CounterHandle tier_exported, tier_imported, tier_evicted;  // blocks
+  CounterHandle prefix_cache_queries;  // tokens
+  CounterHandle prefix_cache_hits;     // tokens
+  CounterHandle tier_queries;          // tokens, of the second tier
+  CounterHandle tier_hits;             // tokens
+  GaugeHandle tier_used, tier_free;    // blocks
+  CounterHandle tier_exported, tier_imported, tier_evicted, tier_lost;  // blocks
   CounterHandle tier_exported_bytes, tier_imported_bytes;
-  CounterHandle tier_import_seconds;
+  CounterHandle tier_export_seconds, tier_import_seconds;
   HistogramHandle iteration_tokens;  // positions per step
   HistogramHandle step_plan;         // seconds
   HistogramHandle step_launch;

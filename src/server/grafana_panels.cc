@@ -80,11 +80,9 @@ constexpr BoardPanel kCache[] = {
     {"", "Places", kNow, "penstock_kv_offload_blocks", "state"},
     {"", "Blocks moved", kRate, "penstock_kv_offload_moves_total", "move"},
     {"", "Bytes moved", kRate, "penstock_kv_offload_bytes_total", "move"},
-    {"", "Speed of imports", kQuery, "penstock_kv_offload_import_seconds_total", "",
-     "sum by (model_name) "
-     "(rate(penstock_kv_offload_bytes_total{move=\"imported\",{M}}[$__rate_interval])) / "
-     "sum by (model_name) "
-     "(rate(penstock_kv_offload_import_seconds_total{{M}}[$__rate_interval]))",
+    {"", "Speed of copies", kQuery, "penstock_kv_offload_seconds_total", "",
+     "sum by (move) (rate(penstock_kv_offload_bytes_total{{M}}[$__rate_interval])) / "
+     "sum by (move) (rate(penstock_kv_offload_seconds_total{{M}}[$__rate_interval]))",
      "Bps"},
     {"Scheduler", "Requests running", kNow, "vllm:num_requests_running", "model_name"},
     {"", "Requests waiting", kNow, "vllm:num_requests_waiting", "model_name"},

@@ -34,9 +34,11 @@ class FakeExecutor final : public Executor {
   std::function<absl::Status(const StepPlan&)> on_launch;
   AdapterId fault_of = kNoAdapter;  // whose sequences get a fault of their own
   int64_t num_steps = 0;
-  int64_t num_computed = 0;    // positions
-  int64_t num_accepted = 0;    // drafts
-  int64_t num_imported = 0;    // blocks
+  int64_t num_computed = 0;  // positions
+  int64_t num_accepted = 0;  // drafts
+  int64_t num_imported = 0;  // blocks
+  int64_t num_exported = 0;
+  absl::Duration export_time;  // what each takes
   absl::Duration import_time;  // what each takes
   StepPlan last_plan;
 
@@ -137,6 +139,7 @@ class FakeExecutor final : public Executor {
     const auto place = places.begin() + static_cast<int64_t>(move.place * size);
     if (!move.to_block) {
       std::copy_n(block, size, place);
+      ++num_exported;
       return;
     }
     std::copy_n(place, size, block);
@@ -145,8 +148,10 @@ class FakeExecutor final : public Executor {
 
   void Execute(const StepPlan& plan, StepResult& result) {
     const int64_t imported_before = num_imported;
+    const int64_t exported_before = num_exported;
     for (const BlockMove& move : plan.moves) Move(move);
     result.importing = static_cast<double>(num_imported - imported_before) * import_time;
+    result.exporting = static_cast<double>(num_exported - exported_before) * export_time;
     for (const SlotSetup& setup : plan.setups) {
       Slot& slot = slots_.at(setup.slot.value);
       // The state of whoever had the slot before stays: a slice says what it starts from.

@@ -61,7 +61,8 @@ class SchedulerTest : public testing::Test {
     CHECK(executor_->Launch(plan).ok());
     const absl::StatusOr<StepResult> result = executor_->Collect();
     if (step_time_ > absl::ZeroDuration())
-      scheduler_->ObserveStep(plan, step_time_ + result->importing, result->importing);
+      scheduler_->ObserveStep(plan, step_time_ + result->importing + result->exporting,
+                              result->importing, result->exporting);
     scheduler_->Commit(*result, now_);
     return plan;
   }

@@ -154,6 +154,30 @@ TEST_F(SchedulerTierTest, ComputesWhatWouldBeCopiedMoreSlowly) {
   EXPECT_EQ(executor_->num_imported, imported);
 }
 
+TEST_F(SchedulerTierTest, ExportsTakeATenthOfTheTimeAtMost) {
+  tier_blocks_ = 4000;
+  step_time_ = absl::Milliseconds(32);
+  Make(12, 4, /*step_tokens=*/32);
+  const auto run = [&](absl::Duration export_time) {
+    executor_->export_time = export_time;
+    const int64_t exported = executor_->num_exported;
+    const int64_t lost = tier().num_lost();
+    const int64_t steps = executor_->num_steps;
+    for (int32_t i = 0; i < 200; ++i) RunOne(RequestOf(next_kind_++, 10 * kBlock, 1));
+    const double share = (executor_->num_exported - exported) *
+                         absl::FDivDuration(export_time, step_time_) /
+                         static_cast<double>(executor_->num_steps - steps);
+    return std::pair{share, tier().num_lost() - lost};
+  };
+  const auto [quick, lost_by_quick] = run(absl::Microseconds(100));
+  EXPECT_GT(quick, 0);
+  EXPECT_EQ(lost_by_quick, 0);
+  const auto [slow, lost_by_slow] = run(absl::Milliseconds(100));
+  EXPECT_GT(lost_by_slow, 0);
+  EXPECT_GT(slow, 0.05);
+  EXPECT_LT(slow, 0.2);  // of the time beside it, and a credit at the start
+}
+
 TEST_F(SchedulerTierTest, StepsThatOnlyCopySayNothingOfComputing) {
   tier_blocks_ = 60;
   Make(12, 4, /*step_tokens=*/32);

@@ -49,14 +49,16 @@ class BlockTierTest : public ::testing::TestWithParam<TierCase> {
   std::unique_ptr<LoadedModel> model_;
 };
 
-/// A step of copies and nothing else; what those to blocks took.
+/// A step of copies of one kind and nothing else; what those to blocks took.
 absl::StatusOr<absl::Duration> Move(ModelRunner& runner, std::vector<BlockMove> moves) {
   static uint64_t step = 1000;
   StepPlan plan;
   plan.step = StepId(step++);
   plan.moves = std::move(moves);
   RETURN_IF_ERROR(runner.Forward(plan));
+  const bool exports = !plan.moves[0].to_block;
   ASSIGN_OR_RETURN(const StepResult result, runner.Sample({}));
+  if (exports) EXPECT_GT(result.exporting, absl::ZeroDuration());
   return result.importing;
 }
 
