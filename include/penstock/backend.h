@@ -206,11 +206,10 @@ struct AttentionArgs {
   HeadShape heads;
   KvLayer cache;
   float scale = 1.0f;
-  float soft_cap = 0.0f;  // 0: none
-  int32_t window = 0;     // 0: everything up to p
-  const float* sinks =
-      nullptr;    // [num_heads]: a logit that takes its share and yields nothing; null: none
-  Tensor y = {};  // [m, num_heads head_dim]
+  float soft_cap = 0.0f;         // 0: none
+  int32_t window = 0;            // 0: everything up to p
+  const float* sinks = nullptr;  // [num_heads]: a logit that yields nothing; null: none
+  Tensor y = {};                 // [m, num_heads head_dim]
 };
 
 /// y = softmax(scale q k^T) v over all rows of the same sequence, nothing is cached.
@@ -372,6 +371,8 @@ class Device {
   virtual Ops& ops() = 0;
   /// RESOURCE_EXHAUSTED where there is no room.
   virtual absl::StatusOr<DeviceBuffer> Allocate(size_t bytes) = 0;
+  /// Zeroed memory of the host that the device copies from and to by itself, else likewise.
+  virtual absl::StatusOr<DeviceBuffer> AllocateHost(size_t bytes) = 0;
   /// Whether host pointers are device pointers: then a view may lie on a mapped file.
   virtual bool shares_host_memory() const = 0;
   virtual void CopyToDevice(void* device, const void* host, size_t bytes) = 0;

@@ -54,6 +54,8 @@ struct EngineConfig {
   int32_t pipeline_depth = 1;         // 1 | 2
   int32_t tensor_parallel = 1;        // ranks that share each layer
   bool prefix_cache = true;
+  Bytes kv_offload;                  // second tier of the prefix cache; 0: none
+  std::string kv_offload_path;       // folder of the file that holds it; empty: host memory
   std::string policy = "priority";   // priority | fcfs
   int32_t threads = 0;               // 0: what the cgroup allows
   std::string cpu_kernels = "auto";  // auto | avx512-vnni | avx512 | avx2-vnni | avx2

@@ -30,6 +30,7 @@ struct CacheGroup {
   int32_t window = 0;       // kWindow: position p attends to (p - window, p]
   int64_t block_bytes = 0;  // of one block over all layers of the group
   int32_t num_blocks = 0;   // allocated at start; never grows
+  int32_t tier_blocks = 0;  // that a second tier holds beside them; 0: there is none
 };
 
 struct ExecutorLimits {
@@ -46,8 +47,7 @@ struct ExecutorLimits {
   int32_t max_model_drafts = 0;  // > 0: a draft model guesses up to so many tokens of a slice
 };
 
-/// A range of StepPlan::block_ids: the blocks appended to one slot's table of one group since its
-/// last slice.
+/// A range of StepPlan::block_ids: blocks appended to a slot's table of a group since its last slice.
 struct BlockDelta {
   int32_t begin = 0;  // index into StepPlan::block_ids
   int32_t count = 0;
@@ -59,8 +59,7 @@ struct StateBlocks {
   BlockId store = kNoBlock;  // where the state after the last position goes; kNoBlock: nowhere
 };
 
-/// Compute positions [begin, begin + num_tokens) of one sequence. Prefill, decode, a chunk,
-/// verification: all this.
+/// Compute positions [begin, begin + num_tokens) of one sequence: prefill, decode, verification.
 /// In every layer the K and V of all slices of a step are written before any attention of that step
 /// reads, so that one slice may read blocks which another slice of the same step fills.
 struct SequenceSlice {
@@ -70,20 +69,17 @@ struct SequenceSlice {
   int32_t begin = 0;
   int32_t num_tokens = 0;
   int32_t token_offset = 0;  // first index into StepPlan::tokens
-  int32_t num_drafts = 0;    // the last num_drafts tokens are guesses to verify; -1: the draft
-                             // model's
+  int32_t num_drafts = 0;  // the last ones of the tokens are guesses to verify; -1: a draft model's
   bool draft_along = false;  // the draft model computes these positions as well
   int32_t num_outputs = 0;   // the last num_outputs positions yield `kind`
   // kPromptLogprobs: StepPlan::tokens holds num_tokens + 1 ids for this slice. Position p is scored
   // against the id after it; where that is -1 (the end of the prompt) a token is drawn from it
   // instead.
   OutputKind kind = OutputKind::kNone;
-  int32_t num_logprobs = 0;  // kPromptLogprobs: and the n most likely
-  bool feed_last_sample =
-      false;  // the (single) input token is the slot's last sample, still on the device
-  bool begin_on_device =
-      false;  // a verification is in flight: `begin` is the largest possible, the device knows
-  StateBlocks state;  // recurrent group, where there is one
+  int32_t num_logprobs = 0;       // kPromptLogprobs: and the n most likely
+  bool feed_last_sample = false;  // the (single) input is the slot's last sample, on the device
+  bool begin_on_device = false;   // a verification is in flight: `begin` is the largest possible
+  StateBlocks state;              // recurrent group, where there is one
   std::array<BlockDelta, kMaxCacheGroups> blocks;
 };
 
@@ -96,16 +92,23 @@ struct SlotSetup {
   std::vector<TokenId> stop_token_ids;  // masked while fewer than min_tokens are out
   int32_t second_segment = 0;           // GenerateRequest's
   int32_t prompt_tokens = 0;            // positions before this are prompt, from here on output
-  std::vector<TokenId> history;  // prompt and output so far, where sampling.needs_history() or a
-                                 // draft model guesses; else empty
+  std::vector<TokenId> history;  // prompt and output, where sampling or a draft model needs them
+};
+
+/// Copies a block to its group's second tier or back; a place of it is a block with its scales.
+struct BlockMove {
+  int32_t group = 0;
+  BlockId block = kNoBlock;
+  BlockId place = kNoBlock;  // [0, CacheGroup::tier_blocks)
+  bool to_block = false;     // else to the tier
 };
 
 struct StepPlan {
   StepId step;
+  std::vector<BlockMove> moves;       // in this order, before anything else
   std::vector<SlotSetup> setups;      // applied before the slices
   std::vector<SequenceSlice> slices;  // in order; a slot appears at most once
-  std::vector<TokenId> tokens;        // flat input ids; -1 where the device feeds its own sample
-                                      // or guess
+  std::vector<TokenId> tokens;        // flat input ids; -1: the device's own sample or guess
   std::vector<BlockId> block_ids;     // flat, see BlockDelta
 };
 
@@ -129,27 +132,23 @@ struct SliceResult {
 
 struct StepResult {
   StepId step;
-  std::vector<SliceResult> slices;  // those with num_outputs > 0, in plan order
-  std::vector<absl::Status>
-      controls;  // of the Control calls between the previous step and this one
+  std::vector<SliceResult> slices;      // those with num_outputs > 0, in plan order
+  std::vector<absl::Status> controls;   // of the Control calls since the step before
+  absl::Duration importing, exporting;  // what moves to blocks took, and those to the tier
 };
 
-/// Runs steps in launch order, so that a block may be reused as soon as the plan that frees it is
-/// made.
+/// Runs steps in launch order: a block may be reused as soon as the plan that frees it is made.
 class Executor {
  public:
   virtual ~Executor() = default;
   virtual const ExecutorLimits& limits() const = 0;
-  /// Enqueues the forward pass up to the logits; does not wait. An error here is a broken plan or a
-  /// device fault.
+  /// Enqueues all up to the logits; does not wait. An error is a broken plan or a device fault.
   virtual absl::Status Launch(const StepPlan& plan) = 0;
-  /// For callers who must wait before they can Sample: what Launch has put off until Collect is done
-  /// now, on their thread.
+  /// For callers who must wait before they can Sample: does what Launch has put off until Collect.
   virtual absl::Status Forward() { return absl::OkStatus(); }
   /// Enqueues masks and sampling of a launched step: exactly once per step, before the next Launch.
   virtual absl::Status Sample(StepId step, absl::Span<const RowMask> masks) = 0;
-  /// The oldest launched step; waits for it. A device fault is sticky and returned from every later
-  /// call.
+  /// The oldest launched step; waits for it. A device fault is sticky: every later call returns it.
   virtual absl::StatusOr<StepResult> Collect() = 0;
   /// Enqueues a command between steps; its status arrives in StepResult::controls, or is returned
   /// when refused at once.

@@ -51,17 +51,15 @@ struct GenerateRequest {
   std::vector<TokenId> prompt;  // at least one id, each in [0, vocabulary)
   int32_t max_tokens = 16;      // output tokens at most; prompt + max_tokens <= context
   SamplingParams sampling;
-  std::vector<TokenId>
-      stop_token_ids;    // end the request (kStop); includes the model's eos unless ignore_eos
-  int32_t priority = 0;  // lower runs earlier
-  std::string tenant;    // who shares fairly within a priority
-  std::optional<absl::Time> deadline;              // engine clock; past it: kDeadline
+  std::vector<TokenId> stop_token_ids;  // end it (kStop); with the model's eos unless ignore_eos
+  int32_t priority = 0;                 // lower runs earlier
+  std::string tenant;                   // who shares fairly within a priority
+  std::optional<absl::Time> deadline;   // engine clock; past it: kDeadline
   std::optional<absl::Time> first_token_deadline;  // as `deadline`, until the first token is out
   absl::Duration queue_ttl;  // waiting longer for the first step: kDeadline; 0: no limit
   std::string cache_salt;    // prefix blocks are shared only under an equal salt
   AdapterId adapter = kNoAdapter;
-  OutputKind output =
-      OutputKind::kToken;      // kToken, kPromptLogprobs (as well as tokens) or kHidden (embedding)
+  OutputKind output = OutputKind::kToken;  // or kPromptLogprobs (and tokens), kHidden (embedding)
   int32_t second_segment = 0;  // encoders: first position of the second text of a pair; 0: none
   int32_t num_prompt_logprobs = 0;              // with kPromptLogprobs: and the n most likely
   std::shared_ptr<const TokenGrammar> grammar;  // what the output must match; null: anything
@@ -90,8 +88,7 @@ struct SampledToken {
 struct RequestOutput {
   OutputKind kind = OutputKind::kNone;
   int32_t begin = 0;  // first prompt position that `prompt_logprobs` describes
-  std::vector<SampledToken>
-      prompt_logprobs;        // [n]; entry i: the prompt token at begin + i, given those before
+  std::vector<SampledToken> prompt_logprobs;  // [n]: the token at begin + i, given those before
   std::vector<float> hidden;  // [hidden], final norm applied, pooled as the model says; of a
                               // classifier [num_labels]
 };

@@ -15,6 +15,7 @@ class CountingDevice final : public Device {
   Ops& ops() override { CHECK(false); }
   /// Of no bytes, whatever is asked for.
   absl::StatusOr<DeviceBuffer> Allocate(size_t) override { return DeviceBuffer(); }
+  absl::StatusOr<DeviceBuffer> AllocateHost(size_t) override { return DeviceBuffer(); }
   bool shares_host_memory() const override { return true; }
   void CopyToDevice(void*, const void*, size_t bytes) override {
     num_values_ += static_cast<int64_t>(bytes / sizeof(float));

@@ -16,6 +16,10 @@ Ops& PlanningDevice::ops() { CHECK(false); }
 
 absl::StatusOr<DeviceBuffer> PlanningDevice::Allocate(size_t bytes) {
   bytes_ += static_cast<int64_t>(bytes);
+  return AllocateHost(bytes);
+}
+
+absl::StatusOr<DeviceBuffer> PlanningDevice::AllocateHost(size_t bytes) {
   if (bytes == 0) return DeviceBuffer();
   return DeviceBuffer(planned_memory, bytes, [](void*, size_t) {});
 }

@@ -27,6 +27,8 @@ class PlanningDevice final : public Device {
   std::string_view name() const override { return name_; }
   Ops& ops() override;  // there are none: a broken invariant
   absl::StatusOr<DeviceBuffer> Allocate(size_t bytes) override;
+  /// Not of the device's memory: does not count.
+  absl::StatusOr<DeviceBuffer> AllocateHost(size_t bytes) override;
   bool shares_host_memory() const override { return shares_host_memory_; }
   void CopyToDevice(void*, const void*, size_t) override {}
   void CopyOnDevice(void*, const void*, size_t) override {}

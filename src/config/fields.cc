@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -140,7 +141,8 @@ absl::Status Parse(const ConfigField&, std::string_view text,
   for (absl::string_view part : absl::StrSplit(ToAbsl(text), ',', absl::SkipWhitespace())) {
     const std::pair<absl::string_view, absl::string_view> sides =
         absl::StrSplit(absl::StripAsciiWhitespace(part), absl::MaxSplits('=', 1));
-    if (sides.first.empty()) return Expected("name=value value, perhaps more after commas", text);
+    if (sides.first.empty() || !absl::StrContains(part, '='))
+      return Expected("name=value value, perhaps more after commas", text);
     const auto [it, fresh] = out.try_emplace(std::string(sides.first));
     if (!fresh)
       return absl::InvalidArgumentError(absl::StrCat("'", sides.first, "' is given twice"));

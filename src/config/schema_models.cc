@@ -107,6 +107,16 @@ ConfigSection DescribeEngine(EngineConfig& c) {
            8},
           {"prefix_cache", &c.prefix_cache,
            "Requests with an equal beginning (and an equal cache_salt) share its KV blocks."},
+          {"kv_offload", &c.kv_offload,
+           "Bytes (4GiB) of a second tier of the prefix cache, decided at start and never "
+           "exceeded: what kv_memory has to forget is copied to the host's memory, beside a GPU "
+           "pinned, and comes back where that is sooner than computing it, by what copies and "
+           "steps were seen to take. 0: off. Not with tensor_parallel above 1; off, with a line "
+           "in the log, for a model with a recurrent state or a draft model."},
+          {"kv_offload_path", &c.kv_offload_path,
+           "A folder on whose disk the second tier lies instead, all of it taken at start, in a "
+           "file without a name that goes with the process. Keys and values of prompts lie there "
+           "in the clear. Empty: memory."},
           {"policy",
            &c.policy,
            "Who runs first: priority (strict, then first come) or fcfs (priorities are ignored).",

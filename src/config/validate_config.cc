@@ -37,6 +37,12 @@ absl::Status ValidateEngine(const EngineConfig& engine, const std::string& path)
     return error(".speculation.draft_model: expected ",
                  drafts ? "a model, as method is draft" : "none, as method is not draft");
   }
+  if (engine.kv_offload.automatic()) return error(".kv_offload: expected a size, not auto");
+  const bool offloads = engine.kv_offload.value > 0;
+  if (offloads && !engine.prefix_cache)
+    return error(".kv_offload: expected prefix_cache: true, of which it is the second tier");
+  if (!offloads && !engine.kv_offload_path.empty())
+    return error(".kv_offload_path: expected the bytes of it in kv_offload");
   int32_t device = 0;
   const bool cuda = engine.device.starts_with("cuda:") &&
                     absl::SimpleAtoi(engine.device.substr(5), &device) && device >= 0;

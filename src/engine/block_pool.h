@@ -20,6 +20,10 @@ class BlockPool {
   /// A block nobody holds, now held once: empty ones first, then the least recently used cached
   /// one, which is forgotten.
   std::optional<BlockId> Allocate();
+  /// The hash that the next Allocate forgets; null: none. Valid until the pool changes.
+  const Hash128* NextForgotten() const {
+    return front_ != kNoBlock && blocks_[front_].hashed ? &blocks_[front_].hash : nullptr;
+  }
   /// One more holder; the block may be free (a prefix hit revives it).
   void Hold(BlockId block);
   /// One holder less. The last one frees it: it stays findable by its hash until it is allocated

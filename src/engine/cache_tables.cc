@@ -9,6 +9,7 @@ namespace penstock {
 
 CacheTables::CacheTables(const ExecutorLimits& limits, bool prefix_cache, PrefixHasher hasher)
     : groups_(limits.groups),
+      tier_(limits.groups),
       block_size_(limits.block_size),
       prefix_split_(limits.prefix_split),
       prefix_cache_(prefix_cache),
@@ -178,22 +179,26 @@ bool CacheTables::Grow(Sequence& seq, int32_t end) {
     BlockTable& table = seq.tables[g];
     // Where a verification is in flight, the next position may be before num_computed.
     const int32_t next = seq.num_computed - seq.num_unverified();
-    const int32_t first = std::min<int32_t>(FirstNeeded(g, next), table.blocks.size());
-    for (; table.first_live < first; ++table.first_live) {
-      BlockId& block = table.blocks[table.first_live];
-      if (block != kNoBlock) pools_[g].Release(block);
-      block = kNoBlock;
-    }
+    PassBlocks(g, table, FirstNeeded(g, next));
   }
   const int32_t num_blocks = (end + block_size_ - 1) / block_size_;
   if (!CanGrow(seq, num_blocks)) return false;
   for (size_t g = 0; g < groups_.size(); ++g) {
     if (!holds_positions(g)) continue;
     while (static_cast<int32_t>(seq.tables[g].blocks.size()) < num_blocks) {
-      seq.tables[g].blocks.push_back(*pools_[g].Allocate());
+      seq.tables[g].blocks.push_back(Allocate(g));
     }
   }
   return true;
+}
+
+void CacheTables::PassBlocks(size_t group, BlockTable& table, int32_t first) {
+  first = std::min<int32_t>(first, table.blocks.size());
+  for (; table.first_live < first; ++table.first_live) {
+    BlockId& block = table.blocks[table.first_live];
+    if (block != kNoBlock) pools_[group].Release(block);
+    block = kNoBlock;
+  }
 }
 
 bool CacheTables::CanGrow(const Sequence& seq, int32_t num_blocks) const {
@@ -227,6 +232,8 @@ void CacheTables::RegisterComputed(Sequence& seq) {
 }
 
 void CacheTables::Release(Sequence& seq) {
+  for (const PendingImport& import : seq.imports) tier_.LetGo(import.group, import.place);
+  seq.imports.clear();
   for (size_t i = seq.num_registered; i < seq.hashes.size(); ++i) {
     if (const auto it = being_made_.find(seq.hashes[i]);
         it != being_made_.end() && it->second.sequence == seq.id) {
@@ -249,6 +256,7 @@ void CacheTables::Release(Sequence& seq) {
 
 void CacheTables::Reset() {
   for (BlockPool& pool : pools_) pool.ForgetAll();
+  tier_.ForgetAll();
 }
 
 double CacheTables::usage() const {

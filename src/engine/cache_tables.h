@@ -9,6 +9,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "engine/block_pool.h"
+#include "engine/cache_tier.h"
 #include "engine/prefix_hash.h"
 #include "engine/sequence.h"
 #include "penstock/executor.h"
@@ -21,6 +22,8 @@ class CacheTables {
 
   /// Call before each plan: snapshots of the one before can be loaded from here on.
   void StartPlan() { fresh_states_.clear(); }
+  /// Whether blocks that lose what they hold are copied to the second tier from here on.
+  void AllowExports(bool allowed) { tier_.AllowExports(allowed); }
   /// Whether the group's blocks hold positions (a recurrent group's hold states).
   bool holds_positions(size_t group) const {
     return groups_[group].retention != CacheRetention::kRecurrent;
@@ -40,6 +43,30 @@ class CacheTables {
     kCompute,    // compute it
   };
   Next NextBlock(Sequence& seq);
+
+  /// What of a sequence's tokens, from a block border where it stands, the second tier can add.
+  struct TierOffer {
+    int32_t num_blocks = 0;  // of the sequence, with those that it has; 0: nothing
+    int64_t bytes = 0;       // to be copied for that
+  };
+  TierOffer FindInTier(const Sequence& seq) const;
+  /// Takes what was offered: num_computed advances, and what is to be copied is in seq.imports.
+  /// False: there is no room, nothing changed.
+  bool TakeOffer(Sequence& seq, const TierOffer& offer);
+  /// What seq.imports still are: the positions from the first of them on, and bytes.
+  struct ImportsLeft {
+    int32_t num_positions = 0;
+    int64_t bytes = 0;
+  };
+  ImportsLeft ImportsLeftOf(const Sequence& seq) const;
+  /// Gives them up: the sequence stands before the first of them. False: nothing changed, since the
+  /// blocks that a window would need there are not held.
+  bool DropImports(Sequence& seq);
+  /// Copies the next of seq.imports before the step that is being planned; returns its bytes.
+  int64_t ImportNext(Sequence& seq);
+  /// Copies to make before the step that has been planned.
+  std::vector<BlockMove> TakeMoves() { return tier_.TakeMoves(); }
+  const CacheTier& tier() const { return tier_; }
 
   /// Where the sequence's hashes start: what has another root shares nothing with it.
   Hash128 Root(const Sequence& seq) const;
@@ -69,16 +96,23 @@ class CacheTables {
 
  private:
   bool CanGrow(const Sequence& seq, int32_t num_blocks) const;
+  /// A block of a pool that has one; what it held goes to the second tier.
+  BlockId Allocate(size_t group);
+  /// Lets go of blocks before `first`, as far as the table goes.
+  void PassBlocks(size_t group, BlockTable& table, int32_t first);
   void ExtendHashes(Sequence& seq, int32_t num_blocks);
   bool TakesHits(const Sequence& seq) const;
   bool WindowCached(const Sequence& seq, size_t group, int32_t num_blocks) const;
+  bool InEitherTier(size_t group, const Hash128& hash) const;
   int32_t FirstNeeded(size_t group,
                       int32_t begin) const;  // first block that position `begin` reads
   void Claim(Sequence& seq);
+  void NoteImported(Sequence& seq);
   bool StateCached(const Sequence& seq, int32_t num_blocks) const;
 
   std::vector<CacheGroup> groups_;
   std::vector<BlockPool> pools_;
+  CacheTier tier_;
   int32_t block_size_;
   int32_t prefix_split_;
   bool prefix_cache_;

@@ -110,7 +110,8 @@ bool EngineLoop::LaunchNext() {
   const absl::Time begin = options_.clock->Now();
   StepPlan plan = scheduler_.Plan(begin);
   // An empty step carries the reports of commands where there is nothing to compute.
-  if (plan.slices.empty() && (controls_.empty() || !in_flight_.empty())) return false;
+  if (plan.slices.empty() && plan.moves.empty() && (controls_.empty() || !in_flight_.empty()))
+    return false;
   const absl::Time planned = options_.clock->Now();
   absl::Status status = executor_->Launch(plan);
   options_.metrics.step_plan.Observe(absl::ToDoubleSeconds(planned - begin));
@@ -162,8 +163,13 @@ void EngineLoop::CollectOldest() {
   // A step begins when the one before it ends.
   const Launched step = std::move(in_flight_.front());
   in_flight_.pop_front();
-  scheduler_.ObserveStep(step.plan, now - std::max(step.at, last_collect_));
+  scheduler_.ObserveStep(step.plan, now - std::max(step.at, last_collect_), result->importing,
+                         result->exporting);
   last_collect_ = now;
+  if (result->importing > absl::ZeroDuration())
+    options_.metrics.tier_import_seconds.Add(absl::ToDoubleSeconds(result->importing));
+  if (result->exporting > absl::ZeroDuration())
+    options_.metrics.tier_export_seconds.Add(absl::ToDoubleSeconds(result->exporting));
   last_step_nanos_ = absl::ToUnixNanos(now);
   for (const absl::Status& status : result->controls) {
     CHECK(!controls_.empty());
@@ -234,6 +240,7 @@ void EngineLoop::ExportMetrics() {
     m.kv_blocks_cached.Set(pool.num_free_cached());
     m.kv_blocks_free.Set(pool.num_free() - pool.num_free_cached());
   }
+  if (scheduler_.tables().tier().on()) ExportTierMetrics();
   const SchedulerCounters& now = scheduler_.counters();
   if (now.num_preemptions != exported_.num_preemptions) {
     m.num_preemptions.Add(now.num_preemptions - exported_.num_preemptions);
@@ -257,6 +264,26 @@ void EngineLoop::ExportMetrics() {
     m.masks_helped.Add(now.num_masks_helped - exported_.num_masks_helped);
   }
   exported_ = now;
+}
+
+void EngineLoop::ExportTierMetrics() {
+  const EngineMetrics& m = options_.metrics;
+  const CacheTier& tier = scheduler_.tables().tier();
+  m.tier_used.Set(tier.num_used());
+  m.tier_free.Set(tier.num_places() - tier.num_used());
+  const SchedulerCounters& now = scheduler_.counters();
+  const auto add = [](const CounterHandle& counter, int64_t value, int64_t& exported) {
+    if (value != exported) counter.Add(static_cast<double>(value - exported));
+    exported = value;
+  };
+  add(m.tier_queries, now.tier_queried_tokens, exported_tier_.queried_tokens);
+  add(m.tier_hits, now.tier_hit_tokens, exported_tier_.hit_tokens);
+  add(m.tier_exported, tier.num_exported(), exported_tier_.num_exported);
+  add(m.tier_imported, tier.num_imported(), exported_tier_.num_imported);
+  add(m.tier_evicted, tier.num_evicted(), exported_tier_.num_evicted);
+  add(m.tier_lost, tier.num_lost(), exported_tier_.num_lost);
+  add(m.tier_exported_bytes, tier.exported_bytes(), exported_tier_.exported_bytes);
+  add(m.tier_imported_bytes, tier.imported_bytes(), exported_tier_.imported_bytes);
 }
 
 absl::Status EngineLoop::Submit(RequestId id, GenerateRequest request,

@@ -93,6 +93,7 @@ class EngineLoop final : public Engine {
   void Publish();
   void WakeDrain();
   void ExportMetrics();
+  void ExportTierMetrics();
   int32_t num_steps_in_flight() const { return static_cast<int32_t>(in_flight_.size()); }
   int64_t num_live() const { return num_submitted_.load() - num_finished_.load(); }
 
@@ -116,6 +117,11 @@ class EngineLoop final : public Engine {
   absl::Time last_collect_ = absl::InfinitePast();
   absl::Status fault_;          // sticky; others may read it where healthy_ says so
   SchedulerCounters exported_;  // what the metrics already hold
+  struct {
+    int64_t queried_tokens = 0, hit_tokens = 0;
+    int64_t num_exported = 0, num_imported = 0, num_evicted = 0, num_lost = 0;
+    int64_t exported_bytes = 0, imported_bytes = 0;
+  } exported_tier_;  // likewise
 
   std::atomic<bool> stopping_{false};
   std::atomic<bool> draining_{false};

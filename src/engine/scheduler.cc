@@ -134,12 +134,14 @@ StepPlan Scheduler::Plan(absl::Time now) {
   if (AwaitsVerification()) return plan;
   planning_ = true;
   tables_.StartPlan();
+  tables_.AllowExports(export_credit_ > absl::ZeroDuration());
   AdmitHigherPriority();  // before anything is planned, when everyone can still be preempted
   AdmitIdleTenant();
   PlanDecodes(plan, now);
   if (limits_.can_chunk)
     budget_ = step_budget_.PromptPositions(num_planned_, NumPrompts(), budget_);
   if (!PlanNewcomers(plan, now)) PlanPrompts(plan, now);
+  plan.moves = tables_.TakeMoves();
   planning_ = false;
   if (masks_offered_ && wake_mask_maker_) wake_mask_maker_();
   return plan;
@@ -264,15 +266,7 @@ void Scheduler::PlanPrompts(StepPlan& plan, absl::Time now) {
 }
 
 void Scheduler::PlanPrompt(Sequence& seq, StepPlan& plan, absl::Time now) {
-  for (;;) {
-    const CacheTables::Next next = tables_.NextBlock(seq);
-    if (next == CacheTables::Next::kBeingMade) return;
-    if (next == CacheTables::Next::kCompute) break;
-    if (seq.usage.num_preemptions == 0) {
-      seq.usage.cached_tokens += limits_.block_size;
-      counters_.prefix_hit_tokens += limits_.block_size;
-    }
-  }
+  if (!TakeCached(seq) || budget_ <= 0) return;
   const int32_t num_tokens = tables_.AlignChunk(seq, std::min(seq.num_remaining(), budget_));
   if (!limits_.can_chunk && num_tokens < seq.num_remaining()) return;
   if (Grow(seq, seq.num_computed + num_tokens)) AddSlice(seq, num_tokens, {}, plan, now);
@@ -293,6 +287,7 @@ bool Scheduler::Admit(Sequence& seq) {
     seq.usage.cached_tokens = found;
     counters_.prefix_queried_tokens += seq.num_prompt();
     counters_.prefix_hit_tokens += found;
+    if (tables_.tier().on()) counters_.tier_queried_tokens += seq.num_prompt() - found;
   }
   waiting_.Remove(&seq);
   seq.slot = free_slots_.back();

@@ -22,6 +22,7 @@
 #include "engine/adapter_use.h"
 #include "engine/cache_tables.h"
 #include "engine/draft_pace.h"
+#include "engine/import_pace.h"
 #include "engine/mask_task.h"
 #include "engine/sequence.h"
 #include "engine/speculator.h"
@@ -30,6 +31,9 @@
 #include "penstock/executor.h"
 
 namespace penstock {
+
+/// What exports to the second tier may take at once, where they took nothing for a while.
+inline constexpr absl::Duration kMostExportCredit = absl::Milliseconds(100);
 
 struct SchedulerOptions {
   QueuePolicy policy = QueuePolicy::kPriority;
@@ -49,6 +53,8 @@ struct SchedulerCounters {
   int64_t num_corrupted = 0;          // ended by a fault of their own
   int64_t prefix_queried_tokens = 0;  // prompt tokens at first admission
   int64_t prefix_hit_tokens = 0;      // of those, found
+  int64_t tier_queried_tokens = 0;    // of the others, where there is a second tier
+  int64_t tier_hit_tokens = 0;        // of those, taken from it
   int64_t num_drafts = 0;             // slices with drafts that were verified
   int64_t num_draft_tokens = 0;
   int64_t num_accepted_tokens = 0;  // of those, right
@@ -86,8 +92,10 @@ class Scheduler {
   MaskTasks& mask_tasks() { return mask_tasks_; }
   /// Called when there are such, once a step.
   void SetMaskMaker(std::function<void()> wake) { wake_mask_maker_ = std::move(wake); }
-  /// A planned step took so long.
-  void ObserveStep(const StepPlan& plan, absl::Duration took);
+  /// A planned step took so long; parts of it copied blocks from and to the second tier.
+  void ObserveStep(const StepPlan& plan, absl::Duration took,
+                   absl::Duration importing = absl::ZeroDuration(),
+                   absl::Duration exporting = absl::ZeroDuration());
   /// Whether drafts are proposed at all: what was computed for a wrong one must leave no trace.
   static bool CanDraft(const ExecutorLimits& limits);
   /// Requests may name an adapter from AddAdapter on until RetireAdapter; those that live then go
@@ -126,6 +134,12 @@ class Scheduler {
   int32_t NumPrompts() const;
   void PlanPrompts(StepPlan& plan, absl::Time now);
   void PlanPrompt(Sequence& seq, StepPlan& plan, absl::Time now);
+  /// Takes what is in the cache of a prompt's next blocks; false where it is to wait for more.
+  bool TakeCached(Sequence& seq);
+  bool TakeFromTier(Sequence& seq);
+  void ReconsiderImports(Sequence& seq);
+  void ObserveMoves(const StepPlan& plan, absl::Duration took, absl::Duration importing,
+                    absl::Duration exporting);
   bool Admit(Sequence& seq);
   /// `without`: whose demand does not count, though its blocks are not yet free; or null.
   bool HasRoomFor(const Sequence& seq, const Sequence* without = nullptr) const;
@@ -173,6 +187,9 @@ class Scheduler {
   std::optional<DraftPace> draft_pace_;   // where the executor's draft model guesses
   int32_t num_model_drafts_ = 0;          // of each sequence in the plan being made
   StepBudget step_budget_;
+  ImportPace import_pace_;
+  absl::Duration export_credit_ = kMostExportCredit;  // what exports may yet take
+  double import_debt_ = 0;  // positions' time that copies took and budget_ did not pay, below 1
   LiveMap live_;
   absl::flat_hash_map<RequestId, Sequence*> by_request_;
   std::map<Rank, Sequence*> running_;

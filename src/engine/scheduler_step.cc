@@ -138,7 +138,10 @@ void Scheduler::SettleDrafts(Sequence& seq, const SliceResult& slice) {
   if (draft_pace_) draft_pace_->ObserveGuesses(num_drafts, slice.num_accepted, seq.draft_rate);
 }
 
-void Scheduler::ObserveStep(const StepPlan& plan, absl::Duration took) {
+void Scheduler::ObserveStep(const StepPlan& plan, absl::Duration took, absl::Duration importing,
+                            absl::Duration exporting) {
+  ObserveMoves(plan, took, importing, exporting);
+  if (plan.slices.empty()) return;
   int32_t decodes = 0;
   int32_t prompts = 0;
   int32_t drafts = 0;
@@ -150,7 +153,7 @@ void Scheduler::ObserveStep(const StepPlan& plan, absl::Duration took) {
     drafts = std::max(drafts, slice.num_drafts);
     forced |= slice.num_drafts > 0 && plan.tokens[slice.token_offset + slice.num_tokens - 1] >= 0;
   }
-  const double seconds = absl::ToDoubleSeconds(took);
+  const double seconds = absl::ToDoubleSeconds(std::max(took - importing, absl::ZeroDuration()));
   if (prompts > 0) {
     step_budget_.Observe(decodes, prompts, seconds);
   } else if (!draft_pace_) {

@@ -35,6 +35,13 @@ struct Rank {
   friend constexpr auto operator<=>(const Rank&, const Rank&) = default;
 };
 
+/// A block of a sequence whose content is yet to come from the second tier.
+struct PendingImport {
+  size_t group = 0;
+  int32_t index = 0;  // in the block table
+  BlockId place = kNoBlock;
+};
+
 class MaskTask;
 
 struct Sequence {
@@ -65,6 +72,7 @@ struct Sequence {
   int32_t num_registered = 0;     // full blocks already made findable (or found) in the pools
   int32_t shared_prefix = 0;      // positions that another has computed, snapshot or not
   BlockId state_load = kNoBlock;  // snapshot to start from, held until the first slice is planned
+  std::vector<PendingImport> imports;  // the last one comes next; it computes nothing before
 
   absl::Time submitted = absl::InfinitePast();
   absl::Time first_planned = absl::InfiniteFuture();
@@ -87,7 +95,9 @@ struct Sequence {
   int32_t num_remaining() const { return num_computable() - num_computed; }
   bool running() const { return slot.value >= 0; }
   /// Everything but the newest token is in the cache.
-  bool decoding() const { return num_remaining() == 1 && num_computed >= num_prompt(); }
+  bool decoding() const {
+    return num_remaining() == 1 && num_computed >= num_prompt() && imports.empty();
+  }
   /// All outputs it may have are drawn or in flight.
   bool exhausted() const {
     const int32_t most =

@@ -23,6 +23,8 @@ class StepBudget {
   /// target. The more wait behind it for each stream the longer a step may take, up to four times
   /// the target: else streams would be smooth and first tokens would never come.
   int32_t PromptPositions(int32_t decodes, int32_t prompts, int32_t most) const;
+  /// What a position of a prompt adds to a step, in seconds; 0: not known yet.
+  double position_seconds() const { return per_position_; }
   /// A step of so many positions took `seconds`; some are of prompts.
   void Observe(int32_t decodes, int32_t prompt_positions, double seconds);
 

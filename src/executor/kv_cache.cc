@@ -85,10 +85,12 @@ absl::StatusOr<KvCache> KvCache::Make(const ModelConfig& config, const KvCacheOp
       it = cache.groups_.insert(cache.groups_.end(), group);
     }
     const auto g = static_cast<int32_t>(it - cache.groups_.begin());
-    cache.layers_.push_back({layer.heads, config.has_latent_attention(), g, it->block_bytes});
-    it->block_bytes += layer.recurrent
-                           ? config.delta.state_floats() * static_cast<int64_t>(sizeof(float))
-                           : options.block_size * LayerBytesPerToken(config, layer, options.dtype);
+    const int64_t bytes =
+        layer.recurrent ? config.delta.state_floats() * static_cast<int64_t>(sizeof(float))
+                        : options.block_size * LayerBytesPerToken(config, layer, options.dtype);
+    cache.layers_.push_back(
+        {layer.heads, config.has_latent_attention(), g, it->block_bytes, bytes});
+    it->block_bytes += bytes;
     if (layer.recurrent) cache.state_group_ = g;
   }
   cache.state_bytes_ = StateBytes(config);
@@ -133,6 +135,27 @@ void KvCache::StoreState(SlotId slot, BlockId snapshot, Device& device) const {
   device.CopyOnDevice(to, from, state_bytes_);
 }
 
+std::byte* KvCache::BlockOf(const LayerPlace& place, BlockId block) const {
+  return static_cast<std::byte*>(storage_[place.group].data()) +
+         place.offset * groups_[place.group].num_blocks + block * place.bytes;
+}
+
+void KvCache::ExportBlock(int32_t group, BlockId block, void* record, Device& device) const {
+  for (const LayerPlace& place : layers_) {
+    if (place.group != group) continue;
+    device.CopyOnDevice(static_cast<std::byte*>(record) + place.offset, BlockOf(place, block),
+                        place.bytes);
+  }
+}
+
+void KvCache::ImportBlock(int32_t group, BlockId block, const void* record, Device& device) const {
+  for (const LayerPlace& place : layers_) {
+    if (place.group != group) continue;
+    device.CopyOnDevice(BlockOf(place, block), static_cast<const std::byte*>(record) + place.offset,
+                        place.bytes);
+  }
+}
+
 KvLayer KvCache::layer(size_t layer, const BlockId* tables, int32_t max_blocks) const {
   const LayerPlace& place = layers_[layer];
   KvLayer view;
@@ -144,8 +167,7 @@ KvLayer KvCache::layer(size_t layer, const BlockId* tables, int32_t max_blocks) 
   view.head_stride = elements + scale_bytes;
   view.kv_stride = place.latent ? 0 : place.heads.num_kv_heads * view.head_stride;
   view.block_stride = place.latent ? view.head_stride : 2 * view.kv_stride;
-  view.data = static_cast<std::byte*>(storage_[place.group].data()) +
-              place.offset * groups_[place.group].num_blocks;
+  view.data = BlockOf(place, 0);
   view.tables = tables;
   view.max_blocks = max_blocks;
   return view;

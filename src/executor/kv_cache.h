@@ -47,6 +47,10 @@ class KvCache {
   /// The whole state of a slot := a snapshot, or zeros where that is kNoBlock; and back.
   void LoadState(SlotId slot, BlockId snapshot, Device& device) const;
   void StoreState(SlotId slot, BlockId snapshot, Device& device) const;
+  /// A block of all layers of a group, each layer's keys, values and scales as they lie, one layer
+  /// after the other: block_bytes at `record`, which the device can reach; and back.
+  void ExportBlock(int32_t group, BlockId block, void* record, Device& device) const;
+  void ImportBlock(int32_t group, BlockId block, const void* record, Device& device) const;
 
  private:
   struct LayerPlace {
@@ -54,7 +58,9 @@ class KvCache {
     bool latent = false;  // keys are values: one vector a position
     int32_t group = 0;
     int64_t offset = 0;  // bytes of a block of the group's layers before it
+    int64_t bytes = 0;   // of a block
   };
+  std::byte* BlockOf(const LayerPlace& place, BlockId block) const;
 
   KvCacheOptions options_;
   std::vector<CacheGroup> groups_;

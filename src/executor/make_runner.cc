@@ -57,6 +57,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(LoadedModel* mode
   limits.groups = cache.groups();
   r->cache_ = std::make_unique<KvCache>(std::move(cache));
   if (options.draft != nullptr) RETURN_IF_ERROR(r->MakeDraftRunner());
+  if (options.tier.bytes > 0) RETURN_IF_ERROR(r->MakeTier());
   r->slots_ = std::make_unique<SlotTable>(limits);
   if (r->drafts_ != nullptr)
     r->drafts_->UseSlots(r->slots_.get(), static_cast<int32_t>(limits.groups.size()) - 1);
@@ -88,6 +89,18 @@ absl::Status ModelRunner::MakeDecoder() {
     layer.kv = cache_->layer(i, slots_->tables(cache_->group_of(i)), slots_->max_blocks());
     layers_.push_back(layer);
   }
+  return absl::OkStatus();
+}
+
+/// Only where all that a prefix needs is in blocks that are full once they are computed.
+absl::Status ModelRunner::MakeTier() {
+  std::vector<CacheGroup>& groups = limits_.groups;
+  const bool all = std::all_of(groups.begin(), groups.end(), [](const CacheGroup& group) {
+    return group.retention == CacheRetention::kFull || group.retention == CacheRetention::kWindow;
+  });
+  if (groups.empty() || !all) return absl::OkStatus();
+  ASSIGN_OR_RETURN(tier_,
+                   BlockTier::Make(options_.tier, cache_.get(), model_->device.get(), groups));
   return absl::OkStatus();
 }
 

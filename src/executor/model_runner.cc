@@ -22,6 +22,8 @@ absl::Status ModelRunner::Forward(const StepPlan& plan) {
   sequences_.clear();
   adapted_.clear();
   step_adapters_.clear();
+  moving_ = {};
+  if (!plan.moves.empty()) RETURN_IF_ERROR(MoveBlocks());
   for (const SlotSetup& setup : plan.setups) RETURN_IF_ERROR(slots_->Setup(setup));
   for (const size_t index : SliceOrder()) RETURN_IF_ERROR(AddSlice(index));
   if (drafts_ != nullptr) RETURN_IF_ERROR(RunDrafts());
@@ -41,6 +43,12 @@ absl::Status ModelRunner::Forward(const StepPlan& plan) {
   const absl::Status computed = ComputeOutputs();
   RETURN_IF_ERROR(CheckNetwork());  // the cause of what it left undone
   return computed;
+}
+
+absl::Status ModelRunner::MoveBlocks() {
+  if (tier_ == nullptr)
+    return absl::InvalidArgumentError("broken plan: copies of blocks without a second tier");
+  return tier_->Run(plan_->moves, moving_);
 }
 
 absl::Status ModelRunner::RunDrafts() {
@@ -330,6 +338,8 @@ absl::StatusOr<StepResult> ModelRunner::Sample(absl::Span<const OwnedMask> masks
   RETURN_IF_ERROR(fault_);
   StepResult result;
   result.step = plan_->step;
+  result.importing = moving_.importing;
+  result.exporting = moving_.exporting;
   std::vector<Piece*> in_plan_order(pieces_.size());
   for (Piece& piece : pieces_) in_plan_order[piece.index] = &piece;
   for (Piece* piece : in_plan_order) {

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "executor/adapter_store.h"
+#include "executor/block_tier.h"
 #include "executor/draft_runner.h"
 #include "executor/head_rows.h"
 #include "executor/kv_cache.h"
@@ -33,6 +34,7 @@ struct RunnerOptions {
   int32_t max_step_tokens = 512;
   int32_t max_len = 0;  // 0: the model's
   int32_t pipeline_depth = 1;
+  BlockTierOptions tier;  // not with ranks, recurrent layers or a draft model: there is none
   const WorkerPool* pool = nullptr;  // depth 2: whose callers' CPU the rank's thread takes
   LoadedModel* draft = nullptr;      // guesses for the model; outlives the runner; null: none does
   DType draft_dtype = DType::kFloat32;     // of its activations
@@ -102,6 +104,8 @@ class ModelRunner {
   absl::Status MakeRanks(const KvCacheOptions& kv);
   /// The network of one device, after the slots.
   absl::Status MakeDecoder();
+  absl::Status MakeTier();
+  absl::Status MoveBlocks();
   /// The draft model's part of the step: its guesses become input.
   absl::Status RunDrafts();
   /// Recurrent layers: what the slices start from, and the snapshots they leave.
@@ -122,7 +126,8 @@ class ModelRunner {
   LoadedModel* model_ = nullptr;
   RunnerOptions options_;
   ExecutorLimits limits_;
-  std::unique_ptr<KvCache> cache_;  // null: the ranks have theirs
+  std::unique_ptr<KvCache> cache_;   // null: the ranks have theirs
+  std::unique_ptr<BlockTier> tier_;  // null: there is none
   std::unique_ptr<SlotTable> slots_;
   std::unique_ptr<Network> network_;
   std::unique_ptr<DraftRunner> drafts_;  // null: no draft model
@@ -140,6 +145,7 @@ class ModelRunner {
   std::vector<SequenceRows> sequences_;
   std::vector<AdaptedRows> adapted_;
   std::vector<std::shared_ptr<const AdapterWeights>> step_adapters_;  // keep adapted_'s alive
+  BlockTier::Times moving_;                                           // what copies of blocks took
   DeviceBuffer gathered_;      // [rows, hidden], grown on demand
   DeviceBuffer draw_logits_;   // float32 [rows, vocab], grown on demand
   DeviceBuffer score_logits_;  // float32 [<= 256, vocab], grown on demand

@@ -95,12 +95,17 @@ absl::StatusOr<MemoryPlan> PlanMemory(
   plan.absent = model->absent;
   plan.ranks = std::max<int32_t>(1, static_cast<int32_t>(model->ranks.size()));
   plan.weight_bytes = planned();
-  ASSIGN_OR_RETURN(const RunnerOptions options, options_of(*model, guesses.get()));
+  ASSIGN_OR_RETURN(RunnerOptions options, options_of(*model, guesses.get()));
+  const bool tier_on_disk = !options.tier.folder.empty();
+  options.tier.folder.clear();  // nothing is made there
   ASSIGN_OR_RETURN(const std::unique_ptr<ModelRunner> runner,
                    ModelRunner::Make(model.get(), options));
   const ExecutorLimits& limits = runner->limits();
-  for (const CacheGroup& group : limits.groups)
+  for (const CacheGroup& group : limits.groups) {
     plan.kv_bytes += int64_t{group.num_blocks} * group.block_bytes;
+    if (!tier_on_disk) plan.tier_bytes += int64_t{group.tier_blocks} * group.block_bytes;
+  }
+  plan.tier_beside = !model->device->shares_host_memory();
   plan.kv_bytes += StateBytes(model->config) * options.num_slots;
   plan.activation_bytes = planned() - plan.weight_bytes - plan.kv_bytes;
   plan.step_bytes =

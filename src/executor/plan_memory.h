@@ -20,6 +20,8 @@ struct MemoryPlan {
   int64_t weight_bytes = 0;
   int64_t kv_bytes = 0;          // blocks, snapshots and states, of a draft model as well
   int64_t activation_bytes = 0;  // of one step, and tables of rotations
+  int64_t tier_bytes = 0;        // of the host's memory for the KV cache's second tier
+  bool tier_beside = false;      // that is not the device's memory: besides the total
   int64_t step_bytes = 0;        // at most, besides, once steps need it: logits, a GPU's scratch
   int64_t rank_bytes = 0;        // of the total, what the rank that takes most does
   int32_t max_len = 0;
@@ -28,7 +30,9 @@ struct MemoryPlan {
   std::string note;       // what an operator should know about the device; empty: nothing
   absl::Status absent;    // why a device cannot be opened, its memory asked for; OK: all can
 
-  int64_t at_start() const { return weight_bytes + kv_bytes + activation_bytes; }
+  int64_t at_start() const {
+    return weight_bytes + kv_bytes + activation_bytes + (tier_beside ? 0 : tier_bytes);
+  }
   int64_t total() const { return at_start() + step_bytes; }
 };
 

@@ -147,6 +147,21 @@ EngineMetrics Catalogue::MakeEngineMetrics(const std::string& model_name) {
   m.corrupted_requests = MakeCounter("vllm:corrupted_requests_total", base);
   m.prefix_cache_queries = MakeCounter("vllm:prefix_cache_queries_total", base);
   m.prefix_cache_hits = MakeCounter("vllm:prefix_cache_hits_total", base);
+  m.tier_queries = MakeCounter("vllm:external_prefix_cache_queries_total", base);
+  m.tier_hits = MakeCounter("vllm:external_prefix_cache_hits_total", base);
+  m.tier_used = MakeGauge("penstock_kv_offload_blocks", with("state", "used"));
+  m.tier_free = MakeGauge("penstock_kv_offload_blocks", with("state", "free"));
+  constexpr std::string_view kMoves = "penstock_kv_offload_moves_total";
+  m.tier_exported = MakeCounter(kMoves, with("move", "exported"));
+  m.tier_imported = MakeCounter(kMoves, with("move", "imported"));
+  m.tier_evicted = MakeCounter(kMoves, with("move", "evicted"));
+  m.tier_lost = MakeCounter(kMoves, with("move", "lost"));
+  m.tier_exported_bytes = MakeCounter("penstock_kv_offload_bytes_total", with("move", "exported"));
+  m.tier_imported_bytes = MakeCounter("penstock_kv_offload_bytes_total", with("move", "imported"));
+  m.tier_export_seconds =
+      MakeCounter("penstock_kv_offload_seconds_total", with("move", "exported"));
+  m.tier_import_seconds =
+      MakeCounter("penstock_kv_offload_seconds_total", with("move", "imported"));
   m.iteration_tokens = MakeHistogram("vllm:iteration_tokens_total", base);
   m.step_plan = MakeHistogram("penstock_step_seconds", with("phase", "plan"));
   m.step_launch = MakeHistogram("penstock_step_seconds", with("phase", "launch"));

@@ -59,8 +59,14 @@ struct EngineMetrics {
   CounterHandle corrupted_requests;
   CounterHandle prefix_cache_queries;  // tokens
   CounterHandle prefix_cache_hits;     // tokens
-  HistogramHandle iteration_tokens;    // positions per step
-  HistogramHandle step_plan;           // seconds
+  CounterHandle tier_queries;          // tokens, of the second tier
+  CounterHandle tier_hits;             // tokens
+  GaugeHandle tier_used, tier_free;    // blocks
+  CounterHandle tier_exported, tier_imported, tier_evicted, tier_lost;  // blocks
+  CounterHandle tier_exported_bytes, tier_imported_bytes;
+  CounterHandle tier_export_seconds, tier_import_seconds;
+  HistogramHandle iteration_tokens;  // positions per step
+  HistogramHandle step_plan;         // seconds
   HistogramHandle step_launch;
   HistogramHandle step_masks;
   HistogramHandle step_collect;

@@ -71,6 +71,19 @@ constexpr BoardPanel kCache[] = {
      "percentunit"},
     {"", "Layout", kNow, "vllm:cache_config_info",
      "model_name,block_size,num_gpu_blocks,cache_dtype", "", "none"},
+    {"Second tier of the prefix cache", "Hits of what was not found on the device", kQuery,
+     "vllm:external_prefix_cache_hits_total", "",
+     "sum by (model_name) (rate(vllm:external_prefix_cache_hits_total{{M}}[$__rate_interval])) / "
+     "sum by (model_name) "
+     "(rate(vllm:external_prefix_cache_queries_total{{M}}[$__rate_interval]))",
+     "percentunit"},
+    {"", "Places", kNow, "penstock_kv_offload_blocks", "state"},
+    {"", "Blocks moved", kRate, "penstock_kv_offload_moves_total", "move"},
+    {"", "Bytes moved", kRate, "penstock_kv_offload_bytes_total", "move"},
+    {"", "Speed of copies", kQuery, "penstock_kv_offload_seconds_total", "",
+     "sum by (move) (rate(penstock_kv_offload_bytes_total{{M}}[$__rate_interval])) / "
+     "sum by (move) (rate(penstock_kv_offload_seconds_total{{M}}[$__rate_interval]))",
+     "Bps"},
     {"Scheduler", "Requests running", kNow, "vllm:num_requests_running", "model_name"},
     {"", "Requests waiting", kNow, "vllm:num_requests_waiting", "model_name"},
     {"", "Preemptions", kRate, "vllm:num_preemptions_total", "model_name"},

@@ -113,6 +113,7 @@ absl::Status CheckTensorParallel(const ModelEntry& entry) {
   if (!entry.lora.dir.empty() || !entry.lora.adapters.empty()) return refuse("lora");
   if (entry.engine.speculation.method == "draft") return refuse("speculation.method: draft");
   if (!entry.engine.packed_cache.empty()) return refuse("packed_cache");
+  if (entry.engine.kv_offload.value > 0) return refuse("kv_offload");
   return absl::OkStatus();
 }
 
@@ -163,6 +164,29 @@ absl::StatusOr<int64_t> KvBytes(const EngineConfig& engine, const LoadedModel& l
   return std::min(most, per_token * max_len * engine.max_batch + states);
 }
 
+/// RESOURCE_EXHAUSTED where a second tier in memory is more than there is; its disk says it itself.
+absl::Status CheckOffload(const EngineConfig& engine) {
+  const int64_t there = AllowedMemory();
+  if (!engine.kv_offload_path.empty() || engine.kv_offload.value <= there) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "engine.kv_offload is ", engine.kv_offload.value >> 20, " MiB, this process may have ",
+      there >> 20, " MiB: lower it, or give it a disk by engine.kv_offload_path"));
+}
+
+/// Why a model that has keys and values has no second tier for them, where one is asked for.
+std::string_view WhyNoOffload(const ExecutorLimits& limits) {
+  for (const CacheGroup& group : limits.groups) {
+    if (group.retention == CacheRetention::kRecurrent) return "the model has a recurrent state";
+  }
+  return "what guesses for the model has blocks of its own";
+}
+
+int64_t OffloadBytes(const ExecutorLimits& limits) {
+  int64_t bytes = 0;
+  for (const CacheGroup& group : limits.groups) bytes += group.tier_blocks * group.block_bytes;
+  return bytes;
+}
+
 /// The named formats; auto: those that the chat template writes.
 void SetReplyFormats(const ModelEntry& entry, const ChatTemplates& templates, ServedModel& served) {
   for (const CallFormat& format : CallFormats()) {
@@ -200,6 +224,8 @@ absl::StatusOr<RunnerOptions> MakeRunnerOptions(const EngineConfig& engine,
   runner.max_len = engine.max_len > 0 ? engine.max_len : model.context();
   runner.pipeline_depth = engine.pipeline_depth;
   ASSIGN_OR_RETURN(runner.kv_bytes, KvBytes(engine, loaded, runner));
+  RETURN_IF_ERROR(CheckOffload(engine));
+  runner.tier = {engine.kv_offload.value, engine.kv_offload_path};
   return runner;
 }
 
@@ -393,6 +419,12 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
     Log(LogLevel::kInfo, "no speculation: a recurrent state cannot be rolled back",
         {{"model", name}});
   }
+  const ExecutorLimits& limits = (*executor)->limits();
+  const int64_t offload_bytes = OffloadBytes(limits);
+  if (entry.engine.kv_offload.value > 0 && offload_bytes == 0 && cache.num_blocks > 0) {
+    Log(LogLevel::kWarn, "no second tier of the prefix cache (engine.kv_offload)",
+        {{"model", name}, {"why", std::string(WhyNoOffload(limits))}});
+  }
   instance->engine_ = std::make_unique<EngineLoop>(
       *std::move(executor), MakeEngineOptions(entry.engine, parts, name, dir));
   const EngineInfo info = instance->engine_->info();
@@ -435,6 +467,7 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
        {"kv_dtype", cache.kv_dtype},
        {"kv_tokens", int64_t{cache.num_blocks} * cache.block_size},
        {"kv_mib", runner.kv_bytes >> 20},
+       {"kv_offload_mib", offload_bytes >> 20},
        {"device_bytes", device_bytes},
        {"adapters_mib",
         runner.adapters != nullptr ? runner.adapters->MaxBytes(runner.max_step_tokens) >> 20 : 0},

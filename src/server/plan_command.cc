@@ -28,6 +28,7 @@ nlohmann::ordered_json PlanJson(const MemoryPlan& plan) {
           {"ranks", plan.ranks},
           {"weights_bytes", plan.weight_bytes},
           {"kv_bytes", plan.kv_bytes},
+          {"kv_offload_bytes", plan.tier_bytes},
           {"activation_bytes", plan.activation_bytes},
           {"at_start_bytes", plan.at_start()},
           {"step_bytes", plan.step_bytes},
@@ -51,6 +52,7 @@ void PrintPlan(const std::string& name, const MemoryPlan& plan, bool gpu_memory_
   std::printf("\n");
   line("weights", plan.weight_bytes);
   line("KV cache", plan.kv_bytes);
+  if (plan.tier_bytes > 0 && !plan.tier_beside) line("KV offload", plan.tier_bytes);
   line("activations", plan.activation_bytes);
   line("at start", plan.at_start());
   line("steps, most", plan.step_bytes);
@@ -61,6 +63,10 @@ void PrintPlan(const std::string& name, const MemoryPlan& plan, bool gpu_memory_
                 std::string(plan.absent.message()).c_str());
   }
   if (!plan.note.empty()) std::printf("  %s\n", plan.note.c_str());
+  if (plan.tier_bytes > 0 && plan.tier_beside) {
+    std::printf("  besides, of the host's memory, pinned: KV offload, %lld MiB\n",
+                static_cast<long long>(plan.tier_bytes >> 20));
+  }
   std::printf("  besides, of the host's memory: grammars of structured answers, up to %lld MiB\n",
               static_cast<long long>(GrammarCompiler::kMostBytes >> 20));
   std::printf("  the cache holds %lld positions: %lld sequences of %d\n",

@@ -6,6 +6,7 @@
 // Threads: confined to the test's thread (or the engine thread).
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <functional>
 #include <map>
@@ -22,6 +23,7 @@ class FakeExecutor final : public Executor {
   explicit FakeExecutor(ExecutorLimits limits) : limits_(std::move(limits)) {
     for (const CacheGroup& group : limits_.groups) {
       storage_.emplace_back(static_cast<size_t>(group.num_blocks) * limits_.block_size, Cell{});
+      tier_.emplace_back(static_cast<size_t>(group.tier_blocks) * limits_.block_size, Cell{});
       if (Recurrent(group)) snapshots_.resize(group.num_blocks);
     }
     slots_.resize(limits_.num_slots);
@@ -34,6 +36,10 @@ class FakeExecutor final : public Executor {
   int64_t num_steps = 0;
   int64_t num_computed = 0;  // positions
   int64_t num_accepted = 0;  // drafts
+  int64_t num_imported = 0;  // blocks
+  int64_t num_exported = 0;
+  absl::Duration export_time;  // what each takes
+  absl::Duration import_time;  // what each takes
   StepPlan last_plan;
 
   /// The token that follows `history` under these limits.
@@ -123,7 +129,29 @@ class FakeExecutor final : public Executor {
     return end > static_cast<size_t>(group.window) ? end - group.window : 0;
   }
 
+  void Move(const BlockMove& move) {
+    const auto size = static_cast<size_t>(limits_.block_size);
+    std::vector<Cell>& blocks = storage_.at(move.group);
+    std::vector<Cell>& places = tier_.at(move.group);
+    CHECK(move.block >= 0 && (move.block + 1) * size <= blocks.size());
+    CHECK(move.place >= 0 && (move.place + 1) * size <= places.size());
+    const auto block = blocks.begin() + static_cast<int64_t>(move.block * size);
+    const auto place = places.begin() + static_cast<int64_t>(move.place * size);
+    if (!move.to_block) {
+      std::copy_n(block, size, place);
+      ++num_exported;
+      return;
+    }
+    std::copy_n(place, size, block);
+    ++num_imported;
+  }
+
   void Execute(const StepPlan& plan, StepResult& result) {
+    const int64_t imported_before = num_imported;
+    const int64_t exported_before = num_exported;
+    for (const BlockMove& move : plan.moves) Move(move);
+    result.importing = static_cast<double>(num_imported - imported_before) * import_time;
+    result.exporting = static_cast<double>(num_exported - exported_before) * export_time;
     for (const SlotSetup& setup : plan.setups) {
       Slot& slot = slots_.at(setup.slot.value);
       // The state of whoever had the slot before stays: a slice says what it starts from.
@@ -269,6 +297,7 @@ class FakeExecutor final : public Executor {
 
   const ExecutorLimits limits_;
   std::vector<std::vector<Cell>> storage_;
+  std::vector<std::vector<Cell>> tier_;
   std::vector<State> snapshots_;
   std::vector<Slot> slots_;
   TokenId last_token_ = -1;  // that the last Hash has read

@@ -14,6 +14,7 @@
 #include "engine/engine_loop.h"
 #include "executor/local_executor.h"
 #include "fakes/fake_executor.h"
+#include "fakes/temp_dir.h"
 #include "gtest/gtest.h"
 #include "test_seed.h"
 
@@ -28,6 +29,9 @@ struct DeviceScenario {
   int32_t num_requests;
   int32_t depth;
   bool drafts;
+  DType kv_dtype = DType::kBFloat16;
+  bool tier = false;  // a second one of the prefix cache
+  bool disk = false;  // where it lies
 };
 
 /// What a request asks for; equal kinds have equal answers.
@@ -63,12 +67,15 @@ class DeviceSimulation : public ::testing::TestWithParam<DeviceScenario> {
     options.load.model_dir = std::string(PENSTOCK_SOURCE_DIR) + "/models/demo";
     options.load.device = GetParam().device;
     options.load.pool = &pool_;
-    options.runner.dtype = options.runner.kv_dtype = DType::kBFloat16;
+    options.runner.dtype = DType::kBFloat16;
+    options.runner.kv_dtype = GetParam().kv_dtype;
     options.runner.kv_bytes = kv_bytes;
     options.runner.block_size = kDeviceBlock;
     options.runner.num_slots = 3;
     options.runner.max_step_tokens = 24;
     options.runner.max_len = 48;
+    if (!alone && GetParam().tier)
+      options.runner.tier = {24 * BlockBytes(), GetParam().disk ? dir_.path() : ""};
     options.runner.pipeline_depth = alone ? 1 : GetParam().depth;
     options.runner.pool = &pool_;
     auto executor = MakeLocalExecutor(options);
@@ -83,6 +90,12 @@ class DeviceSimulation : public ::testing::TestWithParam<DeviceScenario> {
     return std::make_unique<EngineLoop>(*std::move(executor), engine);
   }
 
+  /// Of keys and values in 4 layers of 4 heads of 32; of bytes each with a scale.
+  static int64_t BlockBytes() {
+    const int64_t vector = GetParam().kv_dtype == DType::kInt8 ? 32 + 4 : 32 * 2;
+    return int64_t{2} * 4 * 4 * kDeviceBlock * vector;
+  }
+
   /// The tokens of a kind, drawn with nobody beside it.
   const std::vector<TokenId>& Expected(const RequestKind& kind) {
     std::vector<TokenId>& ids = expected_[kind];
@@ -94,6 +107,7 @@ class DeviceSimulation : public ::testing::TestWithParam<DeviceScenario> {
     return ids = sink->ids;
   }
 
+  TempDir dir_;
   WorkerPool pool_{2};
   FakeClock clock_;
   std::unique_ptr<EngineLoop> alone_;
@@ -106,8 +120,8 @@ TEST_P(DeviceSimulation, EveryAnswerIsThatOfTheRequestAlone) {
   if (alone_ == nullptr) GTEST_SKIP() << "this build has no " << GetParam().device;
   int num_requests = GetParam().num_requests;
   if (kSanitized) num_requests /= 4;
-  // 4 layers of 4 heads of 32: 32 KiB for a block; five of them, for requests of three.
-  const auto engine = MakeEngine(false, int64_t{5} * 32 << 10);
+  // Five blocks, for requests of three.
+  const auto engine = MakeEngine(false, 5 * BlockBytes());
   ASSERT_NE(engine, nullptr);
   std::mt19937_64 random(TestSeed());
   struct Live {
@@ -169,7 +183,9 @@ TEST_P(DeviceSimulation, EveryAnswerIsThatOfTheRequestAlone) {
     EXPECT_GT(counters.prefix_hit_tokens, 0);
     EXPECT_GT(counters.num_preemptions, 0);
     if (GetParam().drafts) EXPECT_GT(counters.num_draft_tokens, 0);
+    EXPECT_EQ(counters.tier_hit_tokens > 0, GetParam().tier);
   }
+  EXPECT_EQ(engine->scheduler().tables().tier().num_held(), 0);
   EXPECT_EQ(engine->scheduler().tables().pool(0).num_held(), 0);
 }
 
@@ -177,6 +193,9 @@ INSTANTIATE_TEST_SUITE_P(
     Depths, DeviceSimulation,
     ::testing::Values(DeviceScenario{"CpuDepth1", "cpu", 200, 1, false},
                       DeviceScenario{"CpuDepth2Drafts", "cpu", 200, 2, true},
+                      DeviceScenario{"CpuTier", "cpu", 200, 1, false, DType::kBFloat16, true},
+                      DeviceScenario{"CpuTierOfBytesOnDisk", "cpu", 200, 2, true, DType::kInt8,
+                                     true, true},
                       DeviceScenario{"EmulatedDepth1", "cuda-emulated", 8, 1, false},
                       DeviceScenario{"EmulatedDepth2Drafts", "cuda-emulated", 8, 2, true}),
     [](const auto& info) { return std::string(info.param.name); });

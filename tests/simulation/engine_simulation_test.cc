@@ -25,6 +25,7 @@ struct Scenario {
   double most_unverified = 1.0 / 8;
   bool draft_model = false;
   int32_t max_adapters = 0;
+  bool tier = false;  // a second one of the prefix cache, which is reset at times
 };
 
 constexpr int32_t kBlock = 16;
@@ -33,6 +34,10 @@ constexpr int32_t kContext = 320;
 CacheGroup Full(int32_t blocks) { return {CacheRetention::kFull, 0, 1024, blocks}; }
 CacheGroup Window(int32_t window, int32_t blocks) {
   return {CacheRetention::kWindow, window, 1024, blocks};
+}
+CacheGroup WithTier(CacheGroup group, int32_t places) {
+  group.tier_blocks = places;
+  return group;
 }
 CacheGroup DraftModel(int32_t blocks) { return {CacheRetention::kDraft, 0, 256, blocks}; }
 CacheGroup State(int32_t snapshots) { return {CacheRetention::kRecurrent, 0, 1024, snapshots}; }
@@ -70,6 +75,7 @@ class Simulation {
       if (Chance(0.03)) CancelOne();
       if (scenario_.max_adapters > 0 && adapters_.size() < 5 && Chance(0.05)) LoadAdapter();
       if (Chance(0.04)) UnloadAdapter();
+      if (scenario_.tier && Chance(0.002)) ResetCache();
       clock_.Advance(absl::Milliseconds(5));
       ++turn_;
       const bool worked = engine_->RunOnce();
@@ -87,9 +93,12 @@ class Simulation {
       EXPECT_EQ(engine_->scheduler().tables().pool(g).num_held(), 0)
           << "blocks leaked in group " << g;
     }
+    EXPECT_EQ(engine_->scheduler().tables().tier().num_held(), 0) << "places leaked";
     EXPECT_EQ(engine_->scheduler().counters().num_finished, num_accepted_);
   }
 
+  const CacheTier& tier() const { return engine_->scheduler().tables().tier(); }
+  int64_t num_imported() const { return executor_->num_imported; }
   const SchedulerCounters& counters() const { return engine_->scheduler().counters(); }
   int num_cancelled() const { return num_cancelled_; }
   int num_expired() const { return num_expired_; }
@@ -119,6 +128,11 @@ class Simulation {
     engine_->Control({.kind = CommandKind::kLoadAdapter, .adapter = id, .path = ""},
                      [](const absl::Status& status) { ASSERT_TRUE(status.ok()) << status; });
     adapters_.push_back(id);  // messages are read in order
+  }
+
+  void ResetCache() {
+    engine_->Control({.kind = CommandKind::kResetCache, .adapter = kNoAdapter, .path = ""},
+                     [](const absl::Status& status) { ASSERT_TRUE(status.ok()) << status; });
   }
 
   /// Those who name it go on, and it goes when the last of them has ended.
@@ -333,6 +347,15 @@ TEST_P(EngineSimulation, LosesNothingAndAnswersEveryone) {
   EXPECT_EQ(simulation.num_unloaded() > 0, scenario.max_adapters > 0);
   EXPECT_EQ(simulation.num_held_back() > 0, scenario.max_adapters > 0);
   EXPECT_EQ(counters.prefix_hit_tokens > 0, scenario.prefix_cache);
+  std::printf("second tier: %lld of %lld tokens, exported %lld, imported %lld, evicted %lld\n",
+              static_cast<long long>(counters.tier_hit_tokens),
+              static_cast<long long>(counters.tier_queried_tokens),
+              static_cast<long long>(simulation.tier().num_exported()),
+              static_cast<long long>(simulation.tier().num_imported()),
+              static_cast<long long>(simulation.tier().num_evicted()));
+  EXPECT_EQ(counters.tier_hit_tokens > 0, scenario.tier);
+  EXPECT_EQ(simulation.tier().num_evicted() > 0, scenario.tier);
+  EXPECT_EQ(simulation.tier().num_imported(), simulation.num_imported());
   std::printf("drafts %lld, right %lld of %lld tokens\n",
               static_cast<long long>(counters.num_drafts),
               static_cast<long long>(counters.num_accepted_tokens),
@@ -425,7 +448,52 @@ INSTANTIATE_TEST_SUITE_P(
                  4000,
                  true,
                  0,
-                 true}),
+                 true},
+        Scenario{.name = "Tier1",
+                 .policy = QueuePolicy::kPriority,
+                 .depth = 1,
+                 .groups = {WithTier(Full(48), 60)},
+                 .prefix_cache = true,
+                 .num_requests = 10000,
+                 .tier = true},
+        Scenario{.name = "Tier2Drafts",
+                 .policy = QueuePolicy::kPriority,
+                 .depth = 2,
+                 .groups = {WithTier(Full(48), 60)},
+                 .prefix_cache = true,
+                 .num_requests = 10000,
+                 .drafts = true,
+                 .tier = true},
+        Scenario{.name = "TierOfFewPlaces",
+                 .policy = QueuePolicy::kFcfs,
+                 .depth = 2,
+                 .groups = {WithTier(Full(48), 6)},
+                 .prefix_cache = true,
+                 .num_requests = 6000,
+                 .tier = true},
+        Scenario{.name = "TierAdapters",
+                 .policy = QueuePolicy::kPriority,
+                 .depth = 2,
+                 .groups = {WithTier(Full(48), 60)},
+                 .prefix_cache = true,
+                 .num_requests = 6000,
+                 .max_adapters = 2,
+                 .tier = true},
+        Scenario{.name = "TierFullAndWindow",
+                 .policy = QueuePolicy::kPriority,
+                 .depth = 2,
+                 .groups = {WithTier(Full(48), 60), WithTier(Window(40, 32), 40)},
+                 .prefix_cache = true,
+                 .num_requests = 6000,
+                 .drafts = true,
+                 .tier = true},
+        Scenario{.name = "TierWindow",
+                 .policy = QueuePolicy::kPriority,
+                 .depth = 1,
+                 .groups = {WithTier(Window(40, 32), 40)},
+                 .prefix_cache = true,
+                 .num_requests = 6000,
+                 .tier = true}),
     [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace

@@ -22,6 +22,7 @@ class CpuDevice final : public Device {
   std::string_view name() const override { return "cpu"; }
   Ops& ops() override { return ops_; }
   absl::StatusOr<DeviceBuffer> Allocate(size_t bytes) override { return MapMemory(bytes); }
+  absl::StatusOr<DeviceBuffer> AllocateHost(size_t bytes) override { return MapMemory(bytes); }
   /// For what stays as long as the model.
   absl::StatusOr<DeviceBuffer> AllocateWeight(size_t bytes) { return weights_.Allocate(bytes); }
   bool shares_host_memory() const override { return true; }

@@ -22,6 +22,9 @@ class ForwardingDevice : public PackedDevice {
   std::string_view name() const override { return device_.name(); }
   Ops& ops() override { return device_.ops(); }
   absl::StatusOr<DeviceBuffer> Allocate(size_t bytes) override { return device_.Allocate(bytes); }
+  absl::StatusOr<DeviceBuffer> AllocateHost(size_t bytes) override {
+    return device_.AllocateHost(bytes);
+  }
   bool shares_host_memory() const override { return true; }
   void CopyToDevice(void* device, const void* host, size_t bytes) override {
     device_.CopyToDevice(device, host, bytes);

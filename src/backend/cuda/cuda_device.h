@@ -26,6 +26,9 @@ class CudaDevice final : public Device {
   std::string_view name() const override { return stream_->name(); }
   Ops& ops() override { return ops_; }
   absl::StatusOr<DeviceBuffer> Allocate(size_t bytes) override { return stream_->Allocate(bytes); }
+  absl::StatusOr<DeviceBuffer> AllocateHost(size_t bytes) override {
+    return stream_->AllocateHost(bytes);
+  }
   bool shares_host_memory() const override { return false; }
   void CopyToDevice(void* device, const void* host, size_t bytes) override;
   void CopyOnDevice(void* to, const void* from, size_t bytes) override;

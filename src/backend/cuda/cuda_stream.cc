@@ -1,6 +1,7 @@
 #include "backend/cuda/cuda_stream.h"
 
 #include <atomic>
+#include <cstring>
 #include <map>
 #include <mutex>
 
@@ -157,6 +158,20 @@ absl::StatusOr<DeviceBuffer> CudaStream::Allocate(size_t bytes) {
   Enqueue("clear", [&](cudaStream_t stream) { return cudaMemsetAsync(data, 0, bytes, stream); });
   if (!fault_.ok()) return fault_;
   return buffer;
+}
+
+absl::StatusOr<DeviceBuffer> CudaStream::AllocateHost(size_t bytes) {
+  if (bytes == 0) return DeviceBuffer();
+  if (!MakeCurrent()) return fault_;
+  void* data = nullptr;
+  const cudaError_t error = cudaMallocHost(&data, bytes);
+  if (error != cudaSuccess) {
+    return absl::ResourceExhaustedError(absl::StrCat("device ", name_, ": no room for ", bytes,
+                                                     " bytes of the host's memory (", TextOf(error),
+                                                     "): lower engine.kv_offload"));
+  }
+  std::memset(data, 0, bytes);
+  return DeviceBuffer(data, bytes, [](void* pinned, size_t) { cudaFreeHost(pinned); });
 }
 
 void CudaStream::Fence() {

@@ -46,6 +46,8 @@ class CudaStream {
   /// Zeroed, in order with what was enqueued. RESOURCE_EXHAUSTED where there is no room, which is no
   /// fault.
   absl::StatusOr<DeviceBuffer> Allocate(size_t bytes);
+  /// Zeroed, pinned memory of the host. RESOURCE_EXHAUSTED likewise.
+  absl::StatusOr<DeviceBuffer> AllocateHost(size_t bytes);
   /// What is enqueued from here on begins after all before has ended: for kernels that read, before
   /// PdlWait, what another has written.
   void Fence();

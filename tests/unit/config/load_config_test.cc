@@ -110,7 +110,23 @@ TEST(LoadConfig, RefusesValuesOfTheWrongTypeOrRange) {
               HasSubstr("expected auto | float32 | bfloat16 | float16, got 'int3'"));
   EXPECT_THAT(ErrorOf(Load("engine: {max_batch: [1]}")), HasSubstr("expected a single value"));
   EXPECT_THAT(ErrorOf(Load("engine: 3")), HasSubstr("engine: expected a mapping"));
+  EXPECT_THAT(ErrorOf(Load("roles: 1")), HasSubstr("expected name=value value"));
   EXPECT_THAT(ErrorOf(Load("- a")), HasSubstr("expected a mapping"));
+}
+
+TEST(ValidateConfig, RefusesASecondTierOfNothing) {
+  const auto error = [](const std::string& engine) {
+    const auto config = Load("engine: {" + engine + "}");
+    EXPECT_TRUE(config.ok()) << config.status();
+    return std::string(ValidateConfig(*config, false).message());
+  };
+  EXPECT_EQ(error("kv_offload: 1GiB"), "");
+  EXPECT_EQ(error("kv_offload: 1GiB, kv_offload_path: /tmp"), "");
+  EXPECT_EQ(error("kv_offload: auto"), "engine.kv_offload: expected a size, not auto");
+  EXPECT_EQ(error("kv_offload: 1GiB, prefix_cache: false"),
+            "engine.kv_offload: expected prefix_cache: true, of which it is the second tier");
+  EXPECT_EQ(error("kv_offload_path: /tmp"),
+            "engine.kv_offload_path: expected the bytes of it in kv_offload");
 }
 
 TEST(LoadConfig, RefusesAKeyGivenTwice) {

@@ -33,7 +33,7 @@ class EngineLoopTest : public testing::TestWithParam<int> {
  protected:
   void SetUp() override {
     ExecutorLimits limits;
-    limits.groups = {{CacheRetention::kFull, 0, 1024, 256}};
+    limits.groups = {{CacheRetention::kFull, 0, 1024, num_blocks_, tier_blocks_}};
     limits.num_slots = 4;
     limits.pipeline_depth = GetParam();
     limits.max_step_tokens = 64;
@@ -59,6 +59,8 @@ class EngineLoopTest : public testing::TestWithParam<int> {
     return sink;
   }
   bool with_adapters_ = false;
+  int32_t num_blocks_ = 256;
+  int32_t tier_blocks_ = 0;
   FakeExecutor* executor_ = nullptr;
   std::unique_ptr<EngineLoop> engine_;
 };
@@ -301,7 +303,44 @@ TEST_P(EngineLoopTest, ItsEndEndsWhatIsLeft) {
   EXPECT_EQ(sink->recorded.status.code(), absl::StatusCode::kUnavailable);
 }
 
+class EngineLoopTierTest : public EngineLoopTest {
+ protected:
+  EngineLoopTierTest() {
+    num_blocks_ = 12;
+    tier_blocks_ = 40;
+  }
+  RecordingSink Run(TokenId first) {
+    GenerateRequest request;
+    for (TokenId t = 0; t < 161; ++t) request.prompt.push_back((first + 7 * t) % 1000);
+    request.max_tokens = 2;
+    const auto sink = std::make_shared<RecordingSink>();
+    EXPECT_TRUE(engine_->Submit(RequestId{next_id_++}, request, sink).ok());
+    while (engine_->RunOnce()) {
+    }
+    EXPECT_TRUE(sink->done);
+    return *sink;
+  }
+  uint64_t next_id_ = 1;
+};
+
+TEST_P(EngineLoopTierTest, RunsStepsThatOnlyCopyBlocks) {
+  const RecordingSink before = Run(1);
+  Run(2);
+  Run(3);
+  bool only_copies = false;
+  executor_->on_launch = [&](const StepPlan& plan) {
+    only_copies |= plan.slices.empty() && !plan.moves.empty();
+    return absl::OkStatus();
+  };
+  const RecordingSink after = Run(1);
+  EXPECT_TRUE(only_copies);
+  EXPECT_EQ(executor_->num_imported, 10);
+  EXPECT_EQ(after.usage.cached_tokens, 160);
+  EXPECT_EQ(after.ids, before.ids);
+}
+
 INSTANTIATE_TEST_SUITE_P(PipelineDepths, EngineLoopTest, testing::Values(1, 2));
+INSTANTIATE_TEST_SUITE_P(PipelineDepths, EngineLoopTierTest, testing::Values(1, 2));
 
 }  // namespace
 }  // namespace penstock

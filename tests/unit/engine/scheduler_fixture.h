@@ -16,7 +16,7 @@ class SchedulerTest : public testing::Test {
  protected:
   void Make(int32_t blocks, int32_t slots = 4, int32_t step_tokens = 64,
             QueuePolicy policy = QueuePolicy::kPriority) {
-    limits_.groups = {{CacheRetention::kFull, 0, 1024, blocks}};
+    limits_.groups = {{CacheRetention::kFull, 0, 1024, blocks, tier_blocks_}};
     limits_.num_slots = slots;
     limits_.max_step_tokens = step_tokens;
     limits_.max_context = 512;
@@ -57,18 +57,27 @@ class SchedulerTest : public testing::Test {
   StepPlan Step() {
     now_ += absl::Milliseconds(1);
     StepPlan plan = scheduler_->Plan(now_);
-    if (plan.slices.empty()) return plan;
+    if (plan.slices.empty() && plan.moves.empty()) return plan;
     CHECK(executor_->Launch(plan).ok());
-    scheduler_->Commit(*executor_->Collect(), now_);
+    const absl::StatusOr<StepResult> result = executor_->Collect();
+    if (step_time_ > absl::ZeroDuration())
+      scheduler_->ObserveStep(plan, step_time_ + result->importing + result->exporting,
+                              result->importing, result->exporting);
+    scheduler_->Commit(*result, now_);
     return plan;
   }
   void RunAll() {
-    while (scheduler_->num_live() > 0) ASSERT_FALSE(Step().slices.empty());
+    while (scheduler_->num_live() > 0) {
+      const StepPlan plan = Step();
+      ASSERT_FALSE(plan.slices.empty() && plan.moves.empty());
+    }
   }
 
   ExecutorLimits limits_;
   SpeculationOptions speculation_;
   absl::Duration itl_target_ = absl::ZeroDuration();
+  absl::Duration step_time_;  // that the scheduler is told, beside imports; 0: nothing is
+  int32_t tier_blocks_ = 0;
   std::unique_ptr<FakeExecutor> executor_;
   std::unique_ptr<Scheduler> scheduler_;
   absl::Time now_ = absl::FromUnixSeconds(1);

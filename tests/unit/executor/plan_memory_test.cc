@@ -130,6 +130,36 @@ TEST(PlanMemory, CoversTheWidestStepsOfTheEmulatedGpu) {
   }
 }
 
+TEST(PlanMemory, CountsASecondTierOfTheCacheInMemoryAlone) {
+  WorkerPool pool(2);
+  LoadOptions load;
+  load.model_dir = kRoot + "/models/demo";
+  load.pool = &pool;
+  constexpr int64_t kTier = 1 << 20;
+  for (const bool on_disk : {false, true}) {
+    const auto with_tier = [&](LoadedModel& model,
+                               LoadedModel* draft) -> absl::StatusOr<RunnerOptions> {
+      auto options = SmallRunner(model, draft);
+      options->tier = {kTier, on_disk ? "/nowhere" : ""};
+      return options;
+    };
+    const absl::StatusOr<MemoryPlan> without = PlanMemory(load, nullptr, SmallRunner);
+    const absl::StatusOr<MemoryPlan> plan = PlanMemory(load, nullptr, with_tier);
+    ASSERT_TRUE(without.ok() && plan.ok()) << plan.status();
+    EXPECT_EQ(plan->total() - without->total(), plan->tier_bytes);
+    EXPECT_EQ(plan->activation_bytes, without->activation_bytes);
+    EXPECT_EQ(plan->tier_bytes > 0, !on_disk);
+    EXPECT_LE(plan->tier_bytes, kTier);
+    if (on_disk) continue;
+    const auto model = LoadModel(load);
+    ASSERT_TRUE(model.ok()) << model.status();
+    const int64_t loaded = HeldBytes();
+    const auto runner = ModelRunner::Make(model->get(), *with_tier(**model, nullptr));
+    ASSERT_TRUE(runner.ok()) << runner.status();
+    EXPECT_EQ(HeldBytes() - loaded, plan->at_start() - plan->weight_bytes);
+  }
+}
+
 TEST(PlanMemory, OfAGpuNeedsNone) {
   WorkerPool pool(1);
   LoadOptions load;
