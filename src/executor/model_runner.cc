@@ -38,6 +38,8 @@ absl::Status ModelRunner::Forward(const StepPlan& plan) {
   if (batch.num_rows > 0) network_->Forward(batch, layers_, adapted_);
   RETURN_IF_ERROR(CheckNetwork());
   if (has_states) StoreStates();
+  if (drafts_ != nullptr && batch.num_rows > 0)
+    RETURN_IF_ERROR(drafts_->Follow(*network_, sequences_));
   const absl::Status computed = ComputeOutputs();
   RETURN_IF_ERROR(CheckNetwork());  // the cause of what it left undone
   return computed;

@@ -38,6 +38,9 @@ class Decoder final : public Network {
 
   void Forward(const BatchRows& batch, absl::Span<const LayerCache> cache,
                absl::Span<const AdaptedRows> adapted) override;
+  /// As Forward, from rows that are no embeddings: what `projection` makes of `x` [rows, its k].
+  void ForwardFrom(const PackedLinear& projection, const Tensor& x, const BatchRows& batch,
+                   absl::Span<const LayerCache> cache);
   const Tensor& hidden() const override { return hidden_; }
   void FinalNorm(const Tensor& x, const Tensor& y) override;
   /// Of a shard: [m, its tokens].
@@ -74,6 +77,8 @@ class Decoder final : public Network {
   /// residual += scale * (the sum of the ranks' Partial), normalised first as in AddToResidual.
   void AddSum(int64_t rows, float scale, const NormWeights& after, float scalar);
 
+  void StartRows(int64_t rows, absl::Span<const AdaptedRows> adapted);
+  void ForwardLayers(const BatchRows& batch, absl::Span<const LayerCache> cache);
   void ForwardLayer(size_t index, const BatchRows& batch, const LayerCache& cache);
   /// input_ -> what the output projection reads.
   Tensor Attention(size_t index, const BatchRows& batch, const LayerCache& cache);

@@ -22,15 +22,26 @@ namespace {
 
 /// Names a few groups of them; `penstock inspect` lists all.
 void LogUnread(const std::string& model, const std::string& what,
-               const std::map<std::string, TensorShare>& groups) {
+               const std::map<std::string, TensorShare>& groups, const std::string& why = "") {
   if (groups.empty()) return;
   constexpr size_t kNamed = 6;
   std::vector<std::string> names;
   for (auto it = groups.begin(); it != groups.end() && names.size() < kNamed; ++it)
     names.push_back(it->first);
   if (groups.size() > kNamed) names.push_back(absl::StrCat(groups.size() - kNamed, " more"));
-  Log(LogLevel::kInfo, what + " of the checkpoint are not used",
-      {{"model", model}, {"names", absl::StrJoin(names, ", ")}});
+  std::vector<LogField> fields = {{"model", model}, {"names", absl::StrJoin(names, ", ")}};
+  if (!why.empty()) fields.push_back({"why", why});
+  Log(LogLevel::kInfo, what + " of the checkpoint are not used", fields);
+}
+
+/// Whether the checkpoint's prediction layers guess, and else why not.
+void LogHeads(const std::string& name, const std::string& method, const LoadedModel& model) {
+  if (model.head != nullptr)
+    Log(LogLevel::kInfo, "the checkpoint's prediction head guesses", {{"model", name}});
+  std::string why = model.no_head;
+  if (model.head != nullptr) why = "the first alone guesses";
+  if (why.empty()) why = "engine.speculation.method is " + method + ", mtp and auto use them";
+  LogUnread(name, "prediction layers", model.unread.prediction_layers, why);
 }
 
 absl::StatusOr<std::string> Resolve(const std::string& model) {
@@ -42,6 +53,10 @@ absl::StatusOr<std::string> Resolve(const std::string& model) {
 LoadOptions LoadOptionsOf(const std::string& dir, const std::string& weights,
                           const EngineConfig& engine, WorkerPool* pool) {
   LoadOptions load;
+  const std::string& method = engine.speculation.method;
+  if (method == "mtp") load.heads = LoadHeads::kRequired;
+  // What a formula makes up guesses nothing right.
+  if (method == "auto" && weights == "file") load.heads = LoadHeads::kIfAny;
   load.model_dir = dir;
   load.device = engine.device;
   load.weights = weights;
@@ -79,7 +94,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadWeightsOf(const std::string& na
   };
   ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, LoadModel(load));
   if (!model->note.empty()) Log(LogLevel::kWarn, model->note, {{"model", name}});
-  LogUnread(name, "prediction layers", model->unread.prediction_layers);
+  LogHeads(name, engine.speculation.method, *model);
   LogUnread(name, "tensors", model->unread.others);
   if (!model->packed_file.empty()) {
     Log(LogLevel::kInfo, absl::StrCat("packed weights ", model->packed_file),
@@ -111,7 +126,10 @@ absl::Status CheckTensorParallel(const ModelEntry& entry) {
         absl::StrCat("engine.tensor_parallel: ", ranks, " is not served with ", ToAbsl(key)));
   };
   if (!entry.lora.dir.empty() || !entry.lora.adapters.empty()) return refuse("lora");
-  if (entry.engine.speculation.method == "draft") return refuse("speculation.method: draft");
+  for (const std::string_view method : {"draft", "mtp"}) {
+    if (entry.engine.speculation.method == method)
+      return refuse(absl::StrCat("speculation.method: ", ToAbsl(method)));
+  }
   if (!entry.engine.packed_cache.empty()) return refuse("packed_cache");
   return absl::OkStatus();
 }
@@ -140,12 +158,10 @@ absl::StatusOr<int64_t> MostKvBytes(const EngineConfig& engine, const LoadedMode
   const auto whole = static_cast<double>(memory.total);
   const auto kept = static_cast<int64_t>((1 - engine.memory_fraction) * whole);
   const int64_t step = MostStepBytes(loaded.config, runner, engine.tensor_parallel);
-  ASSIGN_OR_RETURN(int64_t rows, ActivationBytes(loaded.config, runner, engine.tensor_parallel));
-  if (runner.draft != nullptr) {
-    ASSIGN_OR_RETURN(const int64_t drafts, ActivationBytes(runner.draft->config, runner, 1));
-    rows += drafts;
-  }
-  return std::max<int64_t>(0, memory.free - kept - step - rows);
+  ASSIGN_OR_RETURN(const int64_t rows,
+                   ActivationBytes(loaded.config, runner, engine.tensor_parallel));
+  ASSIGN_OR_RETURN(const int64_t drafts, DraftActivationBytes(loaded, runner));
+  return std::max<int64_t>(0, memory.free - kept - step - rows - drafts);
 }
 
 /// Of auto no more than a full batch of full length needs.
@@ -155,8 +171,8 @@ absl::StatusOr<int64_t> KvBytes(const EngineConfig& engine, const LoadedModel& l
   if (!engine.kv_memory.automatic()) return most;
   const ModelConfig& model = loaded.config;
   int64_t per_token = CacheBytesPerToken(model, runner.kv_dtype, engine.tensor_parallel);
-  if (runner.draft != nullptr)
-    per_token += CacheBytesPerToken(runner.draft->config, runner.kv_dtype);
+  if (const ModelConfig* guesses = DraftConfig(loaded, runner); guesses != nullptr)
+    per_token += CacheBytesPerToken(*guesses, runner.kv_dtype);
   const int64_t max_len =
       runner.max_len + runner.max_step_tokens;  // a window also holds the step's own positions
   const int64_t states = 3 * StateBytes(model) * engine.max_batch;  // one running, two snapshots
@@ -189,9 +205,9 @@ absl::StatusOr<RunnerOptions> MakeRunnerOptions(const EngineConfig& engine,
                    ParseCacheDType(engine.kv_dtype,
                                    engine.dtype == "auto" ? loaded.auto_kv_dtype : runner.dtype));
   runner.pool = pool;
+  if (draft != nullptr || loaded.head != nullptr) runner.max_drafts = engine.speculation.max_tokens;
   if (draft != nullptr) {
     runner.draft = draft;
-    runner.max_drafts = engine.speculation.max_tokens;
     ASSIGN_OR_RETURN(runner.draft_dtype, ParseActivationDType(engine.dtype, draft->auto_dtype));
   }
   runner.block_size = engine.block_size;
@@ -262,7 +278,8 @@ EngineOptions MakeEngineOptions(const EngineConfig& engine, const InstanceParts&
   options.scheduler.model_digest = digest;
   options.scheduler.hash_key = PrefixHasher::RandomKey();
   options.scheduler.itl_target = engine.itl_target;
-  options.scheduler.speculation.ngram = engine.speculation.method == "ngram";
+  options.scheduler.speculation.ngram =  // of auto where nothing else guesses
+      engine.speculation.method == "ngram" || engine.speculation.method == "auto";
   options.scheduler.speculation.max_tokens = engine.speculation.max_tokens;
   options.scheduler.speculation.min_match = engine.speculation.min_match;
   options.max_queue = engine.max_queue;

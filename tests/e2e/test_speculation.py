@@ -1,19 +1,22 @@
-"""A draft model beside the demo: the same answers, counted guesses."""
+"""A draft model beside the demo, and heads of a checkpoint: the same answers, counted guesses."""
 
 import concurrent.futures
 import json
+import pathlib
+import shutil
 import urllib.request
 
 import pytest
 from conftest import DEMO
 from test_lifecycle import fails, run
 
+FAMILIES = pathlib.Path(__file__).parents[1] / "goldens" / "families"
 DRAFT = ("--set", "engine.speculation.method=draft", "--set", f"engine.speculation.draft_model={DEMO}")
 
 
-def complete(server, i):
+def complete(server, i, model="demo"):
     body = {
-        "model": "demo",
+        "model": model,
         "prompt": f"Once upon a time number {i % 3} there was",
         "max_tokens": 24 + i,
         "temperature": 0.8 * (i % 2),
@@ -53,3 +56,40 @@ def test_a_draft_model_that_is_not_there_is_named():
     fails(run("serve", DEMO, "--set", f"{draft}={DEMO}"), draft, "expected none")
     # A model may come behind a --set: each takes one assignment.
     fails(run("serve", *method, "--set", f"{draft}=/nowhere", DEMO), draft, "/nowhere")
+
+
+def glm_with_a_head(folder):
+    """A tiny GLM 4.5 for weights that are a formula, with the demo's tokenizer."""
+    folder.mkdir()
+    for file in pathlib.Path(DEMO).iterdir():
+        if file.suffix != ".safetensors" and file.name != "config.json":
+            shutil.copy(file, folder)
+    config = json.loads((FAMILIES / "glm4_moe" / "config.json").read_text())
+    config["vocab_size"] = json.loads((pathlib.Path(DEMO) / "config.json").read_text())["vocab_size"]
+    config["max_position_embeddings"] = 512
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_prediction_head_changes_no_answer(serve, tmp_path):
+    model = glm_with_a_head(tmp_path / "glm")
+    alike = ("--set", "models.glm.weights=formula", "--set", "engine.cpu_kernels=avx2")
+    servers = [serve("--set", f"engine.speculation.method={method}", *alike, model=str(model))
+               for method in ("off", "mtp")]
+    plain, drafted = servers
+    answers = []
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for server in servers:
+            answers.append(list(pool.map(lambda i, s=server: complete(s, i, model="glm"), range(16))))
+    assert answers[0] == answers[1]
+    assert plain.metric("vllm:spec_decode_num_draft_tokens_total") == 0
+    assert drafted.metric("vllm:spec_decode_num_draft_tokens_total") > 0
+    drafted.logged(message="the checkpoint's prediction head guesses", model="glm")
+    drafted.until(lambda: drafted.metric("vllm:kv_cache_usage_perc") == 0)
+
+
+def test_a_prediction_head_that_is_not_there_is_an_error_where_it_is_asked_for():
+    mtp = ("--set", "engine.speculation.method=mtp")
+    fails(run("serve", DEMO, *mtp), "engine.speculation.method: mtp", "no prediction head")
+    recurrent = str(FAMILIES / "qwen3_5")
+    fails(run("serve", recurrent, "--set", "models.qwen3_5.weights=formula", *mtp), "a recurrent state")
