@@ -71,11 +71,14 @@ def glm_with_a_head(folder):
     return folder
 
 
+def formula(name, folder):
+    return ("--set", f"models.{name}.path={folder}", "--set", f"models.{name}.weights=formula")
+
+
 def test_a_prediction_head_changes_no_answer(serve, tmp_path):
     model = glm_with_a_head(tmp_path / "glm")
-    alike = ("--set", "models.glm.weights=formula", "--set", "engine.cpu_kernels=avx2")
-    servers = [serve("--set", f"engine.speculation.method={method}", *alike, model=str(model))
-               for method in ("off", "mtp")]
+    alike = (*formula("glm", model), "--set", "engine.cpu_kernels=avx2")
+    servers = [serve("--set", f"engine.speculation.method={method}", *alike, model=None) for method in ("off", "mtp")]
     plain, drafted = servers
     answers = []
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
@@ -91,5 +94,4 @@ def test_a_prediction_head_changes_no_answer(serve, tmp_path):
 def test_a_prediction_head_that_is_not_there_is_an_error_where_it_is_asked_for():
     mtp = ("--set", "engine.speculation.method=mtp")
     fails(run("serve", DEMO, *mtp), "engine.speculation.method: mtp", "no prediction head")
-    recurrent = str(FAMILIES / "qwen3_5")
-    fails(run("serve", recurrent, "--set", "models.qwen3_5.weights=formula", *mtp), "a recurrent state")
+    fails(run("serve", *formula("qwen", FAMILIES / "qwen3_5"), *mtp), "a recurrent state")
