@@ -88,7 +88,8 @@ class Scheduler {
   void SetMaskMaker(std::function<void()> wake) { wake_mask_maker_ = std::move(wake); }
   /// A planned step took so long.
   void ObserveStep(const StepPlan& plan, absl::Duration took);
-  /// Whether drafts are proposed at all: what was computed for a wrong one must leave no trace.
+  /// Whether drafts are proposed at all: what was computed for a wrong one must leave no trace. Of a
+  /// recurrent state an executor that guesses itself sees to that.
   static bool CanDraft(const ExecutorLimits& limits);
   /// Requests may name an adapter from AddAdapter on until RetireAdapter; those that live then go
   /// on. A number is never given twice, so that no prefix of another adapter is found.
@@ -110,6 +111,7 @@ class Scheduler {
   const SchedulerCounters& counters() const { return counters_; }
 
  private:
+  static bool HasState(const ExecutorLimits& limits);
   using LiveMap = absl::flat_hash_map<SequenceId, std::unique_ptr<Sequence>>;
 
   void AdmitHigherPriority();

@@ -22,7 +22,10 @@ int64_t KvBytesOf(const LoadedModel& model, const RunnerOptions& options) {
   if (draft == nullptr) return options.kv_bytes;
   const auto own = static_cast<double>(CacheBytesPerToken(model.config, options.kv_dtype));
   const auto drafts = static_cast<double>(CacheBytesPerToken(*draft, options.kv_dtype));
-  return static_cast<int64_t>(static_cast<double>(options.kv_bytes) * own / (own + drafts));
+  const int64_t states =
+      std::min(options.kv_bytes, StateBytes(model.config) * int64_t{options.num_slots});
+  const auto shared = static_cast<double>(options.kv_bytes - states);
+  return states + static_cast<int64_t>(shared * own / (own + drafts));
 }
 
 absl::StatusOr<std::unique_ptr<Drafter>> MakeDraftRunner(LoadedModel* draft,
@@ -89,9 +92,17 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(LoadedModel* mode
 absl::Status ModelRunner::MakeDecoder() {
   const ModelConfig& config = model_->config;
   ASSIGN_OR_RETURN(
-      network_, Decoder::Make(&config, &model_->weights, model_->device.get(), options_.dtype,
-                              options_.max_step_tokens, limits_.max_context,
-                              options_.adapters != nullptr ? options_.adapters->max_columns() : 0));
+      std::unique_ptr<Decoder> decoder,
+      Decoder::Make(&config, &model_->weights, model_->device.get(), options_.dtype,
+                    options_.max_step_tokens, limits_.max_context,
+                    options_.adapters != nullptr ? options_.adapters->max_columns() : 0));
+  if (drafts_ != nullptr && cache_->has_states()) {
+    const RewindOptions rewind{options_.dtype, options_.max_step_tokens, options_.num_slots,
+                               options_.max_drafts};
+    ASSIGN_OR_RETURN(
+        rewind_, StateRewind::Make(config, rewind, *cache_, decoder.get(), model_->device.get()));
+  }
+  network_ = std::move(decoder);
   for (size_t i = 0; i < config.layers.size(); ++i) {
     LayerCache layer;
     if (config.layers[i].recurrent) {
@@ -123,11 +134,6 @@ absl::Status ModelRunner::MakeRanks(const KvCacheOptions& kv) {
 }
 
 absl::Status ModelRunner::MakeDrafter() {
-  for (const CacheGroup& group : limits_.groups) {
-    if (group.retention == CacheRetention::kRecurrent)
-      return absl::InvalidArgumentError(
-          "the model has a recurrent state, which cannot be drafted for");
-  }
   if (limits_.groups.size() >= kMaxCacheGroups || model_->config.encoder.present)
     return absl::InvalidArgumentError("the model cannot be drafted for");
   DrafterOptions drafts;

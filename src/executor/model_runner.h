@@ -16,6 +16,7 @@
 #include "executor/kv_cache.h"
 #include "executor/load_model.h"
 #include "executor/slot_table.h"
+#include "executor/state_rewind.h"
 #include "model/network.h"
 #include "penstock/executor.h"
 
@@ -110,6 +111,9 @@ class ModelRunner {
   /// Recurrent layers: what the slices start from, and the snapshots they leave.
   absl::Status LoadStates();
   void StoreStates();
+  /// Where guesses may be wrong: before the pass, and once it is known which are.
+  absl::Status StartRewind();
+  void FinishRewind();
   /// A network that cannot go on is a fault of the device.
   absl::Status CheckNetwork();
   absl::Status ComputeOutputs();
@@ -128,7 +132,8 @@ class ModelRunner {
   std::unique_ptr<KvCache> cache_;  // null: the ranks have theirs
   std::unique_ptr<SlotTable> slots_;
   std::unique_ptr<Network> network_;
-  std::unique_ptr<Drafter> drafts_;  // null: nothing guesses
+  std::unique_ptr<Drafter> drafts_;      // null: nothing guesses
+  std::unique_ptr<StateRewind> rewind_;  // null: no states, or no guesses
   std::vector<LayerCache> layers_;
   LogitsObserver observer_;
 

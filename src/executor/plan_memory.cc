@@ -82,7 +82,11 @@ absl::StatusOr<int64_t> DraftActivationBytes(const LoadedModel& model,
                                              const RunnerOptions& runner) {
   const ModelConfig* draft = DraftConfig(model, runner);
   if (draft == nullptr) return 0;
-  ASSIGN_OR_RETURN(const int64_t bytes, ActivationBytes(*draft, runner, 1));
+  ASSIGN_OR_RETURN(int64_t bytes, ActivationBytes(*draft, runner, 1));
+  if (StateBytes(model.config) > 0) {
+    bytes += StateRewind::Bytes(
+        model.config, {runner.dtype, runner.max_step_tokens, runner.num_slots, runner.max_drafts});
+  }
   if (runner.draft != nullptr) return bytes;
   DrafterOptions options;
   options.dtype = runner.dtype;

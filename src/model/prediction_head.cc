@@ -51,6 +51,13 @@ HeadTensors TensorsOf(const ModelConfig& config, const TensorSource& source) {
   return NumberedHead(FindNames(config.layout, source), config.layers.size());
 }
 
+/// The last layer with attention, which heads have everywhere; null: there is none.
+const LayerConfig* LikeTheHeads(const ModelConfig& config) {
+  const auto it = std::find_if(config.layers.rbegin(), config.layers.rend(),
+                               [](const LayerConfig& layer) { return !layer.recurrent; });
+  return it == config.layers.rend() ? nullptr : &*it;
+}
+
 const StoredTensor* FindStored(const std::vector<StoredTensor>& stored, const std::string& name) {
   const auto it = std::find_if(stored.begin(), stored.end(),
                                [&](const StoredTensor& t) { return t.name == name; });
@@ -87,9 +94,9 @@ absl::Status CanPredict(const ModelConfig& config, const TensorSource& source) {
         absl::StrCat("the checkpoint has no prediction head of a kind that is known for ",
                      config.architecture.empty() ? "an encoder" : config.architecture));
   }
+  if (LikeTheHeads(config) == nullptr)
+    return absl::UnimplementedError("no layer of the model has attention, as the head does");
   for (const LayerConfig& layer : config.layers) {
-    if (layer.recurrent)
-      return absl::UnimplementedError("a recurrent state cannot be taken back, so nothing guesses");
     if (layer.window > 0)
       return absl::UnimplementedError("a prediction head with a window is not supported");
   }
@@ -112,7 +119,7 @@ absl::StatusOr<std::unique_ptr<PredictionHead>> LoadPredictionHead(const ModelCo
   WeightLoader loader(source, device);
   auto head = std::make_unique<PredictionHead>();
   head->config = config;
-  head->config.layers = {config.layers.back()};
+  head->config.layers = {*LikeTheHeads(config)};
   const auto norm = [&](const std::string& name, NormWeights& to) -> absl::Status {
     ASSIGN_OR_RETURN(to, loader.Norm(name, config.norm, hidden));
     return absl::OkStatus();

@@ -15,11 +15,13 @@
 
 namespace penstock {
 
-enum class HeadKind : uint8_t { kDeepSeek, kGlm, kQwen };
+/// kQwen is as its files but for layers of attention alone; kQwenDelta's first is recurrent.
+enum class HeadKind : uint8_t { kDeepSeek, kGlm, kQwen, kQwenDelta };
 
 inline std::string NameOf(HeadKind kind) {
   if (kind == HeadKind::kDeepSeek) return "DeepSeek";
-  return kind == HeadKind::kGlm ? "Glm" : "Qwen";
+  if (kind == HeadKind::kGlm) return "Glm";
+  return kind == HeadKind::kQwen ? "Qwen" : "QwenDelta";
 }
 
 inline constexpr int32_t kHeadVocab = 61;
@@ -30,7 +32,7 @@ struct HeadTensor {
   std::vector<float> values;
 };
 
-/// `layers` of them; the first is dense where `dense`.
+/// `layers` of them; the first is dense, or recurrent, where `dense`.
 inline std::string HeadConfig(HeadKind kind, int32_t layers, bool dense) {
   std::string config =
       R"({"hidden_size": 48, "vocab_size": 61, "max_position_embeddings": 256, "rms_norm_eps": 1e-6,
@@ -54,8 +56,10 @@ inline std::string HeadConfig(HeadKind kind, int32_t layers, bool dense) {
         "routed_scaling_factor": 1.5, "rope_theta": 10000.0})";
   }
   std::string types;
-  for (int32_t i = 0; i < layers; ++i)
-    types += (i > 0 ? ", " : "") + std::string("\"full_attention\"");
+  for (int32_t i = 0; i < layers; ++i) {
+    const bool recurrent = kind == HeadKind::kQwenDelta && dense && i == 0;
+    types += std::string(i > 0 ? ", " : "") + (recurrent ? "\"linear" : "\"full") + "_attention\"";
+  }
   return config + R"("architectures": ["Qwen3_5ForCausalLM"], "model_type": "qwen3_5_text",
       "intermediate_size": 76, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
       "linear_num_key_heads": 2, "linear_num_value_heads": 2, "linear_key_head_dim": 8,
@@ -69,23 +73,24 @@ class HeadCheckpoint {
   /// Two layers and the head.
   explicit HeadCheckpoint(HeadKind kind, uint32_t seed = 1) : kind_(kind), seed_(seed) {
     Add("model.embed_tokens.weight", {kHeadVocab, kHeadHidden});
-    AddLayer("model.layers.0.", /*experts=*/false);
-    AddLayer("model.layers.1.", kind != HeadKind::kQwen);
+    AddLayer("model.layers.0.", /*experts=*/false, kind == HeadKind::kQwenDelta);
+    AddLayer("model.layers.1.", !is_qwen());
     AddNorm("model.norm", kHeadHidden);
     Add("lm_head.weight", {kHeadVocab, kHeadHidden});
     AddNorm(embedding_norm(), kHeadHidden);
     AddNorm(state_norm(), kHeadHidden);
     AddNorm(norm(), kHeadHidden);
     Add(projection() + ".weight", {kHeadHidden, 2 * kHeadHidden});
-    AddLayer(block(), kind != HeadKind::kQwen);
-    if (kind == HeadKind::kQwen) return;
+    AddLayer(block(), !is_qwen());
+    if (is_qwen()) return;
     // As DeepSeek's files have them: the same again.
     tensors["model.layers.2.embed_tokens.weight"] = tensors.at("model.embed_tokens.weight");
     tensors["model.layers.2.shared_head.head.weight"] = tensors.at("lm_head.weight");
   }
 
   HeadKind kind() const { return kind_; }
-  bool plus_one() const { return kind_ == HeadKind::kQwen; }
+  bool is_qwen() const { return kind_ == HeadKind::kQwen || kind_ == HeadKind::kQwenDelta; }
+  bool plus_one() const { return is_qwen(); }
   std::string block() const { return Own("model.layers.2.", "mtp.layers.0."); }
   std::string embedding_norm() const {
     return Own("model.layers.2.enorm", "mtp.pre_fc_norm_embedding");
@@ -97,7 +102,8 @@ class HeadCheckpoint {
   /// The next token follows from the last one alone, and the head knows how.
   void MakeHeadRight() {
     for (auto& [name, tensor] : tensors) {
-      if (name.find("o_proj") != name.npos || name.find("down_proj") != name.npos)
+      if (name.find("o_proj") != name.npos || name.find("out_proj") != name.npos ||
+          name.find("down_proj") != name.npos)
         tensor.values.assign(tensor.values.size(), 0.0f);
     }
     std::vector<float>& projection_values = tensors.at(projection() + ".weight").values;
@@ -121,7 +127,7 @@ class HeadCheckpoint {
 
  private:
   std::string Own(const char* numbered, const char* mtp) const {
-    return kind_ == HeadKind::kQwen ? mtp : numbered;
+    return is_qwen() ? mtp : numbered;
   }
   float Draw() {
     seed_ = seed_ * 1664525u + 1013904223u;
@@ -162,7 +168,7 @@ class HeadCheckpoint {
   }
   void AddAttention(const std::string& prefix) {
     if (kind_ == HeadKind::kGlm) return AddHeads(prefix, 80, 40, 80, 20);
-    if (kind_ == HeadKind::kQwen) return AddHeads(prefix, 128, 32, 64, 16);
+    if (is_qwen()) return AddHeads(prefix, 128, 32, 64, 16);
     AddLinear(prefix + "q_a_proj", 20, kHeadHidden);
     AddNorm(prefix + "q_a_layernorm", 20);
     AddLinear(prefix + "q_b_proj", 80, 20);
@@ -171,10 +177,26 @@ class HeadCheckpoint {
     AddLinear(prefix + "kv_b_proj", 88, 24);
     AddLinear(prefix + "o_proj", kHeadHidden, 40);
   }
-  void AddLayer(const std::string& prefix, bool experts) {
+  /// Heads of 8 dimensions, two of each kind.
+  void AddDelta(const std::string& prefix) {
+    AddLinear(prefix + "in_proj_qkv", 48, kHeadHidden);
+    AddLinear(prefix + "in_proj_z", 16, kHeadHidden);
+    AddLinear(prefix + "in_proj_b", 2, kHeadHidden);
+    AddLinear(prefix + "in_proj_a", 2, kHeadHidden);
+    Add(prefix + "conv1d.weight", {48, 1, 4});
+    Add(prefix + "A_log", {2});
+    Add(prefix + "dt_bias", {2});
+    AddNorm(prefix + "norm", 8, /*plus_one=*/false);
+    AddLinear(prefix + "out_proj", kHeadHidden, 16);
+  }
+  void AddLayer(const std::string& prefix, bool experts, bool recurrent = false) {
     AddNorm(prefix + "input_layernorm", kHeadHidden);
     AddNorm(prefix + "post_attention_layernorm", kHeadHidden);
-    AddAttention(prefix + "self_attn.");
+    if (recurrent) {
+      AddDelta(prefix + "linear_attn.");
+    } else {
+      AddAttention(prefix + "self_attn.");
+    }
     if (!experts) return AddMlp(prefix + "mlp.", kind_ == HeadKind::kDeepSeek ? 52 : 76);
     AddLinear(prefix + "mlp.gate", 8, kHeadHidden);
     Add(prefix + "mlp.gate.e_score_correction_bias", {8});

@@ -87,7 +87,10 @@ TEST_P(Heads, ChangeNoToken) {
       }
       const SchedulerCounters& counters = engine->scheduler().counters();
       EXPECT_GT(counters.num_draft_tokens, counters.num_accepted_tokens);
-      EXPECT_GT(counters.prefix_hit_tokens, 0);
+      // Of so little memory snapshots of states are given up before a prompt could find them.
+      if (kv_blocks == 400 || std::get<0>(GetParam()) != HeadKind::kQwenDelta) {
+        EXPECT_GT(counters.prefix_hit_tokens, 0);
+      }
       if (cancel_every == 0) {
         EXPECT_EQ(counters.num_preemptions > 0, kv_blocks == 24);
       }
@@ -126,7 +129,8 @@ TEST_P(Heads, ThatAreRightAreAccepted) {
 
 INSTANTIATE_TEST_SUITE_P(
     Engines, Heads,
-    ::testing::Combine(::testing::Values(HeadKind::kDeepSeek, HeadKind::kGlm, HeadKind::kQwen),
+    ::testing::Combine(::testing::Values(HeadKind::kDeepSeek, HeadKind::kGlm, HeadKind::kQwen,
+                                         HeadKind::kQwenDelta),
                        ::testing::Values(1, 2),
                        ::testing::Values(DType::kFloat32, DType::kBFloat16)),
     [](const auto& info) {

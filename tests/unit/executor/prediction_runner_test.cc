@@ -69,8 +69,16 @@ StepPlan PlanOf(int32_t begin, std::vector<TokenId> tokens, int32_t guesses, Out
   return plan;
 }
 
-SliceResult StepOf(ModelRunner& runner, const StepPlan& plan,
-                   absl::Span<const OwnedMask> masks = {}) {
+/// The plan's groups are the positions' of the model and the head's; a recurrent one takes no blocks.
+SliceResult StepOf(ModelRunner& runner, StepPlan plan, absl::Span<const OwnedMask> masks = {}) {
+  auto& blocks = plan.slices[0].blocks;
+  const auto planned = blocks;
+  blocks = {};
+  const std::vector<CacheGroup>& groups = runner.limits().groups;
+  for (size_t g = 0; g < groups.size(); ++g) {
+    if (groups[g].retention != CacheRetention::kRecurrent)
+      blocks[g] = planned[groups[g].retention == CacheRetention::kDraft ? 1 : 0];
+  }
   const absl::Status computed = runner.Forward(plan);
   CHECK(computed.ok());
   auto result = runner.Sample(masks);
@@ -282,7 +290,10 @@ TEST_P(PredictionRunnerTest, KeepsUpWhereNothingIsGuessed) {
   Guess(3, 3);
 }
 
-TEST_P(PredictionRunnerTest, FindsWhatItComputedInBlocksOfAPrefix) {
+/// Planned by hand they need no snapshots of a state.
+class PredictionPrefixTest : public PredictionRunnerTest {};
+
+TEST_P(PredictionPrefixTest, FindsWhatItComputedInBlocksOfAPrefix) {
   tokens_.resize(20);
   for (int32_t i = 20; i < 40; ++i) tokens_.push_back((i * 5) % kHeadVocab);
   const std::vector<TokenId> whole = tokens_;
@@ -294,7 +305,7 @@ TEST_P(PredictionRunnerTest, FindsWhatItComputedInBlocksOfAPrefix) {
 }
 
 /// The one before ended with the block, so nobody knew the token behind its last position.
-TEST_P(PredictionRunnerTest, TakesZerosForAStateThatIsLost) {
+TEST_P(PredictionPrefixTest, TakesZerosForAStateThatIsLost) {
   const std::vector<TokenId> whole = tokens_;
   tokens_.resize(16);
   Prefill(0, {6});
@@ -318,9 +329,16 @@ TEST_P(PredictionRunnerTest, StartsAnewAfterAPreemption) {
   Guess(1, 1);
 }
 
+std::string NameOfParam(const ::testing::TestParamInfo<HeadKind>& info) {
+  return NameOf(info.param);
+}
 INSTANTIATE_TEST_SUITE_P(Layouts, PredictionRunnerTest,
+                         ::testing::Values(HeadKind::kDeepSeek, HeadKind::kGlm, HeadKind::kQwen,
+                                           HeadKind::kQwenDelta),
+                         NameOfParam);
+INSTANTIATE_TEST_SUITE_P(Layouts, PredictionPrefixTest,
                          ::testing::Values(HeadKind::kDeepSeek, HeadKind::kGlm, HeadKind::kQwen),
-                         [](const auto& info) { return NameOf(info.param); });
+                         NameOfParam);
 
 }  // namespace
 }  // namespace penstock
