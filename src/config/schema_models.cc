@@ -141,7 +141,8 @@ ConfigSection DescribeEngine(EngineConfig& c) {
              "ahead, "
              "which has a part of kv_memory; an error where there is none that can. auto: mtp "
              "where it "
-             "can, else ngram. off: none. Models with a recurrent state never guess.",
+             "can, else ngram. off: none. Models with a recurrent state guess with draft and mtp "
+             "alone.",
              {"off", "auto", "ngram", "draft", "mtp"}},
             {"draft_model", &c.speculation.draft_model,
              "Of method draft: a directory, a .gguf file or org/name[@rev] of a model with the "

@@ -407,7 +407,7 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
       entry.engine.prefix_cache, std::string(DTypeName(runner.kv_dtype))};
   const bool guesses = entry.engine.speculation.method != "off" && served->can_generate;
   if (guesses && !Scheduler::CanDraft((*executor)->limits())) {
-    Log(LogLevel::kInfo, "no speculation: a recurrent state cannot be rolled back",
+    Log(LogLevel::kInfo, "no speculation: a recurrent state is taken back for draft and mtp alone",
         {{"model", name}});
   }
   instance->engine_ = std::make_unique<EngineLoop>(

@@ -58,40 +58,36 @@ def test_a_draft_model_that_is_not_there_is_named():
     fails(run("serve", *method, "--set", f"{draft}=/nowhere", DEMO), draft, "/nowhere")
 
 
-def glm_with_a_head(folder):
-    """A tiny GLM 4.5 for weights that are a formula, with the demo's tokenizer."""
+def model_with_a_head(folder, family):
+    """A tiny model for weights that are a formula, with the demo's tokenizer."""
     folder.mkdir()
     for file in pathlib.Path(DEMO).iterdir():
         if file.suffix != ".safetensors" and file.name != "config.json":
             shutil.copy(file, folder)
-    config = json.loads((FAMILIES / "glm4_moe" / "config.json").read_text())
+    config = json.loads((FAMILIES / family / "config.json").read_text())
     config["vocab_size"] = json.loads((pathlib.Path(DEMO) / "config.json").read_text())["vocab_size"]
     config["max_position_embeddings"] = 512
     (folder / "config.json").write_text(json.dumps(config))
     return folder
 
 
-def formula(name, folder):
-    return ("--set", f"models.{name}.path={folder}", "--set", f"models.{name}.weights=formula")
-
-
-def test_a_prediction_head_changes_no_answer(serve, tmp_path):
-    model = glm_with_a_head(tmp_path / "glm")
-    alike = (*formula("glm", model), "--set", "engine.cpu_kernels=avx2")
+@pytest.mark.parametrize("family", ["deepseek_v3", "glm4_moe", "qwen3_5"])
+def test_a_prediction_head_changes_no_answer(serve, tmp_path, family):
+    folder = model_with_a_head(tmp_path / "model", family)
+    alike = ("--set", f"models.tiny.path={folder}", "--set", "models.tiny.weights=formula", "--set", "engine.cpu_kernels=avx2")
     servers = [serve("--set", f"engine.speculation.method={method}", *alike, model=None) for method in ("off", "mtp")]
     plain, drafted = servers
     answers = []
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         for server in servers:
-            answers.append(list(pool.map(lambda i, s=server: complete(s, i, model="glm"), range(16))))
+            answers.append(list(pool.map(lambda i, s=server: complete(s, i, model="tiny"), range(16))))
     assert answers[0] == answers[1]
     assert plain.metric("vllm:spec_decode_num_draft_tokens_total") == 0
     assert drafted.metric("vllm:spec_decode_num_draft_tokens_total") > 0
-    drafted.logged(message="the checkpoint's prediction head guesses", model="glm")
+    drafted.logged(message="the checkpoint's prediction head guesses", model="tiny")
     drafted.until(lambda: drafted.metric("vllm:kv_cache_usage_perc") == 0)
 
 
 def test_a_prediction_head_that_is_not_there_is_an_error_where_it_is_asked_for():
     mtp = ("--set", "engine.speculation.method=mtp")
     fails(run("serve", DEMO, *mtp), "engine.speculation.method: mtp", "no prediction head")
-    fails(run("serve", *formula("qwen", FAMILIES / "qwen3_5"), *mtp), "a recurrent state")
