@@ -4,10 +4,13 @@ import concurrent.futures
 import json
 import pathlib
 import shutil
+import subprocess
 import urllib.request
 
+import numpy as np
 import pytest
-from conftest import DEMO
+from conftest import BINARY, DEMO
+from lora_adapters import read_safetensors, write_safetensors
 from test_lifecycle import fails, run
 
 FAMILIES = pathlib.Path(__file__).parents[1] / "goldens" / "families"
@@ -86,6 +89,47 @@ def test_a_prediction_head_changes_no_answer(serve, tmp_path, family):
     assert drafted.metric("vllm:spec_decode_num_draft_tokens_total") > 0
     drafted.logged(message="the checkpoint's prediction head guesses", model="tiny")
     drafted.until(lambda: drafted.metric("vllm:kv_cache_usage_perc") == 0)
+
+
+def demo_with_a_head(folder):
+    """The demo's weights as a GLM 4.5 of dense layers, with a head that knows no more than the embedding."""
+    folder.mkdir()
+    for file in pathlib.Path(DEMO).glob("*.json"):
+        shutil.copy(file, folder)
+    config = json.loads((folder / "config.json").read_text())
+    layers, hidden = config["num_hidden_layers"], config["hidden_size"]
+    config |= {"architectures": ["Glm4MoeForCausalLM"], "model_type": "glm4_moe", "partial_rotary_factor": 1.0,
+               "first_k_dense_replace": layers, "n_routed_experts": 2, "num_experts_per_tok": 1,
+               "moe_intermediate_size": 16, "num_nextn_predict_layers": 1}
+    (folder / "config.json").write_text(json.dumps(config))
+    tensors = read_safetensors(pathlib.Path(DEMO) / "model.safetensors")
+    last, head = f"model.layers.{layers - 1}.", f"model.layers.{layers}."
+    tensors |= {head + name[len(last):]: values for name, values in tensors.items() if name.startswith(last)}
+    for norm in ("enorm", "hnorm", "shared_head.norm"):
+        tensors[f"{head}{norm}.weight"] = tensors["model.norm.weight"]
+    tensors[head + "eh_proj.weight"] = np.concatenate([np.eye(hidden), 0.5 * np.eye(hidden)], axis=1)
+    tensors[head + "embed_tokens.weight"] = tensors["model.embed_tokens.weight"]
+    write_safetensors(folder / "model.safetensors", tensors)
+    return folder
+
+
+def test_a_prediction_head_guesses_without_being_asked_for(serve, tmp_path):
+    folder = demo_with_a_head(tmp_path / "headed")
+    alike = ("--set", "engine.cpu_kernels=avx2")
+    answers = []
+    for method in ("off", "auto"):
+        server = serve("--set", f"engine.speculation.method={method}", *alike, model=str(folder))
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            answers.append(list(pool.map(lambda i, s=server: complete(s, i, model="headed"), range(16))))
+        guessed = server.metric("vllm:spec_decode_num_draft_tokens_total") > 0
+        assert guessed == (method == "auto")
+        line = ("the checkpoint's prediction head guesses" if guessed
+                else "prediction layers of the checkpoint are not used")
+        assert server.logged(message=line, model="headed")
+    assert answers[0] == answers[1]
+    inspected = subprocess.run([BINARY, "inspect", str(folder), "--json"], capture_output=True, text=True, check=True)
+    report = json.loads(inspected.stdout)
+    assert report["prediction_head"] == "guesses" and report["ignored"] == {}
 
 
 def test_a_prediction_head_that_is_not_there_is_an_error_where_it_is_asked_for():

@@ -25,8 +25,7 @@ std::vector<GenerateRequest> Requests() { return SpeculatedRequests(kFirstToken,
 
 class Heads : public ::testing::TestWithParam<std::tuple<HeadKind, int, DType>> {
  protected:
-  std::unique_ptr<EngineLoop> MakeEngine(const HeadCheckpoint& checkpoint, LoadHeads heads,
-                                         int64_t kv_blocks) {
+  std::unique_ptr<LoadedModel> Load(const HeadCheckpoint& checkpoint, LoadHeads heads) {
     const TempDir dir;
     checkpoint.Write(dir);
     LoadOptions load;
@@ -35,6 +34,14 @@ class Heads : public ::testing::TestWithParam<std::tuple<HeadKind, int, DType>> 
     load.pool = &pool_;
     auto model = LoadModel(load);
     CHECK(model.ok());
+    return *std::move(model);
+  }
+
+  std::unique_ptr<EngineLoop> MakeEngine(const HeadCheckpoint& checkpoint, LoadHeads heads,
+                                         int64_t kv_blocks, const HeadCheckpoint* draft = nullptr) {
+    auto model = Load(checkpoint, heads);
+    std::unique_ptr<LoadedModel> guesses;
+    if (draft != nullptr) guesses = Load(*draft, LoadHeads::kNone);
     RunnerOptions runner;
     runner.dtype = runner.kv_dtype = std::get<2>(GetParam());
     runner.max_len = 160;
@@ -42,11 +49,13 @@ class Heads : public ::testing::TestWithParam<std::tuple<HeadKind, int, DType>> 
     runner.max_step_tokens = 64;
     runner.pipeline_depth = std::get<1>(GetParam());
     runner.max_drafts = 4;
-    int64_t per_token = CacheBytesPerToken((*model)->config, runner.kv_dtype);
-    if (const ModelConfig* draft = DraftConfig(**model, runner); draft != nullptr)
-      per_token += CacheBytesPerToken(*draft, runner.kv_dtype);
+    int64_t per_token = CacheBytesPerToken(model->config, runner.kv_dtype);
+    runner.draft = guesses.get();
+    runner.draft_dtype = runner.dtype;
+    if (const ModelConfig* config = DraftConfig(*model, runner); config != nullptr)
+      per_token += CacheBytesPerToken(*config, runner.kv_dtype);
     runner.kv_bytes = kv_blocks * 16 * per_token;
-    auto executor = MakeLocalExecutor(*std::move(model), runner);
+    auto executor = MakeLocalExecutor(std::move(model), runner, std::move(guesses));
     CHECK(executor.ok());
     EngineOptions options;
     options.clock = &clock_;
@@ -125,6 +134,22 @@ TEST_P(Heads, ThatAreRightAreAccepted) {
               least * static_cast<double>(counters.num_draft_tokens));
     ExpectAllReturned(*engine);
   }
+}
+
+/// A model beside it, also of one with a recurrent state.
+TEST_P(Heads, NorDoesADraftModel) {
+  const HeadCheckpoint checkpoint(std::get<0>(GetParam()));
+  const HeadCheckpoint draft(HeadKind::kGlm, /*seed=*/2);
+  const auto expected = Run(*MakeEngine(checkpoint, LoadHeads::kNone, 400), Requests());
+  const auto engine = MakeEngine(checkpoint, LoadHeads::kNone, 400, &draft);
+  const auto answers = Run(*engine, Requests());
+  for (size_t i = 0; i < answers.size(); ++i) {
+    SCOPED_TRACE(i);
+    EXPECT_EQ(answers[i]->tokens.size(), expected[i]->tokens.size());
+    ExpectPrefix(answers[i]->tokens, expected[i]->tokens);
+  }
+  EXPECT_GT(engine->scheduler().counters().num_draft_tokens, 300);
+  ExpectAllReturned(*engine);
 }
 
 INSTANTIATE_TEST_SUITE_P(
