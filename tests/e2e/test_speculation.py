@@ -77,7 +77,8 @@ def model_with_a_head(folder, family):
 @pytest.mark.parametrize("family", ["deepseek_v3", "glm4_moe", "qwen3_5"])
 def test_a_prediction_head_changes_no_answer(serve, tmp_path, family):
     folder = model_with_a_head(tmp_path / "model", family)
-    alike = ("--set", f"models.tiny.path={folder}", "--set", "models.tiny.weights=formula", "--set", "engine.cpu_kernels=avx2")
+    alike = ("--set", f"models.tiny.path={folder}", "--set", "models.tiny.weights=formula",
+             "--set", "engine.cpu_kernels=avx2")
     servers = [serve("--set", f"engine.speculation.method={method}", *alike, model=None) for method in ("off", "mtp")]
     plain, drafted = servers
     answers = []
