@@ -9,6 +9,7 @@
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "executor/check_device.h"
+#include "executor/kv_cache.h"
 #include "executor/packed_cache.h"
 #include "format/gguf.h"
 #include "model/gguf_config.h"
@@ -134,6 +135,12 @@ absl::Status LoadHead(const LoadOptions& options, TensorSource& source, Device& 
   const bool required = options.heads == LoadHeads::kRequired;
   const auto load = [&]() -> absl::StatusOr<std::unique_ptr<PredictionHead>> {
     RETURN_IF_ERROR(CanPredict(model.config, source));
+    // On the host what is not used takes nothing.
+    if (!required && StateBytes(model.config) > 0 && !device.shares_host_memory()) {
+      return absl::UnimplementedError(
+          "the device would hold each recurrent state twice: engine.speculation.method: mtp asks "
+          "for that");
+    }
     if (model.ranks.empty()) return LoadPredictionHead(model.config, model.weights, source, device);
     return absl::UnimplementedError(
         "tensor_parallel is above 1, a head guesses for one rank alone");

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "backend/make_backend.h"
 #include "executor/load_model.h"
 #include "fakes/head_checkpoint.h"
 
@@ -25,12 +26,14 @@ class PredictionHeadTest : public ::testing::Test {
     LoadOptions load;
     load.model_dir = dir.path();
     load.heads = heads;
+    load.device = device_;
     load.tensor_parallel = ranks;
     load.pool = &pool_;
     return LoadModel(load);
   }
 
   WorkerPool pool_{2};
+  std::string device_ = "cpu";
 };
 
 TEST_F(PredictionHeadTest, IsLoadedWhereItIsWanted) {
@@ -110,6 +113,23 @@ TEST_F(PredictionHeadTest, DoesNotServeSeveralRanks) {
   EXPECT_EQ((*model)->unread.prediction_layers.size(), 1u);
   EXPECT_EQ(Load(checkpoint, LoadHeads::kRequired, 2).status().code(),
             absl::StatusCode::kUnimplemented);
+}
+
+TEST_F(PredictionHeadTest, MakesADeviceHoldStatesTwiceOnlyWhereItIsAskedFor) {
+  if (absl::IsUnavailable(OpenBackend({"cuda-emulated", &pool_}).status()))
+    GTEST_SKIP() << "no emulated device in this build";
+  device_ = "cuda-emulated";
+  const HeadCheckpoint checkpoint(HeadKind::kQwenDelta);
+  auto model = Load(checkpoint, LoadHeads::kIfAny);
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ((*model)->head, nullptr);
+  EXPECT_THAT((*model)->no_head, HasSubstr("each recurrent state twice"));
+  model = Load(checkpoint, LoadHeads::kRequired);
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_NE((*model)->head, nullptr);
+  model = Load(HeadCheckpoint(HeadKind::kQwen), LoadHeads::kIfAny);
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_NE((*model)->head, nullptr);
 }
 
 TEST_F(PredictionHeadTest, DoesNotServeWhereNoLayerIsLikeIt) {
