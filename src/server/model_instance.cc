@@ -37,7 +37,7 @@ void LogUnread(const std::string& model, const std::string& what,
 /// Whether the checkpoint's prediction layers guess, and else why not.
 void LogHeads(const std::string& name, const std::string& method, const LoadedModel& model) {
   if (model.head != nullptr)
-    Log(LogLevel::kInfo, "the checkpoint's prediction head guesses", {{"model", name}});
+    Log(LogLevel::kInfo, "the checkpoint's prediction head is loaded, to guess", {{"model", name}});
   std::string why = model.no_head;
   if (model.head != nullptr) why = "the first alone guesses";
   if (why.empty()) why = "engine.speculation.method is " + method + ", mtp and auto use them";
@@ -179,6 +179,17 @@ absl::StatusOr<int64_t> KvBytes(const EngineConfig& engine, const LoadedModel& l
   return std::min(most, per_token * max_len * engine.max_batch + states);
 }
 
+/// Whether the cache holds one sequence of full length and the keys and values of what guesses.
+bool HasRoomForGuesses(const LoadedModel& loaded, const RunnerOptions& runner) {
+  const ModelConfig* guesses = DraftConfig(loaded, runner);
+  if (guesses == nullptr) return true;
+  const int64_t blocks = (runner.max_len + runner.block_size - 1) / runner.block_size;
+  const int64_t per_token = CacheBytesPerToken(loaded.config, runner.kv_dtype) +
+                            CacheBytesPerToken(*guesses, runner.kv_dtype);
+  const int64_t states = StateBytes(loaded.config) * (runner.num_slots + 4);  // and snapshots
+  return runner.kv_bytes >= states + per_token * blocks * runner.block_size;
+}
+
 /// The named formats; auto: those that the chat template writes.
 void SetReplyFormats(const ModelEntry& entry, const ChatTemplates& templates, ServedModel& served) {
   for (const CallFormat& format : CallFormats()) {
@@ -216,6 +227,12 @@ absl::StatusOr<RunnerOptions> MakeRunnerOptions(const EngineConfig& engine,
   runner.max_len = engine.max_len > 0 ? engine.max_len : model.context();
   runner.pipeline_depth = engine.pipeline_depth;
   ASSIGN_OR_RETURN(runner.kv_bytes, KvBytes(engine, loaded, runner));
+  // What nobody asked for makes no start fail.
+  if (engine.speculation.method == "auto" && !HasRoomForGuesses(loaded, runner)) {
+    Log(LogLevel::kInfo,
+        "the checkpoint's prediction head does not guess: engine.kv_memory is too small");
+    runner.max_drafts = 0;
+  }
   return runner;
 }
 

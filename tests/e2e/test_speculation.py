@@ -88,7 +88,7 @@ def test_a_prediction_head_changes_no_answer(serve, tmp_path, family):
     assert answers[0] == answers[1]
     assert plain.metric("vllm:spec_decode_num_draft_tokens_total") == 0
     assert drafted.metric("vllm:spec_decode_num_draft_tokens_total") > 0
-    drafted.logged(message="the checkpoint's prediction head guesses", model="tiny")
+    drafted.logged(message="the checkpoint's prediction head is loaded, to guess", model="tiny")
     drafted.until(lambda: drafted.metric("vllm:kv_cache_usage_perc") == 0)
 
 
@@ -124,13 +124,24 @@ def test_a_prediction_head_guesses_without_being_asked_for(serve, tmp_path):
             answers.append(list(pool.map(lambda i, s=server: complete(s, i, model="headed"), range(16))))
         guessed = server.metric("vllm:spec_decode_num_draft_tokens_total") > 0
         assert guessed == (method == "auto")
-        line = ("the checkpoint's prediction head guesses" if guessed
+        line = ("the checkpoint's prediction head is loaded, to guess" if guessed
                 else "prediction layers of the checkpoint are not used")
         assert server.logged(message=line, model="headed")
     assert answers[0] == answers[1]
     inspected = subprocess.run([BINARY, "inspect", str(folder), "--json"], capture_output=True, text=True, check=True)
     report = json.loads(inspected.stdout)
     assert report["prediction_head"] == "guesses" and report["ignored"] == {}
+
+
+def test_a_cache_without_room_for_guesses_is_an_error_only_where_they_are_asked_for(serve, tmp_path):
+    """2048 positions of the demo are 4 MiB, of a layer more 5."""
+    folder = demo_with_a_head(tmp_path / "headed")
+    tight = ("--set", "engine.kv_memory=4MiB", "--set", "engine.kv_dtype=bfloat16")
+    server = serve(*tight, model=str(folder))
+    assert complete(server, 3, model="headed")
+    assert server.metric("vllm:spec_decode_num_draft_tokens_total") == 0
+    server.logged(message="the checkpoint's prediction head does not guess: engine.kv_memory is too small")
+    fails(run("serve", str(folder), *tight, "--set", "engine.speculation.method=mtp"), "kv_memory is")
 
 
 def test_a_prediction_head_that_is_not_there_is_an_error_where_it_is_asked_for():
