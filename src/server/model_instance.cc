@@ -4,7 +4,6 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "backend/make_backend.h"
 #include "base/machine.h"
 #include "base/status_macros.h"
@@ -12,6 +11,7 @@
 #include "config/config_diff.h"
 #include "executor/local_executor.h"
 #include "server/build_info.h"
+#include "server/checkpoint_log.h"
 #include "server/file_digest.h"
 #include "server/logging.h"
 #include "server/model_source.h"
@@ -19,30 +19,6 @@
 
 namespace penstock {
 namespace {
-
-/// Names a few groups of them; `penstock inspect` lists all.
-void LogUnread(const std::string& model, const std::string& what,
-               const std::map<std::string, TensorShare>& groups, const std::string& why = "") {
-  if (groups.empty()) return;
-  constexpr size_t kNamed = 6;
-  std::vector<std::string> names;
-  for (auto it = groups.begin(); it != groups.end() && names.size() < kNamed; ++it)
-    names.push_back(it->first);
-  if (groups.size() > kNamed) names.push_back(absl::StrCat(groups.size() - kNamed, " more"));
-  std::vector<LogField> fields = {{"model", model}, {"names", absl::StrJoin(names, ", ")}};
-  if (!why.empty()) fields.push_back({"why", why});
-  Log(LogLevel::kInfo, what + " of the checkpoint are not used", fields);
-}
-
-/// Whether the checkpoint's prediction layers guess, and else why not.
-void LogHeads(const std::string& name, const std::string& method, const LoadedModel& model) {
-  if (model.head != nullptr)
-    Log(LogLevel::kInfo, "the checkpoint's prediction head is loaded, to guess", {{"model", name}});
-  std::string why = model.no_head;
-  if (model.head != nullptr) why = "the first alone guesses";
-  if (why.empty()) why = "engine.speculation.method is " + method + ", mtp and auto use them";
-  LogUnread(name, "prediction layers", model.unread.prediction_layers, why);
-}
 
 absl::StatusOr<std::string> Resolve(const std::string& model) {
   HubOptions hub = HubOptionsFromEnvironment();
@@ -94,8 +70,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadWeightsOf(const std::string& na
   };
   ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, LoadModel(load));
   if (!model->note.empty()) Log(LogLevel::kWarn, model->note, {{"model", name}});
-  LogHeads(name, engine.speculation.method, *model);
-  LogUnread(name, "tensors", model->unread.others);
+  LogUnused(name, engine.speculation.method, *model);
   if (!model->packed_file.empty()) {
     Log(LogLevel::kInfo, absl::StrCat("packed weights ", model->packed_file),
         {{"model", name}, {"mib", model->packed_bytes >> 20}});
