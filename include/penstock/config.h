@@ -29,10 +29,10 @@ struct Share {
 
 /// Guesses at the next tokens, verified in the step that computes them.
 struct SpeculationConfig {
-  std::string method = "ngram";  // off | ngram | draft
-  std::string draft_model;       // draft: as ModelEntry::path
-  int32_t max_tokens = 8;        // guesses for one sequence in one step
-  int32_t min_match = 3;         // tokens that must have stood somewhere before
+  std::string method = "auto";  // off | auto | ngram | draft | mtp
+  std::string draft_model;      // draft: as ModelEntry::path
+  int32_t max_tokens = 8;       // guesses for one sequence in one step
+  int32_t min_match = 3;        // tokens that must have stood somewhere before
 };
 
 struct EngineConfig {

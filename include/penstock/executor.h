@@ -44,7 +44,7 @@ struct ExecutorLimits {
   int32_t prefix_split = 0;      // > 0: prompts longer than this share no prefix with shorter ones
   bool can_chunk = true;         // false: a prompt must be computed in one slice
   int32_t max_adapters = 0;      // different ones in one step; 0: none are supported
-  int32_t max_model_drafts = 0;  // > 0: a draft model guesses up to so many tokens of a slice
+  int32_t max_model_drafts = 0;  // > 0: it guesses so many tokens of a slice, takes states back
 };
 
 /// A range of StepPlan::block_ids: blocks appended to a slot's table of a group since its last slice.

@@ -147,8 +147,13 @@ ConfigSection DescribeEngine(EngineConfig& c) {
              &c.speculation.method,
              "ngram: what followed when the same tokens stood before, in the request or in what "
              "the model has lately answered under the same cache_salt. draft: a smaller model "
-             "(draft_model). off: none. Models with a recurrent state never guess.",
-             {"off", "ngram", "draft"}},
+             "(draft_model). mtp: the head that the checkpoint ships to predict several tokens "
+             "ahead, "
+             "which has a part of kv_memory; an error where there is none that can. auto: mtp "
+             "where it "
+             "can, else ngram. off: none. Models with a recurrent state guess with draft and mtp "
+             "alone.",
+             {"off", "auto", "ngram", "draft", "mtp"}},
             {"draft_model", &c.speculation.draft_model,
              "Of method draft: a directory, a .gguf file or org/name[@rev] of a model with the "
              "same "

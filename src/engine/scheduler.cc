@@ -205,6 +205,7 @@ std::vector<TokenId> Scheduler::Drafts(Sequence& seq, int32_t room) {
   const bool guesses = speculator_ || draft_pace_;
   if (!can_draft_ || !(guesses || seq.matcher) || seq.request.output == OutputKind::kHidden)
     return {};
+  if (seq.matcher && HasState(limits_)) return {};  // only guesses of the executor's are taken back
   if (speculator_ && !seq.draft_state) seq.draft_state = speculator_->MakeState(tables_.Root(seq));
   room = std::min(room, seq.request.max_tokens - seq.num_outputs() - seq.num_in_flight - 1);
   for (size_t g = 0; g < tables_.num_groups(); ++g) {
@@ -227,11 +228,15 @@ std::vector<TokenId> Scheduler::Drafts(Sequence& seq, int32_t room) {
   return drafts;
 }
 
+bool Scheduler::HasState(const ExecutorLimits& limits) {
+  return std::any_of(limits.groups.begin(), limits.groups.end(), [](const CacheGroup& group) {
+    return group.retention == CacheRetention::kRecurrent;
+  });
+}
+
 bool Scheduler::CanDraft(const ExecutorLimits& limits) {
   return !limits.groups.empty() && limits.can_chunk &&
-         std::none_of(limits.groups.begin(), limits.groups.end(), [](const CacheGroup& group) {
-           return group.retention == CacheRetention::kRecurrent;
-         });
+         (!HasState(limits) || limits.max_model_drafts > 0);
 }
 
 /// Those that are being read or could be.

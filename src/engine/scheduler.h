@@ -96,7 +96,8 @@ class Scheduler {
   void ObserveStep(const StepPlan& plan, absl::Duration took,
                    absl::Duration importing = absl::ZeroDuration(),
                    absl::Duration exporting = absl::ZeroDuration());
-  /// Whether drafts are proposed at all: what was computed for a wrong one must leave no trace.
+  /// Whether drafts are proposed at all: what was computed for a wrong one must leave no trace. Of a
+  /// recurrent state an executor that guesses itself sees to that.
   static bool CanDraft(const ExecutorLimits& limits);
   /// Requests may name an adapter from AddAdapter on until RetireAdapter; those that live then go
   /// on. A number is never given twice, so that no prefix of another adapter is found.
@@ -118,6 +119,7 @@ class Scheduler {
   const SchedulerCounters& counters() const { return counters_; }
 
  private:
+  static bool HasState(const ExecutorLimits& limits);
   using LiveMap = absl::flat_hash_map<SequenceId, std::unique_ptr<Sequence>>;
 
   void AdmitHigherPriority();

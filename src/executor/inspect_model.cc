@@ -12,6 +12,7 @@
 #include "format/safetensors.h"
 #include "model/families.h"
 #include "model/gguf_config.h"
+#include "model/prediction_head.h"
 #include "model/quantization_config.h"
 
 namespace penstock {
@@ -50,11 +51,15 @@ absl::StatusOr<ModelReport> InspectModel(const std::string& model_dir) {
   CountingDevice device;
   ASSIGN_OR_RETURN(const ModelWeights weights,
                    LoadWeights(opened.config, *opened.source, device, nullptr));
+  report.num_parameters = device.num_values();
+  const absl::Status predicts =
+      LoadPredictionHead(opened.config, weights, *opened.source, device).status();
+  if (!absl::IsNotFound(CanPredict(opened.config, *opened.source)))
+    report.prediction_head = predicts.ok() ? "guesses" : std::string(predicts.message());
   ASSIGN_OR_RETURN(UnreadTensors unread, FindUnread(model_dir, *opened.source, opened.config));
   report.ignored = std::move(unread.others);
   for (const auto& [layer, share] : unread.prediction_layers) report.ignored[layer + ".*"] = share;
   const ModelConfig& c = opened.config;
-  report.num_parameters = device.num_values();
   if (!c.tied_embeddings) report.num_parameters += int64_t{c.vocab_size} * c.hidden_size;
   const Family* family = FindFamily(c.architecture, c.model_type);
   report.family = family != nullptr ? std::string(family->title) : "encoder";

@@ -16,9 +16,10 @@ namespace penstock {
 
 struct ModelReport {
   ModelConfig config;
-  std::string family;        // for people
-  std::string quantization;  // "": none
-  int64_t num_parameters = 0;
+  std::string family;                          // for people
+  std::string quantization;                    // "": none
+  int64_t num_parameters = 0;                  // without a prediction head's
+  std::string prediction_head;                 // "guesses", or why not; "": there is none
   std::map<std::string, TensorShare> formats;  // by element type of the files
   std::map<std::string, TensorShare> ignored;  // groups of tensors that are not read, by prefix
   std::vector<std::string> ignored_keys;       // of a GGUF file's architecture

@@ -9,6 +9,7 @@
 #include "base/status_macros.h"
 #include "base/strings.h"
 #include "executor/check_device.h"
+#include "executor/kv_cache.h"
 #include "executor/packed_cache.h"
 #include "format/gguf.h"
 #include "model/gguf_config.h"
@@ -127,6 +128,37 @@ absl::Status LoadRanks(const LoadOptions& options, TensorSource& source, Device&
   return absl::OkStatus();
 }
 
+/// What may guess for the model; one that cannot is no error unless it was asked for.
+absl::Status LoadHead(const LoadOptions& options, TensorSource& source, Device& device,
+                      LoadedModel& model) {
+  if (options.heads == LoadHeads::kNone) return absl::OkStatus();
+  const bool required = options.heads == LoadHeads::kRequired;
+  const auto load = [&]() -> absl::StatusOr<std::unique_ptr<PredictionHead>> {
+    RETURN_IF_ERROR(CanPredict(model.config, source));
+    // On the host what is not used takes nothing.
+    if (!required && StateBytes(model.config) > 0 && !device.shares_host_memory()) {
+      return absl::UnimplementedError(
+          "the device would hold each recurrent state twice: engine.speculation.method: mtp asks "
+          "for that");
+    }
+    if (model.ranks.empty()) return LoadPredictionHead(model.config, model.weights, source, device);
+    return absl::UnimplementedError(
+        "tensor_parallel is above 1, a head guesses for one rank alone");
+  };
+  absl::StatusOr<std::unique_ptr<PredictionHead>> head = load();
+  if (!head.ok()) {
+    if (absl::IsDataLoss(head.status())) return head.status();
+    if (required) {
+      return absl::Status(head.status().code(), absl::StrCat("engine.speculation.method: mtp: ",
+                                                             head.status().message()));
+    }
+    model.no_head = std::string(head.status().message());
+    return absl::OkStatus();
+  }
+  model.head = *std::move(head);
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<OpenedModel> OpenModel(const std::string& model_dir, const std::string& weights) {
@@ -206,6 +238,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const LoadOptions& option
     model->packed_bytes = load.bytes;
     absl::StrAppend(&model->note, model->note.empty() || load.note.empty() ? "" : "; ", load.note);
   }
+  RETURN_IF_ERROR(LoadHead(options, *opened.source, *backend.device, *model));
   ASSIGN_OR_RETURN(model->unread, FindUnread(options.model_dir, *opened.source, model->config));
   model->device = std::move(backend.device);
   model->memory = std::move(backend.memory);

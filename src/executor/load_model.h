@@ -14,6 +14,7 @@
 #include "base/worker_pool.h"
 #include "model/dense_modules.h"
 #include "model/model_config.h"
+#include "model/prediction_head.h"
 #include "model/unread_tensors.h"
 #include "model/weights.h"
 #include "penstock/backend.h"
@@ -36,6 +37,8 @@ struct LoadedModel {
   ModelWeights weights;                   // lies on `device`; nothing where there are ranks
   std::vector<LoadedRank> ranks;          // none, or two and more; `device` then draws tokens, on
                                           // GPUs it is rank 0's
+  std::unique_ptr<PredictionHead> head;   // guesses for the model; null: none is loaded
+  std::string no_head;                    // why none is, where one is asked for if there is any
   std::vector<DenseModule> dense;         // over what is pooled of a text
   DType auto_dtype = DType::kFloat32;     // of activations, where nothing else is asked for
   DType auto_kv_dtype = DType::kFloat32;  // of the cache, where neither is
@@ -49,6 +52,9 @@ struct LoadedModel {
   int32_t num_devices = 1;               // that ranks share or have
   absl::Status absent;  // loaded in planning: why a device cannot be opened; OK: all can
 };
+
+/// Whether a head that predicts the token after the next is loaded with a model.
+enum class LoadHeads : uint8_t { kNone, kIfAny, kRequired };
 
 struct LoadOptions {
   std::string model_dir;                // or a GGUF file
@@ -64,7 +70,8 @@ struct LoadOptions {
   LoadProgress progress;                // may be empty
   std::string deterministic = "off";    // as BackendOptions
   int32_t tensor_parallel = 1;          // ranks that share each layer
-  bool planning = false;                // onto a PlanningDevice in the device's place
+  LoadHeads heads = LoadHeads::kNone;
+  bool planning = false;  // onto a PlanningDevice in the device's place
 };
 
 /// A model whose weights are not read yet.

@@ -5,7 +5,9 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "executor/check_device.h"
+#include "executor/draft_runner.h"
 #include "executor/model_runner.h"
+#include "executor/prediction_runner.h"
 #include "executor/sharded_decoder.h"
 #include "model/decoder.h"
 #include "model/encoder.h"
@@ -14,16 +16,32 @@
 namespace penstock {
 namespace {
 
-/// Without the draft model's share of it: both hold about as many positions.
-int64_t KvBytesOf(const ModelConfig& config, const RunnerOptions& options) {
-  if (options.draft == nullptr) return options.kv_bytes;
-  const auto own = static_cast<double>(CacheBytesPerToken(config, options.kv_dtype));
-  const auto drafts =
-      static_cast<double>(CacheBytesPerToken(options.draft->config, options.kv_dtype));
-  return static_cast<int64_t>(static_cast<double>(options.kv_bytes) * own / (own + drafts));
+/// Without the share of what guesses: both hold about as many positions.
+int64_t KvBytesOf(const LoadedModel& model, const RunnerOptions& options) {
+  const ModelConfig* draft = DraftConfig(model, options);
+  if (draft == nullptr) return options.kv_bytes;
+  const auto own = static_cast<double>(CacheBytesPerToken(model.config, options.kv_dtype));
+  const auto drafts = static_cast<double>(CacheBytesPerToken(*draft, options.kv_dtype));
+  const int64_t states =
+      std::min(options.kv_bytes, StateBytes(model.config) * int64_t{options.num_slots});
+  const auto shared = static_cast<double>(options.kv_bytes - states);
+  return states + static_cast<int64_t>(shared * own / (own + drafts));
+}
+
+absl::StatusOr<std::unique_ptr<Drafter>> MakeDraftRunner(LoadedModel* draft,
+                                                         const DrafterOptions& options) {
+  absl::StatusOr<std::unique_ptr<Drafter>> made = DraftRunner::Make(draft, options);
+  if (made.ok()) return made;
+  return absl::Status(made.status().code(),
+                      absl::StrCat("engine.speculation.draft_model: ", made.status().message()));
 }
 
 }  // namespace
+
+const ModelConfig* DraftConfig(const LoadedModel& model, const RunnerOptions& options) {
+  if (options.draft != nullptr) return &options.draft->config;
+  return model.head != nullptr && options.max_drafts > 0 ? &model.head->config : nullptr;
+}
 
 absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(LoadedModel* model,
                                                                const RunnerOptions& options) {
@@ -47,7 +65,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(LoadedModel* mode
   if (options.adapters != nullptr) limits.max_adapters = options.adapters->options().max_in_step;
   for (const RopeConfig& rope : config.ropes)
     limits.prefix_split = std::max(limits.prefix_split, RopeSplit(rope, limits.max_context));
-  const KvCacheOptions kv{options.kv_dtype,   KvBytesOf(config, options), options.block_size,
+  const KvCacheOptions kv{options.kv_dtype,   KvBytesOf(*model, options), options.block_size,
                           limits.max_context, options.max_step_tokens,    options.num_slots};
   if (!model->ranks.empty()) {
     RETURN_IF_ERROR(r->MakeRanks(kv));
@@ -56,7 +74,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(LoadedModel* mode
   ASSIGN_OR_RETURN(KvCache cache, KvCache::Make(config, kv, *model->device));
   limits.groups = cache.groups();
   r->cache_ = std::make_unique<KvCache>(std::move(cache));
-  if (options.draft != nullptr) RETURN_IF_ERROR(r->MakeDraftRunner());
+  if (DraftConfig(*model, options) != nullptr) RETURN_IF_ERROR(r->MakeDrafter());
   if (options.tier.bytes > 0) RETURN_IF_ERROR(r->MakeTier());
   r->slots_ = std::make_unique<SlotTable>(limits);
   if (r->drafts_ != nullptr)
@@ -75,9 +93,17 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(LoadedModel* mode
 absl::Status ModelRunner::MakeDecoder() {
   const ModelConfig& config = model_->config;
   ASSIGN_OR_RETURN(
-      network_, Decoder::Make(&config, &model_->weights, model_->device.get(), options_.dtype,
-                              options_.max_step_tokens, limits_.max_context,
-                              options_.adapters != nullptr ? options_.adapters->max_columns() : 0));
+      std::unique_ptr<Decoder> decoder,
+      Decoder::Make(&config, &model_->weights, model_->device.get(), options_.dtype,
+                    options_.max_step_tokens, limits_.max_context,
+                    options_.adapters != nullptr ? options_.adapters->max_columns() : 0));
+  if (drafts_ != nullptr && cache_->has_states()) {
+    const RewindOptions rewind{options_.dtype, options_.max_step_tokens, options_.num_slots,
+                               options_.max_drafts};
+    ASSIGN_OR_RETURN(
+        rewind_, StateRewind::Make(config, rewind, *cache_, decoder.get(), model_->device.get()));
+  }
+  network_ = std::move(decoder);
   for (size_t i = 0; i < config.layers.size(); ++i) {
     LayerCache layer;
     if (config.layers[i].recurrent) {
@@ -120,26 +146,21 @@ absl::Status ModelRunner::MakeRanks(const KvCacheOptions& kv) {
   return absl::OkStatus();
 }
 
-absl::Status ModelRunner::MakeDraftRunner() {
-  for (const CacheGroup& group : limits_.groups) {
-    if (group.retention == CacheRetention::kRecurrent)
-      return absl::InvalidArgumentError(
-          "the model has a recurrent state, which cannot be drafted for");
-  }
+absl::Status ModelRunner::MakeDrafter() {
   if (limits_.groups.size() >= kMaxCacheGroups || model_->config.encoder.present)
     return absl::InvalidArgumentError("the model cannot be drafted for");
-  DraftRunnerOptions drafts;
-  drafts.dtype = options_.draft_dtype;
-  drafts.cache = {options_.kv_dtype,        options_.kv_bytes - KvBytesOf(model_->config, options_),
+  DrafterOptions drafts;
+  drafts.dtype = options_.draft != nullptr ? options_.draft_dtype : options_.dtype;
+  drafts.cache = {options_.kv_dtype,        options_.kv_bytes - KvBytesOf(*model_, options_),
                   options_.block_size,      limits_.max_context,
                   options_.max_step_tokens, options_.num_slots};
   drafts.vocab_size = limits_.vocab_size;
-  absl::StatusOr<std::unique_ptr<DraftRunner>> made = DraftRunner::Make(options_.draft, drafts);
-  if (!made.ok()) {
-    return absl::Status(made.status().code(),
-                        absl::StrCat("engine.speculation.draft_model: ", made.status().message()));
+  drafts.max_drafts = options_.max_drafts;
+  if (options_.draft != nullptr) {
+    ASSIGN_OR_RETURN(drafts_, MakeDraftRunner(options_.draft, drafts));
+  } else {
+    ASSIGN_OR_RETURN(drafts_, PredictionRunner::Make(model_, drafts));
   }
-  drafts_ = *std::move(made);
   limits_.groups.push_back(drafts_->group());
   limits_.max_model_drafts = options_.max_drafts;
   return absl::OkStatus();

@@ -37,9 +37,12 @@ absl::Status ModelRunner::Forward(const StepPlan& plan) {
   batch.sequences = sequences_;
   const bool has_states = cache_ != nullptr && cache_->has_states();
   if (has_states) RETURN_IF_ERROR(LoadStates());
+  if (rewind_ != nullptr) RETURN_IF_ERROR(StartRewind());
   if (batch.num_rows > 0) network_->Forward(batch, layers_, adapted_);
   RETURN_IF_ERROR(CheckNetwork());
   if (has_states) StoreStates();
+  if (drafts_ != nullptr && batch.num_rows > 0)
+    RETURN_IF_ERROR(drafts_->Follow(*network_, sequences_));
   const absl::Status computed = ComputeOutputs();
   RETURN_IF_ERROR(CheckNetwork());  // the cause of what it left undone
   return computed;
@@ -103,6 +106,24 @@ void ModelRunner::StoreStates() {
     const BlockId store = piece.slice->state.store;
     if (store != kNoBlock) cache_->StoreState(piece.slice->slot, store, *model_->device);
   }
+}
+
+absl::Status ModelRunner::StartRewind() {
+  std::vector<SequenceRows> guessed;
+  for (size_t i = 0; i < pieces_.size(); ++i) {
+    if (pieces_[i].slice->num_drafts > 0) guessed.push_back(sequences_[i]);
+  }
+  return rewind_->Start(std::move(guessed));
+}
+
+void ModelRunner::FinishRewind() {
+  std::vector<int32_t> num_right;
+  for (const Piece& piece : pieces_) {
+    const SequenceSlice& slice = *piece.slice;
+    if (slice.num_drafts > 0)
+      num_right.push_back(slice.num_tokens - slice.num_drafts + piece.result.num_accepted);
+  }
+  rewind_->Finish(num_right, layers_);
 }
 
 std::vector<size_t> ModelRunner::SliceOrder() const {
@@ -335,6 +356,7 @@ absl::StatusOr<StepResult> ModelRunner::Sample(absl::Span<const OwnedMask> masks
   // Round j draws the j-th output of every slice whose drafts have been right so far: what a draw
   // depends on (penalties, min_tokens) is then the same as without drafts.
   for (int32_t round = 0; round < rounds; ++round) SampleRound(round, masks);
+  if (rewind_ != nullptr) FinishRewind();
   RETURN_IF_ERROR(fault_);
   StepResult result;
   result.step = plan_->step;

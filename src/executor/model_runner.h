@@ -12,11 +12,12 @@
 #include "absl/types/span.h"
 #include "executor/adapter_store.h"
 #include "executor/block_tier.h"
-#include "executor/draft_runner.h"
+#include "executor/drafter.h"
 #include "executor/head_rows.h"
 #include "executor/kv_cache.h"
 #include "executor/load_model.h"
 #include "executor/slot_table.h"
+#include "executor/state_rewind.h"
 #include "model/network.h"
 #include "penstock/executor.h"
 
@@ -36,9 +37,9 @@ struct RunnerOptions {
   int32_t pipeline_depth = 1;
   BlockTierOptions tier;  // not with ranks, recurrent layers or a draft model: there is none
   const WorkerPool* pool = nullptr;  // depth 2: whose callers' CPU the rank's thread takes
-  LoadedModel* draft = nullptr;      // guesses for the model; outlives the runner; null: none does
+  LoadedModel* draft = nullptr;      // guesses for the model; outlives the runner; null: its head
   DType draft_dtype = DType::kFloat32;     // of its activations
-  int32_t max_drafts = 0;                  // of one slice
+  int32_t max_drafts = 0;                  // of one slice; 0: no head guesses
   std::shared_ptr<AdapterStore> adapters;  // that slices may name; null: none are supported
   // An executor makes a first step of each kind, behind this, before it takes any; empty: it does
   // not.
@@ -46,6 +47,9 @@ struct RunnerOptions {
   absl::Duration rank_patience = absl::Seconds(4);  // that ranks have with each other
   std::function<void(int32_t rank)> before_pass;  // on each rank's thread; for tests; may be empty
 };
+
+/// Of what guesses for `model`; null: nothing does.
+const ModelConfig* DraftConfig(const LoadedModel& model, const RunnerOptions& options);
 
 /// Masks of a step that outlive the call which brought them.
 struct OwnedMask {
@@ -99,18 +103,21 @@ class ModelRunner {
   /// The batch's last rows are an adapter's.
   absl::Status AddAdapted(const Piece& piece);
   absl::Status AddTokens(Piece& piece);
-  absl::Status MakeDraftRunner();
+  absl::Status MakeDrafter();
   /// The network of a model whose layers ranks share, and their caches.
   absl::Status MakeRanks(const KvCacheOptions& kv);
   /// The network of one device, after the slots.
   absl::Status MakeDecoder();
   absl::Status MakeTier();
   absl::Status MoveBlocks();
-  /// The draft model's part of the step: its guesses become input.
+  /// What guesses for the model has its part of the step: its guesses become input.
   absl::Status RunDrafts();
   /// Recurrent layers: what the slices start from, and the snapshots they leave.
   absl::Status LoadStates();
   void StoreStates();
+  /// Where guesses may be wrong: before the pass, and once it is known which are.
+  absl::Status StartRewind();
+  void FinishRewind();
   /// A network that cannot go on is a fault of the device.
   absl::Status CheckNetwork();
   absl::Status ComputeOutputs();
@@ -130,7 +137,8 @@ class ModelRunner {
   std::unique_ptr<BlockTier> tier_;  // null: there is none
   std::unique_ptr<SlotTable> slots_;
   std::unique_ptr<Network> network_;
-  std::unique_ptr<DraftRunner> drafts_;  // null: no draft model
+  std::unique_ptr<Drafter> drafts_;      // null: nothing guesses
+  std::unique_ptr<StateRewind> rewind_;  // null: no states, or no guesses
   std::vector<LayerCache> layers_;
   LogitsObserver observer_;
 

@@ -6,6 +6,7 @@
 
 #include "backend/planning_device.h"
 #include "base/status_macros.h"
+#include "executor/prediction_runner.h"
 #include "model/decoder.h"
 #include "model/model_shard.h"
 
@@ -75,6 +76,24 @@ absl::StatusOr<int64_t> ActivationBytes(const ModelConfig& config, const RunnerO
       Decoder::Make(&own, &none, &nothing, runner.dtype, runner.max_step_tokens, runner.max_len, 0)
           .status());
   return ranks * nothing.bytes();
+}
+
+absl::StatusOr<int64_t> DraftActivationBytes(const LoadedModel& model,
+                                             const RunnerOptions& runner) {
+  const ModelConfig* draft = DraftConfig(model, runner);
+  if (draft == nullptr) return 0;
+  ASSIGN_OR_RETURN(int64_t bytes, ActivationBytes(*draft, runner, 1));
+  if (StateBytes(model.config) > 0) {
+    bytes += StateRewind::Bytes(
+        model.config, {runner.dtype, runner.max_step_tokens, runner.num_slots, runner.max_drafts});
+  }
+  if (runner.draft != nullptr) return bytes;
+  DrafterOptions options;
+  options.dtype = runner.dtype;
+  options.cache.max_step_tokens = runner.max_step_tokens;
+  options.cache.num_slots = runner.num_slots;
+  options.max_drafts = runner.max_drafts;
+  return bytes + PredictionRunner::ActivationBytes(*draft, options);
 }
 
 absl::StatusOr<MemoryPlan> PlanMemory(

@@ -47,6 +47,9 @@ int64_t MostStepBytes(const ModelConfig& config, const RunnerOptions& runner, in
 absl::StatusOr<int64_t> ActivationBytes(const ModelConfig& config, const RunnerOptions& runner,
                                         int32_t ranks);
 
+/// Likewise of what guesses for `model`; 0: nothing does.
+absl::StatusOr<int64_t> DraftActivationBytes(const LoadedModel& model, const RunnerOptions& runner);
+
 /// What a model that was loaded in planning takes so far.
 int64_t PlannedBytes(const LoadedModel& model);
 

@@ -121,7 +121,8 @@ absl::Status ReadRopes(ConfigReader& config, std::string_view what, const Family
   partial = config.Number("rotary_pct", partial, 0.0, 1.0);
   if (config.Find("rotary_dim") != nullptr)
     partial = std::min(1.0, (config.Int("rotary_dim", 0, 2, 4096) + 0.5) / head_dim);
-  const int32_t full_dim = HeadDim(out, 0, head_dim);
+  // Of latent attention a part of the head turns, whatever head_dim is or would be.
+  const int32_t full_dim = family.latent ? head_dim : HeadDim(out, 0, head_dim);
   const int32_t local_dim = HeadDim(out, 1, head_dim);
   base.rotary_dim = static_cast<int32_t>(full_dim * partial) / 2 * 2;
   out.ropes.assign(family.local_rope ? 2 : 1, base);

@@ -225,13 +225,24 @@ void Decoder::ForwardLayer(size_t index, const BatchRows& batch, const LayerCach
   Mlp(index, batch.num_rows);
 }
 
+void Decoder::StartRows(int64_t rows, absl::Span<const AdaptedRows> adapted) {
+  adapted_ = adapted;
+  hidden_ = Activations(hidden_buffer_, rows, config_->hidden_size);
+  normed_ = Activations(normed_buffer_, rows, config_->hidden_size);
+}
+
+void Decoder::ForwardFrom(const PackedLinear& projection, const Tensor& x, const BatchRows& batch,
+                          absl::Span<const LayerCache> cache) {
+  StartRows(batch.num_rows, {});
+  device_->ops().Linear({.x = x, .w = &projection, .y = hidden_});
+  ForwardLayers(batch, cache);
+}
+
 void Decoder::Forward(const BatchRows& batch, absl::Span<const LayerCache> cache,
                       absl::Span<const AdaptedRows> adapted) {
-  adapted_ = adapted;
   const ModelConfig& c = *config_;
   Ops& ops = device_->ops();
-  hidden_ = Activations(hidden_buffer_, batch.num_rows, c.hidden_size);
-  normed_ = Activations(normed_buffer_, batch.num_rows, c.hidden_size);
+  StartRows(batch.num_rows, adapted);
   if (link_.collective != nullptr) {
     EmbedOwn(batch);
   } else {
@@ -246,7 +257,11 @@ void Decoder::Forward(const BatchRows& batch, absl::Span<const LayerCache> cache
     ops.Embed(
         {.table = weights_->positions, .ids = batch.positions, .y = hidden_, .accumulate = true});
   }
-  for (size_t i = 0; i < c.layers.size(); ++i) {
+  ForwardLayers(batch, cache);
+}
+
+void Decoder::ForwardLayers(const BatchRows& batch, absl::Span<const LayerCache> cache) {
+  for (size_t i = 0; i < config_->layers.size(); ++i) {
     if (link_.collective != nullptr && !link_.collective->ok()) return;
     ForwardLayer(i, batch, cache[i]);
   }

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -38,6 +39,16 @@ class Decoder final : public Network {
 
   void Forward(const BatchRows& batch, absl::Span<const LayerCache> cache,
                absl::Span<const AdaptedRows> adapted) override;
+  /// As Forward, from rows that are no embeddings: what `projection` makes of `x` [rows, its k].
+  void ForwardFrom(const PackedLinear& projection, const Tensor& x, const BatchRows& batch,
+                   absl::Span<const LayerCache> cache);
+  /// Room for what recurrent layers read of so many rows; once, before the first of these:
+  absl::Status MakeRoomForDelta(int32_t max_rows);
+  /// The next passes keep it of `rows` of each.
+  void KeepDelta(std::vector<int32_t> rows) { delta_rows_ = std::move(rows); }
+  /// Advances states, each sequence's own, by `rows` of what is kept, which `sequences` cover.
+  void RedoDelta(absl::Span<const int32_t> rows, absl::Span<const SequenceRows> sequences,
+                 absl::Span<const LayerCache> cache);
   const Tensor& hidden() const override { return hidden_; }
   void FinalNorm(const Tensor& x, const Tensor& y) override;
   /// Of a shard: [m, its tokens].
@@ -74,11 +85,20 @@ class Decoder final : public Network {
   /// residual += scale * (the sum of the ranks' Partial), normalised first as in AddToResidual.
   void AddSum(int64_t rows, float scale, const NormWeights& after, float scalar);
 
+  void StartRows(int64_t rows, absl::Span<const AdaptedRows> adapted);
+  void ForwardLayers(const BatchRows& batch, absl::Span<const LayerCache> cache);
   void ForwardLayer(size_t index, const BatchRows& batch, const LayerCache& cache);
   /// input_ -> what the output projection reads.
   Tensor Attention(size_t index, const BatchRows& batch, const LayerCache& cache);
   Tensor LatentAttention(size_t index, const BatchRows& batch, const LayerCache& cache);
   Tensor DeltaRule(size_t index, const BatchRows& batch, const LayerCache& cache);
+  /// Of what a recurrent layer reads and what it yields, as rows of these buffers.
+  struct DeltaRows {
+    Tensor qkv, ba, out;
+  };
+  DeltaRows DeltaRowsIn(size_t index, int64_t rows, const DeviceBuffer& qkv,
+                        const DeviceBuffer& ba) const;
+  void Recur(size_t index, const DeltaRows& rows, const BatchRows& batch, const LayerCache& cache);
   /// input_ -> added to the residual.
   void Mlp(size_t index, int64_t rows);
   void Mixture(size_t index, const MixtureWeights& w, int64_t rows);
@@ -94,15 +114,18 @@ class Decoder final : public Network {
   Device* device_ = nullptr;
   DType dtype_ = DType::kFloat32;
   RankLink link_;
-  std::vector<DeviceBuffer> cos_sin_;  // per rope: float32 [max_len, 2, rotary_dim / 2]
-  DeviceBuffer q_scale_;               // float32 [max_len]; empty: none
-  DeviceBuffer hidden_buffer_;         // [max_rows, hidden]
-  DeviceBuffer normed_buffer_;         // [max_rows, hidden]
-  DeviceBuffer wide_buffer_;           // q, k and v; gate and up: [max_rows, the widest of them]
-  DeviceBuffer narrow_buffer_;         // what attention and the gate yield
-  DeviceBuffer side_buffer_;           // latent attention and the delta rule
-  DeviceBuffer scores_buffer_;         // float32: router logits, or b and a of the delta rule
-  DeviceBuffer adapter_buffer_;        // float32 [max_rows, adapter_columns]
+  std::vector<DeviceBuffer> cos_sin_;    // per rope: float32 [max_len, 2, rotary_dim / 2]
+  DeviceBuffer q_scale_;                 // float32 [max_len]; empty: none
+  DeviceBuffer hidden_buffer_;           // [max_rows, hidden]
+  DeviceBuffer normed_buffer_;           // [max_rows, hidden]
+  DeviceBuffer wide_buffer_;             // q, k and v; gate and up: [max_rows, the widest of them]
+  DeviceBuffer narrow_buffer_;           // what attention and the gate yield
+  DeviceBuffer side_buffer_;             // latent attention and the delta rule
+  DeviceBuffer scores_buffer_;           // float32: router logits, or b and a of the delta rule
+  std::vector<DeviceBuffer> delta_qkv_;  // per layer, of a recurrent one: what is kept
+  std::vector<DeviceBuffer> delta_ba_;
+  std::vector<int32_t> delta_rows_;  // of the batch, to be kept
+  DeviceBuffer adapter_buffer_;      // float32 [max_rows, adapter_columns]
   AdaptedExpertRoom expert_room_;
   DeviceBuffer expert_in_;                 // [room.rows, room.in]
   DeviceBuffer expert_wide_;               // [room.rows, room.wide]

@@ -176,7 +176,7 @@ void Decoder::AdaptedExperts(const std::vector<AdaptedExpert>& adapted, const Ex
 
 void Decoder::Logits(const Tensor& x, absl::Span<const int32_t> rows, const Tensor& logits) {
   device_->ops().Linear({.x = x,
-                         .w = &weights_->lm_head,
+                         .w = &weights_->head(),
                          .y = logits,
                          .scale = config_->logit_scale,
                          .soft_cap = config_->final_soft_cap});
@@ -205,7 +205,7 @@ void Decoder::AdaptLogits(const AdaptedLinear& head, const Tensor& x, const Tens
   const float scale = config_->logit_scale;
   if (config_->final_soft_cap == 0) return AddProducts(head, x, logits, scale);
   // The bound is of the sum: what was bounded already is computed again, without.
-  ops.Linear({.x = x, .w = &weights_->lm_head, .y = logits, .scale = scale});
+  ops.Linear({.x = x, .w = &weights_->head(), .y = logits, .scale = scale});
   AddProducts(head, x, logits, scale);
   ActivationArgs bound;
   bound.f = Activation::kSoftCap;

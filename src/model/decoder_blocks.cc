@@ -1,3 +1,4 @@
+#include "base/status_macros.h"
 #include "model/decoder.h"
 
 namespace penstock {
@@ -90,32 +91,82 @@ Tensor Decoder::LatentAttention(size_t index, const BatchRows& batch, const Laye
   return values;
 }
 
+absl::Status Decoder::MakeRoomForDelta(int32_t max_rows) {
+  const int64_t rows = max_rows;
+  const auto element = static_cast<int64_t>(DTypeSize(dtype_));
+  delta_qkv_.resize(config_->layers.size());
+  delta_ba_.resize(config_->layers.size());
+  for (size_t i = 0; i < config_->layers.size(); ++i) {
+    if (!config_->layers[i].recurrent) continue;
+    ASSIGN_OR_RETURN(delta_qkv_[i], device_->Allocate(rows * config_->delta.channels() * element));
+    ASSIGN_OR_RETURN(delta_ba_[i],
+                     device_->Allocate(rows * 2 * config_->delta.num_value_heads * 4));
+  }
+  return absl::OkStatus();
+}
+
+Decoder::DeltaRows Decoder::DeltaRowsIn(size_t index, int64_t rows, const DeviceBuffer& qkv,
+                                        const DeviceBuffer& ba) const {
+  const DeltaShape& d = config_->delta;
+  const int64_t n = weights_->layers[index].delta->ba.n;
+  return {Activations(qkv, rows, d.channels()),
+          {ba.data(), DType::kFloat32, rows, n, n},
+          Activations(narrow_buffer_, rows, int64_t{d.num_value_heads} * d.value_dim)};
+}
+
+void Decoder::Recur(size_t index, const DeltaRows& rows, const BatchRows& batch,
+                    const LayerCache& cache) {
+  const DeltaWeights& w = *weights_->layers[index].delta;
+  device_->ops().DeltaRule({.shape = config_->delta,
+                            .qkv = rows.qkv,
+                            .ba = rows.ba,
+                            .conv = FloatsOf(w.conv),
+                            .decay = FloatsOf(w.decay),
+                            .dt_bias = FloatsOf(w.dt_bias),
+                            .states = cache.states,
+                            .state_stride = cache.state_stride,
+                            .y = rows.out},
+                           batch);
+}
+
+void Decoder::RedoDelta(absl::Span<const int32_t> rows, absl::Span<const SequenceRows> sequences,
+                        absl::Span<const LayerCache> cache) {
+  BatchRows batch;
+  batch.num_rows = static_cast<int32_t>(rows.size());
+  batch.sequences = sequences;
+  const auto kept = static_cast<int64_t>(delta_rows_.size());
+  for (size_t i = 0; i < config_->layers.size(); ++i) {
+    if (!config_->layers[i].recurrent) continue;
+    const DeltaRows from = DeltaRowsIn(i, kept, delta_qkv_[i], delta_ba_[i]);
+    const DeltaRows to = DeltaRowsIn(i, batch.num_rows, wide_buffer_, scores_buffer_);
+    device_->ops().GatherRows(from.qkv, rows, to.qkv);
+    device_->ops().GatherRows(from.ba, rows, to.ba);
+    Recur(i, to, batch, cache[i]);
+  }
+}
+
 Tensor Decoder::DeltaRule(size_t index, const BatchRows& batch, const LayerCache& cache) {
   const DeltaShape& d = config_->delta;
   const DeltaWeights& w = *weights_->layers[index].delta;
   Ops& ops = device_->ops();
   const int64_t m = batch.num_rows;
   const int64_t num_values = int64_t{d.num_value_heads} * d.value_dim;
-  const Tensor qkv = Activations(wide_buffer_, m, d.channels());
+  const DeltaRows rows = DeltaRowsIn(index, m, wide_buffer_, scores_buffer_);
+  const auto& [qkv, ba, out] = rows;
   const Tensor z = Activations(side_buffer_, m, num_values);
-  const Tensor ba = {scores_buffer_.data(), DType::kFloat32, m, w.ba.n, w.ba.n};
-  const Tensor out = Activations(narrow_buffer_, m, num_values);
   ops.Linear({.x = input_, .w = &w.qkv, .y = qkv});
   ops.Linear({.x = input_, .w = &w.z, .y = z});
   ops.Linear({.x = input_, .w = &w.ba, .y = ba});
   AddAdapted(&AdaptedLayer::qkv, index, input_, qkv);
   AddAdapted(&AdaptedLayer::z, index, input_, z);
   AddAdapted(&AdaptedLayer::ba, index, input_, ba);
-  ops.DeltaRule({.shape = d,
-                 .qkv = qkv,
-                 .ba = ba,
-                 .conv = FloatsOf(w.conv),
-                 .decay = FloatsOf(w.decay),
-                 .dt_bias = FloatsOf(w.dt_bias),
-                 .states = cache.states,
-                 .state_stride = cache.state_stride,
-                 .y = out},
-                batch);
+  if (!delta_rows_.empty()) {
+    const auto kept = static_cast<int64_t>(delta_rows_.size());
+    const DeltaRows to = DeltaRowsIn(index, kept, delta_qkv_[index], delta_ba_[index]);
+    ops.GatherRows(qkv, delta_rows_, to.qkv);
+    ops.GatherRows(ba, delta_rows_, to.ba);
+  }
+  Recur(index, rows, batch, cache);
   const Tensor heads = Activations(narrow_buffer_, m * d.num_value_heads, d.value_dim);
   ops.Norm({.x = heads, .weight = FloatsOf(w.norm.weight), .eps = config_->norm_eps, .y = heads});
   ops.Activate({.f = Activation::kSilu, .gate = z, .up = out, .y = out});

@@ -57,6 +57,13 @@ enum class ExpertsRule : uint8_t {
   kErnie,       // moe_num_experts, moe_k, moe_layer_start_index, moe_statics
 };
 
+/// How the layers that predict a token further ahead are called (DeepSeek-V3, section 2.2).
+enum class HeadsRule : uint8_t {
+  kNone,      // the family has none, or none that are known here
+  kNumbered,  // a layer behind the last, with enorm, hnorm, eh_proj and shared_head
+  kMtp,       // mtp.layers, with fc, pre_fc_norm_embedding, pre_fc_norm_hidden and norm
+};
+
 struct Family {
   std::string_view architecture;
   std::string_view model_type;
@@ -99,6 +106,7 @@ struct Family {
   bool fused_delta = false;  // in_proj_qkvz, in_proj_ba
   bool attention_gate = false;
   ExpertsRule experts = ExpertsRule::kNone;
+  HeadsRule heads = HeadsRule::kNone;
 };
 
 absl::Span<const Family> Families();

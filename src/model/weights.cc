@@ -16,8 +16,10 @@ class LayerLoader {
       : c_(config), names_(names), loader_(loader), shard_(shard) {}
 
   absl::StatusOr<LayerWeights> Load(size_t index) {
+    return Load(index, absl::StrCat(names_.prefix, ToAbsl(names_.layers), index, "."));
+  }
+  absl::StatusOr<LayerWeights> Load(size_t index, const std::string& prefix) {
     const LayerConfig& layer = c_.layers[index];
-    const std::string prefix = absl::StrCat(names_.prefix, ToAbsl(names_.layers), index, ".");
     const LayerLinears linears = ShardLinears(c_, index, shard_, LinearsOf(c_, index, prefix));
     LayerWeights w;
     RETURN_IF_ERROR(Norms(prefix, w));
@@ -115,6 +117,12 @@ class PartsTold {
 };
 
 }  // namespace
+
+absl::StatusOr<LayerWeights> LoadLayer(const ModelConfig& config, size_t layer,
+                                       const std::string& prefix, WeightLoader& loader) {
+  const ModelNames names = NamesOf(config.layout);
+  return LayerLoader(config, names, loader, {}).Load(layer, prefix);
+}
 
 ModelNames FindNames(Layout layout, const TensorSource& source) {
   ModelNames names = NamesOf(layout);

@@ -97,9 +97,11 @@ struct ModelWeights {
   PackedLinear packed_embedding;  // a table of codes that is not the head's as well
   Tensor positions;               // [max_positions, hidden]; no rows: none
   std::vector<LayerWeights> layers;
-  NormWeights final_norm;  // [hidden]
-  PackedLinear lm_head;    // [vocab, hidden]
+  NormWeights final_norm;                     // [hidden]
+  PackedLinear lm_head;                       // [vocab, hidden]
+  const PackedLinear* shared_head = nullptr;  // another model's in place of lm_head; null: none
 
+  const PackedLinear& head() const { return shared_head != nullptr ? *shared_head : lm_head; }
   /// The table of codes that embeds; null: `embedding`.
   const PackedLinear* packed_table() const {
     if (embedding.rows > 0) return nullptr;
@@ -111,6 +113,12 @@ struct ModelWeights {
   std::vector<DeviceBuffer> tables;                 // where the tables were copied
   std::vector<std::shared_ptr<const void>> owners;  // where they lie on the host
 };
+
+class WeightLoader;
+
+/// A block like layer `layer` of `config`, from tensors whose names start with `prefix`.
+absl::StatusOr<LayerWeights> LoadLayer(const ModelConfig& config, size_t layer,
+                                       const std::string& prefix, WeightLoader& loader);
 
 /// As the layout calls them, with what stands before the names of `source`.
 ModelNames FindNames(Layout layout, const TensorSource& source);

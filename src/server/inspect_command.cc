@@ -51,6 +51,8 @@ absl::StatusOr<Report> Describe(const std::string& model) {
   out["bos_token"] = text.bos_token;
   out["eos_token"] = text.eos_token;
   out["eos_token_ids"] = text.defaults.eos_token_ids;
+  out["prediction_head"] =
+      report.prediction_head.empty() ? Report() : Report(report.prediction_head);
   out["ignored"] = Shares(report.ignored);
   if (!report.ignored_keys.empty()) out["ignored_keys"] = report.ignored_keys;
   return out;

@@ -4,7 +4,6 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "backend/make_backend.h"
 #include "base/machine.h"
 #include "base/status_macros.h"
@@ -12,6 +11,7 @@
 #include "config/config_diff.h"
 #include "executor/local_executor.h"
 #include "server/build_info.h"
+#include "server/checkpoint_log.h"
 #include "server/file_digest.h"
 #include "server/logging.h"
 #include "server/model_source.h"
@@ -19,19 +19,6 @@
 
 namespace penstock {
 namespace {
-
-/// Names a few groups of them; `penstock inspect` lists all.
-void LogUnread(const std::string& model, const std::string& what,
-               const std::map<std::string, TensorShare>& groups) {
-  if (groups.empty()) return;
-  constexpr size_t kNamed = 6;
-  std::vector<std::string> names;
-  for (auto it = groups.begin(); it != groups.end() && names.size() < kNamed; ++it)
-    names.push_back(it->first);
-  if (groups.size() > kNamed) names.push_back(absl::StrCat(groups.size() - kNamed, " more"));
-  Log(LogLevel::kInfo, what + " of the checkpoint are not used",
-      {{"model", model}, {"names", absl::StrJoin(names, ", ")}});
-}
 
 absl::StatusOr<std::string> Resolve(const std::string& model) {
   HubOptions hub = HubOptionsFromEnvironment();
@@ -42,6 +29,12 @@ absl::StatusOr<std::string> Resolve(const std::string& model) {
 LoadOptions LoadOptionsOf(const std::string& dir, const std::string& weights,
                           const EngineConfig& engine, WorkerPool* pool) {
   LoadOptions load;
+  const std::string& method = engine.speculation.method;
+  if (method == "mtp") load.heads = LoadHeads::kRequired;
+  // What a formula makes up guesses nothing right; a second tier was asked for, and has no place beside
+  // a head.
+  if (method == "auto" && weights == "file" && engine.kv_offload.value == 0)
+    load.heads = LoadHeads::kIfAny;
   load.model_dir = dir;
   load.device = engine.device;
   load.weights = weights;
@@ -79,8 +72,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadWeightsOf(const std::string& na
   };
   ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, LoadModel(load));
   if (!model->note.empty()) Log(LogLevel::kWarn, model->note, {{"model", name}});
-  LogUnread(name, "prediction layers", model->unread.prediction_layers);
-  LogUnread(name, "tensors", model->unread.others);
+  LogUnused(name, engine.speculation.method, *model);
   if (!model->packed_file.empty()) {
     Log(LogLevel::kInfo, absl::StrCat("packed weights ", model->packed_file),
         {{"model", name}, {"mib", model->packed_bytes >> 20}});
@@ -111,7 +103,10 @@ absl::Status CheckTensorParallel(const ModelEntry& entry) {
         absl::StrCat("engine.tensor_parallel: ", ranks, " is not served with ", ToAbsl(key)));
   };
   if (!entry.lora.dir.empty() || !entry.lora.adapters.empty()) return refuse("lora");
-  if (entry.engine.speculation.method == "draft") return refuse("speculation.method: draft");
+  for (const std::string_view method : {"draft", "mtp"}) {
+    if (entry.engine.speculation.method == method)
+      return refuse(absl::StrCat("speculation.method: ", ToAbsl(method)));
+  }
   if (!entry.engine.packed_cache.empty()) return refuse("packed_cache");
   if (entry.engine.kv_offload.value > 0) return refuse("kv_offload");
   return absl::OkStatus();
@@ -141,12 +136,10 @@ absl::StatusOr<int64_t> MostKvBytes(const EngineConfig& engine, const LoadedMode
   const auto whole = static_cast<double>(memory.total);
   const auto kept = static_cast<int64_t>((1 - engine.memory_fraction) * whole);
   const int64_t step = MostStepBytes(loaded.config, runner, engine.tensor_parallel);
-  ASSIGN_OR_RETURN(int64_t rows, ActivationBytes(loaded.config, runner, engine.tensor_parallel));
-  if (runner.draft != nullptr) {
-    ASSIGN_OR_RETURN(const int64_t drafts, ActivationBytes(runner.draft->config, runner, 1));
-    rows += drafts;
-  }
-  return std::max<int64_t>(0, memory.free - kept - step - rows);
+  ASSIGN_OR_RETURN(const int64_t rows,
+                   ActivationBytes(loaded.config, runner, engine.tensor_parallel));
+  ASSIGN_OR_RETURN(const int64_t drafts, DraftActivationBytes(loaded, runner));
+  return std::max<int64_t>(0, memory.free - kept - step - rows - drafts);
 }
 
 /// Of auto no more than a full batch of full length needs.
@@ -156,8 +149,8 @@ absl::StatusOr<int64_t> KvBytes(const EngineConfig& engine, const LoadedModel& l
   if (!engine.kv_memory.automatic()) return most;
   const ModelConfig& model = loaded.config;
   int64_t per_token = CacheBytesPerToken(model, runner.kv_dtype, engine.tensor_parallel);
-  if (runner.draft != nullptr)
-    per_token += CacheBytesPerToken(runner.draft->config, runner.kv_dtype);
+  if (const ModelConfig* guesses = DraftConfig(loaded, runner); guesses != nullptr)
+    per_token += CacheBytesPerToken(*guesses, runner.kv_dtype);
   const int64_t max_len =
       runner.max_len + runner.max_step_tokens;  // a window also holds the step's own positions
   const int64_t states = 3 * StateBytes(model) * engine.max_batch;  // one running, two snapshots
@@ -187,6 +180,17 @@ int64_t OffloadBytes(const ExecutorLimits& limits) {
   return bytes;
 }
 
+/// Whether the cache holds one sequence of full length and the keys and values of what guesses.
+bool HasRoomForGuesses(const LoadedModel& loaded, const RunnerOptions& runner) {
+  const ModelConfig* guesses = DraftConfig(loaded, runner);
+  if (guesses == nullptr) return true;
+  const int64_t blocks = (runner.max_len + runner.block_size - 1) / runner.block_size;
+  const int64_t per_token = CacheBytesPerToken(loaded.config, runner.kv_dtype) +
+                            CacheBytesPerToken(*guesses, runner.kv_dtype);
+  const int64_t states = StateBytes(loaded.config) * (runner.num_slots + 4);  // and snapshots
+  return runner.kv_bytes >= states + per_token * blocks * runner.block_size;
+}
+
 /// The named formats; auto: those that the chat template writes.
 void SetReplyFormats(const ModelEntry& entry, const ChatTemplates& templates, ServedModel& served) {
   for (const CallFormat& format : CallFormats()) {
@@ -213,9 +217,9 @@ absl::StatusOr<RunnerOptions> MakeRunnerOptions(const EngineConfig& engine,
                    ParseCacheDType(engine.kv_dtype,
                                    engine.dtype == "auto" ? loaded.auto_kv_dtype : runner.dtype));
   runner.pool = pool;
+  if (draft != nullptr || loaded.head != nullptr) runner.max_drafts = engine.speculation.max_tokens;
   if (draft != nullptr) {
     runner.draft = draft;
-    runner.max_drafts = engine.speculation.max_tokens;
     ASSIGN_OR_RETURN(runner.draft_dtype, ParseActivationDType(engine.dtype, draft->auto_dtype));
   }
   runner.block_size = engine.block_size;
@@ -226,6 +230,12 @@ absl::StatusOr<RunnerOptions> MakeRunnerOptions(const EngineConfig& engine,
   ASSIGN_OR_RETURN(runner.kv_bytes, KvBytes(engine, loaded, runner));
   RETURN_IF_ERROR(CheckOffload(engine));
   runner.tier = {engine.kv_offload.value, engine.kv_offload_path};
+  // What nobody asked for makes no start fail.
+  if (engine.speculation.method == "auto" && !HasRoomForGuesses(loaded, runner)) {
+    Log(LogLevel::kInfo,
+        "the checkpoint's prediction head does not guess: engine.kv_memory is too small");
+    runner.max_drafts = 0;
+  }
   return runner;
 }
 
@@ -288,7 +298,8 @@ EngineOptions MakeEngineOptions(const EngineConfig& engine, const InstanceParts&
   options.scheduler.model_digest = digest;
   options.scheduler.hash_key = PrefixHasher::RandomKey();
   options.scheduler.itl_target = engine.itl_target;
-  options.scheduler.speculation.ngram = engine.speculation.method == "ngram";
+  options.scheduler.speculation.ngram =  // of auto where nothing else guesses
+      engine.speculation.method == "ngram" || engine.speculation.method == "auto";
   options.scheduler.speculation.max_tokens = engine.speculation.max_tokens;
   options.scheduler.speculation.min_match = engine.speculation.min_match;
   options.max_queue = engine.max_queue;
@@ -416,7 +427,7 @@ absl::StatusOr<std::unique_ptr<ModelInstance>> ModelInstance::Load(const std::st
       entry.engine.prefix_cache, std::string(DTypeName(runner.kv_dtype))};
   const bool guesses = entry.engine.speculation.method != "off" && served->can_generate;
   if (guesses && !Scheduler::CanDraft((*executor)->limits())) {
-    Log(LogLevel::kInfo, "no speculation: a recurrent state cannot be rolled back",
+    Log(LogLevel::kInfo, "no speculation: a recurrent state is taken back for draft and mtp alone",
         {{"model", name}});
   }
   const ExecutorLimits& limits = (*executor)->limits();

@@ -119,6 +119,8 @@ def test_ranks_of_the_emulated_device_answer_as_one_does_and_a_plan_says_what_ea
     (["--tp", "2", "--lora-dir", "/tmp"], "engine.tensor_parallel: 2 is not served with lora"),
     (["--tp", "2", "--set", "engine.speculation.method=draft", "--set", f"engine.speculation.draft_model={DEMO}"],
      "engine.tensor_parallel: 2 is not served with speculation.method: draft"),
+    (["--tp", "2", "--set", "engine.speculation.method=mtp"],
+     "engine.tensor_parallel: 2 is not served with speculation.method: mtp"),
     (["--tp", "9"], "9"),
 ])
 def test_what_it_is_not_served_with_is_said_at_the_start(more, reason):

@@ -106,6 +106,7 @@ class FakeExecutor final : public Executor {
     std::vector<std::vector<BlockId>> tables;
     TokenId last_sample = -1;
     State state;
+    std::map<int32_t, State> drafted;  // of a slice with guesses, by the position after each
     int32_t last_sample_position = -1;
   };
   static bool Recurrent(const CacheGroup& group) {
@@ -155,8 +156,12 @@ class FakeExecutor final : public Executor {
     for (const SlotSetup& setup : plan.setups) {
       Slot& slot = slots_.at(setup.slot.value);
       // The state of whoever had the slot before stays: a slice says what it starts from.
-      slot = Slot{setup.sequence, std::vector<std::vector<BlockId>>(limits_.groups.size()), -1,
-                  slot.state, -1};
+      slot = Slot{setup.sequence,
+                  std::vector<std::vector<BlockId>>(limits_.groups.size()),
+                  -1,
+                  slot.state,
+                  {},
+                  -1};
     }
     int32_t total = 0;
     std::set<AdapterId> named;
@@ -215,9 +220,11 @@ class FakeExecutor final : public Executor {
       CHECK(token >= 0 && token < limits_.vocab_size);
       for (size_t g = 0; g < limits_.groups.size(); ++g) {
         if (Recurrent(limits_.groups[g])) {
-          CHECK(slot.state.position == begin + i && slice.num_drafts == 0);
+          CHECK(slot.state.position == begin + i);
+          CHECK(slice.num_drafts == 0 || limits_.max_model_drafts > 0);
           slot.state = {Mix(slot.state.hash, token, begin + i, slice.adapter), begin + i + 1,
                         token};
+          if (slice.num_drafts > 0) slot.drafted[begin + i + 1] = slot.state;
         } else {
           At(slot, g, begin + i) = {token, begin + i, slice.adapter};
         }
@@ -260,15 +267,18 @@ class FakeExecutor final : public Executor {
       out.output.kind = slice.kind;
       out.output.hidden = {static_cast<float>(Hash(slot, end) % 1000)};
     }
+    const size_t cells = Recurrent(limits_.groups[0]) ? 1 : 0;  // a group that has them
     for (int32_t p = end - slice.num_drafts; draws; ++p) {
+      if (const auto it = slot.drafted.find(p); it != slot.drafted.end()) slot.state = it->second;
       const uint64_t hash = Hash(slot, p);  // leaves the last token that it has read
       slot.last_sample = Draw(limits_, hash, last_token_);
       slot.last_sample_position = p;
       out.tokens.push_back({.id = slot.last_sample, .top = {}});
-      if (p == end || At(slot, 0, p).token != slot.last_sample) break;
+      if (p == end || At(slot, cells, p).token != slot.last_sample) break;
       ++out.num_accepted;
       ++num_accepted;
     }
+    slot.drafted.clear();  // and the state is that of what was right
     if (fault_of != kNoAdapter && slice.adapter == fault_of) {
       out.fault = absl::InternalError("no number");
       out.tokens.clear();

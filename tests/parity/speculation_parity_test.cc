@@ -12,68 +12,10 @@
 #include "engine/engine_loop.h"
 #include "executor/kv_cache.h"
 #include "executor/local_executor.h"
+#include "parity/speculated_answers.h"
 
 namespace penstock {
 namespace {
-
-constexpr int32_t kOutputs = 72;
-
-/// Keeps whole tokens, log-probs and all.
-class KeepingSink final : public TokenSink {
- public:
-  void OnTokens(absl::Span<const SampledToken> t) override {
-    tokens.insert(tokens.end(), t.begin(), t.end());
-  }
-  void OnOutput(const RequestOutput&) override {}
-  void OnDone(FinishReason r, const Usage& u, absl::Status) override {
-    reason = r;
-    usage = u;
-  }
-  std::vector<SampledToken> tokens;
-  FinishReason reason = FinishReason::kError;
-  Usage usage;
-};
-
-/// Prompts that say something twice, half of them with one beginning.
-std::vector<TokenId> Prompt(uint32_t seed) {
-  const auto noise = [](uint32_t s, int32_t count) {
-    std::vector<TokenId> ids;
-    for (; count > 0; --count) {
-      s = s * 1664525u + 1013904223u;
-      ids.push_back(static_cast<TokenId>(16 + (s >> 8) % 4000));
-    }
-    return ids;
-  };
-  std::vector<TokenId> prompt = noise(seed % 2, 40);
-  const std::vector<TokenId> passage = noise(seed / 2, 12);
-  for (int twice = 0; twice < 2; ++twice)
-    prompt.insert(prompt.end(), passage.begin(), passage.end());
-  return prompt;
-}
-
-/// Each rule of sampling is in one of them; every request comes twice.
-std::vector<GenerateRequest> Requests() {
-  std::vector<GenerateRequest> requests;
-  for (uint32_t i = 0; i < 20; ++i) {
-    GenerateRequest r;
-    const uint32_t kind = i % 10;
-    r.prompt = Prompt(kind);
-    r.max_tokens = kOutputs - static_cast<int32_t>(i % 3);
-    r.sampling.seed = 100 + kind;
-    r.sampling.temperature = kind < 4 ? 0.0f : 0.7f;
-    if (kind == 1) r.sampling.num_logprobs = 3;
-    if (kind == 2) r.sampling.repetition_penalty = 1.1f;
-    if (kind == 3) r.sampling.frequency_penalty = 0.2f;
-    if (kind == 5) r.sampling.presence_penalty = 0.1f;
-    if (kind == 6) r.sampling.top_p = 0.8f;
-    if (kind == 7) r.sampling.top_k = 20;
-    if (kind == 8) r.sampling.min_p = 0.1f;
-    if (kind == 8) r.sampling.num_logprobs = 0;
-    if (kind == 9) r.sampling.logit_bias = {{20, 4.0f}, {300, -100.0f}};
-    requests.push_back(r);
-  }
-  return requests;
-}
 
 class Speculation : public ::testing::TestWithParam<std::tuple<int, std::string>> {
  protected:
@@ -116,33 +58,7 @@ class Speculation : public ::testing::TestWithParam<std::tuple<int, std::string>
   std::vector<std::shared_ptr<KeepingSink>> Run(EngineLoop& engine,
                                                 const std::vector<GenerateRequest>& requests,
                                                 int32_t cancel_every = 0) {
-    std::vector<std::shared_ptr<KeepingSink>> sinks;
-    for (const GenerateRequest& request : requests) {
-      sinks.push_back(std::make_shared<KeepingSink>());
-      CHECK(engine.Submit(RequestId{next_id_++}, request, sinks.back()).ok());
-    }
-    for (int32_t turn = 1; engine.RunOnce(); ++turn) {
-      if (cancel_every > 0 && turn % cancel_every == 0)
-        engine.Cancel(RequestId{next_id_ - 1 - (turn / cancel_every) % requests.size()});
-    }
-    return sinks;
-  }
-
-  static void ExpectPrefix(const std::vector<SampledToken>& part,
-                           const std::vector<SampledToken>& whole) {
-    ASSERT_LE(part.size(), whole.size());
-    for (size_t i = 0; i < part.size(); ++i) {
-      ASSERT_EQ(part[i].id, whole[i].id) << "output " << i;
-      ASSERT_EQ(part[i].rank, whole[i].rank) << "output " << i;
-      ASSERT_EQ(part[i].top.size(), whole[i].top.size());
-      if (part[i].rank > 0) {
-        ASSERT_EQ(part[i].logprob, whole[i].logprob) << "output " << i;
-      }
-      for (size_t j = 0; j < part[i].top.size(); ++j) {
-        ASSERT_EQ(part[i].top[j].id, whole[i].top[j].id);
-        ASSERT_EQ(part[i].top[j].logprob, whole[i].top[j].logprob);
-      }
-    }
+    return RunSpeculated(engine, requests, next_id_, cancel_every);
   }
 
   WorkerPool pool_{2};
@@ -152,11 +68,11 @@ class Speculation : public ::testing::TestWithParam<std::tuple<int, std::string>
 
 TEST_P(Speculation, AnswersTokenForTokenTheSame) {
   const auto plain_engine = MakeEngine(false, 400);
-  const auto expected = Run(*plain_engine, Requests());
+  const auto expected = Run(*plain_engine, SpeculatedRequests(16, 4000));
   EXPECT_EQ(plain_engine->scheduler().counters().num_draft_tokens, 0);
   for (const int64_t kv_blocks : {400, 30}) {  // 30: sequences are preempted
     const auto engine = MakeEngine(true, kv_blocks);
-    const auto answers = Run(*engine, Requests());
+    const auto answers = Run(*engine, SpeculatedRequests(16, 4000));
     for (size_t i = 0; i < answers.size(); ++i) {
       SCOPED_TRACE(i);
       EXPECT_EQ(answers[i]->tokens.size(), expected[i]->tokens.size());
@@ -173,9 +89,9 @@ TEST_P(Speculation, AnswersTokenForTokenTheSame) {
 
 TEST_P(Speculation, CancelledRequestsHaveABeginningOfTheSameAnswer) {
   const auto plain_engine = MakeEngine(false, 400);
-  const auto expected = Run(*plain_engine, Requests());
+  const auto expected = Run(*plain_engine, SpeculatedRequests(16, 4000));
   const auto engine = MakeEngine(true, 60);
-  const auto answers = Run(*engine, Requests(), 7);
+  const auto answers = Run(*engine, SpeculatedRequests(16, 4000), 7);
   int num_cancelled = 0;
   for (size_t i = 0; i < answers.size(); ++i) {
     SCOPED_TRACE(i);
@@ -190,7 +106,8 @@ TEST_P(Speculation, CancelledRequestsHaveABeginningOfTheSameAnswer) {
 /// The second time the answer is known beforehand, so that the stop token lies inside drafts.
 TEST_P(Speculation, StopsWhereItDoesWithout) {
   const auto engine = MakeEngine(true, 400);
-  std::vector<GenerateRequest> requests = {Requests()[0], Requests()[4]};
+  std::vector<GenerateRequest> requests = {SpeculatedRequests(16, 4000)[0],
+                                           SpeculatedRequests(16, 4000)[4]};
   const auto whole = Run(*engine, requests);
   int num_inside = 0;
   for (size_t r = 0; r < requests.size(); ++r) {
@@ -218,7 +135,7 @@ TEST_P(Speculation, StopsWhereItDoesWithout) {
 /// and the position's noise decide.
 TEST_P(Speculation, TheModelItselfGuessesEveryTokenRight) {
   std::vector<GenerateRequest> requests;
-  for (const GenerateRequest& r : Requests()) {
+  for (const GenerateRequest& r : SpeculatedRequests(16, 4000)) {
     if (!r.sampling.needs_counts() && r.sampling.logit_bias.empty()) requests.push_back(r);
   }
   const auto plain_engine = MakeEngine(false, 400);
@@ -238,11 +155,11 @@ TEST_P(Speculation, TheModelItselfGuessesEveryTokenRight) {
 
 TEST_P(Speculation, ADraftModelChangesNoToken) {
   const auto plain_engine = MakeEngine(false, 400);
-  const auto expected = Run(*plain_engine, Requests());
+  const auto expected = Run(*plain_engine, SpeculatedRequests(16, 4000));
   for (const int64_t kv_blocks : {400, 30}) {  // 30: sequences are preempted
     for (const int32_t cancel_every : {0, 7}) {
       const auto engine = MakeEngine(false, kv_blocks, "int4");
-      const auto answers = Run(*engine, Requests(), cancel_every);
+      const auto answers = Run(*engine, SpeculatedRequests(16, 4000), cancel_every);
       for (size_t i = 0; i < answers.size(); ++i) {
         SCOPED_TRACE(i);
         if (cancel_every == 0) {

@@ -55,7 +55,7 @@ TEST(LoadConfig, ModelsOverrideSingleKeysOfSpeculation) {
   EXPECT_EQ(of_model.min_match, 2);
   EXPECT_EQ(of_model.method, "off");
   EXPECT_THAT(ErrorOf(Load("engine: {speculation: {method: guess}}")),
-              HasSubstr("expected off | ngram | draft, got 'guess'"));
+              HasSubstr("expected off | auto | ngram | draft | mtp, got 'guess'"));
   EXPECT_THAT(ErrorOf(Load("engine: {speculation: {min_match: 0}}")), HasSubstr("from 1 to 16"));
 }
 

@@ -114,6 +114,9 @@ TEST_F(SchedulerDraftsTest, NeverDraftsOnARecurrentState) {
   speculation_ = {.ngram = true, .max_tokens = 4, .min_match = 2};
   limits_.groups = {{CacheRetention::kFull, 0, 1024, 64}, {CacheRetention::kRecurrent, 0, 1024, 8}};
   EXPECT_FALSE(Scheduler::CanDraft(limits_));
+  ExecutorLimits guesses = limits_;  // whose executor takes its own guesses back
+  guesses.max_model_drafts = 2;
+  EXPECT_TRUE(Scheduler::CanDraft(guesses));
   limits_.num_slots = 4;
   limits_.max_step_tokens = 64;
   limits_.max_context = 512;

@@ -4,8 +4,10 @@
 #include <string>
 
 #include "backend/make_backend.h"
+#include "base/status_macros.h"
 #include "executor/runner_driver.h"
 #include "executor/warm_up.h"
+#include "fakes/head_checkpoint.h"
 #include "gtest/gtest.h"
 
 namespace penstock {
@@ -25,17 +27,25 @@ absl::StatusOr<RunnerOptions> SmallRunner(LoadedModel& model, LoadedModel*) {
   return runner;
 }
 
+absl::StatusOr<RunnerOptions> GuessingRunner(LoadedModel& model, LoadedModel*) {
+  ASSIGN_OR_RETURN(RunnerOptions runner, SmallRunner(model, nullptr));
+  runner.max_drafts = 3;
+  return runner;
+}
+
 /// What the plan says against what the devices' own accounts say.
-void ExpectPlanned(LoadOptions load) {
+void ExpectPlanned(LoadOptions load,
+                   absl::StatusOr<RunnerOptions> (*options_of)(LoadedModel&,
+                                                               LoadedModel*) = SmallRunner) {
   WorkerPool pool(2);
   load.pool = &pool;
-  const absl::StatusOr<MemoryPlan> plan = PlanMemory(load, nullptr, SmallRunner);
+  const absl::StatusOr<MemoryPlan> plan = PlanMemory(load, nullptr, options_of);
   ASSERT_TRUE(plan.ok()) << plan.status();
   const int64_t before = HeldBytes();
   const auto model = LoadModel(load);
   ASSERT_TRUE(model.ok()) << model.status();
   const int64_t loaded = HeldBytes();
-  const auto options = SmallRunner(**model, nullptr);
+  const auto options = options_of(**model, nullptr);
   const auto runner = ModelRunner::Make(model->get(), *options);
   ASSERT_TRUE(runner.ok()) << runner.status();
   EXPECT_EQ(plan->device, (*model)->device->name());
@@ -44,6 +54,31 @@ void ExpectPlanned(LoadOptions load) {
   EXPECT_GT(plan->weight_bytes, 0);
   EXPECT_GT(plan->kv_bytes, 0);
   EXPECT_EQ(plan->kv_tokens, (*runner)->limits().groups[0].num_blocks * 16);
+}
+
+/// Beside what the same runner takes without one, to the byte.
+TEST(PlanMemory, IsWhatAPredictionHeadTakes) {
+  for (const HeadKind kind : {HeadKind::kDeepSeek, HeadKind::kGlm, HeadKind::kQwenDelta}) {
+    SCOPED_TRACE(NameOf(kind));
+    WorkerPool pool(1);
+    const TempDir dir;
+    HeadCheckpoint(kind).Write(dir);
+    LoadOptions load;
+    load.model_dir = dir.path();
+    load.pool = &pool;
+    const auto without = PlanMemory(load, nullptr, GuessingRunner);
+    ASSERT_TRUE(without.ok()) << without.status();
+    load.heads = LoadHeads::kRequired;
+    ExpectPlanned(load, GuessingRunner);
+    const auto with = PlanMemory(load, nullptr, GuessingRunner);
+    ASSERT_TRUE(with.ok()) << with.status();
+    EXPECT_GT(with->weight_bytes, without->weight_bytes);
+    const auto model = LoadModel(load);
+    ASSERT_TRUE(model.ok()) << model.status();
+    const auto more = DraftActivationBytes(**model, *GuessingRunner(**model, nullptr));
+    ASSERT_TRUE(more.ok()) << more.status();
+    EXPECT_EQ(with->activation_bytes, without->activation_bytes + *more);
+  }
 }
 
 TEST(PlanMemory, IsWhatTheCpuHolds) {

@@ -186,5 +186,19 @@ TEST(ModelConfig, RefusesWhatAFamilyHasAndThisServerHasNot) {
   EXPECT_EQ(v2.experts.score_bias, "");
 }
 
+/// Files of DeepSeek have no head_dim, and sizes that make another one.
+TEST(ModelConfig, TurnsOfLatentAttentionThePartThatIsForIt) {
+  for (const char* more : {"", R"("rope_scaling": {"type": "yarn", "factor": 4.0,
+                                  "original_max_position_embeddings": 128},)"}) {
+    const ModelConfig c = Parse(TinyConfig(
+        "DeepseekV3ForCausalLM",
+        std::string(R"("n_routed_experts": 8, "moe_intermediate_size": 8, "num_experts_per_tok": 2,
+            "kv_lora_rank": 8, "qk_nope_head_dim": 8, "qk_rope_head_dim": 12, "v_head_dim": 8,)") +
+            more));
+    EXPECT_EQ(c.ropes[0].rotary_dim, 12);
+    EXPECT_EQ(c.layers[0].heads.head_dim, 20);
+  }
+}
+
 }  // namespace
 }  // namespace penstock
