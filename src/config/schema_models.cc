@@ -87,7 +87,8 @@ ConfigSection DescribeEngine(EngineConfig& c) {
            "to 1; kv_memory: auto gets what the others leave of it."},
           {"deterministic",
            &c.deterministic,
-           "How a GPU computes steps of more than 64 rows. off: by what was measured to be fastest. "
+           "How a GPU computes steps of more than 64 rows. off: by what was measured to be "
+           "fastest. "
            "run: equal batches give equal bits in every run. strict: a row's bits never depend on "
            "the rows beside it, slower for prompts. The CPU is always strict.",
            {"off", "run", "strict"}},
