@@ -2,8 +2,9 @@
 the recording rules.
 
 An empty answer, or one without a number, is a fault, and so is one that is never above zero, but for what is named
-below: the server has adapters, a chain with a link that fails, a Redis for its tenants' limits, an audit log, a
-collector that is gone and (emulated) a GPU; its clients wait, are preempted, handed to another model and turned away.
+below: the server has adapters, a second tier of its prefix cache, a chain with a link that fails, a Redis for its
+tenants' limits, an audit log, a collector that is gone and (emulated) a GPU; its clients wait, are preempted, handed to
+another model and turned away.
 """
 
 import contextlib
@@ -157,6 +158,9 @@ LOAD = [  # (path, body); of each kind of request
     ("/v1/completions", {"model": "demo", "prompt": "FAIL", "max_tokens": 1}),
     ("/v1/completions", {"model": "full", "prompt": TEXT, "max_tokens": 40, "ignore_eos": True}),
 ]
+# Each as large as its model's cache, so that it goes to the second tier, and comes back.
+LOAD += [("/v1/completions", {"model": "tiered", "prompt": [(kind * 37 + t * 11) % 500 + 20 for t in range(200)],
+                              "max_tokens": 4, "ignore_eos": True}) for kind in range(3)]
 # At all times beside those, so that some wait, are preempted and find a model full on the quickest machine.
 BESIDE = [{"model": "demo", "prompt": TEXT, "max_tokens": 400, "ignore_eos": True, "n": 16},
           {"model": "full", "prompt": TEXT, "max_tokens": 400, "ignore_eos": True, "n": 2}]
@@ -216,6 +220,8 @@ def main():
                                 # So large that some are preempted, whatever numbers the processor multiplies fast.
                                 "engine": {"kv_dtype": "float32"}},
                        "full": {**demo, "engine": {"max_batch": 1, "max_queue": 1}, "fallback": ["demo"]},
+                       "tiered": {**demo, "engine": {"kv_dtype": "float32", "kv_memory": "1MiB", "max_len": 256,
+                                                     "kv_offload": "8MiB"}},
                        "on-gpu": {**demo, "engine": ENGINE}},  # of which nothing is asked
             "server": {"public": {"http": "127.0.0.1:0", "grpc": ""}, "state_dir": str(folder / "state")},
             "auth": {"api_key_file": "key"},
