@@ -87,7 +87,7 @@ def test_a_model_with_a_draft_model_has_none_and_says_so(serve):
 
 def test_the_plan_counts_it():
     def plan(*settings):
-        command = [BINARY, "plan", DEMO, "--json", "--set", "engine.kv_memory=4MiB"]
+        command = [BINARY, "plan", DEMO, "--json", "--set", "engine.kv_memory=16MiB"]
         for setting in settings:
             command += ["--set", f"engine.{setting}"]
         return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)["demo"]
