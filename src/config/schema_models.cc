@@ -88,9 +88,8 @@ ConfigSection DescribeEngine(EngineConfig& c) {
           {"deterministic",
            &c.deterministic,
            "How a GPU computes steps of more than 64 rows. off: by what was measured to be "
-           "fastest. "
-           "run: equal batches give equal bits in every run. strict: a row's bits never depend on "
-           "the rows beside it, slower for prompts. The CPU is always strict.",
+           "fastest. run: equal batches give equal bits in every run. strict: a row's bits never "
+           "depend on the rows beside it, slower for prompts. The CPU is always strict.",
            {"off", "run", "strict"}},
           {"pipeline_depth",
            &c.pipeline_depth,
@@ -149,11 +148,9 @@ ConfigSection DescribeEngine(EngineConfig& c) {
              "ngram: what followed when the same tokens stood before, in the request or in what "
              "the model has lately answered under the same cache_salt. draft: a smaller model "
              "(draft_model). mtp: the head that the checkpoint ships to predict several tokens "
-             "ahead, "
-             "which has a part of kv_memory; an error where there is none that can. auto: mtp "
-             "where it "
-             "can, else ngram. off: none. Models with a recurrent state guess with draft and mtp "
-             "alone.",
+             "ahead, which has a part of kv_memory; an error where there is none that can. auto: "
+             "mtp where it can, else ngram. off: none. Models with a recurrent state guess with "
+             "draft and mtp alone.",
              {"off", "auto", "ngram", "draft", "mtp"}},
             {"draft_model", &c.speculation.draft_model,
              "Of method draft: a directory, a .gguf file or org/name[@rev] of a model with the "

@@ -276,8 +276,8 @@ void EngineLoop::ExportTierMetrics() {
     if (value != exported) counter.Add(static_cast<double>(value - exported));
     exported = value;
   };
-  add(m.tier_queries, now.tier_queried_tokens, exported_tier_.queried_tokens);
-  add(m.tier_hits, now.tier_hit_tokens, exported_tier_.hit_tokens);
+  add(m.tier_queries, now.tier_queried_tokens, exported_.tier_queried_tokens);
+  add(m.tier_hits, now.tier_hit_tokens, exported_.tier_hit_tokens);
   add(m.tier_exported, tier.num_exported(), exported_tier_.num_exported);
   add(m.tier_imported, tier.num_imported(), exported_tier_.num_imported);
   add(m.tier_evicted, tier.num_evicted(), exported_tier_.num_evicted);

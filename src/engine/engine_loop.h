@@ -118,7 +118,6 @@ class EngineLoop final : public Engine {
   absl::Status fault_;          // sticky; others may read it where healthy_ says so
   SchedulerCounters exported_;  // what the metrics already hold
   struct {
-    int64_t queried_tokens = 0, hit_tokens = 0;
     int64_t num_exported = 0, num_imported = 0, num_evicted = 0, num_lost = 0;
     int64_t exported_bytes = 0, imported_bytes = 0;
   } exported_tier_;  // likewise

@@ -20,6 +20,7 @@ def run(*arguments, **keywords):
 
 def test_version():
     assert run("version").stdout.startswith("penstock ")
+    assert re.search(r"^cuda: (no|\d+\.\d+)$", run("version").stdout, re.M)
 
 
 def git(folder, *arguments):

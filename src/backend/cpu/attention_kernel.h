@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "backend/cpu/ahead.h"
 #include "backend/cpu/attention_products.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/row_kernels.h"
@@ -280,15 +281,16 @@ CachedUnit<Kv> UnitAt(const AttentionTileArgs& a, int base) {
 /// guess what follows. Inlined, or the compiler leaves out what seems to do nothing.
 template <class Kv>
 inline __attribute__((always_inline)) void FetchUnit(const AttentionTileArgs& a, int base) {
-  constexpr int64_t kLine = 64;  // bytes
   const CachedUnit<Kv> unit = UnitAt<Kv>(a, base);
   const auto bytes = static_cast<int64_t>(kUnit * sizeof(Kv)) * a.head_dim;
-  for (int64_t i = 0; i < bytes; i += kLine) {
+  for (int64_t i = 0; i < bytes; i += kLineBytes) {
     __builtin_prefetch(reinterpret_cast<const char*>(unit.keys) + i);
     if (a.kv_stride > 0) __builtin_prefetch(reinterpret_cast<const char*>(unit.values) + i);
   }
-  __builtin_prefetch(unit.k_scales);
-  __builtin_prefetch(unit.v_scales);
+  if constexpr (sizeof(Kv) == 1) {
+    __builtin_prefetch(unit.k_scales);
+    __builtin_prefetch(unit.v_scales);
+  }
 }
 
 /// Walks the spans that the tile sees; read(unit, index, span) says where unit `index` of the span
